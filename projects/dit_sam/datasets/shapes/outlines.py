@@ -1,0 +1,61 @@
+"""Outlines of the drawn shapes, and their rasterisation by COCO's rule."""
+import functools
+import math
+from typing import List
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+
+def _polar(radii: List[float], start: float) -> np.ndarray:
+    """Points at equal angles on the given radii, the first at `start` radians (y points down)."""
+    angles = start + np.arange(len(radii)) * (2 * math.pi / len(radii))
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)[:, None]
+
+
+def _cross(arm: float = 0.17) -> np.ndarray:
+    a, b = arm, 0.5
+    return np.array([(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a),
+                     (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)])  # yapf: disable
+
+
+def _heart(points: int = 36) -> np.ndarray:
+    t = np.arange(points) * (2 * math.pi / points)
+    x = 16 * np.sin(t)**3
+    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))
+    return np.stack([x, y], axis=1) / 32
+
+
+_TOP = -math.pi / 2
+# A diamond is a narrow rhombus and a hexagon is wide, so that a few degrees of rotation never make a square look
+# like a diamond, and a small hexagon is not taken for a circle.
+_OUTLINES = dict(
+    circle=lambda: _polar([0.5] * 32, 0.),
+    square=lambda: np.array([(-0.45, -0.45), (0.45, -0.45), (0.45, 0.45), (-0.45, 0.45)]),
+    triangle=lambda: np.array([(0., -0.46), (0.52, 0.46), (-0.52, 0.46)]),
+    star=lambda: _polar([0.56, 0.235] * 5, _TOP),
+    cross=_cross,
+    diamond=lambda: np.array([(0., -0.58), (0.37, 0.), (0., 0.58), (-0.37, 0.)]),
+    heart=_heart,
+    hexagon=lambda: _polar([0.5] * 6, 0.) * (1.16, 0.92))
+SHAPES = tuple(_OUTLINES)
+
+
+@functools.lru_cache(maxsize=None)
+def unit_outline(shape: str) -> np.ndarray:
+    """(N, 2) points of a shape whose extent is about 1, y pointing down."""
+    return np.asarray(_OUTLINES[shape](), dtype=np.float64)
+
+
+def outline(shape: str, extent: float, degrees: float) -> np.ndarray:
+    """(N, 2) points in pixels, rotated, with the centre of their bounding box at the origin."""
+    angle = math.radians(degrees)
+    rotation = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
+    points = unit_outline(shape) @ rotation * extent
+    return points - (points.min(axis=0) + points.max(axis=0)) / 2
+
+
+def rasterise(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width) bool mask of a polygon, by pycocotools."""
+    rle = mask_utils.frPyObjects([points.ravel().tolist()], height, width)
+    return mask_utils.decode(rle)[:, :, 0].astype(bool)

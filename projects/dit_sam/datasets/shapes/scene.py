@@ -1,0 +1,212 @@
+"""Symbolic scenes: which objects a picture holds, how they look and where they lie."""
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Tuple
+
+import numpy as np
+
+from .outlines import SHAPES, outline, rasterise
+
+COLOURS: Dict[str, Tuple[int, int, int]] = dict(
+    red=(214, 32, 38),
+    green=(38, 156, 58),
+    blue=(36, 76, 222),
+    yellow=(246, 222, 38),
+    purple=(122, 42, 172),
+    orange=(246, 134, 22),
+    white=(248, 248, 248),
+    black=(14, 14, 16),
+    pink=(250, 134, 190),
+    cyan=(42, 212, 226))
+TEXTURES = ('plain', 'striped', 'dotted', 'checked')
+# Extent as a share of the picture's long side. With a jitter of 4 %, neighbouring classes stay apart by a factor of
+# 0.24 * 0.96 / (0.15 * 1.04) = 1.48 and 0.36 * 0.96 / (0.24 * 1.04) = 1.38 at least.
+SIZES: Dict[str, float] = dict(small=0.15, medium=0.24, large=0.36)
+SIZE_JITTER = 0.04
+MAX_COVERED = 0.22
+_MAX_ROTATION = 9.
+_MIN_CONTRAST = 75.
+# How many objects are tried; where room is short, fewer remain.
+_COUNTS = (3, 4, 5, 5, 6, 6, 7, 7, 8, 8)
+_ASPECTS = ((1., 1.), (1., 0.75), (0.75, 1.))
+
+
+@dataclass
+class SceneObject:
+    """One drawn object.
+
+    `polygon` is (N, 2) in pixels, `mask` (H, W) bool its rasterisation with nothing in front; `centre` is the centre
+    of its box; a larger `z` is nearer to the viewer.
+    """
+    shape: str
+    colour: str
+    size: str
+    texture: str
+    rgb: Tuple[int, int, int]
+    extent: float
+    rotation: float
+    polygon: np.ndarray
+    mask: np.ndarray
+    z: int = 0
+
+    @property
+    def box(self) -> Tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of the polygon."""
+        return (*self.polygon.min(axis=0).tolist(), *self.polygon.max(axis=0).tolist())
+
+    @property
+    def centre(self) -> Tuple[float, float]:
+        x0, y0, x1, y1 = self.box
+        return (x0 + x1) / 2, (y0 + y1) / 2
+
+
+@dataclass
+class Background:
+    """Two colours (equal unless `gradient` is a direction in radians) and what is scattered over them."""
+    colours: Tuple[Tuple[int, int, int], Tuple[int, int, int]]
+    gradient: Optional[float]
+    lines: int
+    specks: int
+    noise: float
+
+
+@dataclass
+class Scene:
+    height: int
+    width: int
+    background: Background
+    objects: List[SceneObject]
+
+    @property
+    def long_side(self) -> int:
+        return max(self.height, self.width)
+
+
+def _tinted(rng: np.random.Generator, low: int, high: int) -> Tuple[int, int, int]:
+    return tuple((rng.integers(low, high + 1) + rng.integers(-8, 9, 3)).clip(0, 255).tolist())
+
+
+def sample_background(rng: np.random.Generator) -> Background:
+    low, high = ((196, 244), (12, 62), (104, 156))[rng.choice(3, p=(0.45, 0.35, 0.2))]
+    first = _tinted(rng, low, high)
+    gradient = float(rng.uniform(0, 2 * np.pi)) if rng.random() < 0.4 else None
+    second = first if gradient is None else _tinted(rng, low, high)
+    cluttered = rng.random() < 0.45
+    return Background(
+        colours=(first, second),
+        gradient=gradient,
+        lines=int(rng.integers(0, 7)) if cluttered else 0,
+        specks=int(rng.integers(0, 31)) if cluttered else 0,
+        noise=float(rng.uniform(2, 6)) if rng.random() < 0.25 else 0.)
+
+
+def _jittered(rng: np.random.Generator, colour: str) -> Tuple[int, int, int]:
+    # White and black change in brightness only, else they would take on a hue.
+    jitter = rng.integers(-9, 10, 1 if colour in ('white', 'black') else 3)
+    return tuple((np.asarray(COLOURS[colour]) + jitter).clip(0, 255).tolist())
+
+
+def _usable_colours(background: Background) -> List[str]:
+    """Colours that stand out from both ends of the background by their Euclidean distance in RGB."""
+    ends = np.asarray(background.colours, dtype=np.float64)
+    return [name for name, rgb in COLOURS.items() if np.linalg.norm(ends - rgb, axis=1).min() >= _MIN_CONTRAST]
+
+
+class _AttributeSampler:
+    """Draws attributes from a few colours, shapes and textures, so that objects of one picture share them."""
+
+    def __init__(self, rng: np.random.Generator, colours: List[str]) -> None:
+        self.rng = rng
+        self.values = dict(
+            colour=rng.choice(colours, size=min(len(colours), int(rng.integers(2, 5))), replace=False).tolist(),
+            shape=rng.choice(SHAPES, size=int(rng.integers(2, 5)), replace=False).tolist(),
+            size=list(SIZES),
+            texture=['plain'] * 4 + rng.choice(TEXTURES[1:], size=2, replace=False).tolist())
+
+    def fresh(self) -> Dict[str, str]:
+        return {key: str(self.rng.choice(values)) for key, values in self.values.items()}
+
+    def distractor(self, of: Dict[str, str]) -> Dict[str, str]:
+        """All attributes of another object but one."""
+        key = str(self.rng.choice(('colour', 'shape', 'size', 'texture')))
+        return {**of, key: self.fresh()[key]}
+
+    def draw(self, count: int) -> List[Dict[str, str]]:
+        drawn: List[Dict[str, str]] = []
+        for _ in range(count):
+            copy = drawn and self.rng.random() < 0.5
+            new = self.distractor(drawn[int(self.rng.integers(len(drawn)))]) if copy else self.fresh()
+            # A pattern needs room to be seen.
+            drawn.append({**new, 'texture': 'plain'} if new['size'] == 'small' else new)
+        return drawn
+
+
+def _separate(box: Tuple[float, ...], other: Tuple[float, ...], gap: float) -> bool:
+    return (box[2] + gap <= other[0] or other[2] + gap <= box[0] or box[3] + gap <= other[1]
+            or other[3] + gap <= box[1])
+
+
+class _Placer:
+    """Finds room for one object after the other."""
+
+    def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
+        self.rng = rng
+        self.height, self.width = height, width
+        self.gap = 0.025 * max(height, width)
+        self.max_covered = MAX_COVERED if rng.random() < 0.65 else 0.
+        self.placed: List[SceneObject] = []
+        self.covered: List[int] = []
+
+    def place(self, attributes: Dict[str, str], tries: int = 40) -> bool:
+        """Append the object to `placed`; False when no room was found."""
+        rng = self.rng
+        extent = SIZES[attributes['size']] * max(self.height, self.width) * rng.uniform(1 - SIZE_JITTER,
+                                                                                        1 + SIZE_JITTER)
+        rotation = float(rng.uniform(-_MAX_ROTATION, _MAX_ROTATION))
+        rgb = _jittered(rng, attributes['colour'])
+        points = outline(attributes['shape'], extent, rotation)
+        reach = points.max(axis=0) + 1.5
+        for centre in rng.uniform(reach, np.array([self.width, self.height]) - reach, size=(tries, 2)):
+            polygon = np.round(points + centre, 2)
+            if self._fits(polygon, attributes['colour']):
+                mask = rasterise(polygon, self.height, self.width)
+                new = SceneObject(**attributes, rgb=rgb, extent=extent, rotation=rotation, polygon=polygon, mask=mask)
+                if self._add(new):
+                    return True
+        return False
+
+    def _fits(self, polygon: np.ndarray, colour: str) -> bool:
+        """Cheap test on boxes: equal colours stay apart, else where one ends cannot be seen."""
+        box = (*polygon.min(axis=0), *polygon.max(axis=0))
+        return all(
+            _separate(box, other.box, self.gap) for other in self.placed
+            if other.colour == colour or self.max_covered == 0)
+
+    def _add(self, new: SceneObject) -> bool:
+        """Exact test on masks: whatever the drawing order, no object may lose more than `max_covered` of its area."""
+        overlaps = [0 if _separate(new.box, other.box, 1.) else int((new.mask & other.mask).sum())
+                    for other in self.placed]
+        covered = [old + more for old, more in zip(self.covered, overlaps)] + [sum(overlaps)]
+        objects = self.placed + [new]
+        if any(lost > self.max_covered * obj.mask.sum() for lost, obj in zip(covered, objects) if lost):
+            return False
+        self.placed, self.covered = objects, covered
+        return True
+
+
+def sample_scene(rng: np.random.Generator, size: int) -> Scene:
+    """A scene of 3 to 8 objects on a canvas whose long side is `size` pixels."""
+    share_w, share_h = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
+    width, height = round(size * share_w), round(size * share_h)
+    while True:
+        background = sample_background(rng)
+        placer = _Placer(rng, height, width)
+        wanted = _AttributeSampler(rng, _usable_colours(background)).draw(int(rng.choice(_COUNTS)))
+        # The large ones first: they find room more rarely.
+        for attributes in sorted(wanted, key=lambda item: -SIZES[item['size']]):
+            placer.place(attributes)
+        if len(placer.placed) >= 3:
+            break
+    objects = [placer.placed[i] for i in rng.permutation(len(placer.placed))]
+    for z, obj in enumerate(objects):
+        obj.z = z
+    return Scene(height, width, background, objects)

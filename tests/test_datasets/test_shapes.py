@@ -1,0 +1,280 @@
+"""The generated data set: its format, its masks, and a proof by a solver of its own that every sentence is unique."""
+import hashlib
+import json
+import pickle
+import pickletools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as mask_utils
+from shapes_solver import EXTREMES, RELATIONS, SWAPPED, cut, mirrored, solve
+
+from dit_sam.datasets import RefCOCODataset, shapes
+from dit_sam.datasets.shapes.drawing import visible_masks
+
+TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters' / 'shapes.py'
+IMAGES = 300
+
+
+def run_tool(*arguments):
+    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp('shapes') / 'data'
+    done = run_tool('--out', out, '--images', IMAGES, '--seed', 7, '--size', 128, '--workers', 2)
+    assert done.returncode == 0, done.stderr
+    assert f'{IMAGES}' in done.stdout.splitlines()[-2]
+    return out
+
+
+@pytest.fixture(scope='module')
+def refs(folder):
+    return pickle.loads((folder / 'shapes' / 'refs(unc).p').read_bytes())
+
+
+@pytest.fixture(scope='module')
+def instances(folder):
+    return json.loads((folder / 'shapes' / 'instances.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def scenes(folder):
+    return {scene['image_id']: scene for scene in json.loads((folder / 'shapes' / 'scenes.json').read_text())['images']}
+
+
+def decode(annotation, image):
+    segmentation = annotation['segmentation']
+    if isinstance(segmentation, list):
+        segmentation = mask_utils.merge(mask_utils.frPyObjects(segmentation, image['height'], image['width']))
+    return mask_utils.decode(segmentation).astype(bool)
+
+
+def test_every_sentence_has_exactly_one_answer(refs, scenes):
+    for ref in refs:
+        for sentence in ref['sentences']:
+            assert solve(sentence['sent'], scenes[ref['image_id']]) == ref['ann_id'], (ref['ref_id'], sentence['sent'])
+
+
+def test_mirrored_scene_with_swapped_words_has_the_same_answer(refs, scenes):
+    for ref in refs:
+        for sentence in ref['sentences']:
+            swapped = ' '.join(SWAPPED.get(word, word) for word in sentence['tokens'])
+            assert solve(swapped, mirrored(scenes[ref['image_id']])) == ref['ann_id'], (ref['ref_id'], swapped)
+
+
+def test_the_kind_is_what_the_sentence_says(refs):
+    for ref in refs:
+        for sentence in ref['sentences']:
+            text = sentence['sent']
+            kind = 'relation' if cut(text, RELATIONS) else 'place' if cut(text, EXTREMES) else 'attribute'
+            assert sentence['kind'] == kind, text
+
+
+def test_solver_is_no_rubber_stamp():
+    base = dict(shape='star', colour='red', size='small', texture='plain', extent=20)
+    objects = [dict(base, ann_id=i, centre=(x, 50), box=(x - 9, 40, x + 9, 60)) for i, x in enumerate((20, 24, 80))]
+    scene = dict(height=100, width=100, objects=objects)
+    assert solve('the rightmost star', scene) == 2
+    for sentence in ('the red star', 'the leftmost star', 'the biggest star', 'the star left of the small thing'):
+        with pytest.raises(AssertionError):
+            solve(sentence, scene)
+    with pytest.raises(KeyError):
+        solve('the shiny star', scene)
+
+
+def test_words(refs):
+    texts = [sentence['sent'] for ref in refs for sentence in ref['sentences']]
+    assert len(shapes.VOCABULARY) == len(set(shapes.VOCABULARY)) < 100
+    assert {word for text in texts for word in text.split()} <= set(shapes.VOCABULARY)
+    assert max(len(text.split()) for text in texts) <= 14
+    assert all(text == text.lower() and text.replace(' ', '').isalpha() for text in texts)
+    # Varied wording: few sentences are heard often.
+    assert len(set(texts)) > len(texts) / 2
+
+
+def test_kinds_are_about_balanced(refs):
+    kinds = [sentence['kind'] for ref in refs for sentence in ref['sentences']]
+    assert set(kinds) == set(shapes.KINDS)
+    assert all(0.25 < kinds.count(kind) / len(kinds) < 0.42 for kind in shapes.KINDS)
+    assert 2.8 < len(refs) / IMAGES <= 3 and 2.8 < len(kinds) / len(refs) <= 3
+
+
+def test_refs_are_those_of_refcoco(folder, refs, instances):
+    annotations = {annotation['id']: annotation for annotation in instances['annotations']}
+    images = {image['id']: image for image in instances['images']}
+    for ref in refs:
+        assert list(ref) == ['sent_ids', 'file_name', 'ann_id', 'ref_id', 'image_id', 'split', 'sentences',
+                             'category_id']  # yapf: disable
+        assert ref['sent_ids'] == [sentence['sent_id'] for sentence in ref['sentences']]
+        assert all(list(sentence) == ['tokens', 'raw', 'sent_id', 'sent', 'kind'] for sentence in ref['sentences'])
+        assert all(sentence['tokens'] == sentence['sent'].split() for sentence in ref['sentences'])
+        annotation = annotations[ref['ann_id']]
+        assert (annotation['image_id'], annotation['category_id']) == (ref['image_id'], ref['category_id'])
+        assert images[ref['image_id']]['file_name'] == ref['file_name']
+    assert len({ref['ref_id'] for ref in refs}) == len(refs) == len({ref['ann_id'] for ref in refs})
+    sent_ids = [sent_id for ref in refs for sent_id in ref['sent_ids']]
+    assert len(set(sent_ids)) == len(sent_ids)
+
+
+def test_refs_pickle_holds_only_plain_containers(folder):
+    content = (folder / 'shapes' / 'refs(unc).p').read_bytes()
+    opcodes = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(content)]
+    assert opcodes[0] == ('PROTO', 2)
+    assert not {'GLOBAL', 'STACK_GLOBAL', 'REDUCE', 'BUILD', 'INST', 'OBJ', 'NEWOBJ'} & {name for name, _ in opcodes}
+
+
+def test_splits_hold_whole_images_in_their_shares(refs):
+    split_of = {}
+    for ref in refs:
+        assert split_of.setdefault(ref['image_id'], ref['split']) == ref['split']
+    counts = {split: list(split_of.values()).count(split) for split in ('train', 'val', 'testA', 'testB')}
+    assert counts == dict(train=240, val=30, testA=15, testB=15)  # 300 * (0.8, 0.1, 0.05, 0.05)
+
+
+def test_instances(folder, instances, scenes):
+    assert set(instances) == {'info', 'licenses', 'images', 'annotations', 'categories'}
+    assert [category['name'] for category in instances['categories']] == list(shapes.SHAPES)
+    assert [image['file_name'] for image in instances['images'][:2]] == ['shapes_000001.png', 'shapes_000002.png']
+    assert sorted(path.name for path in (folder / 'images').iterdir()) == [i['file_name'] for i in instances['images']]
+    images = {image['id']: image for image in instances['images']}
+    symbols = {obj['ann_id']: obj for scene in scenes.values() for obj in scene['objects']}
+    assert len(symbols) == len(instances['annotations'])
+    for annotation in instances['annotations']:
+        image = images[annotation['image_id']]
+        mask = decode(annotation, image)
+        x, y, w, h = annotation['bbox']
+        assert mask.shape == (image['height'], image['width'])
+        assert annotation['area'] == mask.sum() > 0
+        assert 0 <= x and x + w <= image['width'] and 0 <= y and y + h <= image['height']
+        assert symbols[annotation['id']]['shape'] == shapes.SHAPES[annotation['category_id'] - 1]
+        if isinstance(annotation['segmentation'], list):
+            assert all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in annotation['segmentation'])
+
+
+def test_both_forms_of_segmentation_and_all_aspects_occur(instances):
+    forms = [type(annotation['segmentation']) for annotation in instances['annotations']]
+    assert 0.02 < forms.count(dict) / len(forms) < 0.4
+    assert {(image['width'], image['height']) for image in instances['images']} == {(128, 128), (128, 96), (96, 128)}
+
+
+def test_masks_are_where_the_colour_is(folder, instances, scenes):
+    """Silhouettes read off the picture by colour alone agree with the stored masks of plain, free-standing objects."""
+    annotations = {annotation['id']: annotation for annotation in instances['annotations']}
+    ious = []
+    for image in instances['images'][:100]:
+        pixels = np.asarray(Image.open(folder / 'images' / image['file_name'])).astype(float)
+        assert pixels.shape == (image['height'], image['width'], 3)
+        scene = scenes[image['id']]
+        for obj in scene['objects']:
+            x0, y0, x1, y1 = obj['box']
+            window = (slice(int(y0) - 1, int(y1) + 2), slice(int(x0) - 1, int(x1) + 2))
+            mask = decode(annotations[obj['ann_id']], image)
+            others = [annotations[other['ann_id']] for other in scene['objects'] if other is not obj]
+            if obj['texture'] != 'plain' or any(decode(other, image)[window].any() for other in others):
+                continue
+            to_object = np.linalg.norm(pixels[window] - obj['rgb'], axis=-1)
+            to_ground = np.min([np.linalg.norm(pixels[window] - end, axis=-1) for end in scene['background']], axis=0)
+            drawn = to_object < to_ground
+            ious.append((drawn & mask[window]).sum() / (drawn | mask[window]).sum())
+    assert len(ious) > 100
+    assert np.mean(ious) > 0.96 and np.min(ious) > 0.85
+
+
+def test_visible_masks():
+    for seed in range(60):
+        scene = shapes.sample_scene(np.random.default_rng(seed), 160)
+        masks = visible_masks(scene)
+        assert 3 <= len(masks) <= 8
+        assert np.sum(masks, axis=0).max() == 1, 'no pixel belongs to two objects'
+        assert (np.any(masks, axis=0) == np.any([obj.mask for obj in scene.objects], axis=0)).all()
+        for obj, mask in zip(scene.objects, masks):
+            assert not (mask & ~obj.mask).any()
+            assert mask.sum() >= 0.75 * obj.mask.sum()
+
+
+def test_size_classes_are_clearly_apart(scenes):
+    shares = {size: [] for size in shapes.SIZES}
+    for scene in scenes.values():
+        for obj in scene['objects']:
+            shares[obj['size']].append(obj['extent'] / max(scene['height'], scene['width']))
+    assert max(shares['small']) * 1.4 < min(shares['medium'])
+    assert max(shares['medium']) * 1.38 < min(shares['large'])
+
+
+def hashes(folder):
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def test_same_arguments_same_bytes_for_any_number_of_workers(tmp_path):
+    for name, workers in (('one', 1), ('again', 1), ('two', 2)):
+        shapes.write_shapes(tmp_path / name, images=24, seed=3, size=96, workers=workers)
+    assert hashes(tmp_path / 'one') == hashes(tmp_path / 'again') == hashes(tmp_path / 'two')
+    shapes.write_shapes(tmp_path / 'other', images=24, seed=4, size=96)
+    assert hashes(tmp_path / 'one') != hashes(tmp_path / 'other')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['again', 'one', 'other', 'two'], 'nothing left behind'
+
+
+def test_finished_data_are_kept_and_other_data_are_not_overwritten(tmp_path):
+    arguments = ['--out', tmp_path / 'data', '--images', 5, '--size', 96, '--workers', 1]
+    first = run_tool(*arguments)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / 'data').rglob('*')}
+    again = run_tool(*arguments)
+    assert first.returncode == again.returncode == 0 and first.stdout == again.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / 'data').rglob('*')}
+    other = run_tool(*arguments, '--seed', 1)
+    assert other.returncode == 1 and '"seed": 0' in other.stderr and len(other.stderr.splitlines()) == 1
+
+
+def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes.writer, '_dump', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError, match='disk full'):
+        shapes.write_shapes(tmp_path / 'data', images=1, size=96)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('arguments, status, message', [
+    (['--images', 0], 2, 'images must be at least 1'),
+    (['--images', 2, '--size', 10], 2, 'size must be at least 64'),
+    (['--images', 2, '--workers', 0], 2, 'workers must be at least 1'),
+    (['--images', 2, '--seed', -1], 2, 'seed must not be negative'),
+    (['--images', 2, '--splits', 'train=0.8,val=0.1'], 2, 'must sum to 1, got train=0.8,val=0.1'),
+    (['--images', 2, '--splits', 'train=nan'], 2, 'must sum to 1'),
+    (['--images', 2, '--splits', 'train'], 2, "--splits takes name=share,name=share, got 'train'"),
+    (['--images', 2, '--splits', 'a=0.5,a=0.5'], 2, 'a name twice'),
+])
+def test_bad_arguments_are_one_line(tmp_path, arguments, status, message):
+    done = run_tool('--out', tmp_path / 'data', *arguments)
+    assert done.returncode == status and message in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / 'file').write_text('mine')
+    for out in (tmp_path, tmp_path / 'file', tmp_path / 'file' / 'data'):
+        done = run_tool('--out', out, '--images', 1)
+        assert done.returncode == 1 and str(tmp_path) in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_tool_does_not_import_torch():
+    code = 'import sys; sys.path.insert(0, sys.argv[1]); import shapes; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code, str(TOOL.parent)]).returncode == 0
+
+
+def test_read_by_the_class_that_reads_refcoco(folder, refs):
+    dataset = RefCOCODataset(
+        data_root=str(folder), ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', split='val',
+        data_prefix=dict(img_path='images/'), test_mode=True,
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadReferringMask')])  # yapf: disable
+    sentences = [sentence for ref in refs if ref['split'] == 'val' for sentence in ref['sentences']]
+    items = [dataset[i] for i in range(len(dataset))]
+    assert [(item['text'], item['kind']) for item in items] == [(s['sent'], s['kind']) for s in sentences]
+    assert {type(item['segmentation']) for item in items} == {list, dict}
+    assert all(item['gt_seg_map'].shape == (item['height'], item['width']) and item['gt_seg_map'].any()
+               for item in items)

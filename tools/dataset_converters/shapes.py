@@ -1,0 +1,73 @@
+"""Writes the embedded `shapes` data set in RefCOCO's own format."""
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+
+def _load_shapes():
+    """`dit_sam.datasets.shapes` on its own: importing it by name would import the whole package, and torch with it."""
+    folder = Path(__file__).resolve().parents[2] / 'projects' / 'dit_sam' / 'datasets' / 'shapes'
+    spec = importlib.util.spec_from_file_location(
+        'dit_sam_shapes', folder / '__init__.py', submodule_search_locations=[str(folder)])
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# At module level, so that worker processes find it too.
+shapes = _load_shapes()
+
+
+def parse_splits(text: str) -> Dict[str, float]:
+    """{'train': 0.8, 'val': 0.2} of 'train=0.8,val=0.2'."""
+    try:
+        pairs = [part.split('=') for part in text.split(',')]
+        splits = {name.strip(): float(share) for name, share in pairs}
+    except ValueError:
+        raise ValueError(f"--splits takes name=share,name=share, got '{text}'") from None
+    if len(splits) < len(pairs) or not all(splits):
+        raise ValueError(f"--splits has a name twice or an empty one: '{text}'")
+    return splits
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--out', required=True, help='folder to write; kept when it holds just this data set already')
+    parser.add_argument('--images', type=int, default=10000, help='number of pictures')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--size', type=int, default=160, help='long side of the pictures in pixels')
+    parser.add_argument(
+        '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split')
+    parser.add_argument('--workers', type=int, default=2, help='processes; the result does not depend on them')
+    return parser.parse_args(argv)
+
+
+def print_table(counts: Dict[str, Dict[str, int]]) -> None:
+    columns = ['images', 'objects', 'references', 'sentences', *shapes.KINDS]
+    total = {column: sum(row[column] for row in counts.values()) for column in columns}
+    print('split'.ljust(8) + ''.join(column.rjust(12) for column in columns))
+    for split, row in [*counts.items(), ('all', total)]:
+        print(split.ljust(8) + ''.join(str(row[column]).rjust(12) for column in columns))
+
+
+def main() -> int:
+    args = parse_args()
+    try:
+        splits = parse_splits(args.splits)
+        counts = shapes.write_shapes(args.out, args.images, args.seed, args.size, splits, args.workers)
+    except ValueError as error:
+        print(f'shapes: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'shapes: {error}', file=sys.stderr)
+        return 1
+    print_table(counts)
+    print(f'shapes: in {args.out}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
