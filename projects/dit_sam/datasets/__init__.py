@@ -1,0 +1,8 @@
+from .refcoco import RefCOCODataset
+from .transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianBlur, ReferringColorJitter,
+                         ReferringFlip)
+
+__all__ = [
+    'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'RefCOCODataset', 'ReferringColorJitter',
+    'ReferringFlip'
+]

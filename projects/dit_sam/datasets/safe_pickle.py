@@ -1,0 +1,91 @@
+"""REFER's reference files, read without ever running what is in them."""
+import io
+import pickle
+from typing import Any, List
+
+REF_KEYS = ('ref_id', 'ann_id', 'image_id', 'category_id', 'split', 'sentences')
+SENTENCE_KEYS = ('sent_id', 'sent')
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """An unpickler that builds numbers, text and containers and nothing else.
+
+    A pickle can only run code through an object that it looks up by name. Every look-up is refused here, and so are
+    persistent ids.
+
+    Raises:
+        pickle.UnpicklingError: When the stream asks for any global or persistent id.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f'it asks for the global "{module}.{name}"')
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError(f'it asks for the persistent id {pid!r}')
+
+
+def load_plain_pickle(path: str) -> Any:
+    """Read a pickle of plain containers (protocols 0 to 5, written by Python 2 or 3).
+
+    Args:
+        path (str): The file.
+
+    Raises:
+        ValueError: When the file is no complete pickle or holds anything but plain data.
+    """
+    with open(path, 'rb') as file:
+        data = file.read()
+    # Python 2 wrote its byte strings without an encoding. Nearly all of them are ASCII; UTF-8 reads the few accents
+    # that came from web forms, and Latin-1, which accepts every byte, is left for files that are not UTF-8.
+    for encoding in ('utf-8', 'latin-1'):
+        try:
+            return PlainUnpickler(io.BytesIO(data), encoding=encoding).load()
+        except UnicodeDecodeError as error:
+            reason = error
+        except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
+            reason = error
+            break
+    raise ValueError(f'{path} is not a plain pickle of lists, dicts, numbers and text: '
+                     f'{str(reason) or type(reason).__name__}. Nothing in it was run; get the file again from a source '
+                     'that you trust')
+
+
+def load_refs(path: str) -> List[dict]:
+    """Read the references of RefCOCO, RefCOCO+ or RefCOCOg, such as ``refs(unc).p``.
+
+    The layout is that of REFER (https://github.com/lichengunc/refer): a list of dicts with ``ref_id``, ``ann_id``,
+    ``image_id``, ``category_id``, ``split`` and ``sentences``, a list of dicts with ``sent_id`` and ``sent``.
+
+    Args:
+        path (str): The file.
+
+    Raises:
+        ValueError: When the file is no plain pickle, or an item lacks a key or has the wrong type.
+    """
+    refs = load_plain_pickle(path)
+    if not isinstance(refs, list):
+        raise ValueError(f'{path}: expected a list of references, got {type(refs).__name__}')
+    for index, ref in enumerate(refs):
+        item = f'{path}: item {index}'
+        _check_keys(ref, REF_KEYS, item)
+        if not isinstance(ref['split'], str):
+            raise ValueError(f'{item}: "split" must be text, got {type(ref["split"]).__name__}')
+        if not isinstance(ref['sentences'], (list, tuple)):
+            raise ValueError(f'{item}: "sentences" must be a list, got {type(ref["sentences"]).__name__}')
+        for number, sentence in enumerate(ref['sentences']):
+            _check_keys(sentence, SENTENCE_KEYS, f'{item}, sentence {number}')
+            if not isinstance(sentence['sent'], str):
+                raise ValueError(f'{item}, sentence {number}: "sent" must be text, '
+                                 f'got {type(sentence["sent"]).__name__}')
+    return refs
+
+
+def _check_keys(record: Any, keys: tuple, item: str) -> None:
+    """Ids are integers, or text in RefCLEF; both can be looked up."""
+    if not isinstance(record, dict):
+        raise ValueError(f'{item}: expected a dict, got {type(record).__name__}')
+    for key in keys:
+        if key not in record:
+            raise ValueError(f'{item} has no key "{key}"')
+        if key.endswith('_id') and not isinstance(record[key], (int, str)):
+            raise ValueError(f'{item}: "{key}" must be a number, got {type(record[key]).__name__}')

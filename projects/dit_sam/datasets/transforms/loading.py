@@ -1,0 +1,62 @@
+from typing import Union
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmseg.registry import TRANSFORMS
+from pycocotools import mask as coco_mask
+
+
+def decode_segmentation(segmentation: Union[list, dict], height: int, width: int) -> np.ndarray:
+    """Draw a COCO segmentation.
+
+    Args:
+        segmentation (list | dict): Polygons, whose union is taken, or an RLE, compressed or not.
+        height (int): Height of the annotated image in pixels.
+        width (int): Width of the annotated image in pixels.
+
+    Returns:
+        np.ndarray: uint8 (height, width), 1 inside and 0 outside.
+
+    Raises:
+        ValueError: When an RLE is of another size.
+    """
+    if isinstance(segmentation, list):
+        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    elif list(segmentation['size']) != [height, width]:
+        raise ValueError(f'the RLE is for {list(segmentation["size"])} (height, width), not [{height}, {width}]')
+    elif isinstance(segmentation['counts'], list):
+        rle = coco_mask.frPyObjects(segmentation, height, width)
+    else:
+        rle = segmentation
+    return coco_mask.decode(rle)
+
+
+@TRANSFORMS.register_module()
+class LoadReferringMask(BaseTransform):
+    """Draw the mask of the referent at the size of the annotated image.
+
+    In training it stands right after the image is loaded, so that later transforms change both; in testing after the
+    resize, so that the truth keeps the original size.
+
+    Required keys: ``segmentation``, ``height``, ``width``, ``ori_shape``, ``img_path``, ``ann_id``.
+    Added key: ``gt_seg_map``, uint8 (height, width) in {0, 1}, also named in ``seg_fields``.
+
+    Raises:
+        ValueError: When the loaded image or the RLE is not of the annotated size.
+    """
+
+    def transform(self, results: dict) -> dict:
+        size = (results['height'], results['width'])
+        if tuple(results['ori_shape'][:2]) != size:
+            raise ValueError(
+                f'{results["img_path"]} is {tuple(results["ori_shape"][:2])} (height, width) as loaded, but its '
+                f'annotation {results["ann_id"]} was drawn on {size}. The likely cause is an EXIF orientation tag by '
+                'which the loader turned the image: set color_type="color_ignore_orientation" in LoadImageFromFile, '
+                'or save the image without the tag')
+        try:
+            mask = decode_segmentation(results['segmentation'], *size)
+        except ValueError as error:
+            raise ValueError(f'Annotation {results["ann_id"]} of {results["img_path"]}: {error}') from None
+        results['gt_seg_map'] = mask
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return results

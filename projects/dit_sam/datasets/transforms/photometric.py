@@ -1,0 +1,105 @@
+from typing import Tuple
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmcv.transforms.utils import cache_randomness
+from mmseg.registry import TRANSFORMS
+
+
+def adjust_brightness(img: np.ndarray, factor: float) -> np.ndarray:
+    """Blend ``img`` with black: ``factor * img``, rounded and clipped to uint8."""
+    return _blend_with(img, 0.0, factor)
+
+
+def adjust_contrast(img: np.ndarray, factor: float) -> np.ndarray:
+    """Blend ``img`` (BGR) with the mean of its grey version."""
+    mean = float(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY).mean())
+    return _blend_with(img, float(int(mean + 0.5)), factor)
+
+
+def adjust_saturation(img: np.ndarray, factor: float) -> np.ndarray:
+    """Blend ``img`` (BGR) with its grey version."""
+    grey = cv2.cvtColor(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    return cv2.addWeighted(img, factor, grey, 1 - factor, 0)
+
+
+def _blend_with(img: np.ndarray, value: float, factor: float) -> np.ndarray:
+    table = np.arange(256) * factor + value * (1 - factor)
+    return cv2.LUT(img, np.rint(table).clip(0, 255).astype(np.uint8))
+
+
+@TRANSFORMS.register_module()
+class ReferringColorJitter(BaseTransform):
+    """Change brightness, contrast and saturation as torchvision's ``ColorJitter`` defines them, in random order.
+
+    Each factor is uniform in [1 - strength, 1 + strength]. The hue is left alone: sentences name colours.
+
+    Required and modified key: ``img``, uint8 BGR.
+
+    Args:
+        brightness (float): Strength in [0, 1].
+        contrast (float): Strength in [0, 1].
+        saturation (float): Strength in [0, 1].
+        prob (float): Probability that anything is changed.
+    """
+
+    def __init__(self,
+                 brightness: float = 0.4,
+                 contrast: float = 0.4,
+                 saturation: float = 0.4,
+                 prob: float = 0.8) -> None:
+        self.strengths = (brightness, contrast, saturation)
+        if not all(0 <= value <= 1 for value in (*self.strengths, prob)):
+            raise ValueError(f'brightness, contrast, saturation and prob must lie in [0, 1], got {self.strengths} '
+                             f'and {prob}')
+        self.prob = prob
+
+    @cache_randomness
+    def _draw(self) -> Tuple[bool, np.ndarray, np.ndarray]:
+        strengths = np.array(self.strengths)
+        factors = np.random.uniform(1 - strengths, 1 + strengths)
+        return np.random.rand() < self.prob, factors, np.random.permutation(len(strengths))
+
+    def transform(self, results: dict) -> dict:
+        apply, factors, order = self._draw()
+        if not apply:
+            return results
+        adjust = (adjust_brightness, adjust_contrast, adjust_saturation)
+        for index in order:
+            results['img'] = adjust[index](results['img'], float(factors[index]))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(strengths={self.strengths}, prob={self.prob})'
+
+
+@TRANSFORMS.register_module()
+class RandomGaussianBlur(BaseTransform):
+    """Blur the image with a Gaussian of random width.
+
+    Required and modified key: ``img``, uint8.
+
+    Args:
+        sigma (tuple): Range of the standard deviation in pixels, drawn uniformly.
+        prob (float): Probability of the blur.
+    """
+
+    def __init__(self, sigma: Tuple[float, float] = (0.1, 2.0), prob: float = 0.5) -> None:
+        if not 0 < sigma[0] <= sigma[1] or not 0 <= prob <= 1:
+            raise ValueError(f'sigma must be a rising range above 0 and prob lie in [0, 1], got {sigma} and {prob}')
+        self.sigma = tuple(sigma)
+        self.prob = prob
+
+    @cache_randomness
+    def _draw(self) -> Tuple[bool, float]:
+        return np.random.rand() < self.prob, np.random.uniform(*self.sigma)
+
+    def transform(self, results: dict) -> dict:
+        apply, sigma = self._draw()
+        if apply:
+            results['img'] = cv2.GaussianBlur(results['img'], (0, 0), sigma)
+        return results
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}(sigma={self.sigma}, prob={self.prob})'

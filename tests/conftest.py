@@ -1,0 +1,82 @@
+"""A tiny set in RefCOCO's format, written to a temporary folder."""
+import json
+import pickle
+from typing import Callable, Optional
+
+import cv2
+import dit_sam  # noqa: F401  (registers everything)
+import numpy as np
+import pytest
+from mmengine.registry import init_default_scope
+from pycocotools import mask as coco_mask
+
+SIZES = {1: (40, 60), 2: (30, 50), 3: (36, 36)}  # height, width
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope() -> None:
+    init_default_scope('mmseg')
+
+
+def rectangle(x: int, y: int, width: int, height: int) -> list:
+    """A polygon that covers the pixels x ... x + width - 1 and y ... y + height - 1."""
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
+
+
+def instances() -> dict:
+    compressed = coco_mask.encode(np.asfortranarray(np.ones(SIZES[3], np.uint8)))
+    segmentations = {
+        11: [rectangle(5, 10, 20, 8)],
+        12: dict(size=list(SIZES[1]), counts=[80, 40, 2280]),  # columns 2 of 60, 40 pixels each
+        21: [rectangle(0, 0, 10, 10), rectangle(40, 20, 10, 10)],
+        31: dict(size=list(SIZES[3]), counts=compressed['counts'].decode()),
+    }
+    images = [dict(id=key, file_name=f'COCO_train2014_{key:012d}.jpg', height=height, width=width)
+              for key, (height, width) in SIZES.items()]
+    annotations = [dict(id=key, image_id=key // 10, category_id=1, iscrowd=0, segmentation=value)
+                   for key, value in segmentations.items()]
+    return dict(images=images, annotations=annotations, categories=[dict(id=1, name='thing')])
+
+
+def reference(ref_id: int, ann_id: int, split: str, *sentences: str) -> dict:
+    return dict(
+        ref_id=ref_id,
+        ann_id=ann_id,
+        image_id=ann_id // 10,
+        category_id=1,
+        split=split,
+        file_name=f'COCO_train2014_{ann_id // 10:012d}_{ann_id}.jpg',
+        sent_ids=[10 * ref_id + number for number in range(len(sentences))],
+        sentences=[dict(sent_id=10 * ref_id + number, sent=sent, raw=sent, tokens=sent.split())
+                   for number, sent in enumerate(sentences)])
+
+
+def references() -> list:
+    return [
+        reference(1, 11, 'train', 'left box', 'the box on the left', 'wide one'),
+        reference(2, 11, 'train', 'box near the bright wall'),
+        reference(3, 12, 'train', 'narrow column', 'stripe'),
+        reference(4, 21, 'val', 'two corners', 'both squares', 'squares'),
+        reference(5, 31, 'val', 'everything'),
+        reference(6, 31, 'testA', 'all of it'),
+    ]
+
+
+@pytest.fixture
+def write_refcoco(tmp_path) -> Callable:
+    """``write_refcoco(edit)`` writes the set after ``edit(instances, references)`` and returns its root."""
+
+    def write(edit: Optional[Callable] = None) -> str:
+        content, refs = instances(), references()
+        if edit is not None:
+            edit(content, refs)
+        (tmp_path / 'train2014').mkdir(exist_ok=True)
+        (tmp_path / 'refcoco').mkdir(exist_ok=True)
+        (tmp_path / 'refcoco' / 'instances.json').write_text(json.dumps(content))
+        (tmp_path / 'refcoco' / 'refs(unc).p').write_bytes(pickle.dumps(refs, protocol=2))
+        for key, (height, width) in SIZES.items():
+            image = np.random.default_rng(key).integers(0, 256, (height, width, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / 'train2014' / f'COCO_train2014_{key:012d}.jpg'), image)
+        return str(tmp_path)
+
+    return write

@@ -1,0 +1,278 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dit_sam.datasets import RefCOCODataset
+from dit_sam.datasets.transforms import decode_segmentation
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import DATASETS
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+REAL = ROOT.parent / 'shared' / 'realref'
+CONFIGS = sorted((ROOT / 'configs' / '_base_' / 'datasets').glob('*.py'))
+
+
+def test_training_item_is_a_reference(write_refcoco):
+    dataset = RefCOCODataset(write_refcoco())
+    item = dataset.get_data_info(1)
+    assert len(dataset) == 3
+    assert item.pop('img_path').endswith('train2014/COCO_train2014_000000000001.jpg')
+    assert item == dict(
+        img_id=1,
+        ref_id=2,
+        ann_id=11,
+        sent_id=20,
+        category_id=1,
+        text='box near the bright wall',
+        height=40,
+        width=60,
+        segmentation=[[5, 10, 25, 10, 25, 18, 5, 18]],
+        seg_fields=[],
+        sample_idx=1)
+
+
+def test_references_that_share_an_annotation_are_kept(write_refcoco):
+    dataset = RefCOCODataset(write_refcoco())
+    items = [dataset.get_data_info(index) for index in range(3)]
+    assert [(item['ref_id'], item['ann_id']) for item in items] == [(1, 11), (2, 11), (3, 12)]
+    box = [[5, 10, 25, 10, 25, 18, 5, 18]]
+    assert [item['segmentation'] for item in items] == [box, box, dict(size=[40, 60], counts=[80, 40, 2280])]
+
+
+def test_sentence_is_drawn_at_each_visit(write_refcoco):
+    dataset = RefCOCODataset(write_refcoco())
+
+    def draw(seed):
+        np.random.seed(seed)
+        return [dataset.get_data_info(0)['text'] for _ in range(30)]
+
+    assert set(draw(0)) == {'left box', 'the box on the left', 'wide one'}
+    assert draw(0) == draw(0) != draw(1)
+
+
+def test_draws_of_workers_are_seeded_and_vary_over_epochs(write_refcoco):
+    """Two workers, a reference with a hundred wordings: chance repeats ten draws with probability 1e-20."""
+
+    def many_wordings(_, refs):
+        refs[1]['sentences'] = [dict(sent_id=number, sent=f'wording {number}') for number in range(100)]
+
+    root = write_refcoco(many_wordings)
+
+    def epochs(seed):
+        pipeline = [dict(type='LoadImageFromFile'), dict(type='PackReferringInputs')]
+        dataset = dict(type='RefCOCODataset', data_root=root, pipeline=pipeline, indices=[1] * 10)
+        loader = Runner.build_dataloader(
+            dict(batch_size=1, num_workers=2, persistent_workers=True, dataset=dataset,
+                 sampler=dict(type='DefaultSampler', shuffle=True)), seed=seed)
+        return [[sample.text for batch in loader for sample in batch['data_samples']] for _ in range(2)]
+
+    first, again, other = epochs(0), epochs(0), epochs(1)
+    assert first == again != other
+    assert first[0] != first[1]
+    assert len(set(first[0])) > 5
+
+
+def test_item_of_testing_is_a_sentence(write_refcoco):
+    dataset = RefCOCODataset(write_refcoco(), split='val', test_mode=True)
+    items = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert [(item['ref_id'], item['sent_id'], item['text']) for item in items] == [
+        (4, 40, 'two corners'), (4, 41, 'both squares'), (4, 42, 'squares'), (5, 50, 'everything')]
+    assert [type(item['segmentation']) for item in items] == [list, list, list, dict]
+    assert items[0]['segmentation'] == items[2]['segmentation']
+
+
+def test_masks_are_stored_once(write_refcoco):
+    def many_sentences(_, refs):
+        refs[3]['sentences'] = [dict(sent_id=number, sent='squares') for number in range(50)]
+
+    few = RefCOCODataset(write_refcoco(), split='val', test_mode=True)
+    many = RefCOCODataset(write_refcoco(many_sentences), split='val', test_mode=True)
+    assert len(many) == 51
+    assert many._mask_bytes.nbytes == few._mask_bytes.nbytes
+
+
+@pytest.mark.parametrize('serialize_data', [True, False])
+def test_subset_keeps_its_masks(write_refcoco, serialize_data):
+    dataset = RefCOCODataset(write_refcoco(), serialize_data=serialize_data)
+    subset = dataset.get_subset([2])
+    assert subset.get_data_info(0)['segmentation'] == dataset.get_data_info(2)['segmentation']
+    assert len(RefCOCODataset(write_refcoco(), indices=2)) == 2
+
+
+def test_kind_of_sentence_is_kept_where_given(write_refcoco):
+    def add_kind(_, refs):
+        refs[5]['sentences'][0]['kind'] = 'place'
+
+    root = write_refcoco(add_kind)
+    assert RefCOCODataset(root, split='testA', test_mode=True).get_data_info(0)['kind'] == 'place'
+    assert 'kind' not in RefCOCODataset(root, split='val', test_mode=True).get_data_info(0)
+
+
+def test_short_file_names_of_train2017(write_refcoco):
+    root = write_refcoco()
+    folder = os.path.join(root, 'train2014')
+    os.rename(f'{folder}/COCO_train2014_000000000001.jpg', f'{folder}/000000000001.jpg')
+    dataset = RefCOCODataset(root, pipeline=[dict(type='LoadImageFromFile')])
+    assert dataset[0]['img_path'] == f'{folder}/000000000001.jpg'
+    assert dataset[0]['ori_shape'] == (40, 60)
+
+
+def test_missing_image_is_an_error_of_its_item(write_refcoco):
+    root = write_refcoco()
+    path = os.path.join(root, 'train2014', 'COCO_train2014_000000000001.jpg')
+    os.remove(path)
+    dataset = RefCOCODataset(root, pipeline=[dict(type='LoadImageFromFile')])
+    assert len(dataset) == 3
+    with pytest.raises(FileNotFoundError, match='Image not found') as caught:
+        dataset[0]
+    assert path in str(caught.value) and 'data_prefix.img_path' in str(caught.value)
+
+
+def test_image_turned_by_its_exif_tag_is_an_error_with_a_way_out(write_refcoco):
+    root = write_refcoco()
+    path = os.path.join(root, 'train2014', 'COCO_train2014_000000000001.jpg')
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be shown turned by 90 degrees
+    Image.open(path).save(path, exif=exif)
+
+    def first(**loading):
+        return RefCOCODataset(root, pipeline=[dict(type='LoadImageFromFile', **loading),
+                                              dict(type='LoadReferringMask')])[0]
+
+    with pytest.raises(ValueError, match='EXIF'):
+        first()
+    assert first(color_type='color_ignore_orientation')['gt_seg_map'].shape == (40, 60)
+
+
+@pytest.mark.parametrize('name', ['instances.json', 'refs(unc).p'])
+def test_missing_file_says_how_to_get_it(write_refcoco, name):
+    root = write_refcoco()
+    path = os.path.join(root, 'refcoco', name)
+    os.remove(path)
+    with pytest.raises(FileNotFoundError) as caught:
+        RefCOCODataset(root)
+    for part in (path, 'tools/dataset_converters/shapes.py', '"Training on RefCOCO"'):
+        assert part in str(caught.value)
+
+
+def test_unknown_split_lists_the_others(write_refcoco):
+    with pytest.raises(ValueError, match=r'no split "test"; it has train \(3 .*val \(2 .*testA \(1 references\)'):
+        RefCOCODataset(write_refcoco(), split='test')
+
+
+def without_image(content, refs):
+    del content['images'][0]
+
+
+def without_annotation(content, refs):
+    del content['annotations'][0]
+
+
+def of_another_image(content, refs):
+    refs[1]['image_id'] = 2
+
+
+def blank_sentence(content, refs):
+    refs[0]['sentences'][1]['sent'] = ' \t'
+
+
+def no_sentence(content, refs):
+    refs[2]['sentences'] = []
+
+
+def two_points(content, refs):
+    content['annotations'][0]['segmentation'].append([1, 2, 3, 4])
+
+
+def odd_numbers(content, refs):
+    content['annotations'][0]['segmentation'] = [[1, 2, 3, 4, 5, 6, 7]]
+
+
+def no_polygon(content, refs):
+    content['annotations'][0]['segmentation'] = []
+
+
+def half_an_rle(content, refs):
+    del content['annotations'][1]['segmentation']['size']
+
+
+def no_height(content, refs):
+    del content['images'][2]['height']
+
+
+def no_annotations(content, refs):
+    del content['annotations']
+
+
+@pytest.mark.parametrize('edit, message', [
+    (without_image, 'has no image_id 1, which reference 1 of'),
+    (without_annotation, 'has no ann_id 11, which reference 1 of'),
+    (of_another_image, 'reference 2 is of image 2, but its annotation 11 is of image 1'),
+    (blank_sentence, 'sentence 11 of reference 1 is blank'),
+    (no_sentence, 'reference 3 has no sentence'),
+    (two_points, 'annotation 11 has a polygon of 4 numbers: at least 3 points'),
+    (odd_numbers, 'annotation 11 has a polygon of 7 numbers'),
+    (no_polygon, 'annotation 11 has no polygon and no RLE'),
+    (half_an_rle, 'annotation 12: an RLE segmentation needs the keys "size" and "counts"'),
+    (no_height, "the key 'height' is missing"),
+    (no_annotations, "the key 'annotations' is missing"),
+])
+def test_bad_item_is_named(write_refcoco, edit, message):
+    root = write_refcoco(edit)
+    with pytest.raises(ValueError) as caught:
+        RefCOCODataset(root)
+    assert message in str(caught.value) and os.path.join(root, 'refcoco') in str(caught.value)
+
+
+def test_other_splits_are_not_in_the_way(write_refcoco):
+    """A fault is reported for the split that has it."""
+    assert len(RefCOCODataset(write_refcoco(two_points), split='val')) == 2
+
+
+def test_damaged_json_is_named(write_refcoco):
+    root = write_refcoco()
+    path = os.path.join(root, 'refcoco', 'instances.json')
+    Path(path).write_text('{"images": [')
+    with pytest.raises(ValueError, match='not in the format of COCO instances'):
+        RefCOCODataset(root)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_config_builds(path):
+    config = Config.fromfile(path)
+    for name in ('train', 'val', 'test'):
+        dataset = DATASETS.build(dict(config[f'{name}_dataloader'].dataset, lazy_init=True))
+        assert dataset.metainfo['classes'] == ('background', 'referent')
+        assert dataset.test_mode == (name != 'train')
+
+
+def test_config_of_the_paper_gives_batches(write_refcoco):
+    config = Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / 'refcoco.py')
+    loaders = {}
+    for name in ('train', 'val'):
+        loader = config[f'{name}_dataloader']
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader.dataset.data_root = write_refcoco()
+        loaders[name] = Runner.build_dataloader(loader, seed=0)
+    train, val = next(iter(loaders['train'])), next(iter(loaders['val']))
+    for image, sample in zip(train['inputs'], train['data_samples']):
+        assert max(image.shape) in range(320, 513, 32) and image.shape[1:] == sample.gt_sem_seg.shape
+    assert [sample.gt_sem_seg.shape for sample in val['data_samples']] == [(30, 50)] * 2
+    assert [tuple(image.shape) for image in val['inputs']] == [(3, 307, 512)] * 2  # 30 * 512 / 50 = 307.2
+
+
+@pytest.mark.skipif(not REAL.exists(), reason='the real photographs are not there')
+def test_real_photographs():
+    def build(**kwargs):
+        return RefCOCODataset(str(REAL), data_prefix=dict(img_path='images'), **kwargs)
+
+    assert [len(build(split=split)) for split in ('train', 'val')] == [130, 26]
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask')]
+    dataset = build(split='val', test_mode=True, pipeline=pipeline)
+    assert len(dataset) == 30
+    for item in dataset:
+        mask = decode_segmentation(item['segmentation'], item['height'], item['width'])
+        assert mask.shape == item['img'].shape[:2] and 0 < mask.mean() < 1
