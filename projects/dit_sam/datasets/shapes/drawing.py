@@ -51,11 +51,8 @@ def _pattern(texture: str, x: np.ndarray, y: np.ndarray, unit: float, angle: flo
     u = x * np.cos(angle) + y * np.sin(angle)
     v = y * np.cos(angle) - x * np.sin(angle)
     if texture == 'striped':
-        return np.clip(0.5 + 2.0 * (np.cos(u * (2 * np.pi / (0.046 * unit))) - 0.1), 0, 1)
-    if texture == 'checked':
-        step = np.pi / (0.042 * unit)
-        return np.clip(0.5 + 3.0 * np.sin(u * step) * np.sin(v * step), 0, 1)
-    period, radius = 0.062 * unit, 0.018 * unit
+        return np.clip(0.5 + 2.0 * (np.cos(u * (2 * np.pi / (0.06 * unit))) - 0.1), 0, 1)
+    period, radius = 0.08 * unit, 0.024 * unit
     distance = np.hypot(u - period * np.round(u / period), v - period * np.round(v / period))
     return np.clip(radius - distance + 0.5, 0, 1)
 

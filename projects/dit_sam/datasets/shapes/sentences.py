@@ -26,7 +26,7 @@ RELATION_NEAR, RELATION_FAR, RELATION_SLOPE = 0.1, 0.01, 1.0
 
 _NOUNS = ('thing', 'one', 'object', 'shape')
 _SIZE_WORDS = dict(small=('small', 'small', 'little'), large=('large', 'large', 'big'))
-_WITH = dict(striped='stripes', dotted='dots', checked='checks')
+_WITH = dict(striped='stripes', dotted='dots')
 # `{0}` stands for a phrase. The second list says nothing of the others, so it is used only where the object lies in
 # the outer part of the picture and the runner-up is twice as far behind.
 _PLACE = dict(
