@@ -1,0 +1,32 @@
+# VENV is where the environment is made and found; nothing is installed outside it.
+VENV ?= .venv
+# The first Python from 3.10 on; 3.11 is the tested one.
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.10 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
+# ARGS goes to the program: make test ARGS="tests/test_compat.py -v"
+ARGS ?=
+# Two workers of one thread each.
+JOBS ?= 2
+
+.PHONY: help setup demo test clean
+
+help:
+	@echo 'make demo    set up, write the shapes data, score the shipped model, train a little, segment pictures'
+	@echo 'make test    set up, run the test-suite (ARGS="tests/test_compat.py" for a part of it)'
+	@echo 'make setup   make the environment in $(VENV) (VENV=... for another place)'
+	@echo 'make clean   remove caches; environment, data and results stay'
+
+setup:
+	@test -n '$(PYTHON)' || \
+		{ echo 'setup: no Python from 3.10 on was found: install one, or name it with PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) tools/setup_environment.py --venv '$(VENV)'
+
+demo: setup
+	'$(VENV)/bin/python' tools/demo.py $(ARGS)
+
+test: setup
+	OMP_NUM_THREADS=1 '$(VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+
+clean:
+	rm -rf build dist .pytest_cache .hypothesis projects/*.egg-info
+	find projects configs tools tests -name __pycache__ -type d -prune -exec rm -rf {} +

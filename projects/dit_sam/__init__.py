@@ -1,0 +1,14 @@
+"""DIT-SAM, deep instruction tuning for Segment Anything, as a plugin for OpenMMLab.
+
+``import dit_sam`` registers every part in mmseg's registries and does nothing else. A config of any project says
+``custom_imports = dict(imports=['dit_sam'])``.
+"""
+# ruff: noqa: E402
+from . import compat
+
+compat.install()
+
+from . import apis, datasets, engine, evaluation, models, visualization
+from .version import __version__
+
+__all__ = ['__version__', 'apis', 'datasets', 'engine', 'evaluation', 'models', 'visualization']

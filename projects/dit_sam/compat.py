@@ -1,0 +1,159 @@
+"""Every gap between the environment and the code that runs in it, in one place.
+
+`install` is called first thing by ``import dit_sam``. It asks only which *modules* can be found, never which
+distribution brought them, so the upstream packages (mmengine, mmcv, mmcv-lite, mmsegmentation, mmdet) and the
+maintained forks (onedl-*) are treated alike, and it never replaces anything that is there.
+
+=====================================  ==============================================================================
+gap                                    what happens
+=====================================  ==============================================================================
+mmengine, mmcv or mmseg missing        one `ImportError` that says how to install it
+mmcv without compiled ops (mmcv-lite)  `install` puts a stand-in for ``mmcv._ext``: mmseg and mmdet import, an op that
+                                       is called says that it needs the full mmcv
+segment_anything without torchvision   `import_sam_modeling` imports ``segment_anything.modeling``, which needs torch
+                                       alone
+several processes without a GPU        `init_dist_without_cuda`, called by the tools, starts gloo before mmengine
+                                       calls ``torch.cuda.set_device``
+=====================================  ==============================================================================
+"""
+import importlib
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any, Callable
+from unittest import mock
+
+_REQUIRED = dict(mmengine='mmengine', mmcv='mmcv-lite>=2.0.0rc4,<2.2', mmseg='mmsegmentation>=1.2')
+_VERSION_QUERIES = ('get_compiler_version', 'get_compiling_cuda_version')
+
+
+def install() -> None:
+    """Prepare the environment for ``import dit_sam``; calling it again changes nothing.
+
+    Raises:
+        ImportError: If mmengine, mmcv or mmseg is not installed.
+    """
+    for module, requirement in _REQUIRED.items():
+        if module not in sys.modules and find_spec(module) is None:
+            raise ImportError(f"dit_sam needs the module '{module}', which is not installed: run `make setup` in the "
+                              f"repository, or `pip install '{requirement}'`")
+    if 'mmcv._ext' not in sys.modules and find_spec('mmcv._ext') is None:
+        sys.modules['mmcv._ext'] = _stand_in_for_mmcv_ext()
+
+
+def _stand_in_for_mmcv_ext() -> ModuleType:
+    """Make a module that has every op by name and none in fact.
+
+    It has a module spec without a loader, so ``importlib.util.find_spec('mmcv._ext')`` goes on working and
+    ``mmcv.utils.ext_loader.check_ops_exist`` goes on answering no.
+    """
+    module = module_from_spec(ModuleSpec('mmcv._ext', loader=None))
+    module.__doc__ = 'Stand-in of dit_sam for the compiled ops of mmcv.'
+
+    def __getattr__(name: str) -> Callable:
+        if name.startswith('__'):
+            raise AttributeError(f"module 'mmcv._ext' has no attribute '{name}'")
+        # `mmcv.utils.collect_env` asks for the compilers, and there were none.
+        return _not_compiled if name in _VERSION_QUERIES else _missing_op(name)
+
+    module.__getattr__ = __getattr__
+    return module
+
+
+def _not_compiled() -> str:
+    return 'n/a'
+
+
+def _missing_op(name: str) -> Callable:
+
+    def op(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError(f"op '{name}' needs the full mmcv, and only mmcv-lite (without compiled ops) is installed: "
+                           "`pip uninstall mmcv-lite`, then install mmcv>=2.0.0rc4,<2.2 for your torch and CUDA as in "
+                           'https://mmcv.readthedocs.io/en/latest/get_started/installation.html')
+
+    op.__name__ = op.__qualname__ = name
+    return op
+
+
+def import_sam_modeling() -> ModuleType:
+    """Import ``segment_anything.modeling``, with or without a working torchvision.
+
+    ``import segment_anything`` imports torchvision for its predictor; the ``modeling`` subpackage needs torch alone.
+    Where torchvision works, this is a plain import. Where it is missing or broken, a bare parent package is put in
+    place, which finds the same subpackages and says what is the matter when the predictor is asked for.
+
+    Returns:
+        ModuleType: The ``segment_anything.modeling`` package.
+
+    Raises:
+        ImportError: If segment_anything is not installed.
+    """
+    if 'segment_anything' not in sys.modules:
+        spec = find_spec('segment_anything')
+        if spec is None:
+            raise ImportError("SAM's mask decoder needs the module 'segment_anything', which is not installed: run "
+                              '`make setup` in the repository, or `pip install segment-anything`')
+        reason = _why_not_importable('torchvision')
+        if reason:
+            sys.modules['segment_anything'] = _bare_package(spec, reason)
+    return importlib.import_module('segment_anything.modeling')
+
+
+def _why_not_importable(name: str) -> str:
+    """Import a module; return '' on success, else the reason in one line."""
+    try:
+        importlib.import_module(name)
+    # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
+    except Exception as error:
+        return f'{type(error).__name__}: {error}'.split('\n')[0]
+    return ''
+
+
+def _bare_package(spec: ModuleSpec, reason: str) -> ModuleType:
+    """Make the package of ``spec`` without running its ``__init__``."""
+    package = ModuleType(spec.name)
+    package.__path__ = spec.submodule_search_locations
+    package.__file__ = spec.origin
+    package.__spec__ = spec
+
+    def __getattr__(name: str) -> None:
+        # Submodules must look absent until they are imported, or `from package import submodule` would end here.
+        if name.startswith('__') or find_spec(f'{spec.name}.{name}') is not None:
+            raise AttributeError(f"module '{spec.name}' has no attribute '{name}'")
+        raise ImportError(f"'{name}' of {spec.name} needs torchvision, which does not import here ({reason}): install "
+                          'the torchvision that belongs to your torch')
+
+    package.__getattr__ = __getattr__
+    return package
+
+
+def init_dist_without_cuda(cfg: Any) -> None:
+    """Start the process group of a launched run where there is no accelerator; do nothing otherwise.
+
+    mmengine's `init_dist` calls ``torch.cuda.set_device`` whatever the backend is, and the Runner wraps the model for
+    the GPU of its rank. The Runner leaves an existing process group alone, so the call is made here, with
+    ``set_device`` disarmed while it lasts: nothing stays replaced, and all launchers work. ``device_ids`` goes into
+    the config.
+
+    Args:
+        cfg (Config): The config of the run, with ``launcher`` set. On a CPU run ``env_cfg.dist_cfg.backend`` turns
+            from nccl to gloo and ``model_wrapper_cfg.device_ids`` to None.
+    """
+    from mmengine.device import get_device
+    from mmengine.dist import init_dist, is_distributed
+    from mmengine.utils.dl_utils import set_multi_processing
+    if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu' or is_distributed():
+        return
+    env_cfg = dict(cfg.get('env_cfg', {}))
+    dist_cfg = dict(env_cfg.get('dist_cfg', {}))
+    if dist_cfg.get('backend', 'nccl') == 'nccl':
+        dist_cfg['backend'] = 'gloo'
+    cfg.env_cfg = {**env_cfg, 'dist_cfg': dist_cfg}
+    # What the Runner would pass to MMDistributedDataParallel, less the device.
+    wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = {**dict(cfg.get('model_wrapper_cfg') or wrapper), 'device_ids': None}
+    # First, as in the Runner: `init_dist` sets the start method to spawn where none is set.
+    set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
+    with mock.patch('torch.cuda.set_device'):
+        init_dist(cfg.launcher, **dist_cfg)

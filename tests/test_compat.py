@@ -1,0 +1,99 @@
+"""Gaps of the environment. Most cases need an interpreter of their own: imports cannot be taken back."""
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmcv.utils import collect_env
+from mmcv.utils.ext_loader import check_ops_exist
+
+from dit_sam import compat
+
+# Run before anything else: `compat` alone, without the package that calls it.
+COMPAT_ALONE = f'''
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location('compat', {compat.__file__!r})
+compat = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(compat)
+'''
+# A torchvision that is there and fails, as one built for another torch does.
+BROKEN_TORCHVISION = 'raise RuntimeError("operator torchvision::nms does not exist\\nsecond line")'
+without_ops = pytest.mark.skipif(check_ops_exist(), reason='the full mmcv is installed')
+
+
+def run(code: str, *folders) -> str:
+    """Run code in a fresh interpreter that looks for modules in the folders first; return what it prints."""
+    path = f'import sys; sys.path[:0] = {[str(folder) for folder in folders]!r}\n'
+    done = subprocess.run([sys.executable, '-c', path + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def write_package(folder, **files: str):
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / f'{name}.py').write_text(content)
+
+
+def test_every_model_of_mmseg_and_mmdet_registers():
+    output = run('import dit_sam, mmseg.models, mmdet.models, mmseg.registry, mmdet.registry\n'
+                 'print(len(mmseg.registry.MODELS.module_dict), len(mmdet.registry.MODELS.module_dict))')
+    mmseg_models, mmdet_models = map(int, output.split())
+    assert mmseg_models >= 92
+    assert mmdet_models >= 277
+
+
+@without_ops
+def test_a_missing_op_says_its_name_and_what_it_needs():
+    from mmcv.ops import nms
+    with pytest.raises(RuntimeError, match="op 'nms' needs the full mmcv"):
+        nms(torch.rand(2, 4), torch.rand(2), 0.5)
+
+
+@without_ops
+def test_the_compilers_of_missing_ops_are_reported_as_absent():
+    assert collect_env()['MMCV Compiler'] == 'n/a'
+
+
+def test_installing_twice_changes_nothing():
+    before = sys.modules['mmcv._ext']
+    compat.install()
+    assert sys.modules['mmcv._ext'] is before
+
+
+def test_real_ops_are_left_alone(tmp_path):
+    write_package(tmp_path / 'mmcv', __init__='', _ext='real = True')
+    assert run(COMPAT_ALONE + 'compat.install()\nimport mmcv._ext\nprint(mmcv._ext.real)', tmp_path) == 'True'
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it():
+    hide = ('real = compat.find_spec\n'
+            "compat.find_spec = lambda name: None if name == 'mmseg' else real(name)\n")
+    check = 'try: compat.install()\nexcept ImportError as error: print(error)'
+    message = run(COMPAT_ALONE + hide + check)
+    assert message.startswith("dit_sam needs the module 'mmseg', which is not installed")
+    assert '\n' not in message
+
+
+@pytest.mark.parametrize('torchvision', [None, BROKEN_TORCHVISION], ids=['missing', 'broken'])
+def test_sam_modeling_without_torchvision(tmp_path, torchvision):
+    write_package(tmp_path / 'torchvision', __init__=torchvision or 'raise ModuleNotFoundError("no torchvision")')
+    output = run(
+        COMPAT_ALONE + 'import pickle\n'
+        'modeling = compat.import_sam_modeling()\n'
+        'assert modeling is compat.import_sam_modeling()\n'
+        'assert pickle.loads(pickle.dumps(modeling.MaskDecoder)) is modeling.MaskDecoder\n'
+        'from segment_anything.utils import amg\n'
+        'try: from segment_anything import SamPredictor\n'
+        'except ImportError as error: print(error)', tmp_path)
+    assert output.startswith("'SamPredictor' of segment_anything needs torchvision")
+    assert '\n' not in output
+
+
+def test_a_working_torchvision_leaves_segment_anything_whole(tmp_path):
+    write_package(tmp_path / 'torchvision', __init__='')
+    write_package(tmp_path / 'segment_anything', __init__='import torchvision\npredictor = True')
+    write_package(tmp_path / 'segment_anything' / 'modeling', __init__='')
+    output = run(COMPAT_ALONE + 'compat.import_sam_modeling()\nimport segment_anything\n'
+                 'print(segment_anything.predictor)', tmp_path)
+    assert output == 'True'

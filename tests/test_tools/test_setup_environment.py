@@ -1,0 +1,94 @@
+"""The rules of the set-up. The set-up itself is what runs these tests."""
+import configparser
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+UPSTREAM = dict(mmengine='mmengine', mmcv='mmcv-lite', mmseg='mmsegmentation', mmdet='mmdet')
+FORKS = dict(mmengine='onedl-mmengine', mmcv='onedl-mmcv', mmseg='onedl-mmsegmentation', mmdet='onedl-mmdetection')
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location('setup_environment', ROOT / 'tools' / 'setup_environment.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+setup = load_tool()
+
+
+def found(owners=UPSTREAM, torch='2.13.0', python=(3, 11)) -> dict:
+    return dict(owners=owners, versions=dict(torch=torch) if torch else {}, python=python)
+
+
+def names(requirements) -> set:
+    return {Requirement(line).name for line in requirements}
+
+
+def test_every_requirement_has_a_tested_version_that_satisfies_it():
+    tested = {Requirement(line).name.lower(): Requirement(line) for line in setup.tested_versions()}
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    lines = config['options']['install_requires'] + config['options.extras_require']['test']
+    for line in filter(None, map(str.strip, lines.splitlines())):
+        if not line.startswith('#'):
+            wanted = Requirement(line)
+            pin = next(iter(tested[wanted.name.lower()].specifier))
+            assert pin.operator == '==' and wanted.specifier.contains(pin.version), line
+
+
+def test_torch_is_asked_for_by_its_tested_version_unless_there():
+    assert setup.torch_requirements(found(torch=None)) == ['torch==2.13.0']
+    assert setup.torch_requirements(found(torch='2.1.2+cu121')) == []
+
+
+def test_torch_that_is_too_old_ends_the_set_up(capsys):
+    with pytest.raises(SystemExit):
+        setup.torch_requirements(found(torch='1.13.1'))
+    assert 'torch 1.13.1 is too old: dit_sam needs torch>=2.1' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('torch, python, pinned', [
+    ('2.13.0+cpu', (3, 11), True),
+    ('2.6.0+cu124', (3, 12), True),
+    ('2.6.0', (3, 10), False),
+    ('2.1.2', (3, 11), False),
+])
+def test_the_installed_torch_is_kept_and_the_rest_pinned_where_it_can_be(torch, python, pinned):
+    pins = setup.pins(found(torch=torch, python=python))
+    assert [line for line in pins if line.startswith('torch==')] == [f'torch=={torch}']
+    assert any(line.startswith('transformers==') for line in pins) is pinned
+
+
+def test_forks_and_a_full_mmcv_are_left_alone():
+    assert set(UPSTREAM.values()) <= names(setup.requirements(found()))
+    assert not set(UPSTREAM.values()) & names(setup.requirements(found(FORKS)))
+    assert 'mmcv-lite' not in names(setup.requirements(found(dict(UPSTREAM, mmcv='mmcv'))))
+
+
+def test_half_a_fork_ends_the_set_up(capsys):
+    setup.check_family(FORKS, Path('venv'))
+    setup.check_family({}, Path('venv'))
+    with pytest.raises(SystemExit):
+        setup.check_family(dict(mmengine='onedl-mmengine', mmcv='onedl-mmcv'), Path('venv'))
+    assert 'venv has onedl-mmengine but not mmseg, mmdet' in capsys.readouterr().err
+
+
+def test_an_unchanged_environment_is_left_at_once(tmp_path, monkeypatch):
+    (tmp_path / 'bin').mkdir()
+    (tmp_path / 'bin' / 'python').write_text('')
+    steps = []
+    monkeypatch.setattr('sys.argv', ['setup_environment.py', '--venv', str(tmp_path)])
+    monkeypatch.setattr(setup, 'install', lambda *_: steps.append('install'))
+    setup.main()
+    setup.main()
+    assert steps == ['install']
+    stamp = tmp_path / '.dit_sam_setup.json'
+    stamp.write_text(json.dumps(dict(json.loads(stamp.read_text()), inputs='of an older setup.cfg')))
+    setup.main()
+    assert steps == ['install', 'install']

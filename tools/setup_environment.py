@@ -1,0 +1,171 @@
+"""Make the environment: ``python tools/setup_environment.py --venv .venv``; ``make setup`` calls it.
+
+Needs Python >= 3.10 and nothing else, compiles nothing, and writes nowhere but into the environment (and the metadata
+folder ``projects/dit_sam.egg-info`` of the editable installation). What the environment holds already is kept: torch
+from 2.1 on, a full mmcv, the onedl forks of the OpenMMLab packages. A second run ends at once unless the requirements
+have changed.
+"""
+import argparse
+import configparser
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parents[1]
+CONSTRAINTS = ROOT / 'requirements' / 'constraints.txt'
+INPUTS = (ROOT / 'setup.cfg', ROOT / 'pyproject.toml', CONSTRAINTS, Path(__file__).resolve())
+# Import name and distribution, as in setup.cfg; forks and the full mmcv bring the same import names.
+MM_FAMILY = {'mmengine': 'mmengine', 'mmcv': 'mmcv-lite', 'mmseg': 'mmsegmentation', 'mmdet': 'mmdet'}
+# mmengine needs the pkg_resources of setuptools < 82; from 70.1 on it builds wheels without the package `wheel`.
+BUILDER = 'setuptools>=70.1,<82'
+# Runs in the environment: versions of its distributions, and which distribution brings each mm module.
+PROBE = '''
+import importlib.metadata as metadata, json, sys
+owners = metadata.packages_distributions()
+print(json.dumps(dict(
+    python=sys.version_info[:2],
+    versions={dist.metadata['Name'].lower(): dist.version for dist in metadata.distributions()},
+    owners={module: owners[module][0].lower() for module in sys.argv[1:] if module in owners})))
+'''
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description='Make the environment of dit_sam')
+    parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder of the environment')
+    venv = parser.parse_args().venv.absolute()
+    python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
+    wanted = dict(root=str(ROOT), inputs=fingerprint())
+    if python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
+        return
+    if not python.exists():
+        say(f'making an environment in {venv} with Python {sys.version.split()[0]}')
+        run([sys.executable, '-m', 'venv', str(venv)], 'make the environment')
+    install(python, venv)
+    stamp.write_text(json.dumps(wanted))
+    say(f'done: {venv}')
+
+
+def install(python: Path, venv: Path) -> None:
+    """Bring the environment to what setup.cfg asks for: torch first, then the rest, then this repository."""
+    found = probe(python)
+    check_family(found['owners'], venv)
+    pip_install(python, torch_requirements(found), 'torch')
+    found = probe(python)
+    constraints = venv / 'dit_sam_constraints.txt'
+    constraints.write_text('\n'.join(pins(found)) + '\n')
+    pip_install(python, ['--constraint', str(constraints), *requirements(found)], 'the other requirements')
+    repair_opencv(python)
+    # The build runs in the environment, where setuptools is: isolated, it would be downloaded again.
+    pip_install(python, ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)], 'dit_sam')
+
+
+def fingerprint() -> str:
+    return hashlib.sha256(b'\0'.join(path.read_bytes() for path in INPUTS)).hexdigest()
+
+
+def probe(python: Path) -> dict:
+    output = subprocess.run([str(python), '-c', PROBE, *MM_FAMILY], capture_output=True, text=True)
+    if output.returncode:
+        fail(f'{python} does not work: remove the environment and run again\n{output.stderr}')
+    return json.loads(output.stdout)
+
+
+def check_family(owners: dict, venv: Path) -> None:
+    """Stop where a fork of mmengine lacks companions: theirs from upstream would install the upstream mmengine."""
+    missing = [module for module in MM_FAMILY if module not in owners]
+    if owners.get('mmengine', 'mmengine') != 'mmengine' and missing:
+        fail(f"{venv} has {owners['mmengine']} but not {', '.join(missing)}: install the fork's packages for these "
+             'too, or set up in another place with VENV=...')
+
+
+def torch_requirements(found: dict) -> list:
+    """The tested torch, on its own: any looser request may download gigabytes. Nothing, where torch is there."""
+    installed = found['versions'].get('torch')
+    if installed is None:
+        return [line for line in tested_versions() if line.startswith('torch==')]
+    if version(installed) < (2, 1):
+        fail(f'torch {installed} is too old: dit_sam needs torch>=2.1; upgrade it, or set up in another place '
+             'with VENV=...')
+    return []
+
+
+def pins(found: dict) -> list:
+    """Constraints: the installed torch, and the tested versions of the rest where they can be had.
+
+    They need Python 3.11 and torch 2.4. Wheels of torch before 2.3 cannot work with numpy 2, and transformers from
+    4.50 on turns older torches off.
+    """
+    torch = found['versions']['torch']
+    if version(torch) < (2, 4):
+        return [f'torch=={torch}', BUILDER, 'numpy<2', 'transformers<4.50']
+    if tuple(found['python']) < (3, 11):
+        return [f'torch=={torch}', BUILDER]
+    return [f'torch=={torch}'] + [line for line in tested_versions() if not line.startswith('torch==')]
+
+
+def requirements(found: dict) -> list:
+    """What setup.cfg lists, with the tests' needs, less what forks or a full mmcv bring already."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    listed = config['options']['install_requires'] + config['options.extras_require']['test']
+    brought = {MM_FAMILY[module] for module, owner in found['owners'].items() if owner != MM_FAMILY[module]}
+    lines = [line.strip() for line in listed.splitlines()]
+    return [line for line in lines if line and not line.startswith('#') and name_of(line) not in brought]
+
+
+def repair_opencv(python: Path) -> None:
+    """Take the OpenCV without windows where the system lacks the libraries for windows, or where it was there before.
+
+    mmengine asks for opencv-python by name; opencv-python-headless brings the same module.
+    """
+    works = subprocess.run([str(python), '-c', 'import cv2'], capture_output=True).returncode == 0
+    versions = probe(python)['versions']
+    there = [name for name in ('opencv-python', 'opencv-python-headless') if name in versions]
+    if works and len(there) < 2:
+        return
+    if not there:
+        fail('cv2 does not import in the environment, and no package of opencv is there')
+    say('taking opencv-python-headless: ' + ('it was there' if works else 'this system lacks libraries such as libGL'))
+    run([str(python), '-m', 'pip', 'uninstall', '--quiet', '--yes', *there], f'remove {", ".join(there)}')
+    pip_install(python, [f'opencv-python-headless=={versions[there[-1]]}'], 'opencv-python-headless')
+
+
+def tested_versions() -> list:
+    return [line for line in CONSTRAINTS.read_text().splitlines() if line and not line.startswith('#')]
+
+
+def name_of(requirement: str) -> str:
+    return re.match(r'[\w.-]+', requirement).group().lower()
+
+
+def version(text: str) -> tuple:
+    return tuple(int(number) for number in re.match(r'\d+\.\d+', text).group().split('.'))
+
+
+def pip_install(python: Path, arguments: list, what: str) -> None:
+    if arguments:
+        say(f'installing {what}')
+        run([str(python), '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', *arguments],
+            f'install {what}')
+
+
+def run(command: list, what: str) -> None:
+    if subprocess.run(command).returncode:
+        fail(f'could not {what}: the reason is above; run again to go on from here')
+
+
+def say(text: str) -> None:
+    print(f'setup: {text}', flush=True)
+
+
+def fail(text: str) -> NoReturn:
+    print(f'setup: {text}', file=sys.stderr)
+    sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()
