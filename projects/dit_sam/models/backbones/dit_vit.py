@@ -1,0 +1,54 @@
+"""SAM's image encoder under instruction: the sentence goes in with the image."""
+from collections.abc import Iterable
+
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ...structures import TextFeatures
+from .sam_vit import SAMViT
+
+
+@MODELS.register_module()
+class DITViT(SAMViT):
+    """`SAMViT` with an instruction plugged in (DIT, section 3).
+
+    It differs from its parent in one place: every block also sees the text tokens that the instruction gives it.
+    Without text it is its parent.
+
+    Args:
+        instruction: Config of an `Instruction`; `embed_dims` and `depth` are filled in. None leaves text to the decoder
+            (the paper's default scheme).
+        **kwargs: As in `SAMViT`.
+    """
+
+    def __init__(self, instruction: dict | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.instruction = None
+        if instruction is not None:
+            self.instruction = MODELS.build(dict(instruction, embed_dims=self.embed_dims, depth=self.depth))
+
+    def forward(self, x: Tensor, text: TextFeatures | None = None) -> tuple[Tensor, ...]:
+        """
+        Args:
+            x: Images, (B, in_channels, H, W).
+            text: The sentence of each image.
+
+        Returns:
+            As in `SAMViT`.
+
+        Raises:
+            ValueError: Batch sizes of images and text differ, or the text has another width than expected.
+        """
+        if text is None or self.instruction is None:
+            return super().forward(x)
+        if len(text.tokens) != len(x):
+            raise ValueError(f'{len(x)} images with {len(text.tokens)} sentences: give one sentence for each image')
+        return self.gather(self.encode_with(self.embed(x), text))
+
+    def encode_with(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
+        """The visual tokens after each block, (B, H, W, D), with the instruction's text tokens beside them."""
+        features, previous = self.instruction.project(text.tokens), None
+        for layer, block in enumerate(self.blocks):
+            instruction = self.instruction(layer, features, previous, tokens)
+            tokens, previous = self.run(block, tokens, instruction, text.mask, self.instruction.keeps_outputs)
+            yield tokens

@@ -1,0 +1,165 @@
+"""SAM's image encoder as an mmseg backbone."""
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import trunc_normal_
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...compat import import_sam_modeling
+from ...utils import load_sam_weights
+from ..layers import InstructedBlock
+
+
+@MODELS.register_module()
+class SAMViT(BaseModule):
+    """SAM's ViT: pre-norm blocks with windows and decomposed relative position, and a neck of two convolutions.
+
+    With the same weights and `windowed=True` it equals `segment_anything.modeling.ImageEncoderViT`, whose state-dict
+    names it keeps. It takes images of any size: the position map is resized bicubically, the relative-position tables
+    linearly, and an image is padded to whole patches.
+
+    Args:
+        arch: 'tiny', 'base', 'large', 'huge', or a dict of `embed_dims`, `depth`, `num_heads`, `global_attn_indexes`
+            (blocks that attend globally in windowed mode).
+        img_size: Side of the images of pre-training, which sizes the position tables.
+        patch_size: Side of a patch.
+        in_channels: Channels of the image.
+        out_channels: Channels after the neck; 0 leaves the neck out and gives `embed_dims` channels.
+        out_indices: Blocks whose tokens are given out, through the neck where there is one; −1 is the last.
+        mlp_ratio: Hidden width of the MLPs over `embed_dims`.
+        window_size: Side of the windows, in tokens.
+        windowed: Whether the other blocks attend in windows, as SAM does. The released DIT weights want False.
+        frozen: Whether the encoder's own weights are kept as they are (an instruction still trains).
+        with_cp: Whether activations are recomputed in the backward pass to save memory.
+        init_cfg: As in mmengine.
+    """
+
+    ARCHITECTURES = {
+        'tiny': dict(embed_dims=192, depth=6, num_heads=3, global_attn_indexes=(2, 5)),
+        'base': dict(embed_dims=768, depth=12, num_heads=12, global_attn_indexes=(2, 5, 8, 11)),
+        'large': dict(embed_dims=1024, depth=24, num_heads=16, global_attn_indexes=(5, 11, 17, 23)),
+        'huge': dict(embed_dims=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31)),
+    }
+
+    def __init__(self,
+                 arch: str | dict = 'base',
+                 img_size: int = 1024,
+                 patch_size: int = 16,
+                 in_channels: int = 3,
+                 out_channels: int = 256,
+                 out_indices: Sequence[int] = (-1, ),
+                 mlp_ratio: float = 4.,
+                 window_size: int = 14,
+                 windowed: bool = True,
+                 frozen: bool = False,
+                 with_cp: bool = False,
+                 init_cfg: dict | list | None = None) -> None:
+        super().__init__(init_cfg)
+        sizes = self._sizes(arch)
+        self.embed_dims, self.depth = sizes['embed_dims'], sizes['depth']
+        self.patch_size, self.out_channels, self.with_cp = patch_size, out_channels, with_cp
+        self.out_indices = self._out_indices(out_indices)
+        grid = img_size // patch_size
+        sam = import_sam_modeling()
+        self.patch_embed = sam.image_encoder.PatchEmbed((patch_size, ) * 2, (patch_size, ) * 2, (0, 0), in_channels,
+                                                        self.embed_dims)
+        self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, self.embed_dims))
+        # The tables keep SAM's sizes in both modes, so that its weights load: 2·14 − 1 rows in windowed blocks.
+        windows = [0 if i in sizes['global_attn_indexes'] else window_size for i in range(self.depth)]
+        self.blocks = nn.ModuleList(
+            InstructedBlock(self.embed_dims, sizes['num_heads'], window or grid, mlp_ratio, window if windowed else 0)
+            for window in windows)
+        self.neck = nn.Sequential(
+            nn.Conv2d(self.embed_dims, out_channels, 1, bias=False), sam.common.LayerNorm2d(out_channels),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+            sam.common.LayerNorm2d(out_channels)) if out_channels else nn.Identity()
+        if frozen:
+            self.requires_grad_(False)
+
+    def _sizes(self, arch: str | dict) -> dict:
+        """Sizes of an architecture by name or as given.
+
+        Raises:
+            ValueError: No architecture of that name, or a dict without one of the sizes.
+        """
+        if isinstance(arch, str):
+            if arch not in self.ARCHITECTURES:
+                raise ValueError(f'arch={arch!r} is none of {sorted(self.ARCHITECTURES)}; give one of them, or a dict')
+            return self.ARCHITECTURES[arch]
+        missing = self.ARCHITECTURES['base'].keys() - arch.keys()
+        if missing:
+            raise ValueError(f'arch lacks {sorted(missing)}')
+        return arch
+
+    def _out_indices(self, indices: Sequence[int]) -> list[int]:
+        """Indices from the front, in the order of the blocks.
+
+        Raises:
+            ValueError: An index beyond the blocks.
+        """
+        beyond = [index for index in indices if not -self.depth <= index < self.depth]
+        if beyond:
+            raise ValueError(f'out_indices has {beyond}, and the encoder has the blocks 0 to {self.depth - 1}')
+        return sorted(index % self.depth for index in indices)
+
+    def init_weights(self) -> None:
+        """As in ViTDet: truncated normals of 0.02 in linear layers and the position map; then `init_cfg`.
+
+        With `init_cfg=dict(type='Pretrained', checkpoint=...)` the checkpoint is SAM's own file.
+        """
+        if self.is_init:
+            return
+        trunc_normal_(self.pos_embed, std=0.02)
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+            parts = ('', ) if self.out_channels else ('pos_embed', 'patch_embed.', 'blocks.')
+            load_sam_weights(self, self.init_cfg['checkpoint'], {f'image_encoder.{part}': part for part in parts},
+                             own=('instruction.', ))
+            self._is_init = True
+        else:
+            super().init_weights()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """
+        Args:
+            x: Images, (B, in_channels, H, W).
+
+        Returns:
+            One map for every entry of `out_indices`, (B, out_channels or embed_dims, H / patch, W / patch).
+        """
+        return self.gather(self.encode(self.embed(x)))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Images to visual tokens with their position, (B, H / patch, W / patch, D). No text takes part."""
+        pad_h, pad_w = -x.shape[2] % self.patch_size, -x.shape[3] % self.patch_size
+        tokens = self.patch_embed(F.pad(x, (0, pad_w, 0, pad_h)) if pad_h or pad_w else x)
+        position = self.pos_embed
+        if position.shape[1:3] != tokens.shape[1:3]:
+            position = F.interpolate(
+                position.permute(0, 3, 1, 2), size=tokens.shape[1:3], mode='bicubic',
+                align_corners=False).permute(0, 2, 3, 1)
+        return tokens + position
+
+    def encode(self, tokens: Tensor) -> Iterable[Tensor]:
+        """The visual tokens after each block, (B, H, W, D)."""
+        for block in self.blocks:
+            tokens, _ = self.run(block, tokens)
+            yield tokens
+
+    def run(self, block: InstructedBlock, *args) -> tuple[Tensor, Tensor | None]:
+        """One block, checkpointed where asked for."""
+        if self.with_cp and self.training:
+            return torch.utils.checkpoint.checkpoint(block, *args, use_reentrant=False)
+        return block(*args)
+
+    def gather(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        """The maps of `out_indices` out of the tokens of all blocks."""
+        return tuple(
+            self.neck(tokens.permute(0, 3, 1, 2)) for i, tokens in enumerate(tokens_of_blocks) if i in self.out_indices)

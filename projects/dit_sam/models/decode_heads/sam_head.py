@@ -1,0 +1,155 @@
+"""SAM's prompt encoder and mask decoder as an mmseg decode head that takes text."""
+import torch
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import resize
+from mmseg.registry import MODELS
+from mmseg.utils import SampleList
+from torch import Tensor, nn
+
+from ...compat import import_sam_modeling
+from ...structures import TextFeatures
+from ...utils import load_sam_weights
+from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
+
+# Blocks of the two-way transformer in SAM's checkpoints.
+SAM_DEPTH = 2
+
+
+@MODELS.register_module()
+class SAMHead(BaseDecodeHead):
+    """SAM's mask decoder prompted by text: all text tokens, projected, are its sparse prompt (DIT, section 3.4).
+
+    It differs from `BaseDecodeHead` in that it has one output channel, takes text, and upsamples with corners aligned.
+    State-dict names under `prompt_encoder.` and `mask_decoder.` are SAM's. SAM's parts that a text prompt leaves
+    without a gradient (points, mask prompts, IoU head, multi-mask output) are kept for its weights and frozen.
+
+    Args:
+        in_channels: Channels of the image embedding, also the decoder's width C.
+        text_dims: Width of the text features, D_t.
+        depth: Blocks of the two-way transformer; SAM's 2, the paper's Table 1 also 4 and 6.
+        num_heads: Attention heads of the decoder.
+        mlp_dim: Hidden width of its MLPs.
+        iou_head_hidden_dim: Hidden width of SAM's IoU head.
+        threshold: A pixel belongs to the mask where its probability is above (released DIT: 0.35).
+        loss_decode: Losses on the full-resolution mask; the paper's is binary cross-entropy alone.
+        **kwargs: As in `BaseDecodeHead`.
+    """
+
+    def __init__(self,
+                 in_channels: int = 256,
+                 text_dims: int = 768,
+                 depth: int = 2,
+                 num_heads: int = 8,
+                 mlp_dim: int = 2048,
+                 iou_head_hidden_dim: int = 256,
+                 threshold: float = 0.35,
+                 loss_decode: dict | list[dict] = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_bce'),
+                 align_corners: bool = True,
+                 init_cfg: dict | list | None = None,
+                 **kwargs) -> None:
+        super().__init__(
+            in_channels,
+            in_channels,
+            num_classes=2,
+            out_channels=1,
+            threshold=threshold,
+            dropout_ratio=0,
+            loss_decode=loss_decode,
+            align_corners=align_corners,
+            init_cfg=init_cfg,
+            **kwargs)
+        del self.conv_seg
+        self.text_dims, self.depth = text_dims, depth
+        # The sizes only matter for point, box and mask prompts: SAM's at 1024².
+        self.prompt_encoder = import_sam_modeling().PromptEncoder(in_channels, (64, 64), (1024, 1024), mask_in_chans=16)
+        self.mask_decoder = PairedMaskDecoder(
+            transformer_dim=in_channels,
+            transformer=MaskedTwoWayTransformer(depth, in_channels, num_heads, mlp_dim),
+            iou_head_hidden_dim=iou_head_hidden_dim)
+        self.text_proj = nn.Linear(text_dims, in_channels)
+        for unused in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed,
+                       self.prompt_encoder.mask_downscaling, self.mask_decoder.iou_prediction_head,
+                       self.mask_decoder.output_hypernetworks_mlps[1:]):
+            unused.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """`init_cfg=dict(type='Pretrained', checkpoint=...)` reads SAM's own file.
+
+        The text projection, and blocks of the transformer beyond SAM's, keep their random weights.
+        """
+        if self.is_init or not isinstance(self.init_cfg, dict) or self.init_cfg['type'] != 'Pretrained':
+            super().init_weights()
+            return
+        parts = {part: part for part in ('prompt_encoder.', 'mask_decoder.')}
+        extra = [f'mask_decoder.transformer.layers.{i}.' for i in range(SAM_DEPTH, self.depth)]
+        load_sam_weights(self, self.init_cfg['checkpoint'], parts, own=('text_proj.', 'loss_decode.', *extra))
+        self._is_init = True
+
+    def forward(self, inputs: tuple[Tensor, ...], text: TextFeatures | None = None) -> Tensor:
+        """
+        Args:
+            inputs: Maps of the backbone or neck; `in_index` says which one is used, (B, C, H, W).
+            text: The sentence of each image; without one the decoder is not prompted.
+
+        Returns:
+            Mask logits, (B, 1, 4H, 4W).
+
+        Raises:
+            ValueError: The text has another width than `text_dims`.
+        """
+        image = self._transform_inputs(inputs)
+        sparse, mask = image.new_zeros(len(image), 0, image.shape[1]), None
+        if text is not None:
+            if text.tokens.shape[-1] != self.text_dims:
+                raise ValueError(f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
+                                 f'text_dims={self.text_dims}; set decode_head.text_dims in the config')
+            sparse, mask = self.text_proj(text.tokens), text.mask
+        dense = self.prompt_encoder.no_mask_embed.weight[..., None, None]
+        image_pe = self.prompt_encoder.pe_layer(image.shape[2:])
+        return self.mask_decoder(image, image_pe, sparse, dense, mask)
+
+    def loss(self,
+             inputs: tuple[Tensor, ...],
+             batch_data_samples: SampleList,
+             train_cfg: dict | None = None,
+             text: TextFeatures | None = None) -> dict[str, Tensor]:
+        """Losses of a batch; see `BaseDecodeHead.loss`."""
+        return self.loss_by_feat(self.forward(inputs, text), batch_data_samples)
+
+    def predict(self,
+                inputs: tuple[Tensor, ...],
+                batch_img_metas: list[dict],
+                test_cfg: dict | None = None,
+                text: TextFeatures | None = None) -> Tensor:
+        """Mask logits at the size of the padded input, (B, 1, H, W)."""
+        return self.predict_by_feat(self.forward(inputs, text), batch_img_metas)
+
+    def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses on the masks at full resolution, and the batch's mean IoU for the log.
+
+        Args:
+            seg_logits: (B, 1, h, w).
+            batch_data_samples: With `gt_sem_seg` of shape (1, H, W) in {0, 1}.
+        """
+        label = self._stack_batch_gt(batch_data_samples)
+        logits = self._upsample(seg_logits, label.shape[2:])
+        losses = {}
+        for loss in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
+            value = loss(logits.float(), label.squeeze(1), ignore_index=self.ignore_index)
+            losses[loss.loss_name] = losses.get(loss.loss_name, 0) + value
+        losses['mean_iou'] = self._mean_iou(logits, label)
+        return losses
+
+    def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits (B, 1, h, w) at the size of the padded input."""
+        return self._upsample(seg_logits, batch_img_metas[0]['pad_shape'][:2])
+
+    def _upsample(self, seg_logits: Tensor, size: tuple[int, int]) -> Tensor:
+        return resize(seg_logits, size, mode='bilinear', align_corners=self.align_corners, warning=False)
+
+    @torch.no_grad()
+    def _mean_iou(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Mean over the batch of the IoU at the input size, in percent."""
+        prediction, truth = logits.sigmoid() > self.threshold, label.bool()
+        intersection = (prediction & truth).flatten(1).sum(1)
+        return 100 * (intersection / (prediction | truth).flatten(1).sum(1).clamp(min=1)).mean()

@@ -1,0 +1,69 @@
+"""The one seam through which text enters SAM's image encoder."""
+from abc import ABCMeta, abstractmethod
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class Instruction(BaseModule, metaclass=ABCMeta):
+    """How text enters the image encoder: which tokens stand beside the visual ones in every block.
+
+    A scheme is a subclass with one method, `forward`. Shapes: B pairs, L text tokens, H × W visual tokens, D encoder
+    width, D_t text width.
+
+    Args:
+        embed_dims: Encoder width D.
+        depth: Number of encoder blocks.
+        text_dims: Text width D_t. Where it is not D, one shared Linear(D_t, D) comes first.
+        dropout: Dropout on the text tokens of every block while training (released DIT: 0.1).
+        init_cfg: As in mmengine.
+    """
+
+    keeps_outputs = False
+    """Whether `forward` wants what the previous block made of its text tokens."""
+
+    def __init__(self,
+                 embed_dims: int,
+                 depth: int,
+                 text_dims: int,
+                 dropout: float = 0.1,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.embed_dims, self.depth, self.text_dims = embed_dims, depth, text_dims
+        self.text_projection = nn.Identity() if text_dims == embed_dims else nn.Linear(text_dims, embed_dims)
+        self.dropout = nn.Dropout(dropout)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Bring text features (B, L, D_t) to the encoder's width, (B, L, D).
+
+        Raises:
+            ValueError: The features have another width than D_t.
+        """
+        if tokens.shape[-1] != self.text_dims:
+            raise ValueError(f'the text encoder gives features of width {tokens.shape[-1]}, the instruction expects '
+                             f'text_dims={self.text_dims}; set backbone.instruction.text_dims in the config')
+        return self.text_projection(tokens)
+
+    @abstractmethod
+    def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
+        """Text tokens for one block.
+
+        Args:
+            layer: Index of the block, 0 … depth − 1.
+            text: Projected text features F_t, (B, L, D).
+            previous: What block `layer − 1` made of its text tokens, (B, L, D); None before block 0, and always None
+                unless `keeps_outputs`.
+            visual: Visual tokens that enter the block, (B, H, W, D).
+
+        Returns:
+            (B, L, D).
+        """
+
+
+def zero_linears(depth: int, embed_dims: int) -> nn.ModuleList:
+    """One Linear(D, D) a layer with weight and bias zero, P_i of the paper: at the start the text says nothing."""
+    linears = nn.ModuleList(nn.Linear(embed_dims, embed_dims) for _ in range(depth))
+    for linear in linears:
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return linears

@@ -1,0 +1,22 @@
+"""E-DIT: text enters once, at the encoder's input."""
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from .base import Instruction, zero_linears
+
+
+@MODELS.register_module()
+class EndToEndInstruction(Instruction):
+    """E-DIT (paper section 3.2): T_0 = P_0(F_t), then T_i = P_i(what block i − 1 made of T_{i−1}).
+
+    Arguments as in `Instruction`.
+    """
+
+    keeps_outputs = True
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.projections = zero_linears(self.depth, self.embed_dims)
+
+    def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
+        return self.dropout(self.projections[layer](text if previous is None else previous))

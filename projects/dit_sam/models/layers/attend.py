@@ -1,0 +1,36 @@
+"""Softmax attention, by the faster of two ways."""
+import torch.nn.functional as F
+from torch import Tensor
+
+# Added to the logit of a key that is not attended to. exp(-3e4) is 0 in every float type, float16 ends at -65504, and
+# unlike -inf it makes no NaN where all keys are masked.
+MASKED = -3e4
+
+# Keys up to which two plain matrix products beat the fused kernel on a CPU. Forward and backward, 32 × 6 heads, 144
+# queries: 28 against 42 ms in fp32, 19 against 65 ms in bf16; with 1,044 keys the fused kernel wins.
+SHORT = 256
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1., key_mask: Tensor | None = None) -> Tensor:
+    """softmax(scale · q·kᵀ)·v.
+
+    Args:
+        q: Queries, (B, M, N, C').
+        k: Keys, (B, M, K, C').
+        v: Values, which may be narrower, (B, M, K, C) with C ≤ C'.
+        scale: Factor on the logits.
+        key_mask: True where a key may be attended to, (B, K).
+
+    Returns:
+        (B, M, N, C).
+    """
+    if q.device.type == 'cpu' and k.shape[2] <= SHORT:
+        logits = (q * scale) @ k.transpose(2, 3)
+        if key_mask is not None:
+            logits = logits.masked_fill(~key_mask[:, None, None], MASKED)
+        return logits.softmax(-1) @ v
+    # The fused kernels want keys and values of one width; the padded zeros come out as zeros and are cut off.
+    padding = k.shape[-1] - v.shape[-1]
+    mask = None if key_mask is None else key_mask[:, None, None]
+    out = F.scaled_dot_product_attention(q, k, F.pad(v, (0, padding)) if padding else v, attn_mask=mask, scale=scale)
+    return out[..., :v.shape[-1]]

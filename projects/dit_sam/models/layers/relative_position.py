@@ -1,0 +1,40 @@
+"""Decomposed relative position of MViTv2 as SAM uses it (`segment_anything/modeling/image_encoder.py`).
+
+The attention logit of query (y, x) and key (v, u) gets r_h[y - v]·q + r_w[x - u]·q. Shapes: B windows or images,
+M heads, H × W tokens, C channels a head.
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
+    """Embedding of every (query, key) distance along one axis.
+
+    Args:
+        rel_pos: Learned embeddings, one a distance, (2 · pretrained size − 1, C).
+        size: Number of tokens along the axis; other sizes than the pre-trained one resize the embeddings linearly.
+
+    Returns:
+        (size, size, C), indexed by query and key.
+    """
+    distances = 2 * size - 1
+    if rel_pos.shape[0] != distances:
+        rel_pos = F.interpolate(rel_pos.t()[None], size=distances, mode='linear')[0].t()
+    position = torch.arange(size, device=rel_pos.device)
+    return rel_pos[position[:, None] - position[None, :] + size - 1]
+
+
+def relative_position_terms(q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> tuple[Tensor, Tensor]:
+    """The two terms that every query adds to its logits, one a key row and one a key column.
+
+    Args:
+        q: Unscaled queries on their grid, (B, M, H, W, C).
+
+    Returns:
+        Terms by key row, (B, M, H, W, H), and by key column, (B, M, H, W, W).
+    """
+    height, width = q.shape[2:4]
+    rows = relative_position_table(rel_pos_h, height).to(q.dtype)
+    columns = relative_position_table(rel_pos_w, width).to(q.dtype)
+    return torch.einsum('bmhwc,hkc->bmhwk', q, rows), torch.einsum('bmhwc,wkc->bmhwk', q, columns)

@@ -1,0 +1,36 @@
+"""Dice loss for one output channel."""
+from mmseg.models.losses.dice_loss import dice_loss
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class BinaryDiceLoss(nn.Module):
+    """1 − Dice of the probability map, averaged over the batch (V-Net, arXiv 1606.04797).
+
+    mmseg's `DiceLoss` turns labels into one-hot maps of as many classes as there are channels; with the one channel of
+    binary segmentation that is the background. This one hands the masks to mmseg's `dice_loss` as they are.
+
+    Args:
+        loss_weight: Factor.
+        eps: Keeps the quotient of two empty masks finite.
+        loss_name: Name in the log; only names that begin with `loss_` are trained on.
+    """
+
+    def __init__(self, loss_weight: float = 1., eps: float = 1., loss_name: str = 'loss_dice') -> None:
+        super().__init__()
+        self.loss_weight, self.eps, self.loss_name = loss_weight, eps, loss_name
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
+        """
+        Args:
+            pred: Logits, (B, 1, H, W).
+            target: Labels in {0, 1} or `ignore_index`, (B, H, W).
+            weight: Weight of each sample, (B, ).
+
+        Returns:
+            The loss, a scalar.
+        """
+        valid = target != ignore_index
+        probability = pred.squeeze(1).sigmoid() * valid
+        return self.loss_weight * dice_loss(probability, target * valid, weight, eps=self.eps, ignore_index=None)

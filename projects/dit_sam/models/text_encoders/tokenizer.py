@@ -1,0 +1,49 @@
+"""Tokenizers from a hub, a folder, a bare vocabulary file or a list of words."""
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]')
+
+
+def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
+    """A tokenizer.
+
+    Args:
+        source: A hub name, a folder written by `save_pretrained`, a BERT vocabulary file (`.txt`, one token a line),
+            or the tokens themselves.
+
+    Raises:
+        FileNotFoundError: Neither such a file or folder nor a hub that answers.
+        ValueError: The vocabulary lacks a special token.
+    """
+    if not isinstance(source, str):
+        return _word_piece(source, 'the list of tokens')
+    if source.endswith('.txt'):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f'vocabulary {source} does not exist; give a BERT vocab.txt (one token a line), '
+                                    'a folder with a tokenizer, or a hub name such as bert-base-uncased')
+        return _word_piece(Path(source).read_text(encoding='utf-8').splitlines(), source)
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f'no tokenizer at {source!r}: it is no folder with a tokenizer, and no hub answers to that name. On a '
+            f'machine with a network: `hf download {source} --local-dir {source}`, then copy that folder here'
+        ) from error
+
+
+def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
+    """BERT's uncased WordPiece over the given tokens; ids are their places."""
+    missing = [token for token in SPECIAL_TOKENS.values() if token not in tokens]
+    if missing:
+        raise ValueError(f'{where} lacks the special tokens {missing}')
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token='[UNK]'))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single='[CLS] $A [SEP]', special_tokens=[(token, vocabulary[token]) for token in ('[CLS]', '[SEP]')])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)

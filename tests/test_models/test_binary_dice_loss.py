@@ -1,0 +1,51 @@
+import pytest
+import torch
+from mmseg.registry import MODELS
+from tiny import assert_close, noise
+from torchmetrics.functional.segmentation import dice_score
+
+from dit_sam.models import BinaryDiceLoss
+
+
+def test_by_hand():
+    """1 − 2 Σ p·t / (Σ p² + ε + Σ t² + ε), with p = 0.5, 0.5, 0.8, 0.2 and t = 1, 0, 1, 0."""
+    pred = torch.tensor([0.5, 0.5, 0.8, 0.2]).logit().view(1, 1, 2, 2)
+    target = torch.tensor([[[1, 0], [1, 0]]])
+    expected = 1 - 2 * (0.5 + 0.8) / (0.25 + 0.25 + 0.64 + 0.04 + 1 + 1 + 1 + 1)
+    assert BinaryDiceLoss()(pred, target).item() == pytest.approx(expected)
+    assert BinaryDiceLoss(loss_weight=3.)(pred, target).item() == pytest.approx(3 * expected)
+
+
+def test_on_sure_masks_it_is_the_dice_score():
+    """Where probabilities are 0 or 1, Σ p² = Σ p."""
+    truth, predicted = (noise(4, 9, 11, seed=seed) > 0 for seed in (1, 2))
+    loss = BinaryDiceLoss(eps=0.)(200. * predicted[:, None] - 100, truth.long())
+    scores = dice_score(predicted[:, None].long(), truth[:, None].long(), num_classes=1, input_format='one-hot')
+    assert_close(loss, 1 - scores.mean(), 1e-6)
+
+
+def test_it_is_the_mean_over_the_batch():
+    pred, target = noise(3, 1, 4, 4), (noise(3, 4, 4, seed=1) > 0).long()
+    loss = BinaryDiceLoss()
+    each = torch.stack([loss(pred[i:i + 1], target[i:i + 1]) for i in range(3)])
+    assert_close(loss(pred, target), each.mean(), 1e-6)
+    weight = torch.tensor([1., 0., 2.])
+    assert_close(loss(pred, target, weight), (each * weight).mean(), 1e-6)
+
+
+def test_ignored_pixels_take_no_part():
+    pred, target = noise(2, 1, 4, 4), (noise(2, 4, 4, seed=1) > 0).long()
+    ignored = target.clone()
+    ignored[:, 2:] = 255
+    assert_close(BinaryDiceLoss()(pred, ignored), BinaryDiceLoss()(pred[:, :, :2], target[:, :2]), 1e-6)
+
+
+def test_an_empty_mask_gives_a_finite_loss_and_gradient():
+    pred = torch.full((1, 1, 4, 4), -30., requires_grad=True)
+    loss = BinaryDiceLoss()(pred, torch.zeros(1, 4, 4, dtype=torch.long))
+    loss.backward()
+    assert loss.isfinite() and pred.grad.isfinite().all()
+
+
+def test_only_names_that_begin_with_loss_are_trained_on():
+    assert MODELS.build(dict(type='BinaryDiceLoss')).loss_name == 'loss_dice'

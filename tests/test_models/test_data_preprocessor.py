@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import MODELS
+from tiny import assert_close, batch
+
+from dit_sam.models import ReferringDataPreProcessor
+
+PLAIN = dict(mean=(0., 0., 0.), std=(1., 1., 1.))
+
+
+def test_pixels_are_normalised_as_rgb():
+    """Blue 10, green 20, red 30 with the paper's mean and deviation."""
+    image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)
+    inputs = ReferringDataPreProcessor(size=(1, 1))(dict(inputs=[image]))['inputs']
+    expected = torch.tensor([(30 - 123.675) / 58.395, (20 - 116.28) / 57.12, (10 - 103.53) / 57.375])
+    assert_close(inputs.view(3), expected, 1e-6)
+
+
+def test_channels_stay_in_order_where_asked_for():
+    image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)
+    inputs = ReferringDataPreProcessor(size=(1, 1), bgr_to_rgb=False, **PLAIN)(dict(inputs=[image]))['inputs']
+    assert inputs.view(3).tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize('size,padding', [((32, 24), [4, 4, 0, 0]), ((20, 32), [0, 0, 6, 6]), ((31, 29), [1, 2, 0, 1]),
+                                          ((32, 32), [0, 0, 0, 0])], ids=str)
+def test_images_lie_in_the_middle_of_zeros(size, padding):
+    data = batch([size], ['cat'])
+    image = data['inputs'][0].float()
+    result = ReferringDataPreProcessor(size=(32, 32), bgr_to_rgb=False, **PLAIN)(data)
+    left, right, top, bottom = padding
+    meta = result['data_samples'][0].metainfo
+    assert meta['padding_size'] == padding
+    assert meta['pad_shape'] == (32, 32)
+    assert meta['img_shape'] == size
+    expected = torch.nn.functional.pad(image, padding)
+    assert torch.equal(result['inputs'][0], expected)
+
+
+def test_padding_is_zero_after_normalisation():
+    inputs = ReferringDataPreProcessor(size=(6, 4))(dict(inputs=[torch.zeros(3, 2, 4, dtype=torch.uint8)]))['inputs']
+    assert not inputs[0, :, :2].any() and not inputs[0, :, 4:].any()
+    assert inputs[0, :, 2:4].all()
+
+
+def test_masks_are_padded_with_background_in_training():
+    data = batch([(20, 32)], ['cat'])
+    mask = data['data_samples'][0].gt_sem_seg.data.clone()
+    result = ReferringDataPreProcessor(size=(32, 32))(data, training=True)['data_samples'][0].gt_sem_seg.data
+    assert result.shape == (1, 32, 32)
+    assert result.dtype == mask.dtype
+    assert torch.equal(result[:, 6:26], mask)
+    assert result.sum() == mask.sum()
+
+
+def test_masks_are_left_alone_in_testing():
+    data = batch([(20, 32), (32, 16)])
+    masks = [data_sample.gt_sem_seg.data.clone() for data_sample in data['data_samples']]
+    result = ReferringDataPreProcessor(size=(32, 32))(data, training=False)
+    for data_sample, mask in zip(result['data_samples'], masks):
+        assert torch.equal(data_sample.gt_sem_seg.data, mask)
+
+
+def test_without_a_size_the_largest_picture_decides():
+    result = ReferringDataPreProcessor(size_divisor=16)(batch([(20, 33), (40, 16)]))
+    assert result['inputs'].shape == (2, 3, 48, 48)  # 40 and 33 up to multiples of 16
+    assert [data.metainfo['padding_size'] for data in result['data_samples']] == [[7, 8, 14, 14], [16, 16, 4, 4]]
+
+
+def test_too_large_an_image_says_what_to_do():
+    with pytest.raises(ValueError, match='an image of 20×33 does not fit the batch of 32×32; let the pipeline resize'):
+        ReferringDataPreProcessor(size=(32, 32))(batch([(20, 33)], ['cat']))
+
+
+def test_the_sentence_survives():
+    result = MODELS.build(dict(type='ReferringDataPreProcessor', size=(32, 32)))(batch())
+    assert [data.metainfo['text'] for data in result['data_samples']] == ['the red box', 'cat']
+
+
+def test_it_leaves_no_weights_behind():
+    assert not ReferringDataPreProcessor().state_dict()
+
+
+def test_what_it_is_given_stays_as_it_is():
+    data = batch([(20, 32)], ['cat'])
+    before = np.array(data['inputs'][0])
+    ReferringDataPreProcessor(size=(32, 32))(data)
+    assert np.array_equal(np.array(data['inputs'][0]), before)

@@ -1,0 +1,185 @@
+"""Sentences to features, against transformers' own BERT."""
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from mmseg.registry import MODELS
+from safetensors.torch import save_file
+from tiny import VOCABULARY, assert_close, randomise, text_encoder
+from transformers import AutoConfig, BertModel, BertTokenizer
+
+from dit_sam.models.text_encoders import build_tokenizer
+
+SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']
+ODD = [
+    'The RED box', 'a café', 'un-known cat!', 'dog\'s, cat. "box"?', 'zebra', 'a  wide \t gap', 'bluish box 12',
+    'red猫cat', '', '[SEP] the [MASK] cat', 'naïve ﬁsh — «box»', 'box\u200b\u0000ed', 'x' * 150
+]
+
+
+def build(**kwargs):
+    return randomise(MODELS.build(text_encoder(**kwargs))).eval()
+
+
+def reference(encoder) -> BertModel:
+    """transformers' model with the encoder's weights; only the pooler stays its own."""
+    bert = BertModel(AutoConfig.for_model(**text_encoder()['model'])).eval()
+    keys = bert.load_state_dict(encoder.model.state_dict(), strict=False)
+    assert not keys.unexpected_keys and all(key.startswith('pooler.') for key in keys.missing_keys)
+    return bert
+
+
+def bert_tokenizer(**kwargs) -> BertTokenizer:
+    return BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)}, **kwargs)
+
+
+@pytest.fixture
+def folder(tmp_path) -> str:
+    """A text model as `save_pretrained` and `hf download` leave it."""
+    torch.manual_seed(7)
+    BertModel(AutoConfig.for_model(**text_encoder()['model'])).save_pretrained(tmp_path / 'bert')
+    bert_tokenizer(model_max_length=24).save_pretrained(tmp_path / 'bert')
+    return str(tmp_path / 'bert')
+
+
+@pytest.mark.parametrize('source', ['tokens', 'vocabulary file', 'folder'])
+def test_the_tokenizer_equals_transformers(source, tmp_path, folder):
+    (tmp_path / 'vocab.txt').write_text('\n'.join(VOCABULARY) + '\n', encoding='utf-8')
+    sources = {'tokens': VOCABULARY, 'vocabulary file': str(tmp_path / 'vocab.txt'), 'folder': folder}
+    tokenizer, expected = build_tokenizer(sources[source]), bert_tokenizer()
+    for sentence in SENTENCES + ODD:
+        # What transformers takes for a special token within a sentence is a matter of its own added tokens.
+        if sentence.startswith('[') and source != 'folder':
+            continue
+        assert tokenizer(sentence)['input_ids'] == expected(sentence)['input_ids'], sentence
+    assert tokenizer('the cats')['input_ids'] == [VOCABULARY.index(token)
+                                                  for token in ('[CLS]', 'the', 'cat', '##s', '[SEP]')]
+
+
+def test_features_equal_transformers():
+    encoder, tokenizer = build(), bert_tokenizer()
+    bert = reference(encoder)
+    features = encoder(SENTENCES)
+    batch = tokenizer(SENTENCES, padding='longest', truncation=True, max_length=8, return_tensors='pt')
+    assert_close(features.tokens, bert(**batch).last_hidden_state, 1e-6)
+    assert features.mask.dtype == torch.bool
+    assert torch.equal(features.mask, batch['attention_mask'].bool())
+    assert features.mask.sum(1).tolist() == [5, 3, 8]  # [CLS] the red box [SEP], [CLS] cat [SEP], cut at 8
+
+
+def test_a_batch_is_as_one_by_one():
+    encoder = build()
+    together = encoder(SENTENCES)
+    for i, sentence in enumerate(SENTENCES):
+        alone = encoder([sentence])
+        assert alone.mask.all()
+        assert_close(together.tokens[i][together.mask[i]], alone.tokens[0])
+
+
+def test_padding_passed_on_as_text():
+    """As the released code does: every sentence has `max_length` tokens and all of them count."""
+    encoder = build(mask_text_padding=False)
+    features = encoder(['cat'])
+    assert features.tokens.shape == (1, 8, 16)
+    assert features.mask.all()
+    encoder.mask_text_padding = True
+    assert_close(features.tokens[:, :3], encoder(['cat']).tokens)
+
+
+def test_a_long_sentence_is_cut_with_one_warning(caplog):
+    encoder, logger = build(), MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    try:
+        encoder(['cat ' * 6])
+        assert not caplog.records
+        for _ in range(2):
+            assert encoder(['cat ' * 7, 'dog']).tokens.shape == (2, 8, 16)
+    finally:
+        logger.removeHandler(caplog.handler)
+    message, = caplog.messages
+    assert 'more than max_length=8 tokens' in message
+
+
+@pytest.mark.parametrize('blank', ['', ' \t\n'])
+def test_a_blank_sentence_is_an_error(blank):
+    with pytest.raises(ValueError, match='sentence 1 of 2 is empty'):
+        build()(['cat', blank])
+
+
+def test_frozen_it_stays_in_evaluation_mode():
+    encoder = build(frozen=True).train()
+    assert not any(module.training for module in encoder.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert torch.equal(encoder(['cat']).tokens, encoder(['cat']).tokens)
+    assert not encoder(['cat']).tokens.requires_grad
+
+
+def test_unfrozen_it_has_dropout_in_training_and_every_weight_a_gradient():
+    encoder = build().train()
+    assert not torch.equal(encoder(['cat']).tokens, encoder(['cat']).tokens)
+    encoder(['cat']).tokens.pow(2).sum().backward()
+    assert all(parameter.grad is not None for parameter in encoder.parameters())
+
+
+def test_from_a_folder_alone(folder):
+    encoder = MODELS.build(dict(type='HuggingFaceTextEncoder', model=folder, tokenizer=folder,
+                                init_cfg=dict(type='Pretrained', checkpoint=folder)))
+    bert = BertModel.from_pretrained(folder).eval()
+    encoder.eval().init_weights()
+    expected = {name: value for name, value in bert.state_dict().items() if not name.startswith('pooler.')}
+    assert expected.keys() == encoder.model.state_dict().keys()
+    for name, value in encoder.model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    batch = bert_tokenizer()(SENTENCES, padding=True, return_tensors='pt')
+    assert_close(encoder(SENTENCES).tokens, bert(**batch).last_hidden_state, 1e-6)
+
+
+def test_half_precision_on_disk_is_read_as_float32(folder):
+    BertModel.from_pretrained(folder).to(torch.float16).save_pretrained(folder)
+    encoder = MODELS.build(text_encoder(init_cfg=dict(type='Pretrained', checkpoint=folder)))
+    encoder.init_weights()
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize('prefix', ['', 'text_encoder.'])
+def test_weights_from_a_file(tmp_path, prefix):
+    source, target = build(), MODELS.build(text_encoder(
+        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'bert.safetensors'), prefix=prefix or None)))
+    save_file({prefix + name: value for name, value in source.state_dict().items()}, tmp_path / 'bert.safetensors')
+    target.init_weights()
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
+
+
+def test_the_constructor_opens_nothing():
+    encoder = build(tokenizer='no/such/folder', init_cfg=dict(type='Pretrained', checkpoint='no/such/weights'))
+    with pytest.raises(FileNotFoundError, match="no tokenizer at 'no/such/folder'.*hf download no/such/folder"):
+        encoder(['cat'])
+    with pytest.raises(FileNotFoundError, match="no text weights at 'no/such/weights'.*hf download no/such/weights"):
+        encoder.init_weights()
+
+
+def test_a_missing_vocabulary_is_named():
+    with pytest.raises(FileNotFoundError, match='vocabulary no/such/vocab.txt does not exist'):
+        build(tokenizer='no/such/vocab.txt')(['cat'])
+
+
+def test_a_vocabulary_without_special_tokens_names_them():
+    with pytest.raises(ValueError, match=r"the list of tokens lacks the special tokens \['\[CLS\]', '\[SEP\]'\]"):
+        build_tokenizer(['[PAD]', '[UNK]', 'cat'])
+
+
+def test_a_vocabulary_larger_than_the_embedding_says_what_to_set():
+    with pytest.raises(ValueError, match=f'the tokenizer has {len(VOCABULARY) + 1} tokens.*set vocab_size='):
+        build(tokenizer=[*VOCABULARY, 'zebra'])(['cat'])
+
+
+@pytest.mark.parametrize('sizes', [
+    dict(model_type='distilbert', dim=16, n_layers=1, n_heads=2, hidden_dim=32),
+    dict(model_type='roberta', hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+         pad_token_id=0),
+    dict(model_type='electra', hidden_size=16, embedding_size=16, num_hidden_layers=1, num_attention_heads=2,
+         intermediate_size=32)
+], ids=lambda sizes: sizes['model_type'])
+def test_other_text_models_run(sizes):
+    features = build(model=dict(sizes, vocab_size=len(VOCABULARY)))(SENTENCES)
+    assert features.tokens.shape == (3, 8, 16)
+    assert features.tokens.isfinite().all()

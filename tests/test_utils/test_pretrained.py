@@ -1,0 +1,20 @@
+"""What keeps weights from fitting a module, in words. SAM's own file is in test_models/test_sam_weights.py."""
+import torch
+from dit_sam.utils import describe_misfit
+from torch import nn
+
+
+def test_what_fits_needs_no_words() -> None:
+    module = nn.Linear(2, 3)
+    assert describe_misfit(module, dict(module.state_dict())) == ''
+
+
+def test_everything_is_listed() -> None:
+    weights = dict(weight=torch.zeros(2, 2), scale=torch.zeros(1))
+    assert describe_misfit(nn.Linear(2, 3), weights) == (
+        '1 weights missing: bias; 1 weights unknown: scale; '
+        '1 weights of another shape (another arch?): weight is (2, 2), not (3, 2)')
+
+
+def test_what_a_part_has_of_its_own_may_be_missing() -> None:
+    assert describe_misfit(nn.Linear(2, 3), dict(weight=torch.zeros(3, 2)), own=('bias', )) == ''
