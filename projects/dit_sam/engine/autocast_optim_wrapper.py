@@ -1,0 +1,39 @@
+"""Mixed precision without a loss scaler, on any device."""
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.runner import autocast
+from mmseg.registry import OPTIM_WRAPPERS
+from torch import nn
+
+
+@OPTIM_WRAPPERS.register_module()
+class AutocastOptimWrapper(OptimWrapper):
+    """Run the forward pass of training under autocast.
+
+    mmengine's ``AmpOptimWrapper`` scales the loss and works on accelerators only. bfloat16 has the exponent range of
+    float32, needs no scaling, and so works on a CPU too. Parameters, gradients and optimizer state stay float32;
+    validation and prediction are not touched.
+
+    Args:
+        dtype (str | torch.dtype): What to compute in. On a CPU it must be bfloat16. Defaults to 'bfloat16'.
+        **kwargs: Arguments of ``OptimWrapper``.
+    """
+
+    def __init__(self, dtype: str | torch.dtype = 'bfloat16', **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        if self.dtype not in (torch.bfloat16, torch.float16):
+            raise ValueError(f"dtype of AutocastOptimWrapper must be 'bfloat16' or 'float16', got {dtype!r}")
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Add autocast to the context of the forward pass.
+
+        Args:
+            model (nn.Module): The model in training.
+        """
+        with super().optim_context(model), autocast(dtype=self.dtype):
+            yield

@@ -1,0 +1,37 @@
+"""Weights of another model are refused."""
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+from ...utils import describe_misfit
+from ..checkpoint_loader import CheckpointError
+
+
+@HOOKS.register_module()
+class CheckpointFitHook(Hook):
+    """Stop where a checkpoint does not fit the model weight by weight.
+
+    mmengine loads what fits, warns of the rest and goes on; a test then scores weights that are partly random.
+
+    Args:
+        strict: False leaves it to mmengine, for a training that starts from weights which fit in part:
+            `--cfg-options default_hooks.checkpoint_fit.strict=False`.
+    """
+
+    def __init__(self, strict: bool = True) -> None:
+        self.strict = strict
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare the weights that were read with those of the model.
+
+        Raises:
+            CheckpointError: Weights are missing, unknown or of another shape; all are listed.
+        """
+        if not self.strict:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        weights = checkpoint.get('state_dict', checkpoint)
+        misfit = describe_misfit(model, {name.removeprefix('module.'): value for name, value in weights.items()})
+        if misfit:
+            raise CheckpointError(f'the checkpoint and the config belong to different models: {misfit}')

@@ -1,0 +1,57 @@
+"""Pictures of predictions, during validation and testing."""
+from typing import Any, Sequence
+
+import mmcv
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS
+from mmseg.structures import SegDataSample
+
+from ...visualization import draw_masks, file_stem
+
+
+@HOOKS.register_module()
+class ReferringVisualizationHook(Hook):
+    """Draw prediction and ground truth over the image, with the sentence below.
+
+    mmseg's ``SegVisualizationHook`` does not know of the sentence and names a picture by its image alone, so that the
+    sentences of one image overwrite each other. Pictures go to the visualizer, which stores them in
+    ``vis_data/vis_image``.
+
+    Args:
+        draw (bool): Whether to draw at all; ``--show`` and ``--show-dir`` of tools/test.py turn it on. Defaults to
+            False.
+        interval (int): In validation, draw one batch in so many. In testing every batch is drawn. Defaults to 50.
+        show (bool): Show the pictures in a window instead of storing them. Defaults to False.
+        wait_time (float): How long a picture is shown, in seconds. Defaults to 0, until a key is pressed.
+    """
+
+    def __init__(self, draw: bool = False, interval: int = 50, show: bool = False, wait_time: float = 0.) -> None:
+        self.draw = draw
+        self.interval = interval
+        self.show = show
+        self.wait_time = wait_time
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]) -> None:
+        """Draw the predictions of every ``interval``-th batch."""
+        if self.draw and self.every_n_inner_iters(batch_idx, self.interval):
+            self._draw(runner, 'val', outputs)
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]) -> None:
+        """Draw the predictions of every batch."""
+        if self.draw:
+            self._draw(runner, 'test', outputs)
+
+    def _draw(self, runner: Any, mode: str, outputs: Sequence[SegDataSample]) -> None:
+        # Not `runner.iter`, which builds the training loop and its dataset where there is none yet.
+        step = runner.message_hub.get_info('iter', 0)
+        for sample in outputs:
+            image = mmcv.imread(sample.img_path, channel_order='rgb')
+            masks, sentences = [sample.pred_sem_seg], [sample.text]
+            if 'gt_sem_seg' in sample:
+                masks, sentences = [*masks, sample.gt_sem_seg], [*sentences, '(ground truth)']
+            picture = draw_masks(image, [mask.data[0].cpu().numpy() == 1 for mask in masks], sentences)
+            name = f"{mode}_{file_stem(sample.img_path, sample.text)}_{sample.get('sent_id', 0)}"
+            if self.show:
+                runner.visualizer.show(picture, win_name=name, wait_time=self.wait_time)
+            else:
+                runner.visualizer.add_image(name, picture, step=step)

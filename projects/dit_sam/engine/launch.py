@@ -1,0 +1,94 @@
+"""What tools/train.py and tools/test.py share."""
+import os
+import os.path as osp
+import sys
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Iterator, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from .. import compat
+from .checkpoint_loader import CheckpointError
+
+
+@contextmanager
+def one_line_errors(*others: type[Exception]) -> Iterator[None]:
+    """End the program with status 1 and one line on stderr where the user's files are at fault.
+
+    Missing files and refused checkpoints only: their messages say everything. Any other error keeps its traceback.
+
+    Args:
+        *others (type[Exception]): Further errors of one line that the user can mend.
+    """
+    try:
+        yield
+    except (FileNotFoundError, CheckpointError, *others) as error:
+        message = str(error).strip()
+        # An error of a data loading process carries that process's traceback, and ends in the message.
+        if 'Traceback (most recent call last)' in message:
+            message = message.splitlines()[-1]
+        print(f'error: {message}', file=sys.stderr)
+        sys.exit(1)
+
+
+def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] = None,
+                cfg_options: Optional[dict] = None) -> Config:
+    """Read a config and apply the command line to it.
+
+    Args:
+        filename (str): The config file.
+        launcher (str): Job launcher: none, pytorch, slurm or mpi. Defaults to 'none'.
+        work_dir (str, optional): Where logs and checkpoints go. Defaults to the config's ``work_dir``, or else to
+            ``work_dirs/<name of the config>``.
+        cfg_options (dict, optional): Keys with dots, and the values that replace the config's.
+
+    Returns:
+        Config: The config, ready for the Runner; on a CPU, with its process group started when there is a launcher.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    if not osp.isfile(filename):
+        folder, name = osp.split(filename)
+        near = get_close_matches(name, os.listdir(folder or '.') if osp.isdir(folder or '.') else [], cutoff=0.8)
+        hint = f'did you mean {" or ".join(near)}?' if near else 'configs/dit_sam has those of this project'
+        raise FileNotFoundError(f'config {filename} not found: {hint}')
+    cfg = Config.fromfile(filename)
+    cfg.launcher = launcher
+    if cfg_options is not None:
+        cfg.merge_from_dict(cfg_options)
+    name = osp.splitext(osp.basename(filename))[0]
+    cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    compat.init_dist_without_cuda(cfg)
+    return cfg
+
+
+def check_checkpoint(filename: str) -> None:
+    """Raise FileNotFoundError early for a local checkpoint that does not exist; a name with ``://`` passes."""
+    if '://' not in filename and not osp.isfile(osp.expanduser(filename)):
+        raise FileNotFoundError(f'checkpoint {filename} not found: check the path; tools/train.py writes its '
+                                'checkpoints to the --work-dir')
+
+
+def enable_amp(cfg: Config) -> None:
+    """Switch the config's optimizer wrapper to mixed precision.
+
+    On a GPU: mmengine's ``AmpOptimWrapper``, in bfloat16 from compute capability 8.0 (Ampere) on, which older ones
+    only emulate, else in float16. Without one: ``AutocastOptimWrapper`` in bfloat16.
+
+    Raises:
+        ValueError: If the wrapper is neither ``OptimWrapper`` nor one for mixed precision.
+    """
+    wrapper = cfg.optim_wrapper
+    if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
+        print_log(f'--amp: mixed precision is on already in the config ({wrapper.type})', logger='current')
+    elif wrapper.type != 'OptimWrapper':
+        raise ValueError(f"--amp works with optim_wrapper.type 'OptimWrapper', got '{wrapper.type}'")
+    elif torch.cuda.is_available():
+        dtype = 'bfloat16' if torch.cuda.get_device_capability() >= (8, 0) else 'float16'
+        wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype=dtype)
+    else:
+        wrapper.update(type='AutocastOptimWrapper', dtype='bfloat16')

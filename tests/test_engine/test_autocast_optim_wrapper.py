@@ -1,0 +1,39 @@
+import pytest
+import torch
+from mmseg.registry import OPTIM_WRAPPERS
+from torch import nn
+
+
+def build(**kwargs):
+    model = nn.Linear(4, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    return model, OPTIM_WRAPPERS.build(dict(type='AutocastOptimWrapper', optimizer=optimizer, **kwargs))
+
+
+def test_forward_is_bfloat16_and_the_rest_float32():
+    model, wrapper = build()
+    before = model.weight.detach().clone()
+    with wrapper.optim_context(model):
+        output = model(torch.ones(2, 4))
+    assert output.dtype == torch.bfloat16
+    wrapper.update_params(output.float().sum())
+    assert model.weight.dtype == torch.float32
+    # d(sum)/dw = 2 for two rows of ones; the step is lr * 2 = 0.2
+    torch.testing.assert_close(model.weight, before - 0.2)
+    assert model(torch.ones(2, 4)).dtype == torch.float32
+
+
+def test_accumulation_of_gradients_goes_on_working():
+    model, wrapper = build(accumulative_counts=2)
+    before = model.weight.detach().clone()
+    for _ in range(2):
+        with wrapper.optim_context(model):
+            loss = model(torch.ones(2, 4)).float().sum()
+        wrapper.update_params(loss)
+    # Two losses, each divided by 2, are one step.
+    torch.testing.assert_close(model.weight, before - 0.2)
+
+
+def test_other_dtypes_are_refused():
+    with pytest.raises(ValueError, match="'bfloat16' or 'float16', got 'int8'"):
+        build(dtype='int8')

@@ -1,0 +1,47 @@
+"""Weights of another model are refused, in training and in testing."""
+from pathlib import Path
+
+import pytest
+import torch
+from dit_sam.engine import CheckpointError
+from dit_sam.engine.hooks import CheckpointFitHook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+
+class Model(BaseModel):
+
+    def __init__(self, width: int = 2) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+
+    def forward(self, *args, **kwargs) -> None:
+        return None
+
+
+def load(tmp_path: Path, weights: dict, strict: bool = True) -> Runner:
+    torch.save(dict(state_dict=weights), tmp_path / 'weights.pth')
+    runner = Runner(Model(), str(tmp_path), custom_hooks=[CheckpointFitHook(strict)])
+    runner.load_checkpoint(str(tmp_path / 'weights.pth'))
+    return runner
+
+
+def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
+    weights = Model().state_dict()
+    assert torch.equal(load(tmp_path, weights).model.linear.weight, weights['linear.weight'])
+
+
+@pytest.mark.parametrize('weights, message', [
+    (dict(Model(3).state_dict()), r'linear.weight is \(1, 3\), not \(1, 2\)'),
+    ({}, '2 weights missing: linear.bias, linear.weight'),
+    (dict(Model().state_dict(), other=torch.zeros(1)), '1 weights unknown: other'),
+])
+def test_others_are_refused_by_name(tmp_path: Path, weights: dict, message: str) -> None:
+    with pytest.raises(CheckpointError, match=f'the checkpoint and the config belong to different models: .*{message}'):
+        load(tmp_path, weights)
+
+
+def test_a_start_from_weights_that_fit_in_part_can_be_asked_for(tmp_path: Path) -> None:
+    weights = dict(Model().state_dict(), other=torch.zeros(1))
+    assert torch.equal(load(tmp_path, weights, strict=False).model.linear.weight, weights['linear.weight'])
