@@ -1,0 +1,55 @@
+# The embedded data: python tools/dataset_converters/shapes.py --out data/shapes
+#   data/shapes/images/
+#   data/shapes/shapes/{instances.json, refs(unc).p}
+dataset_type = 'RefCOCODataset'
+data_root = 'data/shapes/'
+images = dict(img_path='images/')
+image_size = (96, 96)
+
+# No colour jitter and no blur: the sentences tell objects apart by colour and texture.
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadReferringMask'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='ReferringFlip', prob=0.5),
+    dict(type='PackReferringInputs')
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    # After the resize: the truth keeps the original size.
+    dict(type='LoadReferringMask'),
+    dict(type='PackReferringInputs')
+]
+
+train_dataloader = dict(
+    batch_size=32,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='shapes/instances.json',
+        refs_file='shapes/refs(unc).p',
+        split='train',
+        data_prefix=images,
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=32,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        ann_file='shapes/instances.json',
+        refs_file='shapes/refs(unc).p',
+        split='val',
+        data_prefix=images,
+        test_mode=True,
+        pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type='ReferringIoU', group_by='kind')
+test_evaluator = val_evaluator

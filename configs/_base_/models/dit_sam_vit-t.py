@@ -1,0 +1,40 @@
+# L-DIT small enough for two CPU cores: 3.8 M parameters, from random weights, with a text encoder of its own.
+# The leaf says which words it knows (`tokenizer`, `vocab_size`) and at what size it sees pictures.
+model = dict(
+    type='ReferringSegmentor',
+    data_preprocessor=dict(type='ReferringDataPreProcessor', size=(96, 96)),
+    text_encoder=dict(
+        type='HuggingFaceTextEncoder',
+        model=dict(
+            model_type='bert',
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=512,
+            max_position_embeddings=32,
+            hidden_dropout_prob=0.,
+            attention_probs_dropout_prob=0.),
+        max_length=20),
+    backbone=dict(
+        type='DITViT',
+        arch='tiny',
+        img_size=96,
+        # 96 / 8 = 12 x 12 tokens, all of which attend to all
+        patch_size=8,
+        windowed=False,
+        mlp_ratio=3,
+        out_channels=128,
+        instruction=dict(type='LayerWiseInstruction', text_dims=128, dropout=0.)),
+    decode_head=dict(
+        type='SAMHead',
+        in_channels=128,
+        text_dims=128,
+        mlp_dim=256,
+        iou_head_hidden_dim=128,
+        threshold=0.5,
+        # The paper trains with binary cross-entropy alone, from SAM's weights. From random ones Dice finds small
+        # objects sooner.
+        loss_decode=[
+            dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=5., loss_name='loss_bce'),
+            dict(type='BinaryDiceLoss', loss_weight=1.)
+        ]))

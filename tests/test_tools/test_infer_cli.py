@@ -1,0 +1,117 @@
+"""tools/infer.py: pictures and sentences in any order, files out, one line on bad input."""
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, ReferringInferencer
+from pycocotools import mask as coco_mask
+from safetensors.torch import save_file
+
+TOOL = str(Path(__file__).parents[2] / 'tools' / 'infer.py')
+
+
+def infer(*arguments) -> None:
+    """Run the tool in this process; it saves the seconds that the imports of a process of its own take."""
+    with mock.patch('sys.argv', ['infer.py', *map(str, arguments)]):
+        runpy.run_path(TOOL, run_name='__main__')
+
+
+def error_of(capsys, *arguments) -> str:
+    """The one line that the tool ends with."""
+    with pytest.raises(SystemExit) as exit:
+        infer(*arguments)
+    assert exit.value.code == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith('error: ')
+    return line[len('error: '):]
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory) -> str:
+    torch.manual_seed(0)
+    model = ReferringInferencer(DEFAULT_CONFIG, device='cpu').model
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.1)
+    path = str(tmp_path_factory.mktemp('weights') / 'random.safetensors')
+    save_file(model.state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch) -> str:
+    """A picture in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite('photo.png', np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    return 'photo.png'
+
+
+def test_the_default_model_lies_where_the_repository_has_it():
+    assert Path(DEFAULT_CONFIG).is_file()
+    assert Path(DEFAULT_CHECKPOINT).parts[-3:] == ('dit_sam', 'assets', 'ldit_vit-t_shapes.safetensors')
+
+
+def test_pictures_and_masks_from_a_process_of_its_own(photo, weights):
+    done = subprocess.run([sys.executable, TOOL, photo, 'the red star', '--checkpoint', weights, '--out', 'out', 'circle'],
+                          capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [re.sub('(: score .*|: nothing found)$', '', line) for line in lines] == [
+        'photo.png: the red star', 'photo.png: circle', 'written:', os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png')]
+    assert cv2.imread(lines[-1]).shape[1] == 480
+    for name in ('photo_the-red-star_1.png', 'photo_circle_1.png'):
+        mask = cv2.imread(f'out/pred/{name}', cv2.IMREAD_UNCHANGED)
+        assert mask.shape == (30, 40) and set(np.unique(mask)) <= {0, 255}
+
+
+def test_json_of_a_folder(photo, weights, capsys):
+    cv2.imwrite('a.png', cv2.imread(photo)[:20])
+    for number in (1, 2):
+        infer('.', 'the red star', '--checkpoint', weights, '--out', 'out', '--format', 'json', '--device', 'cpu')
+        assert capsys.readouterr().out.endswith(os.path.join('out', f'predictions_{number}.json') + '\n')
+    assert sorted(os.listdir('out')) == ['predictions_1.json', 'predictions_2.json']
+    content = json.loads(Path('out/predictions_1.json').read_text())
+    assert content['config'] == DEFAULT_CONFIG and content['checkpoint'] == weights
+    assert [prediction['img_path'] for prediction in content['predictions']] == ['./a.png', './photo.png']
+    for prediction, size in zip(content['predictions'], ((20, 40), (30, 40))):
+        mask = coco_mask.decode(prediction['segmentation'])
+        assert mask.shape == size and mask.sum() == prediction['area']
+        assert prediction['sentence'] == 'the red star' and 0 <= prediction['score'] <= 1
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['none.jpg', 'a star'], 'image none.jpg not found: check the path'),
+    (['a star', 'a circle'], "no image among the arguments: 'a star' is no file or folder, and ends in none of .bmp, "),
+    (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
+    (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
+    (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
+    (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
+    (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
+])
+def test_what_is_missing_gets_one_line(photo, capsys, arguments, message):
+    assert error_of(capsys, *arguments).startswith(message)
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['photo.png', ''], 'sentence 1 of 1 for photo.png is empty: say what to segment'),
+    (['photo.png', 'text.png', 'a star'], 'image text.png cannot be decoded: it is damaged, or of a format'),
+    (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be 1 or more, got 0'),
+])
+def test_bad_input_gets_one_line(photo, weights, capsys, arguments, message):
+    Path('text.png').write_text('no image')
+    assert error_of(capsys, *arguments, '--checkpoint', weights, '--device', 'cpu').startswith(message)
+
+
+def test_weights_of_another_model_get_one_line(photo, capsys):
+    save_file({'backbone.other': torch.zeros(1)}, 'other.safetensors')
+    message = error_of(capsys, photo, 'a star', '--checkpoint', 'other.safetensors')
+    assert message.startswith('checkpoint other.safetensors does not fit config ')
+    assert 'belong to different models' in message and '1 weights unknown: backbone.other' in message

@@ -1,0 +1,191 @@
+"""The command line: mmseg's arguments, clear errors, one process and two."""
+import argparse
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from safetensors.torch import save_file
+
+from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config
+
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / 'tests' / 'toy_config.py')
+# mmseg 1.2.2: tools/train.py and tools/test.py
+TRAIN_ARGUMENTS = ['config', '--work-dir', '--resume', '--amp', '--cfg-options', '--launcher', '--local_rank']
+TEST_ARGUMENTS = ['config', 'checkpoint', '--work-dir', '--out', '--show', '--show-dir', '--wait-time',
+                  '--cfg-options', '--launcher', '--tta', '--local_rank']
+TOY_WEIGHTS = {'linear.weight': torch.tensor([[2.0]]), 'linear.bias': torch.tensor([0.0])}
+
+
+def run(*command, **changes) -> subprocess.CompletedProcess:
+    """Run a command outside the repository, with one thread and without a GPU."""
+    env = {**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT / 'tests'), 'OMP_NUM_THREADS': '1',
+           'CUDA_VISIBLE_DEVICES': '', **changes.pop('env', {})}
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, **changes)
+
+
+def tool(name: str, *arguments, **changes) -> subprocess.CompletedProcess:
+    return run(sys.executable, ROOT / 'tools' / name, *arguments, **changes)
+
+
+def print_arguments(path: Path) -> str:
+    """Write a program that prints its arguments, one a line."""
+    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def tool_in_process(name: str, *arguments: str) -> SystemExit:
+    """Run a tool that is going to exit early; it saves the seconds that the imports of a process of its own take."""
+    with mock.patch('sys.argv', [name, *arguments]), pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
+    return exit.value
+
+
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser that a tool builds, taken at the moment it would parse."""
+    with mock.patch('argparse.ArgumentParser.parse_args', autospec=True, side_effect=SystemExit) as parse_args:
+        tool_in_process(name)
+    return parse_args.call_args.args[0]
+
+
+@pytest.mark.parametrize('name, expected', [('train.py', TRAIN_ARGUMENTS), ('test.py', TEST_ARGUMENTS)])
+def test_arguments_are_those_of_mmseg(name, expected):
+    actions = [action for action in parser_of(name)._actions if action.dest != 'help']
+    assert [(action.option_strings or [action.dest])[0] for action in actions] == expected
+    assert actions[-1].option_strings == ['--local_rank', '--local-rank']
+    launcher = next(action for action in actions if action.dest == 'launcher')
+    assert launcher.choices == ['none', 'pytorch', 'slurm', 'mpi'] and launcher.default == 'none'
+
+
+@pytest.mark.parametrize('name, arguments, message', [
+    ('train.py', ['nowhere/none.py'], 'config nowhere/none.py not found: configs/dit_sam has those of this project'),
+    ('train.py', ['toy_confg.py'], 'config toy_confg.py not found: did you mean toy_config.py?'),
+    ('test.py', [CONFIG, 'none.pth'], 'checkpoint none.pth not found: check the path; tools/train.py writes its '
+     'checkpoints to the --work-dir'),
+], ids=['config', 'misspelt config', 'checkpoint'])
+def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT / 'tests')
+    assert tool_in_process(name, *arguments).code == 1
+    assert capsys.readouterr().err == f'error: {message}\n'
+
+
+def test_a_file_that_is_no_checkpoint_gets_one_line_and_status_1(tmp_path):
+    done = tool('test.py', CONFIG, CONFIG, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f'error: checkpoint {CONFIG} is damaged or not a checkpoint')
+    assert 'Traceback' not in done.stderr
+
+
+def test_a_missing_file_met_by_a_data_loading_process_gets_one_line(tmp_path):
+    done = tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.num_workers=1',
+                'train_dataloader.dataset.missing_file=pictures/1.jpg')
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == 'error: FileNotFoundError: pictures/1.jpg is missing'
+    assert 'Traceback' not in done.stderr
+
+
+def test_resume_goes_on_in_mixed_precision(tmp_path):
+    cfg = load_config(CONFIG, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
+    Runner.from_cfg(cfg).train()
+    done = tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', '--amp')
+    assert done.returncode == 0, done.stderr
+    assert 'resumed epoch: 1, iter: 4' in done.stderr + done.stdout
+    assert torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 8
+    assert Config.fromfile(tmp_path / 'toy_config.py').optim_wrapper.type == 'AutocastOptimWrapper'
+
+
+def test_test_reads_safetensors_and_writes_masks(tmp_path):
+    save_file(TOY_WEIGHTS, tmp_path / 'exact.safetensors')
+    done = tool('test.py', CONFIG, tmp_path / 'exact.safetensors', '--out', tmp_path / 'masks', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'mIoU: 100.0000' in done.stderr + done.stdout
+    assert (tmp_path / 'work_dirs' / 'toy_config').is_dir()
+    # The toy's "mask" of the item x is one pixel, which is set from x = 0.5 on.
+    values = [cv2.imread(str(tmp_path / 'masks' / f'{number}_{10 + number}.png'), -1) for number in range(8)]
+    assert np.ravel(values).tolist() == [0, 0, 0, 0, 255, 255, 255, 255]
+
+
+def test_two_processes_on_a_cpu_train_and_score(tmp_path):
+    done = run(ROOT / 'tools' / 'dist_train.sh', CONFIG, 2, '--work-dir', tmp_path,
+               '--cfg-options', 'randomness.seed=3', env=dict(PORT=str(20000 + os.getpid() % 10000)), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # Eight items, two a batch, two processes: two steps an epoch. The metric checks that it is given all eight.
+    assert torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 4
+    assert 'Epoch(val) [2][2/2]    mIoU' in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize('name, arguments, expected', [
+    ('dist_train.sh', ['c.py', '8', '--cfg-options', 'a=b c'],
+     ['train.py', 'c.py', '--launcher', 'pytorch', '--cfg-options', 'a=b c']),
+    ('dist_test.sh', ['c.py', 'w.pth', '8', '--tta'], ['test.py', 'c.py', 'w.pth', '--launcher', 'pytorch', '--tta']),
+])
+def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+    done = run(ROOT / 'tools' / name, *arguments, cwd=tmp_path,
+               env=dict(PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', NODE_RANK='3', MASTER_ADDR='host',
+                        PORT='12345'))
+    lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
+    assert lines[:2] == ['-m', 'torch.distributed.run']
+    assert lines[2:7] == ['--nnodes=4', '--node-rank=3', '--master-addr=host', '--master-port=12345',
+                          '--nproc-per-node=8']
+    assert lines[7:] == expected
+
+
+@pytest.mark.parametrize('name, arguments, expected', [
+    ('slurm_train.sh', ['part', 'job', 'c.py', '--cfg-options', 'a=b c'],
+     ['train.py', 'c.py', '--launcher', 'slurm', '--cfg-options', 'a=b c']),
+    ('slurm_test.sh', ['part', 'job', 'c.py', 'w.pth', '--tta'],
+     ['test.py', 'c.py', 'w.pth', '--launcher', 'slurm', '--tta']),
+])
+def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+    print_arguments(tmp_path / 'srun')
+    done = run(ROOT / 'tools' / name, *arguments, cwd=tmp_path,
+               env=dict(PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', GPUS='16', SRUN_ARGS='--quiet --time=1'))
+    lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
+    assert lines[:2] == ['--partition=part', '--job-name=job']
+    assert {'--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8', '--quiet', '--time=1'} <= set(lines)
+    assert lines[-len(expected):] == expected
+
+
+def test_scripts_without_arguments_say_how_they_are_used():
+    for name in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
+        done = run(ROOT / 'tools' / name)
+        assert done.returncode == 2 and f'tools/{name}' in done.stderr
+
+
+def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
+    assert load_config(CONFIG).work_dir == os.path.join('work_dirs', 'toy_config')
+    assert load_config(CONFIG, cfg_options=dict(work_dir='a')).work_dir == 'a'
+    assert load_config(CONFIG, cfg_options=dict(work_dir='a'), work_dir='b').work_dir == 'b'
+
+
+def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
+
+    def switched(wrapper: str) -> Config:
+        cfg = Config(dict(optim_wrapper=dict(type=wrapper)))
+        enable_amp(cfg)
+        return cfg.optim_wrapper
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert switched('OptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
+    assert switched('AutocastOptimWrapper') == dict(type='AutocastOptimWrapper')
+    with pytest.raises(ValueError, match="got 'ApexOptimWrapper'"):
+        switched('ApexOptimWrapper')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    for capability, dtype in (((7, 5), 'float16'), ((8, 0), 'bfloat16')):
+        monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
+        assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype=dtype)
+
+
+def test_checkpoints_that_are_not_local_pass_the_check():
+    check_checkpoint('https://example.com/a.pth')
+    check_checkpoint(CONFIG)

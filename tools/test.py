@@ -1,0 +1,73 @@
+"""Score a checkpoint: ``tools/test.py CONFIG CHECKPOINT [options]``, with the options of mmseg's tool."""
+import argparse
+import os
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+
+from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Score a checkpoint on the test set')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint: .pth or .safetensors')
+    parser.add_argument('--work-dir', help='folder for the log and the scores, default work_dirs/<name of the config>')
+    parser.add_argument('--out', help='folder for the predicted masks, one PNG a sentence')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='folder for pictures of the predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='how long a picture is shown, in seconds')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='settings that replace those of the config, as key=value with dots in the key; a list '
+                        'is written key="[a,b]" or key=a,b, without spaces')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--tta', action='store_true', help='augment at test time')
+    # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
+    """Turn on the config's visualization hook.
+
+    Raises:
+        KeyError: If the config has none.
+    """
+    if 'visualization' not in cfg.get('default_hooks', {}):
+        raise KeyError('--show and --show-dir need default_hooks.visualization in the config, as in '
+                       'configs/_base_/default_runtime.py')
+    cfg.default_hooks.visualization.draw = True
+    if show:
+        cfg.default_hooks.visualization.update(show=True, wait_time=wait_time)
+    if show_dir is not None:
+        cfg.visualizer.save_dir = show_dir
+
+
+def add_mask_writer(cfg: Config, output_dir: str) -> None:
+    """Have the predicted masks written beside the scoring."""
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
+    cfg.test_evaluator = [*evaluators, dict(type='MaskWriter', output_dir=output_dir)]
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors():
+        check_checkpoint(args.checkpoint)
+        cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
+        cfg.load_from = args.checkpoint
+        if args.show or args.show_dir:
+            draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
+        if args.tta:
+            cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+            cfg.model = dict(cfg.tta_model, module=cfg.model)
+        if args.out is not None:
+            add_mask_writer(cfg, args.out)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,41 @@
+"""Train a model: ``tools/train.py CONFIG [options]``, with the options of mmseg's tool."""
+import argparse
+import os
+
+from mmengine.config import DictAction
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+
+from dit_sam.engine.launch import enable_amp, load_config, one_line_errors
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Train a model')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints, default work_dirs/<name of the config>')
+    parser.add_argument('--resume', action='store_true', help='go on from the latest checkpoint in the work dir')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='settings that replace those of the config, as key=value with dots in the key; a list '
+                        'is written key="[a,b]" or key=a,b, without spaces')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors():
+        cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
+        if args.amp:
+            enable_amp(cfg)
+        cfg.resume = args.resume or cfg.get('resume', False)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.train()
+
+
+if __name__ == '__main__':
+    main()
