@@ -1,0 +1,126 @@
+"""What users hand to `ReferringInferencer`, checked and brought to one form."""
+import os
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any, Union
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+ImageInput = Union[str, os.PathLike, np.ndarray, Image.Image]
+Sentences = Union[str, Sequence[Union[str, Sequence[str]]]]
+
+
+class InputError(ValueError):
+    """Images or sentences that cannot be worked with; the message is one line."""
+
+
+def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndarray]:
+    """All images that are meant, in order; nothing is read yet.
+
+    Args:
+        inputs: An image or a list of them: a path, a folder (its images by name, without subfolders), an array as
+            mmcv loads it ((H, W, 3), BGR, uint8; grey and alpha work too), or a PIL image.
+
+    Returns:
+        Paths, and BGR arrays (H, W, 3).
+
+    Raises:
+        FileNotFoundError: A path does not exist.
+        InputError: There is no image, a folder has none, or one is of a type or form that is not taken.
+    """
+    images = []
+    for item in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
+        name = f'image_{len(images) + 1}'
+        if isinstance(item, (str, os.PathLike)):
+            images += _list_path(os.fspath(item))
+        elif isinstance(item, Image.Image):
+            images.append(_from_pil(item, name))
+        elif isinstance(item, np.ndarray):
+            images.append(_to_bgr(item, name))
+        else:
+            raise InputError(f'{name} is of {type(item).__name__}: give a path, a folder, an array (BGR, uint8) or a '
+                             'PIL image')
+    if not images:
+        raise InputError('no image given')
+    return images
+
+
+def is_single(inputs: ImageInput | Sequence[ImageInput]) -> bool:
+    """Whether the input is one image, and not a list or a folder."""
+    return not isinstance(inputs, (list, tuple)) and not (isinstance(inputs, (str, os.PathLike)) and osp.isdir(inputs))
+
+
+def match_sentences(sentences: Sentences, names: Sequence[str], single: bool) -> list[list[str]]:
+    """The sentences of each image.
+
+    Args:
+        sentences: For one image a sentence or a list of them. For several images a list with a sentence or a list of
+            sentences for each, or one sentence for all.
+        names: What to call the images in errors.
+        single: Whether a list holds the sentences of one image; see `is_single`.
+
+    Raises:
+        InputError: The numbers differ, an image has no sentence, or a sentence is blank or no string.
+    """
+    if isinstance(sentences, str):
+        sentences = [sentences] * len(names)
+    elif not isinstance(sentences, (list, tuple)):
+        raise InputError(f'sentences are of {type(sentences).__name__}: give a string or a list')
+    elif single:
+        sentences = [sentences]
+    if len(sentences) != len(names):
+        raise InputError(f'{len(names)} images, but sentences for {len(sentences)}: give one sentence for all, or a '
+                         'sentence or a list of sentences for each image')
+    matched = [[item] if isinstance(item, str) else item for item in sentences]
+    for name, item in zip(names, matched):
+        _check_sentences(name, item)
+    return [list(item) for item in matched]
+
+
+def _check_sentences(name: str, sentences: Any) -> None:
+    if not isinstance(sentences, (list, tuple)):
+        raise InputError(f'the sentences for {name} are of {type(sentences).__name__}: give a string or a list')
+    if not sentences:
+        raise InputError(f'there is no sentence for {name}: say what to segment')
+    for number, sentence in enumerate(sentences, 1):
+        if not isinstance(sentence, str):
+            raise InputError(f'sentence {number} of {len(sentences)} for {name} is of {type(sentence).__name__}, not a '
+                             'string')
+        if not sentence.strip():
+            raise InputError(f'sentence {number} of {len(sentences)} for {name} is empty: say what to segment')
+
+
+def _list_path(path: str) -> list[str]:
+    """A path that exists, or the images of a folder; addresses with `://` pass."""
+    if osp.isdir(path):
+        found = sorted(name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.')
+        if not found:
+            raise InputError(f'folder {path} holds no image: no file in it ends in {", ".join(IMAGE_SUFFIXES)}')
+        return [osp.join(path, name) for name in found]
+    if '://' not in path and not osp.isfile(path):
+        raise FileNotFoundError(f'image {path} not found: check the path')
+    return [path]
+
+
+def _from_pil(image: Image.Image, name: str) -> np.ndarray:
+    """BGR of a PIL image, turned as its EXIF tag says, as the loader of files does."""
+    if image.mode.startswith(('I', 'F')):
+        raise InputError(f'{name} is a PIL image of mode {image.mode}, of unknown range: convert it to RGB or L first')
+    try:
+        image = ImageOps.exif_transpose(image).convert('RGB')
+    except OSError as error:
+        raise InputError(f'{name} cannot be decoded ({error})') from None
+    return np.ascontiguousarray(np.asarray(image)[..., ::-1])
+
+
+def _to_bgr(image: np.ndarray, name: str) -> np.ndarray:
+    channels = 1 if image.ndim == 2 else image.shape[-1]
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.dtype != np.uint8 or not image.size:
+        raise InputError(f'{name} is an array {image.shape} of {image.dtype}: give (H, W, 3), BGR, uint8')
+    if channels == 1:
+        return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3])

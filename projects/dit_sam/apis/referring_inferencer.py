@@ -1,0 +1,261 @@
+"""Ask for an object in a picture by a sentence."""
+import os
+import os.path as osp
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+import cv2
+import numpy as np
+from mmcv.transforms import Compose
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.infer import BaseInferencer
+from mmengine.registry import init_default_scope
+from mmengine.visualization import Visualizer
+from mmseg.structures import SegDataSample
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from ..engine.launch import load_config
+from ..engine.strict_loading import load_strictly
+from ..visualization import draw_masks, file_stem, write_image
+from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
+from .results import describe
+
+
+class ReferringInferencer(BaseInferencer):
+    """Segments pictures by sentences.
+
+    It differs from `MMSegInferencer` in that every image comes with sentences, each of which gets a mask of its own;
+    that the weights must fit the model exactly; and that files are named by image and sentence and replace none.
+
+        >>> inferencer = ReferringInferencer(DEFAULT_CONFIG, DEFAULT_CHECKPOINT)
+        >>> inferencer('photo.jpg', 'the small red star')['predictions'][0]['mask']
+
+    Args:
+        model: Config file or config. It must be given: a config inside a checkpoint is code, and is not run.
+        weights: Checkpoint, `.safetensors` or `.pth`. None leaves the weights random, with a warning.
+        device: As in torch. By default the accelerator where there is one.
+        scope: mm's default scope.
+        show_progress: Whether a bar on stderr shows how far it is, when there is more than one batch.
+
+    Raises:
+        FileNotFoundError: There is no such config or checkpoint.
+        CheckpointError: The checkpoint is damaged, or it belongs to another model; the differences are listed.
+        ValueError: The config's test pipeline does not load an image.
+    """
+
+    def __init__(self,
+                 model: str | os.PathLike | Config | ConfigDict | dict,
+                 weights: str | os.PathLike | None = None,
+                 device: str | None = None,
+                 scope: str = 'mmseg',
+                 show_progress: bool = True) -> None:
+        if model is None:
+            raise TypeError('ReferringInferencer needs a config: one inside a checkpoint is code, and is not run')
+        init_default_scope(scope)
+        self._weights = weights
+        super().__init__(
+            model=load_config(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else model,
+            weights=None if weights is None else os.fspath(weights),
+            device=device,
+            scope=scope,
+            show_progress=show_progress)
+
+    def __call__(self,
+                 inputs: ImageInput | Sequence[ImageInput],
+                 sentences: Sentences,
+                 batch_size: int = 1,
+                 out_dir: str = '',
+                 show: bool = False,
+                 wait_time: float = 0,
+                 return_vis: bool = False,
+                 return_datasamples: bool = False,
+                 font: str | None = None) -> dict[str, list]:
+        """Segment.
+
+        Args:
+            inputs: An image or a list of them; see `list_images`. Images are turned as their EXIF tag says.
+            sentences: For one image a sentence or a list of them. For several images (a list or a folder) a list
+                with a sentence or a list of sentences for each, or one sentence for all.
+            batch_size: Pairs of image and sentence that go through the model together; the masks do not depend on it.
+            out_dir: Where pictures go: `vis/`, one for an image with the masks and sentences drawn over it, and
+                `pred/`, one for a sentence with the mask, 255 inside and 0 outside. Nothing is replaced there.
+            show: Whether the drawn pictures are shown in a window.
+            wait_time: How long each is shown, in seconds; 0 waits for a key.
+            return_vis: Whether the drawn pictures are returned.
+            return_datasamples: Whether the predictions are returned as `SegDataSample`, as the model gives them.
+            font: As in `draw_masks`.
+
+        Returns:
+            predictions: One dict for each image and sentence, in the order of the input; see `describe`. With
+                `out_dir` also `overlay_file` and `mask_file`.
+            visualization: With `return_vis` one RGB array (H', W', 3) for each image, otherwise empty.
+
+        Raises:
+            FileNotFoundError: An image or the font does not exist.
+            InputError: An image cannot be decoded, a sentence is empty, or the numbers of images and of sentences
+                differ.
+        """
+        images = list_images(inputs)
+        names = [image if isinstance(image, str) else f'image_{i}' for i, image in enumerate(images, 1)]
+        asked = match_sentences(sentences, names, is_single(inputs))
+        if batch_size < 1:
+            raise InputError(f'batch_size must be 1 or more, got {batch_size}')
+        results, visualization = [], []
+        stream = self._predict(images, names, asked, batch_size, return_datasamples)
+        # Image by image, so that what is done is on disk when a later image turns out to be damaged.
+        for image, name, texts in zip(images, names, asked):
+            found = list(islice(stream, len(texts)))
+            predictions = [prediction for prediction, _ in found]
+            visualization += self.visualize([image], [predictions], [name], out_dir, show, wait_time, return_vis, font)
+            results += [sample for _, sample in found] if return_datasamples else predictions
+        return self.postprocess(results, visualization)
+
+    def preprocess(self, inputs: Sequence[str | np.ndarray], batch_size: int, names: Sequence[str],
+                   sentences: Sequence[Sequence[str]]) -> Iterator[dict]:
+        """Batches of pairs of image and sentence, as the data loader would collate them.
+
+        A batch also ends where the size of the images changes, if the model pads to the largest of a batch: then the
+        masks would depend on the batch.
+        """
+        padded_alike = getattr(self.model.data_preprocessor, 'size', None) is not None
+        batch = []
+        for item in self._items(inputs, names, sentences):
+            if batch and not padded_alike and item['inputs'].shape != batch[0]['inputs'].shape:
+                yield self.collate_fn(batch)
+                batch = []
+            batch.append(item)
+            if len(batch) == batch_size:
+                yield self.collate_fn(batch)
+                batch = []
+        if batch:
+            yield self.collate_fn(batch)
+
+    def visualize(self,
+                  inputs: Sequence[str | np.ndarray],
+                  preds: Sequence[Sequence[dict]],
+                  names: Sequence[str],
+                  out_dir: str = '',
+                  show: bool = False,
+                  wait_time: float = 0,
+                  return_vis: bool = False,
+                  font: str | None = None) -> list[np.ndarray]:
+        """Draw, show and write the predictions `preds` of each image, and note the files in them."""
+        visualization = []
+        if not (out_dir or show or return_vis):
+            return visualization
+        for image, name, found in zip(inputs, names, preds):
+            masks, sentences, scores = ([one[key] for one in found] for key in ('mask', 'sentence', 'score'))
+            picture = self._load(image, name)['img'][..., ::-1].astype(np.uint8)
+            drawn = draw_masks(picture, masks, sentences, scores, font=font)
+            if out_dir:
+                _write(drawn, name, found, out_dir)
+            if show:
+                self.visualizer.show(drawn, win_name=osp.basename(name), wait_time=wait_time)
+            if return_vis:
+                visualization.append(drawn)
+        return visualization
+
+    def postprocess(self, preds: list, visualization: list[np.ndarray], return_datasample: bool = False) -> dict:
+        """mm's form of a result; `preds` are dicts or data samples already."""
+        return dict(predictions=preds, visualization=visualization)
+
+    def _predict(self, images: Sequence[str | np.ndarray], names: Sequence[str], sentences: Sequence[Sequence[str]],
+                 batch_size: int, keep_samples: bool) -> Iterator[tuple[dict, SegDataSample | None]]:
+        """The prediction for each pair of image and sentence, and its data sample where wanted."""
+        batches = self.preprocess(images, batch_size, names=names, sentences=sentences)
+        for batch in self._track(batches, sum(map(len, sentences)), batch_size):
+            for sample in self.forward(batch):
+                # At 24 megapixels the probabilities of one sentence take 100 MB: they go unless they are wanted.
+                yield describe(sample), sample.cpu() if keep_samples else None
+
+    def _load(self, image: str | np.ndarray, name: str) -> dict:
+        """`img`, BGR, and what the loader notes about it.
+
+        Raises:
+            InputError: The image cannot be read or decoded.
+        """
+        try:
+            return self.loader(image)
+        # mmcv asserts that there is an image, OpenCV objects to empty files, addresses can fail to answer.
+        except (AssertionError, OSError, ValueError, cv2.error) as error:
+            reason = '' if isinstance(error, (AssertionError, cv2.error)) else f' ({error})'
+            raise InputError(f'image {name} cannot be decoded{reason}: it is damaged, or of a format that OpenCV does '
+                             'not read') from None
+
+    def _items(self, images: Sequence[str | np.ndarray], names: Sequence[str],
+               sentences: Sequence[Sequence[str]]) -> Iterator[dict]:
+        """The pairs of image and sentence, prepared for the model; each image is read once."""
+        for image, name, texts in zip(images, names, sentences):
+            loaded = self._load(image, name)
+            for text in texts:
+                yield self._prepare(loaded, text, name)
+
+    def _prepare(self, loaded: dict, text: str, name: str) -> dict:
+        """A loaded image and a sentence, through the rest of the pipeline.
+
+        Raises:
+            InputError: The image is so narrow that the resize leaves nothing of it.
+        """
+        try:
+            return self.pipeline(dict(loaded, text=text, seg_fields=[]))
+        except cv2.error:
+            height, width = loaded['ori_shape']
+            raise InputError(f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
+                             'size at which the model works') from None
+
+    def _track(self, batches: Iterable[dict], total: int, batch_size: int) -> Iterator[dict]:
+        """Pass batches on and show how many pairs are done."""
+        hidden = not self.show_progress or total <= batch_size
+        with Progress(console=Console(stderr=True), disable=hidden) as progress:
+            task = progress.add_task('Segmenting', total=total)
+            for batch in batches:
+                yield batch
+                progress.advance(task, len(batch['inputs']))
+
+    def _init_pipeline(self, cfg: Config | ConfigDict) -> Compose:
+        """The test pipeline without the truth; its loader becomes `self.loader`, which takes arrays too."""
+        steps = [
+            dict(step) for step in cfg.test_dataloader.dataset.pipeline
+            if _name_of(step) not in ('LoadReferringMask', 'LoadAnnotations')
+        ]
+        index = next((i for i, step in enumerate(steps) if _name_of(step) == 'LoadImageFromFile'), None)
+        if index is None:
+            raise ValueError('the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
+                             'to know how images are read')
+        self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
+        return Compose(steps)
+
+    def _init_collate(self, cfg: Config | ConfigDict) -> Callable:
+        """As in mmengine, without its warning that mmseg has no registry of functions where none is asked for."""
+        return super()._init_collate(cfg) if 'collate_fn' in cfg.test_dataloader else pseudo_collate
+
+    def _init_visualizer(self, cfg: Config | ConfigDict) -> Visualizer:
+        """Only a window: the pictures come from `draw_masks`."""
+        return Visualizer()
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Config | ConfigDict) -> None:
+        """Load weights that fit exactly; see `load_strictly`."""
+        if checkpoint is None:
+            super()._load_weights_to_model(model, checkpoint, cfg)
+            return
+        name = getattr(cfg, 'filename', None)
+        load_strictly(model, checkpoint, self._weights, f'config {name}' if name else 'the config')
+
+
+def _name_of(step: dict) -> str:
+    """Name of a transform, given by name, with or without a scope, or as a class."""
+    kind = step['type']
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+
+
+def _write(drawn: np.ndarray, name: str, predictions: Sequence[dict], out_dir: str) -> None:
+    """Write the picture of an image and its masks; the paths go into the predictions."""
+    stem = file_stem(name, *(prediction['sentence'] for prediction in predictions))
+    overlay_file = write_image(drawn, osp.join(out_dir, 'vis'), stem)
+    for prediction in predictions:
+        mask = prediction['mask'].astype(np.uint8) * 255
+        mask_file = write_image(mask, osp.join(out_dir, 'pred'), file_stem(name, prediction['sentence']))
+        prediction.update(overlay_file=overlay_file, mask_file=mask_file)

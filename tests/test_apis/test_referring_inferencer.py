@@ -1,0 +1,310 @@
+"""Pictures and sentences of every form into a tiny model of random weights, and every error that users meet."""
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from dit_sam.apis import InputError, ReferringInferencer, as_json
+from dit_sam.engine import CheckpointError
+from mmengine.config import Config
+from mmseg.structures import SegDataSample
+from PIL import Image
+from pycocotools import mask as coco_mask
+from safetensors.torch import save_file
+
+CONFIG = str(Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
+ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
+
+
+def tiny_config() -> Config:
+    cfg = Config.fromfile(CONFIG)
+    cfg.merge_from_dict({
+        'model.text_encoder.model.num_hidden_layers': 1,
+        'model.decode_head.depth': 1,
+    })
+    cfg.model.backbone.arch = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1, ))
+    return cfg
+
+
+def save_random_weights(path, seed: int = 0) -> dict:
+    """Weights of a tiny model whose masks are neither empty nor full; the state dict."""
+    torch.manual_seed(seed)
+    model = ReferringInferencer(tiny_config(), device='cpu').model
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.3)
+    save_file(model.state_dict(), path)
+    return model.state_dict()
+
+
+def picture(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
+    """A random BGR picture of coarse blocks."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    return cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory) -> str:
+    path = str(tmp_path_factory.mktemp('weights') / 'tiny.safetensors')
+    save_random_weights(path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def inferencer(weights) -> ReferringInferencer:
+    return ReferringInferencer(tiny_config(), weights, device='cpu', show_progress=False)
+
+
+def masks_of(result: dict) -> list:
+    return [prediction['mask'] for prediction in result['predictions']]
+
+
+def assert_same(first: dict, second: dict) -> None:
+    assert len(first['predictions']) == len(second['predictions'])
+    for one, other in zip(masks_of(first), masks_of(second)):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_prediction_has_the_size_of_the_picture_and_says_what_it_is(inferencer):
+    result = inferencer(picture(60, 90), 'the red star')
+    assert result['visualization'] == []
+    prediction, = result['predictions']
+    mask = prediction['mask']
+    assert mask.shape == (60, 90) and mask.dtype == bool and mask.any()
+    assert prediction['sentence'] == 'the red star' and prediction['img_path'] is None
+    assert prediction['area'] == mask.sum()
+    left, top, right, bottom = prediction['box']
+    assert mask[top:bottom, left:right].sum() == mask.sum()
+    assert all(edge.any() for edge in (mask[top], mask[bottom - 1], mask[:, left], mask[:, right - 1]))
+
+
+def test_the_score_is_the_mean_probability_inside_the_mask(inferencer):
+    image = picture()
+    prediction, = inferencer(image, 'the red star')['predictions']
+    sample, = inferencer(image, 'the red star', return_datasamples=True)['predictions']
+    assert isinstance(sample, SegDataSample)
+    inside = sample.seg_logits.data[0].numpy()[prediction['mask']]
+    # The threshold of the shapes model is 0.5.
+    assert prediction['score'] == pytest.approx(inside.mean(), abs=1e-6) and 0.5 < prediction['score'] <= 1
+    np.testing.assert_array_equal(sample.pred_sem_seg.data[0].numpy() == 1, prediction['mask'])
+
+
+def test_an_empty_mask_has_no_box_and_score_0(inferencer, monkeypatch):
+    monkeypatch.setattr(inferencer.model.decode_head, 'threshold', 1.)
+    prediction, = inferencer(picture(), 'the red star')['predictions']
+    assert (prediction['box'], prediction['score'], prediction['area']) == (None, 0, 0)
+
+
+def test_different_sentences_get_different_masks(inferencer):
+    first, second = masks_of(inferencer(picture(), ['the red star', 'circle']))
+    assert (first != second).any()
+
+
+def test_batches_give_the_masks_of_one_by_one(inferencer):
+    images = [picture(60, 90, 0), picture(90, 50, 1), picture(33, 47, 2)]
+    sentences = [['the red star', 'circle'], 'the big blue object on the left', ['square', 'heart', 'a thing']]
+    alone = [inferencer(image, sentence) for image, sentence in zip(images, sentences)]
+    expected = [prediction for result in alone for prediction in result['predictions']]
+    for batch_size in (2, 4, 100):
+        result = inferencer(images, sentences, batch_size=batch_size)
+        assert_same(result, dict(predictions=expected))
+        assert [prediction['sentence'] for prediction in result['predictions']] == [
+            'the red star', 'circle', 'the big blue object on the left', 'square', 'heart', 'a thing']
+
+
+def test_batches_give_the_masks_of_one_by_one_when_the_model_pads_to_the_largest(inferencer, monkeypatch):
+    monkeypatch.setattr(inferencer.model.data_preprocessor, 'size', None)
+    images = [picture(60, 90), picture(90, 50), picture(90, 50, 1)]
+    alone = [inferencer(image, 'circle')['predictions'][0] for image in images]
+    assert_same(inferencer(images, 'circle', batch_size=3), dict(predictions=alone))
+
+
+def test_path_array_and_pil_image_agree(inferencer, tmp_path):
+    array = picture()
+    cv2.imwrite(str(tmp_path / 'a.png'), array)
+    with_alpha = np.dstack([array, np.full((60, 90), 7, np.uint8)])
+    by_path = inferencer(tmp_path / 'a.png', 'circle')
+    assert by_path['predictions'][0]['img_path'] == str(tmp_path / 'a.png')
+    assert_same(by_path, inferencer(str(tmp_path / 'a.png'), 'circle'))
+    for same in (array, with_alpha, Image.fromarray(array[..., ::-1]), Image.open(tmp_path / 'a.png')):
+        assert_same(by_path, inferencer(same, 'circle'))
+
+
+def test_grey_pictures(inferencer):
+    grey = picture()[..., 0]
+    expected = inferencer(np.dstack([grey] * 3), 'circle')
+    for same in (grey, grey[..., None], Image.fromarray(grey)):
+        assert_same(expected, inferencer(same, 'circle'))
+
+
+def test_pictures_are_turned_as_their_exif_tag_says(inferencer, tmp_path):
+    upright = picture(60, 90)
+    exif = Image.Exif()
+    exif[ORIENTATION] = QUARTER_TURN
+    # Stored turned to the left, shown turned to the right.
+    stored = np.rot90(upright)
+    Image.fromarray(np.ascontiguousarray(stored[..., ::-1])).save(tmp_path / 'a.png', exif=exif)
+    result = inferencer(tmp_path / 'a.png', 'circle', return_vis=True)
+    assert masks_of(result)[0].shape == (60, 90)
+    assert result['visualization'][0].shape[1] >= 480
+    assert_same(result, inferencer(upright, 'circle'))
+    assert_same(result, inferencer(Image.open(tmp_path / 'a.png'), 'circle'))
+
+
+def test_a_folder_is_its_images_by_name(inferencer, tmp_path):
+    for name, seed in (('b.png', 1), ('a.PNG', 2), ('.hidden.png', 3)):
+        cv2.imwrite(str(tmp_path / name), picture(seed=seed))
+    (tmp_path / 'notes.txt').write_text('no image')
+    (tmp_path / 'sub').mkdir()
+    paths = [str(tmp_path / 'a.PNG'), str(tmp_path / 'b.png')]
+    result = inferencer(tmp_path, 'circle')
+    assert [prediction['img_path'] for prediction in result['predictions']] == paths
+    assert_same(result, inferencer(paths, ['circle', 'circle']))
+    assert len(inferencer([str(tmp_path), picture()], [['star'], 'circle', ['a', 'b']])['predictions']) == 4
+
+
+def test_files_are_named_by_image_and_sentence_and_replace_none(inferencer, tmp_path):
+    cv2.imwrite(str(tmp_path / 'photo.png'), picture(60, 90))
+    out = tmp_path / 'out'
+    result = inferencer(str(tmp_path / 'photo.png'), ['the Red star', 'circle?'], out_dir=str(out))
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob('*.png')) == [
+        'pred/photo_circle_1.png', 'pred/photo_the-red-star_1.png', 'vis/photo_the-red-star-circle_1.png']
+    for prediction in result['predictions']:
+        written = cv2.imread(prediction['mask_file'], cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(written, prediction['mask'] * np.uint8(255))
+        assert prediction['overlay_file'] == str(out / 'vis' / 'photo_the-red-star-circle_1.png')
+    again = inferencer(str(tmp_path / 'photo.png'), 'circle?', out_dir=str(out))
+    assert again['predictions'][0]['mask_file'] == str(out / 'pred' / 'photo_circle_2.png')
+    assert inferencer(picture(), 'a', out_dir=str(out))['predictions'][0]['mask_file'].endswith('image_1_a_1.png')
+
+
+def test_images_before_a_damaged_one_are_written(inferencer, tmp_path):
+    cv2.imwrite(str(tmp_path / 'a.png'), picture())
+    (tmp_path / 'b.png').write_bytes(b'no image')
+    with pytest.raises(InputError, match='b.png cannot be decoded'):
+        inferencer(tmp_path, 'circle', out_dir=str(tmp_path / 'out'))
+    assert (tmp_path / 'out' / 'pred' / 'a_circle_1.png').is_file()
+
+
+def test_show_opens_a_window_for_each_image(inferencer, monkeypatch):
+    shown = []
+    monkeypatch.setattr(inferencer.visualizer, 'show', lambda drawn, win_name, wait_time: shown.append(
+        (drawn.shape[1], win_name, wait_time)))
+    inferencer([picture(60, 500), picture(60, 600)], ['circle', ['star', 'heart']], show=True, wait_time=2)
+    assert shown == [(500, 'image_1', 2), (600, 'image_2', 2)]
+
+
+def test_json_holds_the_mask_as_rle(inferencer):
+    prediction, = inferencer(picture(), 'circle')['predictions']
+    plain = as_json(prediction)
+    assert 'mask' not in plain and plain['box'] == prediction['box']
+    np.testing.assert_array_equal(coco_mask.decode(plain['segmentation']), prediction['mask'])
+
+
+@pytest.mark.parametrize('sentences, message', [
+    ('', 'sentence 1 of 1 for image_1 is empty: say what to segment'),
+    (['circle', ' \t'], 'sentence 2 of 2 for image_1 is empty: say what to segment'),
+    ([], 'there is no sentence for image_1: say what to segment'),
+    (['circle', 3], 'sentence 2 of 2 for image_1 is of int, not a string'),
+    (None, 'sentences are of NoneType: give a string or a list'),
+])
+def test_wrong_sentences(inferencer, sentences, message):
+    with pytest.raises(InputError) as caught:
+        inferencer(picture(), sentences)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize('sentences, message', [
+    (['circle'], '2 images, but sentences for 1: give one sentence for all, or a sentence or a list of sentences for '
+     'each image'),
+    (['circle', 'star', 'heart'], '2 images, but sentences for 3'),
+    (['circle', []], 'there is no sentence for image_2'),
+    (['circle', None], 'the sentences for image_2 are of NoneType'),
+    ([['circle', ''], 'star'], 'sentence 2 of 2 for image_1 is empty'),
+])
+def test_wrong_sentences_for_two_images(inferencer, sentences, message):
+    with pytest.raises(InputError) as caught:
+        inferencer([picture(), picture()], sentences)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize('image, message', [
+    (np.zeros((4, 4, 3), np.float32), r'image_1 is an array \(4, 4, 3\) of float32: give \(H, W, 3\), BGR, uint8'),
+    (np.zeros((4, 4, 2), np.uint8), r'image_1 is an array \(4, 4, 2\) of uint8'),
+    (np.zeros((0, 4, 3), np.uint8), r'image_1 is an array \(0, 4, 3\) of uint8'),
+    (torch.zeros(3, 4, 4), 'image_1 is of Tensor: give a path, a folder, an array'),
+    (Image.new('I;16', (4, 4)), 'image_1 is a PIL image of mode I;16'),
+    ([], 'no image given'),
+    (np.zeros((1, 900, 3), np.uint8), 'image image_1 of 900×1 pixels is too narrow'),
+])
+def test_wrong_images(inferencer, image, message):
+    with pytest.raises(InputError, match=message):
+        inferencer(image, 'circle')
+
+
+def test_missing_and_damaged_files(inferencer, tmp_path):
+    with pytest.raises(FileNotFoundError, match='image .*none.jpg not found: check the path'):
+        inferencer([picture(), str(tmp_path / 'none.jpg')], 'circle')
+    with pytest.raises(InputError, match='folder .* holds no image: no file in it ends in .bmp, '):
+        inferencer(tmp_path, 'circle')
+    for name, content in (('empty.jpg', b''), ('text.png', b'<html>')):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f'image .*{name} cannot be decoded: it is damaged') as caught:
+            inferencer(tmp_path / name, 'circle')
+        assert '\n' not in str(caught.value)
+
+
+def test_batch_size_must_be_positive(inferencer):
+    with pytest.raises(InputError, match='batch_size must be 1 or more, got 0'):
+        inferencer(picture(), 'circle', batch_size=0)
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda state: dict(state_dict=state, optimizer=dict(state={}), ema_state_dict={'steps': torch.tensor(1)}, meta={}),
+    lambda state: state,
+    lambda state: dict(model=state),
+    lambda state: dict(state_dict={f'module.{name}': value for name, value in state.items()}),
+], ids=['mmengine', 'bare', 'model', 'parallel'])
+def test_checkpoints_of_every_form(inferencer, tmp_path, wrap):
+    torch.save(wrap(inferencer.model.state_dict()), tmp_path / 'a.pth')
+    loaded = ReferringInferencer(tiny_config(), tmp_path / 'a.pth', device='cpu')
+    assert_same(inferencer(picture(), 'circle'), loaded(picture(), 'circle'))
+
+
+def test_weights_of_another_model_are_refused_with_the_differences(inferencer, tmp_path):
+    state = inferencer.model.state_dict()
+    state['backbone.pos_embed'] = state['backbone.pos_embed'][:, :5]
+    del state['decode_head.text_proj.weight']
+    state['neck.weight'] = torch.zeros(1)
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / 'a.safetensors')
+    with pytest.raises(CheckpointError) as caught:
+        ReferringInferencer(tiny_config(), tmp_path / 'a.safetensors', device='cpu')
+    message = str(caught.value)
+    assert '\n' not in message and f'{tmp_path / "a.safetensors"} does not fit config {CONFIG}' in message
+    assert message.endswith(
+        'the two belong to different models: 1 weights missing: decode_head.text_proj.weight; 1 weights unknown: '
+        'neck.weight; 1 weights of another shape (another arch?): backbone.pos_embed is (1, 5, 12, 32), not '
+        '(1, 12, 12, 32)')
+
+
+@pytest.mark.parametrize('content, found', [(dict(epoch=3, meta={}), 'only epoch, meta'), ([1], 'nothing')])
+def test_a_file_without_weights_is_refused(tmp_path, content, found):
+    torch.save(content, tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match=f'a.pth holds no weights: .* there is {found}'):
+        ReferringInferencer(tiny_config(), tmp_path / 'a.pth', device='cpu')
+
+
+def test_missing_config_and_checkpoint_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='config .*none.py not found'):
+        ReferringInferencer(tmp_path / 'none.py')
+    with pytest.raises(FileNotFoundError, match='checkpoint .*none.pth not found'):
+        ReferringInferencer(tiny_config(), tmp_path / 'none.pth')
+    with pytest.raises(TypeError, match='needs a config'):
+        ReferringInferencer(None, tmp_path / 'none.pth')
+
+
+def test_a_pipeline_that_loads_no_image_is_an_error():
+    cfg = tiny_config()
+    cfg.test_dataloader.dataset.pipeline = [dict(type='PackReferringInputs')]
+    with pytest.raises(ValueError, match='has no LoadImageFromFile'):
+        ReferringInferencer(cfg, device='cpu')
