@@ -41,7 +41,8 @@ def from_sam(sam, tmp_path):
 
 def loaded(module: nn.Module, sam: dict, prefix: str = '') -> set:
     """Names in `module` of weights that equal SAM's."""
-    return {name for name, value in module.state_dict().items() if torch.equal(value, sam.get(prefix + name, value + 1))}
+    return {name for name, value in module.state_dict().items()
+            if prefix + name in sam and torch.equal(value, sam[prefix + name])}
 
 
 def test_the_image_encoder_takes_all_of_sam_s(sam, from_sam):

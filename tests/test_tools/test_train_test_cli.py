@@ -30,7 +30,8 @@ def run(*command, **changes) -> subprocess.CompletedProcess:
     """Run a command outside the repository, with one thread and without a GPU."""
     env = {**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT / 'tests'), 'OMP_NUM_THREADS': '1',
            'CUDA_VISIBLE_DEVICES': '', **changes.pop('env', {})}
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, env=env, **changes)
+    command = [str(part) for part in command]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, **changes)
 
 
 def tool(name: str, *arguments, **changes) -> subprocess.CompletedProcess:

@@ -8,14 +8,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..errors import InputError
+
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 ImageInput = Union[str, os.PathLike, np.ndarray, Image.Image]
 Sentences = Union[str, Sequence[Union[str, Sequence[str]]]]
-
-
-class InputError(ValueError):
-    """Images or sentences that cannot be worked with; the message is one line."""
 
 
 def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndarray]:

@@ -11,6 +11,7 @@ from mmengine.fileio import exists, join_path
 from mmengine.utils import is_abs
 from mmseg.registry import DATASETS
 
+from ..errors import InputError
 from .safe_pickle import load_refs
 
 REMEDY = ('`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data; for RefCOCO see '
@@ -42,7 +43,7 @@ class RefCOCODataset(BaseDataset):
 
     Raises:
         FileNotFoundError: When ``ann_file`` or ``refs_file`` is missing, or the image of an item that is asked for.
-        ValueError: When the split does not exist, or a reference is blank, incomplete or without annotation or image.
+        InputError: When the split does not exist, or a reference is blank, incomplete or without annotation or image.
     """
 
     METAINFO = dict(classes=('background', 'referent'), palette=[[0, 0, 0], [220, 20, 60]])
@@ -72,7 +73,7 @@ class RefCOCODataset(BaseDataset):
             annotation = self._find(annotations, 'ann_id', ref)
             image = self._find(images, 'image_id', ref)
             if annotation['image_id'] != ref['image_id']:
-                raise ValueError(f'{self.refs_file}: reference {ref["ref_id"]} is of image {ref["image_id"]}, but its '
+                raise InputError(f'{self.refs_file}: reference {ref["ref_id"]} is of image {ref["image_id"]}, but its '
                                  f'annotation {ref["ann_id"]} is of image {annotation["image_id"]}')
             rows.setdefault(ref['ann_id'], len(rows))
             item = dict(
@@ -113,7 +114,7 @@ class RefCOCODataset(BaseDataset):
         counts = Counter(ref['split'] for ref in refs)
         if self.split not in counts:
             known = ', '.join(f'{name} ({count} references)' for name, count in counts.items()) or 'no reference'
-            raise ValueError(f'{self.refs_file} has no split "{self.split}"; it has {known}')
+            raise InputError(f'{self.refs_file} has no split "{self.split}"; it has {known}')
         return [ref for ref in refs if ref['split'] == self.split]
 
     def _load_instances(self) -> Tuple[Dict[int, dict], Dict[int, dict]]:
@@ -126,25 +127,25 @@ class RefCOCODataset(BaseDataset):
             annotations = {annotation['id']: {key: annotation[key] for key in ('id', 'image_id', 'segmentation')}
                            for annotation in content['annotations']}
         except KeyError as error:
-            raise ValueError(f'{self.ann_file} is not in the format of COCO instances: the key {error} is missing '
+            raise InputError(f'{self.ann_file} is not in the format of COCO instances: the key {error} is missing '
                              'from the file or one of its images or annotations') from None
         except (TypeError, ValueError) as error:
-            raise ValueError(f'{self.ann_file} is not in the format of COCO instances: {error}') from None
+            raise InputError(f'{self.ann_file} is not in the format of COCO instances: {error}') from None
         return images, annotations
 
     def _find(self, records: Dict[int, dict], key: str, ref: dict) -> dict:
         if ref[key] not in records:
-            raise ValueError(f'{self.ann_file} has no {key} {ref[key]}, which reference {ref["ref_id"]} of '
+            raise InputError(f'{self.ann_file} has no {key} {ref[key]}, which reference {ref["ref_id"]} of '
                              f'{self.refs_file} asks for: the two files do not belong together')
         return records[ref[key]]
 
     def _sentences(self, ref: dict) -> List[dict]:
         if not ref['sentences']:
-            raise ValueError(f'{self.refs_file}: reference {ref["ref_id"]} has no sentence')
+            raise InputError(f'{self.refs_file}: reference {ref["ref_id"]} has no sentence')
         sentences = []
         for sentence in ref['sentences']:
             if not sentence['sent'].strip():
-                raise ValueError(f'{self.refs_file}: sentence {sentence["sent_id"]} of reference {ref["ref_id"]} is '
+                raise InputError(f'{self.refs_file}: sentence {sentence["sent_id"]} of reference {ref["ref_id"]} is '
                                  'blank')
             kind = dict(kind=sentence['kind']) if 'kind' in sentence else {}
             sentences.append(dict(sent_id=sentence['sent_id'], text=sentence['sent'], **kind))
@@ -185,11 +186,11 @@ def _check_segmentation(segmentation: Union[list, dict], name: str) -> None:
     """A polygon is a flat list x0, y0, x1, y1, ... and needs 3 points, which are 6 numbers."""
     if isinstance(segmentation, dict):
         if not {'size', 'counts'} <= set(segmentation):
-            raise ValueError(f'{name}: an RLE segmentation needs the keys "size" and "counts"')
+            raise InputError(f'{name}: an RLE segmentation needs the keys "size" and "counts"')
         return
     if not isinstance(segmentation, list) or not segmentation:
-        raise ValueError(f'{name} has no polygon and no RLE')
+        raise InputError(f'{name} has no polygon and no RLE')
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             size = f'{len(polygon)} numbers' if isinstance(polygon, list) else type(polygon).__name__
-            raise ValueError(f'{name} has a polygon of {size}: at least 3 points, x and y of each, are needed')
+            raise InputError(f'{name} has a polygon of {size}: at least 3 points, x and y of each, are needed')

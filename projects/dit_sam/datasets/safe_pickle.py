@@ -3,6 +3,8 @@ import io
 import pickle
 from typing import Any, List
 
+from ..errors import InputError
+
 REF_KEYS = ('ref_id', 'ann_id', 'image_id', 'category_id', 'split', 'sentences')
 SENTENCE_KEYS = ('sent_id', 'sent')
 
@@ -31,7 +33,7 @@ def load_plain_pickle(path: str) -> Any:
         path (str): The file.
 
     Raises:
-        ValueError: When the file is no complete pickle or holds anything but plain data.
+        InputError: When the file is no complete pickle or holds anything but plain data.
     """
     with open(path, 'rb') as file:
         data = file.read()
@@ -45,7 +47,7 @@ def load_plain_pickle(path: str) -> Any:
         except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
             reason = error
             break
-    raise ValueError(f'{path} is not a plain pickle of lists, dicts, numbers and text: '
+    raise InputError(f'{path} is not a plain pickle of lists, dicts, numbers and text: '
                      f'{str(reason) or type(reason).__name__}. Nothing in it was run; get the file again from a source '
                      'that you trust')
 
@@ -60,22 +62,22 @@ def load_refs(path: str) -> List[dict]:
         path (str): The file.
 
     Raises:
-        ValueError: When the file is no plain pickle, or an item lacks a key or has the wrong type.
+        InputError: When the file is no plain pickle, or an item lacks a key or has the wrong type.
     """
     refs = load_plain_pickle(path)
     if not isinstance(refs, list):
-        raise ValueError(f'{path}: expected a list of references, got {type(refs).__name__}')
+        raise InputError(f'{path}: expected a list of references, got {type(refs).__name__}')
     for index, ref in enumerate(refs):
         item = f'{path}: item {index}'
         _check_keys(ref, REF_KEYS, item)
         if not isinstance(ref['split'], str):
-            raise ValueError(f'{item}: "split" must be text, got {type(ref["split"]).__name__}')
+            raise InputError(f'{item}: "split" must be text, got {type(ref["split"]).__name__}')
         if not isinstance(ref['sentences'], (list, tuple)):
-            raise ValueError(f'{item}: "sentences" must be a list, got {type(ref["sentences"]).__name__}')
+            raise InputError(f'{item}: "sentences" must be a list, got {type(ref["sentences"]).__name__}')
         for number, sentence in enumerate(ref['sentences']):
             _check_keys(sentence, SENTENCE_KEYS, f'{item}, sentence {number}')
             if not isinstance(sentence['sent'], str):
-                raise ValueError(f'{item}, sentence {number}: "sent" must be text, '
+                raise InputError(f'{item}, sentence {number}: "sent" must be text, '
                                  f'got {type(sentence["sent"]).__name__}')
     return refs
 
@@ -83,9 +85,9 @@ def load_refs(path: str) -> List[dict]:
 def _check_keys(record: Any, keys: tuple, item: str) -> None:
     """Ids are integers, or text in RefCLEF; both can be looked up."""
     if not isinstance(record, dict):
-        raise ValueError(f'{item}: expected a dict, got {type(record).__name__}')
+        raise InputError(f'{item}: expected a dict, got {type(record).__name__}')
     for key in keys:
         if key not in record:
-            raise ValueError(f'{item} has no key "{key}"')
+            raise InputError(f'{item} has no key "{key}"')
         if key.endswith('_id') and not isinstance(record[key], (int, str)):
-            raise ValueError(f'{item}: "{key}" must be a number, got {type(record[key]).__name__}')
+            raise InputError(f'{item}: "{key}" must be a number, got {type(record[key]).__name__}')

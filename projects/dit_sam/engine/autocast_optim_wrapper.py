@@ -8,6 +8,8 @@ from mmengine.runner import autocast
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from ..errors import InputError
+
 
 @OPTIM_WRAPPERS.register_module()
 class AutocastOptimWrapper(OptimWrapper):
@@ -26,7 +28,7 @@ class AutocastOptimWrapper(OptimWrapper):
         super().__init__(**kwargs)
         self.dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
         if self.dtype not in (torch.bfloat16, torch.float16):
-            raise ValueError(f"dtype of AutocastOptimWrapper must be 'bfloat16' or 'float16', got {dtype!r}")
+            raise InputError(f"dtype of AutocastOptimWrapper must be 'bfloat16' or 'float16', got {dtype!r}")
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from .. import compat
+from ..errors import InputError
 from .checkpoint_loader import CheckpointError
 
 
@@ -18,14 +19,15 @@ from .checkpoint_loader import CheckpointError
 def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr where the user's files are at fault.
 
-    Missing files and refused checkpoints only: their messages say everything. Any other error keeps its traceback.
+    Missing files, refused checkpoints and `InputError` only: their messages say everything. Any other error keeps its
+    traceback.
 
     Args:
         *others (type[Exception]): Further errors of one line that the user can mend.
     """
     try:
         yield
-    except (FileNotFoundError, CheckpointError, *others) as error:
+    except (FileNotFoundError, CheckpointError, InputError, *others) as error:
         message = str(error).strip()
         # An error of a data loading process carries that process's traceback, and ends in the message.
         if 'Traceback (most recent call last)' in message:
@@ -80,13 +82,13 @@ def enable_amp(cfg: Config) -> None:
     only emulate, else in float16. Without one: ``AutocastOptimWrapper`` in bfloat16.
 
     Raises:
-        ValueError: If the wrapper is neither ``OptimWrapper`` nor one for mixed precision.
+        InputError: If the wrapper is neither ``OptimWrapper`` nor one for mixed precision.
     """
     wrapper = cfg.optim_wrapper
     if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
         print_log(f'--amp: mixed precision is on already in the config ({wrapper.type})', logger='current')
     elif wrapper.type != 'OptimWrapper':
-        raise ValueError(f"--amp works with optim_wrapper.type 'OptimWrapper', got '{wrapper.type}'")
+        raise InputError(f"--amp works with optim_wrapper.type 'OptimWrapper', got '{wrapper.type}'")
     elif torch.cuda.is_available():
         dtype = 'bfloat16' if torch.cuda.get_device_capability() >= (8, 0) else 'float16'
         wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype=dtype)

@@ -7,6 +7,8 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ..errors import InputError
+
 
 @MODELS.register_module()
 class ReferringDataPreProcessor(BaseDataPreprocessor):
@@ -45,7 +47,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             `inputs`, (B, 3, H, W), and `data_samples`.
 
         Raises:
-            ValueError: An image is larger than `size`.
+            InputError: An image is larger than `size`.
         """
         data = self.cast_data(data)
         images, samples = data['inputs'], data.get('data_samples')
@@ -70,7 +72,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
     def _offset(image: Tensor, height: int, width: int) -> tuple[int, int]:
         """Left and top margin that centre an image (3, h, w)."""
         if image.shape[1] > height or image.shape[2] > width:
-            raise ValueError(f'an image of {image.shape[1]}×{image.shape[2]} does not fit the batch of '
+            raise InputError(f'an image of {image.shape[1]}×{image.shape[2]} does not fit the batch of '
                              f'{height}×{width}; let the pipeline resize to data_preprocessor.size')
         return (width - image.shape[2]) // 2, (height - image.shape[1]) // 2
 

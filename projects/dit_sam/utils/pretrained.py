@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
+from ..errors import InputError
+
 SAM_REMEDY = ("SAM's weights are under \"Model Checkpoints\" in the README of github.com/facebookresearch/"
               'segment-anything; put them into checkpoints/, or set init_cfg=None to start from random weights')
 
@@ -19,7 +21,7 @@ def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: Weights are missing, unknown or of another shape; all are listed.
+        InputError: Weights are missing, unknown or of another shape; all are listed.
     """
     try:
         loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
@@ -32,7 +34,7 @@ def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str
     }
     misfit = describe_misfit(module, state_dict, own)
     if misfit:
-        raise ValueError(f'checkpoint {checkpoint} does not fit {type(module).__name__}: {misfit}')
+        raise InputError(f'checkpoint {checkpoint} does not fit {type(module).__name__}: {misfit}')
     module.load_state_dict(state_dict, strict=False)
 
 

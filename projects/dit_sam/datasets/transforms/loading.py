@@ -5,6 +5,8 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 from pycocotools import mask as coco_mask
 
+from ...errors import InputError
+
 
 def decode_segmentation(segmentation: Union[list, dict], height: int, width: int) -> np.ndarray:
     """Draw a COCO segmentation.
@@ -18,12 +20,12 @@ def decode_segmentation(segmentation: Union[list, dict], height: int, width: int
         np.ndarray: uint8 (height, width), 1 inside and 0 outside.
 
     Raises:
-        ValueError: When an RLE is of another size.
+        InputError: When an RLE is of another size.
     """
     if isinstance(segmentation, list):
         rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
     elif list(segmentation['size']) != [height, width]:
-        raise ValueError(f'the RLE is for {list(segmentation["size"])} (height, width), not [{height}, {width}]')
+        raise InputError(f'the RLE is for {list(segmentation["size"])} (height, width), not [{height}, {width}]')
     elif isinstance(segmentation['counts'], list):
         rle = coco_mask.frPyObjects(segmentation, height, width)
     else:
@@ -42,21 +44,21 @@ class LoadReferringMask(BaseTransform):
     Added key: ``gt_seg_map``, uint8 (height, width) in {0, 1}, also named in ``seg_fields``.
 
     Raises:
-        ValueError: When the loaded image or the RLE is not of the annotated size.
+        InputError: When the loaded image or the RLE is not of the annotated size.
     """
 
     def transform(self, results: dict) -> dict:
         size = (results['height'], results['width'])
         if tuple(results['ori_shape'][:2]) != size:
-            raise ValueError(
+            raise InputError(
                 f'{results["img_path"]} is {tuple(results["ori_shape"][:2])} (height, width) as loaded, but its '
                 f'annotation {results["ann_id"]} was drawn on {size}. The likely cause is an EXIF orientation tag by '
                 'which the loader turned the image: set color_type="color_ignore_orientation" in LoadImageFromFile, '
                 'or save the image without the tag')
         try:
             mask = decode_segmentation(results['segmentation'], *size)
-        except ValueError as error:
-            raise ValueError(f'Annotation {results["ann_id"]} of {results["img_path"]}: {error}') from None
+        except InputError as error:
+            raise InputError(f'Annotation {results["ann_id"]} of {results["img_path"]}: {error}') from None
         results['gt_seg_map'] = mask
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results

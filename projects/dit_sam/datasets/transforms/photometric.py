@@ -6,6 +6,8 @@ from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmseg.registry import TRANSFORMS
 
+from ...errors import InputError
+
 
 def adjust_brightness(img: np.ndarray, factor: float) -> np.ndarray:
     """Blend ``img`` with black: ``factor * img``, rounded and clipped to uint8."""
@@ -51,7 +53,7 @@ class ReferringColorJitter(BaseTransform):
                  prob: float = 0.8) -> None:
         self.strengths = (brightness, contrast, saturation)
         if not all(0 <= value <= 1 for value in (*self.strengths, prob)):
-            raise ValueError(f'brightness, contrast, saturation and prob must lie in [0, 1], got {self.strengths} '
+            raise InputError(f'brightness, contrast, saturation and prob must lie in [0, 1], got {self.strengths} '
                              f'and {prob}')
         self.prob = prob
 
@@ -87,7 +89,7 @@ class RandomGaussianBlur(BaseTransform):
 
     def __init__(self, sigma: Tuple[float, float] = (0.1, 2.0), prob: float = 0.5) -> None:
         if not 0 < sigma[0] <= sigma[1] or not 0 <= prob <= 1:
-            raise ValueError(f'sigma must be a rising range above 0 and prob lie in [0, 1], got {sigma} and {prob}')
+            raise InputError(f'sigma must be a rising range above 0 and prob lie in [0, 1], got {sigma} and {prob}')
         self.sigma = tuple(sigma)
         self.prob = prob
 

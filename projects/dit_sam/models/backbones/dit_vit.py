@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ...errors import InputError
 from ...structures import TextFeatures
 from .sam_vit import SAMViT
 
@@ -37,12 +38,12 @@ class DITViT(SAMViT):
             As in `SAMViT`.
 
         Raises:
-            ValueError: Batch sizes of images and text differ, or the text has another width than expected.
+            InputError: Batch sizes of images and text differ, or the text has another width than expected.
         """
         if text is None or self.instruction is None:
             return super().forward(x)
         if len(text.tokens) != len(x):
-            raise ValueError(f'{len(x)} images with {len(text.tokens)} sentences: give one sentence for each image')
+            raise InputError(f'{len(x)} images with {len(text.tokens)} sentences: give one sentence for each image')
         return self.gather(self.encode_with(self.embed(x), text))
 
     def encode_with(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:

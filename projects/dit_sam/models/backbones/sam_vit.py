@@ -10,6 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ...compat import import_sam_modeling
+from ...errors import InputError
 from ...utils import load_sam_weights
 from ..layers import InstructedBlock
 
@@ -84,26 +85,26 @@ class SAMViT(BaseModule):
         """Sizes of an architecture by name or as given.
 
         Raises:
-            ValueError: No architecture of that name, or a dict without one of the sizes.
+            InputError: No architecture of that name, or a dict without one of the sizes.
         """
         if isinstance(arch, str):
             if arch not in self.ARCHITECTURES:
-                raise ValueError(f'arch={arch!r} is none of {sorted(self.ARCHITECTURES)}; give one of them, or a dict')
+                raise InputError(f'arch={arch!r} is none of {sorted(self.ARCHITECTURES)}; give one of them, or a dict')
             return self.ARCHITECTURES[arch]
         missing = self.ARCHITECTURES['base'].keys() - arch.keys()
         if missing:
-            raise ValueError(f'arch lacks {sorted(missing)}')
+            raise InputError(f'arch lacks {sorted(missing)}')
         return arch
 
     def _out_indices(self, indices: Sequence[int]) -> list[int]:
         """Indices from the front, in the order of the blocks.
 
         Raises:
-            ValueError: An index beyond the blocks.
+            InputError: An index beyond the blocks.
         """
         beyond = [index for index in indices if not -self.depth <= index < self.depth]
         if beyond:
-            raise ValueError(f'out_indices has {beyond}, and the encoder has the blocks 0 to {self.depth - 1}')
+            raise InputError(f'out_indices has {beyond}, and the encoder has the blocks 0 to {self.depth - 1}')
         return sorted(index % self.depth for index in indices)
 
     def init_weights(self) -> None:

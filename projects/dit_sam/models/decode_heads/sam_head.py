@@ -7,6 +7,7 @@ from mmseg.utils import SampleList
 from torch import Tensor, nn
 
 from ...compat import import_sam_modeling
+from ...errors import InputError
 from ...structures import TextFeatures
 from ...utils import load_sam_weights
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
@@ -95,13 +96,13 @@ class SAMHead(BaseDecodeHead):
             Mask logits, (B, 1, 4H, 4W).
 
         Raises:
-            ValueError: The text has another width than `text_dims`.
+            InputError: The text has another width than `text_dims`.
         """
         image = self._transform_inputs(inputs)
         sparse, mask = image.new_zeros(len(image), 0, image.shape[1]), None
         if text is not None:
             if text.tokens.shape[-1] != self.text_dims:
-                raise ValueError(f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
+                raise InputError(f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
                                  f'text_dims={self.text_dims}; set decode_head.text_dims in the config')
             sparse, mask = self.text_proj(text.tokens), text.mask
         dense = self.prompt_encoder.no_mask_embed.weight[..., None, None]

@@ -4,6 +4,8 @@ from abc import ABCMeta, abstractmethod
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...errors import InputError
+
 
 class Instruction(BaseModule, metaclass=ABCMeta):
     """How text enters the image encoder: which tokens stand beside the visual ones in every block.
@@ -37,10 +39,10 @@ class Instruction(BaseModule, metaclass=ABCMeta):
         """Bring text features (B, L, D_t) to the encoder's width, (B, L, D).
 
         Raises:
-            ValueError: The features have another width than D_t.
+            InputError: The features have another width than D_t.
         """
         if tokens.shape[-1] != self.text_dims:
-            raise ValueError(f'the text encoder gives features of width {tokens.shape[-1]}, the instruction expects '
+            raise InputError(f'the text encoder gives features of width {tokens.shape[-1]}, the instruction expects '
                              f'text_dims={self.text_dims}; set backbone.instruction.text_dims in the config')
         return self.text_projection(tokens)
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import InputError
 from .attend import MASKED, attend
 from .relative_position import relative_position_terms
 from .windows import pad_to_windows, window_partition, window_unpartition
@@ -28,7 +29,7 @@ class InstructedAttention(nn.Module):
     def __init__(self, embed_dims: int, num_heads: int, rel_pos_size: int, window_size: int = 0) -> None:
         super().__init__()
         if embed_dims % num_heads:
-            raise ValueError(f'num_heads={num_heads} does not divide embed_dims={embed_dims}')
+            raise InputError(f'num_heads={num_heads} does not divide embed_dims={embed_dims}')
         self.num_heads = num_heads
         self.window_size = window_size
         self.scale = (embed_dims // num_heads)**-0.5

@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerBase
 
+from ...errors import InputError
 from ...structures import TextFeatures
 from .tokenizer import build_tokenizer
 
@@ -55,7 +56,7 @@ class HuggingFaceTextEncoder(BaseModule):
             self._tokenizer = build_tokenizer(self._tokenizer_source)
             words, embeddings = len(self._tokenizer), self.model.get_input_embeddings().num_embeddings
             if words > embeddings:
-                raise ValueError(f'the tokenizer has {words} tokens, the text model embeds {embeddings}: '
+                raise InputError(f'the tokenizer has {words} tokens, the text model embeds {embeddings}: '
                                  f'set vocab_size={words} in the text encoder, or give it its own tokenizer')
         return self._tokenizer
 
@@ -90,11 +91,11 @@ class HuggingFaceTextEncoder(BaseModule):
             Features of width `out_channels`, padded to the longest sentence.
 
         Raises:
-            ValueError: A sentence is empty or blank.
+            InputError: A sentence is empty or blank.
         """
         blank = [i for i, sentence in enumerate(sentences) if not sentence.strip()]
         if blank:
-            raise ValueError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
+            raise InputError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
         batch = self._tokenize(sentences)
         batch = {name: values.to(next(self.model.parameters()).device) for name, values in batch.items()}
         tokens = self.model(**batch).last_hidden_state

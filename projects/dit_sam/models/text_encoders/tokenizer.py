@@ -5,6 +5,8 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from ...errors import InputError
+
 SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]')
 
 
@@ -17,7 +19,7 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
 
     Raises:
         FileNotFoundError: Neither such a file or folder nor a hub that answers.
-        ValueError: The vocabulary lacks a special token.
+        InputError: The vocabulary lacks a special token.
     """
     if not isinstance(source, str):
         return _word_piece(source, 'the list of tokens')
@@ -39,7 +41,7 @@ def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
     """BERT's uncased WordPiece over the given tokens; ids are their places."""
     missing = [token for token in SPECIAL_TOKENS.values() if token not in tokens]
     if missing:
-        raise ValueError(f'{where} lacks the special tokens {missing}')
+        raise InputError(f'{where} lacks the special tokens {missing}')
     vocabulary = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token='[UNK]'))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
