@@ -299,7 +299,7 @@ def test_missing_config_and_checkpoint_are_named(tmp_path):
         ReferringInferencer(tmp_path / 'none.py')
     with pytest.raises(FileNotFoundError, match='checkpoint .*none.pth not found'):
         ReferringInferencer(tiny_config(), tmp_path / 'none.pth')
-    with pytest.raises(TypeError, match='needs a config'):
+    with pytest.raises(InputError, match='none.pth without a config'):
         ReferringInferencer(None, tmp_path / 'none.pth')
 
 

@@ -60,12 +60,13 @@ def test_the_default_model_lies_where_the_repository_has_it():
 
 
 def test_pictures_and_masks_from_a_process_of_its_own(photo, weights):
-    done = subprocess.run([sys.executable, TOOL, photo, 'the red star', '--checkpoint', weights, '--out', 'out', 'circle'],
-                          capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
+    command = [sys.executable, TOOL, photo, 'the red star', '--checkpoint', weights, '--out', 'out', 'circle']
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [re.sub('(: score .*|: nothing found)$', '', line) for line in lines] == [
-        'photo.png: the red star', 'photo.png: circle', 'written:', os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png')]
+        'photo.png: the red star', 'photo.png: circle', 'written:',
+        os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png')]
     assert cv2.imread(lines[-1]).shape[1] == 480
     for name in ('photo_the-red-star_1.png', 'photo_circle_1.png'):
         mask = cv2.imread(f'out/pred/{name}', cv2.IMREAD_UNCHANGED)

@@ -5,5 +5,6 @@ from .referring_inferencer import ReferringInferencer
 from .results import as_json
 
 __all__ = [
-    'DEFAULT_CHECKPOINT', 'DEFAULT_CONFIG', 'IMAGE_SUFFIXES', 'InputError', 'ReferringInferencer', 'as_json', 'list_images'
+    'DEFAULT_CHECKPOINT', 'DEFAULT_CONFIG', 'IMAGE_SUFFIXES', 'InputError', 'ReferringInferencer', 'as_json',
+    'list_images'
 ]

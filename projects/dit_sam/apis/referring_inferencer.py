@@ -20,6 +20,7 @@ from torch import nn
 from ..engine.launch import load_config
 from ..engine.strict_loading import load_strictly
 from ..visualization import draw_masks, file_stem, write_image
+from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
 from .results import describe
 
@@ -30,12 +31,12 @@ class ReferringInferencer(BaseInferencer):
     It differs from `MMSegInferencer` in that every image comes with sentences, each of which gets a mask of its own;
     that the weights must fit the model exactly; and that files are named by image and sentence and replace none.
 
-        >>> inferencer = ReferringInferencer(DEFAULT_CONFIG, DEFAULT_CHECKPOINT)
+        >>> inferencer = ReferringInferencer()
         >>> inferencer('photo.jpg', 'the small red star')['predictions'][0]['mask']
 
     Args:
-        model: Config file or config. It must be given: a config inside a checkpoint is code, and is not run.
-        weights: Checkpoint, `.safetensors` or `.pth`. None leaves the weights random, with a warning.
+        model: Config file or config. None, without weights, is the model that comes with the repository.
+        weights: Checkpoint, `.safetensors` or `.pth`. With a config, None leaves the weights random, with a warning.
         device: As in torch. By default the accelerator where there is one.
         scope: mm's default scope.
         show_progress: Whether a bar on stderr shows how far it is, when there is more than one batch.
@@ -43,17 +44,20 @@ class ReferringInferencer(BaseInferencer):
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         CheckpointError: The checkpoint is damaged, or it belongs to another model; the differences are listed.
-        ValueError: The config's test pipeline does not load an image.
+        InputError: Weights are given without a config, or its test pipeline does not load an image.
     """
 
     def __init__(self,
-                 model: str | os.PathLike | Config | ConfigDict | dict,
+                 model: str | os.PathLike | Config | ConfigDict | dict | None = None,
                  weights: str | os.PathLike | None = None,
                  device: str | None = None,
                  scope: str = 'mmseg',
                  show_progress: bool = True) -> None:
+        if model is None and weights is not None:
+            raise InputError(f'{weights} without a config: name the config too; one inside a checkpoint is code, and is '
+                             'not run')
         if model is None:
-            raise TypeError('ReferringInferencer needs a config: one inside a checkpoint is code, and is not run')
+            model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
         init_default_scope(scope)
         self._weights = weights
         super().__init__(
@@ -223,7 +227,7 @@ class ReferringInferencer(BaseInferencer):
         ]
         index = next((i for i, step in enumerate(steps) if _name_of(step) == 'LoadImageFromFile'), None)
         if index is None:
-            raise ValueError('the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
+            raise InputError('the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
                              'to know how images are read')
         self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
         return Compose(steps)

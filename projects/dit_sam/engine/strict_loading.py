@@ -29,7 +29,8 @@ def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoi
     weights = weights_of(checkpoint, source)
     misfit = describe_misfit(model, weights)
     if misfit:
-        raise CheckpointError(f'checkpoint {source} does not fit {target}, the two belong to different models: {misfit}')
+        raise CheckpointError(f'checkpoint {source} does not fit {target}, the two belong to different models: '
+                              f'{misfit}')
     model.load_state_dict(weights)
 
 
