@@ -60,14 +60,14 @@ def test_one_visual_token_and_one_text_token(window_size):
 
 
 @pytest.mark.parametrize('keep_text', [False, True], ids=['L-DIT', 'E-DIT'])
-@pytest.mark.parametrize('window_size,grid', [(0, (17, 16)), (17, (17, 20))], ids=['global', 'windowed'])
+@pytest.mark.parametrize('window_size,grid', [(0, (23, 23)), (23, (23, 26))], ids=['global', 'windowed'])
 def test_the_fused_kernel_against_the_textbook(monkeypatch, window_size, grid, keep_text):
-    """More than 256 keys: 17 · 16 = 272 in the whole image, 17 · 17 = 289 in a window."""
+    """More than 512 keys: 23 · 23 = 529 in the whole image and in a window."""
     calls, fused = [], torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention',
                         lambda *args, **kwargs: calls.append(1) or fused(*args, **kwargs))
     mask = torch.tensor(MASKS['padded'])
-    check(layer_of(window_size, rel_pos_size=17), noise(2, *grid, 12), noise(2, 4, 12, seed=1), mask, keep_text)
+    check(layer_of(window_size, rel_pos_size=23), noise(2, *grid, 12), noise(2, 4, 12, seed=1), mask, keep_text)
     assert len(calls) == 1 + keep_text
 
 
