@@ -37,7 +37,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', required=True, help='folder to write; kept when it holds just this data set already')
     parser.add_argument('--images', type=int, default=10000, help='number of pictures')
-    parser.add_argument('--seed', type=int, default=1, help='0 is the seed of the pictures that the shipped weights saw')
+    parser.add_argument('--seed', type=int, default=1, help='0 made the pictures that the shipped weights saw')
     parser.add_argument('--size', type=int, default=160, help='long side of the pictures in pixels')
     parser.add_argument(
         '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split')
