@@ -20,14 +20,14 @@ What next
   Your own pictures    python tools/infer.py PICTURE "the small red star" --out OUT
   The tests            make test
   RefCOCO              README.md, "Training on RefCOCO": images, sentences, SAM's weights, then
-                       tools/dist_train.sh configs/dit_sam/ldit_vit-h.py 8
+                       tools/dist_train.sh configs/dit_sam/ldit_vit-h.py 8 --amp
 """
 
 
-def run(step: str, done: Path, *command: str, log: Path | None = None) -> None:
-    """Run a command from the repository's root unless `done` is there; end with its status if it fails."""
+def run(step: str, done: Path | None, *command: str, log: Path | None = None) -> None:
+    """Run a command from the repository's root unless `done` is there; end the program if it fails."""
     print(f'\n== {step}\n$ {shlex.join(("python", *command))}', flush=True)
-    if done.exists():
+    if done is not None and done.exists():
         print(f'   done before: {done.relative_to(ROOT) if done.is_relative_to(ROOT) else done}')
         return
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -58,13 +58,15 @@ def losses(train_dir: Path) -> list[float]:
 
 
 def some_references(number: int) -> list[tuple[str, list[str]]]:
-    """Pictures of the validation split with the sentences about one object each."""
+    """Pictures of the validation split, each with a sentence for every object that is referred to."""
     from dit_sam.datasets.safe_pickle import load_refs
     names = {image['id']: image['file_name']
              for image in json.loads((ROOT / DATA / 'shapes/instances.json').read_text())['images']}
-    refs = {ref['image_id']: ref for ref in load_refs(str(ROOT / DATA / 'shapes/refs(unc).p')) if ref['split'] == 'val'}
-    return [(f'{DATA}/images/{names[ref["image_id"]]}', [sentence['sent'] for sentence in ref['sentences']])
-            for ref in list(refs.values())[:number]]
+    sentences = {}
+    for ref in load_refs(str(ROOT / DATA / 'shapes/refs(unc).p')):
+        if ref['split'] == 'val':
+            sentences.setdefault(f'{DATA}/images/{names[ref["image_id"]]}', []).append(ref['sentences'][0]['sent'])
+    return list(sentences.items())[:number]
 
 
 def main() -> None:
@@ -73,8 +75,8 @@ def main() -> None:
     work_dir = ROOT / parser.parse_args().work_dir
     work_dir.mkdir(parents=True, exist_ok=True)
 
-    run('Data: drawn pictures, their masks, and sentences with one right answer', ROOT / DATA / 'shapes/summary.json',
-        'tools/dataset_converters/shapes.py', '--out', DATA, '--images', '2000')
+    run('Data: drawn pictures, their masks, and sentences with one right answer', None,
+        'tools/dataset_converters/shapes.py', '--out', DATA, '--images', '2000', '--seed', '1')
 
     test_log = work_dir / 'test.log'
     run('Test: the small L-DIT that comes with the repository, on the validation split (half a minute)', test_log,
@@ -84,8 +86,10 @@ def main() -> None:
     train_log = work_dir / 'train.log'
     run('Train: the same config from random weights, 100 steps (a minute or two)', train_log, 'tools/train.py', CONFIG,
         '--work-dir', str(work_dir / 'train'), '--cfg-options', 'train_dataloader.dataset.indices=3200',
-        'train_cfg.max_epochs=1', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=10', log=train_log)
+        'train_cfg.max_epochs=1', 'train_cfg.val_begin=2', 'default_hooks.logger.interval=10', log=train_log)
     curve = losses(work_dir / 'train')
+    if curve[-1] >= curve[0]:
+        sys.exit(f'demo: the loss did not fall: {curve[0]:.3f} to {curve[-1]:.3f}')
     print(f'   the loss fell from {curve[0]:.3f} to {curve[-1]:.3f}; it goes on falling with the whole schedule')
 
     overlays = work_dir / 'pictures'

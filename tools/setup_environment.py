@@ -41,7 +41,8 @@ def main() -> None:
     wanted = dict(root=str(ROOT), inputs=fingerprint())
     if python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return
-    if not python.exists():
+    # An interruption, or a system without its venv package, leaves an environment without pip.
+    if not (venv / 'bin' / 'pip').exists():
         say(f'making an environment in {venv} with Python {sys.version.split()[0]}')
         run([sys.executable, '-m', 'venv', str(venv)], 'make the environment')
     install(python, venv)

@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
+from dit_sam.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,11 +35,11 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: f
     """Turn on the config's visualization hook.
 
     Raises:
-        KeyError: If the config has none.
+        InputError: If the config has none.
     """
     if 'visualization' not in cfg.get('default_hooks', {}):
-        raise KeyError('--show and --show-dir need default_hooks.visualization in the config, as in '
-                       'configs/_base_/default_runtime.py')
+        raise InputError('--show and --show-dir need default_hooks.visualization in the config, as in '
+                         'configs/_base_/default_runtime.py')
     cfg.default_hooks.visualization.draw = True
     if show:
         cfg.default_hooks.visualization.update(show=True, wait_time=wait_time)
@@ -61,6 +62,8 @@ def main() -> None:
         if args.show or args.show_dir:
             draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
         if args.tta:
+            if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+                raise InputError('--tta needs tta_model and tta_pipeline in the config, as in mmseg')
             cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
             cfg.model = dict(cfg.tta_model, module=cfg.model)
         if args.out is not None:

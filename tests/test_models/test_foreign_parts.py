@@ -1,4 +1,4 @@
-"""The house's parts among mmseg's: its backbones under `SAMHead`, `DITViT` under its heads and in its segmentor."""
+"""This project's parts among mmseg's: its backbones under `SAMHead`, `DITViT` under its heads and in its segmentor."""
 import pytest
 import torch
 from mmengine.config import ConfigDict

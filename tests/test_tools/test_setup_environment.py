@@ -81,7 +81,8 @@ def test_half_a_fork_ends_the_set_up(capsys):
 
 def test_an_unchanged_environment_is_left_at_once(tmp_path, monkeypatch):
     (tmp_path / 'bin').mkdir()
-    (tmp_path / 'bin' / 'python').write_text('')
+    for name in ('python', 'pip'):
+        (tmp_path / 'bin' / name).write_text('')
     steps = []
     monkeypatch.setattr('sys.argv', ['setup_environment.py', '--venv', str(tmp_path)])
     monkeypatch.setattr(setup, 'install', lambda *_: steps.append('install'))

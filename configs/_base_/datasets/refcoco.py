@@ -1,5 +1,5 @@
 # RefCOCO at 512x512 as in the paper. Files lie as in mmdet and mmpretrain:
-#   data/coco/train2014/                   the images, COCO train2014 (train2017 works too: set `images`)
+#   data/coco/train2014/                   the images, COCO train2014 (train2017 works too, README.md says how)
 #   data/coco/refcoco/{instances.json, refs(unc).p}
 #   data/coco/refcoco+/{instances.json, refs(unc).p}
 #   data/coco/refcocog/{instances.json, refs(umd).p, refs(google).p}

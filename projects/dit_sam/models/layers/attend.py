@@ -30,8 +30,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1., key_mask: Tensor 
         if key_mask is not None:
             logits = logits.masked_fill(~key_mask[:, None, None], MASKED)
         return logits.softmax(-1) @ v
-    # The fused kernels want keys and values of one width; the padded zeros come out as zeros and are cut off.
-    padding = k.shape[-1] - v.shape[-1]
+    # The fused kernels want queries, keys and values of one width, on GPUs a multiple of 8. Zeros change no logit, and
+    # come out as zeros, which are cut off.
+    width = -(-k.shape[-1] // 8) * 8
     mask = None if key_mask is None else key_mask[:, None, None]
-    out = F.scaled_dot_product_attention(q, k, F.pad(v, (0, padding)) if padding else v, attn_mask=mask, scale=scale)
+    out = F.scaled_dot_product_attention(*(_widen(x, width) for x in (q, k, v)), attn_mask=mask, scale=scale)
     return out[..., :v.shape[-1]]
+
+
+def _widen(x: Tensor, width: int) -> Tensor:
+    return F.pad(x, (0, width - x.shape[-1])) if x.shape[-1] < width else x
