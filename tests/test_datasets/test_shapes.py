@@ -229,8 +229,8 @@ def test_finished_data_are_kept_and_other_data_are_not_overwritten(tmp_path):
     again = run_tool(*arguments)
     assert first.returncode == again.returncode == 0 and first.stdout == again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / 'data').rglob('*')}
-    other = run_tool(*arguments, '--seed', 1)
-    assert other.returncode == 1 and '"seed": 0' in other.stderr and len(other.stderr.splitlines()) == 1
+    other = run_tool(*arguments, '--seed', 2)
+    assert other.returncode == 1 and '"seed": 1' in other.stderr and len(other.stderr.splitlines()) == 1
 
 
 def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from dit_sam.models.text_encoders import build_tokenizer
 SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']
 ODD = [
     'The RED box', 'a café', 'un-known cat!', 'dog\'s, cat. "box"?', 'zebra', 'a  wide \t gap', 'bluish box 12',
-    'red猫cat', '', '[SEP] the [MASK] cat', 'naïve ﬁsh — «box»', 'box\u200b\u0000ed', 'x' * 150
+    'red猫cat', '', '[SEP] the [cls] [CLS] cat', 'naïve ﬁsh — «box»', 'box\u200b\u0000ed', 'x' * 150
 ]
 
 
@@ -47,9 +47,6 @@ def test_the_tokenizer_equals_transformers(source, tmp_path, folder):
     sources = {'tokens': VOCABULARY, 'vocabulary file': str(tmp_path / 'vocab.txt'), 'folder': folder}
     tokenizer, expected = build_tokenizer(sources[source]), bert_tokenizer()
     for sentence in SENTENCES + ODD:
-        # What transformers takes for a special token within a sentence is a matter of its own added tokens.
-        if sentence.startswith('[') and source != 'folder':
-            continue
         assert tokenizer(sentence)['input_ids'] == expected(sentence)['input_ids'], sentence
     assert tokenizer('the cats')['input_ids'] == [VOCABULARY.index(token)
                                                   for token in ('[CLS]', 'the', 'cat', '##s', '[SEP]')]
