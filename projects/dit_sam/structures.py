@@ -1,6 +1,8 @@
-"""What travels between the text encoder and whoever wants text."""
+"""What travels between the parts of the model beside feature maps: text, and SAM's points and boxes."""
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +22,70 @@ class TextFeatures:
         if self.tokens.dim() != 3 or self.mask.shape != self.tokens.shape[:2]:
             raise ValueError(f'TextFeatures wants tokens (B, L, D_t) and a mask (B, L), '
                              f'got {tuple(self.tokens.shape)} and {tuple(self.mask.shape)}')
+
+
+# What the points of `SpatialPrompts` mean, as in SAM's ONNX export.
+NOT_A_POINT, BACKGROUND, FOREGROUND, UPPER_LEFT, LOWER_RIGHT = -1, 0, 1, 2, 3
+
+
+@dataclass
+class SpatialPrompts:
+    """SAM's prompts of place for a batch: points, and boxes as pairs of corners.
+
+    Attributes:
+        points: x and y in pixels of the network's input, (B, N, 2).
+        labels: 0 background, 1 foreground, 2 and 3 the corners of a box, −1 what SAM puts beside points without a box,
+            (B, N), int64.
+        mask: True where a point is real, False where it fills up the batch, (B, N), bool.
+        size: Height and width of the network's input.
+    """
+
+    points: Tensor
+    labels: Tensor
+    mask: Tensor
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if self.points.shape != (*self.labels.shape, 2) or self.labels.dim() != 2 or self.mask.shape != self.labels.shape:
+            raise ValueError(f'SpatialPrompts wants points (B, N, 2), labels and a mask (B, N), got '
+                             f'{tuple(self.points.shape)}, {tuple(self.labels.shape)} and {tuple(self.mask.shape)}')
+
+    @classmethod
+    def collate(cls,
+                points: Sequence[Tensor | None],
+                labels: Sequence[Tensor | None],
+                boxes: Sequence[Tensor | None],
+                size: tuple[int, int],
+                device: torch.device | str = 'cpu') -> 'SpatialPrompts':
+        """The prompts of the images of a batch, of which each has any number.
+
+        Args:
+            points: For each image (n, 2), or None.
+            labels: For each image (n,), 1 inside and 0 outside the object; None means inside.
+            boxes: For each image (x0, y0, x1, y1), or None.
+            size: Height and width of the network's input.
+            device: Where the result lies.
+        """
+        sequences = [_as_points(*item, device=device) for item in zip(points, labels, boxes)]
+        longest = max((len(sequence) for _, sequence in sequences), default=0)
+        shape = (len(sequences), longest)
+        xy, kinds = torch.zeros(*shape, 2, device=device), torch.full(shape, NOT_A_POINT, device=device)
+        mask = torch.zeros(shape, dtype=torch.bool, device=device)
+        for i, (place, kind) in enumerate(sequences):
+            xy[i, :len(kind)], kinds[i, :len(kind)], mask[i, :len(kind)] = place, kind, True
+        return cls(xy, kinds, mask, size)
+
+
+def _as_points(points: Tensor | None, labels: Tensor | None, box: Tensor | None,
+               device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """The prompts of one image as SAM orders them: points, then the corners of the box, or −1 where there is none."""
+    points = torch.zeros(0, 2) if points is None else torch.as_tensor(points, dtype=torch.float32).reshape(-1, 2)
+    labels = torch.full((len(points), ), FOREGROUND) if labels is None else torch.as_tensor(labels).reshape(-1).long()
+    if len(points) != len(labels):
+        raise ValueError(f'{len(points)} points with {len(labels)} labels: give each point one')
+    if box is not None:
+        corners, kinds = torch.as_tensor(box, dtype=torch.float32).reshape(2, 2), (UPPER_LEFT, LOWER_RIGHT)
+    else:
+        corners, kinds = torch.zeros(min(len(points), 1), 2), (NOT_A_POINT, ) * min(len(points), 1)
+    kinds = torch.tensor(kinds, dtype=torch.long)
+    return (torch.cat([points.to(device), corners.to(device)]), torch.cat([labels.to(device), kinds.to(device)]))

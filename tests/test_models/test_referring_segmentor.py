@@ -4,6 +4,8 @@ import torch
 from mmengine.optim import OptimWrapper
 from tiny import assert_close, backbone, batch, decode_head, sample, segmentor, text_encoder
 
+from dit_sam.errors import InputError
+
 SCHEMES = [None, 'LayerWiseInstruction', 'EndToEndInstruction']
 every_scheme = pytest.mark.parametrize('scheme', SCHEMES, ids=['default', 'L-DIT', 'E-DIT'])
 
@@ -94,7 +96,7 @@ def test_predictions_come_back_at_the_original_size_without_padding():
     known[0, 0, 16 + 8:16 + 16, 16:32] = 9.  # rows 4-7, columns 8-15
     known[1, 0, :, 24:40] = -9.
     known[1, 0, 60:, 24 + 2:24 + 6] = 9.  # rows 30-31, columns 1-2
-    model.decode_head.forward = lambda inputs, text=None: known
+    model.decode_head.forward = lambda inputs, text=None, prompts=None: known
     data = batch([(32, 64), (64, 16)])
     data['data_samples'] = [sample((32, 64), ori_shape=(16, 32)), sample((64, 16), ori_shape=(32, 8))]
 
@@ -113,7 +115,7 @@ def test_predictions_come_back_at_the_original_size_without_padding():
 def test_the_threshold_is_the_head_s(threshold, predicted):
     model = build(decode_head=decode_head(threshold=threshold), data_preprocessor=None)
     known = torch.tensor([0.3, 0.4, 0.6]).logit().view(1, 1, 1, 3)
-    model.decode_head.forward = lambda inputs, text=None: known
+    model.decode_head.forward = lambda inputs, text=None, prompts=None: known
     result, = model(torch.zeros(1, 3, 1, 3), [sample((1, 3))], mode='predict')
     assert result.pred_sem_seg.data.flatten().tolist() == predicted
 
@@ -126,7 +128,7 @@ def test_without_data_samples_it_runs_without_text():
 def test_a_data_sample_without_a_sentence_is_an_error(mode):
     model = build().eval()
     data = dict(inputs=torch.zeros(2, 3, 32, 32), data_samples=[sample((32, 32)), sample((32, 32), text=None)])
-    with pytest.raises(KeyError, match="data sample 1 has no 'text' in its metainfo.*PackReferringInputs"):
+    with pytest.raises(InputError, match="data sample 1 has no 'text' in its metainfo.*PackReferringInputs"):
         model(**data, mode=mode)
 
 

@@ -1,8 +1,8 @@
 from .refcoco import RefCOCODataset
 from .transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianBlur, ReferringColorJitter,
-                         ReferringFlip)
+                         ReferringFlip, SamplePrompts)
 
 __all__ = [
     'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'RefCOCODataset', 'ReferringColorJitter',
-    'ReferringFlip'
+    'ReferringFlip', 'SamplePrompts'
 ]

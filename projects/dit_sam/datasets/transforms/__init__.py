@@ -2,8 +2,9 @@ from .flip import ReferringFlip, swap_left_right
 from .formatting import PackReferringInputs
 from .loading import LoadReferringMask, decode_segmentation
 from .photometric import RandomGaussianBlur, ReferringColorJitter
+from .prompts import SamplePrompts
 
 __all__ = [
     'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'ReferringColorJitter', 'ReferringFlip',
-    'decode_segmentation', 'swap_left_right'
+    'SamplePrompts', 'decode_segmentation', 'swap_left_right'
 ]

@@ -6,7 +6,7 @@ from mmseg.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class PackReferringInputs(PackSegInputs):
-    """Pack the image, the mask and what is known of the sentence.
+    """Pack the image, the mask, and what is known of the sentence and of points and boxes.
 
     As :class:`mmseg.datasets.transforms.PackSegInputs`, whose default ``meta_keys`` lack the sentence and the ids.
 
@@ -17,6 +17,7 @@ class PackReferringInputs(PackSegInputs):
     def __init__(
         self,
         meta_keys: Sequence[str] = ('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'img_path', 'ori_shape',
-                                    'img_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction')
+                                    'img_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction', 'points',
+                                    'point_labels', 'box')
     ) -> None:
         super().__init__(meta_keys=meta_keys)

@@ -6,11 +6,11 @@ from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from ...compat import import_sam_modeling
 from ...errors import InputError
-from ...structures import TextFeatures
+from ...structures import SpatialPrompts, TextFeatures
 from ...utils import load_sam_weights
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
+from .prompt_encoder import PairedPromptEncoder
 
 # Blocks of the two-way transformer in SAM's checkpoints.
 SAM_DEPTH = 2
@@ -20,13 +20,15 @@ SAM_DEPTH = 2
 class SAMHead(BaseDecodeHead):
     """SAM's mask decoder prompted by text: all text tokens, projected, are its sparse prompt (DIT, section 3.4).
 
-    It differs from `BaseDecodeHead` in that it has one output channel, takes text, and upsamples with corners aligned.
-    State-dict names under `prompt_encoder.` and `mask_decoder.` are SAM's. SAM's parts that a text prompt leaves
-    without a gradient (points, mask prompts, IoU head, multi-mask output) are kept for its weights and frozen.
+    Points and a box prompt it too, beside the text or alone. It differs from `BaseDecodeHead` in that it has one output
+    channel, takes prompts, and upsamples with corners aligned. State-dict names under `prompt_encoder.` and
+    `mask_decoder.` are SAM's. What is not trained (mask prompts, IoU head, multi-mask output; points and boxes unless
+    `spatial_prompts`) is kept for SAM's weights and frozen.
 
     Args:
         in_channels: Channels of the image embedding, also the decoder's width C.
-        text_dims: Width of the text features, D_t.
+        text_dims: Width of the text features, D_t; None makes SAM's own head, without a text projection.
+        spatial_prompts: Whether the embeddings of points and boxes train. Taken are these prompts in any case.
         depth: Blocks of the two-way transformer; SAM's 2, the paper's Table 1 also 4 and 6.
         num_heads: Attention heads of the decoder.
         mlp_dim: Hidden width of its MLPs.
@@ -38,7 +40,8 @@ class SAMHead(BaseDecodeHead):
 
     def __init__(self,
                  in_channels: int = 256,
-                 text_dims: int = 768,
+                 text_dims: int | None = 768,
+                 spatial_prompts: bool = False,
                  depth: int = 2,
                  num_heads: int = 8,
                  mlp_dim: int = 2048,
@@ -61,17 +64,19 @@ class SAMHead(BaseDecodeHead):
             **kwargs)
         del self.conv_seg
         self.text_dims, self.depth = text_dims, depth
-        # The sizes only matter for point, box and mask prompts: SAM's at 1024².
-        self.prompt_encoder = import_sam_modeling().PromptEncoder(in_channels, (64, 64), (1024, 1024), mask_in_chans=16)
+        # The sizes are SAM's; they matter for its mask prompts only.
+        self.prompt_encoder = PairedPromptEncoder(in_channels, (64, 64), (1024, 1024), mask_in_chans=16)
         self.mask_decoder = PairedMaskDecoder(
             transformer_dim=in_channels,
             transformer=MaskedTwoWayTransformer(depth, in_channels, num_heads, mlp_dim),
             iou_head_hidden_dim=iou_head_hidden_dim)
-        self.text_proj = nn.Linear(text_dims, in_channels)
-        for unused in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed,
-                       self.prompt_encoder.mask_downscaling, self.mask_decoder.iou_prediction_head,
-                       self.mask_decoder.output_hypernetworks_mlps[1:]):
-            unused.requires_grad_(False)
+        if text_dims is not None:
+            self.text_proj = nn.Linear(text_dims, in_channels)
+        for untrained in (self.prompt_encoder.mask_downscaling, self.mask_decoder.iou_prediction_head,
+                          self.mask_decoder.output_hypernetworks_mlps[1:]):
+            untrained.requires_grad_(False)
+        for places in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed):
+            places.requires_grad_(spatial_prompts)
 
     def init_weights(self) -> None:
         """`init_cfg=dict(type='Pretrained', checkpoint=...)` reads SAM's own file.
@@ -86,44 +91,59 @@ class SAMHead(BaseDecodeHead):
         load_sam_weights(self, self.init_cfg['checkpoint'], parts, own=('text_proj.', 'loss_decode.', *extra))
         self._is_init = True
 
-    def forward(self, inputs: tuple[Tensor, ...], text: TextFeatures | None = None) -> Tensor:
+    def forward(self,
+                inputs: tuple[Tensor, ...],
+                text: TextFeatures | None = None,
+                prompts: SpatialPrompts | None = None) -> Tensor:
         """
         Args:
             inputs: Maps of the backbone or neck; `in_index` says which one is used, (B, C, H, W).
-            text: The sentence of each image; without one the decoder is not prompted.
+            text: The sentence of each image.
+            prompts: Points and boxes of each image. Without text and prompts the decoder is not prompted.
 
         Returns:
             Mask logits, (B, 1, 4H, 4W).
 
         Raises:
-            InputError: The text has another width than `text_dims`.
+            InputError: The text has another width than `text_dims`, or there is text and the head takes none.
         """
         image = self._transform_inputs(inputs)
-        sparse, mask = image.new_zeros(len(image), 0, image.shape[1]), None
+        if prompts is None:
+            prompts = SpatialPrompts.collate(*[[None] * len(image)] * 3, size=image.shape[2:], device=image.device)
+        sparse, mask = self.prompt_encoder(prompts), prompts.mask
         if text is not None:
-            if text.tokens.shape[-1] != self.text_dims:
-                raise InputError(f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
-                                 f'text_dims={self.text_dims}; set decode_head.text_dims in the config')
-            sparse, mask = self.text_proj(text.tokens), text.mask
+            sparse, mask = torch.cat([sparse, self._project(text)], 1), torch.cat([mask, text.mask], 1)
         dense = self.prompt_encoder.no_mask_embed.weight[..., None, None]
         image_pe = self.prompt_encoder.pe_layer(image.shape[2:])
         return self.mask_decoder(image, image_pe, sparse, dense, mask)
+
+    def _project(self, text: TextFeatures) -> Tensor:
+        """Text tokens at the decoder's width, (B, L, C)."""
+        if self.text_dims is None:
+            raise InputError('decode_head.text_dims=None makes a head without text: set it to the width of the text '
+                             f'features, {text.tokens.shape[-1]}, or leave model.text_encoder out')
+        if text.tokens.shape[-1] != self.text_dims:
+            raise InputError(f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
+                             f'text_dims={self.text_dims}; set decode_head.text_dims in the config')
+        return self.text_proj(text.tokens)
 
     def loss(self,
              inputs: tuple[Tensor, ...],
              batch_data_samples: SampleList,
              train_cfg: dict | None = None,
-             text: TextFeatures | None = None) -> dict[str, Tensor]:
-        """Losses of a batch; see `BaseDecodeHead.loss`."""
-        return self.loss_by_feat(self.forward(inputs, text), batch_data_samples)
+             text: TextFeatures | None = None,
+             prompts: SpatialPrompts | None = None) -> dict[str, Tensor]:
+        """Losses of a batch; see `BaseDecodeHead.loss` and `forward`."""
+        return self.loss_by_feat(self.forward(inputs, text, prompts), batch_data_samples)
 
     def predict(self,
                 inputs: tuple[Tensor, ...],
                 batch_img_metas: list[dict],
                 test_cfg: dict | None = None,
-                text: TextFeatures | None = None) -> Tensor:
-        """Mask logits at the size of the padded input, (B, 1, H, W)."""
-        return self.predict_by_feat(self.forward(inputs, text), batch_img_metas)
+                text: TextFeatures | None = None,
+                prompts: SpatialPrompts | None = None) -> Tensor:
+        """Mask logits at the size of the padded input, (B, 1, H, W); see `forward`."""
+        return self.predict_by_feat(self.forward(inputs, text, prompts), batch_img_metas)
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses on the masks at full resolution, and the batch's mean IoU for the log.

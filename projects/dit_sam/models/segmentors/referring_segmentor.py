@@ -1,25 +1,30 @@
 """Text encoder → (instructed) image encoder → mask decoder."""
 import inspect
 
+import torch
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import MODELS
 from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
-from ...structures import TextFeatures
+from ...errors import InputError
+from ...structures import SpatialPrompts, TextFeatures
 
 
 @MODELS.register_module()
 class ReferringSegmentor(BaseSegmentor):
     """Referring image segmentation: the mask of the one object that the sentence means.
 
-    Text goes to those parts whose `forward` has an argument `text`; the others are called as mmseg calls them. So any
-    mmseg backbone runs with `SAMHead`, and `DITViT` with any mmseg head.
+    Text goes to those parts whose `forward` has an argument `text`, points and boxes to those that have `prompts`; the
+    others are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with any mmseg head.
+
+    An item says in its metainfo `text`, and may say `points` (n, 2) with `point_labels` (n,), 1 inside and 0 outside,
+    and `box` (x0, y0, x1, y1), in pixels of the image as it enters the data preprocessor, that is, before padding.
 
     Args:
         backbone: Config of the image encoder.
         decode_head: Config of the mask decoder.
-        text_encoder: Config of the text encoder.
+        text_encoder: Config of the text encoder; None leaves sentences aside, as SAM does.
         neck: Config of a neck between the two.
         train_cfg: As in mmseg.
         test_cfg: As in mmseg.
@@ -30,14 +35,14 @@ class ReferringSegmentor(BaseSegmentor):
     def __init__(self,
                  backbone: dict,
                  decode_head: dict,
-                 text_encoder: dict,
+                 text_encoder: dict | None = None,
                  neck: dict | None = None,
                  train_cfg: dict | None = None,
                  test_cfg: dict | None = None,
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.text_encoder = MODELS.build(text_encoder)
+        self.text_encoder = None if text_encoder is None else MODELS.build(text_encoder)
         self.backbone = MODELS.build(backbone)
         if neck is not None:
             self.neck = MODELS.build(neck)
@@ -47,37 +52,61 @@ class ReferringSegmentor(BaseSegmentor):
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
-        """The sentences of a batch, encoded; None without data samples.
+        """The sentences of a batch, encoded; None without data samples or without a text encoder.
 
         Raises:
-            KeyError: A data sample has no sentence.
+            InputError: A data sample has no sentence.
         """
-        if data_samples is None:
+        if data_samples is None or self.text_encoder is None:
             return None
         lacking = [i for i, sample in enumerate(data_samples) if 'text' not in sample.metainfo]
         if lacking:
-            raise KeyError(f"data sample {lacking[0]} has no 'text' in its metainfo: add 'text' to the meta_keys of the "
-                           'pipeline, or end it with PackReferringInputs')
+            raise InputError(f"data sample {lacking[0]} has no 'text' in its metainfo: add 'text' to the meta_keys of "
+                             'the pipeline, or end it with PackReferringInputs')
         return self.text_encoder([sample.metainfo['text'] for sample in data_samples])
+
+    @staticmethod
+    def collect_prompts(inputs: Tensor, data_samples: OptSampleList) -> SpatialPrompts | None:
+        """Points and boxes of a batch in pixels of the padded input; None where no item has any."""
+        metas = [sample.metainfo for sample in data_samples or ()]
+        if not any('points' in meta or 'box' in meta for meta in metas):
+            return None
+        points, boxes = [], []
+        for meta in metas:
+            left, _, top, _ = meta.get('padding_size', (0, 0, 0, 0))
+            margin = torch.tensor([left, top, left, top], dtype=torch.float32)
+            points.append(None if meta.get('points') is None else torch.as_tensor(meta['points']) + margin[:2])
+            boxes.append(None if meta.get('box') is None else torch.as_tensor(meta['box']) + margin)
+        labels = [meta.get('point_labels') for meta in metas]
+        return SpatialPrompts.collate(points, labels, boxes, tuple(inputs.shape[2:]), inputs.device)
 
     def extract_feat(self, inputs: Tensor, text: TextFeatures | None = None) -> tuple[Tensor, ...]:
         """Feature maps of images (B, 3, H, W) under the sentences `text`."""
-        features = self.backbone(inputs, **_text_for(self.backbone, text))
+        features = self.backbone(inputs, **_taken_by(self.backbone, text=text))
         return self.neck(features) if self.with_neck else features
 
-    def encode_decode(self, inputs: Tensor, data_samples: OptSampleList) -> Tensor:
-        """Mask logits at the size of the padded input, (B, out_channels, H, W)."""
+    def _prepare(self, inputs: Tensor, data_samples: OptSampleList) -> tuple[tuple[Tensor, ...], dict]:
+        """Feature maps, and the keywords that prompt the head."""
         text = self.encode_text(data_samples)
+        prompts = self.collect_prompts(inputs, data_samples)
+        return self.extract_feat(inputs, text), _taken_by(self.decode_head, text=text, prompts=prompts)
+
+    def encode_decode(self, inputs: Tensor, data_samples: OptSampleList) -> Tensor:
+        """Mask logits at the size of the padded input, (B, out_channels, H, W).
+
+        Raises:
+            InputError: There are no data samples, so no sentence.
+        """
+        if data_samples is None:
+            raise InputError("mode='predict' needs data_samples: the sentence of each image is in their metainfo")
         metas = [dict(sample.metainfo, pad_shape=inputs.shape[2:]) for sample in data_samples]
-        return self.decode_head.predict(
-            self.extract_feat(inputs, text), metas, self.test_cfg, **_text_for(self.decode_head, text))
+        features, prompted = self._prepare(inputs, data_samples)
+        return self.decode_head.predict(features, metas, self.test_cfg, **prompted)
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of a batch, under names that begin with `decode.`."""
-        text = self.encode_text(data_samples)
-        features = self.extract_feat(inputs, text)
-        losses = self.decode_head.loss(features, data_samples, self.train_cfg, **_text_for(self.decode_head, text))
-        return add_prefix(losses, 'decode')
+        features, prompted = self._prepare(inputs, data_samples)
+        return add_prefix(self.decode_head.loss(features, data_samples, self.train_cfg, **prompted), 'decode')
 
     def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
         """The data samples with `pred_sem_seg` and `seg_logits` (probabilities), (1, H, W), at the original size."""
@@ -85,10 +114,11 @@ class ReferringSegmentor(BaseSegmentor):
 
     def _forward(self, inputs: Tensor, data_samples: OptSampleList = None) -> Tensor:
         """The head's own output, (B, out_channels, h, w)."""
-        text = self.encode_text(data_samples)
-        return self.decode_head(self.extract_feat(inputs, text), **_text_for(self.decode_head, text))
+        features, prompted = self._prepare(inputs, data_samples)
+        return self.decode_head(features, **prompted)
 
 
-def _text_for(module: nn.Module, text: TextFeatures | None) -> dict[str, TextFeatures | None]:
-    """The keyword that hands `text` to a module whose `forward` takes it, nothing for others."""
-    return dict(text=text) if 'text' in inspect.signature(module.forward).parameters else {}
+def _taken_by(module: nn.Module, **prompted: TextFeatures | SpatialPrompts | None) -> dict:
+    """Of `text` and `prompts`, the keywords that the module's `forward` takes."""
+    parameters = inspect.signature(module.forward).parameters
+    return {name: value for name, value in prompted.items() if name in parameters}
