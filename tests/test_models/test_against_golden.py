@@ -17,9 +17,11 @@ GOLDEN = Path(__file__).parents[2] / '..' / 'shared' / 'golden'
 INSTRUCTIONS = {
     'default': None,
     'default_add2': None,
-    'e2e': 'EndToEndInstruction',
-    'layer_wise': 'LayerWiseInstruction',
-    'layer_wise_vith': 'LayerWiseInstruction',
+    'e2e': dict(type='EndToEndInstruction'),
+    'e2e_token': dict(type='EndToEndStaticInstruction', max_length=7),
+    'layer_wise': dict(type='LayerWiseInstruction'),
+    'layer_wise_vith': dict(type='LayerWiseInstruction'),
+    'token_layer_wise': dict(type='LayerWiseStaticInstruction', max_length=7),
 }
 
 
@@ -41,7 +43,7 @@ def read(variant: str) -> tuple[dict, dict, dict, dict]:
 def build(variant: str, sizes: dict) -> nn.ModuleDict:
     keys = ('embed_dim', 'depth', 'num_heads', 'global_attn_indexes')
     arch = dict(zip(('embed_dims', *keys[1:]), (sizes[key] for key in keys)))
-    instruction = INSTRUCTIONS[variant] and dict(type=INSTRUCTIONS[variant], text_dims=sizes['text_dim'])
+    instruction = INSTRUCTIONS[variant] and dict(INSTRUCTIONS[variant], text_dims=sizes['text_dim'])
     backbone = dict(
         type='DITViT', arch=arch, instruction=instruction, img_size=sizes['pretrain_img_size'],
         patch_size=sizes['patch_size'], out_channels=sizes['out_chans'], window_size=sizes['window_size'],

@@ -138,8 +138,23 @@ def test_architectures_have_sam_s_names_and_shapes(arch, sizes):
         name: value.shape for name, value in sam.state_dict().items()}
 
 
-def test_frozen_it_gets_no_gradient():
-    model = build(frozen=True)
+def test_blocks_behind_the_last_output_do_not_run_and_ask_for_no_gradient():
+    """Their weights stay, so that SAM's load, but must not make a distributed step wait for a gradient."""
+    model, image = build(out_indices=(1, )), noise(1, 3, 80, 80)
+    expected, = model(image)
+    for parameter in model.blocks[2].parameters():
+        nn.init.constant_(parameter, float('nan'))
+    output, = model(image)
+    assert torch.equal(output, expected)
+    output.pow(2).sum().backward()
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert without == {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert without == {name for name, _ in model.named_parameters() if name.startswith('blocks.2.')}
+
+
+def test_frozen_it_gets_no_gradient_and_stays_in_evaluation_mode():
+    model = build(frozen=True).train()
+    assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert not model(noise(1, 3, 80, 80))[0].requires_grad
 
@@ -169,6 +184,23 @@ def test_an_unknown_architecture_says_which_there_are():
 def test_an_architecture_with_a_size_missing_names_it():
     with pytest.raises(ValueError, match=r"arch lacks \['depth', 'num_heads'\]"):
         SAMViT(dict(embed_dims=24, global_attn_indexes=()))
+
+
+def test_an_architecture_with_an_unknown_key_names_it():
+    with pytest.raises(ValueError, match=r"arch has the unknown keys \['mlp_ratio'\]; it wants \['embed_dims'"):
+        SAMViT(dict(ARCH, mlp_ratio=3))
+
+
+@pytest.mark.parametrize('index', [3, -1])
+def test_a_global_block_beyond_the_depth_is_an_error(index):
+    with pytest.raises(ValueError, match=rf'arch.global_attn_indexes has \[{index}\], and.* the blocks 0 to 2'):
+        SAMViT(dict(ARCH, global_attn_indexes=(1, index)))
+
+
+@pytest.mark.parametrize('indices', [(), (2, 2), (2, -1)], ids=str)
+def test_out_indices_name_each_block_once(indices):
+    with pytest.raises(ValueError, match='must name at least one block, and none twice'):
+        SAMViT(ARCH, 80, 8, out_indices=indices)
 
 
 @pytest.mark.parametrize('index', [3, -4])

@@ -1,4 +1,4 @@
-"""Attention over text and image as a textbook has it: slow, whole, in float64, and without a line of the package.
+"""Attention and instructions as a textbook has them: slow, whole, in float64, and without a line of the package.
 
 Shapes: H × W visual tokens, L text tokens, K = L + H·W keys, M heads, C channels a head, D = M · C.
 """
@@ -82,6 +82,51 @@ def resize(table: Tensor, length: int) -> Tensor:
     high = (low + 1).clamp(max=len(table) - 1)
     share = (place - low)[:, None]
     return table[low] * (1 - share) + table[high] * share
+
+
+def words_of(scheme: str, instruction: nn.Module, layer: int, features: Tensor, previous: Optional[Tensor],
+             visual: Tensor) -> Tensor:
+    """The text tokens T_i that enter block i = `layer`, as the paper has them.
+
+    Args:
+        scheme: Name of the instruction's class.
+        instruction: The instruction, whose weights are used; in float64.
+        layer: i.
+        features: Projected text features F_t, (B, L, D).
+        previous: What block i − 1 made of its text tokens, (B, L, D).
+        visual: Visual tokens that enter block i, (B, H, W, D).
+    """
+    length = features.shape[1]
+    if scheme == 'LayerWiseInstruction':
+        return instruction.projections[layer](features)
+    if scheme == 'EndToEndInstruction':
+        return instruction.projections[layer](previous if layer else features)
+    if scheme == 'LayerWiseStaticInstruction':
+        return features + instruction.static_tokens[layer][:length]
+    if scheme == 'EndToEndStaticInstruction':
+        return previous + instruction.static_tokens[layer - 1][:length] if layer else instruction.projection(features)
+    return torch.stack([cross_attention(instruction.layers[layer], words, image.reshape(-1, image.shape[-1]))
+                        for words, image in zip(features, visual)])
+
+
+def cross_attention(layer: nn.Module, words: Tensor, image: Tensor) -> Tensor:
+    """LN(F_t + MHA(q = F_t, k = v = V)) for one pair of (L, D) and (H·W, D), head by head; then LN(x + FFN(x))."""
+    q, k, v = layer.q_proj(words), layer.k_proj(image), layer.v_proj(image)
+    heads = []
+    for part in torch.arange(q.shape[1]).chunk(layer.num_heads):
+        weights = (q[:, part] @ k[:, part].t() / len(part)**0.5).softmax(-1)
+        heads.append(weights @ v[:, part])
+    x = _norm(layer.norms[0], words + layer.out_proj(torch.cat(heads, -1)))
+    if layer.ffn is None:
+        return x
+    hidden = layer.ffn.lin1(x)
+    hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))  # GELU
+    return _norm(layer.norms[1], x + layer.ffn.lin2(hidden))
+
+
+def _norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / (centred.pow(2).mean(-1, keepdim=True) + layer.eps).sqrt() * layer.weight + layer.bias
 
 
 def double(module: nn.Module) -> nn.Module:

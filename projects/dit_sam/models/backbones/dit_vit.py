@@ -17,8 +17,8 @@ class DITViT(SAMViT):
     Without text it is its parent.
 
     Args:
-        instruction: Config of an `Instruction`; `embed_dims` and `depth` are filled in. None leaves text to the decoder
-            (the paper's default scheme).
+        instruction: Config of an `Instruction`; `embed_dims` and `depth`, the blocks that run, are filled in. None
+            leaves text to the decoder (the paper's default scheme).
         **kwargs: As in `SAMViT`.
     """
 
@@ -26,7 +26,15 @@ class DITViT(SAMViT):
         super().__init__(**kwargs)
         self.instruction = None
         if instruction is not None:
-            self.instruction = MODELS.build(dict(instruction, embed_dims=self.embed_dims, depth=self.depth))
+            sizes = dict(embed_dims=self.embed_dims, depth=self.running_depth)
+            self.instruction = MODELS.build(dict(instruction, **sizes))
+
+    def train(self, mode: bool = True) -> 'DITViT':
+        """As in `SAMViT`; the instruction of a frozen encoder still trains."""
+        super().train(mode)
+        if self.instruction is not None:
+            self.instruction.train(mode)
+        return self
 
     def forward(self, x: Tensor, text: TextFeatures | None = None) -> tuple[Tensor, ...]:
         """
@@ -38,7 +46,7 @@ class DITViT(SAMViT):
             As in `SAMViT`.
 
         Raises:
-            InputError: Batch sizes of images and text differ, or the text has another width than expected.
+            InputError: Batch sizes of images and text differ, or the instruction cannot take text of this size.
         """
         if text is None or self.instruction is None:
             return super().forward(x)
@@ -49,7 +57,24 @@ class DITViT(SAMViT):
     def encode_with(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D), with the instruction's text tokens beside them."""
         features, previous = self.instruction.project(text.tokens), None
-        for layer, block in enumerate(self.blocks):
-            instruction = self.instruction(layer, features, previous, tokens)
-            tokens, previous = self.run(block, tokens, instruction, text.mask, self.instruction.keeps_outputs)
+        for layer in range(self.running_depth):
+            tokens, previous = self.run(self.instructed_block, layer, tokens, features, previous, text.mask)
             yield tokens
+
+    def instructed_block(self, layer: int, tokens: Tensor, features: Tensor, previous: Tensor | None,
+                         mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """One block and its instruction.
+
+        Args:
+            layer: Index of the block.
+            tokens: Visual tokens, (B, H, W, D).
+            features: Projected text features, (B, L, D).
+            previous: See `Instruction.forward`.
+            mask: True at real text tokens, (B, L).
+
+        Returns:
+            Visual tokens (B, H, W, D), and text tokens (B, L, D) where another block wants them.
+        """
+        words = self.instruction(layer, features, previous, tokens)
+        keep_words = self.instruction.keeps_outputs and layer + 1 < self.running_depth
+        return self.blocks[layer](tokens, words, mask, keep_words)

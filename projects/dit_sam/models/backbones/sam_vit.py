@@ -1,5 +1,5 @@
 """SAM's image encoder as an mmseg backbone."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -25,17 +25,19 @@ class SAMViT(BaseModule):
 
     Args:
         arch: 'tiny', 'base', 'large', 'huge', or a dict of `embed_dims`, `depth`, `num_heads`, `global_attn_indexes`
-            (blocks that attend globally in windowed mode).
+            (blocks that attend globally in windowed mode), and no other key.
         img_size: Side of the images of pre-training, which sizes the position tables.
         patch_size: Side of a patch.
         in_channels: Channels of the image.
         out_channels: Channels after the neck; 0 leaves the neck out and gives `embed_dims` channels.
-        out_indices: Blocks whose tokens are given out, through the neck where there is one; −1 is the last.
+        out_indices: Blocks whose tokens are given out, through the neck where there is one; −1 is the last. Blocks
+            behind the last one named do not run; they are kept for SAM's weights, and frozen.
         mlp_ratio: Hidden width of the MLPs over `embed_dims`.
         window_size: Side of the windows, in tokens.
         windowed: Whether the other blocks attend in windows, as SAM does. The released DIT weights want False.
-        frozen: Whether the encoder's own weights are kept as they are (an instruction still trains).
-        with_cp: Whether activations are recomputed in the backward pass to save memory.
+        frozen: Whether the encoder's own weights are kept as they are; it then stays in evaluation mode (an instruction
+            still trains).
+        with_cp: Whether activations, an instruction's too, are recomputed in the backward pass to save memory.
         init_cfg: As in mmengine.
     """
 
@@ -62,8 +64,9 @@ class SAMViT(BaseModule):
         super().__init__(init_cfg)
         sizes = self._sizes(arch)
         self.embed_dims, self.depth = sizes['embed_dims'], sizes['depth']
-        self.patch_size, self.out_channels, self.with_cp = patch_size, out_channels, with_cp
+        self.patch_size, self.out_channels, self.with_cp, self.frozen = patch_size, out_channels, with_cp, frozen
         self.out_indices = self._out_indices(out_indices)
+        self.running_depth = self.out_indices[-1] + 1
         grid = img_size // patch_size
         sam = import_sam_modeling()
         self.patch_embed = sam.image_encoder.PatchEmbed((patch_size, ) * 2, (patch_size, ) * 2, (0, 0), in_channels,
@@ -78,6 +81,8 @@ class SAMViT(BaseModule):
             nn.Conv2d(self.embed_dims, out_channels, 1, bias=False), sam.common.LayerNorm2d(out_channels),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             sam.common.LayerNorm2d(out_channels)) if out_channels else nn.Identity()
+        # A weight that gets no gradient must not ask for one: DistributedDataParallel would wait for it.
+        self.blocks[self.running_depth:].requires_grad_(False)
         if frozen:
             self.requires_grad_(False)
 
@@ -85,27 +90,42 @@ class SAMViT(BaseModule):
         """Sizes of an architecture by name or as given.
 
         Raises:
-            InputError: No architecture of that name, or a dict without one of the sizes.
+            InputError: No architecture of that name, or a dict that lacks a size, has another key, or names a global
+                block that it does not have.
         """
         if isinstance(arch, str):
             if arch not in self.ARCHITECTURES:
                 raise InputError(f'arch={arch!r} is none of {sorted(self.ARCHITECTURES)}; give one of them, or a dict')
             return self.ARCHITECTURES[arch]
-        missing = self.ARCHITECTURES['base'].keys() - arch.keys()
+        keys = self.ARCHITECTURES['base'].keys()
+        missing, unknown = sorted(keys - arch.keys()), sorted(arch.keys() - keys)
         if missing:
-            raise InputError(f'arch lacks {sorted(missing)}')
+            raise InputError(f'arch lacks {missing}')
+        if unknown:
+            raise InputError(f'arch has the unknown keys {unknown}; it wants {list(keys)}')
+        beyond = [index for index in arch['global_attn_indexes'] if not 0 <= index < arch['depth']]
+        if beyond:
+            raise InputError(f'arch.global_attn_indexes has {beyond}, and the encoder has the blocks 0 to '
+                             f'{arch["depth"] - 1}')
         return arch
 
     def _out_indices(self, indices: Sequence[int]) -> list[int]:
         """Indices from the front, in the order of the blocks.
 
         Raises:
-            InputError: An index beyond the blocks.
+            InputError: No index, the same one twice, or one beyond the blocks.
         """
         beyond = [index for index in indices if not -self.depth <= index < self.depth]
         if beyond:
             raise InputError(f'out_indices has {beyond}, and the encoder has the blocks 0 to {self.depth - 1}')
-        return sorted(index % self.depth for index in indices)
+        blocks = sorted({index % self.depth for index in indices})
+        if not blocks or len(blocks) < len(indices):
+            raise InputError(f'out_indices={tuple(indices)} must name at least one block, and none twice')
+        return blocks
+
+    def train(self, mode: bool = True) -> 'SAMViT':
+        """As in `nn.Module`; what is frozen stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
 
     def init_weights(self) -> None:
         """As in ViTDet: truncated normals of 0.02 in linear layers and the position map; then `init_cfg`.
@@ -150,13 +170,13 @@ class SAMViT(BaseModule):
 
     def encode(self, tokens: Tensor) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D)."""
-        for block in self.blocks:
+        for block in self.blocks[:self.running_depth]:
             tokens, _ = self.run(block, tokens)
             yield tokens
 
-    def run(self, block: InstructedBlock, *args) -> tuple[Tensor, Tensor | None]:
-        """One block, checkpointed where asked for."""
-        if self.with_cp and self.training:
+    def run(self, block: Callable, *args) -> tuple[Tensor, Tensor | None]:
+        """One block, checkpointed where asked for: in evaluation mode too, where a frozen encoder trains others."""
+        if self.with_cp and torch.is_grad_enabled():
             return torch.utils.checkpoint.checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 

@@ -15,9 +15,9 @@ class Instruction(BaseModule, metaclass=ABCMeta):
 
     Args:
         embed_dims: Encoder width D.
-        depth: Number of encoder blocks.
+        depth: Number of encoder blocks that run.
         text_dims: Text width D_t. Where it is not D, one shared Linear(D_t, D) comes first.
-        dropout: Dropout on the text tokens of every block while training (released DIT: 0.1).
+        dropout: Dropout while training on what the text gives to a block (released DIT: 0.1).
         init_cfg: As in mmengine.
     """
 

@@ -1,0 +1,79 @@
+"""Dynamic + static: learned tokens are added to the tokens of the text (DIT, Table 2)."""
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+from ...errors import InputError
+from .base import Instruction, zero_linears
+
+
+class StaticInstruction(Instruction):
+    """Learned tokens S, one for each place in the sentence; a sentence of n tokens uses the first n.
+
+    They start at zero: then each scheme begins as it would be without them, and as they are added to the text they
+    learn from the first step on. Dropout acts on the text, never on S.
+
+    Args:
+        num_layers: How many blocks have tokens of their own.
+        max_length: Places L in a sentence; must be the text encoder's `max_length`.
+        **kwargs: As in `Instruction`.
+    """
+
+    def __init__(self, num_layers: int, max_length: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.static_tokens = nn.Parameter(torch.zeros(num_layers, max_length, self.embed_dims))
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """As in `Instruction`.
+
+        Raises:
+            InputError: Also where the text is longer than L.
+        """
+        length, max_length = tokens.shape[1], self.static_tokens.shape[1]
+        if length > max_length:
+            raise InputError(f'the text encoder gives {length} tokens, the instruction has max_length={max_length} '
+                             'static ones; set backbone.instruction.max_length to text_encoder.max_length')
+        return super().project(tokens)
+
+    def add_static(self, tokens: Tensor, index: int) -> Tensor:
+        """Tokens (B, n, D) with the first n of S_index added."""
+        return tokens + self.static_tokens[index, :tokens.shape[1]]
+
+
+@MODELS.register_module()
+class EndToEndStaticInstruction(StaticInstruction):
+    """E-DIT, dynamic + static: T_0 = P_0(F_t), then T_i = (what block i − 1 made of T_{i−1}) + S_{i−1}.
+
+    P_0 starts at zero, as in E-DIT.
+
+    Args:
+        max_length: See `StaticInstruction`.
+        **kwargs: As in `Instruction`.
+    """
+
+    keeps_outputs = True
+
+    def __init__(self, max_length: int = 20, **kwargs) -> None:
+        super().__init__(num_layers=kwargs['depth'] - 1, max_length=max_length, **kwargs)
+        self.projection, = zero_linears(1, self.embed_dims)
+
+    def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
+        if previous is None:
+            return self.dropout(self.projection(text))
+        return self.add_static(previous, layer - 1)
+
+
+@MODELS.register_module()
+class LayerWiseStaticInstruction(StaticInstruction):
+    """L-DIT, dynamic + static: T_i = F_t + S_i. There is no P_i, so the text enters at full size from the first step.
+
+    Args:
+        max_length: See `StaticInstruction`.
+        **kwargs: As in `Instruction`.
+    """
+
+    def __init__(self, max_length: int = 20, **kwargs) -> None:
+        super().__init__(num_layers=kwargs['depth'], max_length=max_length, **kwargs)
+
+    def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
+        return self.add_static(self.dropout(text), layer)

@@ -1,0 +1,112 @@
+"""The code on the pages of docs/ runs as it stands there.
+
+A fenced block whose first line names a file, as in ```python gated_text.py, is written under that name into a folder
+that stands for the repository's root: a config (it has a `_base_`) is then loaded and its model built, any other Python
+file imported. Further tests take the same files by name.
+"""
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from torch import nn
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r'^```(\w+) (\S+)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: str, language: str = 'python') -> dict[str, str]:
+    """The blocks of a page by the file that they name."""
+    text = (ROOT / 'docs' / page).read_text(encoding='utf-8')
+    return {name: code for found, name, code in BLOCK.findall(text) if found == language}
+
+
+PAGES = sorted(path.name for path in (ROOT / 'docs').glob('*.md') if blocks(path.name))
+
+
+@pytest.fixture
+def write_blocks(tmp_path, monkeypatch) -> Callable:
+    """`write_blocks(page)` writes the named blocks of a page where Python finds them, and gives the paths."""
+
+    def write(page: str) -> dict[str, Path]:
+        paths = {name: tmp_path / name for name in blocks(page)}
+        for name, path in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(blocks(page)[name], encoding='utf-8')
+        (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+        monkeypatch.syspath_prepend(tmp_path)
+        return paths
+
+    return write
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_named_blocks_run(page, write_blocks):
+    paths = write_blocks(page)
+    configs = {name for name, code in blocks(page).items() if '_base_' in code}
+    for name in paths.keys() - configs:
+        importlib.import_module(name.removesuffix('.py').replace('/', '.'))
+    for name in configs:
+        assert isinstance(MODELS.build(Config.fromfile(paths[name]).model), nn.Module)
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_options_of_named_commands_fit_their_configs(page, write_blocks):
+    """A block of commands names the config, a block of the same page, whose sections its --cfg-options reach into."""
+    paths = write_blocks(page)
+    for name, commands in blocks(page, 'bash').items():
+        cfg = Config.fromfile(paths[name])
+        options = re.findall(r'(?<= )(\w+(?:\.\w+)+)=', commands)
+        assert options
+        for option in options:
+            # The last name may be an argument that the config leaves at its default.
+            assert isinstance(section_of(cfg, option), dict), option
+
+
+def section_of(cfg: Config, option: str) -> dict:
+    """What the last name of an option like `param_scheduler.0.end` belongs to."""
+    section = cfg
+    for part in option.split('.')[:-1]:
+        section = section[int(part) if part.isdigit() else part]
+    return section
+
+
+def samples(*sentences: str) -> dict:
+    """A batch of pictures of noise whose left half is meant, with these sentences."""
+    mask = torch.zeros(1, 64, 64, dtype=torch.long)
+    mask[..., :32] = 1
+    data_samples = [SegDataSample(metainfo=dict(text=text, img_shape=(64, 64), ori_shape=(64, 64)),
+                                  gt_sem_seg=PixelData(data=mask)) for text in sentences]
+    return dict(inputs=[torch.full((3, 64, 64), 50 * i, dtype=torch.uint8) for i, _ in enumerate(sentences)],
+                data_samples=data_samples)
+
+
+def test_the_gated_scheme_builds_forwards_and_learns(write_blocks):
+    torch.manual_seed(0)
+    assert len(blocks('schemes.md')['gated_text.py'].splitlines()) < 40
+    cfg = Config.fromfile(write_blocks('schemes.md')['gated_vit-t_shapes.py'])
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    instruction = model.backbone.instruction
+    assert type(instruction).__name__ == 'GatedTextInstruction'
+    assert instruction.gates.shape == (model.backbone.depth, model.backbone.embed_dims)
+
+    def embedding(text: str) -> torch.Tensor:
+        with torch.no_grad():
+            words = model.text_encoder([text])
+            return model.backbone(torch.ones(1, 3, 64, 64), text=words)[0]
+
+    assert torch.equal(embedding('red circle'), embedding('blue square'))  # the gates are shut
+    optim_wrapper, data = build_optim_wrapper(model, cfg.optim_wrapper), samples('red circle', 'blue square')
+    model.parse_losses(model(**model.data_preprocessor(data, training=True), mode='loss'))[0].backward()
+    assert instruction.gates.grad.any(1).all()  # those of every block
+    assert model.train_step(data, optim_wrapper)['loss'].isfinite()
+    assert instruction.gates.detach().any(1).all()
+    assert not torch.equal(embedding('red circle'), embedding('blue square'))
