@@ -1,12 +1,14 @@
 from .backbones import DITViT, SAMViT
 from .data_preprocessor import ReferringDataPreProcessor
-from .decode_heads import SAMHead
-from .instructions import EndToEndInstruction, Instruction, LayerWiseInstruction
+from .decode_heads import GeneralizedSAMHead, SAMHead
+from .instructions import (CrossAttentionInstruction, EndToEndInstruction, EndToEndStaticInstruction, Instruction,
+                           LayerWiseInstruction, LayerWiseStaticInstruction)
 from .losses import BinaryDiceLoss
 from .segmentors import ReferringSegmentor
 from .text_encoders import HuggingFaceTextEncoder
 
 __all__ = [
-    'BinaryDiceLoss', 'DITViT', 'EndToEndInstruction', 'HuggingFaceTextEncoder', 'Instruction', 'LayerWiseInstruction',
-    'ReferringDataPreProcessor', 'ReferringSegmentor', 'SAMHead', 'SAMViT'
+    'BinaryDiceLoss', 'CrossAttentionInstruction', 'DITViT', 'EndToEndInstruction', 'EndToEndStaticInstruction',
+    'GeneralizedSAMHead', 'HuggingFaceTextEncoder', 'Instruction', 'LayerWiseInstruction',
+    'LayerWiseStaticInstruction', 'ReferringDataPreProcessor', 'ReferringSegmentor', 'SAMHead', 'SAMViT'
 ]

@@ -102,7 +102,7 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
     """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0)."""
 
     def forward(self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor,
-                sparse_mask: Tensor | None = None) -> Tensor:
+                sparse_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """
         Args:
             image: Image embeddings, (B, C, H, W).
@@ -112,7 +112,7 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
             sparse_mask: True at real prompt tokens, (B, L).
 
         Returns:
-            Mask logits, (B, 1, 4H, 4W).
+            Mask logits, (B, 1, 4H, 4W), and all tokens after the transformer, the IoU token first, (B, 5 + L, C).
         """
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([outputs.expand(len(sparse), -1, -1), sparse], 1)
@@ -123,4 +123,4 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
 
         upscaled = self.output_upscaling(source.transpose(1, 2).unflatten(2, image.shape[2:]))
         weights = self.output_hypernetworks_mlps[0](tokens[:, 1])
-        return torch.einsum('bc,bchw->bhw', weights, upscaled)[:, None]
+        return torch.einsum('bc,bchw->bhw', weights, upscaled)[:, None], tokens

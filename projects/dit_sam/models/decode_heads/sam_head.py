@@ -87,14 +87,26 @@ class SAMHead(BaseDecodeHead):
             super().init_weights()
             return
         parts = {part: part for part in ('prompt_encoder.', 'mask_decoder.')}
-        extra = [f'mask_decoder.transformer.layers.{i}.' for i in range(SAM_DEPTH, self.depth)]
-        load_sam_weights(self, self.init_cfg['checkpoint'], parts, own=('text_proj.', 'loss_decode.', *extra))
+        load_sam_weights(self, self.init_cfg['checkpoint'], parts, own=self.own_weights)
         self._is_init = True
+
+    @property
+    def own_weights(self) -> tuple[str, ...]:
+        """Prefixes of the weights that SAM does not have."""
+        extra = [f'mask_decoder.transformer.layers.{i}.' for i in range(SAM_DEPTH, self.depth)]
+        return ('text_proj.', 'loss_decode.', *extra)
 
     def forward(self,
                 inputs: tuple[Tensor, ...],
                 text: TextFeatures | None = None,
                 prompts: SpatialPrompts | None = None) -> Tensor:
+        """Mask logits (B, 1, 4H, 4W); see `decode`."""
+        return self.decode(inputs, text, prompts)[0]
+
+    def decode(self,
+               inputs: tuple[Tensor, ...],
+               text: TextFeatures | None = None,
+               prompts: SpatialPrompts | None = None) -> tuple[Tensor, Tensor]:
         """
         Args:
             inputs: Maps of the backbone or neck; `in_index` says which one is used, (B, C, H, W).
@@ -102,7 +114,7 @@ class SAMHead(BaseDecodeHead):
             prompts: Points and boxes of each image. Without text and prompts the decoder is not prompted.
 
         Returns:
-            Mask logits, (B, 1, 4H, 4W).
+            As in `PairedMaskDecoder`.
 
         Raises:
             InputError: The text has another width than `text_dims`, or there is text and the head takes none.
@@ -170,7 +182,7 @@ class SAMHead(BaseDecodeHead):
 
     @torch.no_grad()
     def _mean_iou(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Mean over the batch of the IoU at the input size, in percent."""
-        prediction, truth = logits.sigmoid() > self.threshold, label.bool()
-        intersection = (prediction & truth).flatten(1).sum(1)
-        return 100 * (intersection / (prediction | truth).flatten(1).sum(1).clamp(min=1)).mean()
+        """Mean over the batch of the IoU at the input size, in percent; 100 for nothing where nothing is meant."""
+        prediction, truth = logits.sigmoid() > self.threshold, label == 1
+        intersection, union = ((prediction & truth).flatten(1).sum(1), (prediction | truth).flatten(1).sum(1))
+        return 100 * torch.where(union > 0, intersection / union.clamp(min=1), 1.).mean()

@@ -1,0 +1,64 @@
+"""SAM's head for sentences that mean one object, several, or none."""
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from mmseg.utils import SampleList
+from torch import Tensor
+
+from ...compat import import_sam_modeling
+from ...structures import SpatialPrompts, TextFeatures
+from .sam_head import SAMHead
+
+# A logit whose probability is zero in every floating-point format.
+EMPTY = -1e4
+
+
+@MODELS.register_module()
+class GeneralizedSAMHead(SAMHead):
+    """`SAMHead` with a no-target decision (gRefCOCO; the task is ReLA's, arXiv 2306.00968).
+
+    SAM's IoU token, which has met the image and the sentence in every block of the decoder, goes through a small MLP to
+    one logit: is nothing in the image meant? Where its probability is above `no_target_threshold`, the predicted mask is
+    empty. Several objects need nothing of their own: their masks are one mask.
+
+    Args:
+        no_target_weight: Weight of the binary cross-entropy of the decision.
+        no_target_threshold: Probability above which the mask is empty.
+        **kwargs: As in `SAMHead`.
+    """
+
+    def __init__(self, no_target_weight: float = 0.5, no_target_threshold: float = 0.5, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.no_target_weight, self.no_target_threshold = no_target_weight, no_target_threshold
+        self.no_target_head = import_sam_modeling().mask_decoder.MLP(self.in_channels, self.in_channels, 1, 3)
+
+    @property
+    def own_weights(self) -> tuple[str, ...]:
+        """As in `SAMHead`."""
+        return (*super().own_weights, 'no_target_head.')
+
+    def loss(self,
+             inputs: tuple[Tensor, ...],
+             batch_data_samples: SampleList,
+             train_cfg: dict | None = None,
+             text: TextFeatures | None = None,
+             prompts: SpatialPrompts | None = None) -> dict[str, Tensor]:
+        """Losses of the masks, `loss_no_target`, and the share of right decisions in percent, `no_target_accuracy`."""
+        seg_logits, tokens = self.decode(inputs, text, prompts)
+        losses = self.loss_by_feat(seg_logits, batch_data_samples)
+        logits = self.no_target_head(tokens[:, 0]).float().squeeze(1)
+        empty = torch.stack([~sample.gt_sem_seg.data.eq(1).any() for sample in batch_data_samples])
+        losses['loss_no_target'] = self.no_target_weight * F.binary_cross_entropy_with_logits(logits, empty.float())
+        losses['no_target_accuracy'] = 100 * ((logits.sigmoid() > self.no_target_threshold) == empty).float().mean()
+        return losses
+
+    def predict(self,
+                inputs: tuple[Tensor, ...],
+                batch_img_metas: list[dict],
+                test_cfg: dict | None = None,
+                text: TextFeatures | None = None,
+                prompts: SpatialPrompts | None = None) -> Tensor:
+        """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere where nothing is meant."""
+        seg_logits, tokens = self.decode(inputs, text, prompts)
+        nothing = self.no_target_head(tokens[:, 0]).sigmoid() > self.no_target_threshold  # (B, 1)
+        return self.predict_by_feat(seg_logits, batch_img_metas).masked_fill(nothing[..., None, None], EMPTY)
