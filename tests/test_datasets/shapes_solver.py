@@ -1,4 +1,5 @@
 """A solver of `shapes` sentences: it knows English and the symbolic scene, and nothing of the grammar behind them."""
+import re
 
 ATTRIBUTES = {
     **{word: ('shape', word) for word in 'circle square triangle star cross'.split()},
@@ -8,6 +9,10 @@ ATTRIBUTES = {
     'small': ('size', 'small'), 'little': ('size', 'small'), 'large': ('size', 'large'), 'big': ('size', 'large'),
 }  # yapf: disable
 FILLERS = set('the a an thing one object shape that is and with'.split())
+SINGULAR = dict(circles='circle', squares='square', triangles='triangle', stars='star', crosses='cross',
+                things='thing', ones='one', objects='object', shapes='shape', are='is')  # yapf: disable
+# How many a word says that there are; None where it says only that all are meant.
+NUMBERS = dict(both=2, two=2, three=3, all=None, every=None, each=None)
 RELATIONS = [('to the left of', 'left'), ('on the left of', 'left'), ('left of', 'left'), ('to the right of', 'right'),
              ('on the right of', 'right'), ('right of', 'right'), ('above', 'up'), ('higher than', 'up'),
              ('below', 'down'), ('under', 'down'), ('beneath', 'down'), ('lower than', 'down')]
@@ -16,6 +21,8 @@ EXTREMES = [('furthest to the left', 'left'), ('on the far left', 'left'), ('far
             ('rightmost', 'right'), ('at the very top', 'up'), ('at the top', 'up'), ('topmost', 'up'), ('top', 'up'),
             ('highest', 'up'), ('at the very bottom', 'down'), ('at the bottom', 'down'), ('bottommost', 'down'),
             ('bottom', 'down'), ('lowest', 'down'), ('biggest', 'big'), ('largest', 'big'), ('smallest', 'small')]
+# What also says in which part of the picture something is.
+PLACES = 'on the far left', 'on the far right', 'at the very top', 'at the top', 'at the very bottom', 'at the bottom'
 
 
 def matching(phrase, objects):
@@ -44,43 +51,105 @@ def solve(sentence, scene):
     objects, unit = scene['objects'], max(scene['height'], scene['width'])
     relation, extreme = cut(sentence, RELATIONS), cut(sentence, EXTREMES)
     if relation:
-        return solve_relation(*relation, objects, unit)
-    if extreme:
+        target, direction, anchor = relation
+        anchors = matching(anchor, objects)
+        assert len(anchors) == 1, 'the anchor is one object'
+        candidates = [obj for obj in matching(target, objects) if obj is not anchors[0]]
+        assert len(candidates) > 1, 'the relation is needed'
+        found = on_side(candidates, direction, anchors[0], unit)
+    elif extreme:
         before, direction, after = extreme
-        return solve_extreme(matching(f'{before} {after}', objects), direction, unit)
-    found = matching(sentence, objects)
-    assert len(found) == 1, 'an attribute sentence fits one object'
+        found = most_extreme(matching(f'{before} {after}', objects), direction, unit)
+    else:
+        found = matching(sentence, objects)
+    assert len(found) == 1, 'a sentence fits one object'
     return found[0]['ann_id']
 
 
-def solve_relation(target, direction, anchor, objects, unit):
-    anchors = matching(anchor, objects)
-    assert len(anchors) == 1, 'the anchor is one object'
-    candidates = [obj for obj in matching(target, objects) if obj is not anchors[0]]
-    assert len(candidates) > 1, 'the relation is needed'
+def on_side(candidates, direction, anchor, unit):
     across = dict(left='up', right='up', up='left', down='left')[direction]
     strict, lenient = [], []
     for obj in candidates:
-        along = (position(obj, direction)[0] - position(anchors[0], direction)[0]) / unit
-        aside = abs(position(obj, across)[0] - position(anchors[0], across)[0]) / unit
+        along = (position(obj, direction)[0] - position(anchor, direction)[0]) / unit
+        aside = abs(position(obj, across)[0] - position(anchor, across)[0]) / unit
         strict += [obj] if along > 0.099 and along > aside - 0.001 else []
         lenient += [obj] if along > 0.02 else []
-    assert len(strict) == 1 and strict == lenient, 'a strict and a lenient reading agree'
-    return strict[0]['ann_id']
+    assert strict == lenient, 'a strict and a lenient reading agree'
+    return strict
 
 
-def solve_extreme(group, direction, unit):
-    assert len(group) > 1, 'the superlative is needed'
+def most_extreme(group, direction, unit, count=1):
+    """The `count` objects that are furthest in a direction, or the biggest or smallest."""
+    assert len(group) > count, 'the superlative is needed'
     if direction in ('big', 'small'):
         ordered = sorted(group, key=lambda obj: obj['extent'], reverse=direction == 'big')
-        sizes = sorted((ordered[0]['extent'], ordered[1]['extent']))
+        sizes = sorted((ordered[count - 1]['extent'], ordered[count]['extent']))
         assert sizes[1] > 1.38 * sizes[0], 'the runner-up is of another size'
-        return ordered[0]['ann_id']
+        return ordered[:count]
     ordered = sorted(group, key=lambda obj: position(obj, direction)[0], reverse=True)
-    assert position(ordered[0], direction)[0] - position(ordered[1], direction)[0] > 0.059 * unit, 'a clear margin'
-    by_edge = max(group, key=lambda obj: position(obj, direction)[1])
-    assert by_edge is ordered[0], 'centres and edges agree'
-    return ordered[0]['ann_id']
+    margin = position(ordered[count - 1], direction)[0] - position(ordered[count], direction)[0]
+    assert margin > 0.059 * unit, 'a clear margin'
+    by_edge = sorted(group, key=lambda obj: position(obj, direction)[1], reverse=True)
+    assert all(obj in ordered[:count] for obj in by_edge[:count]), 'centres and edges agree'
+    return ordered[:count]
+
+
+def answers(sentence, scene):
+    """The ann_ids of all objects that a sentence means, be it none; AssertionError where it is not clear."""
+    parts = re.split(r' and (?=the |all )', sentence)
+    if len(parts) == 1:
+        return {obj['ann_id'] for obj in meant(sentence, scene)}
+    found = [answers(part, scene) for part in parts]
+    assert all(found) or not any(found), 'either all parts are there or none'
+    assert len(set.union(*found)) == sum(map(len, found)), 'no part says what another says'
+    return set.union(*found)
+
+
+def meant(sentence, scene):
+    words = sentence.split()
+    several = any(word in SINGULAR or word in ('every', 'each') for word in words)
+    numbers = {NUMBERS[word] for word in words if word in NUMBERS} - {None}
+    plain = ' '.join(SINGULAR.get(word, word) for word in words if word not in NUMBERS)
+    found = look(plain, scene, count=2 if several else 1)
+    assert several or len(found) < 2, 'a singular means one object'
+    assert not several or len(found) != 1, 'a plural means several'
+    assert not found or numbers <= {len(found)}, 'there are as many as it says'
+    return found
+
+
+def look(sentence, scene, count):
+    objects, unit = scene['objects'], max(scene['height'], scene['width'])
+    relation, extreme = cut(sentence, RELATIONS), cut(sentence, EXTREMES)
+    if relation:
+        target, direction, anchor = relation
+        anchors = clearly_matching(anchor, objects)
+        assert len(anchors) < 2, 'the anchor is one object'
+        candidates = [obj for obj in clearly_matching(target, objects) if obj not in anchors]
+        found = on_side(candidates, direction, anchors[0], unit) if anchors else []
+        assert not candidates or not anchors or len(candidates) > max(len(found), 1), 'the relation is needed'
+        return found
+    if extreme:
+        before, direction, after = extreme
+        group = clearly_matching(f'{before} {after}', objects)
+        elsewhere = any(f' {words} ' in f' {sentence} ' for words in PLACES) and all(
+            share_from(obj, direction, scene) > 0.59 for obj in group)
+        return [] if elsewhere else most_extreme(group, direction, unit, count) if group else []
+    return clearly_matching(sentence, objects)
+
+
+def clearly_matching(phrase, objects):
+    """As `matching`; what is missing is not missing just for being of medium size."""
+    found = matching(phrase, objects)
+    unsized = ' '.join(word for word in phrase.split() if ATTRIBUTES.get(word, ('', ))[0] != 'size')
+    assert found or unsized.split() == phrase.split() or not any(
+        obj['size'] == 'medium' for obj in matching(unsized, objects)), 'a size is clear'
+    return found
+
+
+def share_from(obj, direction, scene):
+    """How far an object is from a side of the picture: 0 at that side, 1 at the other."""
+    (x, y), width, height = obj['centre'], scene['width'], scene['height']
+    return dict(left=x / width, right=1 - x / width, up=y / height, down=1 - y / height)[direction]
 
 
 def mirrored(scene):

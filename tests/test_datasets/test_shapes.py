@@ -1,27 +1,21 @@
 """The generated data set: its format, its masks, and a proof by a solver of its own that every sentence is unique."""
-import hashlib
 import json
 import pickle
 import pickletools
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as mask_utils
 from shapes_solver import EXTREMES, RELATIONS, SWAPPED, cut, mirrored, solve
+from shapes_tool import TOOL, hashes, run_tool
 
 from dit_sam.datasets import RefCOCODataset, shapes
 from dit_sam.datasets.shapes.drawing import visible_masks
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters' / 'shapes.py'
 IMAGES = 300
-
-
-def run_tool(*arguments):
-    return subprocess.run([sys.executable, str(TOOL), *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.fixture(scope='module')
@@ -208,11 +202,6 @@ def test_size_classes_are_clearly_apart(scenes):
     assert max(shares['medium']) * 1.38 < min(shares['large'])
 
 
-def hashes(folder):
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob('*')) if path.is_file()}
-
-
 def test_same_arguments_same_bytes_for_any_number_of_workers(tmp_path):
     for name, workers in (('one', 1), ('again', 1), ('two', 2)):
         shapes.write_shapes(tmp_path / name, images=24, seed=3, size=96, workers=workers)
@@ -268,7 +257,7 @@ def test_tool_does_not_import_torch():
     assert subprocess.run([sys.executable, '-c', code, str(TOOL.parent)]).returncode == 0
 
 
-def test_read_by_the_class_that_reads_refcoco(folder, refs):
+def test_read_by_the_class_that_reads_refcoco(folder, refs, instances):
     dataset = RefCOCODataset(
         data_root=str(folder), ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', split='val',
         data_prefix=dict(img_path='images/'), test_mode=True,
@@ -276,6 +265,6 @@ def test_read_by_the_class_that_reads_refcoco(folder, refs):
     sentences = [sentence for ref in refs if ref['split'] == 'val' for sentence in ref['sentences']]
     items = [dataset[i] for i in range(len(dataset))]
     assert [(item['text'], item['kind']) for item in items] == [(s['sent'], s['kind']) for s in sentences]
-    assert {type(item['segmentation']) for item in items} == {list, dict}
-    assert all(item['gt_seg_map'].shape == (item['height'], item['width']) and item['gt_seg_map'].any()
-               for item in items)
+    annotations = {annotation['id']: annotation for annotation in instances['annotations']}
+    assert {type(annotations[item['ann_id']]['segmentation']) for item in items} == {list, dict}
+    assert all(np.array_equal(item['gt_seg_map'], decode(annotations[item['ann_id']], item)) for item in items)

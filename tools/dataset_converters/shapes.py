@@ -1,4 +1,4 @@
-"""Writes the embedded `shapes` data set in RefCOCO's own format."""
+"""Writes the embedded `shapes` data set in RefCOCO's own format, or its generalised variant in gRefCOCO's."""
 import argparse
 import importlib.util
 import sys
@@ -41,12 +41,14 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument('--size', type=int, default=160, help='long side of the pictures in pixels')
     parser.add_argument(
         '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split')
+    parser.add_argument(
+        '--generalised', action='store_true', help='also sentences with several answers and with none')
     parser.add_argument('--workers', type=int, default=2, help='processes; the result does not depend on them')
     return parser.parse_args(argv)
 
 
 def print_table(counts: Dict[str, Dict[str, int]]) -> None:
-    columns = ['images', 'objects', 'references', 'sentences', *shapes.KINDS]
+    columns = list(next(iter(counts.values())))
     total = {column: sum(row[column] for row in counts.values()) for column in columns}
     print('split'.ljust(8) + ''.join(column.rjust(12) for column in columns))
     for split, row in [*counts.items(), ('all', total)]:
@@ -57,7 +59,8 @@ def main() -> int:
     args = parse_args()
     try:
         splits = parse_splits(args.splits)
-        counts = shapes.write_shapes(args.out, args.images, args.seed, args.size, splits, args.workers)
+        counts = shapes.write_shapes(args.out, args.images, args.seed, args.size, splits, args.workers,
+                                     args.generalised)
     except ValueError as error:
         print(f'shapes: {error}', file=sys.stderr)
         return 2

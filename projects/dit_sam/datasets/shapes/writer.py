@@ -1,4 +1,4 @@
-"""Writes the data set to disk in RefCOCO's own format."""
+"""Writes the data set to disk in RefCOCO's own format, the generalised one in gRefCOCO's."""
 import json
 import multiprocessing
 import os
@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from .drawing import draw, visible_masks
+from .generalised import GENERALISED_KINDS, refer_generalised
 from .outlines import SHAPES
 from .scene import Scene, sample_scene
 from .sentences import KINDS, refer
@@ -22,6 +23,8 @@ from .sentences import KINDS, refer
 GENERATOR_VERSION = 1
 DEFAULT_SPLITS: Dict[str, float] = dict(train=0.8, val=0.1, testA=0.05, testB=0.05)
 MIN_SIZE = 64
+# The folder of the texts, of the set as it is and of the generalised one.
+_NAMES = {False: 'shapes', True: 'gshapes'}
 
 
 def check_arguments(images: int, seed: int, size: int, splits: Dict[str, float], workers: int) -> None:
@@ -79,21 +82,26 @@ def _symbols(scene: Scene) -> dict:
         objects=objects)
 
 
-def make_image(index: int, folder: str, seed: int, size: int) -> dict:
+def make_image(index: int, folder: str, seed: int, size: int, generalised: bool = False) -> dict:
     """Draw picture number `index` (from 1) into `folder`; return all that is written about it, without ids."""
     rng = np.random.default_rng([seed, index])
     scene, references = None, []
     while not references:
         scene = sample_scene(rng, size)
         references = refer(rng, scene)
+    if generalised:
+        # A stream of its own, so that the pictures are the same with it and without.
+        references = refer_generalised(np.random.default_rng([seed, index, 1]), scene, references)
     name = f'shapes_{index:06d}.png'
     Image.fromarray(draw(rng, scene)).save(os.path.join(folder, name), compress_level=4)
     annotations = [_annotation(scene, i, seen) for i, seen in enumerate(visible_masks(scene))]
     return dict(file_name=name, scene=_symbols(scene), annotations=annotations, references=references)
 
 
-def _make_all(images: int, seed: int, size: int, workers: int, folder: Path) -> List[dict]:
-    make = partial(make_image, folder=str(folder), seed=seed, size=size)
+def _make_all(arguments: dict, workers: int, folder: Path) -> List[dict]:
+    images = arguments['images']
+    make = partial(make_image, folder=str(folder), seed=arguments['seed'], size=arguments['size'],
+                   generalised=arguments.get('generalised', False))
     numbers = range(1, images + 1)
     if workers == 1:
         return [make(number) for number in numbers]
@@ -103,6 +111,15 @@ def _make_all(images: int, seed: int, size: int, workers: int, folder: Path) -> 
 
 def _sentence(sent_id: int, kind: str, text: str) -> dict:
     return dict(tokens=text.split(), raw=text, sent_id=sent_id, sent=text, kind=kind)
+
+
+def _ids(target: Union[int, Tuple[int, ...]], first_ann: int, annotations: List[dict]) -> tuple:
+    """`ann_id` and `category_id` of a reference: numbers in RefCOCO, lists in gRefCOCO, [-1] where nothing is meant."""
+    if isinstance(target, int):
+        return first_ann + target, annotations[target]['category_id']
+    if not target:
+        return [-1], [-1]
+    return [first_ann + index for index in target], [annotations[index]['category_id'] for index in target]
 
 
 def _assemble(made: List[dict], split_of: List[str]) -> Tuple[dict, List[dict], dict]:
@@ -116,14 +133,15 @@ def _assemble(made: List[dict], split_of: List[str]) -> Tuple[dict, List[dict], 
             annotations.append(dict(id=len(annotations) + 1, image_id=image_id, **annotation))
             obj['ann_id'] = len(annotations)
         scenes.append(dict(image_id=image_id, file_name=item['file_name'], **scene))
-        for index, pairs in item['references']:
+        for target, pairs in item['references']:
             sentences = [_sentence(sent_id + i, kind, text) for i, (kind, text) in enumerate(pairs)]
             sent_id += len(sentences)
+            ann_id, category_id = _ids(target, first_ann, item['annotations'])
             refs.append(
                 dict(
                     sent_ids=[sentence['sent_id'] for sentence in sentences], file_name=item['file_name'],
-                    ann_id=first_ann + index, ref_id=len(refs) + 1, image_id=image_id, split=split,
-                    sentences=sentences, category_id=item['annotations'][index]['category_id']))
+                    ann_id=ann_id, ref_id=len(refs) + 1, image_id=image_id, split=split, sentences=sentences,
+                    category_id=category_id))
     categories = [dict(id=i, name=name, supercategory='shape') for i, name in enumerate(SHAPES, 1)]
     instances = dict(
         info=dict(description='shapes: drawn pictures with referring sentences', version=str(GENERATOR_VERSION)),
@@ -134,14 +152,14 @@ def _assemble(made: List[dict], split_of: List[str]) -> Tuple[dict, List[dict], 
     return instances, refs, dict(images=scenes)
 
 
-def _count(made: List[dict], split_of: List[str]) -> Dict[str, Dict[str, int]]:
+def _count(made: List[dict], split_of: List[str], kinds: Tuple[str, ...]) -> Dict[str, Dict[str, int]]:
     """Images, objects, references and sentences (all, and by kind) of every split."""
     table: Dict[str, Counter] = {}
     for item, split in zip(made, split_of):
         row = table.setdefault(split, Counter())
-        kinds = [kind for _, pairs in item['references'] for kind, _ in pairs]
+        found = [kind for _, pairs in item['references'] for kind, _ in pairs]
         row.update(images=1, objects=len(item['annotations']), references=len(item['references']),
-                   sentences=len(kinds), **{kind: kinds.count(kind) for kind in KINDS})
+                   sentences=len(found), **{kind: found.count(kind) for kind in kinds})
     return {split: dict(row) for split, row in table.items()}
 
 
@@ -149,22 +167,31 @@ def _dump(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, separators=(',', ':')), encoding='ascii')
 
 
-def _write_into(folder: Path, arguments: dict, workers: int) -> dict:
-    (folder / 'images').mkdir(parents=True)
-    (folder / 'shapes').mkdir()
-    made = _make_all(arguments['images'], arguments['seed'], arguments['size'], workers, folder / 'images')
-    split_of = split_of_images(arguments['images'], arguments['seed'], arguments['splits'])
-    instances, refs, scenes = _assemble(made, split_of)
-    table = _count(made, split_of)
-    ordered = {name: table[name] for name in arguments['splits'] if name in table}
-    summary = dict(arguments=arguments, counts=ordered)
-    _dump(folder / 'shapes' / 'instances.json', instances)
-    _dump(folder / 'shapes' / 'scenes.json', scenes)
+def _dump_refs(folder: Path, refs: List[dict], generalised: bool) -> None:
+    if generalised:
+        _dump(folder / 'grefs(unc).json', refs)
+        return
     # Pickle writes a string once if it is the same object: a round trip through JSON makes that sharing, and so the
     # bytes, independent of the processes that made the strings.
     plain = json.loads(json.dumps(refs))
-    (folder / 'shapes' / 'refs(unc).p').write_bytes(pickle.dumps(plain, protocol=2))
-    _dump(folder / 'shapes' / 'summary.json', summary)
+    (folder / 'refs(unc).p').write_bytes(pickle.dumps(plain, protocol=2))
+
+
+def _write_into(folder: Path, arguments: dict, workers: int) -> dict:
+    generalised = arguments.get('generalised', False)
+    texts = folder / _NAMES[generalised]
+    (folder / 'images').mkdir(parents=True)
+    texts.mkdir()
+    made = _make_all(arguments, workers, folder / 'images')
+    split_of = split_of_images(arguments['images'], arguments['seed'], arguments['splits'])
+    instances, refs, scenes = _assemble(made, split_of)
+    table = _count(made, split_of, GENERALISED_KINDS if generalised else KINDS)
+    ordered = {name: table[name] for name in arguments['splits'] if name in table}
+    summary = dict(arguments=arguments, counts=ordered)
+    _dump(texts / 'instances.json', instances)
+    _dump(texts / 'scenes.json', scenes)
+    _dump_refs(texts, refs, generalised)
+    _dump(texts / 'summary.json', summary)
     return summary
 
 
@@ -174,7 +201,8 @@ def _existing(out: Path, arguments: dict) -> Optional[dict]:
         return None
     held = 'something else'
     try:
-        found = json.loads((out / 'shapes' / 'summary.json').read_text(encoding='ascii'))
+        (path, ) = out.glob('*shapes/summary.json')
+        found = json.loads(path.read_text(encoding='ascii'))
         if found['arguments'] == arguments:
             return found
         held = 'a shapes data set of other arguments, ' + json.dumps(found['arguments'])
@@ -188,7 +216,8 @@ def write_shapes(out: Union[str, Path],
                  seed: int = 0,
                  size: int = 160,
                  splits: Optional[Dict[str, float]] = None,
-                 workers: int = 1) -> Dict[str, Dict[str, int]]:
+                 workers: int = 1,
+                 generalised: bool = False) -> Dict[str, Dict[str, int]]:
     """Write the data set: `images/*.png`, `shapes/instances.json`, `shapes/refs(unc).p` and the symbolic scenes.
 
     The same arguments give the same bytes, whatever `workers` is. All is written beside `out` and renamed at the
@@ -197,6 +226,8 @@ def write_shapes(out: Union[str, Path],
     Args:
         size: Long side of the pictures in pixels.
         splits: Share of the images of every split, 80/10/5/5 for train, val, testA and testB by default.
+        generalised: Also sentences that mean several objects or none, with the same pictures. The files are then
+            those of gRefCOCO, `gshapes/instances.json` and `gshapes/grefs(unc).json`.
 
     Returns:
         For every split the numbers of images, objects, references and sentences, the latter also by kind.
@@ -209,6 +240,8 @@ def write_shapes(out: Union[str, Path],
     splits = dict(DEFAULT_SPLITS if splits is None else splits)
     check_arguments(images, seed, size, splits, workers)
     arguments = dict(generator=GENERATOR_VERSION, images=images, seed=seed, size=size, splits=splits)
+    if generalised:
+        arguments['generalised'] = True
     target = Path(out).resolve()
     found = _existing(target, arguments)
     if found is not None:

@@ -1,0 +1,145 @@
+"""Sentences that mean several objects of a scene, in four forms.
+
+* group: all that a phrase fits, "all red stars", "both circles that are small".
+* place: the two extreme ones, by place or size, of the three or more that a phrase fits, "the two leftmost circles".
+* relation: those that lie on the named side of an anchor, while others that the phrase fits do not, "the circles
+  left of the green triangle".
+* pair: what two phrases fit, "the red circles and the blue square".
+"""
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Dict, FrozenSet, Iterator, List, Tuple, Union
+
+import numpy as np
+
+from .outlines import SHAPES
+from .sentences import NOUNS, PLACE, Plan, clause, has_clause, pick, realise, relation_words, sole_phrase, words_of
+from .world import RELATION_FAR, SIDES, Phrase, World, is_short
+
+# A determiner and whether a plural follows it.
+_ALL = (('all', True), ('the', True), ('', True), ('every', False), ('each', False))
+_COUNTED = {2: (('both', True), ('the two', True)), 3: (('all three', True), ('the three', True))}
+_EXTREMES = 'the two '
+# By whether the noun is a plural.
+_CLAUSES = {True: 'that are', False: 'that is'}
+_MOST_OF_A_PAIR = 4
+# Of the forms, where the scene allows all.
+_SHARES = dict(group=0.4, place=0.15, relation=0.2, pair=0.25)
+
+
+@dataclass(frozen=True)
+class Group(Plan):
+    """A plan for a sentence that means `count` objects, one where it is a part of a pair."""
+    count: int = 2
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A plan for two groups."""
+    first: Group
+    second: Group
+
+
+Several = Union[Group, Pair]
+# What is meant, and how to say it.
+Described = Tuple[FrozenSet[int], Several]
+# By form.
+Plans = Dict[str, List[Described]]
+
+
+def plural(noun: str) -> str:
+    return noun + ('es' if noun.endswith('s') else 's')
+
+
+def new_words() -> List[str]:
+    """The words that these sentences add to those of single objects."""
+    determiners = [word for forms in (_ALL, *_COUNTED.values()) for word, _ in forms]
+    return words_of(*map(plural, SHAPES + NOUNS), *determiners, _EXTREMES, *_CLAUSES.values())
+
+
+def _groups(short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
+    for phrase, fits in short:
+        if phrase and len(fits) > 1:
+            yield fits, Group('group', phrase, count=len(fits))
+
+
+def _places(world: World, short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
+    choices = [(which, phrase, fits, frozenset(two)) for which in PLACE for phrase, fits in short
+               if len(fits) > 2 and (which in SIDES or 'size' not in phrase) for two in combinations(sorted(fits), 2)]
+    for which, phrase, fits, two in choices:
+        if all(world.extreme(index, fits - two, which) for index in two):
+            yield two, Group('place', phrase, PLACE[which][0])
+
+
+def _relations(rng: np.random.Generator, world: World,
+               short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
+    named = {index: sole_phrase(rng, world, index, extra=0.3) for index in range(len(world.objects))}
+    choices = [(anchor, side, phrase, fits - {anchor}) for anchor in named if named[anchor] for side in SIDES
+               for phrase, fits in short]
+    for anchor, side, phrase, fits in choices:
+        inside = frozenset(index for index in fits if world.beside(index, anchor, side))
+        outside = fits - inside
+        clear = all(world.lead(index, anchor, side)[0] <= RELATION_FAR for index in outside)
+        if len(inside) > 1 and outside and clear:
+            words = relation_words(world, side, anchor, fits)
+            yield inside, Group('relation', phrase, words, named[anchor], len(inside))
+
+
+def _pairs(short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
+    parts = [(fits, Group('group', phrase, count=len(fits))) for phrase, fits in short if phrase]
+    for (fits, first), (others, second) in combinations(parts, 2):
+        if not fits & others and len(fits | others) <= _MOST_OF_A_PAIR:
+            yield fits | others, Pair(first, second)
+
+
+def plan_several(rng: np.random.Generator, world: World) -> Plans:
+    """All that can be said of several objects, by form; forms that the scene does not allow are left out."""
+    short = [(phrase, fits) for phrase, fits in world.all_phrases() if is_short(phrase)]
+    found = dict(
+        group=list(_groups(short)),
+        place=list(_places(world, short)),
+        relation=list(_relations(rng, world, short)),
+        pair=list(_pairs(short)))
+    return {form: described for form, described in found.items() if described}
+
+
+def draw_form(rng: np.random.Generator, plans: Plans) -> str:
+    shares = np.array([_SHARES[form] for form in plans])
+    return str(rng.choice(list(plans), p=shares / shares.sum()))
+
+
+def say_several(rng: np.random.Generator, plan: Several) -> str:
+    """The plan in words, drawn from the ways to put it."""
+    if isinstance(plan, Pair):
+        first, second = (plan.first, plan.second) if rng.random() < 0.5 else (plan.second, plan.first)
+        return f'{_part(rng, first)} and {_part(rng, second)}'
+    if plan.kind == 'place':
+        return _EXTREMES + pick(rng, plan.words).format(realise(rng, plan.phrase, plural))
+    if plan.kind == 'relation':
+        return f'{_all_of(rng, plan)} {pick(rng, plan.words)} the {realise(rng, plan.anchor)}'
+    if has_clause(plan.phrase) and rng.random() < 0.2:
+        return _all_that_are(rng, plan)
+    return _all_of(rng, plan)
+
+
+def _determiner(rng: np.random.Generator, plan: Group) -> Tuple[str, bool]:
+    return pick(rng, _ALL + _COUNTED.get(plan.count, ()))
+
+
+def _all_of(rng: np.random.Generator, plan: Group) -> str:
+    determiner, is_plural = _determiner(rng, plan)
+    return f'{determiner} {realise(rng, plan.phrase, plural if is_plural else str)}'.lstrip()
+
+
+def _all_that_are(rng: np.random.Generator, plan: Group) -> str:
+    determiner, is_plural = _determiner(rng, plan)
+    noun = plan.phrase.get('shape') or pick(rng, NOUNS)
+    noun = plural(noun) if is_plural else noun
+    return f'{determiner} {noun} {_CLAUSES[is_plural]} {clause(rng, plan.phrase)}'.lstrip()
+
+
+def _part(rng: np.random.Generator, plan: Group) -> str:
+    """One side of a pair; it has an article, so that it is clear where the other ends."""
+    if plan.count == 1:
+        return f'the {realise(rng, plan.phrase)}'
+    return f'{pick(rng, ("the", "all"))} {realise(rng, plan.phrase, plural)}'

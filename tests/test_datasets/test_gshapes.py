@@ -1,0 +1,242 @@
+"""The generalised data: its format, and a proof by a solver of its own that every sentence means what the file says."""
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import METRICS
+from shapes_solver import ATTRIBUTES, EXTREMES, RELATIONS, SINGULAR, SWAPPED, answers, cut, mirrored, solve
+from shapes_tool import hashes, run_tool
+
+from dit_sam.datasets import shapes
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
+IMAGES = 300
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp('gshapes') / 'data'
+    done = run_tool('--generalised', '--out', out, '--images', IMAGES, '--seed', 7, '--size', 96, '--workers', 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[5:10] == list(shapes.GENERALISED_KINDS)
+    return out
+
+
+@pytest.fixture(scope='module')
+def refs(folder):
+    return json.loads((folder / 'gshapes' / 'grefs(unc).json').read_text())
+
+
+@pytest.fixture(scope='module')
+def sentences(refs):
+    """(sentence, kind, ann_ids, image_id) of all."""
+    return [(sentence['sent'], sentence['kind'], set(ref['ann_id']) - {-1}, ref['image_id']) for ref in refs
+            for sentence in ref['sentences']]
+
+
+@pytest.fixture(scope='module')
+def scenes(folder):
+    found = json.loads((folder / 'gshapes' / 'scenes.json').read_text())['images']
+    return {scene['image_id']: scene for scene in found}
+
+
+def test_every_sentence_means_just_the_objects_of_the_file(sentences, scenes):
+    for text, _, ann_ids, image_id in sentences:
+        assert answers(text, scenes[image_id]) == ann_ids, (image_id, text)
+
+
+def test_mirrored_scene_with_swapped_words_has_the_same_answers(sentences, scenes):
+    for text, _, ann_ids, image_id in sentences:
+        swapped = ' '.join(SWAPPED.get(word, word) for word in text.split())
+        assert answers(swapped, mirrored(scenes[image_id])) == ann_ids, (image_id, swapped)
+
+
+def test_the_kind_is_what_the_sentence_means(sentences, scenes):
+    for text, kind, ann_ids, image_id in sentences:
+        if len(ann_ids) == 1:
+            assert kind == ('relation' if cut(text, RELATIONS) else 'place' if cut(text, EXTREMES) else 'attribute')
+            assert {solve(text, scenes[image_id])} == ann_ids
+        else:
+            assert kind == ('several' if ann_ids else 'none'), text
+
+
+def scene_of(*looks):
+    """Objects in a row, 20 pixels apart; their ids count from 1."""
+    objects = [dict(ann_id=i, shape=shape, colour=colour, size=size, texture='plain', extent=20,
+                    centre=(20 * i, 50), box=(20 * i - 9, 41, 20 * i + 9, 59))
+               for i, (size, colour, shape) in enumerate(looks, 1)]
+    return dict(height=100, width=200, objects=objects)
+
+
+ROW = scene_of(('small', 'red', 'star'), ('small', 'red', 'star'), ('small', 'blue', 'circle'),
+               ('medium', 'red', 'square'), ('small', 'yellow', 'star'), ('small', 'purple', 'star'))
+
+
+@pytest.mark.parametrize('text, ann_ids', [
+    ('all red stars', {1, 2}),
+    ('both stars that are red', {1, 2}),
+    ('the two leftmost stars', {1, 2}),
+    ('every star right of the blue circle', {5, 6}),
+    ('the red stars and the circle', {1, 2, 3}),
+    ('the yellow star', {5}),
+    ('the blue star', set()),
+    ('the blue star and the green circle', set()),
+    ('all blue stars', set()),
+    ('the star left of the green square', set()),
+    ('the big red star', set()),
+    ('the red star on the far right', set()),
+])
+def test_solver_knows_the_answers(text, ann_ids):
+    assert answers(text, ROW) == ann_ids
+
+
+@pytest.mark.parametrize('text', [
+    'the red star',  # two of them
+    'all yellow stars',  # one
+    'the three red stars',  # two
+    'the large square',  # a medium one
+    'the two rightmost yellow stars',  # one
+    'the stars left of the blue circle and the yellow circle',  # the second is not there
+    'the star left of the red one',  # which?
+    'the stars left of the blue circle and the red stars',  # the same
+])
+def test_solver_is_no_rubber_stamp(text):
+    with pytest.raises(AssertionError):
+        answers(text, ROW)
+
+
+def test_shares_of_one_several_and_none(refs, sentences):
+    """Of every four references of a picture two mean one object, one several and one none."""
+    numbers = Counter(min(len(set(ref['ann_id']) - {-1}), 2) for ref in refs)
+    assert numbers == {1: 2 * IMAGES, 2: IMAGES, 0: IMAGES}
+    kinds = Counter(kind for _, kind, _, _ in sentences)
+    assert set(kinds) == set(shapes.GENERALISED_KINDS)
+    for kind in ('several', 'none'):
+        assert kinds[kind] / len(sentences) == pytest.approx(1 / 4, abs=0.02)
+    for kind in shapes.KINDS:
+        assert kinds[kind] / len(sentences) == pytest.approx(1 / 2 / 3, abs=0.05)
+
+
+def test_words(sentences):
+    words = {word for text, *_ in sentences for word in text.split()}
+    assert words <= set(shapes.GENERALISED_VOCABULARY)
+    assert shapes.GENERALISED_VOCABULARY[:len(shapes.VOCABULARY)] == shapes.VOCABULARY
+    assert len(set(shapes.GENERALISED_VOCABULARY)) == len(shapes.GENERALISED_VOCABULARY)
+    assert max(len(text.split()) for text, *_ in sentences) <= 14
+    assert len({text for text, *_ in sentences}) > len(sentences) / 2
+
+
+def test_config_knows_the_words():
+    vocabulary = Config.fromfile(CONFIGS / 'gshapes.py').vocabulary
+    assert tuple(vocabulary) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *shapes.GENERALISED_VOCABULARY)
+
+
+def attributes(text):
+    return {ATTRIBUTES[word] for word in (SINGULAR.get(word, word) for word in text.split()) if word in ATTRIBUTES}
+
+
+def test_many_sentences_that_mean_nothing_name_only_what_is_in_the_picture(sentences, scenes):
+    """Each attribute that such a sentence names is that of some object, but no object answers it."""
+    near = []
+    for text, kind, _, image_id in sentences:
+        if kind == 'none':
+            shown = {(key, obj[key]) for obj in scenes[image_id]['objects']
+                     for key in ('shape', 'colour', 'texture', 'size')}
+            near.append(attributes(text) <= shown)
+    assert sum(near) / len(near) > 0.4
+
+
+def test_words_alone_hardly_tell_that_nothing_is_meant(sentences):
+    """Naive Bayes over the words of half of the sentences, on the other half: its balanced accuracy is near 1/2."""
+    order = np.random.default_rng(0).permutation(len(sentences))
+    known, asked = ([sentences[i] for i in half] for half in np.array_split(order, 2))
+    counts = {none: Counter() for none in (True, False)}
+    totals = Counter(kind == 'none' for _, kind, _, _ in known)
+    for text, kind, _, _ in known:
+        counts[kind == 'none'].update(set(text.split()))
+
+    def says_none(words):
+        shares = {none: [(counts[none][word] + 1) / (totals[none] + 2) for word in shapes.GENERALISED_VOCABULARY]
+                  for none in counts}
+        present = [word in words for word in shapes.GENERALISED_VOCABULARY]
+        scores = {none: sum(math.log(share if here else 1 - share) for share, here in zip(shares[none], present))
+                  for none in shares}
+        return scores[True] > scores[False]
+
+    right = {none: [says_none(text.split()) == none for text, kind, _, _ in asked if (kind == 'none') == none]
+             for none in counts}
+    assert sum(sum(answered) / len(answered) for answered in right.values()) / 2 < 0.65
+
+
+def test_references_are_those_of_grefcoco(folder, refs):
+    content = json.loads((folder / 'gshapes' / 'instances.json').read_text())
+    annotations = {annotation['id']: annotation for annotation in content['annotations']}
+    for ref in refs:
+        assert list(ref) == ['sent_ids', 'file_name', 'ann_id', 'ref_id', 'image_id', 'split', 'sentences',
+                             'category_id']  # yapf: disable
+        assert ref['sent_ids'] == [sentence['sent_id'] for sentence in ref['sentences']]
+        found = [annotations[ann_id] for ann_id in ref['ann_id'] if ann_id != -1]
+        assert all(annotation['image_id'] == ref['image_id'] for annotation in found)
+        assert ref['category_id'] == ([annotation['category_id'] for annotation in found] or [-1])
+        assert found or ref['ann_id'] == [-1]
+    assert len({ref['ref_id'] for ref in refs}) == len(refs)
+    assert len({sent_id for ref in refs for sent_id in ref['sent_ids']}) == sum(len(ref['sentences']) for ref in refs)
+
+
+def test_pictures_are_those_of_the_set_as_it_is_and_workers_do_not_matter(tmp_path):
+    for name, workers in (('one', 1), ('two', 2)):
+        shapes.write_shapes(tmp_path / name, images=16, seed=3, size=96, workers=workers, generalised=True)
+    shapes.write_shapes(tmp_path / 'plain', images=16, seed=3, size=96)
+    written, plain = hashes(tmp_path / 'one'), hashes(tmp_path / 'plain')
+    assert written == hashes(tmp_path / 'two')
+    assert sorted(set(written) - set(plain)) == [f'gshapes/{name}' for name in (
+        'grefs(unc).json', 'instances.json', 'scenes.json', 'summary.json')]
+    assert all(written[name] == plain[name] for name in plain if name.startswith('images/'))
+    for name in ('instances.json', 'scenes.json'):
+        assert written[f'gshapes/{name}'] == plain[f'shapes/{name}']
+
+
+def test_the_other_variant_is_not_overwritten(tmp_path):
+    arguments = ['--out', tmp_path / 'data', '--images', 3, '--size', 96, '--workers', 1]
+    first = run_tool(*arguments, '--generalised')
+    again = run_tool(*arguments, '--generalised')
+    other = run_tool(*arguments)
+    assert first.returncode == again.returncode == 0 and first.stdout == again.stdout
+    assert other.returncode == 1 and '"generalised": true' in other.stderr and len(other.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def samples(folder):
+    """All of the split `val`, as the config gives them."""
+    loader = Config.fromfile(CONFIGS / 'gshapes.py').val_dataloader
+    loader.update(num_workers=0, persistent_workers=False)
+    loader.dataset.data_root = str(folder)
+    return [sample for batch in Runner.build_dataloader(loader, seed=0) for sample in batch['data_samples']]
+
+
+def test_config_scores_every_kind(samples):
+    """Nothing is predicted: that is right where nothing is meant, and 0 elsewhere."""
+    metric = METRICS.build(Config.fromfile(CONFIGS / 'gshapes.py').val_evaluator)
+    metric.process({}, [dict(pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0), **sample.to_dict())
+                        for sample in samples])
+    scores = metric.evaluate(len(samples))
+    assert (scores['N-acc'], scores['T-acc']) == (100, 0)
+    assert {kind: scores[f'gIoU/{kind}'] for kind in shapes.GENERALISED_KINDS} == dict(
+        attribute=0, place=0, relation=0, several=0, none=100)
+
+
+def test_config_gives_the_union_of_the_masks(folder, refs, samples):
+    content = json.loads((folder / 'gshapes' / 'instances.json').read_text())
+    annotations = {annotation['id']: annotation for annotation in content['annotations']}
+    expected = [(sentence, ref['ann_id']) for ref in refs if ref['split'] == 'val' for sentence in ref['sentences']]
+    assert [(sample.text, sample.kind) for sample in samples] == [(item['sent'], item['kind']) for item, _ in expected]
+    for sample, (sentence, ann_ids) in zip(samples, expected):
+        mask = sample.gt_sem_seg.data[0].numpy()
+        # No pixel belongs to two objects, so that the areas add up.
+        area = sum(annotations[ann_id]['area'] for ann_id in ann_ids if ann_id != -1)
+        assert mask.sum() == area, sentence['sent']
