@@ -1,11 +1,15 @@
-"""SAM's own checkpoint into `SAMViT`, `DITViT` and `SAMHead` by `init_cfg`."""
+"""SAM's own checkpoint, and SAM in other layouts, into `SAMViT`, `DITViT` and `SAMHead` by `init_cfg`."""
 import pytest
 import torch
 from mmseg.registry import MODELS
+from safetensors.torch import save_file
 from tiny import ARCH, backbone, decode_head, randomise, segmentor
 from torch import nn
+from transformers import SamConfig, SamModel
 
 from dit_sam.compat import import_sam_modeling
+from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
+from dit_sam.utils.conversion import sam_on_meta
 
 SAM_VIT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3)
 
@@ -88,7 +92,7 @@ def test_missing_weights_are_listed(from_sam):
 
 
 def test_unknown_weights_are_listed(from_sam):
-    with pytest.raises(ValueError, match='sam.pth does not fit SAMViT: 1 weights unknown: zebra'):
+    with pytest.raises(ValueError, match='sam.pth: 1 names have no counterpart: image_encoder.zebra'):
         from_sam(SAM_VIT, extra=('image_encoder.zebra', ))
 
 
@@ -102,3 +106,78 @@ def test_a_missing_file_says_where_to_get_it(config):
     model = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint='no/such/sam_vit_b_01ec64.pth')))
     with pytest.raises(FileNotFoundError, match='no/such/sam_vit_b_01ec64.pth not found: .*Model Checkpoints'):
         model.init_weights()
+
+
+def build(config: dict, checkpoint) -> nn.Module:
+    """A part initialised from a file."""
+    model = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint=str(checkpoint))))
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize('save', [
+    lambda weights, folder: save_file(weights, folder / 'a.safetensors') or 'a.safetensors',
+    lambda weights, folder: torch.save(dict(state_dict=weights, meta=dict(), epoch=1), folder / 'a.pth') or 'a.pth',
+], ids=['safetensors', 'pth'])
+@pytest.mark.parametrize('layout', [SAM, HUGGING_FACE_SAM, RELEASED_DIT, OURS], ids=lambda layout: layout.source)
+def test_any_layout_and_file_will_do(sam, tmp_path, layout, save):
+    weights = {name: value.clone() for name, value in layout.to_theirs(SAM.to_ours(sam)).items()}
+    path = tmp_path / save(weights, tmp_path)
+    assert loaded(build(SAM_VIT, path), sam, 'image_encoder.') == {
+        name.removeprefix('image_encoder.') for name in sam if name.startswith('image_encoder.')}
+    assert loaded(build(decode_head(text_dims=None), path), sam) == {
+        name for name in sam if not name.startswith('image_encoder.')}
+
+
+def test_a_folder_of_transformers_will_do(tmp_path):
+    theirs = randomise(SamModel(SamConfig(
+        vision_config=dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=3, image_size=32, patch_size=8,
+                           window_size=3, global_attn_indexes=[1], output_channels=16, mlp_dim=96, num_pos_feats=8),
+        prompt_encoder_config=dict(hidden_size=16, image_size=32, patch_size=8),
+        mask_decoder_config=dict(hidden_size=16, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16))))
+    theirs.save_pretrained(tmp_path)
+    weights = SAM.to_theirs(HUGGING_FACE_SAM.to_ours(theirs.state_dict()))
+    backbone_, head = build(SAM_VIT, tmp_path), build(decode_head(text_dims=None), tmp_path)
+    assert loaded(backbone_, weights, 'image_encoder.') == set(backbone_.state_dict())
+    assert loaded(head, weights) == set(head.state_dict())
+
+
+def test_from_a_checkpoint_of_ours_comes_what_sam_does_not_have_too(tmp_path):
+    """Instruction, text projection and a third decoder block; other parts, of whatever name, do not matter."""
+    head = decode_head(depth=3)
+    model = segmentor(decode_head=head)
+    torch.save(dict(state_dict={**model.state_dict(), 'auxiliary_head.x': torch.zeros(1)}), tmp_path / 'epoch_1.pth')
+    for config, part in ((backbone(), model.backbone), (backbone(out_channels=0), model.backbone),
+                         (head, model.decode_head)):
+        found = build(config, tmp_path / 'epoch_1.pth').state_dict()
+        assert all(torch.equal(value, part.state_dict()[name]) for name, value in found.items())
+    with pytest.raises(ValueError, match='does not fit DITViT: 8 weights unknown: instruction.projections.0.bias, '):
+        build(backbone(instruction=None), tmp_path / 'epoch_1.pth')
+
+
+def test_an_instruction_of_another_width_is_listed(tmp_path):
+    torch.save(segmentor(decode_head=decode_head(text_dims=20)).state_dict(), tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match=r'does not fit SAMHead: 1 weights of .*: text_proj.weight is \(16, 20\)'):
+        build(decode_head(), tmp_path / 'a.pth')
+
+
+@pytest.mark.parametrize('layout', [SAM, HUGGING_FACE_SAM, RELEASED_DIT, OURS], ids=lambda layout: layout.source)
+def test_a_file_of_another_size_says_which_arch_it_is(tmp_path, layout):
+    weights = layout.to_theirs(sam_on_meta('large'))
+    torch.save({name: torch.zeros(1).expand(value.shape) for name, value in weights.items()}, tmp_path / 'sam.pth')
+    for kind in ('SAMViT', 'DITViT'):
+        with torch.device('meta'), pytest.raises(
+                ValueError, match=r"sam.pth is ViT-L \(large\), the config asks for arch='base': change arch, or name"):
+            build(dict(type=kind), tmp_path / 'sam.pth')
+
+
+def test_a_file_of_a_size_without_name_says_its_numbers(sam, from_sam):
+    with pytest.raises(ValueError, match='sam.pth is a ViT of 24 channels and 3 blocks, the config asks for a ViT of '
+                       '48 channels and 3 blocks'):
+        from_sam(dict(SAM_VIT, arch=dict(ARCH, embed_dims=48)))
+
+
+def test_a_file_that_holds_no_sam_says_so(tmp_path):
+    save_file(dict(pos_embed=torch.zeros(1)), tmp_path / 'mae.safetensors')
+    with pytest.raises(ValueError, match='mae.safetensors holds neither SAM nor a model of dit_sam'):
+        build(SAM_VIT, tmp_path / 'mae.safetensors')

@@ -18,3 +18,13 @@ def test_everything_is_listed() -> None:
 
 def test_what_a_part_has_of_its_own_may_be_missing() -> None:
     assert describe_misfit(nn.Linear(2, 3), dict(weight=torch.zeros(3, 2)), own=('bias', )) == ''
+
+
+def test_what_a_part_has_of_its_own_fits_where_it_is_there() -> None:
+    weights = dict(weight=torch.zeros(3, 2), bias=torch.zeros(2))
+    assert describe_misfit(nn.Linear(2, 3), weights, own=('bias', )).endswith('bias is (2,), not (3,)')
+
+
+def test_long_lists_are_cut() -> None:
+    weights = {f'b{i}': torch.zeros(1) for i in range(8)}
+    assert describe_misfit({}, weights) == '8 weights unknown: b0, b1, b2, b3, b4 and 3 more'

@@ -1,19 +1,18 @@
 """Make weights fit for sharing out of a training checkpoint: safetensors, without optimizer, with their config inside.
 
 Usage:
-    python tools/model_converters/publish_model.py work_dirs/NAME/best_mIoU_epoch_10.pth NAME.safetensors [--half] [--config CONFIG]
+    python tools/model_converters/publish_model.py work_dirs/NAME/best_mIoU_epoch_10.pth NAME.safetensors \
+        [--half] [--config CONFIG]
 """
 import argparse
 import json
-import os
 from pathlib import Path
 
-import torch
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.utils import check_target, save_weights
 from dit_sam.version import __version__
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
-from safetensors.torch import save_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,7 +31,8 @@ def metadata_of(checkpoint: dict, config: str | None) -> dict[str, str]:
     """What safetensors keeps beside the weights, text only: version, config, place in training, scores."""
     info = checkpoint.get('message_hub', {}).get('runtime_info', {})
     meta = checkpoint.get('meta', {})
-    scores = {key: value for key, value in info.items() if isinstance(value, float) and key.startswith(('oIoU', 'mIoU'))}
+    scores = {key: value for key, value in info.items()
+              if isinstance(value, float) and key.startswith(('oIoU', 'mIoU'))}
     return dict(
         dit_sam=__version__,
         config=Config.fromfile(config).pretty_text if config else meta.get('cfg', ''),
@@ -44,17 +44,13 @@ def metadata_of(checkpoint: dict, config: str | None) -> dict[str, str]:
 def main() -> None:
     args = parse_args()
     with one_line_errors():
+        check_target(args.out, [args.checkpoint])
         checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
         if 'state_dict' not in checkpoint:
             raise FileNotFoundError(f'{args.checkpoint} has no state_dict: name a checkpoint written by tools/train.py')
         weights = {name: value.half() if args.half and value.is_floating_point() else value
                    for name, value in checkpoint['state_dict'].items()}
-        # Tied weights share memory, which safetensors does not store.
-        weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
-        aside = Path(args.out).with_suffix('.safetensors.tmp')
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, aside, metadata_of(checkpoint, args.config))
-        os.replace(aside, args.out)
+        save_weights(args.out, weights, metadata_of(checkpoint, args.config))
     print(f'{args.out}: {sum(value.numel() for value in weights.values()):,} weights, '
           f'{Path(args.out).stat().st_size / 2**20:.2f} MiB')
 

@@ -1,36 +1,46 @@
 """Weights into a model, completely or not at all."""
+import os
+import re
 from collections.abc import Mapping
 
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .encoder_size import check_size, encoder_size
+from .state_dict_maps import OURS, StateDictMap, find_layout, shorten
+from .weight_files import read_weights
 
 SAM_REMEDY = ("SAM's weights are under \"Model Checkpoints\" in the README of github.com/facebookresearch/"
               'segment-anything; put them into checkpoints/, or set init_cfg=None to start from random weights')
 
 
 def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str], own: tuple[str, ...] = ()) -> None:
-    """Load the weights of SAM that belong to `module` from SAM's own file.
+    """Load the weights of SAM that belong to `module`.
 
     Args:
         module: A backbone or head with SAM's state-dict names.
-        checkpoint: `sam_vit_{b,l,h}_*.pth`, or any file that holds such names.
-        parts: Prefixes in the file, and the prefixes in `module` that they stand for.
-        own: Prefixes of weights that SAM does not have and that stay as they are.
+        checkpoint: SAM's own file (`sam_vit_{b,l,h}_*.pth`), or one in another layout of `LAYOUTS`: Hugging Face's SAM
+            (or its folder), a checkpoint of this project, the released DIT.
+        parts: Prefixes in SAM's file, and the prefixes in `module` that they stand for.
+        own: Prefixes of weights that SAM does not have. They are taken where the file has them, and else stay as they
+            are.
 
     Raises:
         FileNotFoundError: There is no such file.
-        InputError: Weights are missing, unknown or of another shape; all are listed.
+        InputError: The encoder has another size, or weights are missing, unknown or of another shape.
     """
-    try:
-        loaded = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
-    except FileNotFoundError:
-        raise FileNotFoundError(f'checkpoint {checkpoint} not found: {SAM_REMEDY}') from None
-    loaded = loaded.get('state_dict', loaded)
+    if '://' not in checkpoint and not os.path.exists(os.path.expanduser(checkpoint)):
+        raise FileNotFoundError(f'checkpoint {checkpoint} not found: {SAM_REMEDY}')
+    weights = read_weights(checkpoint)
+    layout = find_layout(weights, f'checkpoint {checkpoint}')
+    check_size(encoder_size(weights, layout), module, f'checkpoint {checkpoint}')
+    weights = _names_of_sam(weights, layout, checkpoint)
+    # Where SAM's file would have the weights of `own`: 'image_encoder.' or ''.
+    root, = {theirs.removesuffix(ours) for theirs, ours in parts.items()}
+    wanted = {**parts, **{root + prefix: prefix for prefix in own}}
     state_dict = {
         ours + name.removeprefix(theirs): value
-        for theirs, ours in parts.items() for name, value in loaded.items() if name.startswith(theirs)
+        for theirs, ours in wanted.items() for name, value in weights.items() if name.startswith(theirs)
     }
     misfit = describe_misfit(module, state_dict, own)
     if misfit:
@@ -38,20 +48,31 @@ def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str
     module.load_state_dict(state_dict, strict=False)
 
 
-def describe_misfit(module: nn.Module, state_dict: Mapping[str, Tensor], own: tuple[str, ...] = ()) -> str:
-    """What keeps a state dict from fitting a module, in one line; '' where it fits.
+def _names_of_sam(weights: Mapping[str, Tensor], layout: StateDictMap, checkpoint: str) -> dict[str, Tensor]:
+    """Weights in some layout with the parts named as in SAM's file, those included that SAM does not have."""
+    try:
+        # In a checkpoint of ours there may be parts that no table knows, a neck say; they do not matter here.
+        ours = weights if layout is OURS else layout.to_ours(weights)
+    except InputError as error:
+        raise InputError(f'checkpoint {checkpoint}: {error}') from None
+    return {re.sub(r'^decode_head\.', '', re.sub(r'^backbone\.', 'image_encoder.', name)): ours[name] for name in ours}
+
+
+def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapping[str, Tensor],
+                    own: tuple[str, ...] = ()) -> str:
+    """What keeps a state dict from fitting, in one line; '' where it fits. Long lists are cut.
 
     Args:
-        module: The module.
-        state_dict: Weights by the names of the module.
+        expected: The module, or its state dict.
+        state_dict: Weights by the same names.
         own: Prefixes of weights that may be missing.
     """
-    expected = {name: value.shape for name, value in module.state_dict().items() if not name.startswith(own)}
-    missing = sorted(expected.keys() - state_dict.keys())
-    unknown = sorted(state_dict.keys() - module.state_dict().keys())
+    expected = expected.state_dict() if isinstance(expected, nn.Module) else expected
+    missing = sorted(name for name in expected.keys() - state_dict.keys() if not name.startswith(own))
+    unknown = sorted(state_dict.keys() - expected.keys())
     misshapen = [
-        f'{name} is {tuple(state_dict[name].shape)}, not {tuple(shape)}' for name, shape in expected.items()
-        if name in state_dict and state_dict[name].shape != shape
+        f'{name} is {tuple(state_dict[name].shape)}, not {tuple(value.shape)}' for name, value in expected.items()
+        if name in state_dict and state_dict[name].shape != value.shape
     ]
     lists = (('missing', missing), ('unknown', unknown), ('of another shape (another arch?)', misshapen))
-    return '; '.join(f'{len(names)} weights {what}: {", ".join(names)}' for what, names in lists if names)
+    return '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)

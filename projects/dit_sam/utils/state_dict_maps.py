@@ -1,8 +1,12 @@
 """How other code bases name the weights of `ReferringSegmentor`: tables of prefixes, read in both directions."""
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from ..errors import InputError
 
 
 @dataclass(frozen=True)
@@ -10,47 +14,108 @@ class StateDictMap:
     """A correspondence of state-dict names by prefix; the first prefix that fits decides.
 
     Attributes:
-        prefixes: Pairs of a foreign prefix and ours.
+        prefixes: Pairs of a foreign prefix and ours; `{}` stands for a number, the same on both sides.
         unused: Foreign prefixes that have no counterpart here and are dropped.
+        ours_alone: Our prefixes that have no counterpart there and are dropped.
+        copies: Pairs of foreign names under which one weight is stored twice; one of them is enough to read it.
+        source: Whose layout it is, for messages.
     """
 
     prefixes: tuple[tuple[str, str], ...]
     unused: tuple[str, ...] = ()
+    ours_alone: tuple[str, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
+    source: str = 'another code base'
 
     def to_ours(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename foreign weights to ours.
 
         Raises:
-            KeyError: Names that the map does not know, all listed.
+            InputError: Names that the map does not know, or copies that differ.
         """
-        state_dict = {name.removeprefix('module.'): value for name, value in state_dict.items()}
-        wanted = {name: value for name, value in state_dict.items() if not name.startswith(self.unused)}
-        return _rename(wanted, self.prefixes)
+        copies = [copy for _, copy in self.copies]
+        weights = {name: value for name, value in self.in_use(state_dict).items() if name not in copies}
+        return _rename(weights, self.prefixes)
 
     def to_theirs(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename our weights to the foreign names.
 
         Raises:
-            KeyError: Names that the map does not know, all listed.
+            InputError: Names that the map does not know.
         """
-        return _rename(state_dict, [(ours, theirs) for theirs, ours in self.prefixes])
+        weights = {name: value for name, value in state_dict.items() if not name.startswith(self.ours_alone)}
+        renamed = _rename(weights, [(ours, theirs) for theirs, ours in self.prefixes])
+        return renamed | {copy: renamed[name] for name, copy in self.copies if name in renamed}
+
+    def in_use(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Foreign weights without a wrapper's `module.` and the unused ones, and with both names of each copy.
+
+        Raises:
+            InputError: Copies that differ.
+        """
+        weights = {name.removeprefix('module.'): value for name, value in state_dict.items()}
+        weights = {name: value for name, value in weights.items() if not name.startswith(self.unused)}
+        for name, copy in self.copies:
+            value = weights.get(name, weights.get(copy))
+            if value is not None and not torch.equal(weights.setdefault(copy, value), value):
+                raise InputError(f'{name} and {copy} differ, and SAM has one weight for both: not a SAM')
+            if value is not None:
+                weights[name] = value
+        return weights
+
+    def knows(self, name: str) -> bool:
+        """Whether a foreign name is one of this layout."""
+        name = name.removeprefix('module.')
+        return name.startswith(self.unused) or any(name in pair for pair in self.copies) or (
+            _match(name, self.prefixes) is not None)
+
+
+def find_layout(names: Iterable[str], source: str) -> StateDictMap:
+    """The layout that knows most of the names.
+
+    Args:
+        names: State-dict names in a file.
+        source: What to call the file in errors.
+
+    Raises:
+        InputError: No layout knows any of them.
+    """
+    names = list(names)
+    known = [sum(map(layout.knows, names)) for layout in LAYOUTS]
+    if not any(known):
+        raise InputError(f'{source} holds neither SAM nor a model of dit_sam: none of its {len(names)} names is known, '
+                         f'such as {sorted(names)[0]}')
+    return LAYOUTS[known.index(max(known))]
+
+
+def shorten(names: Sequence[str], most: int = 5) -> str:
+    """Names in a line; of many the first few."""
+    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
 def _rename(state_dict: Mapping[str, Tensor], prefixes: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
-    renamed, unknown = {}, []
-    for name, value in state_dict.items():
-        match = next(((old, new) for old, new in prefixes if name.startswith(old)), None)
-        if match is None:
-            unknown.append(name)
-        else:
-            renamed[match[1] + name[len(match[0]):]] = value
+    renamed = {name: _match(name, prefixes) for name in state_dict}
+    unknown = sorted(name for name, new in renamed.items() if new is None)
     if unknown:
-        raise KeyError(f'{len(unknown)} names have no counterpart: {", ".join(sorted(unknown))}')
-    return renamed
+        raise InputError(f'{len(unknown)} names have no counterpart: {shorten(unknown)}')
+    return {renamed[name]: value for name, value in state_dict.items()}
 
+
+def _match(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
+    """The name with the first prefix that fits replaced; None where none fits."""
+    for old, new in prefixes:
+        found = re.match(re.escape(old).replace(r'\{\}', r'(\d+)'), name)
+        if found:
+            return new.format(*found.groups()) + name[found.end():]
+    return None
+
+
+# What makes SAM follow text.
+_TEXT = ('text_encoder.', 'backbone.instruction.', 'decode_head.text_proj.')
 
 # segment_anything's `Sam` (sam_vit_{b,l,h}.pth).
 SAM = StateDictMap(
+    source='segment_anything',
     prefixes=(
         ('image_encoder.pos_embed', 'backbone.pos_embed'),
         ('image_encoder.patch_embed.', 'backbone.patch_embed.'),
@@ -58,11 +123,58 @@ SAM = StateDictMap(
         ('image_encoder.neck.', 'backbone.neck.'),
         ('prompt_encoder.', 'decode_head.prompt_encoder.'),
         ('mask_decoder.', 'decode_head.mask_decoder.'),
-    ))
+    ),
+    ours_alone=_TEXT)
+
+# transformers' `SamModel` (facebook/sam-vit-{base,large,huge}), and SAM's names for the same.
+_HUGGING_FACE_TO_SAM = {
+    'vision_encoder.pos_embed': 'image_encoder.pos_embed',
+    'vision_encoder.patch_embed.projection.': 'image_encoder.patch_embed.proj.',
+    'vision_encoder.layers.{}.layer_norm{}.': 'image_encoder.blocks.{}.norm{}.',
+    'vision_encoder.layers.{}.attn.': 'image_encoder.blocks.{}.attn.',
+    'vision_encoder.layers.{}.mlp.': 'image_encoder.blocks.{}.mlp.',
+    'vision_encoder.neck.conv1.': 'image_encoder.neck.0.',
+    'vision_encoder.neck.layer_norm1.': 'image_encoder.neck.1.',
+    'vision_encoder.neck.conv2.': 'image_encoder.neck.2.',
+    'vision_encoder.neck.layer_norm2.': 'image_encoder.neck.3.',
+    'shared_image_embedding.positional_embedding': 'prompt_encoder.pe_layer.positional_encoding_gaussian_matrix',
+    'prompt_encoder.point_embed.{}.': 'prompt_encoder.point_embeddings.{}.',
+    'prompt_encoder.not_a_point_embed.': 'prompt_encoder.not_a_point_embed.',
+    'prompt_encoder.no_mask_embed.': 'prompt_encoder.no_mask_embed.',
+    'prompt_encoder.mask_embed.conv1.': 'prompt_encoder.mask_downscaling.0.',
+    'prompt_encoder.mask_embed.layer_norm1.': 'prompt_encoder.mask_downscaling.1.',
+    'prompt_encoder.mask_embed.conv2.': 'prompt_encoder.mask_downscaling.3.',
+    'prompt_encoder.mask_embed.layer_norm2.': 'prompt_encoder.mask_downscaling.4.',
+    'prompt_encoder.mask_embed.conv3.': 'prompt_encoder.mask_downscaling.6.',
+    'mask_decoder.iou_token.': 'mask_decoder.iou_token.',
+    'mask_decoder.mask_tokens.': 'mask_decoder.mask_tokens.',
+    'mask_decoder.transformer.layers.{}.layer_norm{}.': 'mask_decoder.transformer.layers.{}.norm{}.',
+    'mask_decoder.transformer.layers.{}.': 'mask_decoder.transformer.layers.{}.',
+    'mask_decoder.transformer.final_attn_token_to_image.': 'mask_decoder.transformer.final_attn_token_to_image.',
+    'mask_decoder.transformer.layer_norm_final_attn.': 'mask_decoder.transformer.norm_final_attn.',
+    'mask_decoder.upscale_conv1.': 'mask_decoder.output_upscaling.0.',
+    'mask_decoder.upscale_layer_norm.': 'mask_decoder.output_upscaling.1.',
+    'mask_decoder.upscale_conv2.': 'mask_decoder.output_upscaling.3.',
+    'mask_decoder.output_hypernetworks_mlps.{}.proj_in.': 'mask_decoder.output_hypernetworks_mlps.{}.layers.0.',
+    'mask_decoder.output_hypernetworks_mlps.{}.layers.0.': 'mask_decoder.output_hypernetworks_mlps.{}.layers.1.',
+    'mask_decoder.output_hypernetworks_mlps.{}.proj_out.': 'mask_decoder.output_hypernetworks_mlps.{}.layers.2.',
+    'mask_decoder.iou_prediction_head.proj_in.': 'mask_decoder.iou_prediction_head.layers.0.',
+    'mask_decoder.iou_prediction_head.layers.0.': 'mask_decoder.iou_prediction_head.layers.1.',
+    'mask_decoder.iou_prediction_head.proj_out.': 'mask_decoder.iou_prediction_head.layers.2.',
+}
+HUGGING_FACE_SAM = StateDictMap(
+    source='Hugging Face',
+    prefixes=tuple(zip(_HUGGING_FACE_TO_SAM, SAM.to_ours(dict.fromkeys(_HUGGING_FACE_TO_SAM.values())))),
+    copies=(('shared_image_embedding.positional_embedding', 'prompt_encoder.shared_embedding.positional_embedding'), ),
+    ours_alone=_TEXT)
 
 # The `state_dict` of the released DIT checkpoints.
 RELEASED_DIT = StateDictMap(
+    source='the released DIT',
     prefixes=(
+        # Without a layer's number it is P_0 alone, of E-DIT with static tokens.
+        ('visual_encoder.probs.weight', 'backbone.instruction.projection.weight'),
+        ('visual_encoder.probs.bias', 'backbone.instruction.projection.bias'),
         ('visual_encoder.probs.', 'backbone.instruction.projections.'),
         ('visual_encoder.prob_text.', 'backbone.instruction.text_projection.'),
         ('visual_encoder.tokens', 'backbone.instruction.static_tokens'),
@@ -72,4 +184,12 @@ RELEASED_DIT = StateDictMap(
         ('text_proj.', 'decode_head.text_proj.'),
         ('lang_encoder.bert.', 'text_encoder.model.'),
     ),
-    unused=('query_embeddings', 'self_attention.', 'lang_encoder.bert.pooler.'))
+    # `position_ids` are a range of numbers that older versions of transformers stored.
+    unused=('query_embeddings', 'self_attention.', 'lang_encoder.bert.pooler.',
+            'lang_encoder.bert.embeddings.position_ids'))
+
+# Ours, as in the checkpoints of tools/train.py and what the converters write.
+OURS = StateDictMap(
+    source='dit_sam', prefixes=tuple((part, part) for part in ('backbone.', 'decode_head.', 'text_encoder.')))
+
+LAYOUTS = (OURS, SAM, HUGGING_FACE_SAM, RELEASED_DIT)

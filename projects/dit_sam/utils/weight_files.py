@@ -1,0 +1,114 @@
+"""Files of weights: read from what others write, written whole or not at all."""
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.runner import CheckpointLoader
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..errors import InputError
+
+# What transformers' `save_pretrained` puts into a folder; an index names the files among which weights are shared out.
+_IN_FOLDERS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
+_SUFFIXES = ('.safetensors', '.pth')
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The weights by name, without a wrapper's `module.`; nothing that is in a file is run.
+
+    Args:
+        path: A checkpoint (`.safetensors`, or anything that `torch.save` wrote), its URL, or a folder written by
+            transformers' `save_pretrained`.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: A file is damaged, refused, or holds no weights.
+        InputError: The folder holds no weights.
+    """
+    # Not above: `engine` imports this package.
+    from ..engine.strict_loading import weights_of
+    weights = {}
+    for file in weight_files(path):
+        weights.update(weights_of(CheckpointLoader.load_checkpoint(file, map_location='cpu'), file))
+    return weights
+
+
+def weight_files(path: str) -> list[str]:
+    """The files that `path` stands for: itself, or those of a folder; errors as in `read_weights`."""
+    path = os.path.expanduser(path)
+    if not os.path.isdir(path):
+        return [path]
+    found = next((file for file in (Path(path, name) for name in _IN_FOLDERS) if file.is_file()), None)
+    if found is None:
+        raise InputError(f'folder {path} holds no weights: there is none of {", ".join(_IN_FOLDERS)}')
+    if found.suffix != '.json':
+        return [str(found)]
+    try:
+        shards = set(json.loads(found.read_text())['weight_map'].values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f'{found} is damaged or not an index of weights: fetch it anew') from None
+    return [str(found.with_name(shard)) for shard in sorted(shards)]
+
+
+def check_target(path: str, sources: Sequence[str] = ()) -> None:
+    """Refuse, before the work, a file that `save_weights` could or should not write.
+
+    Args:
+        path: The file to write.
+        sources: Files that are read.
+
+    Raises:
+        InputError: The name has another ending than `.safetensors` or `.pth`, is a folder, or is one of the sources.
+    """
+    if not path.endswith(_SUFFIXES):
+        raise InputError(f'{path}: the file to write must end in {" or ".join(_SUFFIXES)}')
+    if os.path.isdir(path):
+        raise InputError(f'{path} is a folder: name a file in it')
+    if any(os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source) for source in sources):
+        raise InputError(f'{path} is the file to read too: name another one to write')
+
+
+def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write weights so that the file appears whole or not at all; folders are made.
+
+    Args:
+        path: `*.safetensors`; any other name is for `torch.save`.
+        weights: Weights by name.
+        metadata: Text to keep with them, in the header of `.safetensors`, and otherwise as `meta` beside `state_dict`.
+            Without it `torch.save` gets the weights alone, as in SAM's own files.
+
+    Raises:
+        InputError: The file could not be written.
+    """
+    target = Path(path)
+    aside = target.with_name(f'.{target.name}.{os.getpid()}.part')
+    write = _write_safetensors if target.suffix == '.safetensors' else _write_pth
+    # Tied weights share memory, which safetensors does not store.
+    weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(aside, weights, metadata)
+        os.replace(aside, target)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # torch has its own words for a full disk; the reason stands behind them.
+        reason = str(error.__context__ or error).splitlines()[0]
+        raise InputError(f'{path} could not be written, and nothing of it is left: {reason}') from None
+    finally:
+        if aside.exists():
+            aside.unlink()
+
+
+def _write_safetensors(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:
+    # transformers refuses a file whose header does not name its format.
+    save_file(weights, path, {'format': 'pt', **(metadata or {})})
+    # safetensors leaves it to its owner alone; who may read the folder may read this.
+    path.chmod(path.parent.stat().st_mode & 0o666)
+
+
+def _write_pth(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:
+    with open(path, 'wb') as file:
+        torch.save(weights if metadata is None else dict(state_dict=weights, meta=dict(metadata)), file)

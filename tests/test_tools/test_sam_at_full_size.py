@@ -1,0 +1,134 @@
+"""ViT-B as segment_anything and transformers build it, converted by the tools: the same image embedding and masks."""
+import importlib
+from pathlib import Path
+
+import pytest
+import torch
+from converters import assert_equal, convert, randomise
+from mmseg.registry import MODELS
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import SamConfig, SamModel
+
+from dit_sam.compat import import_sam_modeling
+from dit_sam.structures import SpatialPrompts, TextFeatures
+
+POINTS, LABELS = torch.tensor([[[300., 420.], [710., 95.5]]]), torch.tensor([[1, 0]])
+BOX = torch.tensor([[120., 80., 900.5, 640.]])
+WORDS = 5
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def noise(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_close(actual: Tensor, expected: Tensor, what: str) -> None:
+    """To 1e-4 of the largest value."""
+    assert actual.shape == expected.shape, what
+    assert (actual - expected).abs().max() <= 1e-4 * expected.abs().max(), what
+
+
+def build_segment_anything() -> nn.Module:
+    import_sam_modeling()
+    return importlib.import_module('segment_anything.build_sam').build_sam_vit_b()
+
+
+def build_transformers() -> SamModel:
+    """`SamModel` with what it has otherwise than SAM set as SAM has it."""
+    # By default the decoder's norms divide by √(variance + 1e-6), SAM's by √(variance + 1e-5).
+    sam = randomise(SamModel(SamConfig(mask_decoder_config=dict(layer_norm_eps=1e-5))))
+    # Its frequencies start 384 times as high as SAM's, where the sines of float32 are noise.
+    sam.shared_image_embedding.positional_embedding.normal_()
+    sam.tie_weights()
+    return sam
+
+
+def masks_of_segment_anything(sam: nn.Module, image: Tensor, sparse: Tensor) -> dict[str, Tensor]:
+    """Low-resolution masks for points, box, both, and tokens handed in as a sparse prompt."""
+    given = dict(points=((POINTS, LABELS), None), box=(None, BOX), both=((POINTS, LABELS), BOX))
+    prompts = {key: sam.prompt_encoder(points, boxes, None) for key, (points, boxes) in given.items()}
+    prompts['text'] = sparse, sam.prompt_encoder(None, None, None)[1].expand(1, -1, 64, 64)
+    pe = sam.prompt_encoder.get_dense_pe()
+    return {key: sam.mask_decoder(image, pe, *prompt, multimask_output=False)[0] for key, prompt in prompts.items()}
+
+
+def masks_of_transformers(sam: SamModel, image: Tensor, sparse: Tensor) -> dict[str, Tensor]:
+    """The same by `SamModel`."""
+    points, box = dict(input_points=POINTS[:, None], input_labels=LABELS[:, None]), dict(input_boxes=BOX[:, None])
+    masks = {key: sam(image_embeddings=image, multimask_output=False, **prompt).pred_masks[:, 0]
+             for key, prompt in dict(points=points, box=box, both={**points, **box}).items()}
+    dense = sam.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(-1, -1, 64, 64)
+    masks['text'] = sam.mask_decoder(image, sam.get_image_wide_positional_embeddings(), sparse[:, None], dense,
+                                     multimask_output=False)[0][:, 0]
+    return masks
+
+
+def masks_of_ours(head: nn.Module, image: Tensor, words: Tensor) -> dict[str, Tensor]:
+    """The same by `SAMHead`, whose text is `words` before their projection."""
+
+    def place(points=None, labels=None, box=None) -> SpatialPrompts:
+        return SpatialPrompts.collate([points], [labels], [box], (1024, 1024))
+
+    given = dict(points=place(POINTS[0], LABELS[0]), box=place(box=BOX[0]), both=place(POINTS[0], LABELS[0], BOX[0]))
+    masks = {key: head((image, ), prompts=prompts) for key, prompts in given.items()}
+    masks['text'] = head((image, ), TextFeatures(words, torch.ones(1, WORDS, dtype=torch.bool)))
+    return masks
+
+
+def load_ours(checkpoint: Path) -> tuple[nn.Module, nn.Module]:
+    """Image encoder and head of a default config with that checkpoint as `init_cfg`."""
+    parts = [MODELS.build(dict(type=name, init_cfg=dict(type='Pretrained', checkpoint=str(checkpoint)))).eval()
+             for name in ('SAMViT', 'SAMHead')]
+    for part in parts:
+        part.init_weights()
+    return parts
+
+
+def assert_agrees(converted: Path, embedding: Tensor, image: Tensor, sam: nn.Module, masks_of_theirs) -> None:
+    """The image embedding, and masks for all prompts out of it, with the converted file as `init_cfg`."""
+    backbone, head = load_ours(converted)
+    assert_close(backbone(image)[0], embedding, 'image embedding')
+    words = noise(1, WORDS, 768, seed=2)
+    theirs = masks_of_theirs(sam, embedding, head.text_proj(words))
+    for key, mask in masks_of_ours(head, embedding, words).items():
+        assert_close(mask, theirs[key], key)
+
+
+@torch.no_grad()
+def test_segment_anything_s_vit_b_and_back(folder, capsys):
+    sam, image = randomise(build_segment_anything()), noise(1, 3, 1024, 1024, seed=1)
+    torch.save(sam.state_dict(), folder / 'sam_vit_b.pth')
+
+    convert('sam2mmseg', folder / 'sam_vit_b.pth', folder / 'ours.safetensors')
+    assert 'ours.safetensors: ViT-B, 93,735,728 weights in 314 tensors, 357.' in capsys.readouterr().out
+    assert_agrees(folder / 'ours.safetensors', sam.image_encoder(image), image, sam, masks_of_segment_anything)
+
+    convert('mmseg2sam', folder / 'ours.safetensors', folder / 'back.pth', '--arch', 'base')
+    assert_equal(torch.load(folder / 'back.pth', weights_only=True), sam.state_dict())
+    # SAM's own file does as well as the converted one.
+    direct = [part.state_dict() for part in load_ours(folder / 'sam_vit_b.pth')]
+    converted = load_file(folder / 'ours.safetensors')
+    assert_equal({f'backbone.{name}': value for name, value in direct[0].items()} | {
+        f'decode_head.{name}': value for name, value in direct[1].items() if 'text_proj' not in name}, converted)
+
+
+@torch.no_grad()
+def test_transformers_vit_b_and_back(folder, capsys):
+    sam, image = build_transformers(), noise(1, 3, 1024, 1024, seed=1)
+    sam.save_pretrained(folder / 'theirs')
+
+    convert('sam2mmseg', folder / 'theirs', folder / 'ours.pth')
+    assert 'ours.pth: ViT-B, 93,735,728 weights in 314 tensors, 357.' in capsys.readouterr().out
+    assert_agrees(folder / 'ours.pth', sam.get_image_embeddings(image), image, sam, masks_of_transformers)
+
+    convert('mmseg2sam', folder / 'ours.pth', folder / 'back' / 'model.safetensors', '--layout', 'huggingface')
+    assert_equal(load_file(folder / 'back' / 'model.safetensors'), sam.state_dict())
+    sam.config.save_pretrained(folder / 'back')
+    loaded, found = SamModel.from_pretrained(folder / 'back', output_loading_info=True)
+    assert not found['missing_keys'] and not found['unexpected_keys']
+    assert_equal(loaded.state_dict(), sam.state_dict())
