@@ -1,9 +1,11 @@
 """Every config is loaded and built; what it says of the paper is checked."""
 import ast
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from dit_sam.datasets.shapes import VOCABULARY
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -15,6 +17,54 @@ LEAVES = sorted(path.name for path in (CONFIGS / 'dit_sam').glob('*.py'))
 # SAM's image encoder (segment_anything's own counts) and BERT-base without pooler, in millions.
 ENCODER = dict(b=89.67, l=308.28, h=637.03)
 BERT = 108.89
+
+
+INSTRUCTION = 'model.backbone.instruction'
+FROZEN = dict(image='model.backbone.frozen', text='model.text_encoder.frozen')
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def files(folder: str, refs: str, **more) -> dict:
+    """The settings of a data set in all three loaders."""
+    files = dict(ann_file=f'{folder}/instances.json', refs_file=f'{folder}/{refs}', **more)
+    return {f'{loader}.dataset.{key}': value for loader in LOADERS for key, value in files.items()}
+
+
+def size(arch: str, checkpoint: str) -> dict:
+    init = {f'model.{part}.init_cfg.checkpoint': f'checkpoints/{checkpoint}' for part in ('backbone', 'decode_head')}
+    return {'model.backbone.arch': arch, **init}
+
+
+# What each word in the name of a config of the paper changes in ldit_vit-b.
+WORDS = {
+    ('ldit', ): {},
+    ('edit', ): {f'{INSTRUCTION}.type': 'EndToEndInstruction'},
+    ('default', ): {INSTRUCTION: None, 'train_cfg.max_epochs': 25},
+    ('vit-b', ): {},
+    ('vit-l', ): size('large', 'sam_vit_l_0b3195.pth'),
+    ('vit-h', ): {**size('huge', 'sam_vit_h_4b8939.pth'), 'train_cfg.max_epochs': 25},
+    ('dec4', ): {'model.decode_head.depth': 4},
+    ('dec6', ): {'model.decode_head.depth': 6},
+    ('frozen-image', ): {FROZEN['image']: True},
+    ('frozen-text', ): {FROZEN['text']: True},
+    ('frozen-both', ): {FROZEN['image']: True, FROZEN['text']: True},
+    ('ldit', 'static'): {f'{INSTRUCTION}.type': 'LayerWiseStaticInstruction'},
+    ('edit', 'static'): {f'{INSTRUCTION}.type': 'EndToEndStaticInstruction'},
+    ('ldit', 'crossattn'): {f'{INSTRUCTION}.type': 'CrossAttentionInstruction'},
+    ('ldit', 'crossattn-ffn'): {f'{INSTRUCTION}.type': 'CrossAttentionInstruction', f'{INSTRUCTION}.ffn': True},
+    ('refcocoplus', ): files('refcoco+', 'refs(unc).p'),
+    ('refcocog', ): files('refcocog', 'refs(umd).p'),
+    ('grefcoco', ): {
+        **files('grefcoco', 'grefs(unc).json', type='GRefCOCODataset'),
+        **{f'{evaluator}.generalized': True for evaluator in ('val_evaluator', 'test_evaluator')},
+        'model.decode_head.type': 'GeneralizedSAMHead',
+        'default_hooks.checkpoint.save_best': 'gIoU',
+    },
+}
+
+
+KNOWN = {word for words in WORDS for word in words}
+OF_THE_PAPER = [name for name in LEAVES if set(name.removesuffix('.py').split('_')) <= KNOWN]
 
 
 def load(name: str) -> Config:
@@ -29,10 +79,12 @@ def test_every_config_is_built(name: str) -> None:
     cfg = load(name)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
-    assert {type(model.backbone).__name__, type(model.decode_head).__name__} == {'DITViT', 'SAMHead'}
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        assert DATASETS.get(cfg[loader].dataset.type) is not None
-        Compose(cfg[loader].dataset.pipeline)
+    head = 'GeneralizedSAMHead' if 'gref' in name or 'gshapes' in name else 'SAMHead'
+    assert {type(model.backbone).__name__, type(model.decode_head).__name__} == {'DITViT', head}
+    datasets = [cfg[loader].dataset for loader in LOADERS]
+    for dataset in (part for whole in datasets for part in whole.get('datasets', [whole])):
+        assert DATASETS.get(dataset.type) is not None
+        Compose(dataset.pipeline)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         METRICS.build(evaluator)
     for hook in (*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])):
@@ -45,6 +97,81 @@ def test_a_leaf_stands_on_base_files_alone(name: str) -> None:
     tree = ast.parse((CONFIGS / 'dit_sam' / name).read_text())
     bases = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == '_base_')
     assert all(base.startswith('../_base_/') for base in ast.literal_eval(bases))
+
+
+@pytest.mark.parametrize('name', OF_THE_PAPER)
+def test_a_leaf_changes_what_its_name_says_and_nothing_else(name: str) -> None:
+    expected, said = load('ldit_vit-b.py'), name.removesuffix('.py').split('_')
+    changes = [change for words, change in WORDS.items() if set(words) <= set(said)]
+    for change in changes:
+        expected.merge_from_dict(change)
+    # Variables of the config files, which no part reads.
+    helpers = ('sam', 'files')
+    actual = {key: value for key, value in load(name).to_dict().items() if key not in helpers}
+    assert actual == {key: value for key, value in expected.to_dict().items() if key not in helpers}
+
+
+@pytest.mark.parametrize('name', [name for name in OF_THE_PAPER if 'frozen' in name])
+def test_frozen_encoders_have_no_gradient_and_all_else_has(name: str) -> None:
+    """SAM's parts that a text prompt does not use are frozen everywhere."""
+    with torch.device('meta'):
+        model, tuned = (MODELS.build(load(file).model) for file in (name, re.sub('_frozen-[a-z]+', '', name)))
+    frozen = dict(image=('backbone.', ), text=('text_encoder.', ), both=('backbone.', 'text_encoder.'))
+    prefixes = frozen[re.search('frozen-([a-z]+)', name)[1]]
+    expected = {key for key, parameter in tuned.named_parameters() if not parameter.requires_grad or (
+        key.startswith(prefixes) and not key.startswith('backbone.instruction.'))}
+    assert {key for key, parameter in model.named_parameters() if not parameter.requires_grad} == expected
+
+
+def readme_tables() -> list[dict]:
+    """The rows of the README's tables that link to a config, as column -> text."""
+    rows = []
+    for block in (CONFIGS / 'dit_sam' / 'README.md').read_text().split('\n\n'):
+        cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in block.splitlines() if line[0] == '|']
+        rows += [dict(zip(cells[0], row)) for row in cells[2:]]
+    return [row for row in rows if 'Config' in row]
+
+
+def readme_figures() -> dict[str, dict]:
+    """config -> {data set and split: {metric: figure}}."""
+    figures = {}
+    for row in readme_tables():
+        name = re.fullmatch(r'\[(.*)\]\(\1\.py\)', row['Config'])[1]
+        results = figures.setdefault(name, {})
+        for split in ('val', 'testA', 'testB', 'test'):
+            if re.match(r'\d', row.get(split, '')):
+                numbers = map(float, row[split].split(' / '))
+                results[f'{row.get("Set", "RefCOCO")} {split}'] = dict(zip(('oIoU', 'mIoU'), numbers))
+        if re.match(r'\d', row.get('P@0.5 val', '')):
+            results['RefCOCO val']['P@0.5'] = float(row['P@0.5 val'])
+    return figures
+
+
+def test_metafile_has_the_papers_configs_and_the_readmes_figures() -> None:
+    content = yaml.safe_load((CONFIGS / 'dit_sam' / 'metafile.yml').read_text())
+    collection, = content['Collections']
+    assert 'the paper' in collection['Metadata']['Source of Metrics']
+    assert (CONFIGS.parent / collection['README']).is_file()
+    models = {model['Name']: model for model in content['Models']}
+    assert sorted(f'{name}.py' for name in models) == sorted(OF_THE_PAPER)
+    assert len(content['Models']) == len(models) == 30
+    figures = readme_figures()
+    for name, model in models.items():
+        assert (model['In Collection'], model['Config']) == (collection['Name'], f'configs/dit_sam/{name}.py')
+        assert 'Weights' not in model
+        results = model.get('Results', [])
+        assert {result['Task'] for result in results} <= {'Referring Image Segmentation'}
+        assert {result['Dataset']: result['Metrics'] for result in results} == figures.get(name, {})
+
+
+def test_readme_links_to_all_configs_of_the_paper() -> None:
+    text = (CONFIGS / 'dit_sam' / 'README.md').read_text()
+    assert sorted(set(re.findall(r'\]\((\S+\.py)\)', text))) == sorted(OF_THE_PAPER)
+    for link in re.findall(r'\]\((\.\./[^)#]+)', text):
+        assert (CONFIGS / 'dit_sam' / link).is_file(), link
+    # Two of the paper's figures as they are written there: table 1, and ViT-H on RefCOCO+.
+    assert readme_figures()['ldit_vit-b']['RefCOCO val'] == {'oIoU': 71.98, 'mIoU': 74.73, 'P@0.5': 85.68}
+    assert readme_figures()['ldit_vit-h_refcocoplus']['RefCOCO+ testA'] == {'oIoU': 71.77}
 
 
 @pytest.mark.parametrize('scheme', ['default', 'edit', 'ldit'])

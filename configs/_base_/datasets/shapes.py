@@ -4,7 +4,13 @@
 dataset_type = 'RefCOCODataset'
 data_root = 'data/shapes/'
 images = dict(img_path='images/')
-image_size = (96, 96)
+image_size = (144, 144)
+# The words of the grammar, `dit_sam.datasets.shapes.VOCABULARY`, for the text encoder.
+vocabulary = (
+    '[PAD] [UNK] [CLS] [SEP] circle square triangle star cross red green blue yellow purple orange white black '
+    'plain striped dotted stripes dots small little large big thing one object shape leftmost furthest to the '
+    'left on far rightmost right topmost highest at very top lowest bottommost bottom biggest largest smallest of '
+    'above higher than below lower under beneath a an that is and with').split()
 
 # No colour jitter and no blur: the sentences tell objects apart by colour and texture.
 train_pipeline = [
@@ -26,7 +32,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=2,
     persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='ResumableSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

@@ -2,7 +2,7 @@
 # The leaf says which words it knows (`tokenizer`, `vocab_size`) and at what size it sees pictures.
 model = dict(
     type='ReferringSegmentor',
-    data_preprocessor=dict(type='ReferringDataPreProcessor', size=(96, 96)),
+    data_preprocessor=dict(type='ReferringDataPreProcessor', size=(144, 144)),
     text_encoder=dict(
         type='HuggingFaceTextEncoder',
         model=dict(
@@ -19,7 +19,8 @@ model = dict(
         type='DITViT',
         arch='tiny',
         img_size=96,
-        # 96 / 8 = 12 x 12 tokens, all of which attend to all
+        # 144 / 8 = 18 x 18 tokens, all of which attend to all. The position map has the 12 x 12 of a first training at
+        # 96 pixels and is resized.
         patch_size=8,
         windowed=False,
         mlp_ratio=3,

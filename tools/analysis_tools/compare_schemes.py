@@ -1,0 +1,178 @@
+"""The paper's comparison of schemes in miniature, on the embedded data: from SAM-like weights, each scheme alike.
+
+Usage:
+    python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows L-DIT default]
+    python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes --table
+
+Writes data, pre-trains a small SAM without text on points and boxes, then trains and scores every row and seed with
+tools/train.py and tools/test.py. What is done is skipped, what was cut off goes on: run it again until it says so.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+
+from dit_sam.engine.launch import one_line_errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
+CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
+INSTRUCTION = 'model.backbone.instruction'
+# Row: settings on top of CONFIG, and the paper's oIoU and mIoU on RefCOCO val (ViT-B).
+SCHEMES = {
+    'default': ([f'{INSTRUCTION}=None'], (60.74, 63.41)),
+    'default, +2 layers': ([f'{INSTRUCTION}=None', 'model.decode_head.depth=4'], (67.17, 70.51)),
+    'default, +4 layers': ([f'{INSTRUCTION}=None', 'model.decode_head.depth=6'], (65.34, 69.51)),
+    'E-DIT': ([f'{INSTRUCTION}.type=EndToEndInstruction'], (68.07, 71.46)),
+    'L-DIT': ([], (71.98, 74.73)),
+    'E-DIT, static': ([f'{INSTRUCTION}.type=EndToEndStaticInstruction'], (68.53, 72.11)),
+    'L-DIT, static': ([f'{INSTRUCTION}.type=LayerWiseStaticInstruction'], (67.31, 70.84)),
+    'L-DIT, CrossAtt': ([f'{INSTRUCTION}.type=CrossAttentionInstruction'], (67.06, 70.33)),
+    'L-DIT, CrossAtt+FFN': ([f'{INSTRUCTION}.type=CrossAttentionInstruction', f'{INSTRUCTION}.ffn=True'],
+                            (68.26, 71.42)),
+}
+FROZEN = {
+    'default': (55.67, 57.98),
+    'default, +2 layers': (59.88, 62.88),
+    'default, +4 layers': (59.46, 62.54),
+    'E-DIT': (62.96, 66.87),
+    'L-DIT': (67.50, 69.97),
+}
+ROWS = {
+    **SCHEMES,
+    **{f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
+       for name, paper in FROZEN.items()}
+}
+# The rows that carry the claim are run with every seed, the others with the first.
+MAIN = ('default', 'E-DIT', 'L-DIT')
+SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare_schemes'), help='where all is kept')
+    parser.add_argument('--rows', nargs='+', choices=ROWS, metavar='ROW', default=list(ROWS), help='rows to run')
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds of the main rows')
+    parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
+    parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
+    parser.add_argument('--pretraining-epochs', type=int, default=3, help='epochs of the class-agnostic pre-training')
+    parser.add_argument('--epochs', type=int, default=3, help='epochs of every row')
+    parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; on a CPU each takes its share of cores')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings, the pre-training too')
+    parser.add_argument('--table', action='store_true', help='print the table of what is there, run nothing')
+    return parser.parse_args()
+
+
+class Comparison:
+    """The data, the pre-training and the runs under one folder."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.folder = args.work_dir
+        threads = max(1, (os.cpu_count() or 1) // args.jobs)
+        self.environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+
+    def call(self, log: str, *command: str) -> None:
+        """Run a tool of this repository; its output goes to `log`.
+
+        Raises:
+            RuntimeError: It failed.
+        """
+        with open(self.folder / log, 'a') as file:
+            done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=self.environment, stdout=file,
+                                  stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise RuntimeError(f'{command[0]} ended with status {done.returncode}: see {self.folder / log}')
+
+    def data(self, name: str, images: int, seed: int, splits: str) -> Path:
+        """A `shapes` data set; the converter keeps one that is there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        out = (self.folder / name).resolve()
+        self.call('data.log', 'tools/dataset_converters/shapes.py', '--out', out, '--images', images, '--seed', seed,
+                  '--splits', splits)
+        return out
+
+    def train(self, config: str, name: str, epochs: int, *options: str) -> Path:
+        """Train, or go on with it; the last checkpoint."""
+        work_dir = (self.folder / name).resolve()
+        last = work_dir / f'epoch_{epochs}.pth'
+        if last.exists():
+            return last
+        options = [f'train_dataloader.dataset.data_root={self.training}/', 'val_evaluator=None', 'val_cfg=None',
+                   'val_dataloader=None', 'default_hooks.checkpoint.save_best=None', f'train_cfg.max_epochs={epochs}',
+                   f'param_scheduler.1.end={epochs}', *self.args.cfg_options, *options]
+        self.call(f'{name}.log', 'tools/train.py', config, '--work-dir', work_dir, '--resume',
+                  *['--amp'] * self.args.amp, '--cfg-options', *options)
+        return last
+
+    def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
+        """The scores of a row on the test pictures, which are then kept beside the checkpoint."""
+        work_dir = checkpoint.parent / 'test'
+        self.call(f'{name}.log', 'tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir, '--cfg-options',
+                  f'test_dataloader.dataset.data_root={self.testing}/', *self.args.cfg_options, *options)
+        logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
+        return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
+
+    def run(self, row: str, seed: int) -> None:
+        """Train and score a row with a seed, unless that was done."""
+        name = name_of(row, seed)
+        result = self.folder / f'{name}.json'
+        if result.exists():
+            return
+        options = ROWS[row][0] + [f'model.{part}.init_cfg.checkpoint={self.weights}' for part in
+                                  ('backbone', 'decode_head')]
+        checkpoint = self.train(CONFIG, name, self.args.epochs, f'randomness.seed={seed}',
+                                f'optim_wrapper.optimizer.lr={self.args.lr}', *options)
+        scores = self.score(name, checkpoint, options)
+        aside = result.with_suffix('.tmp')
+        aside.write_text(json.dumps(dict(row=row, seed=seed, **scores), indent=1))
+        aside.replace(result)
+        print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
+
+    def run_all(self) -> None:
+        """Whatever is not done yet; several rows at a time where asked for."""
+        self.training = self.data('train', self.args.images, 11, 'train=1.0')
+        self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
+        self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
+        runs = [(row, seed) for i, seed in enumerate(self.args.seeds) for row in self.args.rows
+                if i == 0 or row in MAIN]
+        with ThreadPoolExecutor(self.args.jobs) as pool:
+            list(pool.map(lambda run: self.run(*run), runs))
+
+    def table(self) -> str:
+        """What is there, as Markdown; the mean over seeds, and the lowest and highest mIoU of several."""
+        lines = ['| Scheme | Seeds | ' + ' | '.join(SCORES) + ' | Paper: oIoU | mIoU |',
+                 '|---' * (len(SCORES) + 4) + '|']
+        for row, (_, paper) in ROWS.items():
+            found = [json.loads(path.read_text()) for path in sorted(self.folder.glob(f'{name_of(row, "*")}.json'))]
+            if not found:
+                continue
+            cells = [f'{mean(each[key] for each in found):.1f}' for key in SCORES]
+            if len(found) > 1:
+                ends = sorted(each['mIoU'] for each in found)
+                cells[SCORES.index('mIoU')] += f' ({ends[0]:.1f} to {ends[-1]:.1f})'
+            lines.append(f'| {row} | {len(found)} | ' + ' | '.join(cells) + f' | {paper[0]:.2f} | {paper[1]:.2f} |')
+        return '\n'.join(lines)
+
+
+def name_of(row: str, seed: int | str) -> str:
+    """Name of the files of a run."""
+    return row.replace('+', '-plus-').replace(', ', '_').replace(' ', '-').replace('--', '-') + f'_seed{seed}'
+
+
+def main() -> None:
+    comparison = Comparison(parse_args())
+    with one_line_errors(RuntimeError):
+        if not comparison.args.table:
+            comparison.run_all()
+        print(comparison.table())
+
+
+if __name__ == '__main__':
+    main()
