@@ -6,7 +6,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
-from dit_sam.engine.launch import enable_amp, load_config, one_line_errors
+from dit_sam.engine.launch import enable_amp, load_config, one_line_errors, resume_latest
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,7 +32,8 @@ def main() -> None:
         cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
         if args.amp:
             enable_amp(cfg)
-        cfg.resume = args.resume or cfg.get('resume', False)
+        if args.resume or cfg.get('resume'):
+            resume_latest(cfg)
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
         runner.train()
 

@@ -9,11 +9,15 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
+    # Three: while one is written, the oldest is gone and two are whole.
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2, save_best='mIoU', rule='greater'),
+        type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'),
     safe_checkpoint=dict(type='SafeCheckpointHook'),
     checkpoint_fit=dict(type='CheckpointFitHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    random_stream=dict(type='RandomStreamHook'),
+    finite_step=dict(type='FiniteStepHook'),
+    stop_signal=dict(type='StopSignalHook'),
     visualization=dict(type='ReferringVisualizationHook'),
 )
 vis_backends = [dict(type='LocalVisBackend')]

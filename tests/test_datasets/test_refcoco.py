@@ -15,11 +15,23 @@ REAL = ROOT.parent / 'shared' / 'realref'
 CONFIGS = sorted((ROOT / 'configs' / '_base_' / 'datasets').glob('*.py'))
 
 
+def pixels(item: dict) -> list:
+    """Rows and columns of the mask's first and last pixel, and their number."""
+    rows, columns = np.nonzero(decode_segmentation(item['segmentation'], item['height'], item['width']))
+    return [rows.min(), columns.min(), rows.max(), columns.max(), len(rows)]
+
+
+BOX = [10, 5, 17, 24, 20 * 8]
+
+
 def test_training_item_is_a_reference(write_refcoco):
     dataset = RefCOCODataset(write_refcoco())
     item = dataset.get_data_info(1)
     assert len(dataset) == 3
     assert item.pop('img_path').endswith('train2014/COCO_train2014_000000000001.jpg')
+    assert pixels(item) == BOX
+    segmentation = item.pop('segmentation')
+    assert segmentation['size'] == [40, 60] and isinstance(segmentation['counts'], bytes)
     assert item == dict(
         img_id=1,
         ref_id=2,
@@ -29,7 +41,6 @@ def test_training_item_is_a_reference(write_refcoco):
         text='box near the bright wall',
         height=40,
         width=60,
-        segmentation=[[5, 10, 25, 10, 25, 18, 5, 18]],
         seg_fields=[],
         sample_idx=1)
 
@@ -38,8 +49,7 @@ def test_references_that_share_an_annotation_are_kept(write_refcoco):
     dataset = RefCOCODataset(write_refcoco())
     items = [dataset.get_data_info(index) for index in range(3)]
     assert [(item['ref_id'], item['ann_id']) for item in items] == [(1, 11), (2, 11), (3, 12)]
-    box = [[5, 10, 25, 10, 25, 18, 5, 18]]
-    assert [item['segmentation'] for item in items] == [box, box, dict(size=[40, 60], counts=[80, 40, 2280])]
+    assert [pixels(item) for item in items] == [BOX, BOX, [0, 2, 39, 2, 40]]  # column 2
 
 
 def test_sentence_is_drawn_at_each_visit(write_refcoco):
@@ -80,8 +90,7 @@ def test_item_of_testing_is_a_sentence(write_refcoco):
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['ref_id'], item['sent_id'], item['text']) for item in items] == [
         (4, 40, 'two corners'), (4, 41, 'both squares'), (4, 42, 'squares'), (5, 50, 'everything')]
-    assert [type(item['segmentation']) for item in items] == [list, list, list, dict]
-    assert items[0]['segmentation'] == items[2]['segmentation']
+    assert [pixels(item) for item in items] == [[0, 0, 29, 49, 2 * 100]] * 3 + [[0, 0, 35, 35, 36 * 36]]
 
 
 def test_masks_are_stored_once(write_refcoco):
@@ -91,7 +100,8 @@ def test_masks_are_stored_once(write_refcoco):
     few = RefCOCODataset(write_refcoco(), split='val', test_mode=True)
     many = RefCOCODataset(write_refcoco(many_sentences), split='val', test_mode=True)
     assert len(many) == 51
-    assert many._mask_bytes.nbytes == few._mask_bytes.nbytes
+    assert few.table.counts == dict(images=2, references=2, sentences=4, masks=2)
+    assert many.table.counts == dict(images=2, references=2, sentences=51, masks=2)
 
 
 @pytest.mark.parametrize('serialize_data', [True, False])
@@ -100,6 +110,17 @@ def test_subset_keeps_its_masks(write_refcoco, serialize_data):
     subset = dataset.get_subset([2])
     assert subset.get_data_info(0)['segmentation'] == dataset.get_data_info(2)['segmentation']
     assert len(RefCOCODataset(write_refcoco(), indices=2)) == 2
+
+
+def test_copies_share_the_table(write_refcoco):
+    dataset = RefCOCODataset(write_refcoco())
+    assert dataset.get_subset([0]).table is dataset.table
+
+
+def test_last_item_by_a_negative_index(write_refcoco):
+    dataset = RefCOCODataset(write_refcoco())
+    item = dataset.get_data_info(-1)
+    assert (item['ref_id'], item['sample_idx']) == (3, 2)
 
 
 def test_kind_of_sentence_is_kept_where_given(write_refcoco):
@@ -121,14 +142,16 @@ def test_short_file_names_of_train2017(write_refcoco):
 
 
 def test_missing_image_is_an_error_of_its_item(write_refcoco):
+    """In testing; in training another item takes its place."""
     root = write_refcoco()
-    path = os.path.join(root, 'train2014', 'COCO_train2014_000000000001.jpg')
+    path = os.path.join(root, 'train2014', 'COCO_train2014_000000000002.jpg')
     os.remove(path)
-    dataset = RefCOCODataset(root, pipeline=[dict(type='LoadImageFromFile')])
-    assert len(dataset) == 3
+    dataset = RefCOCODataset(root, split='val', test_mode=True, pipeline=[dict(type='LoadImageFromFile')])
+    assert len(dataset) == 4
     with pytest.raises(FileNotFoundError, match='Image not found') as caught:
         dataset[0]
     assert path in str(caught.value) and 'data_prefix.img_path' in str(caught.value)
+    assert dataset[3]['ori_shape'] == (36, 36)
 
 
 def test_image_turned_by_its_exif_tag_is_an_error_with_a_way_out(write_refcoco):
@@ -163,90 +186,50 @@ def test_unknown_split_lists_the_others(write_refcoco):
         RefCOCODataset(write_refcoco(), split='test')
 
 
-def without_image(content, refs):
-    del content['images'][0]
+def test_refclef_has_lists_of_rles_and_test_sets_that_overlap(write_refcoco):
+    """Ids are text there."""
 
+    def edit(content, refs):
+        rle = content['annotations'][1]['segmentation']
+        content['annotations'][1]['segmentation'] = [rle, dict(rle, counts=[40, 40, 2320])]  # columns 2 and 1
+        for annotation in content['annotations']:
+            annotation['id'] = str(annotation['id'])
+        for ref, split in zip(refs, ('testA', 'testAB', 'testABC', 'val', 'val', 'testA')):
+            ref.update(split=split, ann_id=str(ref['ann_id']))
 
-def without_annotation(content, refs):
-    del content['annotations'][0]
-
-
-def of_another_image(content, refs):
-    refs[1]['image_id'] = 2
-
-
-def blank_sentence(content, refs):
-    refs[0]['sentences'][1]['sent'] = ' \t'
-
-
-def no_sentence(content, refs):
-    refs[2]['sentences'] = []
-
-
-def two_points(content, refs):
-    content['annotations'][0]['segmentation'].append([1, 2, 3, 4])
-
-
-def odd_numbers(content, refs):
-    content['annotations'][0]['segmentation'] = [[1, 2, 3, 4, 5, 6, 7]]
-
-
-def no_polygon(content, refs):
-    content['annotations'][0]['segmentation'] = []
-
-
-def half_an_rle(content, refs):
-    del content['annotations'][1]['segmentation']['size']
-
-
-def no_height(content, refs):
-    del content['images'][2]['height']
-
-
-def no_annotations(content, refs):
-    del content['annotations']
-
-
-@pytest.mark.parametrize('edit, message', [
-    (without_image, 'has no image_id 1, which reference 1 of'),
-    (without_annotation, 'has no ann_id 11, which reference 1 of'),
-    (of_another_image, 'reference 2 is of image 2, but its annotation 11 is of image 1'),
-    (blank_sentence, 'sentence 11 of reference 1 is blank'),
-    (no_sentence, 'reference 3 has no sentence'),
-    (two_points, 'annotation 11 has a polygon of 4 numbers: at least 3 points'),
-    (odd_numbers, 'annotation 11 has a polygon of 7 numbers'),
-    (no_polygon, 'annotation 11 has no polygon and no RLE'),
-    (half_an_rle, 'annotation 12: an RLE segmentation needs the keys "size" and "counts"'),
-    (no_height, "the key 'height' is missing"),
-    (no_annotations, "the key 'annotations' is missing"),
-])
-def test_bad_item_is_named(write_refcoco, edit, message):
     root = write_refcoco(edit)
-    with pytest.raises(ValueError) as caught:
-        RefCOCODataset(root)
-    assert message in str(caught.value) and os.path.join(root, 'refcoco') in str(caught.value)
-
-
-def test_other_splits_are_not_in_the_way(write_refcoco):
-    """A fault is reported for the split that has it."""
-    assert len(RefCOCODataset(write_refcoco(two_points), split='val')) == 2
-
-
-def test_damaged_json_is_named(write_refcoco):
-    root = write_refcoco()
-    path = os.path.join(root, 'refcoco', 'instances.json')
-    Path(path).write_text('{"images": [')
-    with pytest.raises(ValueError, match='not in the format of COCO instances'):
-        RefCOCODataset(root)
+    lengths = {split: len(RefCOCODataset(root, split=split)) for split in ('testA', 'testB', 'testC', 'val')}
+    assert lengths == dict(testA=4, testB=2, testC=1, val=2)
+    item = RefCOCODataset(root, split='testC').get_data_info(0)
+    assert (item['ref_id'], item['ann_id'], pixels(item)) == (3, '12', [0, 1, 39, 2, 80])
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
 def test_config_builds(path):
     config = Config.fromfile(path)
     for name in ('train', 'val', 'test'):
-        dataset = DATASETS.build(dict(config[f'{name}_dataloader'].dataset, lazy_init=True))
-        assert dataset.metainfo['classes'] == ('background', 'referent')
-        assert dataset.test_mode == (name != 'train')
+        dataset = config[f'{name}_dataloader'].dataset
+        for part in dataset.get('datasets', [dataset]):
+            built = DATASETS.build(dict(part, lazy_init=True))
+            assert built.metainfo['classes'] == ('background', 'referent')
+            assert built.test_mode == (name != 'train')
+
+
+def test_prepared_config_gives_the_items_of_the_original(write_refcoco, tmp_path):
+    root = write_refcoco()
+    (tmp_path / 'prepared').mkdir()
+    original, prepared = (Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / name)
+                          for name in ('refcoco.py', 'refcoco_prepared.py'))
+    for name, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        datasets = []
+        for config in (original, prepared):
+            dataset = DATASETS.build(dict(config[f'{name}_dataloader'].dataset, data_root=root, lazy_init=True))
+            if config is original:
+                dataset.load_table().save(tmp_path / 'prepared' / f'refcoco_unc_{split}.safetensors')
+            np.random.seed(0)
+            datasets.append([dataset.get_data_info(index) for index in range(len(dataset))])
+            assert dataset.pipeline.transforms
+        assert datasets[0] == datasets[1]
 
 
 def test_config_of_the_paper_gives_batches(write_refcoco):

@@ -182,9 +182,10 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
     with pytest.raises(ValueError, match="got 'ApexOptimWrapper'"):
         switched('ApexOptimWrapper')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    for capability, dtype in (((7, 5), 'float16'), ((8, 0), 'bfloat16')):
-        monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: capability)
-        assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype=dtype)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 5))
+    assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
+    assert switched('GuardedOptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
 
 
 def test_checkpoints_that_are_not_local_pass_the_check():

@@ -1,8 +1,14 @@
+from .grefcoco import GRefCOCODataset
+from .json_lines import ReferringJSONDataset
 from .refcoco import RefCOCODataset
+from .referring import ReferringDataset
+from .samplers import WeightedConcatSampler
+from .table import ReferringTable
 from .transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianBlur, ReferringColorJitter,
                          ReferringFlip, SamplePrompts)
 
 __all__ = [
-    'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'RefCOCODataset', 'ReferringColorJitter',
-    'ReferringFlip', 'SamplePrompts'
+    'GRefCOCODataset', 'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'RefCOCODataset',
+    'ReferringColorJitter', 'ReferringDataset', 'ReferringFlip', 'ReferringJSONDataset', 'ReferringTable',
+    'SamplePrompts', 'WeightedConcatSampler'
 ]

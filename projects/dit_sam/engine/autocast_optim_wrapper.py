@@ -3,16 +3,16 @@ from contextlib import contextmanager
 from typing import Any, Iterator
 
 import torch
-from mmengine.optim import OptimWrapper
 from mmengine.runner import autocast
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from ..errors import InputError
+from .guarded_optim_wrapper import GuardedOptimWrapper
 
 
 @OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):
+class AutocastOptimWrapper(GuardedOptimWrapper):
     """Run the forward pass of training under autocast.
 
     mmengine's ``AmpOptimWrapper`` scales the loss and works on accelerators only. bfloat16 has the exponent range of
@@ -21,7 +21,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
     Args:
         dtype (str | torch.dtype): What to compute in. On a CPU it must be bfloat16. Defaults to 'bfloat16'.
-        **kwargs: Arguments of ``OptimWrapper``.
+        **kwargs: Arguments of ``GuardedOptimWrapper``.
     """
 
     def __init__(self, dtype: str | torch.dtype = 'bfloat16', **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ from mmengine.logging import print_log
 from .. import compat
 from ..errors import InputError
 from .checkpoint_loader import CheckpointError
+from .latest_checkpoint import find_latest_checkpoint
 
 
 @contextmanager
@@ -75,22 +76,35 @@ def check_checkpoint(filename: str) -> None:
                                 'checkpoints to the --work-dir')
 
 
+def resume_latest(cfg: Config) -> None:
+    """Make the run go on from the newest checkpoint of its work dir that can be read, or from one named by `load_from`.
+
+    Raises:
+        CheckpointError: There are checkpoints, and none can be read.
+    """
+    if not cfg.get('load_from'):
+        cfg.load_from = find_latest_checkpoint(cfg.work_dir)
+        print_log(f'--resume: {cfg.load_from or "no checkpoint in " + cfg.work_dir + ", the training begins"}',
+                  logger='current')
+    cfg.resume = cfg.load_from is not None
+
+
 def enable_amp(cfg: Config) -> None:
     """Switch the config's optimizer wrapper to mixed precision.
 
-    On a GPU: mmengine's ``AmpOptimWrapper``, in bfloat16 from compute capability 8.0 (Ampere) on, which older ones
-    only emulate, else in float16. Without one: ``AutocastOptimWrapper`` in bfloat16.
+    In bfloat16, without a loss scaler, on a CPU and on GPUs from compute capability 8.0 (Ampere) on. Older ones only
+    emulate it: there mmengine's ``AmpOptimWrapper`` in float16.
 
     Raises:
-        InputError: If the wrapper is neither ``OptimWrapper`` nor one for mixed precision.
+        InputError: If the wrapper is neither a plain one nor one for mixed precision.
     """
     wrapper = cfg.optim_wrapper
     if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
         print_log(f'--amp: mixed precision is on already in the config ({wrapper.type})', logger='current')
-    elif wrapper.type != 'OptimWrapper':
-        raise InputError(f"--amp works with optim_wrapper.type 'OptimWrapper', got '{wrapper.type}'")
-    elif torch.cuda.is_available():
-        dtype = 'bfloat16' if torch.cuda.get_device_capability() >= (8, 0) else 'float16'
-        wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype=dtype)
+    elif wrapper.type not in ('OptimWrapper', 'GuardedOptimWrapper'):
+        raise InputError(f"--amp works with optim_wrapper.type 'OptimWrapper' or 'GuardedOptimWrapper', "
+                         f"got '{wrapper.type}'")
+    elif torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
     else:
         wrapper.update(type='AutocastOptimWrapper', dtype='bfloat16')

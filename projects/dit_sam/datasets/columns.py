@@ -1,0 +1,117 @@
+"""The columns of a :class:`ReferringTable`: what they hold, and that they fit each other."""
+from itertools import accumulate
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
+
+import numpy as np
+
+from ..errors import InputError
+
+# What a column may be: numbers; texts or masks end to end; lists of numbers end to end.
+NUMBER = ('int64', )
+TEXT = ('ragged uint8', )
+ID = NUMBER + TEXT
+IDS = ID + ('ragged int64', )
+GROUPS = dict(
+    images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER),
+    targets=dict(ann_id=IDS, mask=TEXT),
+    references=dict(ref_id=ID, category_id=IDS, image=NUMBER, target=NUMBER, sentences=NUMBER),
+    sentences=dict(sent_id=ID, text=TEXT, kind=TEXT))
+OPTIONAL = 'sentences.kind'
+# A group's first column tells its number of rows.
+KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
+# JPEG's own limit is 65,535.
+MAX_SIDE = 65535
+
+
+class Ragged(NamedTuple):
+    """Entries of different lengths end to end, `values`, and where each of them ends, int64."""
+    values: np.ndarray
+    ends: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        return len(self.ends)
+
+    def entry(self, row: int) -> np.ndarray:
+        return self.values[self.ends[row - 1] if row else 0:self.ends[row]]
+
+
+Column = Union[np.ndarray, Ragged]
+
+
+def make_column(name: str, entries: List[Any]) -> Column:
+    """Ints as an array; texts, bytes and tuples of ints as a :class:`Ragged` one."""
+    types = {type(entry) for entry in entries}
+    if not (types <= {int} or types in ({str}, {bytes}, {tuple})):
+        raise InputError(f'{name}: found {" and ".join(sorted(kind.__name__ for kind in types))}, but ids are whole '
+                         'numbers or texts, all alike')
+    try:
+        if types <= {int}:
+            return np.array(entries, dtype=np.int64)
+        if types == {tuple}:
+            values = np.array([number for entry in entries for number in entry], dtype=np.int64)
+        else:
+            entries = [entry.encode() for entry in entries] if types == {str} else entries
+            values = np.frombuffer(b''.join(entries), dtype=np.uint8)
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InputError(f'{name}: {error}') from None
+    return Ragged(values, np.fromiter(accumulate(map(len, entries)), np.int64, len(entries)))
+
+
+def rows_of(column: Column) -> int:
+    return column.rows if isinstance(column, Ragged) else len(column)
+
+
+def check_columns(columns: Dict[str, Column]) -> None:
+    """Raise InputError where a look-up by row could leave the table."""
+    for group, kinds in GROUPS.items():
+        for name, allowed in kinds.items():
+            _check_column(columns, group, f'{group}.{name}', allowed)
+    for side in ('height', 'width'):
+        _check_range(f'images.{side}', columns[f'images.{side}'], 1, MAX_SIDE)
+    for name in ('image', 'target'):
+        _check_range(f'references.{name}', columns[f'references.{name}'], 0, rows_of(columns[KEYS[f'{name}s']]) - 1)
+    ends = columns['references.sentences']
+    if (np.diff(ends, prepend=0) < 1).any() or (ends[-1] if len(ends) else 0) != rows_of(columns[KEYS['sentences']]):
+        raise InputError('the column references.sentences does not fit the sentences')
+
+
+def _check_column(columns: Dict[str, Column], group: str, name: str, allowed: Tuple[str, ...]) -> None:
+    if name not in columns:
+        if name == OPTIONAL:
+            return
+        raise InputError(f'the column {name} is missing')
+    column = columns[name]
+    if _kind(column) not in allowed:
+        raise InputError(f'the column {name} is of the wrong type or shape')
+    if isinstance(column, Ragged):
+        _check_ends(name, column)
+    if rows_of(column) != rows_of(columns[KEYS[group]]):
+        raise InputError(f'the column {name} is longer or shorter than {KEYS[group]}')
+
+
+def _kind(column: Column) -> str:
+    if not isinstance(column, Ragged):
+        return str(column.dtype) if column.ndim == 1 else 'array'
+    fits = column.values.ndim == column.ends.ndim == 1 and column.ends.dtype == np.int64
+    return f'ragged {column.values.dtype}' if fits else 'array'
+
+
+def _check_ends(name: str, column: Ragged) -> None:
+    starts = np.concatenate([[0], column.ends])
+    if (np.diff(starts) < 0).any() or starts[-1] != len(column.values):
+        raise InputError(f'the entries of the column {name} do not fit their ends')
+    if column.values.dtype == np.uint8 and name != 'targets.mask':
+        first = column.values[starts[starts < len(column.values)]]
+        try:
+            column.values.tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise InputError(f'the column {name} is not UTF-8: {error}') from None
+        # 10xxxxxx goes on with a character: none may stand at the start of an entry.
+        if (first & 0xc0 == 0x80).any():
+            raise InputError(f'an entry of the column {name} starts within a character')
+
+
+def _check_range(name: str, column: np.ndarray, low: int, high: int) -> None:
+    if len(column) and not (low <= column.min() and column.max() <= high):
+        raise InputError(f'the column {name} has a value outside of {low} to {high}')

@@ -1,0 +1,91 @@
+"""Image files: under either of COCO's names, whole, and of the size that is said of them."""
+import os.path as osp
+from typing import Optional, Tuple
+
+import numpy as np
+from mmengine.fileio import exists, join_path
+from PIL import Image
+
+from .instances import REMEDY
+
+# EXIF's orientation tag, and its values that swap height and width.
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+# Modes of PIL with one number a pixel; of a palette that is the index.
+ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'F')
+
+
+def find_image(path: str) -> str:
+    """The image at ``path``, or in the same folder under the name that COCO gave it in 2017.
+
+    ``instances.json`` of RefCOCO says ``COCO_train2014_000000581857.jpg``. The same picture is ``000000581857.jpg`` in
+    train2017, which holds all of train2014.
+
+    Raises:
+        FileNotFoundError: When neither is there.
+    """
+    folder, name = osp.split(path)
+    short = join_path(folder, name.split('_')[-1]) if name.startswith('COCO_') else path
+    for candidate in (path, short):
+        if exists(candidate):
+            return candidate
+    also = f' (nor {short})' if short != path else ''
+    raise FileNotFoundError(f'Image not found: {path}{also}. Check data_prefix.img_path; {REMEDY}')
+
+
+def image_size(path: str) -> Tuple[int, int]:
+    """Height and width in pixels as the file's head has them; the file is found under either of COCO's names.
+
+    Raises:
+        ValueError: When it is missing or no image, with a message that says of "it" what is wrong.
+    """
+    try:
+        with Image.open(find_image(path)) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise ValueError(f'names the image {path}, which is not there') from None
+    except Exception as error:  # a damaged head may raise nearly anything
+        raise ValueError(f'names the image {path}, which cannot be read: {error}') from None
+
+
+def image_problem(path: str, height: int, width: int) -> Optional[str]:
+    """What keeps an image from being used, in a few words; None where nothing does. It is decoded to the end.
+
+    Args:
+        path: The file, in COCO's case under either name.
+        height: Height in pixels of the picture that was annotated.
+        width: Its width.
+    """
+    try:
+        path = find_image(path)
+    except FileNotFoundError:
+        return 'is missing'
+    try:
+        with Image.open(path) as image:
+            size, turned = (image.height, image.width), image.getexif().get(ORIENTATION) in TURNED
+            image.load()
+    except Exception as error:  # a damaged file may raise nearly anything
+        return f'does not decode: {str(error) or type(error).__name__}'
+    if turned and height != width:
+        return 'is turned by its EXIF tag, its annotation is not: save it without the tag'
+    return None if size == (height, width) else f'is {size[0]} x {size[1]}, not {height} x {width} (height x width)'
+
+
+def read_mask(path: str, height: int, width: int) -> np.ndarray:
+    """A mask image, boolean (height, width): set where the image is not 0.
+
+    Raises:
+        ValueError: When it is missing, damaged, of another size, or has several channels.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, mask = image.mode, np.asarray(image)
+    except FileNotFoundError:
+        raise ValueError(f'names the mask {path}, which is not there') from None
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise ValueError(f'names the mask {path}, which cannot be read: {error}') from None
+    if mode not in ONE_CHANNEL:
+        raise ValueError(f'names the mask {path}, which has the channels {mode}: save it with one, 0 outside')
+    if mask.shape != (height, width):
+        raise ValueError(f'names the mask {path}, which is of {list(mask.shape)}, but its image is {[height, width]} '
+                         '(height, width)')
+    return mask != 0

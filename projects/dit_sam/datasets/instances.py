@@ -1,0 +1,149 @@
+"""COCO instances, and the table that they and a list of references make."""
+import json
+import os.path as osp
+from typing import Any, Dict, List, Tuple, Union
+
+from ..errors import InputError
+from .columns import MAX_SIDE
+from .masks import encode_segmentation, unite
+from .table import ReferringTable, TableBuilder
+
+REMEDY = ('`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data; for RefCOCO see '
+          '"Training on RefCOCO" in README.md')
+
+Id = Union[int, str]
+
+
+class Instances:
+    """The images and masks of ``instances.json``, in COCO's format.
+
+    Args:
+        path (str): The file.
+
+    Raises:
+        FileNotFoundError: When there is no such file.
+        InputError: When it is not in the format of COCO instances.
+    """
+
+    def __init__(self, path: str) -> None:
+        require_file(path, 'Annotations')
+        self.path = path
+        try:
+            content = load_json(path)
+            self._images = {image['id']: tuple(image[key] for key in ('file_name', 'height', 'width'))
+                            for image in content['images']}
+            self._annotations = {
+                item['id']: (item['image_id'], item['segmentation'], item.get('iscrowd', 0))
+                for item in content['annotations']}
+        except KeyError as error:
+            raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing '
+                             'from the file or one of its images or annotations') from None
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f'{path} is not in the format of COCO instances: {error}') from None
+        self._masks: Dict[Id, bytes] = {}
+
+    def image(self, image_id: Id) -> Tuple[str, int, int]:
+        """File name, height and width in pixels."""
+        name, *size = self._find(self._images, 'image_id', image_id)
+        if not isinstance(name, str) or not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+            raise InputError(f'{self.path}: image {image_id} has the file_name {name!r}, height {size[0]!r} and width '
+                             f'{size[1]!r}: a text and two numbers of pixels from 1 to {MAX_SIDE} are needed')
+        return name, *size
+
+    def mask(self, ann_id: Union[Id, Tuple[int, ...]], image_id: Id, height: int, width: int) -> bytes:
+        """The compressed RLE of an annotation or, of a tuple of ids, of their union.
+
+        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out.
+        """
+        if not isinstance(ann_id, tuple):
+            return self._encode(ann_id, image_id, height, width)
+        objects = [one for one in ann_id if not self._find(self._annotations, 'ann_id', one)[2]]
+        return unite([self._encode(one, image_id, height, width) for one in objects], height, width)
+
+    def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
+        of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)
+        if of_image != image_id:
+            raise InputError(f'{self.path}: annotation {ann_id} is of image {of_image}, not {image_id}')
+        if ann_id not in self._masks:
+            try:
+                self._masks[ann_id] = encode_segmentation(segmentation, height, width)
+            except ValueError as error:
+                raise InputError(f'{self.path}: annotation {ann_id} {error}') from None
+        return self._masks[ann_id]
+
+    def _find(self, records: Dict[Id, tuple], key: str, value: Id) -> tuple:
+        if value not in records:
+            raise InputError(f'{self.path} has no {key} {value}: the two files do not belong together')
+        return records[value]
+
+
+def make_table(refs: List[dict], refs_file: str, instances: Instances, **header: Any) -> ReferringTable:
+    """The table of references. Several to one annotation are all kept, and its mask is kept once.
+
+    Args:
+        refs (list): References as in REFER; ``ann_id`` may be a tuple of ids.
+        refs_file (str): Where they are from, for messages.
+        instances (Instances): Their images and masks.
+        **header: What the table says of itself: ``dataset``, ``partition``, ``split``, ``source``.
+
+    Raises:
+        InputError: When a reference is blank, incomplete, or without annotation or image.
+    """
+    adder = _Adder(instances)
+    for ref in refs:
+        try:
+            adder.add(ref)
+        except InputError as error:
+            raise InputError(f'{error} (reference {ref["ref_id"]} of {refs_file})') from None
+    try:
+        return adder.builder.build(**header)
+    except InputError as error:
+        raise InputError(f'{refs_file}: {error}') from None
+
+
+class _Adder:
+    """Adds references to a table, with their images and targets where it does not have them."""
+
+    def __init__(self, instances: Instances) -> None:
+        self.instances, self.builder = instances, TableBuilder()
+        self._images: Dict[Id, int] = {}
+        self._targets: Dict[tuple, int] = {}
+
+    def add(self, ref: dict) -> None:
+        image_id, ann_id = ref['image_id'], ref['ann_id']
+        name, height, width = self.instances.image(image_id)
+        if image_id not in self._images:
+            self._images[image_id] = self.builder.add_image(image_id, name, height, width)
+        if (image_id, ann_id) not in self._targets:
+            mask = self.instances.mask(ann_id, image_id, height, width)
+            self._targets[image_id, ann_id] = self.builder.add_target(ann_id, mask)
+        self.builder.add_reference(ref['ref_id'], ref['category_id'], self._images[image_id],
+                                   self._targets[image_id, ann_id], _sentences(ref))
+
+
+def _sentences(ref: dict) -> List[dict]:
+    if not ref['sentences']:
+        raise InputError('no sentence')
+    for sentence in ref['sentences']:
+        if not sentence['sent'].strip():
+            raise InputError(f'sentence {sentence["sent_id"]} is blank')
+    return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''))
+            for sentence in ref['sentences']]
+
+
+def load_json(path: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        ValueError: When it is no JSON.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
+    except RecursionError:
+        raise ValueError('it is nested too deep') from None
+
+
+def require_file(path: str, role: str) -> None:
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'{role} not found: {path}. {REMEDY}')

@@ -1,0 +1,128 @@
+"""Masks as COCO writes them, and as the tables keep them: compressed run lengths."""
+from math import isfinite
+from typing import List, Union
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+Segmentation = Union[list, dict]
+
+
+def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> bytes:
+    """A COCO segmentation as the counts of one compressed RLE.
+
+    pycocotools does not check what it is given: a broken RLE makes it read memory that is not its own, a NaN in a
+    polygon ends the process. So all is checked first.
+
+    Args:
+        segmentation: Polygons, an RLE, compressed or not, or a list of RLEs, as RefCLEF has them. The union is taken.
+        height: Height of the annotated image in pixels.
+        width: Width of the annotated image in pixels.
+
+    Raises:
+        ValueError: With a message that says of "it" what is wrong, such as 'has no polygon and no RLE'.
+    """
+    parts = segmentation if isinstance(segmentation, list) else [segmentation]
+    if not parts:
+        raise ValueError('has no polygon and no RLE')
+    if all(isinstance(part, dict) for part in parts):
+        return unite([_encode_rle(part, height, width) for part in parts], height, width)
+    for polygon in parts:
+        _check_polygon(polygon, height, width)
+    return coco_mask.merge(coco_mask.frPyObjects(parts, height, width))['counts']
+
+
+def encode_box(box: List[float], height: int, width: int) -> bytes:
+    """A COCO box, x, y, width and height in pixels, as the counts of a compressed RLE; errors as above."""
+    if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
+        raise ValueError(f'has the box {_short(box)}: x, y, width and height, four numbers, are needed')
+    x, y, box_width, box_height = box
+    if box_width <= 0 or box_height <= 0:
+        raise ValueError(f'has a box without width or height: {_short(box)}, which is x, y, width and height')
+    right, bottom = x + box_width, y + box_height
+    return encode_segmentation([[x, y, right, y, right, bottom, x, bottom]], height, width)
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """A mask of (height, width), set where it is not zero, as the counts of a compressed RLE."""
+    return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))['counts']
+
+
+def unite(masks: List[bytes], height: int, width: int) -> bytes:
+    """The union of compressed RLEs of one size; of none, the empty mask."""
+    if not masks:
+        return encode_mask(np.zeros((height, width), np.uint8))
+    if len(masks) == 1:
+        return masks[0]
+    return coco_mask.merge([dict(size=[height, width], counts=counts) for counts in masks])['counts']
+
+
+def check_rle(counts: bytes, height: int, width: int) -> None:
+    """Raise ValueError unless the runs of a compressed RLE fill an image of height x width pixels."""
+    runs = run_lengths(counts)
+    if (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError(f'has an RLE whose runs do not fill {height} x {width} pixels (height x width)')
+
+
+def run_lengths(counts: bytes) -> np.ndarray:
+    """The runs of a compressed RLE, int64: pixels outside, inside, outside, ..., column by column.
+
+    The code is that of `rleToString` in cocoapi's maskApi.c: numbers of 5-bit groups, the lowest first, each in a
+    character from 48 on; bit 5 says that another group follows, bit 4 of the last one is the sign. From the fourth run
+    on a number is the difference to the run two before.
+
+    Raises:
+        ValueError: When the bytes are no such code.
+    """
+    codes = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(codes & 32 == 0)
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or not len(last) or last[-1] != len(codes) - 1:
+        raise ValueError('has an RLE that is damaged or not in COCO\'s compressed form')
+    lengths = np.diff(last, prepend=-1)
+    if lengths.max() > 7:  # 7 x 5 bits hold any run of an image below 2^32 pixels
+        raise ValueError('has an RLE with a run that no image can have')
+    starts = last - lengths + 1
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, lengths))
+    runs = np.add.reduceat((codes & 31) << shifts, starts)
+    runs -= (codes[last] & 16 != 0) * (1 << 5 * lengths)
+    for first in (1, 2):
+        runs[first::2] = np.cumsum(runs[first::2])
+    return runs
+
+
+def _encode_rle(rle: dict, height: int, width: int) -> bytes:
+    if not {'size', 'counts'} <= set(rle):
+        raise ValueError('has an RLE without the keys "size" and "counts"')
+    size, counts = rle['size'], rle['counts']
+    if size != [height, width]:
+        raise ValueError(f'has an RLE of size {_short(size)}, but its image is {[height, width]} (height, width)')
+    if isinstance(counts, list):
+        if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != height * width:
+            raise ValueError(f'has an RLE whose runs do not fill {height} x {width} pixels (height x width)')
+        return coco_mask.frPyObjects(rle, height, width)['counts']
+    if not isinstance(counts, (str, bytes)):
+        raise ValueError(f'has an RLE whose "counts" are {type(counts).__name__}: a list or text is needed')
+    counts = counts.encode() if isinstance(counts, str) else counts
+    check_rle(counts, height, width)
+    return counts
+
+
+def _check_polygon(polygon: List[float], height: int, width: int) -> None:
+    """A polygon is a flat list x0, y0, x1, y1, ... and needs 3 points, which are 6 numbers."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        size = f'{len(polygon)} numbers' if isinstance(polygon, list) else type(polygon).__name__
+        raise ValueError(f'has a polygon of {size}: at least 3 points, x and y of each, are needed')
+    if not _are_numbers(polygon):
+        raise ValueError('has a polygon of which not all coordinates are numbers')
+    # Annotators leave the image by a pixel or two. Far outside, pycocotools would take memory without end.
+    if min(polygon) < -max(height, width) or max(polygon) > 2 * max(height, width):
+        raise ValueError(f'has a polygon far outside of its image of {height} x {width} pixels (height x width)')
+
+
+def _are_numbers(values: list) -> bool:
+    return all(type(value) is int or type(value) is float and isfinite(value) for value in values)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f'{text[:56]} ...'

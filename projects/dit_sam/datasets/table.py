@@ -1,0 +1,193 @@
+"""A referring data set as one table of plain arrays, in memory and as one file without pickle.
+
+The file is a `.safetensors` file of one-dimensional arrays. A column of texts, masks or lists has its values end to end
+and, under its name with `.ends`, int64: where each entry ends. Rows of one group belong together:
+
+    images.id          int64, or UTF-8 text              targets.ann_id   int64, text, or lists of int64
+    images.file_name   UTF-8 text                        targets.mask     COCO's compressed RLE, of its image's size
+    images.height      int64, pixels                     sentences.sent_id   int64, or UTF-8 text
+    images.width       int64, pixels                     sentences.text      UTF-8 text
+    references.ref_id, references.category_id            sentences.kind      UTF-8 text, may be missing
+    references.image, references.target                  rows of those groups
+    references.sentences                                 where the rows of its sentences end
+
+The header's `dit_sam` is JSON: `format`, `version`, `dataset`, `partition`, `split`, `source`, `counts`.
+"""
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ..errors import InputError
+from .columns import GROUPS, KEYS, OPTIONAL, Column, Ragged, check_columns, make_column, rows_of
+from .masks import check_rle
+
+FORMAT = 'dit_sam referring table'
+VERSION = 1
+
+
+class ReferringTable:
+    """Images, targets, references and sentences of one split, by row; read only.
+
+    Data-loading workers that are forked share it: there is no object per row whose count they would write to.
+
+    Args:
+        columns: Arrays and :class:`Ragged` arrays under the names in this module's docstring.
+        header: What is known of the set: `dataset`, `partition`, `split`, `source`.
+
+    Raises:
+        InputError: When a column is missing or does not fit the others.
+    """
+
+    def __init__(self, columns: Dict[str, Column], header: Optional[dict] = None) -> None:
+        self.columns = columns
+        self.header = dict(header or {})
+        check_columns(columns)
+
+    def __deepcopy__(self, memo: dict) -> 'ReferringTable':
+        """Copies of a data set, which mmengine makes for a subset, share the table."""
+        return self
+
+    @property
+    def counts(self) -> Dict[str, int]:
+        """Numbers of images, references, sentences and masks."""
+        return dict(images=self.rows('images'), references=self.rows('references'), sentences=self.rows('sentences'),
+                    masks=self.rows('targets'))
+
+    def rows(self, group: str) -> int:
+        return rows_of(self.columns[KEYS[group]])
+
+    def value(self, name: str, row: int) -> Any:
+        """An entry as a plain int, text, bytes or tuple of ints."""
+        column = self.columns[name]
+        if isinstance(column, np.ndarray):
+            return int(column[row])
+        entry = column.entry(row)
+        if entry.dtype != np.uint8:
+            return tuple(entry.tolist())
+        return entry.tobytes() if name == 'targets.mask' else entry.tobytes().decode()
+
+    def reference(self, row: int) -> dict:
+        """What the items of a reference have in common.
+
+        Raises:
+            InputError: When its mask is no RLE of the size of its image.
+        """
+        image, target = (self.value(f'references.{name}', row) for name in ('image', 'target'))
+        size = [self.value(f'images.{name}', image) for name in ('height', 'width')]
+        ann_id, counts = self.value('targets.ann_id', target), self.value('targets.mask', target)
+        try:
+            check_rle(counts, *size)
+        except ValueError as error:
+            raise InputError(f'annotation {ann_id} {error}') from None
+        return dict(
+            img_id=self.value('images.id', image),
+            file_name=self.value('images.file_name', image),
+            ref_id=self.value('references.ref_id', row),
+            ann_id=ann_id,
+            category_id=self.value('references.category_id', row),
+            height=size[0],
+            width=size[1],
+            segmentation=dict(size=size, counts=counts))
+
+    def sentence(self, row: int) -> dict:
+        """`sent_id`, `text` and, where there is one, `kind`."""
+        sentence = dict(sent_id=self.value('sentences.sent_id', row), text=self.value('sentences.text', row))
+        kind = self.value(OPTIONAL, row) if OPTIONAL in self.columns else ''
+        return dict(sentence, kind=kind) if kind else sentence
+
+    def sentences_of(self, reference: int) -> Tuple[int, int]:
+        """The first row of a reference's sentences, and the one behind the last."""
+        ends = self.columns['references.sentences']
+        return int(ends[reference - 1]) if reference else 0, int(ends[reference])
+
+    def reference_of(self, sentence: int) -> int:
+        """The row of the reference that a sentence belongs to."""
+        return int(np.searchsorted(self.columns['references.sentences'], sentence, side='right'))
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write the table to one file, which appears whole or not at all. The same table gives the same bytes."""
+        arrays = {}
+        for name, column in self.columns.items():
+            arrays.update({name: column} if isinstance(column, np.ndarray) else
+                          {name: column.values, f'{name}.ends': column.ends})
+        header = dict(format=FORMAT, version=VERSION, **self.header, counts=self.counts)
+        target = Path(path)
+        aside = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
+        try:
+            # One entry of metadata: safetensors keeps no order among several.
+            aside.write_bytes(save(arrays, metadata=dict(dit_sam=json.dumps(header, ensure_ascii=False))))
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def open(cls, path: Union[str, Path]) -> 'ReferringTable':
+        """The table of a file; nothing in it is parsed but its header.
+
+        Raises:
+            FileNotFoundError: When there is no such file.
+            InputError: When it is damaged, of another kind or of a later version.
+        """
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f'{path} not found')
+        try:
+            with safe_open(path, framework='np') as file:
+                header = json.loads((file.metadata() or {}).get('dit_sam', '{}'))
+                arrays = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, RecursionError, TypeError, ValueError) as error:
+            raise InputError(f'{path} is damaged or no .safetensors file: {error}') from None
+        if not isinstance(header, dict) or header.pop('format', None) != FORMAT:
+            raise InputError(f'{path} holds no referring data; tools/dataset_converters/refcoco.py writes such files')
+        if header.pop('version', None) != VERSION:
+            raise InputError(f'{path} is of another version than {VERSION}, which this program reads; write it anew '
+                             'with tools/dataset_converters/refcoco.py')
+        header.pop('counts', None)
+        try:
+            return cls({name: Ragged(array, arrays[f'{name}.ends']) if f'{name}.ends' in arrays else array
+                        for name, array in arrays.items() if not name.endswith('.ends')}, header)
+        except InputError as error:
+            raise InputError(f'{path} is damaged: {error}') from None
+
+
+class TableBuilder:
+    """Collects rows and makes a :class:`ReferringTable` of them. Each `add` gives the row's number."""
+
+    def __init__(self) -> None:
+        self._columns: Dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
+
+    def rows(self, group: str) -> int:
+        return len(self._columns[KEYS[group]])
+
+    def add_image(self, image_id: Union[int, str], file_name: str, height: int, width: int) -> int:
+        return self._add('images', image_id, file_name, height, width)
+
+    def add_target(self, ann_id: Union[int, str, Tuple[int, ...]], mask: bytes) -> int:
+        return self._add('targets', ann_id, mask)
+
+    def add_reference(self, ref_id: Union[int, str], category_id: Union[int, str, Tuple[int, ...]], image: int,
+                      target: int, sentences: Sequence[dict]) -> int:
+        """A reference and its sentences, dicts with `sent_id`, `text` and, if it has one, `kind`."""
+        for sentence in sentences:
+            self._add('sentences', sentence['sent_id'], sentence['text'], sentence.get('kind', ''))
+        return self._add('references', ref_id, category_id, image, target, self.rows('sentences'))
+
+    def build(self, **header: Any) -> ReferringTable:
+        """The table.
+
+        Raises:
+            InputError: When ids of one column are of several types.
+        """
+        columns = dict(self._columns)
+        if not any(columns[OPTIONAL]):
+            del columns[OPTIONAL]
+        return ReferringTable({name: make_column(name, entries) for name, entries in columns.items()}, header)
+
+    def _add(self, group: str, *entries: Any) -> int:
+        for name, entry in zip(GROUPS[group], entries):
+            self._columns[f'{group}.{name}'].append(entry)
+        return self.rows(group) - 1

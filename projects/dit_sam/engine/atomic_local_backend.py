@@ -1,0 +1,37 @@
+"""Local files that appear whole or not at all."""
+import os
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio.io import backend_instances
+
+
+@register_backend('local', force=True, prefixes='')
+class AtomicLocalBackend(LocalBackend):
+    """mmengine's backend for local files, whose `put` writes aside, syncs and renames.
+
+    mmengine writes checkpoints straight onto their names, so that a full disk or a killed process destroys the file that
+    was there. Importing this module makes it the backend of all local paths.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes; an error leaves what was there and nothing half-written."""
+        target = Path(filepath)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f'.{target.name}.{os.getpid()}.part')
+        try:
+            with open(aside, 'wb') as file:
+                file.write(obj)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        """Write text; as `put`."""
+        self.put(obj.encode(encoding), filepath)
+
+
+# mmengine keeps one instance for each prefix; those made before this import are of its own class.
+backend_instances.clear()

@@ -1,0 +1,85 @@
+"""SIGTERM and SIGINT end a training with a checkpoint."""
+import os.path as osp
+import signal
+import sys
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@HOOKS.register_module()
+class StopSignalHook(Hook):
+    """Finish the step, save a checkpoint inside the epoch, and exit with status 0, on all ranks.
+
+    In a validation nothing is saved, as the checkpoint of its epoch is written already. The third signal is not waited
+    for: it does what it does without this hook.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self._received: list[int] = []
+        self._handlers: dict[int, object] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Begin to listen."""
+        self._handlers = {number: signal.signal(number, self._listen) for number in _SIGNALS}
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _listen(self, number: int, frame: object) -> None:
+        self._received.append(number)
+        if len(self._received) > 2:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        """Save and exit where any rank was told to."""
+        if not self._asked():
+            return
+        # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
+        name = f'iter_{runner.iter + 1}.pth'
+        runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+        if is_main_process():
+            with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as file:
+                file.write(osp.join(runner.work_dir, name))
+        self._exit(runner, f'{osp.join(runner.work_dir, name)} is saved')
+
+    def after_val_iter(self,
+                       runner: Runner,
+                       batch_idx: int,
+                       data_batch: dict | None = None,
+                       outputs: list | None = None) -> None:
+        """Exit where any rank was told to, during a training only."""
+        if self._handlers and self._asked():
+            self._exit(runner, 'the checkpoint of the epoch is saved')
+
+    def _asked(self) -> bool:
+        """Whether any rank was told to stop; all ranks get the same answer."""
+        if get_world_size() == 1:
+            return bool(self._received)
+        told = torch.tensor(len(self._received), device=get_device())
+        all_reduce(told, 'max')
+        return bool(told.item())
+
+    def _exit(self, runner: Runner, what: str) -> None:
+        name = signal.Signals(self._received[0]).name if self._received else 'a signal to another rank'
+        print_log(f'Stopped by {name} after step {runner.iter + 1}: {what}; --resume goes on from there',
+                  logger='current')
+        self.after_train(runner)
+        sys.exit(0)

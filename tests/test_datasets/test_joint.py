@@ -1,0 +1,183 @@
+"""Several data sets together: shares, ranks, and no image of a val or test split."""
+import json
+import os
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from dit_sam.datasets import RefCOCODataset, WeightedConcatSampler
+from dit_sam.datasets.held_out import evaluation_images
+from dit_sam.datasets.samplers import shares
+from dit_sam.errors import InputError
+from hypothesis import given
+from hypothesis import strategies as st
+from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-b_joint.py'
+
+
+class Numbers(ConcatDataset):
+    """Data sets of these sizes, as far as a sampler sees them."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.datasets = [range(size) for size in sizes]
+
+
+def sampler_of(rank: int, world_size: int, *args, monkeypatch, **kwargs) -> WeightedConcatSampler:
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, world_size))
+    return WeightedConcatSampler(*args, seed=5, **kwargs)
+
+
+def test_an_epoch_has_the_shares_and_visits_evenly(monkeypatch):
+    """Weights 1 : 3 of 40 items: 10 of the 20 in the first set, 30 of the 10 in the second, each of them 3 times."""
+    sampler = sampler_of(0, 1, Numbers(20, 10), [1, 3], epoch_size=40, monkeypatch=monkeypatch)
+    visits = Counter(sampler)
+    assert len(sampler) == 40 == visits.total()
+    assert Counter(visits[item] for item in range(20)) == {0: 10, 1: 10}
+    assert [visits[item] for item in range(20, 30)] == [3] * 10
+
+
+def test_the_size_of_an_epoch_is_that_of_the_data(monkeypatch):
+    sampler = sampler_of(0, 1, Numbers(6, 3), [1, 2], monkeypatch=monkeypatch)
+    items = list(sampler)
+    assert (len(items), sum(item < 6 for item in items)) == (9, 3)
+    assert items != sorted(items)
+
+
+def test_ranks_share_out_an_epoch(monkeypatch):
+    whole = list(sampler_of(0, 1, Numbers(7, 5), [2, 1], monkeypatch=monkeypatch))
+    parts = [list(sampler_of(rank, 3, Numbers(7, 5), [2, 1], monkeypatch=monkeypatch)) for rank in range(3)]
+    assert [item for items in zip(*parts) for item in items] == whole
+
+
+def test_epochs_differ_and_come_back_by_their_number(monkeypatch):
+    sampler, other = (sampler_of(0, 1, Numbers(30, 30), [1, 1], monkeypatch=monkeypatch) for _ in range(2))
+    epochs = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    other.set_epoch(2)
+    assert list(other) == epochs[2]
+    other.start = 50
+    assert list(other) == epochs[2][50:]
+
+
+@pytest.mark.parametrize('weights', [[1], [1, 0], [1, -1], [1, float('nan')], [1, 1, 1]])
+def test_bad_weights_are_named(weights):
+    with pytest.raises(InputError, match=r'weights=.*a positive number for each of the 2 data sets'):
+        WeightedConcatSampler(Numbers(2, 3), weights, seed=0)
+
+
+def test_one_data_set_alone_is_refused(write_refcoco):
+    with pytest.raises(InputError, match='needs a ConcatDataset, got RefCOCODataset'):
+        WeightedConcatSampler(RefCOCODataset(write_refcoco()), [1], seed=0)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 1000))
+def test_shares_sum_up_and_are_less_than_one_off(weights, total):
+    numbers = shares(weights, total)
+    assert sum(numbers) == total
+    assert all(abs(number - weight / sum(weights) * total) < 1 for number, weight in zip(numbers, weights))
+
+
+# Image -> split in RefCOCO+ and RefCOCOg; in RefCOCO image 1 is of train, 2 of val, 3 of testA.
+SPLITS = {'refcoco+/refs(unc).p': {1: 'train', 2: 'train', 3: 'testB'},
+          'refcocog/refs(umd).p': {1: 'train', 2: 'test', 3: 'train'}}
+
+
+@pytest.fixture
+def family(write_refcoco) -> str:
+    """The root of three sets on one folder of images."""
+    root = Path(write_refcoco())
+    refs = pickle.loads((root / 'refcoco' / 'refs(unc).p').read_bytes())
+    for name, split_of in SPLITS.items():
+        for ref in refs:
+            ref['split'] = split_of[ref['image_id']]
+        (root / name).parent.mkdir()
+        (root / name).write_bytes(pickle.dumps(refs))
+        (root / name).with_name('instances.json').write_bytes((root / 'refcoco' / 'instances.json').read_bytes())
+    return str(root)
+
+
+@pytest.fixture
+def log(monkeypatch) -> list:
+    """What is logged."""
+    lines = []
+    monkeypatch.setattr(MMLogger.get_current_instance(), 'log', lambda level, text: lines.append(text))
+    return lines
+
+
+def plus(root: str, *sources: str, **kwargs) -> RefCOCODataset:
+    return RefCOCODataset(root, 'refcoco+/instances.json', 'refcoco+/refs(unc).p',
+                          filter_cfg=dict(evaluation_images=list(sources)), **kwargs)
+
+
+@pytest.mark.parametrize('source', ['refcoco/refs(unc).p', 'refcoco'])
+def test_references_to_held_out_images_are_dropped_and_counted(family, log, source):
+    """RefCOCO+ trains on three references to image 1, and on one to image 2, which is of RefCOCO's val."""
+    dataset = plus(family, source)
+    assert [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))] == [1, 1, 1]
+    assert log[-1].endswith('refcoco+/refs(unc).p (train): 1 of 4 references and 1 of 2 images are left out of '
+                            'training: the images are in val or test splits')
+    assert len(dataset.get_subset([2])) == 1 and len(plus(family, source, indices=2)) == 2
+
+
+def test_nothing_is_dropped_in_testing(family):
+    assert len(plus(family, 'refcoco', 'refcoco+', split='testB', test_mode=True)) == 2
+
+
+def test_leaving_nothing_is_an_error(family):
+    with pytest.raises(InputError, match=r"\(testB\): filter_cfg.evaluation_images=\['refcoco'\] leaves nothing"):
+        plus(family, 'refcoco', split='testB')
+
+
+def test_every_form_of_the_files_holds_out_the_same(family, tmp_path):
+    original = evaluation_images([f'{family}/refcoco'])
+    assert original == {'2', '3'}
+    folder = tmp_path / 'prepared'
+    folder.mkdir()
+    for split in ('train', 'val', 'testA'):
+        RefCOCODataset(family, split=split).table.save(folder / f'{split}.safetensors')
+    assert evaluation_images([str(folder)]) == original
+    refs = pickle.loads(Path(family, 'refcoco', 'refs(unc).p').read_bytes())
+    (tmp_path / 'grefs(unc).json').write_text(json.dumps(refs))
+    assert evaluation_images([str(tmp_path / 'grefs(unc).json')]) == original
+
+
+def test_a_file_that_changes_is_read_anew(family):
+    path = Path(family, 'refcoco', 'refs(unc).p')
+    assert evaluation_images([str(path)]) == {'2', '3'}
+    refs = [dict(ref, split='train') for ref in pickle.loads(path.read_bytes())]
+    path.write_bytes(pickle.dumps(refs))
+    os.utime(path, (1, 1))
+    assert evaluation_images([str(path)]) == frozenset()
+
+
+@pytest.mark.parametrize('sources, message', [(['none.p'], 'none.p not found'), (['train2014'], 'holds none of refs')])
+def test_missing_sources_are_named(family, sources, message):
+    with pytest.raises((FileNotFoundError, InputError), match=message):
+        plus(family, *sources)
+
+
+def test_unknown_filter_is_named(family):
+    with pytest.raises(InputError, match="unknown key 'min_size'"):
+        RefCOCODataset(family, filter_cfg=dict(min_size=3))
+
+
+def test_config_trains_on_all_sets_and_on_no_held_out_image(family):
+    """Only image 1 is of train everywhere; each set has three references to it."""
+    loader = Config.fromfile(CONFIG).train_dataloader
+    loader.update(batch_size=3, num_workers=0, persistent_workers=False)
+    for part in loader.dataset.datasets:
+        part.data_root = family
+    loader = Runner.build_dataloader(loader, seed=0)
+    assert [len(part) for part in loader.dataset.datasets] == [3, 3, 3]
+    assert sorted(loader.sampler) == list(range(9))
+    batch = next(iter(loader))
+    assert [sample.img_id for sample in batch['data_samples']] == [1, 1, 1]
+    assert all(sample.gt_sem_seg.data.any() for sample in batch['data_samples'])

@@ -1,0 +1,198 @@
+"""Lines of JSON of one's own: every form of mask, the same items as elsewhere, all problems by line."""
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dit_sam.datasets import ReferringJSONDataset
+from dit_sam.datasets.json_lines import parse_line
+from dit_sam.datasets.transforms import decode_segmentation
+from dit_sam.errors import InputError
+from mmengine.config import Config
+from mmseg.registry import DATASETS
+from PIL import Image
+
+DOCS = Path(__file__).parents[2] / 'docs' / 'data.md'
+IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
+BOX = np.zeros((40, 60), np.uint8)
+BOX[10:18, 5:25] = 1
+# The box in every form. As runs, column by column: 210 outside, then 20 columns of 8 inside and 32 outside.
+RUNS = [5 * 40 + 10] + [8, 32] * 19 + [8, 2400 - 210 - 19 * 40 - 8]
+FORMS = dict(
+    polygon=dict(segmentation=[[5, 10, 25, 10, 25, 18, 5, 18]]),
+    polygons=dict(segmentation=[[5, 10, 15, 10, 15, 18, 5, 18], [15, 10, 25, 10, 25, 18, 15, 18]]),
+    rle=dict(segmentation=dict(size=[40, 60], counts=RUNS)),
+    bbox=dict(bbox=[5, 10, 20, 8]),
+    mask=dict(mask='masks/box.png'),
+    nothing=dict(segmentation=None),
+)
+
+
+@pytest.fixture
+def root(write_refcoco) -> str:
+    root = write_refcoco()
+    Path(root, 'masks').mkdir()
+    Image.fromarray(BOX * 255).save(Path(root, 'masks', 'box.png'))
+    return root
+
+
+def write(root: str, *records) -> str:
+    text = '\n'.join(record if isinstance(record, str) else json.dumps(record) for record in records)
+    Path(root, 'mine.jsonl').write_text(text + '\n')
+    return root
+
+
+def dataset(root: str, *records, **kwargs) -> ReferringJSONDataset:
+    return ReferringJSONDataset('mine.jsonl', write(root, *records), **kwargs)
+
+
+def mask_of(item: dict) -> np.ndarray:
+    return decode_segmentation(item['segmentation'], item['height'], item['width'])
+
+
+def line(**more) -> dict:
+    """A good line, with changes; None takes a key away."""
+    record = {'image': IMAGE, 'sentence': 'the box', 'bbox': [5, 10, 20, 8], **more}
+    return {key: value for key, value in record.items() if value is not None}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_every_form_of_mask(root, form):
+    item = dataset(root, dict(image=IMAGE, sentence='the box', **FORMS[form])).get_data_info(0)
+    assert (mask_of(item) == (0 if form == 'nothing' else BOX)).all()
+
+
+def test_items_are_those_of_the_other_data_sets(root):
+    """The second line is blank; sentences count on."""
+    more = dict(kind='place', category_id=3, image_id=9, height=40, width=60)
+    data = dataset(root, line(), '', line(sentence=None, sentences=['a', 'b'], image='b.jpg', **more), test_mode=True)
+    item = data.get_data_info(2)
+    assert (mask_of(item) == BOX).all()
+    del item['segmentation']
+    assert item == dict(
+        img_path=f'{root}/b.jpg', img_id='9', ref_id=3, ann_id=3, sent_id=2, category_id=3, text='b', kind='place',
+        height=40, width=60, seg_fields=[], sample_idx=2)
+    assert data.get_data_info(0)['img_id'] == '1'
+
+
+def test_sentence_is_drawn_in_training(root):
+    data = dataset(root, line(sentence=None, sentences=['a', 'b', 'c']))
+    np.random.seed(0)
+    assert len(data) == 1
+    assert {data.get_data_info(0)['text'] for _ in range(30)} == {'a', 'b', 'c'}
+
+
+def test_pipeline_and_train2017_names(root):
+    path = Path(root, IMAGE)
+    path.rename(path.with_name('000000000001.jpg'))
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
+    data = DATASETS.build(dict(type='ReferringJSONDataset', ann_file='mine.jsonl', pipeline=pipeline,
+                               data_root=write(root, line(bbox=None, mask='box.png')),
+                               data_prefix=dict(img_path='', seg_map_path='masks')))
+    sample = data[0]['data_samples']
+    assert (sample.gt_sem_seg.data.numpy() == BOX).all()
+    assert sample.text == 'the box'
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(image=None), 'has no "image"'),
+    (dict(image=' '), 'has no "image"'),
+    (dict(sentence=None), 'needs either "sentence", a text, or "sentences"'),
+    (dict(sentences=['a']), 'needs either "sentence", a text, or "sentences"'),
+    (dict(sentence=['a']), "has a sentence that is blank or no text: ['a']"),
+    (dict(sentence='\t'), "has a sentence that is blank or no text: '\\t'"),
+    (dict(sentence=None, sentences=[]), '"sentences" is no list of texts or an empty one'),
+    (dict(sentence=None, sentences='ab'), '"sentences" is no list of texts or an empty one'),
+    (dict(bbox=None), 'needs one of "segmentation", "mask" and "bbox", has none'),
+    (dict(mask='a.png'), 'has mask and bbox'),
+    (dict(bbox=None, mask=3), 'has a "mask" that is no path'),
+    (dict(height=40), 'needs both or none of "height" and "width"'),
+    (dict(height=40, width=0), 'needs both or none of "height" and "width"'),
+    (dict(height=40, width='60'), 'needs both or none of "height" and "width"'),
+    (dict(image_id=1.5), 'has 1.5 as "image_id", which is int or str'),
+    (dict(category_id='dog'), """has 'dog' as "category_id", which is int"""),
+    (dict(kind=1), 'has 1 as "kind", which is str'),
+    (dict(bbox=[1, 2, 3]), 'has the box [1, 2, 3]: x, y, width and height'),
+    (dict(bbox=None, segmentation=[5, 10, 25, 10, 25, 18]), 'has a polygon of int'),
+    (dict(bbox=None, segmentation='a'), """has 'a' as "segmentation": polygons, an RLE, or null"""),
+    (dict(bbox=None, segmentation=[]), 'has no polygon and no RLE'),
+    (dict(image='none.jpg'), 'none.jpg, which is not there'),
+    (dict(image='mine.jsonl'), 'mine.jsonl, which cannot be read'),
+])
+def test_bad_line_is_named(root, change, message):
+    with pytest.raises(InputError) as caught:
+        dataset(root, line(), line(**change))
+    assert f'{root}/mine.jsonl, line 2 ' in str(caught.value) and message in str(caught.value)
+    assert 'tools/dataset_converters/check.py' in str(caught.value)
+
+
+@pytest.mark.parametrize('text, message', [('{', 'is no JSON'), ('[]', 'is no JSON object but list'),
+                                           ('{"image": "\\ud800"}', 'is no JSON'), ('[' * 100000, 'is no JSON')])
+def test_other_lines_are_named(root, text, message):
+    with pytest.raises(InputError, match=message):
+        dataset(root, line(), text)
+
+
+def test_bytes_that_are_no_text_are_named():
+    assert 'is no JSON' in parse_line(b'{"image": "\xff"}')[1][0]
+
+
+def test_all_problems_of_a_line_are_found():
+    problems = parse_line(json.dumps(dict(sentence='', height=3, mask=1, bbox=2)).encode())[1]
+    assert len(problems) == 5
+
+
+def test_sizes_of_one_image_must_agree(root):
+    with pytest.raises(InputError, match='line 2 says that .* is 41 x 60 .*, a line before it 40 x 60'):
+        dataset(root, line(), line(height=41, width=60))
+
+
+@pytest.mark.parametrize('mask, message', [
+    (np.zeros((60, 40), np.uint8), 'which is of [60, 40], but its image is [40, 60]'),
+    (np.zeros((40, 60, 3), np.uint8), 'which has the channels RGB: save it with one'),
+])
+def test_mask_image_that_does_not_fit_is_named_when_it_is_read(root, mask, message):
+    Image.fromarray(mask).save(Path(root, 'masks', 'box.png'))
+    data = dataset(root, line(), line(bbox=None, mask='masks/box.png'))
+    with pytest.raises(InputError) as caught:
+        data.get_data_info(1)
+    assert message in str(caught.value) and 'mine.jsonl, line 2 ' in str(caught.value)
+
+
+def test_missing_mask_image_is_named_when_it_is_read(root):
+    data = dataset(root, line(bbox=None, mask='none.png'))
+    with pytest.raises(InputError, match='line 1 names the mask .*none.png, which is not there'):
+        data.get_data_info(0)
+
+
+def test_mask_of_a_palette_is_its_indices(root):
+    image = Image.fromarray(BOX * 7)
+    image.putpalette([0, 0, 0] * 256)
+    image.save(Path(root, 'masks', 'box.png'))
+    item = dataset(root, line(bbox=None, mask='masks/box.png')).get_data_info(0)
+    assert (mask_of(item) == BOX).all()
+
+
+def test_lines_of_the_documentation_are_good():
+    lines = [line for line in DOCS.read_bytes().splitlines() if line.startswith(b'{"image"')]
+    assert len(lines) == 3
+    assert [parse_line(line)[1] for line in lines] == [[], [], []]
+
+
+def test_config_of_the_documentation_reads_such_lines(root):
+    code = re.search(r'^```python ldit_vit-t_mine.py\n(.*?)^```$', DOCS.read_text(), re.MULTILINE | re.DOTALL)[1]
+    config = Config.fromstring(code.replace("'configs/", f"'{DOCS.parents[1]}/configs/"), '.py')
+    write(root, line(bbox=None, mask='box.png'))
+    for name, file in (('train', 'train.jsonl'), ('val', 'val.jsonl'), ('test', 'val.jsonl')):
+        dataset = config[f'{name}_dataloader'].dataset
+        assert (dataset.ann_file, dataset.get('test_mode', False)) == (file, name != 'train')
+        dataset.update(data_root=root, ann_file='mine.jsonl', data_prefix=dict(dataset.data_prefix, img_path=''))
+        assert DATASETS.build(dataset)[0]['data_samples'].gt_sem_seg.data.any()
+
+
+def test_empty_and_missing_files_are_named(root):
+    with pytest.raises(InputError, match='has no line'):
+        dataset(root, '', ' ')
+    with pytest.raises(FileNotFoundError, match='none.jsonl'):
+        ReferringJSONDataset('none.jsonl', root)

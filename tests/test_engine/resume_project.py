@@ -1,0 +1,63 @@
+"""A small referring model on drawn pictures, with everything random that a training has."""
+import os
+import signal
+from pathlib import Path
+
+from dit_sam.datasets.shapes import write_shapes
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmseg.registry import HOOKS
+
+ROOT = Path(__file__).parents[2]
+
+
+@HOOKS.register_module()
+class EndHook(Hook):
+    """End the process as a machine that dies would, or as a scheduler that asks for it.
+
+    Args:
+        step: Behind which step of the training, or before which one of the validation; 0 never.
+        during: 'train' or 'val'.
+        by: Name of the signal.
+    """
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, step: int = 0, during: str = 'train', by: str = 'SIGKILL') -> None:
+        self.step, self.during, self.signal = step, during, getattr(signal, by)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if self.during == 'train' and runner.iter + 1 == self.step:
+            os.kill(os.getpid(), self.signal)
+
+    def before_val_iter(self, runner, batch_idx, data_batch=None):
+        if self.during == 'val' and batch_idx + 1 == self.step:
+            os.kill(os.getpid(), self.signal)
+
+
+def write_config(folder: Path) -> Path:
+    """Data and config of a training of two epochs of five steps: dropout, flips, drawn sentences, EMA."""
+    write_shapes(folder / 'data', images=10, seed=3, size=64, splits=dict(train=0.8, val=0.2))
+    cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
+    cfg.model.backbone.arch = dict(embed_dims=24, depth=2, num_heads=3, global_attn_indexes=(1, ))
+    cfg.merge_from_dict({
+        'model.backbone.instruction.dropout': 0.1,
+        'model.text_encoder.model.hidden_size': 128,
+        'model.text_encoder.model.num_hidden_layers': 1,
+        'model.text_encoder.model.hidden_dropout_prob': 0.1,
+        'train_dataloader.dataset.data_root': f'{folder}/data/',
+        'train_dataloader.dataset.indices': 20,
+        'val_dataloader.dataset.data_root': f'{folder}/data/',
+        'val_dataloader.batch_size': 4,
+        'train_dataloader.batch_size': 4,
+        'train_cfg.max_epochs': 2,
+        'default_hooks.logger.interval': 1,
+        'custom_hooks': [dict(type='EMAHook', momentum=0.1), dict(type='EndHook')],
+    })
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.update(num_workers=0, persistent_workers=False)
+    cfg.param_scheduler[0].end = 3
+    cfg.custom_imports.imports = ['dit_sam', 'resume_project']
+    path = folder / 'small.py'
+    cfg.dump(path)
+    return path

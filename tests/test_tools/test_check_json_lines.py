@@ -1,0 +1,97 @@
+"""tools/dataset_converters/check.py: every problem with the number of its line."""
+import json
+import runpy
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from PIL import Image
+
+TOOL = str(Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'check.py')
+IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
+
+
+def check(*arguments) -> int:
+    """The exit status of the tool, run in this process; it saves the imports of a process of its own."""
+    with mock.patch('sys.argv', ['check.py', *map(str, arguments)]), pytest.raises(SystemExit) as caught:
+        runpy.run_path(TOOL, run_name='__main__')
+    return caught.value.code
+
+
+@pytest.fixture
+def root(write_refcoco) -> Path:
+    return Path(write_refcoco())
+
+
+def write(root: Path, *lines) -> Path:
+    path = root / 'mine.jsonl'
+    path.write_text('\n'.join(line if isinstance(line, str) else json.dumps(line) for line in lines) + '\n')
+    return path
+
+
+def line(**more) -> dict:
+    """A good line, with changes; None takes a key away."""
+    record = {'image': IMAGE, 'sentence': 'the box', 'bbox': [5, 10, 20, 8], **more}
+    return {key: value for key, value in record.items() if value is not None}
+
+
+def test_good_file(root, capsys):
+    (root / 'masks').mkdir()
+    Image.fromarray(np.eye(40, 60, dtype=np.uint8)).save(root / 'masks' / 'a.png')
+    path = write(root, line(), '', line(bbox=None, mask='masks/a.png', sentence=None, sentences=['a', 'b']),
+                 line(bbox=None, segmentation=None, mask=None) | dict(segmentation=None))
+    assert check(path) == 0
+    assert capsys.readouterr().out == f'{path}: 3 lines, 4 good sentences, 0 problems\n'
+
+
+def test_folders_of_images_and_masks(root, capsys):
+    (root / 'masks').mkdir()
+    Image.fromarray(np.eye(40, 60, dtype=np.uint8)).save(root / 'masks' / 'a.png')
+    path = write(root, line(image='000000000001.jpg', bbox=None, mask='a.png'))
+    (root / IMAGE).rename(root / 'train2014' / '000000000001.jpg')
+    assert check(path, '--images', root / 'train2014', '--masks', root / 'masks') == 0
+    assert check(path) == 1
+
+
+def test_all_problems_are_listed_with_their_lines(root, capsys):
+    second = root / 'train2014' / 'COCO_train2014_000000000002.jpg'
+    second.write_bytes(second.read_bytes()[:-800])
+    path = write(
+        root,
+        line(sentence=None, bbox=[1, 2, 3]),
+        '{',
+        '',
+        line(image='none.jpg'),
+        line(bbox=None, segmentation=[[1, 2, 3, 4]]),
+        line(height=30, width=50),
+        line(image='train2014/COCO_train2014_000000000002.jpg'),
+        line(bbox=None, mask='none.png'),
+        line(),
+    )
+    assert check(path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    expected = [
+        'line 1 needs either "sentence", a text, or "sentences"',
+        'line 2 is no JSON: ',
+        f'line 4 names the image {root}/none.jpg, which is not there',
+        'line 5 has a polygon of 4 numbers',
+        f'line 6 names the image {root}/{IMAGE}, which is 40 x 60, not 30 x 50 (height x width)',
+        f'line 7 names the image {second}, which does not decode: ',
+        f'line 8 names the mask {root}/none.png, which is not there',
+    ]
+    assert [line.startswith(start) for line, start in zip(lines, expected)] == [True] * 7
+    assert lines[7:] == [f'{path}: 8 lines, 1 good sentences, 7 problems']
+
+
+def test_several_problems_of_one_line(root, capsys):
+    assert check(write(root, dict(sentence='', mask=3, height=1))) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all(line.startswith('line 1 ') for line in lines[:4])
+
+
+def test_missing_and_empty_files(root, capsys):
+    assert check(root / 'none.jsonl') == 1
+    assert capsys.readouterr().err.startswith(f'error: Lines of JSON not found: {root}/none.jsonl')
+    assert check(write(root, '')) == 1
+    assert 'has no line' in capsys.readouterr().out

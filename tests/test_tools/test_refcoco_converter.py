@@ -1,0 +1,229 @@
+"""tools/dataset_converters/refcoco.py: prepared files, counts beside the published ones, images, hostile files."""
+import json
+import os
+import pickle
+import runpy
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytest
+from dit_sam.datasets import RefCOCODataset, ReferringDataset, ReferringTable
+from dit_sam.datasets.shapes import write_shapes
+from dit_sam.datasets.transforms import decode_segmentation
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+TOOL = str(ROOT / 'tools' / 'dataset_converters' / 'refcoco.py')
+REAL = ROOT.parent / 'shared' / 'realref'
+
+
+def convert(*arguments) -> int:
+    """The exit status of the tool, run in this process; it saves the imports of a process of its own."""
+    with mock.patch('sys.argv', ['refcoco.py', *map(str, arguments)]), pytest.raises(SystemExit) as caught:
+        runpy.run_path(TOOL, run_name='__main__')
+    return caught.value.code
+
+
+def rows(text: str) -> dict:
+    """The printed table: (data set, split) -> cells."""
+    lines = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines() if line[:1] == '|']
+    return {(line[0], line[1]): line[2:] for line in lines[1:]}
+
+
+def all_of(dataset) -> list:
+    return [dataset.get_data_info(index) for index in range(len(dataset))]
+
+
+@pytest.fixture
+def source(write_refcoco) -> Path:
+    return Path(write_refcoco())
+
+
+def test_every_split_becomes_a_file_with_the_same_items(source, tmp_path, capsys):
+    assert convert(source, '--out', tmp_path / 'out') == 0
+    names = {f'refcoco_unc_{split}.safetensors' for split in ('train', 'val', 'testA')}
+    assert set(os.listdir(tmp_path / 'out')) == names
+    for split in ('train', 'val', 'testA'):
+        original = RefCOCODataset(str(source), split=split, test_mode=True)
+        prepared = ReferringDataset(f'out/refcoco_unc_{split}.safetensors', str(tmp_path), test_mode=True)
+        assert all_of(prepared) == all_of(original)
+    header = ReferringTable.open(tmp_path / 'out' / 'refcoco_unc_val.safetensors').header
+    assert {key: header[key] for key in ('dataset', 'partition', 'split')} == dict(
+        dataset='refcoco', partition='unc', split='val')
+    assert sorted(header['source']) == ['instances.json', 'refs(unc).p']
+    assert capsys.readouterr().out.count('.safetensors: 0.0 MB') == 3
+
+
+def test_counts_stand_beside_the_published_ones(source, tmp_path, capsys):
+    convert(source, '--out', tmp_path / 'out')
+    out = capsys.readouterr().out
+    assert rows(out) == {
+        ('refcoco unc', 'train'): ['1 ≠ 16,994', '3 ≠ 42,404', '6 ≠ 120,624', '2'],
+        ('refcoco unc', 'val'): ['2 ≠ 1,500', '2 ≠ 3,811', '4 ≠ 10,834', '2'],
+        ('refcoco unc', 'testA'): ['1 ≠ 750', '1 ≠ 1,975', '1 ≠ 5,657', '1'],
+        ('refcoco unc', 'all'): ['3 ≠ 19,994', '6 ≠ 50,000', '11 ≠ 142,210', '4 ≠ 50,000'],
+    }
+    assert 'refcoco unc: no split testB' in out and 'the paper prints 5,059 sentences' in out
+
+
+def test_published_counts_add_up():
+    published = runpy.run_path(TOOL)['PUBLISHED']
+    for key, splits in published.items():
+        for column, name in enumerate(('images', 'references', 'sentences')):
+            parts = [numbers[column] for split, numbers in splits.items() if split != 'all']
+            # By object and not by image: an image is in several splits.
+            if parts and None not in parts and not (name == 'images' and key[1] == 'google'):
+                assert sum(parts) == splits['all'][column], (key, name)
+
+
+def test_all_partitions_of_the_family(source, tmp_path, capsys):
+    """RefCOCO twice, RefCLEF with its lists of RLEs and overlapping test sets, gRefCOCO with its lists of objects."""
+    instances = json.loads((source / 'refcoco' / 'instances.json').read_text())
+    refs = pickle.loads((source / 'refcoco' / 'refs(unc).p').read_bytes())
+    (source / 'refcoco' / 'refs(google).p').write_bytes(pickle.dumps([dict(ref, split='train') for ref in refs]))
+    (source / 'refclef').mkdir()
+    rle = instances['annotations'][1]['segmentation']
+    instances['annotations'][1]['segmentation'] = [rle]
+    (source / 'refclef' / 'instances.json').write_text(json.dumps(instances))
+    (source / 'refclef' / 'refs(berkeley).p').write_bytes(
+        pickle.dumps([dict(refs[2], split='testAB'), dict(refs[3], split='testA')]))
+    (source / 'grefcoco').mkdir()
+    (source / 'grefcoco' / 'instances.json').write_text(json.dumps(instances))
+    (source / 'grefcoco' / 'grefs(unc).json').write_text(json.dumps(
+        [dict(refs[0], ann_id=[11, 12], category_id=[1, 1]), dict(refs[1], ann_id=[-1], category_id=[-1])]))
+    assert convert(source, '--out', tmp_path / 'out') == 0
+    found = rows(capsys.readouterr().out)
+    assert found[('refcoco google', 'all')] == found[('refcoco unc', 'all')]
+    assert [found[('refclef berkeley', split)][1] for split in ('testA', 'testB', 'all')] == ['2', '1', '2']
+    assert found[('grefcoco unc', 'train')] == ['1', '2', '4', '2']
+    prepared = ReferringDataset('out/refclef_berkeley_testB.safetensors', str(tmp_path))
+    item = prepared.get_data_info(0)
+    assert decode_segmentation(item['segmentation'], item['height'], item['width']).sum() == 40
+    assert len(os.listdir(tmp_path / 'out')) == 7
+
+
+def test_the_folder_of_one_data_set_will_do(source, tmp_path):
+    assert convert(source / 'refcoco', '--out', tmp_path / 'out') == 0
+    assert len(os.listdir(tmp_path / 'out')) == 3
+
+
+class Command:
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command, )
+
+
+def hostile(source: Path, trace: Path) -> None:
+    (source / 'refcoco' / 'refs(google).p').write_bytes(pickle.dumps([Command(f'touch {trace}')]))
+
+
+def truncated(source: Path, trace: Path) -> None:
+    path = source / 'refcoco' / 'refs(unc).p'
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def nested(source: Path, trace: Path) -> None:
+    (source / 'refcoco' / 'instances.json').write_text('[' * 100000)
+
+
+def not_a_number(source: Path, trace: Path) -> None:
+    path = source / 'refcoco' / 'instances.json'
+    path.write_text(path.read_text().replace('2280', 'NaN'))
+
+
+def no_instances(source: Path, trace: Path) -> None:
+    (source / 'refcoco' / 'instances.json').unlink()
+
+
+def nothing(source: Path, trace: Path) -> None:
+    for path in (source / 'refcoco').iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize('damage, message', [
+    (hostile, 'refs(google).p is not a plain pickle of lists, dicts, numbers and text: it asks for the global'),
+    (truncated, 'refs(unc).p is not a plain pickle'),
+    (nested, 'instances.json is not in the format of COCO instances: it is nested too deep'),
+    (not_a_number, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
+    (no_instances, 'instances.json not found, which belongs to refs(unc).p'),
+    (nothing, 'holds no refs(*).p or grefs(*).json'),
+])
+def test_bad_file_ends_in_one_line_and_leaves_nothing(source, tmp_path, capsys, damage, message):
+    damage(source, tmp_path / 'trace')
+    assert convert(source, '--out', tmp_path / 'out') == 1
+    err = capsys.readouterr().err
+    assert err.startswith('error: ') and err.count('\n') == 1 and message in err
+    assert not (tmp_path / 'trace').exists() and not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_images_are_checked_under_either_name(source, tmp_path, capsys, workers):
+    """Image 1 is good under its name of 2017, 2 is cut off, 3 is missing."""
+    folder = source / 'train2014'
+    names = [folder / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2, 3)]
+    assert convert(source, '--out', tmp_path / 'out', '--check-images', '--workers', workers) == 0
+    assert f'3 images in {folder}: 0 missing or of no use' in capsys.readouterr().out
+    names[0].rename(folder / '000000000001.jpg')
+    names[1].write_bytes(names[1].read_bytes()[:-800])
+    names[2].unlink()
+    assert convert(source, '--out', tmp_path / 'out', '--check-images', '--workers', workers) == 1
+    lines = capsys.readouterr().out.splitlines()
+    bad = [line for line in lines if line.startswith('COCO_')]
+    assert len(bad) == 2
+    assert bad[0].startswith(f'{names[1].name} does not decode: ') and bad[1] == f'{names[2].name} is missing'
+    assert lines[-1] == f'3 images in {folder}: 2 missing or of no use'
+
+
+def test_image_of_another_size_and_turned_image_are_found(source, tmp_path, capsys):
+    folder = source / 'train2014'
+    first, second = (folder / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2))
+    cv2.imwrite(str(first), np.zeros((60, 40, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be shown turned by 90 degrees
+    Image.open(second).save(second, exif=exif)
+    folder.rename(tmp_path / 'elsewhere')
+    assert convert(source, '--out', tmp_path / 'out', '--images', tmp_path / 'elsewhere', '--check-images',
+                   '--workers', 1) == 1
+    out = capsys.readouterr().out
+    assert f'{first.name} is 60 x 40, not 40 x 60 (height x width)' in out
+    assert f'{second.name} is turned by its EXIF tag' in out
+
+
+def test_missing_folder_of_images_is_named_before_the_work(source, tmp_path, capsys):
+    (source / 'train2014').rename(source / 'photos')
+    assert convert(source, '--out', tmp_path / 'out', '--check-images') == 1
+    assert 'name it with --images' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_shapes_go_through_the_whole_chain(tmp_path, capsys):
+    write_shapes(tmp_path / 'shapes', images=20, seed=3)
+    assert convert(tmp_path / 'shapes', '--out', tmp_path / 'out', '--check-images', '--workers', 1, '--images',
+                   tmp_path / 'shapes' / 'images') == 0
+    check_chain(str(tmp_path / 'shapes'), 'shapes', 'images', tmp_path / 'out')
+
+
+@pytest.mark.skipif(not REAL.exists(), reason='the real photographs are not there')
+def test_real_files_go_through_the_whole_chain(tmp_path, capsys):
+    assert convert(REAL, '--out', tmp_path / 'out', '--check-images', '--workers', 2, '--images', REAL / 'images') == 0
+    found = rows(capsys.readouterr().out)
+    assert found[('refcoco unc', 'train')][1].startswith('130 ≠') and found[('refcoco unc', 'val')][2].startswith('30 ≠')
+    check_chain(str(REAL), 'refcoco', 'images', tmp_path / 'out')
+
+
+def check_chain(root: str, name: str, images: str, out: Path) -> None:
+    """The items of val, and what the pipeline makes of them, are those of the original files."""
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
+    common = dict(data_root=root, data_prefix=dict(img_path=images), test_mode=True, pipeline=pipeline)
+    original = RefCOCODataset(ann_file=f'{name}/instances.json', refs_file=f'{name}/refs(unc).p', split='val', **common)
+    prepared = ReferringDataset(ann_file=str(out / f'{name}_unc_val.safetensors'), **common)
+    assert all_of(prepared) == all_of(original) and len(original) > 10
+    for index in (0, len(original) - 1):
+        one, other = (data[index]['data_samples'] for data in (prepared, original))
+        assert one.text == other.text
+        assert (one.gt_sem_seg.data == other.gt_sem_seg.data).all() and one.gt_sem_seg.data.any()

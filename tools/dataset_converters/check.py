@@ -1,0 +1,66 @@
+"""List all that is wrong in a file for ReferringJSONDataset: ``tools/dataset_converters/check.py FILE.jsonl``.
+
+Every line is looked at, and the images and mask images that it names are decoded. The exit status is 1 where anything
+is wrong. docs/data.md has the format.
+"""
+import argparse
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Iterator
+
+from dit_sam.datasets.images import image_problem, read_mask
+from dit_sam.datasets.json_lines import mask_of, parse_line, read_lines, sentences_of, size_of
+from dit_sam.engine.launch import one_line_errors
+
+# An image has several lines.
+decoded = lru_cache(maxsize=100_000)(image_problem)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(':')[0])
+    parser.add_argument('file', type=Path, metavar='FILE', help='one JSON object a line')
+    parser.add_argument('--images', type=Path, help='folder of the images, data_prefix.img_path; default that of FILE')
+    parser.add_argument('--masks', type=Path,
+                        help='folder of the mask images, data_prefix.seg_map_path; default that of FILE')
+    return parser.parse_args()
+
+
+def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
+    """What is wrong with the image and the mask of a line that has the right form."""
+    try:
+        size = size_of(record, str(images))
+    except ValueError as error:
+        yield str(error)
+        return
+    problem = decoded(str(images / record['image']), *size)
+    if problem:
+        yield f'names the image {images / record["image"]}, which {problem}'
+    try:
+        mask_of(record, *size)
+        if 'mask' in record:
+            read_mask(str(masks / record['mask']), *size)
+    except ValueError as error:
+        yield str(error)
+
+
+def main() -> int:
+    args = parse_args()
+    images, masks = args.images or args.file.parent, args.masks or args.file.parent
+    lines, sentences, problems = 0, 0, 0
+    with one_line_errors(OSError):
+        for number, line in read_lines(str(args.file)):
+            record, found = parse_line(line)
+            found = found or list(problems_of(record, images, masks))
+            print(*(f'line {number} {problem}\n' for problem in found), sep='', end='')
+            lines, problems = lines + 1, problems + len(found)
+            sentences += 0 if found else len(sentences_of(record))
+    if not lines:
+        print(f'{args.file} has no line')
+        return 1
+    print(f'{args.file}: {lines:,} lines, {sentences:,} good sentences, {problems:,} problems')
+    return int(problems > 0)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
