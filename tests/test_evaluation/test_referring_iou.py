@@ -1,29 +1,22 @@
+import json
+import os
+from pathlib import Path
+
 import pytest
 import torch
+from dit_sam.errors import InputError
 from dit_sam.evaluation import ReferringIoU
+from dit_sam.evaluation.dump import read_lines
+from dit_sam.evaluation.scores import Areas, scores_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
+from scored_items import item, pair, score
 from torchmetrics.classification import BinaryJaccardIndex
-
-
-def item(intersection: int, prediction_only: int = 0, truth_only: int = 0, **metainfo) -> dict:
-    """Masks of 4 x 5 pixels: first the pixels in both, then those in one of the two."""
-    prediction, truth = torch.zeros(20, dtype=torch.int64), torch.zeros(20, dtype=torch.int64)
-    prediction[:intersection + prediction_only] = 1
-    truth[:intersection] = 1
-    truth[intersection + prediction_only:intersection + prediction_only + truth_only] = 1
-    return dict(
-        pred_sem_seg=dict(data=prediction.view(1, 4, 5)), gt_sem_seg=dict(data=truth.view(1, 4, 5)), **metainfo)
-
-
-def score(items: list, **kwargs) -> dict:
-    metric = ReferringIoU(**kwargs)
-    metric.process({}, items)
-    return metric.evaluate(len(items))
 
 
 def test_scores_by_hand():
@@ -41,10 +34,12 @@ def test_scores_by_hand():
 
 
 @pytest.mark.parametrize('tenths', [5, 6, 7, 8, 9])
-def test_precision_is_strict(tenths):
-    """An IoU of exactly X is not above X."""
-    assert score([item(tenths, 10 - tenths)])[f'P@{tenths / 10}'] == 0
-    assert score([item(2 * tenths + 1, 19 - 2 * tenths)])[f'P@{tenths / 10}'] == 100  # (2 * tenths + 1) / 20
+def test_an_iou_of_exactly_x(tenths):
+    """It is not above X; LAVT and ReLA count it nevertheless."""
+    exact, name = [item(tenths, 10 - tenths)], f'P@{tenths / 10}'
+    assert score(exact)[name] == 0
+    assert score(exact, protocol='lavt480')[name] == score(exact, generalized=True)[name] == 100
+    assert score([item(2 * tenths + 1, 19 - 2 * tenths)])[name] == 100  # (2 * tenths + 1) / 20
 
 
 def test_empty_masks():
@@ -55,6 +50,43 @@ def test_empty_masks():
     assert scores['oIoU'] == pytest.approx((0 + 0 + 0 + 1) / (0 + 5 + 5 + 2) * 100)
 
 
+def test_full_masks():
+    assert score([item(20)]) == dict.fromkeys(['oIoU', 'mIoU', 'P@0.5', 'P@0.6', 'P@0.7', 'P@0.8', 'P@0.9'], 100)
+    assert score([item(7, 13)])['mIoU'] == pytest.approx(7 / 20 * 100)
+
+
+def test_generalized_scores_by_hand():
+    # Without a target: two rightly left empty, one not. With one: one missed, IoU 3/4, IoU 7/10.
+    items = [item(0), item(0), item(0, 6), item(0, 0, 5), item(3, 1), item(7, 1, 2)]
+    scores = score(items, generalized=True)
+    assert scores == {
+        'gIoU': pytest.approx((1 + 1 + 0 + 0 + 3 / 4 + 7 / 10) / 6 * 100),
+        'cIoU': pytest.approx((0 + 0 + 0 + 0 + 3 + 7) / (0 + 0 + 6 + 5 + 4 + 10) * 100),
+        'N-acc': pytest.approx(2 / 3 * 100),
+        'T-acc': pytest.approx(2 / 3 * 100),
+        'P@0.5': pytest.approx(2 / 3 * 100),
+        'P@0.6': pytest.approx(2 / 3 * 100),
+        'P@0.7': pytest.approx(2 / 3 * 100),  # 7/10 counts
+        'P@0.8': 0,
+        'P@0.9': 0,
+    }
+    assert all(type(value) is float for value in scores.values())
+
+
+def test_generalized_scores_that_have_no_sentence_are_left_out():
+    assert 'N-acc' not in score([item(1)], generalized=True)
+    assert score([item(0)], generalized=True) == {'gIoU': 100, 'cIoU': 100, 'N-acc': 100}
+    assert score([item(0, 1)], generalized=True) == {'gIoU': 0, 'cIoU': 0, 'N-acc': 0}
+
+
+def test_few_pixels_count_as_nothing_where_wanted():
+    items = [item(0, 4), item(4, 0, 1), item(5)]
+    assert score(items, generalized=True)['N-acc'] == 0
+    scores = score(items, generalized=True, min_area=5)
+    assert (scores['N-acc'], scores['T-acc']) == (100, 50)
+    assert scores['cIoU'] == (0 + 0 + 5) / (0 + 5 + 5) * 100
+
+
 def test_by_kind():
     items = [item(1, 1, kind='place'), item(1, kind='place'), item(1, 3, kind='attribute'), item(0, 1)]
     scores = score(items, group_by='kind')
@@ -63,63 +95,125 @@ def test_by_kind():
     assert scores['mIoU'] == (1 / 2 + 1 + 1 / 4 + 0) / 4 * 100
     assert {key for key in scores if '/' in key} == {'mIoU/place', 'mIoU/attribute'}
     assert not any('/' in key for key in score(items))
+    assert score(items, group_by='kind', generalized=True)['gIoU/attribute'] == 1 / 4 * 100
 
 
-def test_masks_of_different_shape_are_an_error():
+@pytest.mark.parametrize('arguments, message', [
+    (dict(protocol='lavt'), "no protocol 'lavt': choose one of original, lavt480, dit"),
+    (dict(dump_masks=True), r'dump_masks=True needs a file, dump=FILE\.jsonl'),
+], ids=['protocol', 'dump_masks'])
+def test_wrong_arguments_are_an_error(arguments, message):
+    with pytest.raises(InputError, match=message):
+        ReferringIoU(**arguments)
+
+
+@pytest.mark.parametrize('protocol', ['original', 'lavt480'])
+def test_masks_of_different_shape_are_an_error(protocol):
     wrong = item(1, text='the cat', sent_id=3, img_path='a.jpg')
     wrong['gt_sem_seg']['data'] = torch.ones(2, 4, 5)
-    with pytest.raises(ValueError, match=r'\(1, 4, 5\).*\(2, 4, 5\).*"the cat" \(sentence 3\) of a\.jpg'):
-        score([wrong])
+    with pytest.raises(InputError, match=r'\(1, 4, 5\).*\(2, 4, 5\).*"the cat" \(sentence 3\) of a\.jpg'):
+        score([wrong], protocol=protocol)
 
 
 def test_nothing_to_score_is_an_error():
-    with pytest.raises(ValueError, match='nothing to score'):
+    with pytest.raises(InputError, match='nothing to score'):
         ReferringIoU().evaluate(0)
 
 
 def test_areas_beyond_float32_are_exact():
     """2^24 + 1 has no float32."""
-    metric = ReferringIoU()
-    assert metric.compute_metrics([(2**24, 2**24, None), (1, 1, None), (0, 1, None)])['oIoU'] == (2**24 + 1) / (
-        2**24 + 2) * 100
+    areas = [Areas(2**24, 2**24, 2**24, False), Areas(1, 1, 1, False), Areas(0, 1, 0, True)]
+    assert scores_of(areas)['oIoU'] == (2**24 + 1) / (2**24 + 2) * 100
 
 
 @pytest.mark.parametrize('share', [0.0, 0.2, 0.5, 0.9])
 def test_against_torchmetrics(share):
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):
-        prediction, truth = (torch.rand(2, 1, 13, 17, generator=generator) < share).long()
+        prediction, truth = (torch.rand(2, 13, 17, generator=generator) < share).long()
         reference = BinaryJaccardIndex(zero_division=1)(prediction, truth)
-        scores = score([dict(pred_sem_seg=dict(data=prediction), gt_sem_seg=dict(data=truth))])
+        scores = score([pair(prediction, truth)])
         assert scores['mIoU'] == pytest.approx(float(reference) * 100, rel=1e-6)
         assert scores['oIoU'] == pytest.approx(scores['mIoU'])
+
+
+def test_overall_iou_against_torchmetrics():
+    """BinaryJaccardIndex sums intersections and unions over its updates; here over masks of different size."""
+    reference, items = BinaryJaccardIndex(), []
+    for seed, size in enumerate([(5, 9), (20, 30), (7, 2)]):
+        prediction, truth = (torch.rand(2, *size, generator=torch.Generator().manual_seed(seed)) < 0.5).long()
+        reference.update(prediction, truth)
+        items.append(pair(prediction, truth))
+    expected = pytest.approx(float(reference.compute()) * 100, rel=1e-6)
+    assert score(items)['oIoU'] == score(items, generalized=True)['cIoU'] == expected
 
 
 AREAS = st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), st.sampled_from(['a', 'b', None]))
 
 
 @settings(max_examples=50, deadline=None)
-@given(areas=st.lists(AREAS, min_size=1, max_size=12), data=st.data())
-def test_order_batches_and_ranks_do_not_matter(areas, data):
+@given(areas=st.lists(AREAS, min_size=1, max_size=12), generalized=st.booleans(), data=st.data())
+def test_order_batches_and_ranks_do_not_matter(areas, generalized, data):
     """The results of two ranks, in another order and in other batches, give the very same floats."""
     items = [item(both, one, other, **({} if kind is None else dict(kind=kind))) for both, one, other, kind in areas]
-    expected = score(items, group_by='kind')
+    expected = score(items, group_by='kind', generalized=generalized)
     shuffled = data.draw(st.permutations(items))
     cut = data.draw(st.integers(0, len(items)))
-    merged = ReferringIoU(group_by='kind')
+    merged = ReferringIoU(group_by='kind', generalized=generalized)
     for part in (shuffled[:cut], shuffled[cut:]):
-        rank = ReferringIoU(group_by='kind')
+        rank = ReferringIoU(group_by='kind', generalized=generalized)
         for sample in part:
             rank.process({}, [sample])
         merged.results.extend(rank.results)
     assert merged.evaluate(len(items)) == expected
 
 
+@settings(max_examples=50, deadline=None)
+@given(areas=st.lists(AREAS, min_size=1, max_size=12))
+def test_generalized_scores_are_bounded_and_consistent(areas):
+    items = [item(*area[:3]) for area in areas]
+    scores, plain = score(items, generalized=True), score(items)
+    assert all(0 <= value <= 100 for value in scores.values())
+    assert (scores['gIoU'], scores['cIoU']) == (plain['mIoU'], plain['oIoU'])
+    assert ('N-acc' in scores) == any(both + other == 0 for both, _, other, _ in areas)
+    assert ('T-acc' in scores) == any(both + other > 0 for both, _, other, _ in areas)
+
+
 def test_in_an_evaluator(caplog):
     sample = SegDataSample(metainfo=dict(text='the cat', kind='attribute'))
     sample.pred_sem_seg = PixelData(data=torch.ones(1, 2, 3, dtype=torch.uint8))
     sample.gt_sem_seg = PixelData(data=torch.tensor([[[1, 1, 0], [0, 0, 0]]]))
-    evaluator = Evaluator([METRICS.build(dict(type='ReferringIoU', group_by='kind', prefix='val'))])
-    evaluator.process([sample], {})
-    scores = evaluator.evaluate(1)
-    assert scores['val/oIoU'] == scores['val/mIoU/attribute'] == pytest.approx(2 / 6 * 100)
+    sample.input_probabilities = PixelData(data=torch.ones(1, 4, 6))
+    for protocol in ('original', 'lavt480', 'dit'):
+        metric = METRICS.build(dict(type='ReferringIoU', group_by='kind', prefix='val', protocol=protocol))
+        evaluator = Evaluator([metric])
+        evaluator.process([sample], {})
+        scores = evaluator.evaluate(1)
+        assert scores['val/oIoU'] == scores['val/mIoU/attribute'] == pytest.approx(2 / 6 * 100)
+
+
+NUMBERED = [item(number % 5, number % 3, number % 7, sent_id=number, kind='ab'[number % 2]) for number in range(13)]
+
+
+def score_one_rank(rank: int, world_size: int, batch_size: int, folder: str) -> None:
+    """What one process of a distributed test does; the first writes the scores."""
+    os.chdir(folder)
+    torch.distributed.init_process_group('gloo', f'file://{folder}/rendezvous', rank=rank, world_size=world_size)
+    metric = ReferringIoU(group_by='kind', dump='dump.jsonl')
+    share = list(DefaultSampler(NUMBERED, shuffle=False))
+    for start in range(0, len(share), batch_size):
+        metric.process({}, [NUMBERED[index] for index in share[start:start + batch_size]])
+    scores = metric.evaluate(len(NUMBERED))
+    if rank == 0:
+        Path('scores.json').write_text(json.dumps(scores))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('batch_size', [1, 4])
+def test_two_processes_give_what_one_gives(tmp_path, batch_size):
+    """Thirteen items and two processes: the sampler repeats one, and it counts once."""
+    torch.multiprocessing.start_processes(score_one_rank, (2, batch_size, str(tmp_path)), nprocs=2, start_method='fork')
+    path = str(tmp_path / 'expected.jsonl')
+    assert json.loads((tmp_path / 'scores.json').read_text()) == score(NUMBERED, group_by='kind', dump=path)
+    assert read_lines(str(tmp_path / 'dump.jsonl')) == read_lines(path)
+    assert [line['sent_id'] for line in read_lines(path)] == list(range(13))

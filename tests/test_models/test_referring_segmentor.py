@@ -2,7 +2,7 @@
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from tiny import assert_close, backbone, batch, decode_head, sample, segmentor, text_encoder
+from tiny import assert_close, backbone, batch, decode_head, noise, sample, segmentor, text_encoder
 
 from dit_sam.errors import InputError
 
@@ -109,6 +109,34 @@ def test_predictions_come_back_at_the_original_size_without_padding():
         assert result.seg_logits.data.shape == mask.shape
         assert result.metainfo['text'] == 'the red box'
     assert results[0].gt_sem_seg.data.shape == (1, 32, 64)  # as the pipeline gave it
+
+
+@pytest.mark.parametrize('channels', [1, 2])
+def test_probabilities_at_the_input_size_are_kept_where_wanted(channels):
+    """Pictures of 16 × 32 and 32 × 8 doubled by the pipeline and centred in 64 × 64; padding is cut off.
+
+    Two channels, background and object, are what mmseg's heads give.
+    """
+    head = {} if channels == 1 else dict(decode_head=dict(
+        type='FCNHead', in_channels=16, channels=8, num_classes=2, num_convs=1))
+    size = dict(type='ReferringDataPreProcessor', size=(64, 64))
+    model = build(data_preprocessor=size, test_cfg=dict(keep_input_probabilities=True), **head).eval()
+    known = noise(2, channels, 64, 64)
+    model.decode_head.predict = lambda inputs, metas, test_cfg, **prompted: known
+    probabilities = known.sigmoid() if channels == 1 else known.softmax(1)[:, 1:]
+    samples = [sample((32, 64), ori_shape=(16, 32)), sample((64, 16), ori_shape=(32, 8))]
+    data = dict(batch([(32, 64), (64, 16)]), data_samples=samples)
+    results = model.test_step(data)
+    for result, expected in zip(results, (probabilities[0, :, 16:48], probabilities[1, :, :, 24:40])):
+        assert_close(result.input_probabilities.data, expected, 1e-6)
+        assert result.pred_sem_seg.data.shape == (1, *result.ori_shape)
+        assert result.metainfo['text'] == 'the red box'
+
+    model.test_cfg = None
+    data['data_samples'] = [sample((32, 64), ori_shape=(16, 32)), sample((64, 16), ori_shape=(32, 8))]
+    for result, without in zip(results, model.test_step(data)):
+        assert torch.equal(result.pred_sem_seg.data, without.pred_sem_seg.data)
+        assert 'input_probabilities' not in without
 
 
 @pytest.mark.parametrize('threshold,predicted', [(0.35, [0, 1, 1]), (0.5, [0, 0, 1])])

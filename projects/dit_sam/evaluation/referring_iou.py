@@ -1,13 +1,25 @@
-from math import fsum
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
-from prettytable import PrettyTable
+from torch import Tensor
 
-Result = Tuple[int, int, Optional[str]]
+from ..errors import InputError
+from .dump import describe, encode, write_lines
+from .protocols import LAVT_SIDE, PROTOCOLS, compared_masks, stretch
+from .scores import Areas, score_table, scores_of
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is kept of a sentence: its areas, its group, and its line in the dump."""
+    areas: Areas
+    group: str | None = None
+    line: dict | None = None
 
 
 @METRICS.register_module()
@@ -18,70 +30,95 @@ class ReferringIoU(BaseMetric):
     * ``mIoU``: mean of the IoU over all sentences.
     * ``P@X``: share of sentences with IoU > X, for X in 0.5, 0.6, 0.7, 0.8, 0.9.
 
-    Prediction and truth are compared at the size at which they come, which is the original one. An empty prediction for
-    an empty truth has IoU 1, the convention of gRefCOCO, and adds nothing to the sums of oIoU.
+    With ``generalized``, for sentences that may mean nothing or several objects, the scores of gRefCOCO (Liu et al.,
+    GRES, CVPR 2023), as its authors' code ReLA computes them:
+
+    * ``gIoU``, ``cIoU``: as ``mIoU`` and ``oIoU``. Nothing predicted where nothing is meant has IoU 1 and adds nothing
+      to the sums; something predicted there has IoU 0 and adds its area to the union.
+    * ``N-acc``: share of the sentences without a target for which nothing is predicted.
+    * ``T-acc``: share of the sentences with a target for which something is predicted.
+    * ``P@X``: share of the sentences **with a target** with IoU >= X.
+
+    "Nothing predicted" is a mask without a pixel. Everything is counted on the device where the predictions are.
 
     Args:
-        group_by (str, optional): A key of ``metainfo``, such as ``kind``; for each of its values ``mIoU/{value}`` is
-            reported too. Items without the key count in the total only.
+        group_by (str, optional): A key of ``metainfo``, such as ``kind``; for each of its values ``mIoU/{value}``, or
+            ``gIoU/{value}``, is reported too. Items without the key count in the total only.
+        protocol (str): ``original`` compares at the size of the original image. ``lavt480`` stretches prediction and
+            truth to 480 x 480, and counts IoU = X for P@X, as LAVT does. ``dit`` resizes binary masks, as the released
+            DIT does; the model must keep the probabilities, ``model.test_cfg.keep_input_probabilities=True``.
+        generalized (bool): See above.
+        min_area (int): A prediction of fewer pixels counts as nothing. GRES clears masks of fewer than 50 pixels for
+            methods that do not decide on "no target" themselves.
+        dump (str, optional): A file for one line of JSON a sentence, in the order of the dataset; it replaces a former
+            one. ``tools/analysis_tools/analyze_results.py`` reads it.
+        dump_masks (bool): Whether the lines hold the masks, at the size of the original image.
         collect_device (str): ``cpu`` or ``gpu``, where the results of several ranks are gathered.
         prefix (str, optional): Put before the names of the scores.
 
     Raises:
-        ValueError: When a prediction and its truth differ in shape, or when there is nothing to score.
+        InputError: When there is no such protocol, what it needs is not there, a prediction and its truth differ in
+            shape, or there is nothing to score.
     """
 
-    thresholds = (0.5, 0.6, 0.7, 0.8, 0.9)
-
     def __init__(self,
-                 group_by: Optional[str] = None,
+                 group_by: str | None = None,
+                 protocol: str = 'original',
+                 generalized: bool = False,
+                 min_area: int = 0,
+                 dump: str | None = None,
+                 dump_masks: bool = False,
                  collect_device: str = 'cpu',
-                 prefix: Optional[str] = None,
-                 **kwargs) -> None:
+                 prefix: str | None = None,
+                 **kwargs: Any) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix, **kwargs)
-        self.group_by = group_by
+        if protocol not in PROTOCOLS:
+            raise InputError(f"ReferringIoU has no protocol '{protocol}': choose one of {', '.join(PROTOCOLS)}")
+        if dump_masks and dump is None:
+            raise InputError('ReferringIoU: dump_masks=True needs a file, dump=FILE.jsonl')
+        self.group_by, self.protocol, self.generalized, self.min_area = group_by, protocol, generalized, min_area
+        self.dump, self.dump_masks = dump, dump_masks
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Store (intersection, union, group) of each item: areas in pixels, counted where the masks are."""
-        areas = torch.stack([self._areas(sample) for sample in data_samples]).tolist()
-        groups = [sample.get(self.group_by) for sample in data_samples]
-        self.results.extend((inter, union, group) for (inter, union), group in zip(areas, groups))
+        """Count the pixels of each item, and keep what the scores and the dump need of it."""
+        pairs = [compared_masks(sample, self.protocol) for sample in data_samples]
+        # One transfer a batch from the device where the masks are.
+        counts = torch.stack([self._count(*pair) for pair in pairs]).tolist()
+        for sample, pair, (intersection, prediction, truth, targeted) in zip(data_samples, pairs, counts):
+            areas, group = Areas(intersection, prediction, truth, not targeted), sample.get(self.group_by)
+            line = self._line(sample, areas, *pair) if self.dump else None
+            self.results.append(Result(areas, None if group is None else str(group), line))
 
-    def compute_metrics(self, results: List[Result]) -> Dict[str, float]:
-        """Scores of the results of all ranks, as floats in percent."""
+    def compute_metrics(self, results: list[Result]) -> dict[str, float]:
+        """Scores of the results of all ranks, which are in the order of the dataset, as floats in percent."""
         if not results:
-            raise ValueError('ReferringIoU has nothing to score: the data loader gave no item')
-        scores = self._scores(results)
-        rows = {'all': (len(results), scores)}
-        for group in sorted({str(group) for *_, group in results if group is not None}):
-            members = [result for result in results if result[2] is not None and str(result[2]) == group]
-            rows[group] = (len(members), self._scores(members))
-        groups = {f'mIoU/{group}': row['mIoU'] for group, (_, row) in list(rows.items())[1:]}
-        self._print(rows)
-        return {**scores, **groups}
+            raise InputError('ReferringIoU has nothing to score: the data loader gave no item')
+        rows = {'all': self._row(results)}
+        for group in sorted({result.group for result in results} - {None}):
+            rows[group] = self._row([result for result in results if result.group == group])
+        print_log('\n' + score_table(self.group_by or 'Sentences of', rows), logger=MMLogger.get_current_instance())
+        if self.dump:
+            write_lines(self.dump, [result.line for result in results])
+        _, scores = rows.pop('all')
+        mean = 'gIoU' if self.generalized else 'mIoU'
+        return {**scores, **{f'{mean}/{group}': row[mean] for group, (_, row) in rows.items()}}
 
-    @staticmethod
-    def _areas(sample: dict) -> torch.Tensor:
-        prediction, truth = sample['pred_sem_seg']['data'], sample['gt_sem_seg']['data']
-        if prediction.shape != truth.shape:
-            raise ValueError(f'The prediction has shape {tuple(prediction.shape)} and the truth '
-                             f'{tuple(truth.shape)} for "{sample.get("text")}" (sentence {sample.get("sent_id")}) of '
-                             f'{sample.get("img_path")}: both must have the size of the original image')
-        prediction, truth = prediction == 1, truth.to(prediction.device) == 1
-        return torch.stack([(prediction & truth).sum(), (prediction | truth).sum()])
+    def _count(self, prediction: Tensor, truth: Tensor) -> Tensor:
+        """Intersection, areas of prediction and truth, and whether there is a target."""
+        targeted = truth.any()
+        if self.protocol == 'lavt480':
+            prediction, truth = stretch(prediction), stretch(truth)
+        prediction = prediction & (prediction.sum() >= self.min_area)
+        return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), targeted.long()])
 
-    def _scores(self, results: List[Result]) -> Dict[str, float]:
-        # Python integers and `fsum` are exact, so that neither order nor split over ranks changes a score.
-        ious = [inter / union if union else 1.0 for inter, union, _ in results]
-        total_inter, total_union = sum(result[0] for result in results), sum(result[1] for result in results)
-        scores = dict(
-            oIoU=total_inter / total_union * 100 if total_union else 100.0, mIoU=fsum(ious) / len(ious) * 100)
-        for threshold in self.thresholds:
-            scores[f'P@{threshold}'] = sum(iou > threshold for iou in ious) / len(ious) * 100
-        return scores
+    def _line(self, sample: dict, areas: Areas, prediction: Tensor, truth: Tensor) -> dict:
+        pixels = LAVT_SIDE**2 if self.protocol == 'lavt480' else truth.numel()
+        line = describe(sample, areas, self.protocol, tuple(truth.shape[1:]), pixels)
+        if self.dump_masks:
+            counted = prediction if areas.prediction else torch.zeros_like(prediction)
+            line.update(prediction=encode(counted[0].cpu().numpy()), truth=encode(truth[0].cpu().numpy()))
+        return line
 
-    def _print(self, rows: Dict[str, Tuple[int, Dict[str, float]]]) -> None:
-        table = PrettyTable([self.group_by or 'Sentences of', 'Number', *rows['all'][1]])
-        for name, (number, scores) in rows.items():
-            table.add_row([name, number, *(f'{score:.2f}' for score in scores.values())])
-        print_log('\n' + table.get_string(), logger=MMLogger.get_current_instance())
+    def _row(self, results: list[Result]) -> tuple[int, dict[str, float]]:
+        areas = [result.areas for result in results]
+        return len(areas), scores_of(areas, self.generalized, inclusive=self.protocol == 'lavt480')

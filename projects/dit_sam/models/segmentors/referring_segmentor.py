@@ -2,8 +2,10 @@
 import inspect
 
 import torch
+from mmengine.structures import PixelData
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
@@ -27,7 +29,8 @@ class ReferringSegmentor(BaseSegmentor):
         text_encoder: Config of the text encoder; None leaves sentences aside, as SAM does.
         neck: Config of a neck between the two.
         train_cfg: As in mmseg.
-        test_cfg: As in mmseg.
+        test_cfg: As in mmseg. With `keep_input_probabilities=True` predictions also have `input_probabilities`,
+            (1, h, w), at the size of the network's input without padding, for `ReferringIoU(protocol='dit')`.
         data_preprocessor: As in mmengine.
         init_cfg: As in mmengine.
     """
@@ -110,7 +113,19 @@ class ReferringSegmentor(BaseSegmentor):
 
     def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
         """The data samples with `pred_sem_seg` and `seg_logits` (probabilities), (1, H, W), at the original size."""
-        return self.postprocess_result(self.encode_decode(inputs, data_samples), data_samples)
+        logits = self.encode_decode(inputs, data_samples)
+        if (self.test_cfg or {}).get('keep_input_probabilities'):
+            self._attach_input_probabilities(logits, data_samples)
+        return self.postprocess_result(logits, data_samples)
+
+    def _attach_input_probabilities(self, logits: Tensor, data_samples: SampleList) -> None:
+        # mmseg's last step without its resize: it is told that the original size is the input's.
+        metas = [dict(sample.metainfo, ori_shape=sample.img_shape) for sample in data_samples]
+        unresized = self.postprocess_result(logits, [SegDataSample(metainfo=meta) for meta in metas])
+        for sample, result in zip(data_samples, unresized):
+            values = result.seg_logits.data
+            # One channel holds probabilities by now, two hold logits.
+            sample.input_probabilities = PixelData(data=values if len(values) == 1 else values.softmax(0)[1:])
 
     def _forward(self, inputs: Tensor, data_samples: OptSampleList = None) -> Tensor:
         """The head's own output, (B, out_channels, h, w)."""

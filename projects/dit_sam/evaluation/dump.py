@@ -1,0 +1,87 @@
+"""One line of JSON for each scored sentence. ``docs/scores.md`` lists what a line holds."""
+import json
+import os
+import os.path as osp
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ..errors import InputError
+from .scores import Areas
+
+# Copied from a sample's metainfo where it has them.
+KNOWN = ('img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'kind', 'img_path')
+
+
+def describe(sample: dict, areas: Areas, protocol: str, size: tuple[int, int], pixels: int) -> dict[str, Any]:
+    """The line of one sentence.
+
+    Args:
+        sample: The data sample's metainfo and more.
+        areas: What was counted.
+        protocol: The way of counting.
+        size: Height and width of the image.
+        pixels: Number of pixels that were compared.
+    """
+    return dict(
+        {key: sample[key] for key in KNOWN if key in sample},
+        sentence=sample.get('text'),
+        height=size[0],
+        width=size[1],
+        protocol=protocol,
+        pixels=pixels,
+        iou=areas.iou,
+        intersection=areas.intersection,
+        union=areas.union,
+        prediction_area=areas.prediction,
+        truth_area=areas.truth,
+        no_target=areas.no_target)
+
+
+def areas_of(line: dict) -> Areas:
+    """What was counted for the sentence of a line."""
+    return Areas(line['intersection'], line['prediction_area'], line['truth_area'], line['no_target'])
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W) as COCO's compressed RLE, fit for JSON."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return dict(size=list(rle['size']), counts=rle['counts'].decode())
+
+
+def write_lines(path: str, lines: Iterable[dict]) -> None:
+    """Write a dump whole: aside first, then in place of a former one."""
+    os.makedirs(osp.dirname(path) or '.', exist_ok=True)
+    part = f'{path}.part'
+    with open(part, 'w', encoding='utf-8') as file:
+        for line in lines:
+            # Ids may be numbers of numpy.
+            file.write(json.dumps(line, ensure_ascii=False, default=lambda value: value.tolist()) + '\n')
+    os.replace(part, path)
+
+
+def read_lines(path: str) -> list[dict]:
+    """The lines of a dump.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: It is empty, or a line is none of a dump.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'dump {path} not found: tools/test.py CONFIG CHECKPOINT --cfg-options '
+                                f'test_evaluator.dump={path} writes it')
+    lines = []
+    with open(path, encoding='utf-8') as file:
+        for number, text in enumerate(file, 1):
+            try:
+                line = json.loads(text)
+                areas_of(line)
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(f'{path}: line {number} is none that ReferringIoU dumps '
+                                 f'({type(error).__name__}: {error})') from None
+            lines.append(line)
+    if not lines:
+        raise InputError(f'{path} is empty')
+    return lines

@@ -1,0 +1,58 @@
+"""One line a sentence."""
+import json
+import os
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from scored_items import item, score
+
+from dit_sam.errors import InputError
+from dit_sam.evaluation.dump import read_lines
+
+
+def test_dump_by_hand(tmp_path):
+    path = tmp_path / 'new' / 'dump.jsonl'
+    items = [item(2, 1, 3, text='the "café"', img_id=np.int64(7), ref_id=1, ann_id=(3, 4), sent_id=9, kind='place',
+                  img_path='a/b.jpg', category_id=5, scale_factor=2), item(0, text='a unicorn')]
+    scores = score(items, dump=str(path))
+    first, second = [json.loads(line) for line in path.read_text().splitlines()]
+    assert first == dict(img_id=7, ref_id=1, ann_id=[3, 4], sent_id=9, category_id=5, kind='place', img_path='a/b.jpg',
+                         sentence='the "café"', height=4, width=5, protocol='original', pixels=20, iou=2 / 6,
+                         intersection=2, union=6, prediction_area=3, truth_area=5, no_target=False)
+    assert (second['sentence'], second['iou'], second['union'], second['no_target']) == ('a unicorn', 1, 0, True)
+    assert scores['mIoU'] == (first['iou'] + second['iou']) / 2 * 100
+    assert os.listdir(path.parent) == ['dump.jsonl']
+    assert score(items[:1], dump=str(path)) and len(read_lines(str(path))) == 1  # a new one replaces it
+
+
+@pytest.mark.parametrize('protocol', ['original', 'lavt480'])
+def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
+    path = str(tmp_path / 'dump.jsonl')
+    sample = item(3, 2, 4)
+    score([sample, item(0, 1)], protocol=protocol, min_area=2, dump=path, dump_masks=True)
+    first, second = read_lines(path)
+    for key, field in (('prediction', 'pred_sem_seg'), ('truth', 'gt_sem_seg')):
+        assert np.array_equal(coco_mask.decode(first[key]), sample[field]['data'][0])
+    # One pixel of 20 is too little to count, but not what becomes of it at 480 x 480.
+    assert coco_mask.decode(second['prediction']).any() == (protocol == 'lavt480')
+    assert first['pixels'] == (20 if protocol == 'original' else 480 * 480)
+    assert first['truth_area'] / first['pixels'] == 7 / 20
+
+
+@pytest.mark.parametrize('content, message', [
+    ('', 'is empty'),
+    ('{"iou": 1}\n', "line 1 is none that ReferringIoU dumps .KeyError: 'intersection'"),
+    ('[1]\n', 'line 1 is none that'),
+    ('{"intersection": 1, "prediction_area": 1, "truth_area": 1, "no_target": false}\n{"cut', 'line 2 is none that'),
+], ids=['empty', 'another file', 'no object', 'cut off'])
+def test_a_file_that_is_no_dump_is_an_error(tmp_path, content, message):
+    path = tmp_path / 'dump.jsonl'
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_lines(str(path))
+
+
+def test_a_missing_dump_says_how_it_is_made():
+    with pytest.raises(FileNotFoundError, match='dump none.jsonl not found: tools/test.py .*test_evaluator.dump='):
+        read_lines('none.jsonl')

@@ -1,0 +1,143 @@
+"""Scores by group, and the worst cases as pictures, from a dump of the metric itself."""
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dit_sam.evaluation import ReferringIoU
+
+TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'analyze_results.py'
+TRUTH, SIZE = (slice(5, 25), slice(10, 30)), (40, 60)
+
+
+@pytest.fixture
+def analyze(monkeypatch, capsys):
+    """``analyze(*arguments)`` runs the tool and gives its exit status and what it printed."""
+
+    def run(*arguments) -> tuple:
+        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(TOOL), run_name='__main__')
+        except SystemExit as exit:
+            return exit.code, capsys.readouterr().err
+        return 0, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def dump(tmp_path):
+    """``dump(*items, **kwargs)`` scores items and gives the file; an item is the prediction's rows and metainfo."""
+
+    def write(*items, **kwargs) -> str:
+        path = str(tmp_path / 'dump.jsonl')
+        metric = ReferringIoU(dump=path, **kwargs)
+        for rows, metainfo in items:
+            prediction, truth = torch.zeros(2, 1, *SIZE, dtype=torch.int64)
+            prediction[0, TRUTH[0].start:TRUTH[0].start + rows, TRUTH[1]] = 1
+            if not metainfo.pop('no_target', False):
+                truth[0][TRUTH] = 1
+            metric.process({}, [dict(pred_sem_seg=dict(data=prediction), gt_sem_seg=dict(data=truth), **metainfo)])
+        metric.evaluate(len(items))
+        return path
+
+    return write
+
+
+def cells(output: str, row: str) -> list:
+    """The cells of the first row of that name behind its number of sentences."""
+    line = next(line for line in output.splitlines() if line.startswith('|') and line.split('|')[1].strip() == row)
+    return [cell.strip() for cell in line.split('|')[2:-1]]
+
+
+def test_scores_by_group(analyze, dump, tmp_path):
+    # 20 rows of the truth, of which the prediction has 10, 20, 5 and 0: IoU 1/2, 1, 1/4 and 0. It takes 1/6 of the
+    # picture.
+    path = dump((10, dict(text='red star', kind='attribute', category_id=1)),
+                (20, dict(text='the red star', kind='attribute', category_id=2)),
+                (5, dict(text='the star on the left of it', kind='place', category_id=10)),
+                (0, dict(text='a b', category_id=1)))
+    categories = tmp_path / 'instances.json'
+    categories.write_text(json.dumps(dict(categories=[dict(id=1, name='star'), dict(id=2, name='cup')])))
+    status, output = analyze(path, '--categories', categories)
+    assert status == 0
+    expected = {
+        'all': ['4', '43.75', '43.75'],
+        'attribute': ['2', '75.00', '75.00'],
+        'place': ['1', '25.00', '25.00'],
+        '1 to 2 words': ['2', '25.00', '25.00'],
+        '3 words': ['1', '100.00', '100.00'],
+        '6 to 7 words': ['1', '25.00', '25.00'],
+        'star': ['2', '25.00', '25.00'],
+        'cup': ['1', '100.00', '100.00'],
+        '10': ['1', '25.00', '25.00'],
+        '10 to 25 %': ['4', '43.75', '43.75'],
+    }
+    assert {row: cells(output, row)[:3] for row in expected} == expected
+    assert output.index('3 words') < output.index('6 to 7 words')
+    assert cells(output, '3 words')[-1] == '100.00'  # P@0.9
+
+
+def test_sentences_without_a_target_have_the_generalized_scores(analyze, dump):
+    status, output = analyze(dump((0, dict(text='a unicorn', no_target=True)), (20, dict(text='the red star'))))
+    assert status == 0 and 'N-acc' in output
+    assert cells(output, 'no object')[:5] == ['1', '100.00', '100.00', '100.00', '-']
+    assert 'No line has a kind.' in output and 'No line has a category.' in output
+
+
+def test_the_bounds_of_groups():
+    tool = runpy.run_path(str(TOOL))
+    lengths = [tool['by_length'](dict(sentence='word ' * number)) for number in (0, 1, 2, 3, 5, 7, 10, 20, 21, 99)]
+    assert lengths == [None, '1 to 2 words', '1 to 2 words', '3 words', '4 to 5 words', '6 to 7 words',
+                       '8 to 10 words', '11 to 20 words', '21 or more words', '21 or more words']
+    sizes = [tool['by_size'](dict(no_target=False, truth_area=area, pixels=1000)) for area in (1, 9, 10, 100, 1000)]
+    assert sizes == ['0 to 1 %', '0 to 1 %', '1 to 2 %', '10 to 25 %', '50 to 100 %']
+
+
+def test_several_categories_are_a_group():
+    category = runpy.run_path(str(TOOL))['by_category']({1: 'cat', 2: 'dog'})
+    lines = [dict(category_id=value) for value in ([2, 1, 2], 1, [3], [], None)]
+    assert [category(line) for line in lines] == ['cat + dog', 'cat', '3', '', None]
+
+
+def test_the_worst_cases_are_drawn(analyze, dump, tmp_path):
+    image = tmp_path / 'grey.png'
+    cv2.imwrite(str(image), np.full((*SIZE, 3), 128, np.uint8))
+    path = dump((10, dict(text='half', img_path=str(image))), (20, dict(text='all', img_path=str(image))),
+                (0, dict(text='nothing', img_path=str(image))),
+                (5, dict(text='no such', img_path=str(image), no_target=True)), dump_masks=True)
+    out = tmp_path / 'worst'
+    status, output = analyze(path, '--worst', 3, '--out', out)
+    assert status == 0
+    written = [out / name for name in ('001_grey_nothing_1.png', '002_grey_no-such_1.png', '003_grey_half_1.png')]
+    assert output.split('written:\n')[1].split() == [str(file) for file in written]
+    # The picture is enlarged 8 times. Row 12 is in both masks, row 20 in the truth alone, whose left border is at 10.
+    half = cv2.imread(str(written[2]))
+    inside, outside, border, beside = (half[row * 8 + 4, column * 8 + 4] for row, column in
+                                       ((12, 20), (20, 20), (20, 10), (20, 40)))
+    assert (inside != 128).any() and (border != 128).any()
+    assert (outside == 128).all() and (beside == 128).all()
+    assert analyze(path, '--worst', 3, '--out', out)[0] == 0 and len(list(out.iterdir())) == 6
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(), 'error: the dump has no masks to draw: score again with test_evaluator.dump_masks=True\n'),
+    (dict(dump_masks=True), 'error: image lost.png of the dump not found: run this where tools/test.py ran\n'),
+], ids=['masks', 'image'])
+def test_what_is_not_there_to_draw_gets_one_line(analyze, dump, kwargs, message):
+    path = dump((1, dict(text='star', img_path='lost.png')), **kwargs)
+    assert analyze(path, '--worst', 1) == (1, message)
+
+
+def test_wrong_files_get_one_line(analyze, dump, tmp_path):
+    status, error = analyze(tmp_path / 'none.jsonl')
+    assert status == 1 and error.startswith(f'error: dump {tmp_path / "none.jsonl"} not found: ')
+    path = dump((1, dict(text='star')))
+    assert analyze(path, '--categories', 'none.json')[1].startswith('error: --categories none.json not found: ')
+    assert analyze(path, '--categories', path)[1].startswith(f'error: --categories {path} has no COCO categories')
