@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
@@ -24,8 +25,8 @@ from dit_sam.datasets.refcoco import select_split, splits_of
 from dit_sam.datasets.safe_pickle import load_refs
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from mmengine.utils import track_progress_rich
 from prettytable import PrettyTable
+from rich.progress import track
 
 COLUMNS = ('images', 'references', 'sentences', 'masks')
 # (data set, partition) -> split -> images, references, sentences, masks; None where nobody prints it.
@@ -72,7 +73,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, metavar='DST', help='folder to write to')
     parser.add_argument('--images', type=Path, help='folder of the images; default SRC/train2014 or SRC/train2017')
     parser.add_argument('--check-images', action='store_true', help='decode every image that the sets need')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='processes that check images')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads that check images')
     return parser.parse_args()
 
 
@@ -179,8 +180,10 @@ def check_images(tables: list[ReferringTable], folder: Path, workers: int) -> in
     sizes = {table.value('images.file_name', row): tuple(
         table.value(f'images.{side}', row) for side in ('height', 'width'))
         for table in tables for row in range(table.counts['images'])}
-    tasks = [(str(folder / name), *size) for name, size in sizes.items()]
-    problems = track_progress_rich(image_problem, tasks, nproc=workers, chunksize=32, description='images')
+    # Threads: Pillow decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
+    with ThreadPoolExecutor(workers) as pool:
+        found = pool.map(lambda name: image_problem(str(folder / name), *sizes[name]), sizes)
+        problems = list(track(found, 'images', total=len(sizes)))
     bad = [f'{name} {problem}' for name, problem in zip(sizes, problems) if problem]
     print('\n'.join([*bad, f'{len(sizes):,} images in {folder}: {len(bad):,} missing or of no use']))
     return len(bad)
