@@ -193,27 +193,30 @@ def test_in_an_evaluator(caplog):
 
 
 NUMBERED = [item(number % 5, number % 3, number % 7, sent_id=number, kind='ab'[number % 2]) for number in range(13)]
+BATCH_SIZES = (1, 4)
 
 
-def score_one_rank(rank: int, world_size: int, batch_size: int, folder: str) -> None:
-    """What one process of a distributed test does; the first writes the scores."""
+def score_one_rank(rank: int, world_size: int, folder: str) -> None:
+    """What one process of a distributed test does, with batches of one size and of another."""
     os.chdir(folder)
     torch.distributed.init_process_group('gloo', f'file://{folder}/rendezvous', rank=rank, world_size=world_size)
-    metric = ReferringIoU(group_by='kind', dump='dump.jsonl')
     share = list(DefaultSampler(NUMBERED, shuffle=False))
-    for start in range(0, len(share), batch_size):
-        metric.process({}, [NUMBERED[index] for index in share[start:start + batch_size]])
-    scores = metric.evaluate(len(NUMBERED))
-    if rank == 0:
-        Path('scores.json').write_text(json.dumps(scores))
+    for batch_size in BATCH_SIZES:
+        metric = ReferringIoU(group_by='kind', dump=f'dump_{batch_size}.jsonl')
+        for start in range(0, len(share), batch_size):
+            metric.process({}, [NUMBERED[index] for index in share[start:start + batch_size]])
+        scores = metric.evaluate(len(NUMBERED))
+        Path(f'scores_{batch_size}_{rank}.json').write_text(json.dumps(scores))
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize('batch_size', [1, 4])
-def test_two_processes_give_what_one_gives(tmp_path, batch_size):
-    """Thirteen items and two processes: the sampler repeats one, and it counts once."""
-    torch.multiprocessing.start_processes(score_one_rank, (2, batch_size, str(tmp_path)), nprocs=2, start_method='fork')
+def test_two_processes_give_what_one_gives(tmp_path):
+    """Thirteen items and two processes: the sampler repeats one, and it counts once. Every process has the scores."""
+    torch.multiprocessing.spawn(score_one_rank, (2, str(tmp_path)), nprocs=2)
     path = str(tmp_path / 'expected.jsonl')
-    assert json.loads((tmp_path / 'scores.json').read_text()) == score(NUMBERED, group_by='kind', dump=path)
-    assert read_lines(str(tmp_path / 'dump.jsonl')) == read_lines(path)
+    expected = score(NUMBERED, group_by='kind', dump=path)
     assert [line['sent_id'] for line in read_lines(path)] == list(range(13))
+    for batch_size in BATCH_SIZES:
+        for rank in range(2):
+            assert json.loads((tmp_path / f'scores_{batch_size}_{rank}.json').read_text()) == expected
+        assert read_lines(str(tmp_path / f'dump_{batch_size}.jsonl')) == read_lines(path)
