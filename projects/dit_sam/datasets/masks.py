@@ -77,7 +77,7 @@ def run_lengths(counts: bytes) -> np.ndarray:
     codes = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes & 32 == 0)
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or not len(last) or last[-1] != len(codes) - 1:
-        raise ValueError('has an RLE that is damaged or not in COCO\'s compressed form')
+        raise ValueError("has an RLE that is damaged or not in COCO's compressed form")
     lengths = np.diff(last, prepend=-1)
     if lengths.max() > 7:  # 7 x 5 bits hold any run of an image below 2^32 pixels
         raise ValueError('has an RLE with a run that no image can have')
