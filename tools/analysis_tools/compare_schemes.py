@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import mean
 
@@ -60,8 +60,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
     parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
     parser.add_argument('--pretraining-epochs', type=int, default=3, help='epochs of the class-agnostic pre-training')
-    parser.add_argument('--epochs', type=int, default=3, help='epochs of every row')
+    parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
+    parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; on a CPU each takes its share of cores')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings, the pre-training too')
@@ -75,17 +76,16 @@ class Comparison:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.folder = args.work_dir
-        threads = max(1, (os.cpu_count() or 1) // args.jobs)
-        self.environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
 
-    def call(self, log: str, *command: str) -> None:
-        """Run a tool of this repository; its output goes to `log`.
+    def call(self, log: str, *command: str, jobs: int = 1) -> None:
+        """Run a tool of this repository, with its share of the cores among `jobs`; its output goes to `log`.
 
         Raises:
             RuntimeError: It failed.
         """
+        environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs)))
         with open(self.folder / log, 'a') as file:
-            done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=self.environment, stdout=file,
+            done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file,
                                   stderr=subprocess.STDOUT)
         if done.returncode:
             raise RuntimeError(f'{command[0]} ended with status {done.returncode}: see {self.folder / log}')
@@ -98,7 +98,7 @@ class Comparison:
                   '--splits', splits)
         return out
 
-    def train(self, config: str, name: str, epochs: int, *options: str) -> Path:
+    def train(self, config: str, name: str, epochs: int, *options: str, jobs: int = 1) -> Path:
         """Train, or go on with it; the last checkpoint."""
         work_dir = (self.folder / name).resolve()
         last = work_dir / f'epoch_{epochs}.pth'
@@ -108,14 +108,17 @@ class Comparison:
                    'val_dataloader=None', 'default_hooks.checkpoint.save_best=None', f'train_cfg.max_epochs={epochs}',
                    f'param_scheduler.1.end={epochs}', *self.args.cfg_options, *options]
         self.call(f'{name}.log', 'tools/train.py', config, '--work-dir', work_dir, '--resume',
-                  *['--amp'] * self.args.amp, '--cfg-options', *options)
+                  *['--amp'] * self.args.amp, '--cfg-options', *options, jobs=jobs)
+        if not last.exists():  # a signal ends a training with status 0
+            raise RuntimeError(f'the training of {name} was stopped; the same command goes on with it')
         return last
 
     def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
         """The scores of a row on the test pictures, which are then kept beside the checkpoint."""
         work_dir = checkpoint.parent / 'test'
         self.call(f'{name}.log', 'tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir, '--cfg-options',
-                  f'test_dataloader.dataset.data_root={self.testing}/', *self.args.cfg_options, *options)
+                  f'test_dataloader.dataset.data_root={self.testing}/', *self.args.cfg_options, *options,
+                  jobs=self.args.jobs)
         logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
         return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
 
@@ -128,7 +131,8 @@ class Comparison:
         options = ROWS[row][0] + [f'model.{part}.init_cfg.checkpoint={self.weights}' for part in
                                   ('backbone', 'decode_head')]
         checkpoint = self.train(CONFIG, name, self.args.epochs, f'randomness.seed={seed}',
-                                f'optim_wrapper.optimizer.lr={self.args.lr}', *options)
+                                f'optim_wrapper.optimizer.lr={self.args.lr}',
+                                f'param_scheduler.0.end={self.args.warmup}', *options, jobs=self.args.jobs)
         scores = self.score(name, checkpoint, options)
         aside = result.with_suffix('.tmp')
         aside.write_text(json.dumps(dict(row=row, seed=seed, **scores), indent=1))
@@ -143,7 +147,12 @@ class Comparison:
         runs = [(row, seed) for i, seed in enumerate(self.args.seeds) for row in self.args.rows
                 if i == 0 or row in MAIN]
         with ThreadPoolExecutor(self.args.jobs) as pool:
-            list(pool.map(lambda run: self.run(*run), runs))
+            futures = [pool.submit(self.run, *run) for run in runs]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            pool.shutdown(cancel_futures=True)
+        for future in futures:
+            if not future.cancelled():
+                future.result()
 
     def table(self) -> str:
         """What is there, as Markdown; the mean over seeds, and the lowest and highest mIoU of several."""
