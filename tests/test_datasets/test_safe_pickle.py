@@ -1,5 +1,6 @@
 import os
 import pickle
+import tracemalloc
 
 import pytest
 from dit_sam.datasets.safe_pickle import load_plain_pickle, load_refs
@@ -69,6 +70,57 @@ def test_refuses_every_lookup(tmp_path, stream, reason):
     with pytest.raises(ValueError, match='not a plain pickle') as caught:
         load_plain_pickle(write(tmp_path, stream))
     assert reason in str(caught.value)
+
+
+def test_a_name_with_line_breaks_stays_one_line(tmp_path):
+    stream = b'\x80\x04\x8c\x04os\n\x1b\x8c\x06system\x93.'
+    with pytest.raises(ValueError, match=r'global "os\\n\\u001b\.system"') as caught:
+        load_plain_pickle(write(tmp_path, stream))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def nested(depth: int) -> bytes:
+    """A tuple in a tuple in a tuple, as a key: in C its hash overflows the stack."""
+    return b'\x80\x02})' + b'\x85' * depth + b'Ns.'
+
+
+def doubled(times: int) -> bytes:
+    """A tuple that holds one twice, that holds one twice, as a key: its hash visits 2^times of them."""
+    return b'\x80\x02})q\x00' + b''.join(b'0h%bh%b\x86q%b' % (n, n, n1) for n, n1 in (
+        (bytes([i]), bytes([i + 1])) for i in range(times))) + b'Ns.'
+
+
+@pytest.mark.parametrize('data, reason', [
+    (nested(100_000), "unhashable type: 'list'"),
+    (doubled(60), "unhashable type: 'list'"),
+    (b'\x80\x02K\x01Q.', 'an instruction that plain data has no use for'),  # any object as a persistent id
+    (b'\x80\x02}}b.', 'an instruction that plain data has no use for'),
+    (b'\x80\x02X\x02\x00\x00\x00os)R.', 'an instruction that plain data has no use for'),
+    (b'\x80\x04(\x91.', 'an instruction that plain data has no use for'),
+    (pickle.dumps(REFS, protocol=2)[:-1], 'it ends too early'),
+    (b'\x80\x04\x8e' + (1 << 33).to_bytes(8, 'little') + b'.', 'it ends too early'),  # says that 8 GB follow
+])
+def test_hostile_file_neither_crashes_nor_runs_on(tmp_path, data, reason):
+    with pytest.raises(ValueError, match='not a plain pickle') as caught:
+        load_refs(write(tmp_path, data))
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize('data', [b'\x80\x02]r\xff\xff\xff\x07.', b'(lp134217727\n.'])
+def test_the_number_of_a_memo_entry_takes_no_memory(tmp_path, data):
+    """In C entry 2^27 - 1 makes a table of 2 GB."""
+    path = write(tmp_path, data)
+    tracemalloc.start()
+    assert load_plain_pickle(path) == []
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
+def test_tuples_become_lists(tmp_path):
+    value = [(), (1, ), (1, 'a'), (1, 2, 3), (1, 2, 3, (4, 5))]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path = write(tmp_path, pickle.dumps(value, protocol=protocol))
+        assert load_plain_pickle(path) == [[], [1], [1, 'a'], [1, 2, 3], [1, 2, 3, [4, 5]]]
 
 
 @pytest.mark.parametrize('data', [
