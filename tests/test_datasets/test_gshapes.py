@@ -1,4 +1,4 @@
-"""The generalised data: its format, and a proof by a solver of its own that every sentence means what the file says."""
+"""The generalized data: its format, and a proof by a solver of its own that every sentence means what the file says."""
 import json
 import math
 from collections import Counter
@@ -21,9 +21,9 @@ IMAGES = 300
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp('gshapes') / 'data'
-    done = run_tool('--generalised', '--out', out, '--images', IMAGES, '--seed', 7, '--size', 96, '--workers', 2)
+    done = run_tool('--generalized', '--out', out, '--images', IMAGES, '--seed', 7, '--size', 96, '--workers', 2)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[5:10] == list(shapes.GENERALISED_KINDS)
+    assert done.stdout.split()[5:10] == list(shapes.GENERALIZED_KINDS)
     return out
 
 
@@ -115,7 +115,7 @@ def test_shares_of_one_several_and_none(refs, sentences):
     numbers = Counter(min(len(set(ref['ann_id']) - {-1}), 2) for ref in refs)
     assert numbers == {1: 2 * IMAGES, 2: IMAGES, 0: IMAGES}
     kinds = Counter(kind for _, kind, _, _ in sentences)
-    assert set(kinds) == set(shapes.GENERALISED_KINDS)
+    assert set(kinds) == set(shapes.GENERALIZED_KINDS)
     for kind in ('several', 'none'):
         assert kinds[kind] / len(sentences) == pytest.approx(1 / 4, abs=0.02)
     for kind in shapes.KINDS:
@@ -124,16 +124,16 @@ def test_shares_of_one_several_and_none(refs, sentences):
 
 def test_words(sentences):
     words = {word for text, *_ in sentences for word in text.split()}
-    assert words <= set(shapes.GENERALISED_VOCABULARY)
-    assert shapes.GENERALISED_VOCABULARY[:len(shapes.VOCABULARY)] == shapes.VOCABULARY
-    assert len(set(shapes.GENERALISED_VOCABULARY)) == len(shapes.GENERALISED_VOCABULARY)
+    assert words <= set(shapes.GENERALIZED_VOCABULARY)
+    assert shapes.GENERALIZED_VOCABULARY[:len(shapes.VOCABULARY)] == shapes.VOCABULARY
+    assert len(set(shapes.GENERALIZED_VOCABULARY)) == len(shapes.GENERALIZED_VOCABULARY)
     assert max(len(text.split()) for text, *_ in sentences) <= 14
     assert len({text for text, *_ in sentences}) > len(sentences) / 2
 
 
 def test_config_knows_the_words():
     vocabulary = Config.fromfile(CONFIGS / 'gshapes.py').vocabulary
-    assert tuple(vocabulary) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *shapes.GENERALISED_VOCABULARY)
+    assert tuple(vocabulary) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *shapes.GENERALIZED_VOCABULARY)
 
 
 def attributes(text):
@@ -161,9 +161,9 @@ def test_words_alone_hardly_tell_that_nothing_is_meant(sentences):
         counts[kind == 'none'].update(set(text.split()))
 
     def says_none(words):
-        shares = {none: [(counts[none][word] + 1) / (totals[none] + 2) for word in shapes.GENERALISED_VOCABULARY]
+        shares = {none: [(counts[none][word] + 1) / (totals[none] + 2) for word in shapes.GENERALIZED_VOCABULARY]
                   for none in counts}
-        present = [word in words for word in shapes.GENERALISED_VOCABULARY]
+        present = [word in words for word in shapes.GENERALIZED_VOCABULARY]
         scores = {none: sum(math.log(share if here else 1 - share) for share, here in zip(shares[none], present))
                   for none in shares}
         return scores[True] > scores[False]
@@ -190,7 +190,7 @@ def test_references_are_those_of_grefcoco(folder, refs):
 
 def test_pictures_are_those_of_the_set_as_it_is_and_workers_do_not_matter(tmp_path):
     for name, workers in (('one', 1), ('two', 2)):
-        shapes.write_shapes(tmp_path / name, images=16, seed=3, size=96, workers=workers, generalised=True)
+        shapes.write_shapes(tmp_path / name, images=16, seed=3, size=96, workers=workers, generalized=True)
     shapes.write_shapes(tmp_path / 'plain', images=16, seed=3, size=96)
     written, plain = hashes(tmp_path / 'one'), hashes(tmp_path / 'plain')
     assert written == hashes(tmp_path / 'two')
@@ -203,11 +203,11 @@ def test_pictures_are_those_of_the_set_as_it_is_and_workers_do_not_matter(tmp_pa
 
 def test_the_other_variant_is_not_overwritten(tmp_path):
     arguments = ['--out', tmp_path / 'data', '--images', 3, '--size', 96, '--workers', 1]
-    first = run_tool(*arguments, '--generalised')
-    again = run_tool(*arguments, '--generalised')
+    first = run_tool(*arguments, '--generalized')
+    again = run_tool(*arguments, '--generalized')
     other = run_tool(*arguments)
     assert first.returncode == again.returncode == 0 and first.stdout == again.stdout
-    assert other.returncode == 1 and '"generalised": true' in other.stderr and len(other.stderr.splitlines()) == 1
+    assert other.returncode == 1 and '"generalized": true' in other.stderr and len(other.stderr.splitlines()) == 1
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_config_scores_every_kind(samples):
                         for sample in samples])
     scores = metric.evaluate(len(samples))
     assert (scores['N-acc'], scores['T-acc']) == (100, 0)
-    assert {kind: scores[f'gIoU/{kind}'] for kind in shapes.GENERALISED_KINDS} == dict(
+    assert {kind: scores[f'gIoU/{kind}'] for kind in shapes.GENERALIZED_KINDS} == dict(
         attribute=0, place=0, relation=0, several=0, none=100)
 
 

@@ -1,4 +1,4 @@
-"""Writes the embedded `shapes` data set in RefCOCO's own format, or its generalised variant in gRefCOCO's."""
+"""Writes the embedded `shapes` data set in RefCOCO's own format, or its generalized variant in gRefCOCO's."""
 import argparse
 import importlib.util
 import sys
@@ -42,7 +42,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split')
     parser.add_argument(
-        '--generalised', action='store_true', help='also sentences with several answers and with none')
+        '--generalized', action='store_true', help='also sentences with several answers and with none')
     parser.add_argument('--workers', type=int, default=2, help='processes; the result does not depend on them')
     return parser.parse_args(argv)
 
@@ -60,7 +60,7 @@ def main() -> int:
     try:
         splits = parse_splits(args.splits)
         counts = shapes.write_shapes(args.out, args.images, args.seed, args.size, splits, args.workers,
-                                     args.generalised)
+                                     args.generalized)
     except ValueError as error:
         print(f'shapes: {error}', file=sys.stderr)
         return 2

@@ -1,10 +1,10 @@
 # The embedded data with sentences that mean several objects or none, in gRefCOCO's form:
-# python tools/dataset_converters/shapes.py --generalised --out data/gshapes
+# python tools/dataset_converters/shapes.py --generalized --out data/gshapes
 #   data/gshapes/images/
 #   data/gshapes/gshapes/{instances.json, grefs(unc).json}
 _base_ = './shapes.py'
 
-# The words of the grammar, `dit_sam.datasets.shapes.GENERALISED_VOCABULARY`, for the text encoder.
+# The words of the grammar, `dit_sam.datasets.shapes.GENERALIZED_VOCABULARY`, for the text encoder.
 vocabulary = _base_.vocabulary + (
     'circles squares triangles stars crosses things ones objects shapes all every each both two three are').split()
 files = dict(

@@ -1,4 +1,4 @@
-"""Writes the data set to disk in RefCOCO's own format, the generalised one in gRefCOCO's."""
+"""Writes the data set to disk in RefCOCO's own format, the generalized one in gRefCOCO's."""
 import json
 import multiprocessing
 import os
@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 
 from .drawing import draw, visible_masks
-from .generalised import GENERALISED_KINDS, refer_generalised
+from .generalized import GENERALIZED_KINDS, refer_generalized
 from .outlines import SHAPES
 from .scene import Scene, sample_scene
 from .sentences import KINDS, refer
@@ -23,7 +23,7 @@ from .sentences import KINDS, refer
 GENERATOR_VERSION = 1
 DEFAULT_SPLITS: Dict[str, float] = dict(train=0.8, val=0.1, testA=0.05, testB=0.05)
 MIN_SIZE = 64
-# The folder of the texts, of the set as it is and of the generalised one.
+# The folder of the texts, of the set as it is and of the generalized one.
 _NAMES = {False: 'shapes', True: 'gshapes'}
 
 
@@ -82,16 +82,16 @@ def _symbols(scene: Scene) -> dict:
         objects=objects)
 
 
-def make_image(index: int, folder: str, seed: int, size: int, generalised: bool = False) -> dict:
+def make_image(index: int, folder: str, seed: int, size: int, generalized: bool = False) -> dict:
     """Draw picture number `index` (from 1) into `folder`; return all that is written about it, without ids."""
     rng = np.random.default_rng([seed, index])
     scene, references = None, []
     while not references:
         scene = sample_scene(rng, size)
         references = refer(rng, scene)
-    if generalised:
+    if generalized:
         # A stream of its own, so that the pictures are the same with it and without.
-        references = refer_generalised(np.random.default_rng([seed, index, 1]), scene, references)
+        references = refer_generalized(np.random.default_rng([seed, index, 1]), scene, references)
     name = f'shapes_{index:06d}.png'
     Image.fromarray(draw(rng, scene)).save(os.path.join(folder, name), compress_level=4)
     annotations = [_annotation(scene, i, seen) for i, seen in enumerate(visible_masks(scene))]
@@ -101,7 +101,7 @@ def make_image(index: int, folder: str, seed: int, size: int, generalised: bool 
 def _make_all(arguments: dict, workers: int, folder: Path) -> List[dict]:
     images = arguments['images']
     make = partial(make_image, folder=str(folder), seed=arguments['seed'], size=arguments['size'],
-                   generalised=arguments.get('generalised', False))
+                   generalized=arguments.get('generalized', False))
     numbers = range(1, images + 1)
     if workers == 1:
         return [make(number) for number in numbers]
@@ -167,8 +167,8 @@ def _dump(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, separators=(',', ':')), encoding='ascii')
 
 
-def _dump_refs(folder: Path, refs: List[dict], generalised: bool) -> None:
-    if generalised:
+def _dump_refs(folder: Path, refs: List[dict], generalized: bool) -> None:
+    if generalized:
         _dump(folder / 'grefs(unc).json', refs)
         return
     # Pickle writes a string once if it is the same object: a round trip through JSON makes that sharing, and so the
@@ -178,19 +178,19 @@ def _dump_refs(folder: Path, refs: List[dict], generalised: bool) -> None:
 
 
 def _write_into(folder: Path, arguments: dict, workers: int) -> dict:
-    generalised = arguments.get('generalised', False)
-    texts = folder / _NAMES[generalised]
+    generalized = arguments.get('generalized', False)
+    texts = folder / _NAMES[generalized]
     (folder / 'images').mkdir(parents=True)
     texts.mkdir()
     made = _make_all(arguments, workers, folder / 'images')
     split_of = split_of_images(arguments['images'], arguments['seed'], arguments['splits'])
     instances, refs, scenes = _assemble(made, split_of)
-    table = _count(made, split_of, GENERALISED_KINDS if generalised else KINDS)
+    table = _count(made, split_of, GENERALIZED_KINDS if generalized else KINDS)
     ordered = {name: table[name] for name in arguments['splits'] if name in table}
     summary = dict(arguments=arguments, counts=ordered)
     _dump(texts / 'instances.json', instances)
     _dump(texts / 'scenes.json', scenes)
-    _dump_refs(texts, refs, generalised)
+    _dump_refs(texts, refs, generalized)
     _dump(texts / 'summary.json', summary)
     return summary
 
@@ -217,7 +217,7 @@ def write_shapes(out: Union[str, Path],
                  size: int = 160,
                  splits: Optional[Dict[str, float]] = None,
                  workers: int = 1,
-                 generalised: bool = False) -> Dict[str, Dict[str, int]]:
+                 generalized: bool = False) -> Dict[str, Dict[str, int]]:
     """Write the data set: `images/*.png`, `shapes/instances.json`, `shapes/refs(unc).p` and the symbolic scenes.
 
     The same arguments give the same bytes, whatever `workers` is. All is written beside `out` and renamed at the
@@ -226,7 +226,7 @@ def write_shapes(out: Union[str, Path],
     Args:
         size: Long side of the pictures in pixels.
         splits: Share of the images of every split, 80/10/5/5 for train, val, testA and testB by default.
-        generalised: Also sentences that mean several objects or none, with the same pictures. The files are then
+        generalized: Also sentences that mean several objects or none, with the same pictures. The files are then
             those of gRefCOCO, `gshapes/instances.json` and `gshapes/grefs(unc).json`.
 
     Returns:
@@ -240,8 +240,8 @@ def write_shapes(out: Union[str, Path],
     splits = dict(DEFAULT_SPLITS if splits is None else splits)
     check_arguments(images, seed, size, splits, workers)
     arguments = dict(generator=GENERATOR_VERSION, images=images, seed=seed, size=size, splits=splits)
-    if generalised:
-        arguments['generalised'] = True
+    if generalized:
+        arguments['generalized'] = True
     target = Path(out).resolve()
     found = _existing(target, arguments)
     if found is not None:

@@ -1,4 +1,4 @@
-"""The generalised grammar, as in gRefCOCO: sentences that mean one object of a scene, several, or none."""
+"""The generalized grammar, as in gRefCOCO: sentences that mean one object of a scene, several, or none."""
 from typing import Dict, Iterable, Iterator, List, Tuple
 
 import numpy as np
@@ -9,8 +9,8 @@ from .sentences import KINDS, MAX_WORDS, PLANNERS, VOCABULARY, pick, say
 from .several import Plans, draw_form, new_words, plan_several, say_several
 from .world import World
 
-GENERALISED_KINDS = (*KINDS, 'several', 'none')
-GENERALISED_VOCABULARY: Tuple[str, ...] = tuple(dict.fromkeys((*VOCABULARY, *new_words())))
+GENERALIZED_KINDS = (*KINDS, 'several', 'none')
+GENERALIZED_VOCABULARY: Tuple[str, ...] = tuple(dict.fromkeys((*VOCABULARY, *new_words())))
 
 # The indices of the objects that are meant, and the (kind, sentence) pairs.
 Reference = Tuple[Tuple[int, ...], List[Tuple[str, str]]]
@@ -64,7 +64,7 @@ def _none_of_kind(rng: np.random.Generator, world: World, plans: Plans, kind: st
             return
 
 
-def refer_generalised(rng: np.random.Generator, scene: Scene, singles: List[Tuple[int, List[Tuple[str, str]]]],
+def refer_generalized(rng: np.random.Generator, scene: Scene, singles: List[Tuple[int, List[Tuple[str, str]]]],
                       sentences: int = 3) -> List[Reference]:
     """References to one object, to several and to none, half, a quarter and a quarter of them.
 
