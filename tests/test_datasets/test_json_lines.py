@@ -111,6 +111,7 @@ def test_pipeline_and_train2017_names(root):
     (dict(height=40, width=0), 'needs both or none of "height" and "width"'),
     (dict(height=40, width='60'), 'needs both or none of "height" and "width"'),
     (dict(image_id=1.5), 'has 1.5 as "image_id", which is int or str'),
+    (dict(category_id=2**63), 'has 9223372036854775808 as "category_id", which is int of 64 bits'),
     (dict(category_id='dog'), """has 'dog' as "category_id", which is int"""),
     (dict(kind=1), 'has 1 as "kind", which is str'),
     (dict(bbox=[1, 2, 3]), 'has the box [1, 2, 3]: x, y, width and height'),

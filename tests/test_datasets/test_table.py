@@ -153,8 +153,12 @@ def test_mask_that_does_not_fill_its_image_is_refused_when_it_is_asked_for(table
     assert dataset.get_data_info(1)['ref_id'] == 2
 
 
+FP8 = b'{"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}'
+
+
 @pytest.mark.parametrize('data, message', [
     (b'', 'is damaged or no .safetensors file'),
+    (len(FP8).to_bytes(8, 'little') + FP8 + b'ab', 'is damaged or no .safetensors file'),
     (b'\x80\x04]q\x00.', 'is damaged or no .safetensors file'),
     (b'\xff' * 100, 'is damaged or no .safetensors file'),
 ])

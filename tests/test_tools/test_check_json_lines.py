@@ -90,6 +90,16 @@ def test_several_problems_of_one_line(root, capsys):
     assert len(lines) == 5 and all(line.startswith('line 1 ') for line in lines[:4])
 
 
+def test_a_target_without_a_pixel_is_named(root, capsys):
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(root / 'nothing.png')
+    path = write(root, line(bbox=[70, 10, 5, 5]), line(bbox=None, mask='nothing.png'), line())
+    assert check(path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(';')[0] for line in lines[:2]] == [
+        f'line {number} has a target without a pixel in its image' for number in (1, 2)]
+    assert lines[2].endswith('3 lines, 1 good sentences, 2 problems')
+
+
 def test_missing_and_empty_files(root, capsys):
     assert check(root / 'none.jsonl') == 1
     assert capsys.readouterr().err.startswith(f'error: Lines of JSON not found: {root}/none.jsonl')

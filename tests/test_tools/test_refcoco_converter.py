@@ -2,6 +2,7 @@
 import json
 import os
 import pickle
+import re
 import runpy
 from pathlib import Path
 from unittest import mock
@@ -53,7 +54,7 @@ def test_every_split_becomes_a_file_with_the_same_items(source, tmp_path, capsys
     assert {key: header[key] for key in ('dataset', 'partition', 'split')} == dict(
         dataset='refcoco', partition='unc', split='val')
     assert sorted(header['source']) == ['instances.json', 'refs(unc).p']
-    assert capsys.readouterr().out.count('.safetensors: 0.0 MB') == 3
+    assert len(re.findall(r'\.safetensors: [1-9] kB\n', capsys.readouterr().out)) == 3
 
 
 def test_counts_stand_beside_the_published_ones(source, tmp_path, capsys):
@@ -136,6 +137,11 @@ def not_a_number(source: Path, trace: Path) -> None:
     path.write_text(path.read_text().replace('2280', 'NaN'))
 
 
+def split_of_another_folder(source: Path, trace: Path) -> None:
+    path = source / 'refcoco' / 'refs(unc).p'
+    path.write_bytes(pickle.dumps([dict(ref, split='../a') for ref in pickle.loads(path.read_bytes())]))
+
+
 def no_instances(source: Path, trace: Path) -> None:
     (source / 'refcoco' / 'instances.json').unlink()
 
@@ -150,6 +156,7 @@ def nothing(source: Path, trace: Path) -> None:
     (truncated, 'refs(unc).p is not a plain pickle'),
     (nested, 'instances.json is not in the format of COCO instances: it is nested too deep'),
     (not_a_number, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
+    (split_of_another_folder, "refs(unc).p has a split named '../a': letters and digits are needed"),
     (no_instances, 'instances.json not found, which belongs to refs(unc).p'),
     (nothing, 'holds no refs(*).p or grefs(*).json'),
 ])
@@ -194,11 +201,32 @@ def test_image_of_another_size_and_turned_image_are_found(source, tmp_path, caps
     assert f'{second.name} is turned by its EXIF tag' in out
 
 
+def test_images_may_lie_in_several_folders(source, tmp_path, capsys):
+    """As those of RefCLEF and COCO do. What is in none of them is missing."""
+    first, second = (source / 'train2014' / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2))
+    (source / 'saiapr_tc-12').mkdir()
+    first.rename(source / 'saiapr_tc-12' / first.name)
+    second.unlink()
+    assert convert(source, '--out', tmp_path / 'out', '--check-images') == 1
+    named = ['--images', source / 'train2014', '--images', source / 'saiapr_tc-12']
+    assert convert(source, '--out', tmp_path / 'out', '--check-images', *named) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if 'missing' in line]
+    assert lines == 2 * [f'{second.name} is missing', f'3 images in {source}/train2014 and {source}/saiapr_tc-12: '
+                         '1 missing or of no use']
+
+
 def test_missing_folder_of_images_is_named_before_the_work(source, tmp_path, capsys):
     (source / 'train2014').rename(source / 'photos')
-    assert convert(source, '--out', tmp_path / 'out', '--check-images') == 1
-    assert 'name it with --images' in capsys.readouterr().err
+    for images in ([], ['--images', source / 'photos', '--images', source / 'none']):
+        assert convert(source, '--out', tmp_path / 'out', '--check-images', *images) == 1
+        assert 'name it with --images' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def test_a_file_in_place_of_the_folder_is_named_before_the_work(source, tmp_path, capsys):
+    (tmp_path / 'out').write_text('')
+    assert convert(source, '--out', tmp_path / 'out') == 1
+    assert capsys.readouterr().err == f'error: --out {tmp_path}/out is there and no folder: choose another one\n'
 
 
 def test_shapes_go_through_the_whole_chain(tmp_path, capsys):

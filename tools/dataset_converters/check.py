@@ -11,6 +11,7 @@ from typing import Iterator
 
 from dit_sam.datasets.images import image_problem, read_mask
 from dit_sam.datasets.json_lines import mask_of, parse_line, read_lines, sentences_of, size_of
+from dit_sam.datasets.masks import area
 from dit_sam.engine.launch import one_line_errors
 
 # An image has several lines.
@@ -37,11 +38,13 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
     if problem:
         yield f'names the image {images / record["image"]}, which {problem}'
     try:
-        mask_of(record, *size)
-        if 'mask' in record:
-            read_mask(str(masks / record['mask']), *size)
+        counts = mask_of(record, *size)
+        found = read_mask(str(masks / record['mask']), *size).any() if 'mask' in record else area(counts, *size)
     except ValueError as error:
         yield str(error)
+        return
+    if not found and record.get('segmentation', '') is not None:
+        yield 'has a target without a pixel in its image; "segmentation": null says that there is none'
 
 
 def main() -> int:

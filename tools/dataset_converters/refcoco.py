@@ -12,14 +12,16 @@ or, where a file is damaged, nothing. See docs/data.md.
 import argparse
 import hashlib
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
 from dit_sam.datasets import ReferringTable
 from dit_sam.datasets.grefs import load_grefs
-from dit_sam.datasets.images import image_problem
+from dit_sam.datasets.images import find_image, image_problem
 from dit_sam.datasets.instances import Instances, make_table
 from dit_sam.datasets.refcoco import select_split, splits_of
 from dit_sam.datasets.safe_pickle import load_refs
@@ -29,10 +31,12 @@ from prettytable import PrettyTable
 from rich.progress import track
 
 COLUMNS = ('images', 'references', 'sentences', 'masks')
+# COCO's under either name, and RefCLEF's.
+IMAGE_FOLDERS = ('train2014', 'train2017', 'saiapr_tc-12')
 # (data set, partition) -> split -> images, references, sentences, masks; None where nobody prints it.
 # Images and references: https://www.tensorflow.org/datasets/catalog/ref_coco. Sentences, and all in sum: Yu et al.,
 # "Modeling Context in Referring Expressions", ECCV 2016; Mao et al., CVPR 2016; Kazemzadeh et al., EMNLP 2014 (RefCLEF,
-# before REFER cleaned it); Liu et al., "GRES", CVPR 2023.
+# before REFER cleaned it); https://github.com/henghuiding/gRefCOCO/issues/6 (gRefCOCO's file).
 PUBLISHED = {
     ('refcoco', 'unc'): dict(
         train=(16994, 42404, 120624, None), val=(1500, 3811, 10834, None), testA=(750, 1975, 5657, None),
@@ -50,12 +54,18 @@ PUBLISHED = {
         train=(24698, 44822, 85474, None), val=(4650, 5000, 9536, None), all=(25799, 49822, 95010, 49822)),
     ('refclef', 'unc'): dict(all=(19894, None, 130525, 96654)),
     ('refclef', 'berkeley'): dict(all=(19894, None, 130525, 96654)),
-    ('grefcoco', 'unc'): dict(all=(19994, None, 278232, None)),
+    ('grefcoco', 'unc'): dict(all=(19994, None, 259859, None)),
 }
+REFCOCOG = ('the paper counts 26,711 images, 54,822 objects and 104,560 sentences, with a test split that was never '
+            'published')
+REFCLEF = "the counts are the paper's; the files were cleaned since and differ a little"
 NOTES = {
     ('refcoco', 'unc'): 'testB: the paper prints 5,059 sentences, its files have 5,095',
-    ('refcocog', 'google'): 'the paper counts 26,711 images, 54,822 objects and 104,560 sentences, with a test split '
-                            'that was never published',
+    ('refcocog', 'umd'): REFCOCOG,
+    ('refcocog', 'google'): REFCOCOG,
+    ('refclef', 'unc'): REFCLEF,
+    ('refclef', 'berkeley'): REFCLEF,
+    ('grefcoco', 'unc'): 'the paper counts 278,232 sentences, of which the authors keep some back for a challenge',
 }
 
 
@@ -71,7 +81,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('src', type=Path, metavar='SRC', help='folder of the original downloads')
     parser.add_argument('--out', type=Path, required=True, metavar='DST', help='folder to write to')
-    parser.add_argument('--images', type=Path, help='folder of the images; default SRC/train2014 or SRC/train2017')
+    parser.add_argument('--images', type=Path, action='append', metavar='DIR',
+                        help=f'folder of images, may be given again; default SRC/{", SRC/".join(IMAGE_FOLDERS)}')
     parser.add_argument('--check-images', action='store_true', help='decode every image that the sets need')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads that check images')
     return parser.parse_args()
@@ -110,6 +121,8 @@ def read_tables(sources: list[Source]) -> Iterator[tuple[Source, str, ReferringT
             raise InputError(f'{source.refs} holds no reference')
         origin = {source.refs.name: sha256(source.refs), source.instances.name: digest}
         for split in sorted(splits_of(refs), key=lambda name: (name != 'train', name != 'val', name)):
+            if not re.fullmatch(r'\w+', split, re.ASCII):  # it becomes part of a file's name
+                raise InputError(f'{source.refs} has a split named {split!r}: letters and digits are needed')
             selected = select_split(refs, split, str(source.refs))
             yield source, split, make_table(selected, str(source.refs), instances, dataset=source.dataset,
                                             partition=source.partition, split=split, source=origin)
@@ -163,29 +176,38 @@ def write(tables: list[tuple[Source, str, ReferringTable]], out: Path) -> None:
     for source, split, table in tables:
         path = out / f'{source.dataset}_{source.partition}_{split}.safetensors'
         table.save(path)
-        print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
+        print(f'{path}: {path.stat().st_size / 1e3:,.0f} kB')
 
 
-def image_folder(args: argparse.Namespace) -> Path:
-    """Raises FileNotFoundError when there is none."""
-    folders = [args.images] if args.images else [args.src / name for name in ('train2014', 'train2017')]
+def image_folders(args: argparse.Namespace) -> list[Path]:
+    """Raises FileNotFoundError when there is none, or one that was named is not there."""
+    folders = args.images or [args.src / name for name in IMAGE_FOLDERS]
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if missing and (args.images or missing == folders):
+        raise FileNotFoundError(f'no folder of images at {" or ".join(map(str, missing))}: name it with --images')
+    return [folder for folder in folders if folder not in missing]
+
+
+def locate(name: str, folders: list[Path]) -> str:
+    """The image in the first folder that has it, under either of COCO's names; in the first one where none has."""
     for folder in folders:
-        if folder.is_dir():
-            return folder
-    raise FileNotFoundError(f'no folder of images at {" or ".join(map(str, folders))}: name it with --images')
+        with suppress(FileNotFoundError):
+            return find_image(str(folder / name))
+    return str(folders[0] / name)
 
 
-def check_images(tables: list[ReferringTable], folder: Path, workers: int) -> int:
+def check_images(tables: list[ReferringTable], folders: list[Path], workers: int) -> int:
     """Print what is wrong with the images that the tables need; the number of those."""
     sizes = {table.value('images.file_name', row): tuple(
         table.value(f'images.{side}', row) for side in ('height', 'width'))
         for table in tables for row in range(table.counts['images'])}
     # Threads: Pillow decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda name: image_problem(str(folder / name), *sizes[name]), sizes)
+        found = pool.map(lambda name: image_problem(locate(name, folders), *sizes[name]), sizes)
         problems = list(track(found, 'images', total=len(sizes)))
     bad = [f'{name} {problem}' for name, problem in zip(sizes, problems) if problem]
-    print('\n'.join([*bad, f'{len(sizes):,} images in {folder}: {len(bad):,} missing or of no use']))
+    where = ' and '.join(map(str, folders))
+    print('\n'.join([*bad, f'{len(sizes):,} images in {where}: {len(bad):,} missing or of no use']))
     return len(bad)
 
 
@@ -194,12 +216,14 @@ def main() -> int:
     with one_line_errors(OSError):
         if args.workers < 1:
             raise InputError(f'--workers must be 1 or more, got {args.workers}')
-        folder = image_folder(args) if args.check_images else None
+        if args.out.exists() and not args.out.is_dir():
+            raise InputError(f'--out {args.out} is there and no folder: choose another one')
+        folders = image_folders(args) if args.check_images else []
         tables = list(read_tables(find_sources(args.src)))
         lines, remarks = counts_table(tables)
         print('\n'.join([lines.get_string(), '✓ as published, ≠ the published number', *remarks]))
         write(tables, args.out)
-        return int(bool(folder and check_images([table for _, _, table in tables], folder, args.workers)))
+        return int(bool(folders and check_images([table for _, _, table in tables], folders, args.workers)))
 
 
 if __name__ == '__main__':

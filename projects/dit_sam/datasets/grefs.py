@@ -1,4 +1,5 @@
 """gRefCOCO's reference file."""
+import reprlib
 from typing import Dict, List, Tuple
 
 from ..errors import InputError
@@ -49,11 +50,11 @@ def _normalize(ref: dict, item: str) -> dict:
 def _check(record: dict, types: Dict[str, type]) -> None:
     for key, kind in types.items():
         if not isinstance(record[key], kind):
-            raise TypeError(f'"{key}" must be of type {kind.__name__}, got {record[key]!r}')
+            raise TypeError(f'"{key}" must be of type {kind.__name__}, got {reprlib.repr(record[key])}')
 
 
 def _ids(ref: dict, key: str) -> Tuple[int, ...]:
     ids = ref[key] if isinstance(ref[key], list) else [ref[key]]
     if not all(type(one) is int for one in ids):
-        raise TypeError(f'"{key}" must be a number or a list of numbers, got {ref[key]!r}')
+        raise TypeError(f'"{key}" must be a number or a list of numbers, got {reprlib.repr(ref[key])}')
     return tuple(one for one in ids if one != -1)

@@ -8,8 +8,8 @@ from PIL import Image
 
 from .instances import REMEDY
 
-# EXIF's orientation tag, and its values that swap height and width.
-ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+# EXIF's orientation tag, its values that move pixels, and those of them that swap height and width.
+ORIENTATION, UPRIGHT, MOVED, TURNED = 0x0112, 1, range(2, 9), (5, 6, 7, 8)
 # Modes of PIL with one number a pixel; of a palette that is the index.
 ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'F')
 
@@ -61,13 +61,19 @@ def image_problem(path: str, height: int, width: int) -> Optional[str]:
         return 'is missing'
     try:
         with Image.open(path) as image:
-            size, turned = (image.height, image.width), image.getexif().get(ORIENTATION) in TURNED
+            size, orientation = (image.height, image.width), image.getexif().get(ORIENTATION, UPRIGHT)
             image.load()
     except Exception as error:  # a damaged file may raise nearly anything
         return f'does not decode: {str(error) or type(error).__name__}'
-    if turned and height != width:
+    shown = size[::-1] if orientation in TURNED else size
+    if size == (height, width) != shown:
         return 'is turned by its EXIF tag, its annotation is not: save it without the tag'
-    return None if size == (height, width) else f'is {size[0]} x {size[1]}, not {height} x {width} (height x width)'
+    if shown != (height, width):
+        return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
+    if orientation in MOVED and size == (height, width):
+        return (f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its annotation '
+                'is: look, and save it without the tag')
+    return None
 
 
 def read_mask(path: str, height: int, width: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """COCO instances, and the table that they and a list of references make."""
 import json
 import os.path as osp
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any, Dict, Iterable, List, Tuple, Union
 
 from ..errors import InputError
 from .columns import MAX_SIDE
@@ -30,11 +30,10 @@ class Instances:
         self.path = path
         try:
             content = load_json(path)
-            self._images = {image['id']: tuple(image[key] for key in ('file_name', 'height', 'width'))
-                            for image in content['images']}
-            self._annotations = {
-                item['id']: (item['image_id'], item['segmentation'], item.get('iscrowd', 0))
-                for item in content['annotations']}
+            self._images = _by_id((image['id'], tuple(image[key] for key in ('file_name', 'height', 'width')))
+                                  for image in content['images'])
+            self._annotations = _by_id((item['id'], (item['image_id'], item['segmentation'], item.get('iscrowd', 0)))
+                                       for item in content['annotations'])
         except KeyError as error:
             raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing '
                              'from the file or one of its images or annotations') from None
@@ -75,6 +74,15 @@ class Instances:
         if value not in records:
             raise InputError(f'{self.path} has no {key} {value}: the two files do not belong together')
         return records[value]
+
+
+def _by_id(records: Iterable[Tuple[Id, tuple]]) -> Dict[Id, tuple]:
+    """Raises ValueError where an id stands for two things."""
+    found: Dict[Id, tuple] = {}
+    for one, record in records:
+        if found.setdefault(one, record) != record:
+            raise ValueError(f'there are two images or two annotations of the id {one!r}')
+    return found
 
 
 def make_table(refs: List[dict], refs_file: str, instances: Instances, **header: Any) -> ReferringTable:
@@ -127,6 +135,10 @@ def _sentences(ref: dict) -> List[dict]:
     for sentence in ref['sentences']:
         if not sentence['sent'].strip():
             raise InputError(f'sentence {sentence["sent_id"]} is blank')
+        try:
+            sentence['sent'].encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from None
     return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''))
             for sentence in ref['sentences']]
 

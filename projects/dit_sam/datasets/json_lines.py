@@ -2,6 +2,7 @@
 import json
 import os.path as osp
 import re
+import reprlib
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
 import numpy as np
@@ -143,7 +144,7 @@ def _problems(record: dict) -> Iterator[str]:
     elif not isinstance(sentences_of(record), list) or not sentences_of(record):
         yield '"sentences" is no list of texts or an empty one'
     else:
-        yield from (f'has a sentence that is blank or no text: {text!r}' for text in sentences_of(record)
+        yield from (f'has a sentence that is blank or no text: {reprlib.repr(text)}' for text in sentences_of(record)
                     if not _is_text(text))
     named = [key for key in TARGETS if key in record]
     if len(named) != 1:
@@ -153,9 +154,10 @@ def _problems(record: dict) -> Iterator[str]:
     sides = [record[key] for key in ('height', 'width') if key in record]
     if len(sides) == 1 or not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
         yield f'needs both or none of "height" and "width", pixels from 1 to {MAX_SIDE}'
-    for key, types in (('image_id', (int, str)), ('category_id', (int, )), ('kind', (str, ))):
-        if key in record and type(record[key]) not in types:
-            yield f'has {record[key]!r} as "{key}", which is {" or ".join(kind.__name__ for kind in types)}'
+    for key, types, form in (('image_id', (int, str), 'int or str'), ('category_id', (int, ), 'int of 64 bits'),
+                             ('kind', (str, ), 'str')):
+        if key in record and (type(record[key]) not in types or key == 'category_id' and not _fits(record[key])):
+            yield f'has {reprlib.repr(record[key])} as "{key}", which is {form}'
 
 
 def sentences_of(record: dict) -> Any:
@@ -183,8 +185,14 @@ def mask_of(record: dict, height: int, width: int) -> bytes:
     if segmentation is None:
         return unite([], height, width)
     if not isinstance(segmentation, (list, dict)):
-        raise ValueError(f'has {segmentation!r} as "segmentation": polygons, an RLE, or null for no target are needed')
+        raise ValueError(f'has {reprlib.repr(segmentation)} as "segmentation": polygons, an RLE, or null for no target '
+                         'are needed')
     return encode_segmentation(segmentation, height, width)
+
+
+def _fits(value: int) -> bool:
+    """Whether a table can hold it."""
+    return -2**63 <= value < 2**63
 
 
 def _is_text(value: Any) -> bool:

@@ -1,4 +1,5 @@
 """Masks as COCO writes them, and as the tables keep them: compressed run lengths."""
+import reprlib
 from math import isfinite
 from typing import List, Union
 
@@ -35,10 +36,10 @@ def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> 
 def encode_box(box: List[float], height: int, width: int) -> bytes:
     """A COCO box, x, y, width and height in pixels, as the counts of a compressed RLE; errors as above."""
     if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
-        raise ValueError(f'has the box {_short(box)}: x, y, width and height, four numbers, are needed')
+        raise ValueError(f'has the box {reprlib.repr(box)}: x, y, width and height, four numbers, are needed')
     x, y, box_width, box_height = box
     if box_width <= 0 or box_height <= 0:
-        raise ValueError(f'has a box without width or height: {_short(box)}, which is x, y, width and height')
+        raise ValueError(f'has a box without width or height: {reprlib.repr(box)}, which is x, y, width and height')
     right, bottom = x + box_width, y + box_height
     return encode_segmentation([[x, y, right, y, right, bottom, x, bottom]], height, width)
 
@@ -51,10 +52,15 @@ def encode_mask(mask: np.ndarray) -> bytes:
 def unite(masks: List[bytes], height: int, width: int) -> bytes:
     """The union of compressed RLEs of one size; of none, the empty mask."""
     if not masks:
-        return encode_mask(np.zeros((height, width), np.uint8))
+        return coco_mask.frPyObjects(dict(size=[height, width], counts=[height * width]), height, width)['counts']
     if len(masks) == 1:
         return masks[0]
     return coco_mask.merge([dict(size=[height, width], counts=counts) for counts in masks])['counts']
+
+
+def area(counts: bytes, height: int, width: int) -> int:
+    """Pixels inside a compressed RLE."""
+    return int(coco_mask.area(dict(size=[height, width], counts=counts)))
 
 
 def check_rle(counts: bytes, height: int, width: int) -> None:
@@ -95,7 +101,7 @@ def _encode_rle(rle: dict, height: int, width: int) -> bytes:
         raise ValueError('has an RLE without the keys "size" and "counts"')
     size, counts = rle['size'], rle['counts']
     if size != [height, width]:
-        raise ValueError(f'has an RLE of size {_short(size)}, but its image is {[height, width]} (height, width)')
+        raise ValueError(f'has an RLE of size {reprlib.repr(size)}, but its image is {[height, width]} (height, width)')
     if isinstance(counts, list):
         if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != height * width:
             raise ValueError(f'has an RLE whose runs do not fill {height} x {width} pixels (height x width)')
@@ -121,8 +127,3 @@ def _check_polygon(polygon: List[float], height: int, width: int) -> None:
 
 def _are_numbers(values: list) -> bool:
     return all(type(value) is int or type(value) is float and isfinite(value) for value in values)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f'{text[:56]} ...'

@@ -95,8 +95,14 @@ class ReferringTable:
             segmentation=dict(size=size, counts=counts))
 
     def sentence(self, row: int) -> dict:
-        """`sent_id`, `text` and, where there is one, `kind`."""
+        """`sent_id`, `text` and, where there is one, `kind`.
+
+        Raises:
+            InputError: When it is blank.
+        """
         sentence = dict(sent_id=self.value('sentences.sent_id', row), text=self.value('sentences.text', row))
+        if not sentence['text'].strip():
+            raise InputError(f'sentence {sentence["sent_id"]} is blank')
         kind = self.value(OPTIONAL, row) if OPTIONAL in self.columns else ''
         return dict(sentence, kind=kind) if kind else sentence
 
@@ -139,7 +145,8 @@ class ReferringTable:
             with safe_open(path, framework='np') as file:
                 header = json.loads((file.metadata() or {}).get('dit_sam', '{}'))
                 arrays = {name: file.get_tensor(name) for name in file.keys()}
-        except (SafetensorError, RecursionError, TypeError, ValueError) as error:
+        # AttributeError: of types that numpy does not have.
+        except (SafetensorError, AttributeError, RecursionError, TypeError, ValueError) as error:
             raise InputError(f'{path} is damaged or no .safetensors file: {error}') from None
         if not isinstance(header, dict) or header.pop('format', None) != FORMAT:
             raise InputError(f'{path} holds no referring data; tools/dataset_converters/refcoco.py writes such files')

@@ -1,0 +1,60 @@
+"""tools/dataset_converters/vocabulary.py: the words of the training sentences, whatever file they are in."""
+import json
+import runpy
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from dit_sam.datasets import RefCOCODataset
+
+TOOL = str(Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'vocabulary.py')
+# Of the training sentences in tests/conftest.py, by number and then by the alphabet. "a" to "z" are there as letters.
+WORDS = ['box', 'the', 'left', 'bright', 'column', 'narrow', 'near', 'on', 'one', 'stripe', 'wall', 'wide']
+
+
+def collect(*arguments) -> None:
+    with mock.patch('sys.argv', ['vocabulary.py', *map(str, arguments)]):
+        runpy.run_path(TOOL, run_name='__main__')
+
+
+@pytest.fixture
+def files(write_refcoco, tmp_path) -> dict:
+    """The same training sentences in every form, and those of other splits where the form has splits."""
+    dataset = RefCOCODataset(write_refcoco())
+    dataset.table.save(tmp_path / 'train.safetensors')
+    rows = range(dataset.table.rows('sentences'))
+    sentences = [dataset.table.sentence(row)['text'] for row in rows]
+    record = dict(image='a.jpg', sentences=sentences, bbox=[1, 2, 3, 4])
+    (tmp_path / 'train.jsonl').write_text(json.dumps(record) + '\n')
+    refs = [dict(ref_id=number, image_id=1, ann_id=[1], category_id=[1], split=split,
+                 sentences=[dict(sent_id=0, sent=sent) for sent in texts])
+            for number, (split, texts) in enumerate((('train', sentences), ('val', ['other words'])))]
+    (tmp_path / 'grefs(unc).json').write_text(json.dumps(refs))
+    names = ('refcoco/refs(unc).p', 'train.safetensors', 'train.jsonl', 'grefs(unc).json')
+    return {Path(name).suffix: tmp_path / name for name in names}
+
+
+@pytest.mark.parametrize('form', ['.p', '.safetensors', '.jsonl', '.json'])
+def test_words_of_training_come_by_their_number(files, tmp_path, form):
+    collect(files[form], '--out', tmp_path / 'new' / 'vocab.txt')
+    tokens = (tmp_path / 'new' / 'vocab.txt').read_text().splitlines()
+    assert tokens[:5] == ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+    assert tokens[-len(WORDS):] == WORDS and len(tokens) == len(set(tokens))
+
+
+def test_several_files_and_a_bound(files, tmp_path):
+    collect(files['.p'], files['.jsonl'], '--size', 120, '--out', tmp_path / 'vocab.txt')
+    tokens = (tmp_path / 'vocab.txt').read_text().splitlines()
+    assert len(tokens) == 120 and tokens[-1] in WORDS
+
+
+@pytest.mark.parametrize('text, message', [('{}\n', 'line 1 has no "image"'), (None, 'not found')])
+def test_bad_and_missing_lines_get_one_line(tmp_path, capsys, text, message):
+    path = tmp_path / 'mine.jsonl'
+    if text:
+        path.write_text(text)
+    with pytest.raises(SystemExit):
+        collect(path, '--out', tmp_path / 'vocab.txt')
+    err = capsys.readouterr().err
+    assert err.startswith('error: ') and err.count('\n') == 1 and message in err
+    assert not (tmp_path / 'vocab.txt').exists()
