@@ -7,8 +7,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from scored_items import item, score
 
+from dit_sam.datasets import PackReferringInputs
 from dit_sam.errors import InputError
-from dit_sam.evaluation.dump import read_lines
+from dit_sam.evaluation.dump import KNOWN, read_lines
 
 
 def test_dump_by_hand(tmp_path):
@@ -24,6 +25,10 @@ def test_dump_by_hand(tmp_path):
     assert scores['mIoU'] == (first['iou'] + second['iou']) / 2 * 100
     assert os.listdir(path.parent) == ['dump.jsonl']
     assert score(items[:1], dump=str(path)) and len(read_lines(str(path))) == 1  # a new one replaces it
+
+
+def test_what_a_line_tells_of_the_data_gets_through_the_pipeline():
+    assert set(KNOWN) <= set(PackReferringInputs().meta_keys)
 
 
 @pytest.mark.parametrize('protocol', ['original', 'lavt480'])

@@ -59,6 +59,14 @@ def test_mask_and_box_lie_where_they_are(bgr, color):
     assert not drawn(12, 20) and not drawn(5, 10) and not drawn(25, 30)
 
 
+def test_a_sentence_without_a_target_says_so():
+    tool = runpy.run_path(str(TOOL))
+    picture, expected = (tool[draw](*arguments) for draw, arguments in (
+        ('draw_item', [item(torch.zeros(30, 40))]),
+        ('draw_masks', [np.zeros((30, 40, 3), np.uint8), [np.ones((30, 40), bool)], ['the box: no target']])))
+    assert np.array_equal(picture[360:], expected[360:])
+
+
 def test_the_truth_of_testing_is_drawn_at_the_size_of_the_image():
     tool = runpy.run_path(str(TOOL))
     mask = torch.zeros(30, 40, dtype=torch.int64)

@@ -16,10 +16,11 @@ from .scores import Areas, score_table, scores_of
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of a sentence: its areas, its group, and its line in the dump."""
+    """What is kept of a sentence: its areas, its group, its line in the dump, and its place in the data set."""
     areas: Areas
     group: str | None = None
     line: dict | None = None
+    place: int | None = None
 
 
 @METRICS.register_module()
@@ -87,10 +88,10 @@ class ReferringIoU(BaseMetric):
         for sample, pair, (intersection, prediction, truth, targeted) in zip(data_samples, pairs, counts):
             areas, group = Areas(intersection, prediction, truth, not targeted), sample.get(self.group_by)
             line = self._line(sample, areas, *pair) if self.dump else None
-            self.results.append(Result(areas, None if group is None else str(group), line))
+            self.results.append(Result(areas, None if group is None else str(group), line, sample.get('sample_idx')))
 
     def compute_metrics(self, results: list[Result]) -> dict[str, float]:
-        """Scores of the results of all ranks, which are in the order of the dataset, as floats in percent."""
+        """Scores of the results of all ranks, as floats in percent."""
         if not results:
             raise InputError('ReferringIoU has nothing to score: the data loader gave no item')
         rows = {'all': self._row(results)}
@@ -98,7 +99,7 @@ class ReferringIoU(BaseMetric):
             rows[group] = self._row([result for result in results if result.group == group])
         print_log('\n' + score_table(self.group_by or 'Sentences of', rows), logger=MMLogger.get_current_instance())
         if self.dump:
-            write_lines(self.dump, [result.line for result in results])
+            write_lines(self.dump, [result.line for result in in_order(results)])
         _, scores = rows.pop('all')
         mean = 'gIoU' if self.generalized else 'mIoU'
         return {**scores, **{f'{mean}/{group}': row[mean] for group, (_, row) in rows.items()}}
@@ -122,3 +123,11 @@ class ReferringIoU(BaseMetric):
     def _row(self, results: list[Result]) -> tuple[int, dict[str, float]]:
         areas = [result.areas for result in results]
         return len(areas), scores_of(areas, self.generalized, inclusive=self.protocol == 'lavt480')
+
+
+def in_order(results: list[Result]) -> list[Result]:
+    """Results by their place in the data set; as they are where these are not known, or several sets have the same."""
+    places = {result.place for result in results}
+    if None in places or len(places) < len(results):
+        return results
+    return sorted(results, key=lambda result: result.place)

@@ -23,7 +23,8 @@ def draw_masks(image: np.ndarray,
                colors: Sequence[Color] = PALETTE,
                opacity: float = 0.4,
                font: str | None = None,
-               min_side: int = 480) -> np.ndarray:
+               min_side: int = 480,
+               empty: str = 'nothing found') -> np.ndarray:
     """Lay masks over a picture, each with a contour, and write the sentences below it, each with its colour.
 
     Args:
@@ -37,6 +38,7 @@ def draw_masks(image: np.ndarray,
             and Cyrillic; Chinese, Japanese or Korean needs a font that has it.
         min_side: A picture whose long side is shorter is enlarged by the smallest whole number that reaches it, so
             that the text is readable.
+        empty: What is written behind the sentence of a mask without a pixel.
 
     Returns:
         The picture with its legend, (H', W', 3); the picture itself begins in the first row.
@@ -56,7 +58,7 @@ def draw_masks(image: np.ndarray,
         _draw_mask(picture, mask, color, opacity, thickness)
     # A narrow picture gets margins, for lines of a few words at least.
     width = max(size[0], min_side // 2)
-    legend = _draw_legend(_entries(masks, sentences, scores), colors, width, font)
+    legend = _draw_legend(_entries(masks, sentences, scores, empty), colors, width, font)
     margin = width - size[0]
     picture = cv2.copyMakeBorder(
         picture, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_CONSTANT, value=_BACKGROUND)
@@ -89,13 +91,14 @@ def _square(reach: int) -> np.ndarray:
     return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
 
 
-def _entries(masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequence[float] | None) -> list[str]:
+def _entries(masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequence[float] | None,
+             empty: str) -> list[str]:
     """The lines of the legend, before they are wrapped."""
     # Line breaks and tabs of a sentence are no part of the layout.
     entries = [' '.join(sentence.split()) for sentence in sentences]
     if scores is not None:
         entries = [f'{entry} ({score:.2f})' for entry, score in zip(entries, scores)]
-    return [entry if np.any(mask) else f'{entry}: nothing found' for entry, mask in zip(entries, masks)]
+    return [entry if np.any(mask) else f'{entry}: {empty}' for entry, mask in zip(entries, masks)]
 
 
 def _draw_legend(entries: Sequence[str], colors: Sequence[Color], width: int, font: str | None) -> np.ndarray:
