@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from dit_sam.datasets.shapes import VOCABULARY
+from dit_sam.datasets.shapes import GENERALIZED_VOCABULARY
+from dit_sam.engine.config_check import check_config
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
@@ -77,6 +78,7 @@ def load(name: str) -> Config:
 def test_every_config_is_built(name: str) -> None:
     """On the meta device: every module is made with its shapes, without ViT-H's gigabytes."""
     cfg = load(name)
+    check_config(cfg, name)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     head = 'GeneralizedSAMHead' if 'gref' in name or 'gshapes' in name else 'SAMHead'
@@ -203,7 +205,8 @@ def test_schedule_is_the_papers(name: str, epochs: int) -> None:
     assert (steps.milestones, steps.gamma) == ([30, 35], 0.2)
 
 
-def test_words_of_the_small_model_are_those_of_the_grammar() -> None:
-    encoder = load('ldit_vit-t_shapes.py').model.text_encoder
-    assert tuple(encoder.tokenizer) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *VOCABULARY)
+@pytest.mark.parametrize('name', ['ldit_vit-t_shapes', 'ldit_vit-t_gshapes', 'ldit_vit-t_pretrained_shapes'])
+def test_words_of_the_small_models_are_those_of_the_grammar(name: str) -> None:
+    encoder = load(f'{name}.py').model.text_encoder
+    assert tuple(encoder.tokenizer) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *GENERALIZED_VOCABULARY)
     assert encoder.model.vocab_size == len(encoder.tokenizer)

@@ -4,7 +4,7 @@ _base_ = ['../_base_/models/dit_sam_vit-t.py', '../_base_/datasets/shapes.py', '
           '../_base_/default_runtime.py']
 sam = dict(type='Pretrained', checkpoint='work_dirs/sam_vit-t_shapes/epoch_6.pth')
 model = dict(
-    text_encoder=dict(model=dict(vocab_size=64), tokenizer={{_base_.vocabulary}}),
+    text_encoder=dict(model=dict(vocab_size=80), tokenizer={{_base_.vocabulary}}),
     # 144 / 16 = 9 x 9 tokens, SAM's patches
     backbone=dict(img_size=144, patch_size=16, init_cfg=sam),
     decode_head=dict(init_cfg=sam))

@@ -4,16 +4,27 @@
 #   data/gshapes/gshapes/{instances.json, grefs(unc).json}
 _base_ = './shapes.py'
 
-# The words of the grammar, `dit_sam.datasets.shapes.GENERALIZED_VOCABULARY`, for the text encoder.
-vocabulary = _base_.vocabulary + (
-    'circles squares triangles stars crosses things ones objects shapes all every each both two three are').split()
+image_size = (128, 128)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadReferringMask'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='ReferringFlip', prob=0.5),
+    dict(type='PackReferringInputs')
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='LoadReferringMask'),
+    dict(type='PackReferringInputs')
+]
 files = dict(
     type='GRefCOCODataset',
     data_root='data/gshapes/',
     ann_file='gshapes/instances.json',
     refs_file='gshapes/grefs(unc).json')
-train_dataloader = dict(dataset=files)
-val_dataloader = dict(dataset=files)
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **files))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **files))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(generalized=True)
