@@ -8,11 +8,15 @@ ARGS ?=
 # Two workers of one thread each.
 JOBS ?= 2
 
-.PHONY: help setup demo test clean
+# The environment of the onedl forks.
+FORKS_VENV ?= .venv-forks
+
+.PHONY: help setup demo test test-forks clean
 
 help:
 	@echo 'make demo    set up, write the shapes data, score the shipped model, train a little, segment pictures'
 	@echo 'make test    set up, run the test-suite (ARGS="tests/test_compat.py" for a part of it)'
+	@echo 'make test-forks   the same on the onedl forks of the OpenMMLab packages, in $(FORKS_VENV); compiles their mmcv'
 	@echo 'make setup   make the environment in $(VENV) (VENV=... for another place)'
 	@echo 'make clean   remove caches; environment, data and results stay'
 
@@ -26,6 +30,10 @@ demo: setup
 
 test: setup
 	OMP_NUM_THREADS=1 '$(VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+
+test-forks:
+	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
+	OMP_NUM_THREADS=1 '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis projects/*.egg-info

@@ -3,7 +3,8 @@
 Needs Python >= 3.10 and nothing else, compiles nothing, and writes nowhere but into the environment (and the metadata
 folder ``projects/dit_sam.egg-info`` of the editable installation). What the environment holds already is kept: torch
 from 2.1 on, a full mmcv, the onedl forks of the OpenMMLab packages. A second run ends at once unless the requirements
-have changed.
+have changed. With ``--forks`` a new environment gets the forks; their mmcv is compiled, for some twenty minutes on two
+cores.
 """
 import argparse
 import configparser
@@ -17,7 +18,8 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / 'requirements' / 'constraints.txt'
-INPUTS = (ROOT / 'setup.cfg', ROOT / 'pyproject.toml', CONSTRAINTS, Path(__file__).resolve())
+FORKS = ROOT / 'requirements' / 'forks.txt'
+INPUTS = (ROOT / 'setup.cfg', ROOT / 'pyproject.toml', CONSTRAINTS, FORKS, Path(__file__).resolve())
 # Import name and distribution, as in setup.cfg; forks and the full mmcv bring the same import names.
 MM_FAMILY = {'mmengine': 'mmengine', 'mmcv': 'mmcv-lite', 'mmseg': 'mmsegmentation', 'mmdet': 'mmdet'}
 # mmengine needs the pkg_resources of setuptools < 82; from 70.1 on it builds wheels without the package `wheel`.
@@ -36,7 +38,9 @@ print(json.dumps(dict(
 def main() -> None:
     parser = argparse.ArgumentParser(description='Make the environment of dit_sam')
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder of the environment')
-    venv = parser.parse_args().venv.absolute()
+    parser.add_argument('--forks', action='store_true', help='take the onedl forks of mmengine, mmcv, mmseg and mmdet')
+    args = parser.parse_args()
+    venv = args.venv.absolute()
     python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
     wanted = dict(root=str(ROOT), inputs=fingerprint())
     if python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
@@ -45,23 +49,33 @@ def main() -> None:
     if not (venv / 'bin' / 'pip').exists():
         say(f'making an environment in {venv} with Python {sys.version.split()[0]}')
         run([sys.executable, '-m', 'venv', str(venv)], 'make the environment')
-    install(python, venv)
+    install(python, venv, args.forks)
     stamp.write_text(json.dumps(wanted))
     say(f'done: {venv}')
 
 
-def install(python: Path, venv: Path) -> None:
+def install(python: Path, venv: Path, forks: bool = False) -> None:
     """Bring the environment to what setup.cfg asks for: torch first, then the rest, then this repository."""
     found = probe(python)
-    check_family(found['owners'], venv)
+    if not forks:
+        check_family(found['owners'], venv)
     pip_install(python, torch_requirements(found), 'torch')
+    own = fork_versions() if forks else []
+    if own:
+        # Built beside the torch that is there; what they need comes with the other requirements.
+        pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'what builds the forks')
+        pip_install(python, ['--no-deps', '--no-build-isolation', *own], 'the forks (mmcv is compiled)')
     found = probe(python)
     constraints = venv / 'dit_sam_constraints.txt'
     constraints.write_text('\n'.join(pins(found)) + '\n')
-    pip_install(python, ['--constraint', str(constraints), *requirements(found)], 'the other requirements')
+    pip_install(python, ['--constraint', str(constraints), *requirements(found), *own], 'the other requirements')
     repair_opencv(python)
     # The build runs in the environment, where setuptools is: isolated, it would be downloaded again.
     pip_install(python, ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)], 'dit_sam')
+
+
+def fork_versions() -> list:
+    return [line for line in FORKS.read_text().splitlines() if not line.startswith('#')]
 
 
 def fingerprint() -> str:

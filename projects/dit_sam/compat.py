@@ -138,7 +138,7 @@ def init_dist_without_cuda(cfg: Any) -> None:
 
     Args:
         cfg (Config): The config of the run, with ``launcher`` set. On a CPU run ``env_cfg.dist_cfg.backend`` turns
-            from nccl to gloo and ``model_wrapper_cfg.device_ids`` to None.
+            from nccl to gloo, ``model_wrapper_cfg.device_ids`` to None, and FSDP's settings to those of a CPU.
     """
     from mmengine.device import get_device
     from mmengine.dist import init_dist, is_distributed
@@ -153,7 +153,19 @@ def init_dist_without_cuda(cfg: Any) -> None:
     # What the Runner would pass to MMDistributedDataParallel, less the device.
     wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = {**dict(cfg.get('model_wrapper_cfg') or wrapper), 'device_ids': None}
+    if (cfg.get('strategy') or {}).get('type', '').endswith('FSDPStrategy'):
+        _shard_on_cpu(cfg.strategy)
     # First, as in the Runner: `init_dist` sets the start method to spawn where none is set.
     set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
     with mock.patch('torch.cuda.set_device'):
         init_dist(cfg.launcher, **dist_cfg)
+
+
+def _shard_on_cpu(strategy: dict) -> None:
+    """Have FSDP shard on the CPU, and not offload to the CPU what is there: it would free the memory that it reads."""
+    strategy['model_wrapper'] = {**strategy.get('model_wrapper', {}), 'device_id': 'cpu'}
+    if strategy.get('state_dict_cfg') == 'full':
+        here = dict(rank0_only=True, offload_to_cpu=False)
+        strategy['state_dict_cfg'] = dict(
+            state_dict_type='FULL_STATE_DICT', state_dict_config=dict(type='FullStateDictConfig', **here),
+            optim_state_dict_config=dict(type='FullOptimStateDictConfig', **here))
