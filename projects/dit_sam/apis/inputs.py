@@ -90,6 +90,10 @@ def _check_sentences(name: str, sentences: Any) -> None:
                              'string')
         if not sentence.strip():
             raise InputError(f'sentence {number} of {len(sentences)} for {name} is empty: say what to segment')
+        try:
+            sentence.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f'sentence {number} of {len(sentences)} for {name} is no text: {error}') from None
 
 
 def _list_path(path: str) -> list[str]:
@@ -116,7 +120,7 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _to_bgr(image: np.ndarray, name: str) -> np.ndarray:
-    channels = 1 if image.ndim == 2 else image.shape[-1]
+    channels = image.shape[-1] if image.ndim == 3 else 1
     if image.ndim not in (2, 3) or channels not in (1, 3, 4) or image.dtype != np.uint8 or not image.size:
         raise InputError(f'{name} is an array {image.shape} of {image.dtype}: give (H, W, 3), BGR, uint8')
     if channels == 1:

@@ -44,7 +44,7 @@ class Instances:
     def image(self, image_id: Id) -> Tuple[str, int, int]:
         """File name, height and width in pixels."""
         name, *size = self._find(self._images, 'image_id', image_id)
-        if not isinstance(name, str) or not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+        if not _is_text(name) or not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
             raise InputError(f'{self.path}: image {image_id} has the file_name {name!r}, height {size[0]!r} and width '
                              f'{size[1]!r}: a text and two numbers of pixels from 1 to {MAX_SIDE} are needed')
         return name, *size
@@ -141,6 +141,14 @@ def _sentences(ref: dict) -> List[dict]:
             raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from None
     return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''))
             for sentence in ref['sentences']]
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is text of whole characters, which JSON's are not always."""
+    try:
+        return bool(value.encode())
+    except (AttributeError, UnicodeEncodeError):
+        return False
 
 
 def load_json(path: str) -> Any:

@@ -39,7 +39,7 @@ class TrainingItems:
 
     def __getitem__(self, index: int) -> dict:
         if self.test_mode:
-            return super().__getitem__(index)
+            return self._get_whole(index)
         seed, epoch = self._stream.tolist()
         attempt = 0
         while True:
@@ -55,6 +55,21 @@ class TrainingItems:
             # A stride, as neighbours often lie on the same image.
             attempt += 1009
 
+    def _get_whole(self, index: int) -> dict:
+        """The item, as nothing may take its place.
+
+        Raises:
+            InputError: Its image cannot be read.
+        """
+        try:
+            return super().__getitem__(index)
+        except (InputError, FileNotFoundError):
+            raise
+        except _UNREADABLE as error:
+            path = self.get_data_info(index)['img_path']
+            raise InputError(f'{path} could not be read: {_reason(error)}; mend it, or leave out what is said about it'
+                             ) from None
+
     def _report(self, index: int, error: Exception) -> None:
         """Say that an item is replaced.
 
@@ -62,11 +77,14 @@ class TrainingItems:
             InputError: Too many are.
         """
         self._unreadable += 1
-        path = self.get_data_info(index)['img_path']
-        reason = str(error).strip().split('\n')[0] or 'it cannot be decoded'
+        path, reason = self.get_data_info(index)['img_path'], _reason(error)
         if self._unreadable > 1 + self.max_unreadable * self._visited:
             raise InputError(f'{self._unreadable} of {self._visited} items could not be read, the last one {path} '
                              f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; mend or remove '
                              'the files, or check data_prefix.img_path')
         print_log(f'{path} could not be read and another item takes its place: {reason}', logger='current',
                   level=logging.WARNING)
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split('\n')[0] or 'it cannot be decoded'

@@ -1,19 +1,33 @@
-"""How checkpoints on disk are read: tensors and plain Python values only, whatever the torch version.
+"""How checkpoints are read: tensors and plain Python values only, whatever the torch version and wherever they lie.
 
-Importing this module makes it mmengine's loader of local files and of URLs, so ``load_from``, ``resume``, ``init_cfg``
+Importing this module makes it mmengine's loader of files, URLs and names, so ``load_from``, ``resume``, ``init_cfg``
 and ``mmengine.runner.load_checkpoint`` all come through here.
 """
 import os
 import os.path as osp
 import pickle
 import re
+import socket
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
 from mmengine.dist import barrier
-from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import (CheckpointLoader, _get_mmengine_home, _process_mmcls_checkpoint,
+                                        get_deprecated_model_names, get_external_models, get_mmcls_models,
+                                        get_torchvision_models)
 from safetensors import SafetensorError, safe_open
+
+# Seconds that a server may say nothing; torch would wait for ever.
+SILENCE = 60
+_CATALOGUES = {
+    'torchvision': get_torchvision_models,
+    'modelzoo': get_torchvision_models,
+    'open-mmlab': get_external_models,
+    'openmmlab': get_external_models,
+    'mmcls': get_mmcls_models,
+}
 
 
 class CheckpointError(RuntimeError):
@@ -46,7 +60,9 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(filename, str(error))) from None
-    except (EOFError, RuntimeError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
         raise CheckpointError(f'checkpoint {filename} is damaged or not a checkpoint '
                               f'({_first_line(error)}): fetch or save it anew') from None
 
@@ -70,13 +86,61 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(filename).path))
     if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not osp.isfile(path):
         os.makedirs(osp.dirname(path), exist_ok=True)
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(SILENCE)
         try:
             torch.hub.download_url_to_file(filename, path, progress=False)
         except OSError as error:
             raise CheckpointError(f'checkpoint {filename} could not be downloaded ({_first_line(error)}): fetch it by '
                                   'other means and name the file instead') from None
+        finally:
+            socket.setdefaulttimeout(before)
     barrier()
     return load_from_local(path, map_location)
+
+
+@CheckpointLoader.register_scheme(
+    prefixes=('torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://'), force=True)
+def load_from_catalogue(filename: str, map_location: Any = None) -> dict:
+    """Read a checkpoint by the name under which mmengine knows its address, as `open-mmlab://resnet50_v1c`.
+
+    mmengine's own loaders go around those above.
+
+    Args:
+        filename (str): Catalogue and name.
+        map_location (str | torch.device | Callable, optional): Same as in ``torch.load``.
+
+    Returns:
+        dict: The checkpoint, as from `load_from_local`.
+
+    Raises:
+        CheckpointError: The catalogue does not have the name or cannot be opened, or as in `load_from_http`.
+    """
+    catalogue, name = filename.split('://', 1)
+    try:
+        addresses = _CATALOGUES[catalogue]()
+    # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
+    except Exception as error:
+        raise CheckpointError(f'checkpoint {filename}: the catalogue does not open ({_first_line(error)}): fetch the '
+                              'file by other means and name it instead') from None
+    name = get_deprecated_model_names().get(name, name) if 'mmlab' in catalogue else name
+    if name not in addresses:
+        near = ', '.join(get_close_matches(name, addresses))
+        raise CheckpointError(f'checkpoint {filename}: {catalogue} has no such name' + (f', but {near}' if near else ''))
+    # An address of one's own catalogue may be a file.
+    file = addresses[name] if '://' in addresses[name] else osp.join(_get_mmengine_home(), addresses[name])
+    checkpoint = CheckpointLoader.load_checkpoint(file, map_location)
+    return _process_mmcls_checkpoint(checkpoint) if catalogue == 'mmcls' else checkpoint
+
+
+@CheckpointLoader.register_scheme(prefixes=('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'), force=True)
+def load_from_store(filename: str, map_location: Any = None) -> dict:
+    """Refuse what mmengine would fetch from a store and unpickle without a guard.
+
+    Raises:
+        CheckpointError: Always.
+    """
+    raise CheckpointError(f'checkpoint {filename}: files of such a store are not read; copy it here and name the copy')
 
 
 def _load_safetensors(path: str, map_location: Any) -> dict:

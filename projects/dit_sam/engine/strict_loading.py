@@ -40,7 +40,8 @@ def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Ten
     if isinstance(checkpoint, Mapping):
         key = next((key for key in _WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
         weights = checkpoint if key is None else checkpoint[key]
-    if not isinstance(weights, Mapping) or not weights or not all(isinstance(w, Tensor) for w in weights.values()):
+    if not isinstance(weights, Mapping) or not weights or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
         found = f'only {", ".join(map(str, weights))}' if isinstance(weights, Mapping) and weights else 'nothing'
         raise CheckpointError(f'checkpoint {source} holds no weights: they are looked for at the top and under '
                               f'{", ".join(_WRAPPERS)}, and there is {found}')

@@ -1,8 +1,8 @@
-from .pretrained import describe_misfit, load_sam_weights
+from .pretrained import describe_misfit, load_sam_weights, pretrained_step
 from .state_dict_maps import HUGGING_FACE_SAM, LAYOUTS, OURS, RELEASED_DIT, SAM, StateDictMap, find_layout
 from .weight_files import check_target, read_weights, save_weights, weight_files
 
 __all__ = [
     'HUGGING_FACE_SAM', 'LAYOUTS', 'OURS', 'RELEASED_DIT', 'SAM', 'StateDictMap', 'check_target', 'describe_misfit',
-    'find_layout', 'load_sam_weights', 'read_weights', 'save_weights', 'weight_files'
+    'find_layout', 'load_sam_weights', 'pretrained_step', 'read_weights', 'save_weights', 'weight_files'
 ]

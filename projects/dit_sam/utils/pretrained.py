@@ -1,8 +1,9 @@
 """Weights into a model, completely or not at all."""
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -12,6 +13,20 @@ from .weight_files import read_weights
 
 SAM_REMEDY = ("SAM's weights are under \"Model Checkpoints\" in the README of github.com/facebookresearch/"
               'segment-anything; put them into checkpoints/, or set init_cfg=None to start from random weights')
+
+
+def pretrained_step(init_cfg: dict | Sequence[dict] | None) -> dict | None:
+    """The one dict of type Pretrained in an `init_cfg`, alone or in a list; None where there is none.
+
+    Raises:
+        InputError: There are others beside it, or it names no checkpoint.
+    """
+    steps = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg or {}]
+    found = next((step for step in steps if step.get('type') == 'Pretrained'), None)
+    if found is not None and (len(steps) > 1 or not isinstance(found.get('checkpoint'), str)):
+        raise InputError(f'init_cfg={init_cfg}: Pretrained stands alone and names a file, '
+                         "dict(type='Pretrained', checkpoint=FILE)")
+    return found
 
 
 def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str], own: tuple[str, ...] = ()) -> None:
@@ -62,6 +77,8 @@ def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapp
                     own: tuple[str, ...] = ()) -> str:
     """What keeps a state dict from fitting, in one line; '' where it fits. Long lists are cut.
 
+    NaN and infinity, which torch would copy, fit nowhere, nor do integers in the place of floating-point numbers.
+
     Args:
         expected: The module, or its state dict.
         state_dict: Weights by the same names.
@@ -74,5 +91,21 @@ def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapp
         f'{name} is {tuple(state_dict[name].shape)}, not {tuple(value.shape)}' for name, value in expected.items()
         if name in state_dict and state_dict[name].shape != value.shape
     ]
-    lists = (('missing', missing), ('unknown', unknown), ('of another shape (another arch?)', misshapen))
+    pairs = [(name, state_dict[name], value) for name, value in expected.items()
+             if name in state_dict and state_dict[name].shape == value.shape]
+    foreign = [f'{name} is {theirs.dtype}, not {ours.dtype}' for name, theirs, ours in pairs if not _alike(theirs, ours)]
+    spoilt = [name for name, theirs, ours in pairs if _alike(theirs, ours) and not _is_finite(theirs)]
+    lists = (('missing', missing), ('unknown', unknown), ('of another shape (another arch?)', misshapen),
+             ('of another type', foreign), ('with NaN or infinity', spoilt))
     return '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)
+
+
+def _alike(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether one can be copied into the other with no more than rounding."""
+    dense = theirs.layout == torch.strided and not theirs.is_quantized
+    return dense and (theirs.is_floating_point(), theirs.is_complex()) == (ours.is_floating_point(), ours.is_complex())
+
+
+def _is_finite(weights: Tensor) -> bool:
+    # Not every floating-point type has `isfinite`.
+    return weights.is_meta or not weights.is_floating_point() or bool(weights.float().isfinite().all())

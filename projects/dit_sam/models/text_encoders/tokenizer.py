@@ -19,7 +19,7 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
 
     Raises:
         FileNotFoundError: Neither such a file or folder nor a hub that answers.
-        InputError: The vocabulary lacks a special token.
+        InputError: The vocabulary is no text or lacks a special token.
     """
     if not isinstance(source, str):
         return _word_piece(source, 'the list of tokens')
@@ -27,7 +27,10 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
         if not Path(source).is_file():
             raise FileNotFoundError(f'vocabulary {source} does not exist; give a BERT vocab.txt (one token a line), '
                                     'a folder with a tokenizer, or a hub name such as bert-base-uncased')
-        return _word_piece(Path(source).read_text(encoding='utf-8').splitlines(), source)
+        try:
+            return _word_piece(Path(source).read_text(encoding='utf-8').splitlines(), source)
+        except UnicodeDecodeError as error:
+            raise InputError(f'vocabulary {source} is no text: {error}') from None
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:

@@ -1,0 +1,86 @@
+"""What parts of the model refuse, each by one line, and what they leave alone."""
+import pytest
+import torch
+from mmseg.registry import MODELS
+from safetensors.torch import save_file
+from tiny import backbone, decode_head, noise, randomise, sample, segmentor, text_encoder
+from torch import nn
+
+from dit_sam.errors import InputError
+from dit_sam.structures import SpatialPrompts, TextFeatures
+
+
+def save(tmp_path, weights: dict) -> dict:
+    """An `init_cfg` of a file with these weights."""
+    save_file(weights, tmp_path / 'weights.safetensors')
+    return dict(type='Pretrained', checkpoint=str(tmp_path / 'weights.safetensors'))
+
+
+@pytest.mark.parametrize('images, sentences', [(2, 1), (1, 2), (3, 2)])
+def test_each_image_has_its_own_sentence(images, sentences):
+    text = TextFeatures(noise(sentences, 4, 16), torch.ones(sentences, 4, dtype=torch.bool))
+    head = MODELS.build(decode_head())
+    with pytest.raises(InputError, match=f'{images} images with {sentences} sentences: give one for each image'):
+        head((noise(images, 16, 4, 4), ), text)
+
+
+def test_each_image_has_its_own_prompts():
+    prompts = SpatialPrompts.collate([torch.zeros(1, 2)], [None], [None], size=(32, 32))
+    with pytest.raises(InputError, match='2 images with 1 prompts'):
+        MODELS.build(decode_head())((noise(2, 16, 4, 4), ), None, prompts)
+
+
+@pytest.mark.parametrize('mode', ['loss', 'predict'])
+def test_without_data_samples_there_is_nothing_to_learn_or_predict(mode):
+    with pytest.raises(InputError, match=f"mode='{mode}' needs data_samples"):
+        segmentor()(torch.zeros(1, 3, 32, 32), None, mode=mode)
+
+
+def test_ignored_pixels_do_not_count_in_the_logged_iou():
+    """Predicted 4 pixels, of which 2 are labelled and 1 is right; a third label is missed."""
+    data = sample((1, 5))
+    data.gt_sem_seg.data = torch.tensor([[[1, 0, 255, 255, 1]]])
+    losses = MODELS.build(decode_head()).loss_by_feat(torch.tensor([[[[9., 9., 9., 9., -9.]]]]), [data])
+    assert losses['mean_iou'].item() == pytest.approx(1 / 3 * 100)
+
+
+def test_a_head_without_text_leaves_the_projection_of_a_file_alone(tmp_path):
+    source = randomise(MODELS.build(decode_head()))
+    init_cfg = save(tmp_path, {f'decode_head.{name}': value for name, value in source.state_dict().items()})
+    target = MODELS.build(decode_head(text_dims=None, init_cfg=init_cfg))
+    target.init_weights()
+    expected = source.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in target.state_dict().items())
+
+
+@pytest.mark.parametrize('config, prefix', [(text_encoder(), ''), (backbone(), 'backbone.'), (decode_head(), 'decode_head.')],
+                         ids=['text_encoder', 'backbone', 'decode_head'])
+def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
+    source = randomise(MODELS.build(config))
+    init_cfg = save(tmp_path, {prefix + name: value for name, value in source.state_dict().items()})
+    target = MODELS.build(dict(config, init_cfg=[init_cfg]))
+    target.init_weights()
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
+    target = MODELS.build(dict(config, init_cfg=[dict(type='Normal', layer='Linear'), init_cfg]))
+    with pytest.raises(InputError, match='Pretrained stands alone'):
+        target.init_weights()
+
+
+def test_other_ways_to_begin_are_mmengine_s():
+    encoder = MODELS.build(text_encoder(init_cfg=[dict(type='Constant', layer='Linear', val=0.25, bias=0.5)]))
+    encoder.init_weights()
+    linears = [module for module in encoder.modules() if isinstance(module, nn.Linear)]
+    assert linears and all((module.weight == 0.25).all() and (module.bias == 0.5).all() for module in linears)
+
+
+def test_text_weights_of_another_size_are_refused(tmp_path):
+    weights = {name: value[..., :4].contiguous() for name, value in MODELS.build(text_encoder()).state_dict().items()}
+    encoder = MODELS.build(text_encoder(init_cfg=save(tmp_path, weights)))
+    with pytest.raises(InputError, match='weights.safetensors do not fit text_encoder.model: .* of another shape'):
+        encoder.init_weights()
+
+
+def test_a_vocabulary_that_is_no_text_is_named(tmp_path):
+    (tmp_path / 'vocab.txt').write_bytes(b'[PAD]\n\xff\xfe\n')
+    with pytest.raises(InputError, match='vocab.txt is no text'):
+        MODELS.build(text_encoder(tokenizer=str(tmp_path / 'vocab.txt')))(['cat'])

@@ -1,0 +1,311 @@
+"""Files of weights, read as everything in this project reads them and loaded into the tiny model."""
+import io
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from dit_sam.engine import load_strictly
+from forms_references import HOSTILE
+from fuzzing import Attempt, accepted, cut, damage, either, junk, refused
+from mmengine.runner import CheckpointLoader
+from safetensors.torch import save
+from subjects import inferencer
+from torch import nn
+
+PTH, SAFE = 'weights.pth', 'weights.safetensors'
+
+
+def small() -> nn.Module:
+    """Every kind of weight in a few: linear, convolution, norm with buffers."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Conv2d(2, 3, 1), nn.BatchNorm1d(4))
+
+
+def as_pth(content: Any, old: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, _use_new_zipfile_serialization=not old)
+    return buffer.getvalue()
+
+
+def load(folder: Path, name: str, data: bytes, model: nn.Module | None = None) -> nn.Module:
+    """Read and load a file; a model that refuses it stays as it was, and nothing in the file is run."""
+    path, model = folder / name, model or small()
+    path.write_bytes(data)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    try:
+        load_strictly(model, CheckpointLoader.load_checkpoint(str(path), map_location='cpu'), str(path))
+    except Exception:
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        raise
+    finally:
+        assert not (folder / 'trace').exists(), 'something of the file was run'
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    return model
+
+
+def refuse(folder: Path, name: str, data: bytes, *names: str) -> Attempt:
+    return Attempt(lambda: load(folder, name, data), (name, *names))
+
+
+@accepted('checkpoints', 'weights alone or wrapped, `module.` or not, old and new format, safetensors', 'the weights')
+def whole(rng: Random, folder: Path) -> Attempt:
+    state = {
+        key: torch.randn_like(value) if value.is_floating_point() else value
+        for key, value in small().state_dict().items()
+    }
+    named = {rng.choice(['', 'module.']) + key: value for key, value in state.items()}
+    wrapped = rng.choice([named, dict(state_dict=named, meta=dict(epoch=1), optimizer={}), dict(model=named)])
+    name, data = rng.choice([(PTH, as_pth(wrapped)), (PTH, as_pth(wrapped, old=True)), (SAFE, save(named))])
+
+    def run() -> None:
+        loaded = load(folder, name, data).state_dict()
+        assert all(torch.equal(loaded[key], value) for key, value in state.items())
+
+    return Attempt(run)
+
+
+@accepted('checkpoints', 'weights of 16, 64 and (two kinds of) 8 bits', 'these numbers in float32')
+def other_precision(rng: Random, folder: Path) -> Attempt:
+    kind = rng.choice([torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
+    state = {key: value.to(kind) if value.is_floating_point() else value for key, value in small().state_dict().items()}
+    name, data = rng.choice([(PTH, as_pth(state)), (SAFE, save(state))])
+
+    def run() -> None:
+        loaded = load(folder, name, data).state_dict()
+        assert all(torch.equal(loaded[key], value.to(loaded[key].dtype)) for key, value in state.items())
+
+    return Attempt(run)
+
+
+@refused('checkpoints', 'weights of integers, truth values, complex numbers, sparse or quantised',
+         'file, weight, both types')
+def other_type(rng: Random, folder: Path) -> Attempt:
+    state = small().state_dict()
+    key = rng.choice([key for key, value in state.items() if value.is_floating_point()])
+    kinds = [torch.int64, torch.int8, torch.uint8, torch.bool, torch.complex64, 'sparse', 'quantised']
+    kind = rng.choice(kinds)
+    if kind == 'sparse':
+        state[key] = state[key].to_sparse()
+    elif kind == 'quantised':
+        state[key] = torch.quantize_per_tensor(state[key], 0.1, 0, torch.qint8)
+    else:
+        state[key] = state[key].to(kind)
+    if kind in kinds[:4] and rng.random() < 0.5:
+        return refuse(folder, SAFE, save(state), key)
+    # torch itself does not read a quantised tensor in this mode, and names the file alone.
+    return refuse(folder, PTH, as_pth(state), *([] if kind == 'quantised' else [key]))
+
+
+@refused('checkpoints', 'NaN or infinity among the weights', 'file, weight')
+def not_finite(rng: Random, folder: Path) -> Attempt:
+    state = small().state_dict()
+    key = rng.choice([key for key, value in state.items() if value.is_floating_point()])
+    value = state[key].to(rng.choice([torch.float32, torch.float16, torch.bfloat16])).flatten()
+    value[rng.randrange(len(value))] = rng.choice([float('nan'), float('inf'), -float('inf')])
+    state[key] = value.view(state[key].shape)
+    name, data = rng.choice([(PTH, as_pth(state)), (SAFE, save(state))])
+    return refuse(folder, name, data, key)
+
+
+@refused('checkpoints', 'weights missing, unknown, of another shape', 'file, weight, both shapes')
+def other_weights(rng: Random, folder: Path) -> Attempt:
+    state = dict(small().state_dict())
+    key, how = rng.choice(list(state)), rng.choice(['missing', 'unknown', 'shape', 'renamed'])
+    if how == 'shape':
+        state[key] = torch.zeros(*state[key].shape, rng.randint(2, 3)) if rng.random() < 0.5 else torch.zeros(7, 7)
+    elif how == 'unknown':
+        state['zebra'] = torch.zeros(1)
+        key = 'zebra'
+    else:
+        value = state.pop(key)
+        state |= {f'old.{key}': value} if how == 'renamed' else {}
+    name, data = rng.choice([(PTH, as_pth(state)), (SAFE, save(state))])
+    return refuse(folder, name, data, key)
+
+
+@refused('checkpoints', 'files without weights: numbers, lists, texts, empty dicts, optimizers alone', 'file')
+def no_weights(rng: Random, folder: Path) -> Attempt:
+    content = rng.choice([{}, [], 1, 'x', None, b'x',
+                          dict(epoch=3),
+                          dict(state_dict={}),
+                          dict(state_dict=[1]), {
+                              1: torch.zeros(1)
+                          },
+                          dict(state_dict=dict(a=1)),
+                          torch.zeros(3), [torch.zeros(3)],
+                          dict(model='x'),
+                          dict(state_dict=None),
+                          dict(optimizer=dict(lr=0.1), meta={}),
+                          junk(rng)])
+    return refuse(folder, PTH, as_pth(content, old=rng.random() < 0.5))
+
+
+@refused('checkpoints', '.pth (new and old format) and .safetensors cut off at any byte', 'file')
+def cut_file(rng: Random, folder: Path) -> Attempt:
+    state = small().state_dict()
+    name, data = rng.choice([(PTH, as_pth(state)), (PTH, as_pth(state, old=True)), (SAFE, save(state))])
+    return refuse(folder, name, cut(rng, data))
+
+
+@either('checkpoints', 'the same with changed, lost and added bytes',
+        'finite weights of the right names and shapes, or the file')
+def damaged_file(rng: Random, folder: Path) -> Attempt:
+    state = small().state_dict()
+    name, data = rng.choice([(PTH, as_pth(state)), (PTH, as_pth(state, old=True)), (SAFE, save(state))])
+    return refuse(folder, name, damage(rng, data))
+
+
+@refused('checkpoints', 'other files: empty, HTML, zeros, noise, pictures, the other format', 'file')
+def other_files(rng: Random, folder: Path) -> Attempt:
+    state = small().state_dict()
+    name, other = rng.choice([(PTH, save(state)), (SAFE, as_pth(state))])
+    data = rng.choice([
+        b'', b'<html>404</html>',
+        bytes(1000),
+        rng.randbytes(1000), b'\x89PNG\r\n\x1a\n', b'PK\x03\x04', b'\x80\x02.', b'PK\x05\x06' + bytes(18),
+        b'version https://git-lfs.github.com/spec/v1\n', other
+    ])
+    return refuse(folder, name, data)
+
+
+@refused('checkpoints', 'no files: folders, and names that nothing has', 'file')
+def no_files(rng: Random, folder: Path) -> Attempt:
+    (folder / 'folder.pth').mkdir(exist_ok=True)
+    name = rng.choice(['folder.pth', 'none.pth', 'none.safetensors', 'none', 'a/b.pth', '\x00.pth', 'x' * 300])
+    return Attempt(lambda: CheckpointLoader.load_checkpoint(str(folder / name), map_location='cpu'), (name[:200], ))
+
+
+@refused('checkpoints', "names of mmengine's catalogues that they do not have, and addresses of stores", 'name')
+def names(rng: Random, folder: Path) -> Attempt:
+    name = rng.choice([
+        'torchvision://resnet5000', 'modelzoo://x', 'open-mmlab://resnet50_v1', 'openmmlab://no/such', 'mmcls://x',
+        's3://bucket/a.pth', 'mine:s3://bucket/a.pth', 'petrel://a.pth', 'pavi://x', 'torchvision://', 'ftp://x/a.pth'
+    ])
+    return Attempt(lambda: CheckpointLoader.load_checkpoint(name, map_location='cpu'), (name, ))
+
+
+@refused('checkpoints', 'safetensors whose header lies: length, offsets, shapes, types', 'file')
+def lying_header(rng: Random, folder: Path) -> Attempt:
+    data = save(small().state_dict())
+    size = int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8:8 + size])
+    key, wrong = rng.choice(list(header)), rng.choice(['length', 'offsets', 'shape', 'dtype'])
+    if wrong == 'offsets':
+        header[key]['data_offsets'][rng.randrange(2)] += rng.choice([-1, 1, 4, 2**40, 2**63])
+    elif wrong == 'shape':
+        header[key]['shape'] = rng.choice([[-1], [2**62, 4], [1, *header[key]['shape'], 7], ['x'], None, [2**63]])
+    elif wrong == 'dtype':
+        header[key]['dtype'] = rng.choice(['F4', 'I128', '', None, 'OBJECT'])
+    text = json.dumps(header).encode()
+    length = rng.choice([0, 2**63, 2**40, size - 1, 10**8 + 1]) if wrong == 'length' else len(text)
+    return refuse(folder, SAFE, length.to_bytes(8, 'little') + text + data[8 + size:])
+
+
+class Call:
+    """Unpickling it calls a function with arguments."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+def hostile_pickle(rng: Random, trace: str) -> bytes:
+    """A pickle that calls something, by one of five instructions."""
+    module, name = rng.choice(HOSTILE + [('torch', 'load'), ('torch.serialization', 'load'), ('torch', 'hub.load'),
+                                         ('torch._utils', '_rebuild_tensor'), ('numpy.core.multiarray', 'scalar')])
+    argument = b'(X' + len(trace).to_bytes(4, 'little') + trace.encode() + b't'
+    by_name = f'c{module}\n{name}\n'.encode()
+    call = rng.choice([
+        by_name + argument + b'R', by_name + argument + b'\x81', by_name + argument + b'b',
+        b'(' + by_name + argument[1:-1] + b'o', f'(S{trace!r}\ni{module}\n{name}\n'.encode()
+    ])
+    return b'\x80\x02' + rng.choice([call, b'}' + b'X\x01\x00\x00\x00a' + call + b's']) + b'.'
+
+
+def in_zip(data: bytes) -> bytes:
+    """A pickle as the new format has it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w') as archive:
+        archive.writestr('a/data.pkl', data)
+        archive.writestr('a/version', '3\n')
+        archive.writestr('a/byteorder', 'little')
+    return buffer.getvalue()
+
+
+@refused('checkpoints', 'pickles that call something: 22 functions, 5 ways, bare and in both formats',
+         'file; nothing of it is run')
+def hostile(rng: Random, folder: Path) -> Attempt:
+    trace = f'touch {folder}/trace'
+    evil = hostile_pickle(rng, trace)
+    data = rng.choice([
+        evil,
+        in_zip(evil),
+        as_pth(dict(small().state_dict(), x=Call(open, f'{folder}/trace', 'w'))),
+        as_pth(Call(exec, f'open("{folder}/trace", "w")'), old=True),
+        pickle.dumps(Call(eval, '1'), protocol=rng.randint(0, 5))
+    ])
+    return refuse(folder, PTH, data)
+
+
+@refused('checkpoints', 'random pickle instructions, bare and in the new format', 'file; nothing of it is run')
+def opcodes(rng: Random, folder: Path) -> Attempt:
+    codes = [
+        getattr(pickle, name) for name in dir(pickle)
+        if name.isupper() and isinstance(getattr(pickle, name), bytes) and len(getattr(pickle, name)) == 1
+    ]
+    known = [
+        b'ctorch._utils\n_rebuild_tensor_v2\n', b'ccollections\nOrderedDict\n', b'cos\nsystem\n', b'K\x01', b'(', b't',
+        b'R', b'}', b']', b'X\x01\x00\x00\x00a', b'cbuiltins\nbytearray\n', b'J\xff\xff\xff\x7f'
+    ]
+    parts = [
+        rng.choice([rng.choice(codes), rng.choice(known),
+                    rng.randbytes(rng.randint(1, 5))]) for _ in range(rng.randint(1, 60))
+    ]
+    data = b'\x80\x02' + b''.join(parts) + b'.'
+    return refuse(folder, PTH, rng.choice([data, in_zip(data)]))
+
+
+@refused('checkpoints', 'tensors that reach beyond their memory: offsets, sizes and strides that lie', 'file')
+def beyond_memory(rng: Random, folder: Path) -> Attempt:
+    state = dict(small().state_dict())
+    key = rng.choice(list(state))
+    big = [2**16, 2**31, 2**40, 2**62, -1]
+    how = rng.choice(['offset', 'size', 'stride'])
+    offset, size, stride = 0, (4, 3), (3, 1)
+    if how == 'offset':
+        offset = rng.choice(big)
+    elif how == 'size':
+        size = rng.choice([(rng.choice(big), 3), (4, rng.choice(big))])
+    else:
+        stride = rng.choice([(rng.choice(big), 1), (3, rng.choice(big))])
+    storage = torch.storage.TypedStorage(wrap_storage=torch.zeros(12).untyped_storage(),
+                                         dtype=torch.float32,
+                                         _internal=True)
+    state[key] = Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
+    return refuse(folder, PTH, as_pth(state, old=rng.random() < 0.5))
+
+
+@refused('checkpoints',
+         'the tiny model itself with one fault of those above',
+         'file, weight; the model stays as it was',
+         share=0.1)
+def model(rng: Random, folder: Path) -> Attempt:
+    network = inferencer().model
+    state = dict(network.state_dict())
+    key = rng.choice([key for key, value in state.items() if value.is_floating_point()])
+    fault = rng.choice(['nan', 'int', 'missing', 'shape'])
+    if fault == 'missing':
+        del state[key]
+    else:
+        state[key] = dict(nan=state[key] * float('nan'), int=state[key].int(), shape=state[key][None])[fault]
+    return Attempt(
+        lambda: load(folder, SAFE, save({
+            name: value.contiguous()
+            for name, value in state.items()
+        }), network), (SAFE, key))

@@ -1,0 +1,196 @@
+"""Lines of JSON with boxes and mask images, and the prepared files."""
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+from dit_sam.datasets import ReferringDataset, ReferringJSONDataset
+from fuzzing import Attempt, accepted, cut, damage, either, junk, misspell, refused
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save
+from subjects import GOOD, open_set, read_all, reference, write_set
+
+LINES, PREPARED = 'mine.jsonl', 'mine.safetensors'
+HEIGHT, WIDTH = 10, 12
+
+
+def line(**more: Any) -> dict:
+    return dict(image='a.png', sentence='the box', bbox=[2, 2, 7, 6], height=HEIGHT, width=WIDTH, **more)
+
+
+def with_mask(name: str) -> dict:
+    record = line(mask=name)
+    del record['bbox']
+    return record
+
+
+def read_lines(folder: Path, data: bytes) -> list[dict]:
+    (folder / LINES).write_bytes(data)
+    return read_all(ReferringJSONDataset(LINES, str(folder), test_mode=True))
+
+
+def as_lines(*records: dict) -> bytes:
+    return '\n'.join(map(json.dumps, records)).encode()
+
+
+@accepted('own data', 'boxes of whole and broken pixels', 'the pixels whose middle is inside, but for a pixel')
+def boxes(rng: Random, folder: Path) -> Attempt:
+    left, top = rng.uniform(0, WIDTH - 1), rng.uniform(0, HEIGHT - 1)
+    width, height = rng.uniform(0.1, WIDTH - left), rng.uniform(0.1, HEIGHT - top)
+    if rng.random() < 0.5:
+        left, top, width, height = int(left), int(top), int(width) + 1, int(height) + 1
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    # How far inside (or, negative, outside) the nearest edge is.
+    depth = np.minimum.reduce([columns - left, left + width - columns, rows - top, top + height - rows])
+
+    def run() -> None:
+        item, = read_lines(folder, as_lines(dict(line(), bbox=[left, top, width, height])))
+        exact = isinstance(left, int)
+        assert ((item['mask'] == (depth > 0)) | (not exact and abs(depth) <= 1)).all()
+
+    return Attempt(run)
+
+
+@refused('own data', 'boxes that are turned over, empty, endless or no four numbers', 'file, line')
+def odd_boxes(rng: Random, folder: Path) -> Attempt:
+    box = [2, 2, 7, 6]
+    box[rng.randrange(2, 4)] = rng.choice([0, -1, -0.5, None, 'x', float('nan'), float('inf'), 1e9, 2**70, [1]])
+    box = rng.choice([box, [2, 2, 7], [2, 2, 7, 6, 1], {}, 'box', None, True, junk(rng)])
+    record = dict(line(), bbox=box)
+    return Attempt(lambda: read_lines(folder, as_lines(line(), record)), (LINES, 'line 2'))
+
+
+@either('own data', 'lines with a value replaced', 'all items have masks, or the file and the line are named')
+def spoilt_line(rng: Random, folder: Path) -> Attempt:
+    record = line(image_id=5, category_id=1, kind='place')
+    record[rng.choice(list(record))] = junk(rng)
+    return Attempt(lambda: read_lines(folder, as_lines(line(), record)), (LINES, 'line 2'))
+
+
+@refused('own data', 'lines whose image, sentence or mask is misspelt', 'file, line')
+def misspelt_line(rng: Random, folder: Path) -> Attempt:
+    record, key = line(), rng.choice(['image', 'sentence', 'bbox'])
+    record[misspell(rng, key)] = record.pop(key)
+    return Attempt(lambda: read_lines(folder, as_lines(line(), record)), (LINES, 'line 2'))
+
+
+@either('own data', 'files with changed, lost and added bytes',
+        'all items have masks, or the file and the line are named')
+def damaged_lines(rng: Random, folder: Path) -> Attempt:
+    return Attempt(lambda data=damage(rng, as_lines(line(), line())): read_lines(folder, data), (LINES, ))
+
+
+@refused('own data', 'other files: empty, HTML, images, UTF-16', 'file')
+def other_lines(rng: Random, folder: Path) -> Attempt:
+    data = rng.choice([
+        b'', b'\n \n', b'<html>',
+        rng.randbytes(100), '{"image": "a.png"}'.encode('utf-16'), b'[' * 10**5, b'\x00' * 100, b'{"image": "\\ud800"}',
+        json.dumps([line()]).encode()
+    ])
+    return Attempt(lambda: read_lines(folder, data), (LINES, ))
+
+
+@accepted('own data', 'mask images: 1, 8 and 16 bits, palettes, floats, several suffixes', 'the pixels that are not 0')
+def mask_images(rng: Random, folder: Path) -> Attempt:
+    mask = np.random.default_rng(rng.getrandbits(32)).integers(0, 2, (HEIGHT, WIDTH), dtype=np.uint8)
+    mode, suffix = rng.choice([('1', 'png'), ('L', 'png'), ('L', 'bmp'), ('L', 'tif'), ('P', 'png'), ('P', 'gif'),
+                               ('I;16', 'png'), ('I;16', 'tif'), ('F', 'tif'), ('1', 'bmp')])
+    value = rng.choice([1, 7, 255])
+    image = Image.fromarray(mask.astype(bool) if mode == '1' else mask * np.uint8(value))
+    if mode == 'P':
+        image.putpalette(rng.randbytes(768))
+    elif mode == 'I;16':
+        image = Image.fromarray(mask.astype(np.uint16) * 257)
+    elif mode == 'F':
+        image = Image.fromarray(mask.astype(np.float32) * 0.5)
+    image.save(folder / f'mask.{suffix}')
+
+    def run() -> None:
+        item, = read_lines(folder, as_lines(with_mask(f'mask.{suffix}')))
+        assert (item['mask'] == mask).all(), (mode, suffix)
+
+    return Attempt(run)
+
+
+@refused('own data', 'mask images of another size, with channels, cut off, missing, or no images', 'file, line, mask')
+def odd_mask_images(rng: Random, folder: Path) -> Attempt:
+    path = folder / 'mask.png'
+    path.unlink(missing_ok=True)
+    good = Image.fromarray(np.ones((HEIGHT, WIDTH), np.uint8))
+    wrong = rng.choice(['turned', 'RGB', 'RGBA', 'LA', 'cut', 'empty', 'text', 'missing', 'folder'])
+    name = 'masks' if wrong == 'folder' else 'mask.png'
+    if wrong == 'turned':
+        good.transpose(Image.Transpose.ROTATE_90).save(path)
+    elif wrong in ('RGB', 'RGBA', 'LA'):
+        good.convert(wrong).save(path)
+    elif wrong == 'cut':
+        good.save(path)
+        path.write_bytes(cut(rng, path.read_bytes()[:-24]))  # pixels, not only IEND and check sums
+    elif wrong in ('empty', 'text'):
+        path.write_bytes(b'' if wrong == 'empty' else b'<html>')
+    elif wrong == 'folder':
+        (folder / name).mkdir(exist_ok=True)
+    return Attempt(lambda: read_lines(folder, as_lines(with_mask(name))), (LINES, 'line 1', name))
+
+
+def prepared(folder: Path) -> bytes:
+    """A prepared file of two items."""
+    write_set(folder, GOOD, [reference(1), reference(2)])
+    open_set(folder).table.save(folder / PREPARED)
+    return (folder / PREPARED).read_bytes()
+
+
+def read_prepared(folder: Path, data: bytes) -> list[dict]:
+    (folder / PREPARED).write_bytes(data)
+    return read_all(ReferringDataset(PREPARED, str(folder), test_mode=True))
+
+
+@refused('own data', 'prepared files cut off at any byte', 'file')
+def cut_prepared(rng: Random, folder: Path) -> Attempt:
+    return Attempt(lambda data=cut(rng, prepared(folder)): read_prepared(folder, data), (PREPARED, ))
+
+
+@either('own data', 'prepared files with changed, lost and added bytes', 'all items have masks, or the file is named')
+def damaged_prepared(rng: Random, folder: Path) -> Attempt:
+    return Attempt(lambda data=damage(rng, prepared(folder)): read_prepared(folder, data), (PREPARED, ))
+
+
+@refused('own data', 'prepared files whose header lies: length, offsets, shapes, types', 'file')
+def lying_header(rng: Random, folder: Path) -> Attempt:
+    data = prepared(folder)
+    size = int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8:8 + size])
+    name = rng.choice([name for name in header if name != '__metadata__'])
+    wrong = rng.choice(['length', 'offsets', 'shape', 'dtype'])
+    if wrong == 'offsets':
+        header[name]['data_offsets'][rng.randrange(2)] += rng.choice([-1, 1, 8, 2**40, 2**63])
+    elif wrong == 'shape':
+        header[name]['shape'] = rng.choice([[-1], [2**62, 4], [1, *header[name]['shape'], 7], [], ['x'], None, [2**63]])
+    elif wrong == 'dtype':
+        header[name]['dtype'] = rng.choice(['F4', 'I128', '', None, 'OBJECT'])
+    text = json.dumps(header).encode()
+    length = rng.choice([0, 2**63, 2**40, size - 1, 10**8 + 1]) if wrong == 'length' else len(text)
+    return Attempt(lambda: read_prepared(folder, length.to_bytes(8, 'little') + text + data[8 + size:]), (PREPARED, ))
+
+
+@either('own data', 'prepared files with a number in a column changed', 'all items have masks, or the file is named')
+def changed_column(rng: Random, folder: Path) -> Attempt:
+    prepared(folder)
+    with safe_open(folder / PREPARED, framework='np') as file:
+        metadata = file.metadata()
+    columns = load_file(folder / PREPARED)
+    name = rng.choice(list(columns))
+    column = columns[name].copy()
+    column[rng.randrange(len(column))] = rng.choice([0, 1, 2, 100, 255] if column.dtype ==
+                                                    np.uint8 else [-2**63, -1, 0, 1, 2, 3, 100, 2**31, 2**62])
+    columns[name] = rng.choice([column, column[:-1], np.append(column, column[:1]), column.astype(np.float32), column])
+    return Attempt(lambda: read_prepared(folder, save(columns, metadata)), (PREPARED, ))
+
+
+@refused('own data', 'files of weights and others as prepared files', 'file')
+def other_prepared(rng: Random, folder: Path) -> Attempt:
+    weights = save(dict(weight=np.zeros(3)), dict(dit_sam=json.dumps(junk(rng))))
+    data = rng.choice([weights, b'', b'{}', rng.randbytes(200), b'\x00' * 100, b'\x02' + bytes(7) + b'{}'])
+    return Attempt(lambda: read_prepared(folder, data), (PREPARED, ))

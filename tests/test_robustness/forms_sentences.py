@@ -1,0 +1,132 @@
+"""What is said: through the inferencer and a data set."""
+from pathlib import Path
+from random import Random
+
+import numpy as np
+from dit_sam.visualization import file_stem
+from fuzzing import Attempt, accepted, refused
+from subjects import GOOD, REFS, inferencer, open_set, read_all, reference, write_set
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+WORDS = 'circle square triangle star the red green blue left of above big small striped thing'.split()
+# Letters of scripts that are written from the right, from above, or joined; marks; symbols.
+SCRIPTS = [(0x5d0, 0x5ea), (0x627, 0x64a), (0x4e00, 0x9fff), (0x3041, 0x3096), (0xac00, 0xd7a3), (0x904, 0x939),
+           (0xe01, 0xe2e), (0x410, 0x44f), (0x3b1, 0x3c9), (0x1f300, 0x1f64f), (0x1f900, 0x1f9ff), (0x300, 0x36f),
+           (0x2190, 0x21ff), (0xe000, 0xf8ff), (0xff01, 0xff5e), (0x10000, 0x100ff)]
+# Less what BERT's normaliser takes for white space, as that parts words. The last ones are zero-width characters, marks
+# of direction, the soft hyphen and the byte-order mark.
+CONTROLS = [
+    *map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160))), *'\u200b\u200c\u200d\u200e\u200f\u202a\u202b'
+    '\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u00ad\ufeff'
+]
+SPACES = [' ', '\t', '\n', '\r', '\u00a0', '\u2003', '\u3000', '\u2028', '\x0b', '\x85']
+
+
+def mask_of(sentence: str) -> np.ndarray:
+    prediction, = inferencer()(IMAGE, sentence)['predictions']
+    assert prediction['sentence'] == sentence
+    assert prediction['mask'].shape == IMAGE.shape[:2] and 0 <= prediction['score'] <= 1
+    stem = file_stem('a.png', sentence)
+    assert len(stem.encode()) < 240 and not set(stem) & set('/\\\0\n:*?"<>|'), stem
+    return prediction['mask']
+
+
+def words(rng: Random, most: int = 8) -> list[str]:
+    return rng.choices(WORDS, k=rng.randint(1, most))
+
+
+def same(folder: Path, sentence: str, plain: str) -> Attempt:
+    """A sentence has the mask of a plain one, and comes unchanged out of a data set."""
+
+    def run() -> None:
+        assert (mask_of(sentence) == mask_of(plain)).all(), sentence
+        kept(folder, sentence)
+
+    return Attempt(run)
+
+
+def kept(folder: Path, sentence: str) -> None:
+    write_set(folder, GOOD, [reference(text=sentence)])
+    item, = read_all(open_set(folder))
+    assert item['text'] == sentence
+
+
+@accepted('sentences',
+          'other scripts, right to left, emoji, marks, private letters',
+          'a mask; the text is kept',
+          share=0.4)
+def scripts(rng: Random, folder: Path) -> Attempt:
+    text = ''.join(chr(rng.randint(*rng.choice(SCRIPTS))) for _ in range(rng.randint(1, 40)))
+    text = text + ' ' + ' '.join(words(rng))
+
+    def run() -> None:
+        mask_of(text)
+        kept(folder, text)
+
+    return Attempt(run)
+
+
+@accepted('sentences', '30 to 600 words', 'the mask of the first words, up to max_length', share=0.4)
+def long(rng: Random, folder: Path) -> Attempt:
+    text = rng.choices(WORDS, k=rng.randint(30, 600))
+    return same(folder, ' '.join(text), ' '.join(text[:18]))  # 20 tokens less [CLS] and [SEP]
+
+
+@accepted('sentences', 'words of 100 to 100,000 letters', 'the mask of an unknown word', share=0.1)
+def long_word(rng: Random, folder: Path) -> Attempt:
+    return same(folder, rng.choice('abcxyz') * int(10**rng.uniform(2, 5)), 'zebra')
+
+
+@accepted('sentences',
+          'control and format characters in and between words, NUL too',
+          'the mask of the words without them',
+          share=0.4)
+def controls(rng: Random, folder: Path) -> Attempt:
+    plain = ' '.join(words(rng))
+    text = list(plain)
+    for _ in range(rng.randint(1, 20)):
+        text.insert(rng.randrange(len(text) + 1), rng.choice(CONTROLS))
+    return same(folder, ''.join(text), plain)
+
+
+@accepted('sentences',
+          'capital letters, all kinds of white space between words',
+          'the mask of the plain words',
+          share=0.4)
+def spaces(rng: Random, folder: Path) -> Attempt:
+    parts = words(rng)
+    text = ''.join(
+        rng.choice([word, word.upper(), word.title()]) + ''.join(rng.choices(SPACES[:7], k=rng.randint(1, 3)))
+        for word in parts)
+    return same(folder, text, ' '.join(parts))
+
+
+@refused('sentences', 'empty, or white space of any kind', 'which sentence', share=0.4)
+def blank(rng: Random, folder: Path) -> Attempt:
+    text = ''.join(rng.choices(SPACES, k=rng.randint(0, 5)))
+    return Attempt(lambda: inferencer()(IMAGE, ['circle', text]), ('sentence 2 of 2', 'image_1'))
+
+
+@refused('sentences', 'empty or white space in a data set', 'file, reference, sentence')
+def blank_reference(rng: Random, folder: Path) -> Attempt:
+    text = ''.join(rng.choices(SPACES, k=rng.randint(0, 5)))
+    return Attempt(lambda: kept(folder, text), (REFS, 'reference 1', 'sentence 10'))
+
+
+@refused('sentences', 'half characters (lone surrogates)', 'which sentence', share=0.4)
+def surrogates(rng: Random, folder: Path) -> Attempt:
+    text = list(' '.join(words(rng)))
+    text.insert(rng.randrange(len(text) + 1), chr(rng.randint(0xd800, 0xdfff)))
+    return Attempt(lambda: inferencer()(IMAGE, ['circle', ''.join(text)]), ('sentence 2 of 2', 'image_1'))
+
+
+@refused('sentences', 'half characters in a data set', 'file, reference, sentence')
+def surrogate_reference(rng: Random, folder: Path) -> Attempt:
+    text = 'a box ' + chr(rng.randint(0xd800, 0xdfff))
+    return Attempt(lambda: kept(folder, text), (REFS, 'reference 1', 'sentence 10'))
+
+
+@refused('sentences', 'numbers, bytes, None, lists and the like in place of text', 'which sentence')
+def no_text(rng: Random, folder: Path) -> Attempt:
+    value = rng.choice([None, 3, 0.5, True, b'circle', {}, ['circle'], object(), np.zeros(3)])
+    return Attempt(lambda: inferencer()(IMAGE, ['circle', value]), ('sentence 2 of 2', 'image_1'))
