@@ -1,4 +1,4 @@
-# Sourced by the launch scripts: where the tools are, and which Python runs them.
+# Sourced by the launch scripts: where the tools are, which Python runs them, and how torchrun finds the processes.
 TOOLS="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 export PYTHONPATH="$TOOLS/../projects${PYTHONPATH:+:$PYTHONPATH}"
 
@@ -9,3 +9,14 @@ if [ -z "${PYTHON:-}" ]; then
         PYTHON="$TOOLS/../.venv/bin/python"
     fi
 fi
+
+# torchrun GPUS PROGRAM...: GPUS processes on each of NNODES machines. With NODE_RANK the machines are numbered by hand;
+# without it they meet at MASTER_ADDR:PORT and number themselves, and the command is the same on all of them.
+torchrun() {
+    local address="${MASTER_ADDR:-127.0.0.1}" port="${PORT:-29500}"
+    local meeting=(--node-rank="${NODE_RANK:-0}" --master-addr="$address" --master-port="$port")
+    if [ "${NNODES:-1}" -gt 1 ] && [ -z "${NODE_RANK:-}" ]; then
+        meeting=(--rdzv-backend=c10d --rdzv-endpoint="$address:$port" --rdzv-id="${RDZV_ID:-dit_sam}")
+    fi
+    exec "$PYTHON" -m torch.distributed.run --nnodes="${NNODES:-1}" "${meeting[@]}" --nproc-per-node="$1" "${@:2}"
+}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Score as a Slurm job: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]
 # GPUS in all (8), GPUS_PER_NODE (8) and CPUS_PER_TASK (5) say what to ask for, SRUN_ARGS goes to srun.
+# PORT is where the processes meet, on the first machine of the job; else one is drawn, as jobs may share machines.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     echo 'usage: [GPUS=8] tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [arguments of tools/test.py]' >&2
@@ -9,6 +10,7 @@ fi
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 GPUS="${GPUS:-8}"
 GPUS_PER_NODE="${GPUS_PER_NODE:-$((GPUS < 8 ? GPUS : 8))}"
+export MASTER_PORT="${PORT:-$((20000 + RANDOM % 10000))}"
 
 # SRUN_ARGS is unquoted: it holds any number of arguments.
 exec srun --partition="$1" --job-name="$2" \

@@ -9,12 +9,13 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # Three: while one is written, the oldest is gone and two are whole.
+    # The newest three: where one is damaged, two are left.
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'),
+        type='WriteFirstCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'),
     safe_checkpoint=dict(type='SafeCheckpointHook'),
     checkpoint_fit=dict(type='CheckpointFitHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    mean_loss=dict(type='MeanLossHook'),
     random_stream=dict(type='RandomStreamHook'),
     finite_step=dict(type='FiniteStepHook'),
     stop_signal=dict(type='StopSignalHook'),

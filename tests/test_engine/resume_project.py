@@ -16,22 +16,32 @@ class EndHook(Hook):
     """End the process as a machine that dies would, or as a scheduler that asks for it.
 
     Args:
-        step: Behind which step of the training, or before which one of the validation; 0 never.
-        during: 'train' or 'val'.
+        step: Behind which step of the training, before which one of the validation, or while the checkpoint of which
+            epoch is on its way to the disk; 0 never.
+        during: 'train', 'val' or 'save'.
         by: Name of the signal.
+        rank: The process that it meets.
     """
 
+    # Before StopSignalHook, which acts behind the step in which it was told.
     priority = 'VERY_LOW'
 
-    def __init__(self, step: int = 0, during: str = 'train', by: str = 'SIGKILL') -> None:
-        self.step, self.during, self.signal = step, during, getattr(signal, by)
+    def __init__(self, step: int = 0, during: str = 'train', by: str = 'SIGKILL', rank: int = 0) -> None:
+        self.step, self.during, self.signal, self.rank = step, during, getattr(signal, by), rank
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if self.during == 'train' and runner.iter + 1 == self.step:
-            os.kill(os.getpid(), self.signal)
+        self._end_if(runner, 'train', runner.iter + 1)
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
-        if self.during == 'val' and batch_idx + 1 == self.step:
+        self._end_if(runner, 'val', batch_idx + 1)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        if self.during == 'save' and runner.epoch + 1 == self.step:
+            # All is written aside, and not yet renamed.
+            os.fsync = lambda descriptor: os.kill(os.getpid(), self.signal)
+
+    def _end_if(self, runner, during: str, step: int) -> None:
+        if (during, step, runner.rank) == (self.during, self.step, self.rank):
             os.kill(os.getpid(), self.signal)
 
 

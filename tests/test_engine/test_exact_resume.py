@@ -1,15 +1,15 @@
 """A training that was ended and resumed equals one that was not, bit by bit."""
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from resume_project import ROOT, write_config
+from processes import run_ranks, run_tool
+from resume_project import write_config
 
-STEPS = 5  # an epoch
+# Of two epochs of five steps. A seed is named where trainings are compared that are not resumed from one another.
+SEED = 'randomness.seed=7'
 
 
 @pytest.fixture(scope='module')
@@ -19,19 +19,28 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def train(folder: Path, name: str, *options: str, ranks: int = 1, resume: bool = False) -> subprocess.CompletedProcess:
+def arguments(folder: Path, name: str, *options: str, resume: bool = False, amp: bool = False) -> list[str]:
     """The command line that users type."""
-    env = {**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(Path(__file__).parent), 'OMP_NUM_THREADS': '1',
-           'CUDA_VISIBLE_DEVICES': '', 'PORT': '29577'}
-    start = [sys.executable, ROOT / 'tools' / 'train.py', folder / 'small.py'] if ranks == 1 else [
-        ROOT / 'tools' / 'dist_train.sh', folder / 'small.py', str(ranks)]
-    command = [*start, '--work-dir', folder / name, *['--resume'] * resume, '--cfg-options', *options]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+    switches = ['--resume'] * resume + ['--amp'] * amp
+    return [str(folder / 'small.py'), '--work-dir', str(folder / name), *switches, '--cfg-options', SEED, *options]
 
 
-def end(step: int, during: str = 'train', by: str = 'SIGKILL') -> list[str]:
+def train(folder: Path, name: str, *options: str, status: int = 0, **switches: bool) -> str:
+    """Train in a process of its own; what it printed."""
+    done = run_tool('train.py', *arguments(folder, name, *options, **switches))
+    assert done.returncode == status, done.output[-3000:]
+    return done.output
+
+
+def train_on_two(folder: Path, name: str, *options: str, **switches: bool) -> list[int]:
+    """Train with two ranks of half the batch; their exit statuses."""
+    options = ['train_dataloader.batch_size=2', *options]
+    return [done.returncode for done in run_ranks(2, 'train.py', *arguments(folder, name, *options, **switches))]
+
+
+def end(step: int, during: str = 'train', by: str = 'SIGKILL', rank: int = 0) -> list[str]:
     """The options that end a training."""
-    return [f'custom_hooks.1.step={step}', f'custom_hooks.1.during={during}', f'custom_hooks.1.by={by}']
+    return [f'custom_hooks.1.{key}={value}' for key, value in locals().items()]
 
 
 def differences(a: object, b: object, name: str = '') -> list[str]:
@@ -56,64 +65,80 @@ def assert_same_end(folder: Path, name: str, reference: str) -> None:
 
 @pytest.fixture(scope='module')
 def whole(folder) -> str:
-    """A training that was not ended; no seed is named, as in the configs of the paper."""
-    done = train(folder, 'whole', 'randomness.seed=7')
-    assert done.returncode == 0, done.stderr[-3000:]
+    """A training that was not ended."""
+    train(folder, 'whole')
     return 'whole'
 
 
-@pytest.mark.parametrize('step, during', [(7, 'train'), (10, 'train'), (2, 'val')], ids=['inside', 'end', 'validation'])
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(folder, whole, step, during):
-    """Killed with SIGKILL: the steps since the epoch's checkpoint are done again, and come out the same."""
-    name = f'killed_{during}_{step}'
-    killed = train(folder, name, 'randomness.seed=7', *end(step, during))
-    assert killed.returncode == -9
-    assert not (folder / name / 'epoch_2.pth').exists()
-    done = train(folder, name, 'randomness.seed=7', resume=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert_same_end(folder, name, whole)
-    # The validation that was cut off, or was not seen by the checkpoint, is done.
-    assert len(re.findall(r'Epoch\(val\) \[\d+\]\[\d+/\d+\] +oIoU', done.stderr + done.stdout)) == 2
+def test_a_training_that_is_killed_again_and_again_goes_on_as_if_nothing_had_happened(folder, whole):
+    """With SIGKILL. The steps since the last checkpoint are done again, and come out the same."""
+    work_dir, output = folder / 'killed', ''
+    # In the first epoch, in the writing of its checkpoint, in its validation; inside the second, and at its end.
+    for step, during in ((3, 'train'), (1, 'save'), (2, 'val'), (7, 'train'), (10, 'train')):
+        output += train(folder, 'killed', *end(step, during), status=-9, resume=True)
+        assert len(list(work_dir.glob('.*.part'))) == (during == 'save')
+        assert (work_dir / 'epoch_1.pth').exists() == (during == 'val' or step > 3)
+    assert not (work_dir / 'epoch_2.pth').exists()
+    output += train(folder, 'killed', resume=True)
+    assert_same_end(folder, 'killed', whole)
+    # The validation that was cut off is done, and after it the one of the second epoch.
+    assert len(re.findall(r'Epoch\(val\) \[1\]\[\d+/\d+\] +oIoU', output)) >= 1
+    assert len(re.findall(r'Epoch\(val\) \[2\]\[\d+/\d+\] +oIoU', output)) == 1
 
 
-@pytest.mark.parametrize('by', ['SIGTERM', 'SIGINT'])
-def test_a_signal_saves_and_exits_cleanly_inside_an_epoch(folder, whole, by):
+def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
     """Step 8 is the third of the second epoch; the resumed run begins with the fourth."""
-    name = f'stopped_{by}'
-    stopped = train(folder, name, 'randomness.seed=7', *end(8, by=by))
-    output = stopped.stderr + stopped.stdout
-    assert stopped.returncode == 0 and 'Traceback' not in output
-    assert f'Stopped by {by} after step 8' in output
-    assert torch.load(folder / name / 'iter_8.pth', weights_only=True)['meta']['iter'] == 8
-    done = train(folder, name, 'randomness.seed=7', resume=True)
-    steps = re.findall(r'Epoch\(train\) \[(\d+)\]\[(\d+)/5\]', done.stderr + done.stdout)
+    output = ''
+    for step, by in ((2, 'SIGINT'), (8, 'SIGTERM')):
+        output = train(folder, 'stopped', *end(step, by=by), resume=True)
+        assert f'Stopped by {by} after step {step}' in output and 'Traceback' not in output
+        checkpoint = torch.load(folder / 'stopped' / f'stopped_iter_{step}.pth', weights_only=True)
+        assert checkpoint['meta']['iter'] == step
+    output = train(folder, 'stopped', resume=True)
+    steps = re.findall(r'Epoch\(train\) \[(\d+)\]\[(\d+)/5\]', output)
     assert list(dict.fromkeys(steps)) == [('2', '4'), ('2', '5')]
-    assert_same_end(folder, name, whole)
+    assert_same_end(folder, 'stopped', whole)
 
 
-def test_two_ranks_resume_exactly_and_a_seed_that_was_drawn_is_kept(folder):
-    assert train(folder, 'whole_2', 'train_dataloader.batch_size=2', 'randomness.seed=9', ranks=2).returncode == 0
-    stopped = train(folder, 'stopped_2', 'train_dataloader.batch_size=2', 'randomness.seed=9', *end(3, by='SIGTERM'),
-                    ranks=2)
-    assert stopped.returncode == 0, stopped.stderr[-3000:]
-    done = train(folder, 'stopped_2', 'train_dataloader.batch_size=2', ranks=2, resume=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert_same_end(folder, 'stopped_2', 'whole_2')
+def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
+    """Told to stop behind batch 8, the third of the epoch: the step of batches 8 and 9 is finished first."""
+    switches = dict(amp=True)
+    train(folder, 'whole_amp', 'optim_wrapper.accumulative_counts=2', **switches)
+    output = train(folder, 'stopped_amp', 'optim_wrapper.accumulative_counts=2', *end(8, by='SIGTERM'), **switches)
+    assert 'Stopped by SIGTERM after step 9' in output
+    train(folder, 'stopped_amp', 'optim_wrapper.accumulative_counts=2', resume=True, **switches)
+    assert_same_end(folder, 'stopped_amp', 'whole_amp')
+
+
+def test_two_ranks_resume_exactly(folder):
+    """Stopped on one rank, then killed on the other."""
+    assert train_on_two(folder, 'whole_2') == [0, 0]
+    assert train_on_two(folder, 'ended_2', *end(3, by='SIGTERM')) == [0, 0]
+    assert (folder / 'ended_2' / 'stopped_iter_3.pth').exists()
+    survivor, killed = train_on_two(folder, 'ended_2', *end(7, rank=1), resume=True)
+    assert killed == -9 and survivor not in (0, -9)
+    assert train_on_two(folder, 'ended_2', resume=True) == [0, 0]
+    assert_same_end(folder, 'ended_2', 'whole_2')
+    # Two newer ones are there: the checkpoint of the stop is gone.
+    assert not (folder / 'ended_2' / 'stopped_iter_3.pth').exists()
+
+
+def test_a_seed_that_was_drawn_is_kept(folder):
+    train(folder, 'drawn', 'randomness.seed=None', *end(8, by='SIGTERM'))
+    seed = torch.load(folder / 'drawn' / 'stopped_iter_8.pth', weights_only=True)['meta']['seed']
+    train(folder, 'drawn', 'randomness.seed=None', resume=True)
+    assert seed == torch.load(folder / 'drawn' / 'epoch_2.pth', weights_only=True)['meta']['seed'] != 7
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(folder, whole):
     """Cut in half: the epoch before it is resumed."""
-    name = 'damaged'
-    assert train(folder, name, 'randomness.seed=7').returncode == 0
-    newest = folder / name / 'epoch_2.pth'
+    shutil.copytree(folder / whole, folder / 'damaged')
+    newest = folder / 'damaged' / 'epoch_2.pth'
     newest.write_bytes(newest.read_bytes()[:newest.stat().st_size // 2])
-    done = train(folder, name, 'randomness.seed=7', resume=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f'{newest} is passed over' in done.stderr + done.stdout
-    assert_same_end(folder, name, whole)
+    assert f'{newest} is passed over' in train(folder, 'damaged', resume=True)
+    assert_same_end(folder, 'damaged', whole)
 
 
 def test_neither_workers_nor_validations_change_a_training(folder, whole):
-    done = train(folder, 'workers', 'randomness.seed=7', 'train_dataloader.num_workers=2', 'train_cfg.val_begin=5')
-    assert done.returncode == 0, done.stderr[-3000:]
+    train(folder, 'workers', 'train_dataloader.num_workers=2', 'train_cfg.val_begin=5')
     assert_same_end(folder, 'workers', whole)

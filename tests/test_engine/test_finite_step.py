@@ -29,9 +29,9 @@ def test_a_step_that_is_not_finite_is_not_taken(bad, clip_grad):
     assert (optim.skipped, optim.skipped_in_a_row) == (1, 0)
 
 
-def run(tmp_path, bad_steps: set[int], limit: int) -> Runner:
+def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimWrapper') -> Runner:
     cfg = load_config(CONFIG, work_dir=str(tmp_path), cfg_options={
-        'default_hooks.finite_step.limit': limit, 'optim_wrapper.type': 'GuardedOptimWrapper'})
+        'default_hooks.finite_step.limit': limit, 'optim_wrapper.type': wrapper})
     runner = Runner.from_cfg(cfg)
     model, forward = runner.model, runner.model.forward
     counts = iter(range(1, 100))
@@ -60,6 +60,11 @@ def test_too_many_end_the_training_before_a_checkpoint(tmp_path):
     with pytest.raises(InputError, match=r'3 steps in a row had gradients that are not finite.*optim_wrapper'):
         run(tmp_path, {2, 3, 4}, limit=2)
     assert not list(tmp_path.glob('*.pth'))
+
+
+def test_a_wrapper_without_a_guard_is_watched_too(tmp_path):
+    with pytest.raises(InputError, match='3 steps in a row had gradients that are not finite'):
+        run(tmp_path, {2}, limit=2, wrapper='OptimWrapper')
 
 
 def test_items_are_called_by_image_and_sentence():

@@ -176,8 +176,9 @@ def test_the_file_to_write_is_checked_first(folder, capsys, tool, monkeypatch):
 
 
 def test_weights_for_sharing(folder, capsys):
+    # As `WriteFirstCheckpointHook` notes the scores.
     checkpoint = dict(state_dict=dict(a=torch.ones(3), ids=torch.arange(3)), meta=dict(cfg='x = 1', epoch=2, iter=7),
-                      message_hub=dict(runtime_info=dict(mIoU=79.5, lr=0.1)), optimizer=dict())
+                      message_hub=dict(runtime_info=dict(scores=dict(mIoU=79.5, epoch=2))), optimizer=dict())
     convert('publish_model', save(folder, checkpoint), folder / 'new' / 'a.safetensors', '--half')
     with safe_open(folder / 'new' / 'a.safetensors', 'pt') as file:
         assert file.get_tensor('a').dtype == torch.float16 and file.get_tensor('ids').dtype == torch.int64

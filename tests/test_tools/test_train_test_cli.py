@@ -13,6 +13,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from processes import run_tool
 from safetensors.torch import save_file
 
 from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config
@@ -32,10 +33,6 @@ def run(*command, **changes) -> subprocess.CompletedProcess:
            'CUDA_VISIBLE_DEVICES': '', **changes.pop('env', {})}
     command = [str(part) for part in command]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, **changes)
-
-
-def tool(name: str, *arguments, **changes) -> subprocess.CompletedProcess:
-    return run(sys.executable, ROOT / 'tools' / name, *arguments, **changes)
 
 
 def print_arguments(path: Path) -> str:
@@ -81,48 +78,40 @@ def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monke
 
 
 def test_a_file_that_is_no_checkpoint_gets_one_line_and_status_1(tmp_path):
-    done = tool('test.py', CONFIG, CONFIG, cwd=tmp_path)
+    done = run_tool('test.py', CONFIG, CONFIG, '--work-dir', tmp_path)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f'error: checkpoint {CONFIG} is damaged or not a checkpoint')
-    assert 'Traceback' not in done.stderr
+    assert done.output.splitlines()[-1].startswith(f'error: checkpoint {CONFIG} is damaged or not a checkpoint')
+    assert 'Traceback' not in done.output
 
 
 def test_a_missing_file_met_by_a_data_loading_process_gets_one_line(tmp_path):
-    done = tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.num_workers=1',
-                'train_dataloader.dataset.missing_file=pictures/1.jpg')
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.num_workers=1',
+                    'train_dataloader.dataset.missing_file=pictures/1.jpg')
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == 'error: FileNotFoundError: pictures/1.jpg is missing'
-    assert 'Traceback' not in done.stderr
+    assert done.output.splitlines()[-1] == 'error: FileNotFoundError: pictures/1.jpg is missing'
+    assert 'Traceback' not in done.output
 
 
 def test_resume_goes_on_in_mixed_precision(tmp_path):
     cfg = load_config(CONFIG, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
     Runner.from_cfg(cfg).train()
-    done = tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', '--amp')
-    assert done.returncode == 0, done.stderr
-    assert 'resumed epoch: 1, iter: 4' in done.stderr + done.stdout
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', '--amp')
+    assert done.returncode == 0, done.output
+    assert 'resumed epoch: 1, iter: 4' in done.output
     assert torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 8
     assert Config.fromfile(tmp_path / 'toy_config.py').optim_wrapper.type == 'AutocastOptimWrapper'
 
 
-def test_test_reads_safetensors_and_writes_masks(tmp_path):
+def test_test_reads_safetensors_and_writes_masks(tmp_path, monkeypatch):
     save_file(TOY_WEIGHTS, tmp_path / 'exact.safetensors')
-    done = tool('test.py', CONFIG, tmp_path / 'exact.safetensors', '--out', tmp_path / 'masks', cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert 'mIoU: 100.0000' in done.stderr + done.stdout
+    monkeypatch.chdir(tmp_path)
+    done = run_tool('test.py', CONFIG, tmp_path / 'exact.safetensors', '--out', tmp_path / 'masks')
+    assert done.returncode == 0, done.output
+    assert 'mIoU: 100.0000' in done.output
     assert (tmp_path / 'work_dirs' / 'toy_config').is_dir()
     # The toy's "mask" of the item x is one pixel, which is set from x = 0.5 on.
     values = [cv2.imread(str(tmp_path / 'masks' / f'{number}_{10 + number}.png'), -1) for number in range(8)]
     assert np.ravel(values).tolist() == [0, 0, 0, 0, 255, 255, 255, 255]
-
-
-def test_two_processes_on_a_cpu_train_and_score(tmp_path):
-    done = run(ROOT / 'tools' / 'dist_train.sh', CONFIG, 2, '--work-dir', tmp_path,
-               '--cfg-options', 'randomness.seed=3', env=dict(PORT=str(20000 + os.getpid() % 10000)), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    # Eight items, two a batch, two processes: two steps an epoch. The metric checks that it is given all eight.
-    assert torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 4
-    assert 'Epoch(val) [2][2/2]    mIoU' in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize('name, arguments, expected', [
@@ -139,6 +128,13 @@ def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
     assert lines[2:7] == ['--nnodes=4', '--node-rank=3', '--master-addr=host', '--master-port=12345',
                           '--nproc-per-node=8']
     assert lines[7:] == expected
+
+
+def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
+    done = run(ROOT / 'tools' / 'dist_train.sh', 'c.py', '8', cwd=tmp_path,
+               env=dict(PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', MASTER_ADDR='host', RDZV_ID='7'))
+    assert done.stdout.splitlines()[2:7] == ['--nnodes=4', '--rdzv-backend=c10d', '--rdzv-endpoint=host:29500',
+                                             '--rdzv-id=7', '--nproc-per-node=8']
 
 
 @pytest.mark.parametrize('name, arguments, expected', [

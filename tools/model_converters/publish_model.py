@@ -29,10 +29,11 @@ def parse_args() -> argparse.Namespace:
 
 def metadata_of(checkpoint: dict, config: str | None) -> dict[str, str]:
     """What safetensors keeps beside the weights, text only: version, config, place in training, scores."""
-    info = checkpoint.get('message_hub', {}).get('runtime_info', {})
+    scores = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('scores', {})
     meta = checkpoint.get('meta', {})
-    scores = {key: value for key, value in info.items()
-              if isinstance(value, float) and key.startswith(('oIoU', 'mIoU'))}
+    # A checkpoint that is written before its validation has the scores of the epoch before.
+    right = scores.get('epoch') == meta.get('epoch')
+    scores = {name: value for name, value in scores.items() if right and name != 'epoch'}
     return dict(
         dit_sam=__version__,
         config=Config.fromfile(config).pretty_text if config else meta.get('cfg', ''),

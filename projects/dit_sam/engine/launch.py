@@ -13,7 +13,8 @@ from mmengine.logging import print_log
 from .. import compat
 from ..errors import InputError
 from .checkpoint_loader import CheckpointError
-from .latest_checkpoint import find_latest_checkpoint
+from .config_check import SECTIONS, check_config, misspelt_section
+from .latest_checkpoint import find_latest_checkpoint, remove_unfinished_writes
 
 
 @contextmanager
@@ -53,20 +54,41 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
 
     Raises:
         FileNotFoundError: If there is no such config.
+        InputError: If it cannot be read, a key is misspelt or a value of the wrong type; see `check_config`.
     """
     if not osp.isfile(filename):
         folder, name = osp.split(filename)
         near = get_close_matches(name, os.listdir(folder or '.') if osp.isdir(folder or '.') else [], cutoff=0.8)
         hint = f'did you mean {" or ".join(near)}?' if near else 'configs/dit_sam has those of this project'
         raise FileNotFoundError(f'config {filename} not found: {hint}')
-    cfg = Config.fromfile(filename)
+    cfg = _read(filename)
     cfg.launcher = launcher
-    if cfg_options is not None:
-        cfg.merge_from_dict(cfg_options)
+    _apply(cfg_options or {}, cfg)
     name = osp.splitext(osp.basename(filename))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    check_config(cfg, f'config {filename}')
     compat.init_dist_without_cuda(cfg)
     return cfg
+
+
+def _read(filename: str) -> Config:
+    try:
+        return Config.fromfile(filename)
+    except Exception as error:  # a config is a program, and may raise anything
+        reason = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip(': ')
+        raise InputError(f'config {filename} cannot be read: {reason}') from error
+
+
+def _apply(options: dict, cfg: Config) -> None:
+    for key, value in options.items():
+        section = key.split('.')[0]
+        problem = '' if section in cfg else misspelt_section(section, SECTIONS | cfg.keys())
+        try:
+            cfg.merge_from_dict({key: value})
+        except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
+            problem = str(error.args[0] if error.args else error).splitlines()[0]
+        if problem:
+            raise InputError(f'--cfg-options {key}={value} does not fit the config: {problem}')
 
 
 def check_checkpoint(filename: str) -> None:
@@ -82,6 +104,7 @@ def resume_latest(cfg: Config) -> None:
     Raises:
         CheckpointError: There are checkpoints, and none can be read.
     """
+    remove_unfinished_writes(cfg.work_dir)
     if not cfg.get('load_from'):
         cfg.load_from = find_latest_checkpoint(cfg.work_dir)
         print_log(f'--resume: {cfg.load_from or "no checkpoint in " + cfg.work_dir + ", the training begins"}',

@@ -13,7 +13,9 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     mmengine begins the epoch of a checkpoint anew, with the order of another seed where the config names none, and
     leaves out a validation that was cut off. Here a resumed epoch begins behind the last step that the checkpoint has
-    seen, in the order in which it began, and a validation that was due is done first. Arguments as in the parent.
+    seen, in the order in which it began, and a validation that was due is done first. Gradients are accumulated within
+    an epoch, as a checkpoint has none: the last step of an epoch may be made of fewer batches. Arguments as in the
+    parent.
     """
 
     def run(self) -> nn.Module:
@@ -38,6 +40,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         done = self._steps_done()
+        if hasattr(self.runner.optim_wrapper, 'initialize_count_status'):
+            self.runner.optim_wrapper.initialize_count_status(self.runner.model, done, len(self.dataloader))
         for idx, data_batch in enumerate(self._batches_from(done), done):
             self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')

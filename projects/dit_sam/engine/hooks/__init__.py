@@ -1,12 +1,14 @@
 """Hooks, one a file."""
 from .checkpoint_fit_hook import CheckpointFitHook
 from .finite_step_hook import FiniteStepHook
+from .mean_loss_hook import MeanLossHook
 from .random_stream_hook import RandomStreamHook
 from .referring_visualization_hook import ReferringVisualizationHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .stop_signal_hook import StopSignalHook
+from .write_first_checkpoint_hook import WriteFirstCheckpointHook
 
 __all__ = [
-    'CheckpointFitHook', 'FiniteStepHook', 'RandomStreamHook', 'ReferringVisualizationHook', 'SafeCheckpointHook',
-    'StopSignalHook'
+    'CheckpointFitHook', 'FiniteStepHook', 'MeanLossHook', 'RandomStreamHook', 'ReferringVisualizationHook',
+    'SafeCheckpointHook', 'StopSignalHook', 'WriteFirstCheckpointHook'
 ]

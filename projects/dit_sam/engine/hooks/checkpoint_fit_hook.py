@@ -1,8 +1,13 @@
 """Weights of another model are refused."""
+from collections.abc import Mapping
+
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+from torch import Tensor
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ...utils import describe_misfit
 from ..checkpoint_loader import CheckpointError
@@ -26,12 +31,20 @@ class CheckpointFitHook(Hook):
         """Compare the weights that were read with those of the model.
 
         Raises:
-            CheckpointError: Weights are missing, unknown or of another shape; all are listed.
+            CheckpointError: Weights are missing, unknown, of another shape or type, or not finite; all are listed.
         """
         if not self.strict:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        weights = checkpoint.get('state_dict', checkpoint)
-        misfit = describe_misfit(model, {name.removeprefix('module.'): value for name, value in weights.items()})
+        if isinstance(runner.model, FullyShardedDataParallel):
+            # Its modules have shards. The whole weights are gathered on rank 0, which speaks for all.
+            expected = runner.model.state_dict()
+            if not is_main_process():
+                return
+        else:
+            expected = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        # Where mmengine looks for them.
+        weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
+        misfit = describe_misfit(expected, {str(name).removeprefix('module.'): value for name, value in weights.items()
+                                         if isinstance(value, Tensor)})
         if misfit:
             raise CheckpointError(f'the checkpoint and the config belong to different models: {misfit}')

@@ -11,6 +11,8 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from ..latest_checkpoint import remove_old_stops
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -18,8 +20,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopSignalHook(Hook):
     """Finish the step, save a checkpoint inside the epoch, and exit with status 0, on all ranks.
 
-    In a validation nothing is saved, as the checkpoint of its epoch is written already. The third signal is not waited
-    for: it does what it does without this hook.
+    Where gradients are accumulated, a step is finished when the weights have changed. The checkpoint is called
+    `stopped_iter_{step}.pth`, and goes when two newer ones are there. In a validation nothing is saved, as the
+    checkpoint of its epoch is written already. The third signal is not waited for: it does what it does without this
+    hook.
     """
 
     priority = 'LOWEST'
@@ -50,14 +54,16 @@ class StopSignalHook(Hook):
                          data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Save and exit where any rank was told to."""
-        if not self._asked():
+        between_steps = getattr(runner.optim_wrapper, 'should_update', lambda: True)
+        if not between_steps() or not self._asked():
             return
         # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
-        name = f'iter_{runner.iter + 1}.pth'
+        name = f'stopped_iter_{runner.iter + 1}.pth'
         runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
         if is_main_process():
             with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as file:
                 file.write(osp.join(runner.work_dir, name))
+            remove_old_stops(runner.work_dir)
         self._exit(runner, f'{osp.join(runner.work_dir, name)} is saved')
 
     def after_val_iter(self,

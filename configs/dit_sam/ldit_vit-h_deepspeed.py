@@ -1,0 +1,20 @@
+# L-DIT, SAM's ViT-H, RefCOCO, by DeepSpeed's ZeRO (`pip install deepspeed`), see docs/distributed.md.
+_base_ = ['../_base_/models/dit_sam_vit-b.py', '../_base_/datasets/refcoco.py', '../_base_/schedules/dit_40e.py',
+          '../_base_/default_runtime.py']
+sam = dict(checkpoint='checkpoints/sam_vit_h_4b8939.pth')
+model = dict(backbone=dict(arch='huge', init_cfg=sam), decode_head=dict(init_cfg=sam))
+train_cfg = dict(max_epochs=25)
+
+runner_type = 'FlexibleRunner'
+strategy = dict(
+    type='DeepSpeedStrategy',
+    # Gradients and optimizer states in shards; stage 3 shards the weights too.
+    zero_optimization=dict(stage=2, overlap_comm=True),
+    bf16=dict(enabled=True),
+    inputs_to_half=['inputs'],
+    gradient_clipping=0.15)
+optim_wrapper = dict(
+    _delete_=True,
+    type='DeepSpeedOptimWrapper',
+    optimizer=dict(type='Adam', lr=1e-4, betas=(0.9, 0.98), eps=1e-9))
+custom_hooks = []

@@ -1,0 +1,72 @@
+"""Errors of memory that ran out, and what can be turned down."""
+import re
+from contextlib import contextmanager
+from typing import Iterator
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+
+from ..errors import InputError
+
+# What the allocators of torch (GPU, CPU, cuDNN, cuBLAS, NCCL) say, and its data loader of its processes.
+_ON_DEVICE = re.compile(r"out of memory|can't allocate memory|not enough memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
+_IN_WORKER = re.compile(r'DataLoader worker .*(killed by signal|exited unexpectedly)|shared memory|\(shm\)')
+_AMOUNT = re.compile(r'tried to allocate ([\d.]+ ?\w+)', re.IGNORECASE)
+_NAMES = dict(train='training', val='validation', test='testing')
+
+
+@contextmanager
+def out_of_memory_advice(cfg: Config, run: str) -> Iterator[None]:
+    """Turn errors of memory that ran out in a run of `cfg` into an `InputError` that says what to turn down.
+
+    Args:
+        cfg: The config of the run; what it has turned down already is left out.
+        run: 'train' or 'test'. A validation in a training is found out.
+
+    Raises:
+        InputError: Memory ran out, on the device or in a data-loading process.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        message = str(error)
+        stage = MessageHub.get_current_instance().runtime_info.get('loop_stage', run)
+        if isinstance(error, torch.cuda.OutOfMemoryError) or _ON_DEVICE.search(message):
+            amount = _AMOUNT.search(message)
+            raise InputError(advise(cfg, stage, amount[1] if amount else '')) from None
+        if isinstance(error, MemoryError) or _IN_WORKER.search(message):
+            raise InputError(advise_for_workers(cfg, stage)) from None
+        raise
+
+
+def advise(cfg: Config, stage: str, amount: str = '') -> str:
+    """One line: where memory ran out, what was wanted, and what to turn down, the cheapest first.
+
+    Args:
+        cfg: The config of the run.
+        stage: 'train', 'val' or 'test'.
+        amount: What could not be had.
+    """
+    batch_size = cfg[f'{stage}_dataloader'].batch_size
+    ways = [f'{stage}_dataloader.batch_size (now {batch_size})'] if batch_size > 1 else []
+    if stage == 'train':
+        wrapper, backbone = cfg.optim_wrapper, cfg.model.get('backbone')
+        if batch_size > 1:
+            counts = 2 * wrapper.get('accumulative_counts', 1)
+            ways[0] += f', half of it with optim_wrapper.accumulative_counts={counts}'
+        if wrapper.get('type') not in ('AutocastOptimWrapper', 'AmpOptimWrapper'):
+            ways.append('precision, with --amp')
+        if backbone and not backbone.get('with_cp'):
+            ways.append('what is kept for the backward pass, with model.backbone.with_cp=True')
+    ways.append("the pictures, by the pipeline's Resize and model.data_preprocessor.size")
+    wanted = f' ({amount} more were wanted)' if amount else ''
+    return f'out of memory in {_NAMES[stage]}{wanted}; turn down: {"; ".join(ways)}'
+
+
+def advise_for_workers(cfg: Config, stage: str) -> str:
+    """One line for processes that load data; arguments as in `advise`."""
+    name = f'{stage}_dataloader'
+    return (f'a data-loading process of {name} ran out of memory or was killed; turn down: {name}.num_workers (now '
+            f'{cfg[name].get("num_workers", 0)}); {name}.batch_size (now {cfg[name].batch_size}); in a container, give '
+            'more shared memory (docker run --shm-size=16g)')

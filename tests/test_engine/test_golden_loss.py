@@ -1,0 +1,31 @@
+"""The small config trains as it always did, on one rank and on two."""
+import json
+import subprocess
+
+import pytest
+from golden_loss import GOLDEN, arguments, losses, train
+from processes import ROOT, dist_environment
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp('golden')
+
+
+@pytest.fixture(scope='module')
+def one_rank(folder) -> list[float]:
+    return train(folder)
+
+
+def test_the_losses_are_those_of_the_golden_curve(one_rank):
+    """1e-4 is above the rounding of other processors, and below what a change of the method does."""
+    assert one_rank == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-4)
+    assert one_rank[-1] < one_rank[0] / 2
+
+
+def test_two_ranks_with_half_the_batch_have_the_same_losses(folder, one_rank):
+    command = [ROOT / 'tools' / 'dist_train.sh', str(arguments(folder, folder)[0]), '2',
+               *arguments(folder, folder / 'two', ranks=2)[1:]]
+    done = subprocess.run(command, capture_output=True, text=True, env=dist_environment(), timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert losses(folder / 'two') == pytest.approx(one_rank, rel=1e-5)

@@ -1,0 +1,75 @@
+"""Memory that runs out ends in one line with what to turn down."""
+from pathlib import Path
+
+import pytest
+import torch
+from dit_sam.engine.launch import load_config
+from dit_sam.engine.out_of_memory import advise, out_of_memory_advice
+from dit_sam.errors import InputError
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+TOY = str(Path(__file__).parents[1] / 'toy_config.py')
+SMALL = str(Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
+MORE = 'the pictures, by the pipeline\'s Resize and model.data_preprocessor.size'
+
+
+def run(tmp_path: Path, stage: str, error: Exception | None = None) -> str:
+    """Run the toy whose model asks for 2^60 bytes in a stage, or raises the error there; what is said."""
+    cfg = load_config(TOY, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
+    with pytest.raises(InputError) as raised, out_of_memory_advice(cfg, 'test' if stage == 'test' else 'train'):
+        runner = Runner.from_cfg(cfg)
+        forward = runner.model.forward
+
+        def hungry(*args, mode: str, **kwargs):
+            if (mode == 'loss') is (stage == 'train'):
+                if error is not None:
+                    raise error
+                torch.empty(2**60, dtype=torch.uint8)
+            return forward(*args, mode=mode, **kwargs)
+
+        runner.model.forward = hungry
+        (runner.test if stage == 'test' else runner.train)()
+    return str(raised.value)
+
+
+@pytest.mark.parametrize('stage, name', [('train', 'training'), ('val', 'validation'), ('test', 'testing')])
+def test_the_stage_and_its_loader_are_named(tmp_path, stage, name):
+    message = run(tmp_path, stage)
+    assert message.startswith(f'out of memory in {name} (1152921504606846976 bytes more were wanted); turn down: '
+                              f'{stage}_dataloader.batch_size (now 2)') and '\n' not in message
+    assert ('--amp' in message) is (stage == 'train')
+
+
+def test_a_gpu_that_is_full_is_told_alike(tmp_path):
+    error = torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of '
+                                        '23.69 GiB of which 1.03 GiB is free.\nSee documentation')
+    assert run(tmp_path, 'train', error).startswith('out of memory in training (2.00 GiB more were wanted); turn down')
+
+
+@pytest.mark.parametrize('error', [
+    RuntimeError('DataLoader worker (pid 4711) is killed by signal: Killed. '),
+    RuntimeError('DataLoader worker (pid(s) 4711) exited unexpectedly'),
+    RuntimeError('unable to write to file </torch_1>: No space left on device: shared memory (shm)'),
+    MemoryError('Caught MemoryError in DataLoader worker process 0.'),
+], ids=['killed', 'gone', 'shm', 'MemoryError'])
+def test_data_loading_processes_are_told_apart(tmp_path, error):
+    message = run(tmp_path, 'train', error)
+    assert 'a data-loading process of train_dataloader ran out of memory or was killed' in message
+    assert 'train_dataloader.num_workers (now 0)' in message
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(RuntimeError, match='^sizes differ$'), out_of_memory_advice(Config(), 'train'):
+        raise RuntimeError('sizes differ')
+
+
+def test_what_is_turned_down_already_is_not_named_again():
+    cfg = Config.fromfile(SMALL)
+    assert advise(cfg, 'train') == (
+        'out of memory in training; turn down: train_dataloader.batch_size (now 32), half of it with '
+        'optim_wrapper.accumulative_counts=2; precision, with --amp; what is kept for the backward pass, with '
+        f'model.backbone.with_cp=True; {MORE}')
+    cfg.merge_from_dict({'train_dataloader.batch_size': 1, 'model.backbone.with_cp': True,
+                         'optim_wrapper.type': 'AutocastOptimWrapper'})
+    assert advise(cfg, 'train') == f'out of memory in training; turn down: {MORE}'
