@@ -68,7 +68,7 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
 
 def test_stopped_training_is_no_result(tmp_path: Path) -> None:
     """A signal ends a training with status 0 and without its last checkpoint."""
-    args = SimpleNamespace(work_dir=tmp_path, cfg_options=[], amp=False)
+    args = SimpleNamespace(work_dir=tmp_path, cfg_options=[], amp=False, size=112)
     comparison = TOOL['Comparison'](args)
     comparison.training = tmp_path
     comparison.call = lambda *_, **__: None

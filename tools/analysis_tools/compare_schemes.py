@@ -60,7 +60,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
     parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
     parser.add_argument('--pretraining-epochs', type=int, default=3, help='epochs of the class-agnostic pre-training')
-    parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
+    parser.add_argument('--size', type=int, default=112, help='side of the input in pixels, a multiple of 16')
+    parser.add_argument('--epochs', type=int, default=4, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
     parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; on a CPU each takes its share of cores')
@@ -76,6 +77,14 @@ class Comparison:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.folder = args.work_dir
+
+    @property
+    def options(self) -> list[str]:
+        """Settings of all trainings and tests."""
+        scale = f'({self.args.size},{self.args.size})'
+        return [f'model.backbone.img_size={self.args.size}', f'model.data_preprocessor.size={scale}',
+                f'train_dataloader.dataset.pipeline.2.scale={scale}',
+                f'test_dataloader.dataset.pipeline.1.scale={scale}', *self.args.cfg_options]
 
     def call(self, log: str, *command: str, jobs: int = 1) -> None:
         """Run a tool of this repository, with its share of the cores among `jobs`; its output goes to `log`.
@@ -106,7 +115,7 @@ class Comparison:
             return last
         options = [f'train_dataloader.dataset.data_root={self.training}/', 'val_evaluator=None', 'val_cfg=None',
                    'val_dataloader=None', 'default_hooks.checkpoint.save_best=None', f'train_cfg.max_epochs={epochs}',
-                   f'param_scheduler.1.end={epochs}', *self.args.cfg_options, *options]
+                   f'param_scheduler.1.end={epochs}', *self.options, *options]
         self.call(f'{name}.log', 'tools/train.py', config, '--work-dir', work_dir, '--resume',
                   *['--amp'] * self.args.amp, '--cfg-options', *options, jobs=jobs)
         if not last.exists():  # a signal ends a training with status 0
@@ -117,7 +126,7 @@ class Comparison:
         """The scores of a row on the test pictures, which are then kept beside the checkpoint."""
         work_dir = checkpoint.parent / 'test'
         self.call(f'{name}.log', 'tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir, '--cfg-options',
-                  f'test_dataloader.dataset.data_root={self.testing}/', *self.args.cfg_options, *options,
+                  f'test_dataloader.dataset.data_root={self.testing}/', *self.options, *options,
                   jobs=self.args.jobs)
         logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
         return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
@@ -144,8 +153,8 @@ class Comparison:
         self.training = self.data('train', self.args.images, 11, 'train=1.0')
         self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
-        runs = [(row, seed) for i, seed in enumerate(self.args.seeds) for row in self.args.rows
-                if i == 0 or row in MAIN]
+        rows = sorted(self.args.rows, key=lambda row: row not in MAIN)
+        runs = [(row, seed) for i, seed in enumerate(self.args.seeds) for row in rows if i == 0 or row in MAIN]
         with ThreadPoolExecutor(self.args.jobs) as pool:
             futures = [pool.submit(self.run, *run) for run in runs]
             wait(futures, return_when=FIRST_EXCEPTION)
