@@ -1,9 +1,12 @@
 """The image encoder's attention with text beside the image, against a textbook's."""
+from unittest import mock
+
 import pytest
 import torch
+from equations import double
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from textbook import attention, double
+from textbook import attention
 from tiny import assert_close, assert_same_gradients, gradients, noise, randomise
 
 from dit_sam.models.layers import InstructedAttention
@@ -23,7 +26,7 @@ def check(layer, x, text=None, mask=None, keep_text=False, tolerance=1e-5):
     exact_inputs = [t if t is None else t.double().requires_grad_() for t in (x, text)]
 
     outputs = layer(*inputs, mask, keep_text)
-    expected = attention(exact, *exact_inputs, mask)
+    expected = attention(exact, *exact_inputs, mask, exact.window_size)
     assert (outputs[1] is not None) == keep_text
     pairs = [(a, b) for a, b in zip(outputs, expected) if a is not None]
     for number, (a, b) in enumerate(pairs):
@@ -61,14 +64,14 @@ def test_one_visual_token_and_one_text_token(window_size):
 
 @pytest.mark.parametrize('keep_text', [False, True], ids=['L-DIT', 'E-DIT'])
 @pytest.mark.parametrize('window_size,grid', [(0, (23, 23)), (23, (23, 26))], ids=['global', 'windowed'])
-def test_many_keys_take_the_fused_kernel(monkeypatch, window_size, grid, keep_text):
-    """More than 512 keys: 23 · 23 = 529 in the whole image and in a window."""
+def test_many_keys(monkeypatch, window_size, grid, keep_text, kernel):
+    """23 · 23 = 529 in the whole image and in a window. The fused kernel is called where it should be."""
     calls, fused = [], torch.nn.functional.scaled_dot_product_attention
     monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention',
                         lambda *args, **kwargs: calls.append(1) or fused(*args, **kwargs))
     mask = torch.tensor(MASKS['padded'])
     check(layer_of(window_size, rel_pos_size=23), noise(2, *grid, 12), noise(2, 4, 12, seed=1), mask, keep_text)
-    assert len(calls) == 1 + keep_text
+    assert len(calls) == (1 + keep_text if kernel == 'fused' else 0)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -79,11 +82,14 @@ def test_many_keys_take_the_fused_kernel(monkeypatch, window_size, grid, keep_te
     words=st.integers(1, 4),
     batch=st.integers(1, 2),
     keep_text=st.booleans(),
+    piece=st.sampled_from([1, 30, 200, 2**20]),
     data=st.data())
-def test_any_sizes_against_the_textbook(grid, window_size, rel_pos_size, words, batch, keep_text, data):
+def test_any_sizes_against_the_textbook(grid, window_size, rel_pos_size, words, batch, keep_text, piece, data):
+    """In pieces of any number of windows, heads and rows."""
     mask = data.draw(st.lists(st.lists(st.booleans(), min_size=words, max_size=words), min_size=batch, max_size=batch))
     layer = layer_of(window_size, rel_pos_size, embed_dims=4, num_heads=2)
-    check(layer, noise(batch, *grid, 4), noise(batch, words, 4, seed=1), torch.tensor(mask), keep_text)
+    with mock.patch('dit_sam.models.layers.piecewise.PIECE', piece):
+        check(layer, noise(batch, *grid, 4), noise(batch, words, 4, seed=1), torch.tensor(mask), keep_text)
 
 
 @pytest.mark.parametrize('window_size', [0, 3], ids=['global', 'windowed'])

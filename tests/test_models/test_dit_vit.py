@@ -2,7 +2,7 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import backbone, noise, randomise
+from tiny import assert_close, backbone, noise, randomise
 
 from dit_sam.models import DITViT, Instruction, SAMViT
 from dit_sam.structures import TextFeatures
@@ -66,9 +66,25 @@ def test_only_the_blocks_that_run_are_asked():
     assert [call[0] for call in model.instruction.calls] == [0, 1]
 
 
-def test_another_number_of_sentences_than_images_is_an_error():
-    with pytest.raises(ValueError, match='2 images with 1 sentences'):
-        build()(noise(2, 3, 32, 32), sentences(batch=1))
+@pytest.mark.parametrize('index,message', [
+    (None, '2 images with 1 sentences'),
+    (torch.tensor([0, 1]), r'image_index has shape \(2,\), and there are 1 sentences: give one index'),
+], ids=['none', 'too many'])
+def test_numbers_that_do_not_fit_are_an_error(index, message):
+    with pytest.raises(ValueError, match=message):
+        build()(noise(2, 3, 32, 32), sentences(batch=1), index)
+
+
+@pytest.mark.parametrize('instruction', [None, L_DIT, dict(L_DIT, type='EndToEndInstruction')],
+                         ids=['default', 'L-DIT', 'E-DIT'])
+def test_sentences_share_their_image(instruction):
+    """As with the images repeated, and the image is embedded, or without instruction encoded, only once."""
+    model, image, text = build(instruction=instruction), noise(2, 3, 32, 40), sentences(batch=3)
+    index, seen = torch.tensor([1, 0, 1]), []
+    hooked = model.patch_embed if instruction else model.blocks[-1]
+    hooked.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    assert_close(model(image, text, index)[0], model(image[index], text)[0], 1e-6)
+    assert seen == [2, 3]
 
 
 def test_text_features_check_their_shapes():

@@ -2,8 +2,9 @@
 import pytest
 import torch
 import torch.distributed as dist
+from equations import double, words_of
 from mmseg.registry import MODELS
-from textbook import attention, double, words_of
+from textbook import attention
 from tiny import assert_close, assert_same_gradients, backbone, gradients, noise, randomise
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -44,7 +45,8 @@ def by_the_paper(model: DITViT, scheme: str, image: torch.Tensor, text: TextFeat
     features, words = instruction.text_projection(text.tokens.double()), None
     for layer, block in enumerate(model.blocks):
         words = words_of(SCHEMES[scheme]['type'], instruction, layer, features, words, visual)
-        attended = attention(block.attn, block.norm1(visual), block.norm1(words), text.mask)
+        attended = attention(block.attn, block.norm1(visual), block.norm1(words), text.mask,
+                             block.attn.window_size)
         visual, words = visual + attended[0], words + attended[1]
         visual, words = (tokens + block.mlp(block.norm2(tokens)) for tokens in (visual, words))
     return model.neck(visual.permute(0, 3, 1, 2))

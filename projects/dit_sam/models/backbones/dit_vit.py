@@ -36,23 +36,40 @@ class DITViT(SAMViT):
             self.instruction.train(mode)
         return self
 
-    def forward(self, x: Tensor, text: TextFeatures | None = None) -> tuple[Tensor, ...]:
+    def forward(self,
+                x: Tensor,
+                text: TextFeatures | None = None,
+                image_index: Tensor | None = None) -> tuple[Tensor, ...]:
         """
         Args:
             x: Images, (B, in_channels, H, W).
-            text: The sentence of each image.
+            text: The sentences, S of them.
+            image_index: For each sentence the index of its image, (S,), int64; None means S = B, in order.
 
         Returns:
-            As in `SAMViT`.
+            As in `SAMViT`, one map for each sentence. What does not depend on text is computed once for each image: the
+            patches and their position; everything where there is no text or no instruction.
 
         Raises:
-            InputError: Batch sizes of images and text differ, or the instruction cannot take text of this size.
+            InputError: The numbers of images, sentences and indices do not fit, or the instruction cannot take text of
+                this size.
         """
+        if text is not None:
+            self._check_numbers(len(x), len(text.tokens), image_index)
         if text is None or self.instruction is None:
-            return super().forward(x)
-        if len(text.tokens) != len(x):
-            raise InputError(f'{len(x)} images with {len(text.tokens)} sentences: give one sentence for each image')
-        return self.gather(self.encode_with(self.embed(x), text))
+            features = super().forward(x)
+            return features if image_index is None else tuple(maps[image_index] for maps in features)
+        tokens = self.embed(x)
+        return self.gather(self.encode_with(tokens if image_index is None else tokens[image_index], text))
+
+    @staticmethod
+    def _check_numbers(images: int, sentences: int, image_index: Tensor | None) -> None:
+        if image_index is None and images != sentences:
+            raise InputError(f'{images} images with {sentences} sentences: give one sentence for each image, or '
+                             'image_index, the image of each sentence')
+        if image_index is not None and image_index.shape != (sentences, ):
+            raise InputError(f'image_index has shape {tuple(image_index.shape)}, and there are {sentences} sentences: '
+                             'give one index for each sentence')
 
     def encode_with(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D), with the instruction's text tokens beside them."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...compat import import_sam_modeling
 from ...errors import InputError
-from ...utils import load_sam_weights
+from ...utils import load_sam_weights, pretrained_step
 from ..layers import InstructedBlock
 
 
@@ -60,7 +60,7 @@ class SAMViT(BaseModule):
                  windowed: bool = True,
                  frozen: bool = False,
                  with_cp: bool = False,
-                 init_cfg: dict | list | None = None) -> None:
+                 init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         sizes = self._sizes(arch)
         self.embed_dims, self.depth = sizes['embed_dims'], sizes['depth']
@@ -139,9 +139,10 @@ class SAMViT(BaseModule):
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        if isinstance(self.init_cfg, dict) and self.init_cfg['type'] == 'Pretrained':
+        step = pretrained_step(self.init_cfg)
+        if step is not None:
             parts = ('', ) if self.out_channels else ('pos_embed', 'patch_embed.', 'blocks.')
-            load_sam_weights(self, self.init_cfg['checkpoint'], {f'image_encoder.{part}': part for part in parts},
+            load_sam_weights(self, step['checkpoint'], {f'image_encoder.{part}': part for part in parts},
                              own=('instruction.', ))
             self._is_init = True
         else:
@@ -166,7 +167,8 @@ class SAMViT(BaseModule):
             position = F.interpolate(
                 position.permute(0, 3, 1, 2), size=tokens.shape[1:3], mode='bicubic',
                 align_corners=False).permute(0, 2, 3, 1)
-        return tokens + position
+        # The patches come as (B, D, H, W) in memory, which would slow all that follows.
+        return (tokens + position).contiguous()
 
     def encode(self, tokens: Tensor) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D)."""

@@ -3,6 +3,7 @@ from torch import Tensor, nn
 
 from ...compat import import_sam_modeling
 from .attention import InstructedAttention
+from .recompute import linear_of
 
 
 class InstructedBlock(nn.Module):
@@ -36,10 +37,11 @@ class InstructedBlock(nn.Module):
                 text_mask: Tensor | None = None,
                 keep_text: bool = False) -> tuple[Tensor, Tensor | None]:
         """Arguments and results as in `InstructedAttention.forward`."""
-        normed_text = None if text is None else self.norm1(text)
-        attended, attended_text = self.attn(self.norm1(x), normed_text, text_mask, keep_text)
+        attended, attended_text = self.attn(x, text, text_mask, keep_text, self.norm1)
         x = self._feed_forward(x + attended)
         return x, self._feed_forward(text + attended_text) if keep_text else None
 
     def _feed_forward(self, tokens: Tensor) -> Tensor:
-        return tokens + self.mlp(self.norm2(tokens))
+        """The tokens and what the MLP makes of them normed."""
+        hidden = linear_of(self.mlp.lin1, self.norm2, tokens)
+        return tokens + linear_of(self.mlp.lin2, self.mlp.act, hidden)

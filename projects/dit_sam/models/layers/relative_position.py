@@ -25,16 +25,15 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
     return rel_pos[position[:, None] - position[None, :] + size - 1]
 
 
-def relative_position_terms(q: Tensor, rel_pos_h: Tensor, rel_pos_w: Tensor) -> tuple[Tensor, Tensor]:
+def relative_position_terms(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
     """The two terms that every query adds to its logits, one a key row and one a key column.
 
     Args:
         q: Unscaled queries on their grid, (B, M, H, W, C).
+        table_h: Embeddings of the distances between rows, (H, H, C).
+        table_w: Embeddings of the distances between columns, (W, W, C).
 
     Returns:
         Terms by key row, (B, M, H, W, H), and by key column, (B, M, H, W, W).
     """
-    height, width = q.shape[2:4]
-    rows = relative_position_table(rel_pos_h, height).to(q.dtype)
-    columns = relative_position_table(rel_pos_w, width).to(q.dtype)
-    return torch.einsum('bmhwc,hkc->bmhwk', q, rows), torch.einsum('bmhwc,wkc->bmhwk', q, columns)
+    return torch.einsum('bmhwc,hkc->bmhwk', q, table_h), torch.einsum('bmhwc,wkc->bmhwk', q, table_w)

@@ -1,0 +1,48 @@
+"""The attention of SAM's image encoder by PyTorch's fused kernels, with the bias folded into the heads.
+
+Shapes: G windows or images, G / B of them for each of B texts; M heads; h × w queries and as many visual keys; L text
+keys; C channels a head, D = M · C.
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attend import MASKED, attend
+from .heads import split_heads, with_text
+from .relative_position import relative_position_terms
+
+
+def folded_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, text_mask: Tensor | None,
+                     table_h: Tensor, table_w: Tensor, num_heads: int, scale: float) -> Tensor:
+    """As `piecewise_attention`, without an (h·w)² tensor on any device, and in heads of C + h + w channels:
+
+    q·k·s + r_h[q, h_k] + r_w[q, w_k] = [s·q, r_h(q), r_w(q)] · [k, onehot(h_k), onehot(w_k)].
+
+    Softmax does not mind c = r_h[q, 0] + r_w[q, 0] less on all logits of a query. That frees the channels of the first
+    row and column for the text: one holds c, which text keys take with −1, the other 1, which takes their mask. So 64
+    channels and 32 × 32 tokens make 128, where the fast kernels end.
+    """
+    q, k, v = split_heads(qkv, num_heads)
+    height, width = q.shape[2:4]
+    rows, columns = relative_position_terms(q, _less_the_first(table_h), _less_the_first(table_w))
+    first = rows[..., :1] + columns[..., :1]
+    q = torch.cat([q * scale, rows[..., 1:], columns[..., 1:], first, torch.ones_like(first)], -1)
+    place = torch.cat([
+        torch.eye(height, device=q.device, dtype=q.dtype)[:, None, 1:].expand(-1, width, -1),
+        torch.eye(width, device=q.device, dtype=q.dtype)[None, :, 1:].expand(height, -1, -1)
+    ], -1)
+    k = torch.cat([k, F.pad(place, (0, 2)).expand(*k.shape[:2], -1, -1, -1)], -1)
+    if text_k is not None:
+        masked = text_k.new_zeros(len(text_k), 1, text_k.shape[2], 1)
+        if text_mask is not None:
+            masked = masked.masked_fill(~text_mask[:, None, :, None], MASKED)
+        text_k = F.pad(text_k, (0, height + width - 2))
+        one = text_k.new_ones(()).expand(*text_k.shape[:3], 1)
+        text_k = torch.cat([text_k, -one, masked.expand_as(one)], -1)
+    out = attend(q.flatten(2, 3), with_text(text_k, k), with_text(text_v, v))
+    return out.unflatten(2, (height, width)).permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def _less_the_first(table: Tensor) -> Tensor:
+    """A table of relative position (n, n, C) with that of the first key subtracted from those of the others."""
+    return torch.cat([table[:, :1], table[:, 1:] - table[:, :1]], 1)

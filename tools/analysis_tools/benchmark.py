@@ -1,0 +1,201 @@
+"""Our encoders beside the textbook's, segment_anything's and transformers': time, memory, FLOPs, in one run.
+
+Usage:
+    python tools/analysis_tools/benchmark.py --arch base --size 512 --json base_512.json
+    python tools/analysis_tools/benchmark.py --arch base --size 1024 --cases sam --measures forward
+    python tools/analysis_tools/benchmark.py --arch huge --size 1024 --device cuda --dtype bfloat16 --batch 4
+
+All run once a round, one after another, and the median over the rounds counts, so that a machine with other work is
+fair to all. bfloat16 is autocast over float32 weights. A training step is forward and backward. Memory is what tensors
+take beside the weights: activations and gradients. The peak is the fastest product of large matrices in any round, and
+the share of it counts what the equations need, thrice that in training. Ratios above 1 are in our favour.
+"""
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+
+import torch
+from encoders import CASES, build, features, inputs, ours
+from measures import flops, gemm_rate, machine, peak_memory, seconds
+from mmengine.registry import init_default_scope
+from prettytable import PrettyTable
+from torch import Tensor, nn
+
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import InputError
+from dit_sam.models import SAMViT
+
+DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
+MEASURES = ('forward', 'train', 'memory')
+# Key of a row: title and format in the table.
+COLUMNS = dict(
+    forward_s=('forward (s)', '.4f'), train_step_s=('train step (s)', '.4f'), memory_mb=('train memory (MB)', '.0f'),
+    needed_gflops=('GFLOP needed', '.1f'), forward_of_peak=('forward of peak', '.0%'),
+    train_of_peak=('train of peak', '.0%'), error=('deviation', '.1e'))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--arch', choices=sorted(SAMViT.ARCHITECTURES), default='base', help='size of the encoder')
+    parser.add_argument('--size', type=positive, default=512, help='side of the images in pixels, a multiple of 16')
+    parser.add_argument('--tokens', type=positive, default=20, help='tokens of a sentence')
+    parser.add_argument('--batch', type=positive, default=1, help='pairs of image and sentence')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
+    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='the one that the ratios are about')
+    parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='which encoders; default all')
+    parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES, help='what to measure; default all')
+    parser.add_argument('--rounds', type=positive, default=5, help='rounds, after one that does not count')
+    parser.add_argument('--compile', action='store_true', help='torch.compile all of them, without graph breaks')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
+    return parser.parse_args()
+
+
+def positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{value} is not positive')
+    return number
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what cannot run.
+
+    Raises:
+        InputError: There is no such device, or images are not cut into whole patches.
+    """
+    kind = args.device.partition(':')[0]
+    if kind not in ('cpu', 'cuda') or kind == 'cuda' and not torch.cuda.is_available():
+        raise InputError(f'--device {args.device} is not there; this machine has '
+                         f'{"cuda and cpu" if torch.cuda.is_available() else "cpu"}')
+    if args.size % 16:
+        raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')
+
+
+def steps(model: nn.Module, images: Tensor, text: object, dtype: str, device: str) -> dict[str, Callable[[], None]]:
+    """A forward pass without gradients, and a training step, as functions."""
+
+    def run() -> Tensor:
+        with torch.autocast(device.partition(':')[0], torch.bfloat16, enabled=dtype == 'bfloat16'):
+            return features(model, images, text)
+
+    def train() -> None:
+        run().float().square().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    return dict(forward=torch.no_grad()(run), train=train)
+
+
+def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -> list[dict]:
+    """A row for each encoder of a case and each of its dtypes; `peaks`, FLOP/s by dtype, are raised where surpassed."""
+    models = build(case, args.arch, args.size)
+    images, text = inputs(args.size, args.tokens, args.batch, args.device)
+    runs = {}
+    for name, model in models.items():
+        model.to(args.device)
+        if args.compile:
+            model.compile(fullgraph=name == 'ours')
+        # The references run as fast as they can: beside bfloat16 in float32, which is TF32 on GPUs.
+        for dtype in DTYPES if name == 'ours' else dict.fromkeys([args.dtype, 'float32']):
+            runs[name, dtype] = steps(model, images, text, dtype, args.device)
+    errors = deviations({key: run['forward'] for key, run in runs.items()})
+    times = take_times(runs, args, peaks)
+    rows = []
+    for (name, dtype), run in runs.items():
+        rows.append(dict(case=case, encoder=name, dtype=dtype, **times[name, dtype], error=errors[name, dtype]))
+        if 'memory' in args.measures:
+            rows[-1]['memory_mb'] = peak_memory(run['train'], args.device)
+    return rows
+
+
+def deviations(forwards: dict[tuple[str, str], Callable[[], Tensor]]) -> dict[tuple[str, str], float]:
+    """Relative deviation of each encoder from ours in float32; this is also their warm-up."""
+    outputs = {key: forward().double() for key, forward in forwards.items()}
+    exact = outputs['ours', 'float32']
+    return {key: ((output - exact).norm() / exact.norm()).item() for key, output in outputs.items()}
+
+
+def take_times(runs: dict, args: argparse.Namespace, peaks: dict[str, float]) -> dict[tuple, dict[str, float]]:
+    """Medians over the rounds, by encoder and dtype."""
+    names = dict(forward='forward_s', train='train_step_s')
+    times = {key: {names[measure]: [] for measure in args.measures if measure in names} for key in runs}
+    for _ in range(args.rounds + 1):
+        for key, run in runs.items():
+            for measure in set(names) & set(args.measures):
+                times[key][names[measure]].append(seconds(run[measure], args.device))
+        for dtype in {dtype for _, dtype in runs}:
+            peaks[dtype] = max(peaks.get(dtype, 0.), gemm_rate(args.device, DTYPES[dtype]))
+    return {key: {name: median(values[1:]) for name, values in figures.items()} for key, figures in times.items()}
+
+
+def add_shares(rows: list[dict], args: argparse.Namespace, peaks: dict[str, float]) -> None:
+    """Add FLOPs, and what the needed ones are of the peak."""
+    for case in dict.fromkeys(row['case'] for row in rows):
+        needed = args.batch * flops(lambda: features(ours(case, args.arch, args.size), *inputs(args.size, args.tokens)))
+        for row in (row for row in rows if row['case'] == case):
+            peak = peaks.get(row['dtype'])
+            row['needed_gflops'] = needed / 1e9
+            if 'forward_s' in row:
+                row['forward_of_peak'] = needed / row['forward_s'] / peak
+            if 'train_step_s' in row:
+                row['train_of_peak'] = 3 * needed / row['train_step_s'] / peak
+
+
+def ratios(rows: list[dict], dtype: str) -> dict[str, float]:
+    """How many times faster and smaller ours is, where both were measured. Of a reference's dtypes the faster counts."""
+
+    def figures(case: str, encoder: str, measure: str, dtypes: Iterable[str] = DTYPES) -> list[float]:
+        return [row[measure] for row in rows if (row['case'], row['encoder']) == (case, encoder)
+                and row['dtype'] in dtypes and measure in row]
+
+    pairs = dict(
+        forward_vs_textbook=(figures('ldit', 'textbook', 'forward_s'), figures('ldit', 'ours', 'forward_s', [dtype])),
+        train_step_vs_textbook=(figures('ldit', 'textbook', 'train_step_s'),
+                                figures('ldit', 'ours', 'train_step_s', [dtype])),
+        memory_vs_textbook=(figures('ldit', 'textbook', 'memory_mb', [dtype]),
+                            figures('ldit', 'ours', 'memory_mb', [dtype])),
+        sam_forward_vs_segment_anything=(figures('sam', 'segment_anything', 'forward_s'),
+                                         figures('sam', 'ours', 'forward_s', [dtype])),
+        sam_forward_vs_transformers=(figures('sam', 'transformers', 'forward_s'),
+                                     figures('sam', 'ours', 'forward_s', [dtype])),
+        bf16_vs_fp32=(figures('ldit', 'ours', 'forward_s', ['float32']),
+                      figures('ldit', 'ours', 'forward_s', ['bfloat16'])))
+    return {name: min(theirs) / min(mine) for name, (theirs, mine) in pairs.items() if theirs and mine}
+
+
+def table(rows: list[dict]) -> str:
+    """The rows for reading."""
+    columns = {key: titled for key, titled in COLUMNS.items() if any(key in row for row in rows)}
+    lines = PrettyTable(['case', 'encoder', 'dtype', *(title for title, _ in columns.values())], align='r')
+    for column in ('case', 'encoder', 'dtype'):
+        lines.align[column] = 'l'
+    for row in rows:
+        lines.add_row([row['case'], row['encoder'], row['dtype'],
+                       *(format(row[key], style) if key in row else '' for key, (_, style) in columns.items())])
+    return lines.get_string()
+
+
+def main() -> None:
+    args = parse_args()
+    init_default_scope('mmseg')
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    with one_line_errors():
+        check(args)
+        peaks: dict[str, float] = {}
+        rows = [row for case in args.cases for row in measure_case(case, args, peaks)]
+    add_shares(rows, args, peaks)
+    result = dict(
+        {key: getattr(args, key) for key in ('arch', 'size', 'tokens', 'batch', 'device', 'dtype', 'rounds', 'compile')},
+        machine=machine(args.device), gemm_peak_gflops={dtype: peak / 1e9 for dtype, peak in peaks.items()},
+        encoders=rows, ratios=ratios(rows, args.dtype))
+    print(f'ViT-{args.arch}, {args.size} x {args.size} pixels, {args.tokens} tokens, batch {args.batch}, '
+          f'{result["machine"]}; peaks ' + ', '.join(f'{dtype} {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items()))
+    print(table(rows))
+    print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
