@@ -137,5 +137,6 @@ def test_missing_data_get_one_line(browse, write_refcoco, tmp_path, missing, mes
 
 def test_a_split_that_is_not_in_the_config_gets_one_line(browse, tmp_path):
     config = tmp_path / 'config.py'
-    config.write_text("default_scope = 'mmseg'\n")
+    model = Path(__file__).parents[2] / 'configs' / '_base_' / 'models' / 'dit_sam_vit-t.py'
+    config.write_text(f"_base_ = ['{model}']\ndefault_scope = 'mmseg'\n")
     assert browse(config, '--split', 'val') == (1, f'error: {config} has no val_dataloader: choose another --split\n')

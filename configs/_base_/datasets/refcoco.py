@@ -48,6 +48,8 @@ val_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    # The sentences of an image follow each other: it is read, resized and embedded once.
+    batch_sampler=dict(type='ImageBatchSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

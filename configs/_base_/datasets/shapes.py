@@ -5,12 +5,14 @@ dataset_type = 'RefCOCODataset'
 data_root = 'data/shapes/'
 images = dict(img_path='images/')
 image_size = (144, 144)
-# The words of the grammar, `dit_sam.datasets.shapes.VOCABULARY`, for the text encoder.
+# The words of the grammar, `dit_sam.datasets.shapes.GENERALIZED_VOCABULARY`, for the text encoder; those of the last line
+# are for gshapes.py.
 vocabulary = (
     '[PAD] [UNK] [CLS] [SEP] circle square triangle star cross red green blue yellow purple orange white black '
     'plain striped dotted stripes dots small little large big thing one object shape leftmost furthest to the '
     'left on far rightmost right topmost highest at very top lowest bottommost bottom biggest largest smallest of '
-    'above higher than below lower under beneath a an that is and with').split()
+    'above higher than below lower under beneath a an that is and with '
+    'circles squares triangles stars crosses things ones objects shapes all every each both two three are').split()
 
 # No colour jitter and no blur: the sentences tell objects apart by colour and texture.
 train_pipeline = [
@@ -46,6 +48,8 @@ val_dataloader = dict(
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
+    # The sentences of an image follow each other: it is read, resized and embedded once.
+    batch_sampler=dict(type='ImageBatchSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

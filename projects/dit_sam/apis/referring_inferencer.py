@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from ..datasets.image_stage import ImageStage
+from ..engine.config_check import check_config
 from ..engine.launch import load_config
 from ..engine.strict_loading import load_strictly
 from ..visualization import draw_masks, file_stem, write_image
@@ -44,7 +46,8 @@ class ReferringInferencer(BaseInferencer):
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         CheckpointError: The checkpoint is damaged, or it belongs to another model; the differences are listed.
-        InputError: Weights are given without a config, or its test pipeline does not load an image.
+        InputError: Weights are given without a config, a key of it is misspelt or a value of the wrong type, or its test
+            pipeline does not load an image.
     """
 
     def __init__(self,
@@ -60,8 +63,12 @@ class ReferringInferencer(BaseInferencer):
             model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
         init_default_scope(scope)
         self._weights = weights
+        if isinstance(model, (str, os.PathLike)):
+            model = load_config(os.fspath(model))
+        elif isinstance(model, (Config, dict)):
+            check_config(model, 'the config')
         super().__init__(
-            model=load_config(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else model,
+            model=model,
             weights=None if weights is None else os.fspath(weights),
             device=device,
             scope=scope,
@@ -191,20 +198,19 @@ class ReferringInferencer(BaseInferencer):
 
     def _items(self, images: Sequence[str | np.ndarray], names: Sequence[str],
                sentences: Sequence[Sequence[str]]) -> Iterator[dict]:
-        """The pairs of image and sentence, prepared for the model; each image is read once."""
+        """The pairs of image and sentence, prepared for the model; each image is read and resized once."""
         for image, name, texts in zip(images, names, sentences):
-            loaded = self._load(image, name)
-            for text in texts:
-                yield self._prepare(loaded, text, name)
+            yield from self._prepare(self._load(image, name), texts, name)
 
-    def _prepare(self, loaded: dict, text: str, name: str) -> dict:
-        """A loaded image and a sentence, through the rest of the pipeline.
+    def _prepare(self, loaded: dict, texts: Sequence[str], name: str) -> list[dict]:
+        """A loaded image with each of its sentences, through the rest of the pipeline.
 
         Raises:
             InputError: The image is so narrow that the resize leaves nothing of it.
         """
         try:
-            return self.pipeline(dict(loaded, text=text, seg_fields=[]))
+            image = self.pipeline.image(loaded)
+            return [self.pipeline.item(image, dict(text=text, seg_fields=[])) for text in texts]
         except cv2.error:
             height, width = loaded['ori_shape']
             raise InputError(f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
@@ -219,7 +225,7 @@ class ReferringInferencer(BaseInferencer):
                 yield batch
                 progress.advance(task, len(batch['inputs']))
 
-    def _init_pipeline(self, cfg: Config | ConfigDict) -> Compose:
+    def _init_pipeline(self, cfg: Config | ConfigDict) -> ImageStage:
         """The test pipeline without the truth; its loader becomes `self.loader`, which takes arrays too."""
         steps = [
             dict(step) for step in cfg.test_dataloader.dataset.pipeline
@@ -230,7 +236,7 @@ class ReferringInferencer(BaseInferencer):
             raise InputError('the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
                              'to know how images are read')
         self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
-        return Compose(steps)
+        return ImageStage(Compose(steps))
 
     def _init_collate(self, cfg: Config | ConfigDict) -> Callable:
         """As in mmengine, without its warning that mmseg has no registry of functions where none is asked for."""

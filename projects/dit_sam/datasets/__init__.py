@@ -1,4 +1,5 @@
 from .grefcoco import GRefCOCODataset
+from .image_batches import ImageBatchSampler
 from .json_lines import ReferringJSONDataset
 from .refcoco import RefCOCODataset
 from .referring import ReferringDataset
@@ -8,7 +9,7 @@ from .transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianB
                          ReferringFlip, SamplePrompts)
 
 __all__ = [
-    'GRefCOCODataset', 'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'RefCOCODataset',
+    'GRefCOCODataset', 'ImageBatchSampler', 'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'RefCOCODataset',
     'ReferringColorJitter', 'ReferringDataset', 'ReferringFlip', 'ReferringJSONDataset', 'ReferringTable',
     'SamplePrompts', 'WeightedConcatSampler'
 ]

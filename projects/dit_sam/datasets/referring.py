@@ -9,6 +9,7 @@ from mmseg.registry import DATASETS
 
 from ..errors import InputError
 from .held_out import evaluation_images, log_dropped
+from .image_stage import LastImage
 from .images import find_image
 from .table import ReferringTable
 from .training_items import TrainingItems
@@ -59,6 +60,7 @@ class ReferringDataset(TrainingItems, BaseDataset):
         kwargs['serialize_data'] = False
         super().__init__(ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg,
                          **kwargs)
+        self._last_image = LastImage(self.pipeline)
 
     @property
     def source(self) -> str:
@@ -104,21 +106,28 @@ class ReferringDataset(TrainingItems, BaseDataset):
             first, end = self.table.sentences_of(row)
             sentence = first + (np.random.randint(end - first) if end - first > 1 else 0)
         try:
-            item = self.table.reference(reference)
+            item, said = self.table.reference(reference), self.table.sentence(sentence)
         except InputError as error:
             raise InputError(f'{self.source}: {error}') from None
         return dict(
             img_path=join_path(self.data_prefix['img_path'], item.pop('file_name')),
             **item,
-            **self.table.sentence(sentence),
+            **said,
             seg_fields=[],
             sample_idx=idx if idx >= 0 else len(self) + idx)
 
     def prepare_data(self, idx: int) -> Any:
-        """The item ``idx`` after the pipeline."""
+        """The item ``idx`` after the pipeline, which reads an image once for all its sentences that follow each other."""
         item = self.get_data_info(idx)
         item['img_path'] = find_image(item['img_path'])
-        return self.pipeline(item)
+        return self._last_image(item) if self.test_mode else self.pipeline(item)
+
+    def image_numbers(self) -> np.ndarray:
+        """For each item a number that it shares with the items on the same image, and with no others."""
+        rows = np.asarray(self.data_list, dtype=np.int64)
+        if self.test_mode:
+            rows = np.searchsorted(self.table.columns['references.sentences'], rows, side='right')
+        return self.table.columns['references.image'][rows]
 
     def _resolve(self, path: str) -> str:
         return join_path(self.data_root, path) if self.data_root and not osp.isabs(path) else path

@@ -5,6 +5,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..errors import InputError
@@ -17,6 +18,9 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
     It differs from mmseg's `SegDataPreProcessor`: the picture lies in the middle, masks are padded with background,
     and pictures of a batch may differ in size also in testing. The padding is noted as `padding_size`, so that
     predictions come back at the original size; in testing the truth stays at its original size.
+
+    Data samples get `image_number`, which of the different images of the batch theirs is. In testing, sentences that
+    follow each other may have the same image: it is prepared once, and `ReferringSegmentor` embeds it once.
 
     Args:
         mean: Mean of each channel, after conversion to RGB.
@@ -49,18 +53,20 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         Raises:
             InputError: An image is larger than `size`.
         """
-        data = self.cast_data(data)
+        numbers = list(range(len(data['inputs']))) if training else image_numbers(data['inputs'])
+        images = [data['inputs'][numbers.index(number)] for number in range(max(numbers) + 1)]
+        data = self.cast_data(dict(data, inputs=images))
         images, samples = data['inputs'], data.get('data_samples')
-        height, width = self.size or self._common_size(images)
-        batch = images[0].new_zeros((len(images), 3, height, width), dtype=torch.float32)
-        for i, image in enumerate(images):
-            left, top = self._offset(image, height, width)
-            if self.bgr_to_rgb:
-                image = image.flip(0)
-            window = (slice(top, top + image.shape[1]), slice(left, left + image.shape[2]))
-            batch[i][(slice(None), *window)] = (image.float() - self.mean) / self.std
-            if samples is not None:
-                self._note_padding(samples[i], image, window, (height, width), training)
+        size = self.size or self._common_size(images)
+        batch = images[0].new_zeros((len(images), 3, *size), dtype=torch.float32)
+        windows = [self._window(image, *size) for image in images]
+        for place, image, window in zip(batch, images, windows):
+            place[(slice(None), *window)] = ((image.flip(0) if self.bgr_to_rgb else image).float() - self.mean) / self.std
+        for sample, number in zip(samples or (), numbers):
+            sample.set_metainfo(dict(image_number=number))
+            self._note_padding(sample, windows[number], size, training)
+        if len(images) < len(numbers):
+            batch = batch[torch.tensor(numbers, device=batch.device)]
         return dict(inputs=batch, data_samples=samples)
 
     def _common_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
@@ -69,15 +75,16 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
                      for axis in (1, 2))
 
     @staticmethod
-    def _offset(image: Tensor, height: int, width: int) -> tuple[int, int]:
-        """Left and top margin that centre an image (3, h, w)."""
+    def _window(image: Tensor, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of an image (3, h, w) in the middle of the batch."""
         if image.shape[1] > height or image.shape[2] > width:
             raise InputError(f'an image of {image.shape[1]}×{image.shape[2]} does not fit the batch of '
                              f'{height}×{width}; let the pipeline resize to data_preprocessor.size')
-        return (width - image.shape[2]) // 2, (height - image.shape[1]) // 2
+        top, left = (height - image.shape[1]) // 2, (width - image.shape[2]) // 2
+        return slice(top, top + image.shape[1]), slice(left, left + image.shape[2])
 
     @staticmethod
-    def _note_padding(sample, image: Tensor, window: tuple[slice, slice], size: tuple[int, int],
+    def _note_padding(sample: SegDataSample, window: tuple[slice, slice], size: tuple[int, int],
                       training: bool) -> None:
         """Write the margins into a data sample's metainfo and, in training, pad its mask alike."""
         rows, columns = window
@@ -89,3 +96,13 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             padded = mask.new_zeros((1, *size))
             padded[:, rows, columns] = mask
             sample.gt_sem_seg = PixelData(data=padded)
+
+
+def image_numbers(images: Sequence[Tensor]) -> list[int]:
+    """For each image its number among the different ones; the same image counts as such right behind itself."""
+    numbers = [0] * len(images)
+    for i in range(1, len(images)):
+        image, before = images[i], images[i - 1]
+        same = image is before or (image.shape == before.shape and torch.equal(image, before))
+        numbers[i] = numbers[i - 1] + (not same)
+    return numbers

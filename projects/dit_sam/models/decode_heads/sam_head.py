@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures
-from ...utils import load_sam_weights
+from ...utils import load_sam_weights, pretrained_step
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
 from .prompt_encoder import PairedPromptEncoder
 
@@ -49,7 +49,7 @@ class SAMHead(BaseDecodeHead):
                  threshold: float = 0.35,
                  loss_decode: dict | list[dict] = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_bce'),
                  align_corners: bool = True,
-                 init_cfg: dict | list | None = None,
+                 init_cfg: dict | list[dict] | None = None,
                  **kwargs) -> None:
         super().__init__(
             in_channels,
@@ -83,18 +83,19 @@ class SAMHead(BaseDecodeHead):
 
         The text projection, and blocks of the transformer beyond SAM's, keep their random weights.
         """
-        if self.is_init or not isinstance(self.init_cfg, dict) or self.init_cfg['type'] != 'Pretrained':
+        step = None if self.is_init else pretrained_step(self.init_cfg)
+        if step is None:
             super().init_weights()
             return
         parts = {part: part for part in ('prompt_encoder.', 'mask_decoder.')}
-        load_sam_weights(self, self.init_cfg['checkpoint'], parts, own=self.own_weights)
+        load_sam_weights(self, step['checkpoint'], parts, own=self.own_weights)
         self._is_init = True
 
     @property
     def own_weights(self) -> tuple[str, ...]:
         """Prefixes of the weights that SAM does not have."""
         extra = [f'mask_decoder.transformer.layers.{i}.' for i in range(SAM_DEPTH, self.depth)]
-        return ('text_proj.', 'loss_decode.', *extra)
+        return (*(() if self.text_dims is None else ('text_proj.', )), 'loss_decode.', *extra)
 
     def forward(self,
                 inputs: tuple[Tensor, ...],
@@ -117,11 +118,15 @@ class SAMHead(BaseDecodeHead):
             As in `PairedMaskDecoder`.
 
         Raises:
-            InputError: The text has another width than `text_dims`, or there is text and the head takes none.
+            InputError: The text has another width than `text_dims`, there is text and the head takes none, or there are
+                more or fewer sentences or prompts than images.
         """
         image = self._transform_inputs(inputs)
         if prompts is None:
             prompts = SpatialPrompts.collate(*[[None] * len(image)] * 3, size=image.shape[2:], device=image.device)
+        for number, what in ((len(prompts.mask), 'prompts'), (len(image if text is None else text.mask), 'sentences')):
+            if number != len(image):
+                raise InputError(f'{len(image)} images with {number} {what}: give one for each image')
         sparse, mask = self.prompt_encoder(prompts), prompts.mask
         if text is not None:
             sparse, mask = torch.cat([sparse, self._project(text)], 1), torch.cat([mask, text.mask], 1)
@@ -182,7 +187,11 @@ class SAMHead(BaseDecodeHead):
 
     @torch.no_grad()
     def _mean_iou(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Mean over the batch of the IoU at the input size, in percent; 100 for nothing where nothing is meant."""
-        prediction, truth = logits.sigmoid() > self.threshold, label == 1
+        """Mean over the batch of the IoU at the input size, in percent; 100 for nothing where nothing is meant.
+
+        As in the losses, pixels labelled `ignore_index` do not count.
+        """
+        prediction = (logits.sigmoid() > self.threshold) & (label != self.ignore_index)
+        truth = label == 1
         intersection, union = ((prediction & truth).flatten(1).sum(1), (prediction | truth).flatten(1).sum(1))
         return 100 * torch.where(union > 0, intersection / union.clamp(min=1), 1.).mean()

@@ -19,6 +19,7 @@ class ReferringSegmentor(BaseSegmentor):
 
     Text goes to those parts whose `forward` has an argument `text`, points and boxes to those that have `prompts`; the
     others are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with any mmseg head.
+    What does not depend on text is computed once for the data samples of a batch that share an image.
 
     An item says in its metainfo `text`, and may say `points` (n, 2) with `point_labels` (n,), 1 inside and 0 outside,
     and `box` (x0, y0, x1, y1), in pixels of the image as it enters the data preprocessor, that is, before padding.
@@ -83,16 +84,49 @@ class ReferringSegmentor(BaseSegmentor):
         labels = [meta.get('point_labels') for meta in metas]
         return SpatialPrompts.collate(points, labels, boxes, tuple(inputs.shape[2:]), inputs.device)
 
-    def extract_feat(self, inputs: Tensor, text: TextFeatures | None = None) -> tuple[Tensor, ...]:
-        """Feature maps of images (B, 3, H, W) under the sentences `text`."""
-        features = self.backbone(inputs, **_taken_by(self.backbone, text=text))
-        return self.neck(features) if self.with_neck else features
+    @staticmethod
+    def distinct_images(inputs: Tensor, data_samples: OptSampleList) -> tuple[Tensor, Tensor | None]:
+        """The different ones of the images (S, 3, H, W), and for each data sample the index of its own, (S,).
+
+        The data preprocessor tells by `image_number` in the metainfo. Where no two are the same, the index is None.
+        """
+        numbers = [sample.metainfo.get('image_number') for sample in data_samples or ()]
+        distinct = list(dict.fromkeys(numbers))
+        if None in distinct or len(distinct) == len(numbers):
+            return inputs, None
+        index = torch.tensor([distinct.index(number) for number in numbers], device=inputs.device)
+        return inputs[[numbers.index(number) for number in distinct]], index
+
+    def extract_feat(self,
+                     inputs: Tensor,
+                     text: TextFeatures | None = None,
+                     image_index: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Feature maps of images under sentences.
+
+        Args:
+            inputs: Images, (B, 3, H, W).
+            text: The sentences, S of them.
+            image_index: For each sentence the index of its image, (S,), int64; None means S = B, in order.
+
+        Returns:
+            One map for each sentence. A backbone that takes no text runs once for each image.
+        """
+        taken = _taken_by(self.backbone, text=text, image_index=image_index)
+        if image_index is not None and 'text' in taken and 'image_index' not in taken:
+            inputs, image_index = inputs[image_index], None
+        features = self.backbone(inputs, **taken)
+        features = self.neck(features) if self.with_neck else features
+        if image_index is None or 'image_index' in taken:
+            return features
+        return tuple(maps[image_index] for maps in features)
 
     def _prepare(self, inputs: Tensor, data_samples: OptSampleList) -> tuple[tuple[Tensor, ...], dict]:
         """Feature maps, and the keywords that prompt the head."""
         text = self.encode_text(data_samples)
         prompts = self.collect_prompts(inputs, data_samples)
-        return self.extract_feat(inputs, text), _taken_by(self.decode_head, text=text, prompts=prompts)
+        images, image_index = self.distinct_images(inputs, data_samples)
+        features = self.extract_feat(images, text, image_index)
+        return features, _taken_by(self.decode_head, text=text, prompts=prompts)
 
     def encode_decode(self, inputs: Tensor, data_samples: OptSampleList) -> Tensor:
         """Mask logits at the size of the padded input, (B, out_channels, H, W).
@@ -100,14 +134,18 @@ class ReferringSegmentor(BaseSegmentor):
         Raises:
             InputError: There are no data samples, so no sentence.
         """
-        if data_samples is None:
-            raise InputError("mode='predict' needs data_samples: the sentence of each image is in their metainfo")
+        _require(data_samples, 'predict')
         metas = [dict(sample.metainfo, pad_shape=inputs.shape[2:]) for sample in data_samples]
         features, prompted = self._prepare(inputs, data_samples)
         return self.decode_head.predict(features, metas, self.test_cfg, **prompted)
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of a batch, under names that begin with `decode.`."""
+        """Losses of a batch, under names that begin with `decode.`.
+
+        Raises:
+            InputError: There are no data samples, so neither a sentence nor a mask.
+        """
+        _require(data_samples, 'loss')
         features, prompted = self._prepare(inputs, data_samples)
         return add_prefix(self.decode_head.loss(features, data_samples, self.train_cfg, **prompted), 'decode')
 
@@ -133,7 +171,12 @@ class ReferringSegmentor(BaseSegmentor):
         return self.decode_head(features, **prompted)
 
 
-def _taken_by(module: nn.Module, **prompted: TextFeatures | SpatialPrompts | None) -> dict:
-    """Of `text` and `prompts`, the keywords that the module's `forward` takes."""
+def _require(data_samples: OptSampleList, mode: str) -> None:
+    if data_samples is None:
+        raise InputError(f'mode={mode!r} needs data_samples: the sentence of each image is in their metainfo')
+
+
+def _taken_by(module: nn.Module, **keywords: TextFeatures | SpatialPrompts | Tensor | None) -> dict:
+    """Of the keywords, those that the module's `forward` takes."""
     parameters = inspect.signature(module.forward).parameters
-    return {name: value for name, value in prompted.items() if name in parameters}
+    return {name: value for name, value in keywords.items() if name in parameters}

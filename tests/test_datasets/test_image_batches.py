@@ -1,0 +1,144 @@
+"""The sentences of an image together: their order, and what is done to the image once."""
+from itertools import chain, zip_longest
+
+import mmcv
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import DefaultSampler
+from mmseg.registry import DATASETS, TRANSFORMS
+
+from dit_sam.datasets import ImageBatchSampler
+from dit_sam.datasets.image_batches import images_of
+
+PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), keep_ratio=True),
+            dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
+
+
+class Items:
+    """A data set of which only the images of the items are known."""
+
+    def __init__(self, images: list) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image_numbers(self) -> np.ndarray:
+        return np.array(self.images)
+
+
+def batches_of(images: list, batch_size: int, rank: int = 0, world_size: int = 1) -> list:
+    sampler = DefaultSampler(Items(images), shuffle=False, seed=0)
+    sampler.rank, sampler.world_size = rank, world_size
+    batches = ImageBatchSampler(sampler, batch_size)
+    assert len(batches) == len(list(batches))
+    return list(batches)
+
+
+def test_items_of_an_image_come_together_in_the_order_of_their_first():
+    assert batches_of([7, 3, 7, 5, 3, 7], 4) == [[0, 2, 5], [1, 4, 3]]
+    assert batches_of([7, 3, 7, 5, 3, 7], 6) == [[0, 2, 5, 1, 4, 3]]
+
+
+def test_an_image_with_more_items_than_fit_is_cut():
+    assert batches_of([1, 1, 1, 1, 1, 2], 2) == [[0, 1], [2, 3], [4, 5]]
+    assert batches_of([1, 2, 1], 1) == [[0], [2], [1]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 8), st.integers(1, 5))
+def test_every_item_is_scored_once_whatever_the_number_of_ranks(images, batch_size, world_size):
+    """What mmengine gathers: results taken from the ranks in turn, cut to the number of items."""
+    ranks = [batches_of(images, batch_size, rank, world_size) for rank in range(world_size)]
+    assert len({len(batches) for batches in ranks}) == 1
+    results = [list(chain(*batches)) for batches in ranks]
+    gathered = [item for item in chain(*zip_longest(*results)) if item is not None][:len(images)]
+    assert sorted(gathered) == list(range(len(images)))
+    # An older mmengine stops at the rank with the fewest.
+    assert sorted(list(chain(*zip(*results)))[:len(images)]) == list(range(len(images)))
+    assert all(1 <= len(batch) <= batch_size for batch in chain(*ranks))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
+def test_few_images_are_read_twice(images, world_size):
+    """With room for all items of an image, only where the share of a rank ends."""
+    ranks = [batches_of(images, 30, rank, world_size) for rank in range(world_size)]
+    readings = [{images[item] for item in batch} for batch in chain(*ranks)]
+    extra = sum(map(len, readings)) - len(set(images))
+    filled_up = len(set(range(world_size * len(ranks[0])))) - len({tuple(batch) for batch in chain(*ranks)})
+    assert extra <= world_size - 1 + filled_up + world_size * (len(images) < world_size)
+
+
+def test_other_data_sets_are_asked_for_the_paths():
+    class Paths:
+
+        def __len__(self) -> int:
+            return 3
+
+        def get_data_info(self, index: int) -> dict:
+            return dict(img_path='aba'[index])
+
+    assert list(images_of(Paths())) == ['a', 'b', 'a']
+
+
+@pytest.fixture
+def build(write_refcoco):
+    root = write_refcoco()
+
+    def build(pipeline=PIPELINE, **kwargs):
+        return DATASETS.build(dict(type='RefCOCODataset', data_root=root, split='val', test_mode=True,
+                                   pipeline=pipeline, **kwargs))
+
+    return build
+
+
+def test_numbers_of_images_are_those_of_the_references(build):
+    """Val: three sentences on image 2, one on image 3. Train has three references on image 1."""
+    numbers = build().image_numbers()
+    assert numbers[0] == numbers[1] == numbers[2] != numbers[3]
+    assert len(build(indices=[3, 0]).image_numbers()) == 2
+    training = build().__class__(data_root=build().data_root, split='train', pipeline=PIPELINE)
+    assert len(set(training.image_numbers().tolist())) == 1 and len(training) == 3
+
+
+def test_an_image_is_read_once_and_the_items_are_as_one_by_one(build, monkeypatch):
+    read, decode = [], mmcv.imfrombytes
+    monkeypatch.setattr(mmcv, 'imfrombytes', lambda *args, **kwargs: read.append(1) or decode(*args, **kwargs))
+    dataset = build()
+    together = [dataset[index] for index in range(4)]
+    assert len(read) == 2  # images
+    alone = [build()[index] for index in range(4)]
+    assert len(read) == 2 + 4
+    for item, expected in zip(together, alone):
+        assert torch.equal(item['inputs'], expected['inputs'])
+        assert torch.equal(item['data_samples'].gt_sem_seg.data, expected['data_samples'].gt_sem_seg.data)
+        assert item['data_samples'].metainfo == expected['data_samples'].metainfo
+    assert together[0]['inputs'] is together[2]['inputs'] is not together[3]['inputs']
+    assert [item['data_samples'].sample_idx for item in together] == [0, 1, 2, 3]
+
+
+def test_a_transform_that_nobody_knows_gets_an_image_of_its_own(build):
+    """It may draw, and write into the array."""
+
+    @TRANSFORMS.register_module(force=True)
+    class BlackenLeftColumn(BaseTransform):
+
+        def transform(self, results: dict) -> dict:
+            assert results['img'][:, 0].any()
+            results['img'][:, 0] = 0
+            return results
+
+    dataset = build([*PIPELINE[:2], dict(type='BlackenLeftColumn'), *PIPELINE[2:]])
+    for index in range(3):
+        assert not dataset[index]['inputs'][:, :, 0].any()
+
+
+def test_masks_drawn_before_the_resize_are_resized(build):
+    """Then the pipeline's head is the loading alone."""
+    item = build([PIPELINE[0], PIPELINE[2], PIPELINE[1], PIPELINE[3]])[0]
+    assert item['data_samples'].gt_sem_seg.data.shape[1:] == item['inputs'].shape[1:]

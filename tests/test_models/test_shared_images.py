@@ -1,0 +1,126 @@
+"""Sentences of one image in a batch: the image is prepared and embedded once, the masks are those of one by one."""
+import pytest
+import torch
+from tiny import ARCH, assert_close, backbone, batch, decode_head, segmentor
+
+TEXTS = ['the red box', 'cat', 'big blue dog', 'cat', 'the cat left of the box']
+IMAGES = [0, 0, 0, 1, 1]
+NO_TEXT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3)
+FOREIGN = dict(type='ResNet', depth=18, base_channels=8, num_stages=2, strides=(1, 1), dilations=(1, 1),
+               out_indices=(1, ), norm_cfg=dict(type='BN'))
+
+
+class TextOnly(torch.nn.Module):
+    """A backbone that takes text and does not know of shared images."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, text=None):
+        return self.inner(x, text)
+
+
+def data() -> dict:
+    """Five sentences on two pictures of different sizes."""
+    made = batch([((32, 32), (24, 32))[image] for image in IMAGES], TEXTS)
+    pictures = batch([(32, 32), (24, 32)])['inputs']
+    # As items arrive from another process with pinned memory: equal, not the same object.
+    return dict(made, inputs=[pictures[image].clone() for image in IMAGES])
+
+
+def alone(index: int) -> dict:
+    return {key: values[index:index + 1] for key, values in data().items()}
+
+
+def predict(model, batch_of: dict) -> list:
+    with torch.no_grad():
+        return model.test_step(batch_of)
+
+
+def build(kind: str):
+    if kind == 'ResNet':
+        return segmentor(backbone=FOREIGN, decode_head=decode_head(in_channels=16)).eval()
+    if kind == 'no text':
+        return segmentor(backbone=NO_TEXT).eval()
+    instruction = dict(type=kind, text_dims=16) if kind.endswith('Instruction') else None
+    model = segmentor(backbone=backbone(instruction=instruction)).eval()
+    if kind == 'text only':
+        model.backbone = TextOnly(model.backbone)
+    return model
+
+
+def images_seen(model, part: str, step) -> list[int]:
+    """Sizes of the batches that enter a part."""
+    seen = []
+    handle = model.get_submodule(part).register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    step()
+    handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize('kind, embedded, encoded', [
+    ('LayerWiseInstruction', 2, 5), ('EndToEndInstruction', 2, 5), ('default', 2, 2), ('no text', 2, 2),
+    ('text only', 5, 5), ('ResNet', 2, 2)])
+def test_masks_are_those_of_one_by_one(kind, embedded, encoded):
+    model = build(kind)
+    parts = dict.fromkeys(['ResNet'], ('conv1', 'layer2')).get(kind, ('patch_embed', 'blocks.2'))
+    prefix = 'backbone.inner.' if kind == 'text only' else 'backbone.'
+    assert images_seen(model, prefix + parts[0], lambda: predict(model, data())) == [embedded]
+    together = predict(model, data())
+    last = images_seen(model, prefix + parts[1], lambda: predict(model, data()))
+    assert last == [encoded]
+    for index, result in enumerate(together):
+        expected, = predict(model, alone(index))
+        assert torch.equal(result.pred_sem_seg.data, expected.pred_sem_seg.data)
+        assert_close(result.seg_logits.data, expected.seg_logits.data, 1e-5)
+        assert result.metainfo['text'] == TEXTS[index]
+
+
+def test_it_is_the_same_batch_that_is_not_shared_bit_by_bit():
+    model = build('LayerWiseInstruction')
+    shared = predict(model, data())
+    plain = model.data_preprocessor(data(), False)
+    for sample in plain['data_samples']:
+        del sample.image_number
+    with torch.no_grad():
+        apart = model(**plain, mode='predict')
+    for result, expected in zip(shared, apart):
+        assert torch.equal(result.seg_logits.data, expected.seg_logits.data)
+
+
+def test_preprocessing_says_which_images_are_the_same():
+    processor = segmentor().data_preprocessor
+    result = processor(data(), training=False)
+    assert [sample.image_number for sample in result['data_samples']] == IMAGES
+    assert result['inputs'].shape[0] == 5
+    for index in range(5):
+        single = processor(alone(index), training=False)
+        assert torch.equal(result['inputs'][index], single['inputs'][0])
+        assert result['data_samples'][index].padding_size == single['data_samples'][0].padding_size
+
+
+def test_pictures_that_differ_in_a_pixel_are_not_shared():
+    made = data()
+    made['inputs'][1][0, 0, 0] ^= 1
+    numbers = [sample.image_number for sample in segmentor().data_preprocessor(made)['data_samples']]
+    assert numbers == [0, 1, 2, 3, 3]
+
+
+def test_nothing_is_shared_in_training():
+    """Equal pictures may stand for references that are trained apart, and their masks are padded one by one."""
+    model = build('LayerWiseInstruction').train()
+    made = model.data_preprocessor(data(), training=True)
+    assert [sample.image_number for sample in made['data_samples']] == [0, 1, 2, 3, 4]
+    assert images_seen(model, 'backbone.patch_embed', lambda: model(**made, mode='loss')) == [5]
+
+
+def test_points_and_boxes_stay_with_their_sentence():
+    model = build('LayerWiseInstruction')
+    together, single = data(), alone(1)
+    for sample, box in zip(together['data_samples'], [(2, 2, 9, 9), (8, 8, 30, 20), (0, 0, 5, 5), (1, 1, 4, 4),
+                                                     (3, 3, 8, 8)]):
+        sample.set_metainfo(dict(box=torch.tensor(box, dtype=torch.float32)))
+    single['data_samples'][0].set_metainfo(dict(box=torch.tensor([8., 8., 30., 20.])))
+    expected, = predict(model, single)
+    assert_close(predict(model, together)[1].seg_logits.data, expected.seg_logits.data, 1e-5)

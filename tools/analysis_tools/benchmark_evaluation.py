@@ -1,0 +1,200 @@
+"""What it saves to score the sentences of an image together: ``tools/analysis_tools/benchmark_evaluation.py``.
+
+Scores the same sentences in three ways, in turn, several times, from the files to the scores, and prints the medians:
+
+* one by one: a batch is one sentence; every sentence reads, resizes and embeds its image;
+* apart: batches of the config's size, in which no sentence follows another of its image, so that each does the same;
+* by image: as the config says, which is what tools/test.py does.
+
+Two sets with seven sentences an image are made for it: `shapes`, and JPEG files of 640 x 480 pixels. Before, each way
+dumps its results with all masks, and the dumps are compared.
+"""
+import argparse
+import json
+import logging
+import pickle
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from mmengine.utils.dl_utils import set_multi_processing
+from mmseg.registry import MODELS
+from prettytable import PrettyTable
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
+from dit_sam.datasets.image_batches import images_of
+from dit_sam.datasets.shapes import write_shapes
+from dit_sam.engine.launch import load_config, one_line_errors
+
+SENTENCES = 7
+WORDS = 'the a big small red green blue black white circle square star on left right of at top that is'.split()
+WAYS = ('one by one', 'apart', 'by image')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Measure what it saves to score the sentences of an image together')
+    parser.add_argument('--config', default=DEFAULT_CONFIG, help='config file; default that of the shipped small model')
+    parser.add_argument('--checkpoint', help='weights; default the shipped ones with the default config, else random')
+    parser.add_argument('--sets', nargs='+', choices=list(WRITERS), default=list(WRITERS), help='default both')
+    parser.add_argument('--images', type=int, default=40, help='images of each set')
+    parser.add_argument('--rounds', type=int, default=5, help='passes over each set in each way')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='settings that replace those of the config, as key=value with dots in the key')
+    args = parser.parse_args()
+    if min(args.images, args.rounds) < 1:
+        parser.error('at least one image and one round are needed')
+    if args.checkpoint is None and args.config == DEFAULT_CONFIG and not args.cfg_options:
+        args.checkpoint = DEFAULT_CHECKPOINT
+    return args
+
+
+def write_drawn(folder: Path, images: int) -> None:
+    """Pictures of `shapes`, the first seven sentences of each."""
+    write_shapes(folder, images, splits=dict(val=1.))
+    path = folder / 'shapes' / 'refs(unc).p'
+    refs, used = pickle.loads(path.read_bytes()), Counter()
+    for ref in refs:
+        left = SENTENCES - used[ref['image_id']]
+        ref['sentences'], ref['sent_ids'] = ref['sentences'][:left], ref['sent_ids'][:left]
+        used[ref['image_id']] += len(ref['sentences'])
+    path.write_bytes(pickle.dumps([ref for ref in refs if ref['sentences']], protocol=2))
+
+
+def write_photos(folder: Path, images: int) -> None:
+    """JPEG files as large as most of COCO's, in pixels and, about, in bytes, each with an ellipse and seven sentences."""
+    rng = np.random.default_rng(0)
+    (folder / 'images').mkdir(parents=True)
+    (folder / 'shapes').mkdir()
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    instances, refs = dict(images=[], annotations=[], categories=[dict(id=1, name='thing')]), []
+    for number in range(1, images + 1):
+        name = f'photo_{number:06d}.jpg'
+        cv2.imwrite(str(folder / 'images' / name), photo(rng), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        outline = np.stack([320 + 150 * np.cos(angles), 240 + 90 * np.sin(angles)], axis=1).round(2)
+        instances['images'].append(dict(id=number, file_name=name, height=480, width=640))
+        instances['annotations'].append(dict(id=number, image_id=number, category_id=1, iscrowd=0,
+                                             segmentation=[outline.ravel().tolist()]))
+        sentences = [dict(sent=' '.join(rng.choice(WORDS, 4)), sent_id=SENTENCES * number + place)
+                     for place in range(SENTENCES)]
+        refs.append(dict(ref_id=number, ann_id=number, image_id=number, category_id=1, split='val', file_name=name,
+                         sent_ids=[sentence['sent_id'] for sentence in sentences], sentences=sentences))
+    (folder / 'shapes' / 'instances.json').write_text(json.dumps(instances))
+    (folder / 'shapes' / 'refs(unc).p').write_bytes(pickle.dumps(refs, protocol=2))
+
+
+def photo(rng: np.random.Generator) -> np.ndarray:
+    """Random structure of several sizes and the noise of a camera."""
+    picture = 120 + rng.normal(0, 8, (480, 640, 1)).astype(np.float32)
+    for side, strength in ((8, 50), (32, 30), (128, 18)):
+        coarse = rng.normal(0, strength, (side * 3 // 4, side, 3)).astype(np.float32)
+        picture = picture + cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+WRITERS = dict(shapes=write_drawn, photos=write_photos)
+
+
+def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+
+
+def build_loader(cfg: Config, folder: Path, way: str) -> DataLoader:
+    """The config's test loader for the set in `folder`, changed as the way needs it."""
+    files = dict(data_root=str(folder), ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', split='val',
+                 data_prefix=dict(img_path='images/'), type='RefCOCODataset')
+    loader = cfg.test_dataloader.to_dict()
+    loader['dataset'].update(files)
+    if way != 'by image':
+        images = images_of(Runner.build_dataloader(loader).dataset)
+        loader.update(batch_sampler=None, sampler=order_apart(images))
+    if way == 'one by one':
+        loader.update(batch_size=1)
+    return Runner.build_dataloader(loader)
+
+
+def order_apart(images: np.ndarray) -> list[int]:
+    """The first items of all images, then the second ones, ..."""
+    seen, places = Counter(), []
+    for image in images.tolist():
+        places.append(seen[image])
+        seen[image] += 1
+    return np.argsort(places, kind='stable').tolist()
+
+
+def score(model: nn.Module, loader: DataLoader, metric: dict) -> float:
+    """Seconds from the files to the scores."""
+    evaluator = Evaluator(metric)
+    start = time.perf_counter()
+    for batch in loader:
+        with torch.no_grad():
+            evaluator.process(model.test_step(batch), batch)
+    evaluator.evaluate(len(loader.dataset))
+    return time.perf_counter() - start
+
+
+def benchmark(model: nn.Module, cfg: Config, folder: Path, rounds: int) -> dict:
+    """Sentences a second in each way, and of how many sentences the result differs from that of one by one."""
+    loaders = {way: build_loader(cfg, folder, way) for way in WAYS}
+    dumps = {}
+    for way, loader in loaders.items():
+        # Starts the workers and warms up, too.
+        score(model, loader, dict(type='ReferringIoU', dump=str(folder / f'{way}.jsonl'), dump_masks=True))
+        dumps[way] = (folder / f'{way}.jsonl').read_text().splitlines()
+    seconds = {way: [] for way in WAYS}
+    for _ in range(rounds):
+        for way, loader in loaders.items():
+            seconds[way].append(score(model, loader, dict(type='ReferringIoU')))
+    number = len(loader.dataset)
+    return dict(
+        sentences=number,
+        images=len(set(images_of(loader.dataset).tolist())),
+        rate={way: number / median(times) for way, times in seconds.items()},
+        different={way: sum(a != b for a, b in zip(dumps[WAYS[0]], dumps[way], strict=True)) for way in WAYS})
+
+
+def table(results: dict[str, dict]) -> str:
+    lines = PrettyTable(['set', 'way', 'sentences / s', 'x one by one', 'x apart', 'results that differ'], align='r')
+    lines.align.update(set='l', way='l')
+    for name, result in results.items():
+        for way, rate in result['rate'].items():
+            ratios = [f'{rate / result["rate"][other]:.2f}' for other in WAYS[:2]]
+            lines.add_row([name, way, f'{rate:.1f}', *ratios, result['different'][way]], divider=way == WAYS[-1])
+    return lines.get_string()
+
+
+def main() -> None:
+    args = parse_args()
+    logging.disable(logging.WARNING)
+    with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
+        cfg = load_config(args.config, cfg_options=args.cfg_options)
+        init_default_scope(cfg.default_scope)
+        set_multi_processing(**cfg.env_cfg.mp_cfg)
+        model, results = build_model(cfg, args.checkpoint), {}
+        for name in args.sets:
+            WRITERS[name](Path(temporary) / name, args.images)
+            results[name] = benchmark(model, cfg, Path(temporary) / name, args.rounds)
+    for name, result in results.items():
+        print(f'{name}: {result["sentences"]} sentences on {result["images"]} images')
+    print(table(results))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
