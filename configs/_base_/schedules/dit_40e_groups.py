@@ -1,0 +1,14 @@
+# dit_40e.py with two rates: what is new (instruction, text projection) and the mask decoder at 1e-4, the pre-trained
+# encoders at a tenth of it. Three groups, whatever the number of weights, so that the fused Adam starts few kernels.
+_base_ = './dit_40e.py'
+
+optim_wrapper = dict(
+    constructor='MergedOptimWrapperConstructor',
+    optimizer=dict(fused=True),
+    # The longest key that is part of a parameter's name counts.
+    paramwise_cfg=dict(
+        custom_keys={
+            'text_encoder.': dict(lr_mult=0.1),
+            'backbone.': dict(lr_mult=0.1),
+            'backbone.instruction.': dict(lr_mult=1.)
+        }))

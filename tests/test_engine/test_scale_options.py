@@ -1,0 +1,127 @@
+"""What docs/training.md offers for large models: each option does what it says, and a training with all of them resumes."""
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmseg.registry import MODELS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
+from tiny import assert_close, backbone, batch, segmentor  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+LEAN = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_lean.py'
+
+
+def lean() -> Config:
+    cfg = Config.fromfile(LEAN)
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def test_every_parameter_gets_its_rate():
+    """ViT-B on the meta device, where no optimizer is fused."""
+    cfg = lean()
+    cfg.merge_from_dict({'model.backbone.arch': 'base', 'optim_wrapper.optimizer.fused': False})
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    rates = {parameter: group['lr'] for group in optimizer.param_groups for parameter in group['params']}
+    # The instruction's is one of its own.
+    assert len(optimizer.param_groups) == 3
+    expected = {}
+    for name, parameter in model.named_parameters():
+        new = name.startswith(('backbone.instruction.', 'decode_head.'))
+        expected[parameter] = pytest.approx(1e-4 if new else 1e-5)
+        assert new or name.startswith(('backbone.', 'text_encoder.'))
+    assert rates == {parameter: rate for parameter, rate in expected.items() if parameter.requires_grad}
+
+
+def test_options_of_the_lean_config():
+    cfg = lean()
+    ema, = cfg.custom_hooks
+    # 8 GPUs make the paper's batch, and the averaged weights decay per step as the paper's do.
+    assert 8 * cfg.train_dataloader.batch_size * cfg.optim_wrapper.accumulative_counts == 64
+    assert ema.interval % cfg.optim_wrapper.accumulative_counts == 0
+    assert ema.momentum == pytest.approx(1 - 0.9997**(ema.interval / cfg.optim_wrapper.accumulative_counts), rel=2e-3)
+    assert (ema.device, cfg.model.backbone.with_cp, cfg.optim_wrapper.optimizer.fused) == ('cpu', True, True)
+
+
+def trained(with_cp: bool, batches: list[dict], **options) -> dict[str, torch.Tensor]:
+    """The weights after the batches, by SGD of two rates. Adam would blow up gradients that are rounding errors."""
+    torch.manual_seed(0)
+    model = segmentor(backbone=backbone(with_cp=with_cp)).eval()  # without dropout
+    optimizer = dict(type='SGD', lr=0.1, fused=options.pop('fused', False))
+    paramwise = dict(custom_keys={'backbone.': dict(lr_mult=0.1), 'backbone.instruction.': dict(lr_mult=1.)})
+    wrapper = build_optim_wrapper(model, dict(dict(
+        type='GuardedOptimWrapper', optimizer=optimizer, paramwise_cfg=paramwise), **options))
+    for each in batches:
+        model.train_step(each, wrapper)
+    return dict(model.state_dict())
+
+
+def test_recomputed_accumulated_fused_and_merged_is_the_same_step():
+    """Two batches of one image accumulated are one batch of both, where images are of one size."""
+    sizes, texts = [(32, 32)] * 2, ['the red box', 'big cat box']
+    both = batch(sizes, texts)
+    parts = [{key: values[i:i + 1] for key, values in batch(sizes, texts).items()} for i in range(2)]
+    plain = trained(False, [both])
+    options = dict(constructor='MergedOptimWrapperConstructor', fused=True, accumulative_counts=2)
+    before, untouched = trained(True, [], **options), trained(True, parts[:1], **options)
+    assert all(torch.equal(untouched[name], value) for name, value in before.items())  # no step yet
+    for name, value in trained(True, parts, **options).items():
+        assert_close(value, plain[name], 1e-5, name)
+
+
+def test_all_together_in_bfloat16_learns():
+    model = segmentor(backbone=backbone(with_cp=True)).train()
+    cfg = lean().optim_wrapper
+    cfg.update(type='AutocastOptimWrapper', accumulative_counts=2)
+    cfg.optimizer.lr = 1e-2
+    wrapper = build_optim_wrapper(model, cfg)
+    losses = [model.train_step(batch(), wrapper)['loss'].item() for _ in range(12)]
+    assert losses[-1] < losses[0]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def toy_run(folder: Path, resume: bool, device: str | None = 'cpu') -> Runner:
+    cfg = Config.fromfile(ROOT / 'tests' / 'toy_config.py')
+    cfg.merge_from_dict({
+        'train_cfg.type': 'ResumableTrainLoop',
+        'train_cfg.max_epochs': 3,
+        'optim_wrapper.type': 'AutocastOptimWrapper',
+        'optim_wrapper.optimizer.fused': True,
+        'optim_wrapper.accumulative_counts': 2,
+        'optim_wrapper.constructor': 'MergedOptimWrapperConstructor',
+        'optim_wrapper.paramwise_cfg': dict(custom_keys=dict(bias=dict(lr_mult=0.5))),
+        'custom_hooks': [dict(type='EMAHook', momentum=0.1, interval=2, **({'device': device} if device else {}))],
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
+        'resume': resume,
+    })
+    del cfg.train_cfg['by_epoch']
+    cfg.work_dir, cfg.experiment_name = str(folder), f'{folder.name}_{resume}_{device}'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def test_a_training_with_all_of_them_resumes_exactly(tmp_path):
+    toy_run(tmp_path / 'run', resume=False)
+    whole = torch.load(tmp_path / 'run' / 'epoch_3.pth', weights_only=True)
+    (tmp_path / 'run' / 'epoch_3.pth').unlink()
+    (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'run' / 'epoch_2.pth'))
+    runner = toy_run(tmp_path / 'run', resume=True)
+    resumed = torch.load(tmp_path / 'run' / 'epoch_3.pth', weights_only=True)
+    for part in ('state_dict', 'ema_state_dict', 'optimizer'):
+        torch.testing.assert_close(resumed[part], whole[part], rtol=0, atol=0)
+    assert len(whole['optimizer']['param_groups']) == 2
+    ema = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
+    assert {value.device.type for value in ema.ema_model.state_dict().values()} == {'cpu'}
+
+    toy_run(tmp_path / 'beside', resume=False, device=None)
+    beside = torch.load(tmp_path / 'beside' / 'epoch_3.pth', weights_only=True)
+    torch.testing.assert_close(whole['ema_state_dict'], beside['ema_state_dict'], rtol=0, atol=0)

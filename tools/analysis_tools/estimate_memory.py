@@ -1,0 +1,218 @@
+"""Memory of a training step: ``tools/analysis_tools/estimate_memory.py CONFIG [--sizes 512 1024] [--amp] [--measure]``.
+
+A step with batches of one and of two is run on fake tensors, which have shapes and no content, and what is alive is
+counted: any model is estimated on any machine. What grows with the batch grows linearly, so that
+
+    peak(batch) = max(fixed + batch x per image, optimizer).
+
+``fixed`` are the weights, their gradients, the optimizer's state and, with an EMAHook whose averaged weights do not lie
+on the CPU, those. On a GPU come the context of CUDA, what the allocator cannot reuse, and the buffers of several ranks.
+``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak beside the estimate: that of
+the GPU's allocator where there is one, else that of the process, above what it took after its imports (Linux).
+"""
+import argparse
+import inspect
+import json
+import os
+import subprocess
+import sys
+import weakref
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config, DictAction
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from prettytable import PrettyTable
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.structures import TextFeatures
+
+GIB = 2**30
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Estimate the memory of a training step')
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the image in pixels')
+    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 2, 4, 8, 16], help='images on one device')
+    parser.add_argument('--amp', action='store_true', help='forward pass in bfloat16, as tools/train.py --amp')
+    parser.add_argument('--measure', action='store_true', help='also run a real step of the smallest batch')
+    parser.add_argument('--json', metavar='FILE', help='also write the figures to this file, in bytes')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='settings that replace those of the config, as key=value with dots in the key; '
+                        'model.backbone.with_cp=True recomputes activations')
+    parser.add_argument('--real', type=int, nargs=2, metavar=('SIZE', 'BATCH'), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if min(*args.sizes, *args.batch_sizes) < 1:
+        parser.error('sizes and batch sizes are 1 or more')
+    return args
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that operations give, until they are freed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = self.peak = 0
+        self._known = WeakIdKeyDictionary(ref_type=weakref.ref)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        output = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, torch.Tensor):
+                self._count(leaf.untyped_storage())
+        return output
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known[storage] = size
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.live -= size
+
+
+class Step:
+    """A training step of a config's model, with random input.
+
+    Args:
+        cfg: The config.
+        amp: Whether the forward pass runs under autocast.
+        device: Where.
+    """
+
+    def __init__(self, cfg: Config, amp: bool, device: str = 'cpu') -> None:
+        with torch.device(device):
+            self.model = MODELS.build(cfg.model).train()
+        self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        self.amp, self.device = amp, device
+
+    def backward(self, size: int, batch: int) -> None:
+        """Forward and backward pass. The loss is cross-entropy at full resolution, as the paper's."""
+        images = torch.zeros(batch, 3, size, size, device=self.device)
+        with torch.autocast(self.device, torch.bfloat16) if self.amp else nullcontext():
+            text = self._text(batch)
+            features = self.model.backbone(images, **taken_by(self.model.backbone, text))
+            if self.model.with_neck:
+                features = self.model.neck(features)
+            logits = self.model.decode_head(features, **taken_by(self.model.decode_head, text))
+            logits = F.interpolate(logits, (size, size), mode='bilinear', align_corners=True)
+        F.binary_cross_entropy_with_logits(logits.float(), torch.zeros_like(logits, dtype=torch.float32)).backward()
+
+    def _text(self, batch: int) -> TextFeatures | None:
+        """Sentences of the text encoder's `max_length`; a sentence is tokens that are all real."""
+        encoder = getattr(self.model, 'text_encoder', None)
+        if encoder is None:
+            return None
+        ids = torch.zeros(batch, encoder.max_length, dtype=torch.long, device=self.device)
+        return TextFeatures(encoder.model(input_ids=ids).last_hidden_state, torch.ones_like(ids, dtype=torch.bool))
+
+    def update(self) -> None:
+        self.wrapper.optimizer.step()
+        self.wrapper.optimizer.zero_grad()
+
+
+def taken_by(module: nn.Module, text: TextFeatures | None) -> dict[str, TextFeatures | None]:
+    """The keyword that hands text to a module that takes it."""
+    return dict(text=text) if 'text' in inspect.signature(module.forward).parameters else {}
+
+
+def peaks(cfg: Config, size: int, batch: int, amp: bool) -> dict[str, int]:
+    """Bytes of the parts of a step on fake tensors: weights, optimizer's state, peaks of backward pass and update."""
+    with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter:
+        step = Step(cfg, amp)
+        weights = counter.live
+        step.backward(size, batch)
+        backward, counter.peak = counter.peak, 0
+        step.update()
+        # The first update makes the optimizer's state, and the gradients are gone.
+        state = counter.live - weights
+        return dict(weights=weights, state=state, backward=backward + state, optimizer=counter.peak)
+
+
+def estimate(cfg: Config, size: int, batch_sizes: list[int], amp: bool) -> dict:
+    """Bytes for every batch size, and what they are made of."""
+    one, two = (peaks(cfg, size, batch, amp) for batch in (1, 2))
+    averaged = one['weights'] * sum(hook.get('type') == 'EMAHook' and hook.get('device') != 'cpu'
+                                    for hook in cfg.get('custom_hooks', []))
+    per_image = two['backward'] - one['backward']
+    fixed, update = one['backward'] - per_image + averaged, one['optimizer'] + averaged
+    totals = {batch: max(fixed + batch * per_image, update) for batch in batch_sizes}
+    return dict(size=size, fixed=fixed, per_image=per_image, optimizer=update, averaged=averaged, totals=totals)
+
+
+def run_real(cfg: Config, size: int, batch: int, amp: bool) -> int:
+    """Bytes at the peak of two real steps in this process, the averaged weights left out."""
+    if torch.cuda.is_available():
+        step = Step(cfg, amp, 'cuda')
+    else:
+        before = resident('VmRSS')
+        step = Step(cfg, amp)
+    for _ in range(2):
+        step.backward(size, batch)
+        step.update()
+    return torch.cuda.max_memory_allocated() if step.device == 'cuda' else resident('VmHWM') - before
+
+
+def resident(field: str) -> int:
+    """Bytes of this process that are in memory (VmRSS), or were at most (VmHWM)."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{field}:'))
+
+
+def measure(size: int, batch: int) -> int:
+    """`run_real` in a fresh process with the arguments of this one."""
+    command = [sys.executable, *sys.argv, '--real', str(size), str(batch)]
+    # Freed memory goes back to the system at once, as it otherwise does in part only.
+    environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(f'the real step failed: {(done.stderr.strip().splitlines() or ["no message"])[-1]}')
+    return int(done.stdout.split()[-1])
+
+
+def table(results: list[dict]) -> str:
+    """For reading, in GiB."""
+    batches = list(results[0]['totals'])
+    measured = ['measured', 'estimated'] if 'measured' in results[0] else []
+    lines = PrettyTable(['size', 'fixed', 'per image', *(f'batch {batch}' for batch in batches), *measured], align='r')
+    for result in results:
+        numbers = [result['fixed'], result['per_image'], *result['totals'].values()]
+        if measured:
+            numbers += [result['measured'], min(result['totals'].values()) - result['averaged']]
+        lines.add_row([result['size'], *(f'{number / GIB:.2f}' for number in numbers)])
+    return lines.get_string()
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors():
+        cfg = load_config(args.config, cfg_options=args.cfg_options)
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        if args.real:
+            print(run_real(cfg, *args.real, args.amp))
+            return
+        results = [estimate(cfg, size, sorted(args.batch_sizes), args.amp) for size in args.sizes]
+        for result in results if args.measure else ():
+            result['measured'] = measure(result['size'], min(args.batch_sizes))
+    print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')
+    print(table(results))
+    if args.json:
+        Path(args.json).write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
