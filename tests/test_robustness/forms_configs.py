@@ -115,7 +115,7 @@ def damaged_file(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: load_config(str(folder / 'mine.py')), ('mine.py', ))
 
 
-@refused('configs', 'files that are no config: empty, HTML, bytes, JSON of a list, other suffixes', 'file')
+@refused('configs', 'files that are no config: empty, HTML, bytes, JSON of a list, other suffixes', 'file', share=0.2)
 def other_files(rng: Random, folder: Path) -> Attempt:
     name = rng.choice(['mine.py', 'mine.py', 'mine.json', 'mine.yaml', 'mine.txt', 'mine', 'my-own.v2.py'])
     (folder / name).write_bytes(

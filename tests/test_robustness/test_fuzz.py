@@ -1,5 +1,6 @@
 """Every form of bad input a few times; `fuzz.py` tries thousands, docs/robustness.md says what came of them."""
 import pytest
+from forms_sentences import probabilities
 from fuzzing import FORMS, load_forms, try_once
 
 load_forms()
@@ -11,3 +12,9 @@ QUICK = [form for form in FORMS if form.share > 0.01]
 def test_the_outcome_is_the_stated_one(form, tmp_path):
     for seed in range(max(1, round(5 * form.share))):
         assert try_once(form, seed, tmp_path) in form.outcomes
+
+
+def test_the_tiny_model_tells_sentences_apart():
+    """Or nothing would be shown by sentences that have the same mask."""
+    first, second = probabilities('the red circle'), probabilities('a small star')
+    assert abs(first - second).max() > 1e-3
