@@ -1,4 +1,4 @@
-"""Checkpoints by name and from servers: none of mmengine's own loaders is left. Files are in test_checkpoint_loader.py."""
+"""Checkpoints by name and from servers; files are in test_checkpoint_loader.py."""
 import json
 import socket
 

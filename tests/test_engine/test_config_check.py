@@ -1,4 +1,4 @@
-"""What is right in a config passes. What is wrong is in tests/test_robustness; every shipped config is in test_configs.py."""
+"""What is right in a config passes; what is wrong by the thousand is in tests/test_robustness."""
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -53,7 +53,8 @@ def test_a_head_without_text_leaves_the_projection_of_a_file_alone(tmp_path):
     assert all(torch.equal(value, expected[name]) for name, value in target.state_dict().items())
 
 
-@pytest.mark.parametrize('config, prefix', [(text_encoder(), ''), (backbone(), 'backbone.'), (decode_head(), 'decode_head.')],
+@pytest.mark.parametrize('config, prefix', [(text_encoder(), ''), (backbone(), 'backbone.'),
+                                            (decode_head(), 'decode_head.')],
                          ids=['text_encoder', 'backbone', 'decode_head'])
 def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
     source = randomise(MODELS.build(config))

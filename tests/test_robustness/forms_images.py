@@ -302,12 +302,13 @@ def looked_at(rng: Random, folder: Path) -> Attempt:
 @accepted('images', 'files cut off, damaged or no pictures, before training', 'no problem or one in words, in a line')
 def damage_looked_at(rng: Random, folder: Path) -> Attempt:
     data, name = encoded(rng, 30, 40)
-    whole = rng.random() < 0.2
-    spoilt = data if whole else rng.choice([damage(rng, data), cut(rng, data[:-32]), rng.randbytes(99), b''])
-    (folder / name).write_bytes(spoilt)
+    how = rng.choice(['whole', 'cut', 'damaged', 'other'])
+    (folder / name).write_bytes(dict(
+        whole=data, cut=cut(rng, data[:-32]), damaged=damage(rng, data), other=rng.choice([rng.randbytes(99), b'']))[how])
 
     def run() -> None:
         problem = image_problem(str(folder / name), 30, 40)
-        assert problem is None if whole else problem is None or '\n' not in problem, problem
+        assert how == 'damaged' or (problem is None) == (how == 'whole'), (how, problem)
+        assert '\n' not in (problem or '')
 
     return Attempt(run)

@@ -35,7 +35,7 @@ def as_lines(*records: dict) -> bytes:
     return '\n'.join(map(json.dumps, records)).encode()
 
 
-@accepted('own data', 'boxes of whole and broken pixels', 'the pixels whose middle is inside, but for a pixel')
+@accepted('own data', 'boxes of whole and fractional pixels', 'the pixels whose middle is inside, but for a pixel')
 def boxes(rng: Random, folder: Path) -> Attempt:
     left, top = rng.uniform(0, WIDTH - 1), rng.uniform(0, HEIGHT - 1)
     width, height = rng.uniform(0.1, WIDTH - left), rng.uniform(0.1, HEIGHT - top)

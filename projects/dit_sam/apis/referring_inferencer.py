@@ -46,8 +46,8 @@ class ReferringInferencer(BaseInferencer):
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         CheckpointError: The checkpoint is damaged, or it belongs to another model; the differences are listed.
-        InputError: Weights are given without a config, a key of it is misspelt or a value of the wrong type, or its test
-            pipeline does not load an image.
+        InputError: Weights are given without a config, a key of it is misspelt or a value of the wrong type, or its
+            test pipeline does not load an image.
     """
 
     def __init__(self,

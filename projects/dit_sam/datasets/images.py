@@ -71,8 +71,8 @@ def image_problem(path: str, height: int, width: int) -> Optional[str]:
     if shown != (height, width):
         return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
     if orientation in MOVED and size == (height, width):
-        return (f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its annotation '
-                'is: look, and save it without the tag')
+        return (f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its '
+                'annotation is: look, and save it without the tag')
     return None
 
 

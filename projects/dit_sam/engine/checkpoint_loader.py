@@ -126,7 +126,7 @@ def load_from_catalogue(filename: str, map_location: Any = None) -> dict:
     name = get_deprecated_model_names().get(name, name) if 'mmlab' in catalogue else name
     if name not in addresses:
         near = ', '.join(get_close_matches(name, addresses))
-        raise CheckpointError(f'checkpoint {filename}: {catalogue} has no such name' + (f', but {near}' if near else ''))
+        raise CheckpointError(f'checkpoint {filename}: {catalogue} has no such name{near and ", but "}{near}')
     # An address of one's own catalogue may be a file.
     file = addresses[name] if '://' in addresses[name] else osp.join(_get_mmengine_home(), addresses[name])
     checkpoint = CheckpointLoader.load_checkpoint(file, map_location)

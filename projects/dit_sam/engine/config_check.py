@@ -96,8 +96,8 @@ def _of_part(part: Mapping, path: str) -> Iterator[str]:
         kinds = [found for found in (registry.get(kind) for registry in REGISTRIES) if found is not None]
         if not kinds:
             names = {name for registry in REGISTRIES for name in _names(registry)}
-            yield (f'{path}.type={kind!r} is not registered{_meant(get_close_matches(kind, names, n=1))}; parts of your '
-                   'own are registered by custom_imports')
+            near = _meant(get_close_matches(kind, names, n=1))
+            yield f'{path}.type={kind!r} is not registered{near}; parts of your own are registered by custom_imports'
     known = [_keywords(kind, path.startswith('model')) for kind in kinds]
     if known and None not in known:
         allowed = set().union(*known) | TAKEN_OUT
@@ -117,8 +117,8 @@ def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: type, path: s
     """What other projects declare is not always what they take; a text in place of a number is wrong everywhere."""
     for key, (hint, required) in keywords.items():
         if key in part and (_is_ours(kind) or isinstance(part[key], str)) and not fits(part[key], hint):
-            yield (f'{path}.{key}={reprlib.repr(part[key])} is of type {type(part[key]).__name__}, and {kind.__name__} wants '
-                   f'{inspect.formatannotation(hint)}')
+            yield (f'{path}.{key}={reprlib.repr(part[key])} is of type {type(part[key]).__name__}, and {kind.__name__} '
+                   f'wants {inspect.formatannotation(hint)}')
         # Elsewhere the runner hands out what is needed: the data set to its sampler, and so on.
         elif key not in part and required and _is_ours(kind) and path.split('.')[0] == 'model':
             yield f'{path} lacks {key}, which {kind.__name__} needs'
@@ -154,7 +154,7 @@ def _keywords(kind: Callable, in_model: bool = False) -> dict[str, tuple[Any, bo
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether a value of a config is what a type hint says. Lists pass for tuples, as JSON and options have no others."""
+    """Whether a value of a config is what a type hint says; lists pass for tuples, as JSON has no others."""
     origin, inner = get_origin(hint) or hint, get_args(hint)
     if isinstance(value, Mapping) and 'type' in value:  # stands for what is built from it
         return True

@@ -93,7 +93,8 @@ def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapp
     ]
     pairs = [(name, state_dict[name], value) for name, value in expected.items()
              if name in state_dict and state_dict[name].shape == value.shape]
-    foreign = [f'{name} is {theirs.dtype}, not {ours.dtype}' for name, theirs, ours in pairs if not _alike(theirs, ours)]
+    foreign = [f'{name} is {theirs.dtype}, not {ours.dtype}' for name, theirs, ours in pairs
+               if not _alike(theirs, ours)]
     spoilt = [name for name, theirs, ours in pairs if _alike(theirs, ours) and not _is_finite(theirs)]
     lists = (('missing', missing), ('unknown', unknown), ('of another shape (another arch?)', misshapen),
              ('of another type', foreign), ('with NaN or infinity', spoilt))

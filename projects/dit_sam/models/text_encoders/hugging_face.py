@@ -161,7 +161,7 @@ class HuggingFaceTextEncoder(BaseModule):
 
 
 def _make_config(model: Mapping) -> PretrainedConfig:
-    """The configuration that `text_encoder.model` describes; transformers would keep unknown sizes without using them."""
+    """The configuration of `text_encoder.model`; transformers would keep unknown sizes without using them."""
     try:
         known = AutoConfig.for_model(model['model_type'])
         unknown = [key for key in model if not hasattr(known, key)]
@@ -181,8 +181,8 @@ def _read_config(folder: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f'no text model at {folder!r}: it is no folder with a config.json, and no hub answers to '
-                                f'that name ({_first_line(error)})') from None
+        raise FileNotFoundError(f'no text model at {folder!r}: it is no folder with a config.json, and no hub answers '
+                                f'to that name ({_first_line(error)})') from None
 
 
 def _from_hub(checkpoint: str) -> dict[str, Tensor]:
