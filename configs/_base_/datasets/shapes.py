@@ -5,8 +5,8 @@ dataset_type = 'RefCOCODataset'
 data_root = 'data/shapes/'
 images = dict(img_path='images/')
 image_size = (144, 144)
-# The words of the grammar, `dit_sam.datasets.shapes.GENERALIZED_VOCABULARY`, for the text encoder; those of the last line
-# are for gshapes.py.
+# The words of the grammar, `dit_sam.datasets.shapes.GENERALIZED_VOCABULARY`, for the text encoder. Those of the last
+# line are for gshapes.py.
 vocabulary = (
     '[PAD] [UNK] [CLS] [SEP] circle square triangle star cross red green blue yellow purple orange white black '
     'plain striped dotted stripes dots small little large big thing one object shape leftmost furthest to the '

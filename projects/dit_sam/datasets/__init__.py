@@ -9,7 +9,7 @@ from .transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianB
                          ReferringFlip, SamplePrompts)
 
 __all__ = [
-    'GRefCOCODataset', 'ImageBatchSampler', 'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'RefCOCODataset',
-    'ReferringColorJitter', 'ReferringDataset', 'ReferringFlip', 'ReferringJSONDataset', 'ReferringTable',
+    'GRefCOCODataset', 'ImageBatchSampler', 'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur',
+    'RefCOCODataset', 'ReferringColorJitter', 'ReferringDataset', 'ReferringFlip', 'ReferringJSONDataset', 'ReferringTable',
     'SamplePrompts', 'WeightedConcatSampler'
 ]
