@@ -75,3 +75,13 @@ def test_bfloat16_stays_within_its_rounding(scheme, windowed, kernel):
         st.lists(st.booleans(), min_size=length, max_size=length), min_size=1, max_size=2)))
 def test_any_size(scheme, windowed, grid, mask):
     compare(scheme, windowed, noise(len(mask), 3, 8 * grid[0], 8 * grid[1]), sentences(mask))
+
+
+@pytest.mark.parametrize('grad', [False, True], ids=['inference', 'training'])
+@every_scheme
+def test_it_compiles_without_graph_breaks(scheme, grad, kernel):
+    model, _ = build(scheme, windowed=True)
+    image, text = noise(2, 3, 24, 56), sentences(MASKS['padded'])
+    torch._dynamo.reset()
+    with torch.set_grad_enabled(grad):
+        assert_close(torch.compile(model, backend='eager', fullgraph=True)(image, text)[0], model(image, text)[0])

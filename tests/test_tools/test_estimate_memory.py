@@ -1,8 +1,7 @@
 """tools/analysis_tools/estimate_memory.py: the parts of its sum by hand, and what a real step takes."""
-import json
 import runpy
+from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -20,8 +19,8 @@ def tool() -> dict:
 @pytest.fixture
 def cfg() -> Config:
     cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict({'model.backbone.arch': dict(embed_dims=48, depth=2, num_heads=3, global_attn_indexes=(1, )),
-                         'model.backbone.patch_size': 16})
+    cfg.model.backbone.arch = dict(embed_dims=48, depth=2, num_heads=3, global_attn_indexes=(1, ))
+    cfg.model.backbone.patch_size = 16
     return cfg
 
 
@@ -50,30 +49,52 @@ def test_weights_and_state_are_those_of_adam(tool, cfg):
     assert parts['state'] == 8 * sum(parameter.numel() for parameter in trainable) + 4 * len(trainable)
 
 
-def test_the_peak_grows_linearly_with_the_batch(tool, cfg):
-    estimate = tool['estimate'](cfg, 96, [1, 2, 5], False)
-    peak = tool['peaks'](cfg, 96, 5, False)['backward']
-    assert estimate['totals'][5] == pytest.approx(peak, rel=0.02)
-    assert estimate['averaged'] == 0  # this config has no EMA
+def test_the_estimate_is_made_of_its_parts(tool, cfg):
+    parts, estimate = tool['peaks'](cfg, 96, 8, False), tool['estimate'](cfg, 96, [8, 16], False)
+    assert estimate['fixed'] == parts['weights'] + parts['gradients'] + parts['state']
+    assert estimate['totals'][8] == parts['peak'] > estimate['fixed']
+    assert estimate['per_image'] == (estimate['totals'][16] - estimate['totals'][8]) // 8
 
 
 def test_bfloat16_and_recomputing_save_and_averaging_costs(tool, cfg):
-    plain = tool['estimate'](cfg, 96, [8], False)
-    assert tool['estimate'](cfg, 96, [8], True)['per_image'] < 0.8 * plain['per_image']
+
+    def estimate(amp: bool = False) -> dict:
+        return tool['estimate'](cfg, 96, [16], amp)
+
+    plain = estimate()
+    assert estimate(amp=True)['per_image'] < 0.8 * plain['per_image']
     cfg.custom_hooks = [dict(type='EMAHook', momentum=0.1)]
-    averaged = tool['estimate'](cfg, 96, [8], False)
-    assert averaged['fixed'] - plain['fixed'] == averaged['averaged'] > 0
+    averaged = estimate()
+    assert averaged['totals'][16] - plain['totals'][16] == averaged['averaged'] > 0 == plain['averaged']
     cfg.custom_hooks[0].device = 'cpu'
-    assert tool['estimate'](cfg, 96, [8], False)['fixed'] == plain['fixed']
+    assert estimate() == plain
     cfg.model.backbone.with_cp = True
-    assert tool['estimate'](cfg, 96, [8], False)['per_image'] < 0.8 * plain['per_image']
+    assert estimate()['per_image'] < 0.95 * plain['per_image']
 
 
-def test_a_real_step_takes_what_was_estimated(tmp_path, capsys):
-    """In a process of its own. The small model takes little more than the noise of a process; hence a batch of eight."""
-    arguments = [CONFIG, '--sizes', '144', '--batch-sizes', '8', '--measure', '--json', str(tmp_path / 'bytes.json')]
-    with mock.patch('sys.argv', [TOOL, *arguments]):
-        runpy.run_path(TOOL, run_name='__main__')
-    result, = json.loads((tmp_path / 'bytes.json').read_text())
-    assert result['measured'] == pytest.approx(result['totals']['8'], rel=0.15)
-    assert 'measured' in capsys.readouterr().out
+def test_a_step_on_fake_tensors_takes_what_a_real_one_takes(tool, cfg, monkeypatch):
+    fake = tool['peaks'](cfg, 96, 2, False)
+    monkeypatch.setitem(tool['peaks'].__globals__, 'FakeTensorMode', lambda **kwargs: nullcontext())
+    real = tool['peaks'](cfg, 96, 2, False)
+    assert real == pytest.approx(fake, rel=0.02)
+
+
+def test_a_real_step_runs_in_a_process_of_its_own(tool, tmp_path, monkeypatch):
+    """Here a program that says what it was given."""
+    program = tmp_path / 'program.py'
+    program.write_text('import os, sys\nassert sys.argv[1:] == ["config.py", "--real", "512", "1"]\n'
+                       'print("a line of a library", 8, sep="\\n")\n')
+    monkeypatch.setattr('sys.argv', [str(program), 'config.py'])
+    assert tool['measure'](512, 1) == 8
+    program.write_text('raise MemoryError("no memory left")')
+    with pytest.raises(SystemExit, match='the real step failed: MemoryError: no memory left'):
+        tool['measure'](512, 1)
+
+
+def test_a_table_of_gibibytes(tool):
+    row = dict(size=512, fixed=2**31, per_image=2**29, totals={1: 5 * 2**29, 4: 2**32}, averaged=2**29, measured=2**31)
+    lines = tool['table']([row]).splitlines()
+    assert lines[1].replace('|', ' ').split() == [
+        'size', 'fixed', 'per', 'image', 'batch', '1', 'batch', '4', 'measured', 'estimated']
+    # The real step has no averaged weights.
+    assert lines[3].replace('|', ' ').split() == ['512', '2.00', '0.50', '2.50', '4.00', '2.00', '2.00']

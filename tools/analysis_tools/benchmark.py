@@ -13,6 +13,7 @@ the share of it counts what the equations need, thrice that in training. Ratios 
 import argparse
 import json
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -33,7 +34,7 @@ MEASURES = ('forward', 'train', 'memory')
 COLUMNS = dict(
     forward_s=('forward (s)', '.4f'), train_step_s=('train step (s)', '.4f'), memory_mb=('train memory (MB)', '.0f'),
     needed_gflops=('GFLOP needed', '.1f'), forward_of_peak=('forward of peak', '.0%'),
-    train_of_peak=('train of peak', '.0%'), error=('deviation', '.1e'))
+    train_of_peak=('train of peak', '.0%'), deviation=('deviation', '.1e'))
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,16 +74,16 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')
 
 
-def steps(model: nn.Module, images: Tensor, text: object, dtype: str, device: str) -> dict[str, Callable[[], None]]:
-    """A forward pass without gradients, and a training step, as functions."""
+def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: str) -> dict[str, Callable]:
+    """A forward pass without gradients, and a training step of the model, as functions."""
 
     def run() -> Tensor:
         with torch.autocast(device.partition(':')[0], torch.bfloat16, enabled=dtype == 'bfloat16'):
-            return features(model, images, text)
+            return forward()
 
     def train() -> None:
         run().float().square().mean().backward()
-        model.zero_grad(set_to_none=True)
+        model.zero_grad()
 
     return dict(forward=torch.no_grad()(run), train=train)
 
@@ -98,12 +99,13 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
             model.compile(fullgraph=name == 'ours')
         # The references run as fast as they can: beside bfloat16 in float32, which is TF32 on GPUs.
         for dtype in DTYPES if name == 'ours' else dict.fromkeys([args.dtype, 'float32']):
-            runs[name, dtype] = steps(model, images, text, dtype, args.device)
-    errors = deviations({key: run['forward'] for key, run in runs.items()})
+            runs[name, dtype] = steps(model, partial(features, model, images, text), dtype, args.device)
+    deviation = deviations({key: run['forward'] for key, run in runs.items()})
     times = take_times(runs, args, peaks)
     rows = []
     for (name, dtype), run in runs.items():
-        rows.append(dict(case=case, encoder=name, dtype=dtype, **times[name, dtype], error=errors[name, dtype]))
+        rows.append(dict(case=case, encoder=name, dtype=dtype, **times[name, dtype],
+                         deviation=deviation[name, dtype]))
         if 'memory' in args.measures:
             rows[-1]['memory_mb'] = peak_memory(run['train'], args.device)
     return rows
@@ -180,7 +182,7 @@ def main() -> None:
     args = parse_args()
     init_default_scope('mmseg')
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    with one_line_errors():
+    with one_line_errors(torch.cuda.OutOfMemoryError):
         check(args)
         peaks: dict[str, float] = {}
         rows = [row for case in args.cases for row in measure_case(case, args, peaks)]

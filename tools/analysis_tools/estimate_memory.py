@@ -1,12 +1,10 @@
 """Memory of a training step: ``tools/analysis_tools/estimate_memory.py CONFIG [--sizes 512 1024] [--amp] [--measure]``.
 
-A step with batches of one and of two is run on fake tensors, which have shapes and no content, and what is alive is
-counted: any model is estimated on any machine. What grows with the batch grows linearly, so that
+A step is run on fake tensors, which have shapes and no content, and what is alive is counted: any model is estimated on
+any machine. ``fixed`` are the weights, their gradients, the optimizer's state and, with an EMAHook whose averaged weights
+do not lie on the CPU, those; ``per image`` is what the largest batch adds for each image beyond the one before. On a GPU
+come the context of CUDA, what the allocator cannot reuse, and the buffers of several ranks.
 
-    peak(batch) = max(fixed + batch x per image, optimizer).
-
-``fixed`` are the weights, their gradients, the optimizer's state and, with an EMAHook whose averaged weights do not lie
-on the CPU, those. On a GPU come the context of CUDA, what the allocator cannot reuse, and the buffers of several ranks.
 ``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak beside the estimate: that of
 the GPU's allocator where there is one, else that of the process, above what it took after its imports (Linux).
 """
@@ -43,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Estimate the memory of a training step')
     parser.add_argument('config', help='config file')
     parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the image in pixels')
-    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 2, 4, 8, 16], help='images on one device')
+    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 2, 4, 8], help='images on one device')
     parser.add_argument('--amp', action='store_true', help='forward pass in bfloat16, as tools/train.py --amp')
     parser.add_argument('--measure', action='store_true', help='also run a real step of the smallest batch')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file, in bytes')
@@ -131,27 +129,28 @@ def taken_by(module: nn.Module, text: TextFeatures | None) -> dict[str, TextFeat
 
 
 def peaks(cfg: Config, size: int, batch: int, amp: bool) -> dict[str, int]:
-    """Bytes of the parts of a step on fake tensors: weights, optimizer's state, peaks of backward pass and update."""
+    """Bytes of the parts of a step on fake tensors: weights, gradients, optimizer's state, and the peak of them all."""
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter:
         step = Step(cfg, amp)
         weights = counter.live
         step.backward(size, batch)
-        backward, counter.peak = counter.peak, 0
+        gradients, backward, counter.peak = counter.live - weights, counter.peak, 0
         step.update()
         # The first update makes the optimizer's state, and the gradients are gone.
         state = counter.live - weights
-        return dict(weights=weights, state=state, backward=backward + state, optimizer=counter.peak)
+        return dict(weights=weights, gradients=gradients, state=state, peak=max(backward + state, counter.peak))
 
 
 def estimate(cfg: Config, size: int, batch_sizes: list[int], amp: bool) -> dict:
     """Bytes for every batch size, and what they are made of."""
-    one, two = (peaks(cfg, size, batch, amp) for batch in (1, 2))
-    averaged = one['weights'] * sum(hook.get('type') == 'EMAHook' and hook.get('device') != 'cpu'
-                                    for hook in cfg.get('custom_hooks', []))
-    per_image = two['backward'] - one['backward']
-    fixed, update = one['backward'] - per_image + averaged, one['optimizer'] + averaged
-    totals = {batch: max(fixed + batch * per_image, update) for batch in batch_sizes}
-    return dict(size=size, fixed=fixed, per_image=per_image, optimizer=update, averaged=averaged, totals=totals)
+    found = {batch: peaks(cfg, size, batch, amp) for batch in batch_sizes}
+    parts = found[batch_sizes[0]]
+    averaged = parts['weights'] * sum(hook.get('type') == 'EMAHook' and hook.get('device') != 'cpu'
+                                      for hook in cfg.get('custom_hooks', []))
+    fixed = parts['weights'] + parts['gradients'] + parts['state'] + averaged
+    totals = {batch: one['peak'] + averaged for batch, one in found.items()}
+    (small, less), (large, more) = ([(0, fixed)] + list(totals.items()))[-2:]
+    return dict(size=size, fixed=fixed, per_image=(more - less) // (large - small), averaged=averaged, totals=totals)
 
 
 def run_real(cfg: Config, size: int, batch: int, amp: bool) -> int:
@@ -205,7 +204,7 @@ def main() -> None:
         if args.real:
             print(run_real(cfg, *args.real, args.amp))
             return
-        results = [estimate(cfg, size, sorted(args.batch_sizes), args.amp) for size in args.sizes]
+        results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
         for result in results if args.measure else ():
             result['measured'] = measure(result['size'], min(args.batch_sizes))
     print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')

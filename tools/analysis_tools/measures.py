@@ -35,7 +35,7 @@ def synchronise(device: str) -> None:
 def gemm_rate(device: str, dtype: torch.dtype) -> float:
     """FLOP/s of a product of two square matrices."""
     side = GEMM_SIDE[device.partition(':')[0]]
-    a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / seconds(lambda: a @ b, device)
 
 

@@ -1,0 +1,66 @@
+"""tools/analysis_tools/benchmark.py and benchmark_scaling.py on the smallest encoder. No figure of time is looked at."""
+import json
+import runpy
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
+
+
+@pytest.fixture(autouse=True)
+def beside_the_tools(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(TOOLS)
+
+
+def run(tool: str, *arguments) -> None:
+    with mock.patch('sys.argv', [tool, *map(str, arguments)]):
+        runpy.run_path(str(TOOLS / tool), run_name='__main__')
+
+
+def test_it_measures_all_that_it_promises(tmp_path, capsys):
+    """32 × 32 pixels: 4 visual tokens, of which global attention has 4 queries with 4 + 3 keys."""
+    target = tmp_path / 'figures.json'
+    run('benchmark.py', '--arch', 'tiny', '--size', 32, '--tokens', 3, '--batch', 2, '--rounds', 1, '--json', target,
+        '--cases', 'ldit', 'edit-windowed', 'sam')
+    result = json.loads(target.read_text())
+    assert set(result['ratios']) == {
+        'forward_vs_textbook', 'train_step_vs_textbook', 'memory_vs_textbook', 'sam_forward_vs_segment_anything',
+        'sam_forward_vs_transformers', 'bf16_vs_fp32'}
+    assert all(ratio > 0 for ratio in result['ratios'].values())
+    rows = {(row['case'], row['encoder'], row['dtype']): row for row in result['encoders']}
+    assert {key[1] for key in rows if key[0] == 'sam'} == {'ours', 'segment_anything', 'transformers'}
+    assert {key[1:] for key in rows if key[0] == 'ldit'} == {
+        ('ours', 'float32'), ('ours', 'bfloat16'), ('textbook', 'float32')}
+    for key, row in rows.items():
+        assert row['deviation'] <= (1e-5 if key[2] == 'float32' else 3e-2)
+        assert min(row[name] for name in ('forward_s', 'train_step_s', 'memory_mb', 'forward_of_peak')) > 0
+    linear = 4 * 12 * 192 * 192 + 3 * 4 * 192 * 192  # qkv, proj and MLP; qkv of the text and P_i
+    attention = 4 * 192 * (2 * (4 + 3) + 2 + 2)  # logits, values, rows and columns
+    ends = 3 * 768 * 192 + 4 * 768 * 192 + 4 * 192 * 256 + 4 * 9 * 256 * 256  # text projection, patches, neck
+    assert rows['ldit', 'ours', 'float32']['needed_gflops'] == pytest.approx(
+        2 * 2 * (6 * (linear + attention) + ends) / 1e9)
+    assert 'edit-windowed' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments,message', [
+    (['--device', 'cuda:9'], '--device cuda:9 is not there; this machine has '),
+    (['--size', 100], '--size 100 is no multiple of 16, the side of a patch'),
+])
+def test_bad_input_is_one_line(arguments, message, capsys):
+    with pytest.raises(SystemExit) as exit:
+        run('benchmark.py', '--arch', 'tiny', *arguments)
+    assert exit.value.code == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_growth_is_measured_kept_and_drawn(tmp_path, capsys):
+    kept, picture = tmp_path / 'scaling.json', tmp_path / 'scaling.png'
+    run('benchmark_scaling.py', '--arch', 'tiny', '--size', 32, '--axis', 'tokens', '--rounds', 1, '--json', kept)
+    figures = json.loads(kept.read_text())
+    assert set(figures['tokens']['cases']) == {'ldit', 'edit'}
+    assert list(figures['tokens']['cases']['ldit']) == ['5', '10', '20', '40', '80']
+    run('benchmark_scaling.py', '--json', kept, '--plot', picture)
+    assert '| tokens of a sentence |' in ' '.join(capsys.readouterr().out.split())
+    assert picture.read_bytes().startswith(b'\x89PNG')
