@@ -4,8 +4,9 @@ Usage:
     python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows L-DIT default]
     python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes --table
 
-Writes data, pre-trains a small SAM without text on points and boxes, then trains and scores every row and seed with
-tools/train.py and tools/test.py. What is done is skipped, what was cut off goes on: run it again until it says so.
+Writes data, pre-trains a small SAM without text on points and boxes and a small BERT without pictures on masked words,
+then trains and scores every row and seed with tools/train.py and tools/test.py. What is done is skipped, what was cut
+off goes on: run it again until it says so.
 """
 import argparse
 import json
@@ -61,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
     parser.add_argument('--pretraining-epochs', type=int, default=3, help='epochs of the class-agnostic pre-training')
     parser.add_argument('--size', type=int, default=112, help='side of the input in pixels, a multiple of 16')
-    parser.add_argument('--epochs', type=int, default=4, help='epochs of every row')
+    parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
     parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; on a CPU each takes its share of cores')
@@ -122,6 +123,14 @@ class Comparison:
             raise RuntimeError(f'the training of {name} was stopped; the same command goes on with it')
         return last
 
+    def pretrain_text(self) -> Path:
+        """Pre-train the text encoder, unless that was done; the weights."""
+        weights = (self.folder / 'text_encoder.safetensors').resolve()
+        if not weights.exists():
+            self.call('text_pretraining.log', 'tools/pretrain_text_encoder.py', CONFIG,
+                      self.training / 'shapes' / 'refs(unc).p', '--out', weights)
+        return weights
+
     def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
         """The scores of a row on the test pictures, which are then kept beside the checkpoint."""
         work_dir = checkpoint.parent / 'test'
@@ -137,8 +146,8 @@ class Comparison:
         result = self.folder / f'{name}.json'
         if result.exists():
             return
-        options = ROWS[row][0] + [f'model.{part}.init_cfg.checkpoint={self.weights}' for part in
-                                  ('backbone', 'decode_head')]
+        options = ROWS[row][0] + [f'model.{part}.init_cfg.checkpoint={file}' for part, file in (
+            ('backbone', self.weights), ('decode_head', self.weights), ('text_encoder', self.text_weights))]
         checkpoint = self.train(CONFIG, name, self.args.epochs, f'randomness.seed={seed}',
                                 f'optim_wrapper.optimizer.lr={self.args.lr}',
                                 f'param_scheduler.0.end={self.args.warmup}', *options, jobs=self.args.jobs)
@@ -153,6 +162,7 @@ class Comparison:
         self.training = self.data('train', self.args.images, 11, 'train=1.0')
         self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
+        self.text_weights = self.pretrain_text()
         rows = sorted(self.args.rows, key=lambda row: row not in MAIN)
         runs = [(row, seed) for i, seed in enumerate(self.args.seeds) for row in rows if i == 0 or row in MAIN]
         with ThreadPoolExecutor(self.args.jobs) as pool:

@@ -8,15 +8,11 @@ import argparse
 import os
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from dit_sam.datasets import ReferringTable
-from dit_sam.datasets.grefs import load_grefs
-from dit_sam.datasets.json_lines import parse_line, read_lines, sentences_of
-from dit_sam.datasets.safe_pickle import load_refs
+from dit_sam.datasets import training_sentences
 from dit_sam.engine.launch import one_line_errors
-from dit_sam.errors import InputError
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -24,27 +20,6 @@ SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 # Letters, alone and as the continuation of a word, spell the words that are not in the list.
 LETTERS = tuple(string.ascii_lowercase + string.digits + string.punctuation)
 PIECES = tuple(f'##{letter}' for letter in string.ascii_lowercase + string.digits)
-
-
-def training_sentences(path: str) -> Iterator[str]:
-    """The sentences of split train of a reference file; all of a prepared file, and of lines of JSON."""
-    if path.endswith('.jsonl'):
-        yield from _sentences_of_lines(path)
-    elif path.endswith('.safetensors'):
-        table = ReferringTable.open(path)
-        yield from (table.value('sentences.text', row) for row in range(table.rows('sentences')))
-    else:
-        refs = load_grefs(path) if path.endswith('.json') else load_refs(path)
-        yield from (sentence['sent'] for ref in refs if ref['split'] == 'train' for sentence in ref['sentences'])
-
-
-def _sentences_of_lines(path: str) -> Iterator[str]:
-    for number, line in read_lines(path):
-        record, problems = parse_line(line)
-        if problems:
-            raise InputError(f'{path}, line {number} {problems[0]}. `python tools/dataset_converters/check.py {path}` '
-                             'lists all that is wrong')
-        yield from sentences_of(record)
 
 
 def vocabulary(sentences: Iterable[str], size: int) -> list[str]:

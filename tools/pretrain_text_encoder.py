@@ -1,0 +1,95 @@
+"""Pre-train a config's text encoder on sentences by masked language modelling, as BERT was.
+
+Usage:
+    python tools/pretrain_text_encoder.py configs/dit_sam/ldit_vit-t_shapes.py "data/shapes/shapes/refs(unc).p" \
+        --out work_dirs/text_encoder.safetensors
+
+For small encoders with a vocabulary of their own, which otherwise start from random weights; of the sentences no image
+is seen. The file is then model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
+"""
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling
+
+from dit_sam.datasets import training_sentences
+from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.errors import InputError
+from dit_sam.models import HuggingFaceTextEncoder
+from dit_sam.utils import check_target, save_weights
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='config file with the text encoder')
+    parser.add_argument('files', nargs='+', metavar='FILE',
+                        help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
+                        'lines of JSON (.jsonl)')
+    parser.add_argument('--out', required=True, help='weights to write, .safetensors or .pth')
+    parser.add_argument('--steps', type=int, default=1000, help='steps')
+    parser.add_argument('--batch-size', type=int, default=128, help='sentences of a step')
+    parser.add_argument('--masked', type=float, default=0.3, help='share of the tokens that are to be told')
+    parser.add_argument('--lr', type=float, default=1e-3, help='highest learning rate')
+    parser.add_argument('--seed', type=int, default=0, help='seed of weights, order and masks')
+    return parser.parse_args()
+
+
+def tokenize(encoder: HuggingFaceTextEncoder, files: list[str]) -> list[dict[str, list[int]]]:
+    """The sentences of the files as token ids.
+
+    Raises:
+        InputError: There are none.
+    """
+    sentences = [sentence for file in files for sentence in training_sentences(file)]
+    if not sentences:
+        raise InputError(f'{", ".join(files)}: no training sentence')
+    ids = encoder.tokenizer(sentences, truncation=True, max_length=encoder.max_length)['input_ids']
+    return [dict(input_ids=one, attention_mask=[1] * len(one)) for one in ids]
+
+
+def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.Namespace) -> dict[str, Tensor]:
+    """Train; the weights by their names in `encoder`."""
+    tokenizer = encoder.tokenizer
+    # A vocabulary without [MASK] has [UNK] say that a word cannot be read.
+    tokenizer.mask_token = tokenizer.mask_token or tokenizer.unk_token
+    collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=args.masked)
+    model = AutoModelForMaskedLM.from_config(encoder.model.config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), args.lr, weight_decay=0.01)
+    schedule = OneCycleLR(optimizer, args.lr, args.steps, pct_start=0.1)
+    total = 0.
+    for step in range(1, args.steps + 1):
+        picked = torch.randint(len(items), (args.batch_size, )).tolist()
+        loss = model(**collate([items[i] for i in picked])).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        optimizer.step()
+        schedule.step()
+        total += loss.item()
+        if step % 100 == 0:
+            print(f'step {step} of {args.steps}: mean loss {total / 100:.3f}', flush=True)
+            total = 0.
+    return {f'model.{name}': value for name, value in model.base_model.state_dict().items()}
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(OSError, InputError):
+        check_target(args.out, args.files)
+        cfg = load_config(args.config)
+        init_default_scope('mmseg')
+        torch.manual_seed(args.seed)
+        encoder = MODELS.build({**cfg.model.text_encoder, 'init_cfg': None})
+        weights = pretrain(encoder, tokenize(encoder, args.files), args)
+        encoder.load_state_dict(weights)
+        save_weights(args.out, weights)
+    print(f'{args.out}: {sum(value.numel() for value in weights.values()) / 1e6:.2f} M parameters')
+
+
+if __name__ == '__main__':
+    main()
