@@ -98,3 +98,15 @@ def test_a_table_of_gibibytes(tool):
         'size', 'fixed', 'per', 'image', 'batch', '1', 'batch', '4', 'measured', 'estimated']
     # The real step has no averaged weights.
     assert lines[3].replace('|', ' ').split() == ['512', '2.00', '0.50', '2.50', '4.00', '2.00', '2.00']
+
+
+@pytest.mark.parametrize('device', ['gpu', 'cpu'])
+@pytest.mark.parametrize('recompute', [False, True])
+def test_nothing_stays_alive_behind_a_step(tool, cfg, device, recompute):
+    cfg.model.backbone.with_cp = recompute
+    with tool['attention_of'](device), tool['LiveBytes']() as counter:
+        step = tool['Step'](cfg, True)
+        step.backward(48, 1)
+        before = counter.live
+        step.backward(48, 1)
+        assert counter.live == before

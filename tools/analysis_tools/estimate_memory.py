@@ -15,8 +15,10 @@ import os
 import subprocess
 import sys
 import weakref
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the image in pixels')
     parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 2, 4, 8], help='images on one device')
     parser.add_argument('--amp', action='store_true', help='forward pass in bfloat16, as tools/train.py --amp')
+    parser.add_argument('--attention', choices=['gpu', 'cpu'], default='gpu',
+                        help='the fused attention that GPUs run, or that in pieces; default gpu')
     parser.add_argument('--measure', action='store_true', help='also run a real step of the smallest batch')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file, in bytes')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
@@ -128,6 +132,17 @@ def taken_by(module: nn.Module, text: TextFeatures | None) -> dict[str, TextFeat
     return dict(text=text) if 'text' in inspect.signature(module.forward).parameters else {}
 
 
+@contextmanager
+def attention_of(device: str) -> Iterator[None]:
+    """Attend as on that device, wherever the tensors are."""
+    with ExitStack() as stack:
+        for module in ('attend', 'attention'):
+            module = sys.modules[f'dit_sam.models.layers.{module}']
+            # A function: a Mock would remember the tensors it is called with, and keep them alive.
+            stack.enter_context(mock.patch.object(module, 'on_cpu', lambda _: device == 'cpu'))
+        yield
+
+
 def peaks(cfg: Config, size: int, batch: int, amp: bool) -> dict[str, int]:
     """Bytes of the parts of a step on fake tensors: weights, gradients, optimizer's state, and the peak of them all."""
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter:
@@ -201,10 +216,11 @@ def main() -> None:
     with one_line_errors():
         cfg = load_config(args.config, cfg_options=args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmseg'))
-        if args.real:
-            print(run_real(cfg, *args.real, args.amp))
-            return
-        results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
+        with attention_of(args.attention):
+            if args.real:
+                print(run_real(cfg, *args.real, args.amp))
+                return
+            results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
         for result in results if args.measure else ():
             result['measured'] = measure(result['size'], min(args.batch_sizes))
     print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')
