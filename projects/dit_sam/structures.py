@@ -51,6 +51,12 @@ class SpatialPrompts:
                              f'{tuple(self.points.shape)}, {tuple(self.labels.shape)} and {tuple(self.mask.shape)}')
 
     @classmethod
+    def none(cls, images: int, size: tuple[int, int], device: torch.device | str = 'cpu') -> 'SpatialPrompts':
+        """A batch without any."""
+        labels = torch.zeros(images, 0, dtype=torch.long, device=device)
+        return cls(torch.zeros(images, 0, 2, device=device), labels, labels.bool(), size)
+
+    @classmethod
     def collate(cls,
                 points: Sequence[Tensor | None],
                 labels: Sequence[Tensor | None],

@@ -115,7 +115,7 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
             Mask logits, (B, 1, 4H, 4W), and all tokens after the transformer, the IoU token first, (B, 5 + L, C).
         """
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([outputs.expand(len(sparse), -1, -1), sparse], 1)
+        tokens = torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], 1)
         mask = None if sparse_mask is None else F.pad(sparse_mask, (len(outputs), 0), value=True)
 
         source = (image + dense).flatten(2).transpose(1, 2)

@@ -123,10 +123,11 @@ class SAMHead(BaseDecodeHead):
         """
         image = self._transform_inputs(inputs)
         if prompts is None:
-            prompts = SpatialPrompts.collate(*[[None] * len(image)] * 3, size=image.shape[2:], device=image.device)
-        for number, what in ((len(prompts.mask), 'prompts'), (len(image if text is None else text.mask), 'sentences')):
-            if number != len(image):
-                raise InputError(f'{len(image)} images with {number} {what}: give one for each image')
+            prompts = SpatialPrompts.none(image.shape[0], image.shape[2:], image.device)
+        # Not `len`, which would fix the batch in an exported model.
+        for mask, what in ((prompts.mask, 'prompts'), (prompts.mask if text is None else text.mask, 'sentences')):
+            if mask.shape[0] != image.shape[0]:
+                raise InputError(f'{len(image)} images with {len(mask)} {what}: give one for each image')
         sparse, mask = self.prompt_encoder(prompts), prompts.mask
         if text is not None:
             sparse, mask = torch.cat([sparse, self._project(text)], 1), torch.cat([mask, text.mask], 1)

@@ -1,4 +1,5 @@
 """Softmax attention, by the faster of two ways."""
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -10,6 +11,9 @@ MASKED = -3e4
 # core, 276 keys 31 against 33 ms in fp32 and 10 against 18 ms in bf16; 596 keys and half the batch 55 against 61 and 32
 # against 43 ms; with 1,044 keys the fused kernel wins.
 SHORT = 512
+
+# torch has it from 2.7 on.
+is_exporting = getattr(torch.compiler, 'is_exporting', bool)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1., key_mask: Tensor | None = None) -> Tensor:
@@ -39,8 +43,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1., key_mask: Tensor 
 
 
 def on_cpu(x: Tensor) -> bool:
-    """Whether plain products in small pieces are the fast way."""
-    return x.device.type == 'cpu'
+    """Whether plain products in small pieces are the fast way. In an exported graph they are not."""
+    return x.device.type == 'cpu' and not is_exporting()
 
 
 def _widen(x: Tensor, width: int) -> Tensor:

@@ -33,7 +33,7 @@ def folded_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, 
     ], -1)
     k = torch.cat([k, F.pad(place, (0, 2)).expand(*k.shape[:2], -1, -1, -1)], -1)
     if text_k is not None:
-        masked = text_k.new_zeros(len(text_k), 1, text_k.shape[2], 1)
+        masked = text_k.new_zeros(text_k.shape[0], 1, text_k.shape[2], 1)
         if text_mask is not None:
             masked = masked.masked_fill(~text_mask[:, None, :, None], MASKED)
         text_k = F.pad(text_k, (0, height + width - 2))
