@@ -7,12 +7,16 @@ file imported. Further tests take the same files by name.
 import importlib
 import re
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -47,14 +51,24 @@ def write_blocks(tmp_path, monkeypatch) -> Callable:
     return write
 
 
+def build_on_meta(model: dict) -> nn.Module:
+    """Every module with its shapes, without the gigabytes."""
+    # Constructors of mmseg read the rates of their dropout out of a tensor, which one without content does not allow.
+    with torch.device('meta'), mock.patch('torch.linspace', partial(torch.linspace, device='cpu')):
+        return MODELS.build(deepcopy(model))
+
+
 @pytest.mark.parametrize('page', PAGES)
 def test_named_blocks_run(page, write_blocks):
     paths = write_blocks(page)
     configs = {name for name, code in blocks(page).items() if '_base_' in code}
     for name in paths.keys() - configs:
         importlib.import_module(name.removesuffix('.py').replace('/', '.'))
-    for name in configs:
-        assert isinstance(MODELS.build(Config.fromfile(paths[name]).model), nn.Module)
+    # test_mixing/ does more with those of its page.
+    for name in configs if page != 'mixing.md' else ():
+        cfg = Config.fromfile(paths[name])
+        init_default_scope(cfg.default_scope)
+        assert isinstance(build_on_meta(cfg.model), nn.Module)
 
 
 @pytest.mark.parametrize('page', PAGES)

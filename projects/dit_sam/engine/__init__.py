@@ -4,6 +4,7 @@ from .atomic_local_backend import AtomicLocalBackend
 from .autocast_optim_wrapper import AutocastOptimWrapper
 from .checkpoint_loader import CheckpointError, load_from_local
 from .guarded_optim_wrapper import GuardedOptimWrapper
+from .layer_decay import SAMLayerDecayConstructor
 from .merged_groups import MergedOptimWrapperConstructor
 from .resumable_sampler import ResumableSampler
 from .resumable_train_loop import ResumableTrainLoop
@@ -12,6 +13,6 @@ from .strict_loading import load_strictly
 
 __all__ = [
     'AtomicLocalBackend', 'AutocastOptimWrapper', 'CheckpointError', 'GuardedOptimWrapper',
-    'MergedOptimWrapperConstructor', 'ResumableFSDPStrategy', 'ResumableSampler', 'ResumableTrainLoop', 'hooks',
-    'load_from_local', 'load_strictly', 'wrap_instructed_blocks'
+    'MergedOptimWrapperConstructor', 'ResumableFSDPStrategy', 'ResumableSampler', 'ResumableTrainLoop',
+    'SAMLayerDecayConstructor', 'hooks', 'load_from_local', 'load_strictly', 'wrap_instructed_blocks'
 ]

@@ -9,10 +9,13 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import mmengine.registry
 import mmseg.registry
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -20,9 +23,6 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError
 
-# mmseg's look into their parents, mmengine's; it has none of its own for strategies and functions.
-REGISTRIES = [value for value in {**vars(mmengine.registry), **vars(mmseg.registry)}.values()
-              if isinstance(value, Registry)]
 SECTIONS = {*inspect.signature(Runner).parameters, 'strategy', 'runner_type'}
 # What builders take out of a dict before its class sees it.
 TAKEN_OUT = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'override'}
@@ -45,7 +45,7 @@ def check_config(cfg: Mapping, source: str) -> None:
         InputError: A section, a type or a keyword is misspelt, or a value has another type than a part of this project
             declares. The line names the key with all those above it.
     """
-    problem = next(_problems(cfg), None)
+    problem = next(_problems(cfg, _registries(cfg.get('default_scope'))), None)
     if problem is not None:
         raise InputError(f'{source}: {problem}')
 
@@ -56,7 +56,16 @@ def misspelt_section(key: str, names: Iterable[str]) -> str:
     return f'{key} is nothing that a run reads{_meant(near)}' if near else ''
 
 
-def _problems(cfg: Mapping) -> Iterator[str]:
+def _registries(scope: Any) -> tuple[Registry, ...]:
+    """Where the types of a config are looked up: with mmengine's and mmseg's those of its scope, such as mmdet's."""
+    # mmseg's look into their parents, mmengine's; it has none of its own for strategies and functions.
+    values = list({**vars(mmengine.registry), **vars(mmseg.registry)}.values())
+    if isinstance(scope, str) and scope in MODULE2PACKAGE and scope != 'mmseg' and find_spec(scope) is not None:
+        values += vars(import_module(f'{scope}.registry')).values()
+    return tuple(value for value in values if isinstance(value, Registry))
+
+
+def _problems(cfg: Mapping, registries: Sequence[Registry]) -> Iterator[str]:
     if 'model' not in cfg:
         yield 'it has no model; is it the config of a run?'
     yield from filter(None, (misspelt_section(key, SECTIONS - cfg.keys()) for key in cfg.keys()))
@@ -67,14 +76,14 @@ def _problems(cfg: Mapping) -> Iterator[str]:
         if section == 'train_cfg' and isinstance(value, Mapping) and 'type' not in value:
             loops = _keywords(EpochBasedTrainLoop) | _keywords(IterBasedTrainLoop)
             yield from _unknown(value, {*loops, 'by_epoch'}, section)
-        yield from _of_value(value, section)
+        yield from _of_value(value, section, registries)
 
 
-def _of_value(value: Any, path: str) -> Iterator[str]:
+def _of_value(value: Any, path: str, registries: Sequence[Registry]) -> Iterator[str]:
     """Problems of a value of a config and of all below it."""
     if isinstance(value, Mapping):
         if 'type' in value:
-            yield from _of_part(value, path)
+            yield from _of_part(value, path, registries)
         # norm_cfg and its like have builders of their own, which take other keys than their class.
         below = [(key, part) for key, part in value.items() if key == 'init_cfg' or not str(key).endswith('_cfg')]
         # What albumentations has is not registered.
@@ -82,10 +91,10 @@ def _of_value(value: Any, path: str) -> Iterator[str]:
     else:
         below = list(enumerate(value)) if isinstance(value, (list, tuple)) else []
     for key, part in below:
-        yield from _of_value(part, f'{path}.{key}')
+        yield from _of_value(part, f'{path}.{key}', registries)
 
 
-def _of_part(part: Mapping, path: str) -> Iterator[str]:
+def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterator[str]:
     """Problems of a dict that one of the registered classes or functions is built from."""
     kind = part['type']
     if not isinstance(kind, str):
@@ -93,9 +102,9 @@ def _of_part(part: Mapping, path: str) -> Iterator[str]:
         if not kinds:
             yield f'{path}.type={reprlib.repr(kind)} is neither a name nor a class'
     else:
-        kinds = [found for found in (registry.get(kind) for registry in REGISTRIES) if found is not None]
+        kinds = [found for found in (registry.get(kind) for registry in registries) if found is not None]
         if not kinds:
-            names = {name for registry in REGISTRIES for name in _names(registry)}
+            names = {name for registry in registries for name in _names(registry)}
             near = _meant(get_close_matches(kind, names, n=1))
             yield f'{path}.type={kind!r} is not registered{near}; parts of your own are registered by custom_imports'
     known = [_keywords(kind, path.startswith('model')) for kind in kinds]

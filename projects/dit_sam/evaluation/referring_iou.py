@@ -1,5 +1,6 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from .dump import describe, encode, write_lines
+from .mmdet_samples import one_a_sentence
 from .protocols import LAVT_SIDE, PROTOCOLS, compared_masks, stretch
 from .scores import Areas, score_table, scores_of
 
@@ -41,6 +43,7 @@ class ReferringIoU(BaseMetric):
     * ``P@X``: share of the sentences **with a target** with IoU >= X.
 
     "Nothing predicted" is a mask without a pixel. Everything is counted on the device where the predictions are.
+    The data samples may be mmdet's, those that its `RefSegMetric` takes, see :func:`one_a_sentence`.
 
     Args:
         group_by (str, optional): A key of ``metainfo``, such as ``kind``; for each of its values ``mIoU/{value}``, or
@@ -82,16 +85,23 @@ class ReferringIoU(BaseMetric):
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count the pixels of each item, and keep what the scores and the dump need of it."""
-        pairs = [compared_masks(sample, self.protocol) for sample in data_samples]
+        items = [list(one_a_sentence(sample)) for sample in data_samples]
+        results = iter(self._results([sentence for item in items for sentence in item]))
+        # One entry for each item of the data set: of more, mmengine drops those that seem to be padding.
+        self.results += [tuple(islice(results, len(item))) for item in items]
+
+    def _results(self, sentences: Sequence[dict]) -> Iterator[Result]:
+        pairs = [compared_masks(sentence, self.protocol) for sentence in sentences]
         # One transfer a batch from the device where the masks are.
-        counts = torch.stack([self._count(*pair) for pair in pairs]).tolist()
-        for sample, pair, (intersection, prediction, truth, targeted) in zip(data_samples, pairs, counts):
+        counts = torch.stack([self._count(*pair) for pair in pairs]).tolist() if pairs else []
+        for sample, pair, (intersection, prediction, truth, targeted) in zip(sentences, pairs, counts):
             areas, group = Areas(intersection, prediction, truth, not targeted), sample.get(self.group_by)
             line = self._line(sample, areas, *pair) if self.dump else None
-            self.results.append(Result(areas, None if group is None else str(group), line, sample.get('sample_idx')))
+            yield Result(areas, None if group is None else str(group), line, sample.get('sample_idx'))
 
-    def compute_metrics(self, results: list[Result]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[Result, ...]]) -> dict[str, float]:
         """Scores of the results of all ranks, as floats in percent."""
+        results = [result for item in results for result in item]
         if not results:
             raise InputError('ReferringIoU has nothing to score: the data loader gave no item')
         rows = {'all': self._row(results)}

@@ -1,14 +1,15 @@
-from .backbones import DITViT, SAMViT
+from .backbones import DITViT, SAMViT, StandaloneDITViT
 from .data_preprocessor import ReferringDataPreProcessor
 from .decode_heads import GeneralizedSAMHead, SAMHead
 from .instructions import (CrossAttentionInstruction, EndToEndInstruction, EndToEndStaticInstruction, Instruction,
                            LayerWiseInstruction, LayerWiseStaticInstruction)
 from .losses import BinaryDiceLoss
-from .segmentors import ReferringSegmentor
+from .segmentors import InstructedEncoderDecoder, ReferringSegmentor, SentencesFromSamples
 from .text_encoders import HuggingFaceTextEncoder
 
 __all__ = [
     'BinaryDiceLoss', 'CrossAttentionInstruction', 'DITViT', 'EndToEndInstruction', 'EndToEndStaticInstruction',
-    'GeneralizedSAMHead', 'HuggingFaceTextEncoder', 'Instruction', 'LayerWiseInstruction',
-    'LayerWiseStaticInstruction', 'ReferringDataPreProcessor', 'ReferringSegmentor', 'SAMHead', 'SAMViT'
+    'GeneralizedSAMHead', 'HuggingFaceTextEncoder', 'InstructedEncoderDecoder', 'Instruction', 'LayerWiseInstruction',
+    'LayerWiseStaticInstruction', 'ReferringDataPreProcessor', 'ReferringSegmentor', 'SAMHead', 'SAMViT',
+    'SentencesFromSamples', 'StandaloneDITViT'
 ]

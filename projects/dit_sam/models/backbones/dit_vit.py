@@ -27,7 +27,8 @@ class DITViT(SAMViT):
         self.instruction = None
         if instruction is not None:
             sizes = dict(embed_dims=self.embed_dims, depth=self.running_depth)
-            self.instruction = MODELS.build(dict(instruction, **sizes))
+            # Also inside a model of mmdet, whose registry does not know ours.
+            self.instruction = MODELS.build(dict(dict(_scope_='mmseg'), **instruction, **sizes))
 
     def train(self, mode: bool = True) -> 'DITViT':
         """As in `SAMViT`; the instruction of a frozen encoder still trains."""
@@ -55,7 +56,7 @@ class DITViT(SAMViT):
                 this size.
         """
         if text is not None:
-            self._check_numbers(len(x), len(text.tokens), image_index)
+            self._check_numbers(x.shape[0], text.tokens.shape[0], image_index)
         if text is None or self.instruction is None:
             features = super().forward(x)
             return features if image_index is None else tuple(maps[image_index] for maps in features)

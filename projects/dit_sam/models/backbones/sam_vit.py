@@ -13,6 +13,7 @@ from ...compat import import_sam_modeling
 from ...errors import InputError
 from ...utils import load_sam_weights, pretrained_step
 from ..layers import InstructedBlock
+from ..lora import add_lora, lora_names
 
 
 @MODELS.register_module()
@@ -37,6 +38,9 @@ class SAMViT(BaseModule):
         windowed: Whether the other blocks attend in windows, as SAM does. The released DIT weights want False.
         frozen: Whether the encoder's own weights are kept as they are; it then stays in evaluation mode (an instruction
             still trains).
+        frozen_stages: As in mmpretrain's ViT: 0 freezes patches and position, n also the first n blocks; −1 nothing.
+        lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16, target_modules=['qkv', 'proj']), names of
+            linear layers in the blocks: low-rank weights train in place of the encoder's own.
         with_cp: Whether activations, an instruction's too, are recomputed in the backward pass to save memory.
         init_cfg: As in mmengine.
     """
@@ -47,6 +51,9 @@ class SAMViT(BaseModule):
         'large': dict(embed_dims=1024, depth=24, num_heads=16, global_attn_indexes=(5, 11, 17, 23)),
         'huge': dict(embed_dims=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31)),
     }
+
+    OWN_WEIGHTS = ('instruction.', )
+    """Prefixes of the weights that SAM does not have."""
 
     def __init__(self,
                  arch: str | dict = 'base',
@@ -60,6 +67,8 @@ class SAMViT(BaseModule):
                  windowed: bool = True,
                  frozen: bool = False,
                  with_cp: bool = False,
+                 frozen_stages: int = -1,
+                 lora: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         sizes = self._sizes(arch)
@@ -81,10 +90,24 @@ class SAMViT(BaseModule):
             nn.Conv2d(self.embed_dims, out_channels, 1, bias=False), sam.common.LayerNorm2d(out_channels),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             sam.common.LayerNorm2d(out_channels)) if out_channels else nn.Identity()
+        if lora is not None:
+            self.requires_grad_(False)
+            add_lora(self.blocks, lora, 'backbone.lora')
         # A weight that gets no gradient must not ask for one: DistributedDataParallel would wait for it.
         self.blocks[self.running_depth:].requires_grad_(False)
+        self._freeze_stages(frozen_stages)
         if frozen:
             self.requires_grad_(False)
+
+    def _freeze_stages(self, stages: int) -> None:
+        if not -1 <= stages <= self.depth:
+            raise InputError(f'frozen_stages={stages} must lie between -1 (nothing) and the number of blocks, '
+                             f'{self.depth}')
+        if stages >= 0:
+            self.pos_embed.requires_grad_(False)
+            self.patch_embed.requires_grad_(False)
+            # No block has dropout or running statistics: there is no mode to keep.
+            self.blocks[:stages].requires_grad_(False)
 
     def _sizes(self, arch: str | dict) -> dict:
         """Sizes of an architecture by name or as given.
@@ -135,15 +158,15 @@ class SAMViT(BaseModule):
         if self.is_init:
             return
         trunc_normal_(self.pos_embed, std=0.02)
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Linear):
+        for name, module in self.blocks.named_modules():
+            if isinstance(module, nn.Linear) and 'lora_' not in name:
                 trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
         step = pretrained_step(self.init_cfg)
         if step is not None:
             parts = ('', ) if self.out_channels else ('pos_embed', 'patch_embed.', 'blocks.')
             load_sam_weights(self, step['checkpoint'], {f'image_encoder.{part}': part for part in parts},
-                             own=('instruction.', ))
+                             own=(*self.OWN_WEIGHTS, *lora_names(self)))
             self._is_init = True
         else:
             super().init_weights()

@@ -1,3 +1,4 @@
 from .referring_segmentor import ReferringSegmentor
+from .sentences import InstructedEncoderDecoder, SentencesFromSamples
 
-__all__ = ['ReferringSegmentor']
+__all__ = ['InstructedEncoderDecoder', 'ReferringSegmentor', 'SentencesFromSamples']

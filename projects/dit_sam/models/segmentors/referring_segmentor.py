@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures
+from .sentences import sentences_of
 
 
 @MODELS.register_module()
@@ -63,11 +64,7 @@ class ReferringSegmentor(BaseSegmentor):
         """
         if data_samples is None or self.text_encoder is None:
             return None
-        lacking = [i for i, sample in enumerate(data_samples) if 'text' not in sample.metainfo]
-        if lacking:
-            raise InputError(f"data sample {lacking[0]} has no 'text' in its metainfo: add 'text' to the meta_keys of "
-                             'the pipeline, or end it with PackReferringInputs')
-        return self.text_encoder([sample.metainfo['text'] for sample in data_samples])
+        return self.text_encoder(sentences_of(data_samples))
 
     @staticmethod
     def collect_prompts(inputs: Tensor, data_samples: OptSampleList) -> SpatialPrompts | None:

@@ -1,0 +1,73 @@
+"""The instructed encoder with a text encoder of its own, for models that hand their backbone images alone."""
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from ...structures import TextFeatures
+from ...utils import pretrained_step
+from .dit_vit import DITViT
+
+
+@MODELS.register_module()
+class StandaloneDITViT(DITViT):
+    """`DITViT` for the models of mmseg and mmdet, which know no text.
+
+    It differs from its parent in that it finds its text itself: the sentence of each image where the model passes them
+    on (`SentencesFromSamples`, `InstructedEncoderDecoder`), else `text`, else none, which makes it SAM's encoder. Where
+    nothing of the text encoder trains, `text` is encoded once and not at every step.
+
+    Args:
+        text_encoder: Config of the text encoder.
+        text: The instruction for all images, such as "road, car, person".
+        **kwargs: As in `DITViT`.
+    """
+
+    OWN_WEIGHTS = (*DITViT.OWN_WEIGHTS, 'text_encoder.')
+
+    def __init__(self, text_encoder: dict, text: str | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))
+        self.text = text
+        self._sentences: Sequence[str] | None = None
+
+    def init_weights(self) -> None:
+        """As in `SAMViT`; SAM's weights leave the text encoder to its own `init_cfg`."""
+        if not self.is_init and pretrained_step(self.init_cfg) is not None:
+            self.text_encoder.init_weights()
+        super().init_weights()
+
+    def train(self, mode: bool = True) -> 'StandaloneDITViT':
+        """As in `DITViT`; beside a frozen image encoder the text encoder may train."""
+        super().train(mode)
+        self.text_encoder.train(mode)
+        return self
+
+    @contextmanager
+    def hearing(self, sentences: Sequence[str] | None) -> Iterator[None]:
+        """While it lasts, images come with these sentences, one each; None means `text`."""
+        self._sentences = sentences
+        try:
+            yield
+        finally:
+            self._sentences = None
+
+    def forward(self,
+                x: Tensor,
+                text: TextFeatures | None = None,
+                image_index: Tensor | None = None) -> tuple[Tensor, ...]:
+        """As in `DITViT`, with text of its own where none is given."""
+        return super().forward(x, self._own_text(len(x)) if text is None else text, image_index)
+
+    def _own_text(self, images: int) -> TextFeatures | None:
+        if self._sentences is not None:
+            return self.text_encoder(self._sentences)
+        if self.text is None:
+            return None
+        trains = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
+        # Without gradients the text encoder keeps what it encoded.
+        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
+            once = self.text_encoder([self.text])
+        return TextFeatures(once.tokens.expand(images, -1, -1), once.mask.expand(images, -1))

@@ -1,0 +1,156 @@
+"""SAM's encoder in mmdet's models; referring data in mmdet's form, and its scores."""
+import json
+import runpy
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from dit_sam.datasets import RefCOCODataset, ReferringDataset
+from dit_sam.errors import InputError
+from dit_sam.evaluation import ReferringIoU
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from mmengine.optim import OptimWrapper
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+from pycocotools.mask import decode
+from small import ROOT, UPSTREAM, small_model
+from test_docs import blocks, build_on_meta, write_blocks  # noqa: F401  (a fixture)
+
+mmdet_registry = pytest.importorskip('mmdet.registry')
+from mmdet.evaluation import RefSegMetric  # noqa: E402
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor  # noqa: E402
+from mmdet.structures import DetDataSample  # noqa: E402
+from mmdet.structures.mask import BitmapMasks  # noqa: E402
+
+TOOL = str(ROOT / 'tools' / 'dataset_converters' / 'mmdet_refcoco.py')
+upstream = pytest.mark.skipif(not UPSTREAM, reason='mmengine finds `mmdet::` by the name of the upstream packages')
+
+
+@pytest.fixture
+def mmdet_scope(mmseg_scope) -> None:
+    init_default_scope('mmdet')
+
+
+def detection(size: tuple[int, int], text: str) -> DetDataSample:
+    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
+                                         scale_factor=(1., 1.), text=text))
+    mask = np.zeros((1, *size), dtype=np.uint8)
+    mask[:, 8:40, 8:40] = 1
+    sample.gt_instances = InstanceData(bboxes=torch.tensor([[8., 8., 40., 40.]]), labels=torch.tensor([3]),
+                                       masks=BitmapMasks(mask, *size))
+    return sample
+
+
+def images(*sizes: tuple[int, int]) -> list[torch.Tensor]:
+    return [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for size in sizes]
+
+
+def build(cfg: Config) -> torch.nn.Module:
+    build_on_meta(cfg.model)
+    model = mmdet_registry.MODELS.build(small_model(cfg))
+    model.init_weights()
+    return model
+
+
+@upstream
+@pytest.mark.parametrize('name', ['detr.py', 'detr_sentences.py'])
+def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # noqa: F811
+    model = build(Config.fromfile(write_blocks('mixing.md')[name]))
+    size = (64, 64)
+    data = dict(inputs=images(size, size), data_samples=[detection(size, 'cat'), detection(size, 'dog')])
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    optim_wrapper = OptimWrapper(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1))
+    assert model.train().train_step(data, optim_wrapper)['loss'].isfinite()
+    moved = {key.split('.')[0] for key, value in model.named_parameters() if not torch.equal(value, before[key])}
+    assert moved == {key.split('.')[0] for key in before}
+    outputs = []
+    for text in ('cat', 'dog'):
+        data = dict(inputs=[torch.full((3, 48, 64), 90, dtype=torch.uint8)], data_samples=[detection((48, 64), text)])
+        outputs.append(model.eval().test_step(data)[0].pred_instances.scores)
+    assert outputs[0].shape == (5, )
+    assert torch.equal(*outputs) == (name == 'detr.py')
+
+
+@pytest.mark.skipif('Stand-in' not in (sys.modules['mmcv._ext'].__doc__ or ''), reason='the compiled ops are there')
+def test_mask_r_cnns_pooling_says_what_it_needs():
+    extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7, sampling_ratio=0), 8, [4])
+    with pytest.raises(RuntimeError, match='needs the full mmcv, and only mmcv-lite'):
+        extractor((torch.zeros(1, 8, 16, 16), ), torch.tensor([[0., 0., 0., 8., 8.]]))
+
+
+@pytest.fixture
+def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
+    """The root of tests/conftest.py's set, and its splits read by our own data set; mmdet's files beside them."""
+    root, files, ours = write_refcoco(), [], {}
+    for split in ('train', 'val', 'testA'):
+        dataset = RefCOCODataset(root, split=split)
+        files.append(tmp_path / f'refcoco_unc_{split}.safetensors')
+        dataset.table.save(files[-1])
+        ours[split] = ReferringDataset(str(files[-1]), data_root='', data_prefix=dict(img_path=f'{root}/train2014/'),
+                                       test_mode=True)
+    out = tmp_path / 'mmdet' / 'refcoco'
+    with mock.patch('sys.argv', ['mmdet_refcoco.py', *map(str, files), '--out', str(out)]):
+        runpy.run_path(TOOL, run_name='__main__')
+    return root, ours
+
+
+@upstream
+@pytest.mark.parametrize('split', ['train', 'val', 'testA'])
+def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_blocks):  # noqa: F811
+    """By its own pipeline: every sentence with its mask, those of two references to one object among them."""
+    root, ours = converted
+    cfg = Config.fromfile(write_blocks('mixing.md')['refcoco_dataset.py'])
+    dataset = mmdet_registry.DATASETS.build(dict(cfg.val_dataloader.dataset, data_root=root, split=split))
+    found = {}
+    for i in range(len(dataset)):
+        sample = dataset[i]['data_samples']
+        assert len(sample.text) == len(sample.gt_masks)
+        for text, mask in zip(sample.text, sample.gt_masks.to_ndarray()):
+            found.setdefault((sample.img_id, text), []).append(int(mask.sum()))
+    expected = {}
+    for i in range(len(ours[split])):
+        item = ours[split].get_data_info(i)
+        expected.setdefault((item['img_id'], item['text'].lower()), []).append(int(decode(item['segmentation']).sum()))
+    assert {key: sorted(value) for key, value in found.items()} == {
+        key: sorted(value) for key, value in expected.items()}
+
+
+def test_ids_are_numbers_and_ends_are_named(capsys, converted, tmp_path):
+    content = json.loads((tmp_path / 'mmdet' / 'refcoco' / 'instances.json').read_text())
+    assert [one['id'] for one in content['annotations']] == [1, 2, 3, 4, 5, 6]
+    assert '6 references to 3 images, splits testA, train, val' in capsys.readouterr().out
+    with mock.patch('sys.argv', ['mmdet_refcoco.py', str(tmp_path / 'none.safetensors'), '--out', str(tmp_path)]), \
+            pytest.raises(SystemExit):
+        runpy.run_path(TOOL, run_name='__main__')
+    assert 'none.safetensors not found' in capsys.readouterr().err
+
+
+def referring(predicted: list, meant: list, **meta) -> DetDataSample:
+    sample = DetDataSample(metainfo=dict(img_path='a.jpg', text=['one', 'two'][:len(meant)],
+                                         gt_masks=BitmapMasks(np.array(meant, dtype=np.uint8), 2, 2), **meta))
+    sample.pred_instances = InstanceData(masks=torch.tensor(predicted, dtype=torch.bool))
+    return sample
+
+
+def test_our_metric_scores_mmdets_samples():
+    """IoU 1/2 and 2/3; together 3 of 5 pixels. mmdet's own metric says the same of what it knows."""
+    cfg = blocks('mixing.md')['refcoco_dataset.py']
+    assert "type='mmseg.ReferringIoU'" in cfg
+    samples = [referring([[[1, 0], [0, 0]], [[1, 1], [1, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]])]
+    init_default_scope('mmdet')
+    evaluator = Evaluator([dict(type='mmseg.ReferringIoU'), dict(type=RefSegMetric, prefix='mmdet')])
+    evaluator.process(data_samples=samples, data_batch={})
+    scores = evaluator.evaluate(1)
+    assert scores['oIoU'] == pytest.approx(3 / 5 * 100) and scores['mIoU'] == pytest.approx((1 / 2 + 2 / 3) / 2 * 100)
+    assert (scores['P@0.5'], scores['P@0.6'], scores['P@0.7']) == (50., 50., 0.)
+    assert scores['mmdet/cIoU'].item() == pytest.approx(scores['oIoU'])
+    assert scores['mmdet/mIoU'].item() == pytest.approx(scores['mIoU'])
+
+
+def test_a_mask_too_few_is_named():
+    sample = referring([[[1, 0], [0, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]]).to_dict()
+    with pytest.raises(InputError, match='1 masks are predicted and 2 are meant in a.jpg'):
+        ReferringIoU().process({}, [sample])

@@ -1,0 +1,167 @@
+"""An encoder with text of its own; what it learns at which rate."""
+import pytest
+import torch
+from dit_sam.errors import InputError
+from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper, build_optim_wrapper
+from mmseg.registry import MODELS
+from tiny import ARCH, backbone, batch, noise, randomise, sample, text_encoder
+
+BN = dict(type='BN')
+HEAD = dict(type='FCNHead', in_channels=16, channels=8, num_convs=1, num_classes=3, norm_cfg=BN)
+SAM = {key: value for key, value in backbone(type='SAMViT').items() if key != 'instruction'}
+PREPARE = dict(type='SegDataPreProcessor', size=(32, 32), mean=[0.] * 3, std=[50.] * 3, seg_pad_val=0)
+
+
+def encoder(text='red box', frozen=True, **kwargs):
+    return backbone(type='StandaloneDITViT', text=text, text_encoder=text_encoder(frozen=frozen), **kwargs)
+
+
+def model(kind='EncoderDecoder', seed=0, **kwargs):
+    parts = dict(type=kind, data_preprocessor=PREPARE, backbone=encoder(**kwargs), decode_head=HEAD,
+                 test_cfg=ConfigDict(mode='slide', crop_size=(32, 32), stride=(24, 24)))
+    return randomise(MODELS.build(parts), seed)
+
+
+def count_encodings(encoder) -> list:
+    calls = []
+    encoder.text_encoder.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    return calls
+
+
+def train(net, *texts) -> None:
+    data = batch([(32, 32)] * 2, texts or ('cat', 'dog'))
+    net.train_step(data, OptimWrapper(torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)))
+
+
+def test_its_instruction_is_that_of_ditvit():
+    net = randomise(MODELS.build(encoder())).eval()
+    images, text = noise(2, 3, 32, 48), net.text_encoder(['red box', 'red box'])
+    assert torch.equal(net(images)[0], net(images, text=text)[0])
+    net.text = None
+    plain = net(images)[0]
+    sam = MODELS.build(SAM).eval()
+    sam.load_state_dict({name: value for name, value in net.state_dict().items() if name in sam.state_dict()})
+    assert torch.equal(sam(images)[0], plain)
+    net.text = 'blue cat'
+    assert not torch.allclose(net(images)[0], plain)
+
+
+def test_a_frozen_text_encoder_encodes_it_once():
+    net = model().train()
+    calls = count_encodings(net.backbone)
+    for _ in range(3):
+        train(net)
+    assert calls == [False]
+
+
+def test_a_tuned_text_encoder_learns_from_it():
+    net = model(frozen=False).train()
+    calls = count_encodings(net.backbone)
+    before = net.backbone.text_encoder.model.embeddings.word_embeddings.weight.clone()
+    for _ in range(2):
+        train(net)
+    assert calls == [True, True]
+    assert not torch.equal(net.backbone.text_encoder.model.embeddings.word_embeddings.weight, before)
+
+
+def predict(net, text, size=(40, 60)):
+    data = dict(inputs=batch([size], ['cat'])['inputs'], data_samples=[sample(size, text)])
+    return net.eval().test_step(data)[0].seg_logits.data
+
+
+def test_a_sentence_for_each_image_comes_from_its_sample():
+    """By windows too: every crop of an image goes with its sentence."""
+    net = model('InstructedEncoderDecoder', text=None)
+    train(net.train(), 'red box', 'cat')
+    cat, dog = predict(net, 'cat'), predict(net, 'dog')
+    assert cat.shape == (3, 40, 60) and not torch.allclose(cat, dog)
+    fixed = model('InstructedEncoderDecoder', text='cat')
+    fixed.load_state_dict(net.state_dict())
+    assert torch.equal(predict(fixed, None), cat)
+    assert torch.equal(predict(fixed, 'dog'), dog)
+    # What an image was told is forgotten behind it.
+    assert torch.equal(predict(fixed, None), cat)
+
+
+def test_an_image_without_a_sentence_is_named():
+    net = model('InstructedEncoderDecoder', text=None)
+    with pytest.raises(InputError, match="data sample 0 has no 'text'.*meta_keys"):
+        predict(net, None)
+    net = MODELS.build(dict(type='InstructedEncoderDecoder', data_preprocessor=PREPARE, backbone=backbone(),
+                            decode_head=HEAD))
+    with pytest.raises(InputError, match='DITViT takes none: set model.backbone.type=StandaloneDITViT'):
+        predict(net, 'cat')
+
+
+def test_weights_of_sam_leave_the_text_encoder_to_its_own(tmp_path):
+    sam = randomise(MODELS.build(SAM))
+    words = randomise(MODELS.build(text_encoder()), 1)
+    torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
+    torch.save(words.state_dict(), tmp_path / 'words.pth')
+    pretrained = {name: dict(type='Pretrained', checkpoint=str(tmp_path / f'{name}.pth')) for name in ('sam', 'words')}
+    net = MODELS.build(backbone(type='StandaloneDITViT', init_cfg=pretrained['sam'],
+                                text_encoder=text_encoder(init_cfg=pretrained['words'])))
+    net.init_weights()
+    for name, value in sam.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value), name
+    for name, value in words.state_dict().items():
+        assert torch.equal(net.text_encoder.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize('stages, frozen', [(-1, set()), (0, {'pos_embed', 'patch_embed'}),
+                                            (2, {'pos_embed', 'patch_embed', 'blocks.0', 'blocks.1'})])
+def test_frozen_stages(stages, frozen):
+    net = MODELS.build(backbone(frozen_stages=stages))
+    still = {'.'.join(name.split('.')[:2]) if name.startswith('blocks') else name.split('.')[0]
+             for name, parameter in net.named_parameters() if not parameter.requires_grad}
+    assert still == frozen
+    with pytest.raises(InputError, match='frozen_stages=4 must lie between -1 .* 3'):
+        MODELS.build(backbone(frozen_stages=4))
+
+
+def rates(decay: dict, **kwargs) -> dict[str, tuple[float, float]]:
+    """Rate and weight decay by parameter."""
+    net = model(**kwargs)
+    wrapper = build_optim_wrapper(net, dict(
+        type='OptimWrapper', constructor='SAMLayerDecayConstructor', paramwise_cfg=decay,
+        optimizer=dict(type='AdamW', lr=1., weight_decay=0.05)))
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    return {names[id(parameter)]: (group['lr'], group['weight_decay'])
+            for group in wrapper.optimizer.param_groups for parameter in group['params']}
+
+
+def test_rates_fall_with_depth():
+    """Three blocks: the last one has d, the first one d³, patches and position d⁴."""
+    found = rates(dict(decay_rate=0.5))
+    expected = {'backbone.pos_embed': 0.0625, 'backbone.patch_embed.proj.weight': 0.0625,
+                'backbone.blocks.0.mlp.lin1.weight': 0.125, 'backbone.blocks.1.attn.rel_pos_h': 0.25,
+                'backbone.blocks.2.attn.qkv.weight': 0.5, 'backbone.neck.0.weight': 1.,
+                'backbone.instruction.projections.0.weight': 1., 'decode_head.conv_seg.weight': 1.}
+    assert {name: found[name][0] for name in expected} == pytest.approx(expected)
+    assert found['backbone.blocks.2.attn.qkv.weight'][1] == 0.05
+    assert found['backbone.blocks.2.attn.qkv.bias'][1] == found['backbone.blocks.2.norm1.weight'][1] == 0.
+    assert not any(name.startswith('backbone.text_encoder.') for name in found)  # frozen
+    assert not any(name.startswith('backbone.blocks.0.') for name in rates(dict(decay_rate=0.5), frozen_stages=1))
+    assert rates(dict(layer_decay_rate=0.5, num_layers=12)) == found
+
+
+def test_rates_that_cannot_be_given_are_named():
+    with pytest.raises(InputError, match='paramwise_cfg lacks decay_rate'):
+        rates(dict(num_layers=3))
+    net = MODELS.build(dict(type='EncoderDecoder', backbone=dict(type='ResNet', depth=18, base_channels=8, norm_cfg=BN),
+                            decode_head=HEAD))
+    with pytest.raises(InputError, match='is for the backbones SAMViT.*not ResNet'):
+        build_optim_wrapper(net, dict(constructor='SAMLayerDecayConstructor', paramwise_cfg=dict(decay_rate=0.5),
+                                      optimizer=dict(type='SGD', lr=1.)))
+
+
+def test_recomputed_activations_change_nothing():
+    outputs = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        net = randomise(MODELS.build(encoder(with_cp=with_cp, arch=ARCH))).eval()
+        loss = net(noise(1, 3, 32, 40))[0].square().mean()
+        loss.backward()
+        outputs.append((loss.item(), net.blocks[0].attn.qkv.weight.grad.norm().item()))
+    assert outputs[0] == pytest.approx(outputs[1], rel=1e-5)

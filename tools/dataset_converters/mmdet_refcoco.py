@@ -1,0 +1,84 @@
+"""Write prepared referring data in the form that mmdet's RefCocoDataset reads.
+
+Usage:
+    python tools/dataset_converters/mmdet_refcoco.py data/coco/prepared/refcoco_unc_*.safetensors \
+        --out data/coco/mmdet/refcoco
+
+makes instances.json (its `ann_file`) and refs.p (its `split_file`) with the splits of all the files.
+
+mmdet keeps one reference to an annotation and loses the others: here every reference has an annotation of its own,
+numbered from 1. Masks become RLE. Of the images only those that are referred to are listed.
+"""
+import argparse
+import json
+import os
+import pickle
+from collections.abc import Iterable
+from pathlib import Path
+
+from dit_sam.datasets import ReferringTable
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import InputError
+
+
+def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
+    """The contents of instances.json and of refs.p.
+
+    Raises:
+        InputError: An image has a name for an id, which mmdet does not take, or a table does not say its split.
+    """
+    images, annotations, refs = {}, [], []
+    for table in tables:
+        split = table.header.get('split')
+        if not split:
+            raise InputError(f'a file does not say its split (its header: {table.header}); write it anew with '
+                             'tools/dataset_converters/refcoco.py')
+        for row in range(table.rows('references')):
+            item, (first, end) = table.reference(row), table.sentences_of(row)
+            image = images.setdefault(item['img_id'], _image(item))
+            common = dict(id=len(refs) + 1, image_id=image['id'], category_id=_number(item['category_id']))
+            size, counts = item['segmentation']['size'], item['segmentation']['counts']
+            annotations.append(dict(common, iscrowd=0, segmentation=dict(size=size, counts=counts.decode())))
+            sentences = [table.sentence(sentence) for sentence in range(first, end)]
+            refs.append(dict(ref_id=len(refs) + 1, ann_id=common['id'], image_id=image['id'], split=split,
+                             category_id=common['category_id'], file_name=item['file_name'],
+                             sent_ids=[one['sent_id'] for one in sentences],
+                             sentences=[dict(sent_id=one['sent_id'], sent=one['text'], raw=one['text'])
+                                        for one in sentences]))
+    categories = [dict(id=number, name=str(number)) for number in sorted({one['category_id'] for one in annotations})]
+    return dict(images=list(images.values()), annotations=annotations, categories=categories), refs
+
+
+def _image(item: dict) -> dict:
+    if not isinstance(item['img_id'], int):
+        raise InputError(f'image {item["img_id"]!r} has a name for an id, and mmdet wants a number')
+    return dict(id=item['img_id'], file_name=item['file_name'], height=item['height'], width=item['width'])
+
+
+def _number(category: int | str | tuple) -> int:
+    """The category where it is one number; mmdet's referring data makes no use of it."""
+    return category if isinstance(category, int) else 0
+
+
+def _write(path: Path, content: bytes) -> None:
+    aside = path.with_name(f'.{path.name}.tmp')
+    aside.write_bytes(content)
+    os.replace(aside, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('files', nargs='+', metavar='FILE', help='prepared files, one a split')
+    parser.add_argument('--out', required=True, type=Path, help='folder to write')
+    args = parser.parse_args()
+    with one_line_errors(OSError):
+        instances, refs = mmdet_form(map(ReferringTable.open, args.files))
+        args.out.mkdir(parents=True, exist_ok=True)
+        _write(args.out / 'instances.json', json.dumps(instances, ensure_ascii=False).encode())
+        _write(args.out / 'refs.p', pickle.dumps(refs, protocol=4))
+    splits = sorted({ref['split'] for ref in refs})
+    print(f'{args.out}: {len(refs)} references to {len(instances["images"])} images, splits {", ".join(splits)}')
+
+
+if __name__ == '__main__':
+    main()
