@@ -124,3 +124,34 @@ def test_the_gated_scheme_builds_forwards_and_learns(write_blocks):
     assert model.train_step(data, optim_wrapper)['loss'].isfinite()
     assert instruction.gates.detach().any(1).all()
     assert not torch.equal(embedding('red circle'), embedding('blue square'))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as its readers' programs make them."""
+    headings = re.findall(r'^#+ (.+)$', page.read_text(encoding='utf-8'), re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
+
+
+@pytest.mark.parametrize('page', sorted(
+    str(path.relative_to(ROOT)) for pages in ('*.md', 'docs/*.md', 'configs/*/*.md') for path in ROOT.glob(pages)))
+def test_links_lead_somewhere(page):
+    """Files and headings of this repository; addresses are left alone."""
+    path = ROOT / page
+    text = re.sub(r'^```.*?^```$|`[^`\n]+`(?!\])', '', path.read_text(encoding='utf-8'), flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r'\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]+))?\)', text)
+    for target, anchor in links:
+        file = (path.parent / target) if target else path
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f'{target}#{anchor}'
+
+
+def test_pages_are_built(tmp_path):
+    mkdocs = pytest.importorskip('mkdocs.commands.build', reason='mkdocs is not installed: pip install -e .[docs]')
+    from mkdocs.config import load_config
+    config = load_config(str(ROOT / 'mkdocs.yml'), strict=True, site_dir=str(tmp_path))
+    mkdocs.build(config)
+    pages = {path.stem for path in (ROOT / 'docs').glob('*.md')} - {'README'}
+    index = (tmp_path / 'index.html').read_text(encoding='utf-8')
+    for page in pages:
+        assert (tmp_path / page / 'index.html').exists()
+        assert f'href="{page}/"' in index, f'{page} is not in the navigation'
