@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
-from transformers import AutoModelForMaskedLM, DataCollatorForLanguageModeling
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM, DataCollatorForLanguageModeling
 
 from dit_sam.datasets import training_sentences
 from dit_sam.engine.launch import load_config, one_line_errors
@@ -53,12 +53,19 @@ def tokenize(encoder: HuggingFaceTextEncoder, files: list[str]) -> list[dict[str
 
 
 def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.Namespace) -> dict[str, Tensor]:
-    """Train; the weights by their names in `encoder`."""
-    tokenizer = encoder.tokenizer
+    """Train; the weights by their names in `encoder`.
+
+    Raises:
+        InputError: The model is of a kind that is not trained so, as T5 and CLIP.
+    """
+    config, tokenizer = encoder.model.config, encoder.tokenizer
+    if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise InputError(f'a text encoder of model_type={config.model_type!r} is not pre-trained by masked words; such '
+                         "as 'bert', 'roberta' and 'deberta-v2' are")
     # A vocabulary without [MASK] has [UNK] say that a word cannot be read.
     tokenizer.mask_token = tokenizer.mask_token or tokenizer.unk_token
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=args.masked)
-    model = AutoModelForMaskedLM.from_config(encoder.model.config).train()
+    model = AutoModelForMaskedLM.from_config(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), args.lr, weight_decay=0.01)
     schedule = OneCycleLR(optimizer, args.lr, args.steps, pct_start=0.1)
     total = 0.
@@ -84,7 +91,7 @@ def main() -> None:
         cfg = load_config(args.config)
         init_default_scope('mmseg')
         torch.manual_seed(args.seed)
-        encoder = MODELS.build({**cfg.model.text_encoder, 'init_cfg': None})
+        encoder = MODELS.build({**cfg.model.text_encoder, 'init_cfg': None, 'lora': None})
         weights = pretrain(encoder, tokenize(encoder, args.files), args)
         encoder.load_state_dict(weights)
         save_weights(args.out, weights)

@@ -2,17 +2,23 @@
 
 Usage:
     python tools/model_converters/publish_model.py work_dirs/NAME/best_mIoU_epoch_10.pth NAME.safetensors \
-        [--half] [--config CONFIG]
+        [--half] [--merge-lora] [--config CONFIG]
 """
 import argparse
 import json
 from pathlib import Path
 
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.engine.strict_loading import load_strictly
+from dit_sam.errors import InputError
+from dit_sam.models.lora import merge_lora
 from dit_sam.utils import check_target, save_weights
 from dit_sam.version import __version__
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader
+from mmseg.registry import MODELS
+from torch import Tensor
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,6 +26,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint written by tools/train.py')
     parser.add_argument('out', help='file to write, *.safetensors')
     parser.add_argument('--half', action='store_true', help='store float16; loading makes it float32 again')
+    parser.add_argument('--merge-lora', action='store_true', help='add LoRA to the weights that it stands beside; the '
+                        'config inside is then without')
     parser.add_argument('--config', help='config to put inside; by default the one in the checkpoint, with its paths')
     args = parser.parse_args()
     if not args.out.endswith('.safetensors'):
@@ -27,7 +35,30 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def metadata_of(checkpoint: dict, config: str | None) -> dict[str, str]:
+def merge(checkpoint: dict, config: Config, source: str) -> dict[str, Tensor]:
+    """The weights with LoRA merged; its settings go out of the config.
+
+    Raises:
+        InputError: There is no LoRA.
+    """
+    init_default_scope('mmseg')
+    model = MODELS.build(config.model)
+    load_strictly(model, checkpoint, source)
+    if not merge_lora(model):
+        raise InputError(f'{source} has no LoRA: leave out --merge-lora')
+    drop_lora(config.model)
+    return model.state_dict()
+
+
+def drop_lora(part: dict) -> None:
+    """Take the settings of LoRA out of a part of the model and of its parts."""
+    part.pop('lora', None)
+    for value in part.values():
+        if isinstance(value, dict):
+            drop_lora(value)
+
+
+def metadata_of(checkpoint: dict, config: str) -> dict[str, str]:
     """What safetensors keeps beside the weights, text only: version, config, place in training, scores."""
     scores = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('scores', {})
     meta = checkpoint.get('meta', {})
@@ -36,7 +67,7 @@ def metadata_of(checkpoint: dict, config: str | None) -> dict[str, str]:
     scores = {name: value for name, value in scores.items() if right and name != 'epoch'}
     return dict(
         dit_sam=__version__,
-        config=Config.fromfile(config).pretty_text if config else meta.get('cfg', ''),
+        config=config,
         epoch=str(meta.get('epoch', '')),
         iter=str(meta.get('iter', '')),
         scores=json.dumps(scores))
@@ -49,9 +80,17 @@ def main() -> None:
         checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
         if 'state_dict' not in checkpoint:
             raise FileNotFoundError(f'{args.checkpoint} has no state_dict: name a checkpoint written by tools/train.py')
+        config = Config.fromfile(args.config).pretty_text if args.config else checkpoint.get('meta', {}).get('cfg', '')
+        weights = checkpoint['state_dict']
+        if args.merge_lora:
+            if not config:
+                raise InputError(f'{args.checkpoint} has no config inside, which --merge-lora needs: give --config')
+            parsed = Config.fromstring(config, '.py')
+            weights = merge(checkpoint, parsed, args.checkpoint)
+            config = parsed.pretty_text
         weights = {name: value.half() if args.half and value.is_floating_point() else value
-                   for name, value in checkpoint['state_dict'].items()}
-        save_weights(args.out, weights, metadata_of(checkpoint, args.config))
+                   for name, value in weights.items()}
+        save_weights(args.out, weights, metadata_of(checkpoint, config))
     print(f'{args.out}: {sum(value.numel() for value in weights.values()):,} weights, '
           f'{Path(args.out).stat().st_size / 2**20:.2f} MiB')
 

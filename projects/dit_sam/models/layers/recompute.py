@@ -14,4 +14,6 @@ def linear_of(linear: nn.Linear, cheap: Callable[[Tensor], Tensor], x: Tensor) -
     """
     if not torch.is_grad_enabled():
         return linear(cheap(x))
-    return checkpoint(lambda tokens: linear(cheap(tokens)), x, use_reentrant=False, preserve_rng_state=False)
+    # LoRA, in the place of the linear layer, may have dropout.
+    random = not isinstance(linear, nn.Linear)
+    return checkpoint(lambda tokens: linear(cheap(tokens)), x, use_reentrant=False, preserve_rng_state=random)

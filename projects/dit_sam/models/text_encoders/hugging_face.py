@@ -1,6 +1,5 @@
 """Any text model of transformers as the text encoder; BERT by default, as in the paper."""
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -8,18 +7,23 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ...structures import TextFeatures
 from ...utils import describe_misfit, pretrained_step, read_weights
+from ..lora import add_lora, lora_names
 from .sentence_cache import SentenceCache
+from .text_models import build_model, make_config, places, position_table, weights_from_hub
 from .tokenizer import build_tokenizer
 
 
 @MODELS.register_module()
 class HuggingFaceTextEncoder(BaseModule):
     """Sentences to the last hidden layer of a transformers text model, [CLS] and [SEP] kept (DIT, section 3.1).
+
+    docs/text_encoders.md has the families that are tested and what is particular to each: BERT and MiniLM, RoBERTa,
+    DeBERTa, MPNet, the text parts of CLIP and SigLIP, the encoder of T5.
 
     In evaluation mode a sentence is encoded once for all its places in a batch, and without gradients it is not encoded
     again while it is among those asked for last, see `SentenceCache`.
@@ -29,16 +33,20 @@ class HuggingFaceTextEncoder(BaseModule):
 
     Args:
         model: Sizes of the model: the keywords of its transformers configuration with `model_type` ('bert' without
-            further keywords is BERT-base-uncased), or a folder or hub name to read the configuration from.
+            further keywords is BERT-base-uncased), or a folder or hub name to read the configuration from. Of a model
+            of images and text the text part is taken.
         tokenizer: See `build_tokenizer`.
         max_length: Longest sentence in tokens, special ones included; the rest is cut off, with one warning.
         mask_text_padding: Whether padding tokens are marked as such. False pads every sentence to `max_length` and
             passes the padding on as if it were text, as the released DIT code does.
         frozen: Whether the weights are kept as they are; the model then stays in evaluation mode.
+        lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16): low-rank weights train in place of the
+            model's own.
         init_cfg: As in mmengine; see above. With `prefix` only the weights under it are taken from a file.
 
     Raises:
-        InputError: A size is misspelt or impossible, or `max_length` is none that the model has positions for.
+        InputError: A size is misspelt or impossible, `max_length` is none that the model has places for, or `lora` does
+            not fit.
         FileNotFoundError: `model` is no folder and no hub answers to it.
     """
 
@@ -48,25 +56,29 @@ class HuggingFaceTextEncoder(BaseModule):
                  max_length: int = 20,
                  mask_text_padding: bool = True,
                  frozen: bool = False,
+                 lora: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        config = _read_config(model) if isinstance(model, str) else _make_config(model)
-        positions = getattr(config, 'max_position_embeddings', None) or max_length
-        if not 3 <= max_length <= positions:
-            raise InputError(f'text_encoder.max_length={max_length} must be 3 or more, for a word between [CLS] and '
-                             f'[SEP], and at most max_position_embeddings={positions} of the text model')
-        try:
-            self.model = AutoModel.from_config(config)
-        except ValueError as error:
-            raise InputError(f'text_encoder.model: {_first_line(error)}') from None
-        # A pooler sees only [CLS] and would be a parameter without gradient.
-        self.model.pooler = None
-        self.out_channels = config.hidden_size
+        self.model = build_model(make_config(model))
+        self.out_channels = self.model.config.hidden_size
         self.max_length, self.mask_text_padding, self.frozen = max_length, mask_text_padding, frozen
+        self._check_length()
         self._tokenizer_source, self._tokenizer, self._warned = tokenizer, None, False
         self._cache = SentenceCache()
+        if lora is not None:
+            add_lora(self.model, lora, 'text_encoder.lora')
         if frozen:
             self.requires_grad_(False)
+
+    def _check_length(self) -> None:
+        most = places(self.model)
+        if self.max_length < 3:
+            raise InputError(f'text_encoder.max_length={self.max_length} must be 3 or more, for a word between [CLS] '
+                             'and [SEP]')
+        if most is not None and self.max_length > most:
+            raise InputError(f'text_encoder.max_length={self.max_length} is more than the {most} tokens that the text '
+                             'model has places for '
+                             f'(max_position_embeddings={self.model.config.max_position_embeddings})')
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -77,7 +89,25 @@ class HuggingFaceTextEncoder(BaseModule):
             if words > embeddings:
                 raise InputError(f'the tokenizer has {words} tokens, the text model embeds {embeddings}: '
                                  f'set vocab_size={words} in the text encoder, or give it its own tokenizer')
+            self._check_padding(self._tokenizer.pad_token_id)
         return self._tokenizer
+
+    def _check_padding(self, token: int) -> None:
+        table = position_table(self.model)
+        if table is not None and table.padding_idx not in (None, token):
+            raise InputError(f'the tokenizer pads with token {token}, and the text model, which numbers the places of '
+                             f'all other tokens, takes {table.padding_idx} for padding: set pad_token_id={token} in '
+                             'text_encoder.model, or give it its own tokenizer')
+
+    @property
+    def reads_padding(self) -> bool:
+        """Whether the model takes padding for text: its tokenizer gives no attention mask, as SigLIP's."""
+        return 'attention_mask' not in self.tokenizer.model_input_names
+
+    @property
+    def pads_to_max_length(self) -> bool:
+        """Whether every sentence has `max_length` tokens; else a batch is padded to its longest one."""
+        return self.reads_padding or not self.mask_text_padding
 
     def init_weights(self) -> None:
         """Load `init_cfg`'s checkpoint, also from a hub or a folder; without one the weights stay random.
@@ -88,21 +118,23 @@ class HuggingFaceTextEncoder(BaseModule):
         """
         step = pretrained_step(self.init_cfg)
         if step is None:
-            super().init_weights()
+            # Without `init_cfg` they are what transformers made them, and LoRA's what peft made them.
+            if self.init_cfg:
+                super().init_weights()
             return
         checkpoint = step['checkpoint']
         if Path(checkpoint).is_file():
             self._load(_under(step.get('prefix') or '', read_weights(checkpoint)), checkpoint)
         else:
-            weights = _from_hub(checkpoint)
+            weights = weights_from_hub(checkpoint, self.model)
             self._load({f'model.{name}': value for name, value in weights.items()}, checkpoint)
         self._is_init = True
 
     def _load(self, weights: Mapping[str, Tensor], source: str) -> None:
-        misfit = describe_misfit(self, weights)
+        misfit = describe_misfit(self, weights, lora_names(self))
         if misfit:
             raise InputError(f'text weights {source} do not fit text_encoder.model: {misfit}')
-        self.load_state_dict(weights)
+        self.load_state_dict(weights, strict=False)
 
     def train(self, mode: bool = True) -> 'HuggingFaceTextEncoder':
         """As in `nn.Module`; what is frozen stays in evaluation mode."""
@@ -139,69 +171,37 @@ class HuggingFaceTextEncoder(BaseModule):
 
     def _encode(self, sentences: Sequence[str]) -> TextFeatures:
         """As `forward`, every sentence by itself."""
-        batch = self._tokenize(sentences)
-        batch = {name: values.to(next(self.model.parameters()).device) for name, values in batch.items()}
-        tokens = self.model(**batch).last_hidden_state
-        mask = batch['attention_mask'].bool()
+        device = next(self.model.parameters()).device
+        return self.encode_tokens(*(values.to(device) for values in self._tokenize(sentences)))
+
+    def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
+        """Features of sentences that are tokenized and padded already.
+
+        Args:
+            input_ids: Ids of the tokens, (B, L), int64.
+            attention_mask: 1 at real tokens, 0 at padding, (B, L), int64.
+        """
+        attended = torch.ones_like(attention_mask) if self.reads_padding else attention_mask
+        tokens = self.model(input_ids=input_ids, attention_mask=attended).last_hidden_state
+        mask = attention_mask.bool()
         return TextFeatures(tokens, mask if self.mask_text_padding else torch.ones_like(mask))
 
-    def _tokenize(self, sentences: Sequence[str]) -> dict[str, torch.Tensor]:
+    def _tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Token ids and attention mask, (B, L), cut to `max_length`."""
         if not self._warned and max(len(ids) for ids in self.tokenizer(list(sentences))['input_ids']) > self.max_length:
             self._warned = True
             MMLogger.get_current_instance().warning(
                 f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (said once)')
-        return dict(
-            self.tokenizer(
-                list(sentences),
-                padding='longest' if self.mask_text_padding else 'max_length',
-                truncation=True,
-                max_length=self.max_length,
-                return_tensors='pt'))
-
-
-def _make_config(model: Mapping) -> PretrainedConfig:
-    """The configuration of `text_encoder.model`; transformers would keep unknown sizes without using them."""
-    try:
-        known = AutoConfig.for_model(model['model_type'])
-        unknown = [key for key in model if not hasattr(known, key)]
-        if not unknown:
-            return AutoConfig.for_model(**model)
-    except KeyError:
-        raise InputError("text_encoder.model lacks model_type, such as 'bert'") from None
-    except (TypeError, ValueError) as error:
-        # Where the type is unknown, all that are known follow.
-        raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from None
-    near = get_close_matches(unknown[0], known.to_dict(), n=1)
-    raise InputError(f'text_encoder.model.{unknown[0]} is no size of {model["model_type"]}'
-                     f'{f"; did you mean {near[0]}?" if near else ""}')
-
-
-def _read_config(folder: str) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(f'no text model at {folder!r}: it is no folder with a config.json, and no hub answers '
-                                f'to that name ({_first_line(error)})') from None
-
-
-def _from_hub(checkpoint: str) -> dict[str, Tensor]:
-    """Weights of a hub or of a folder in its layout, less the pooler."""
-    try:
-        # transformers 5 takes the file's type where none is named; half precision must not slip in.
-        loaded = AutoModel.from_pretrained(checkpoint, dtype=torch.float32, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f'no text weights at {checkpoint!r}: it is no file, no folder with safetensors, and no hub answers to '
-            f'that name. On a machine with a network: `hf download {checkpoint} --local-dir {checkpoint}`, then '
-            'copy that folder here') from error
-    loaded.pooler = None
-    return loaded.state_dict()
+        batch = self.tokenizer(
+            list(sentences),
+            padding='max_length' if self.pads_to_max_length else 'longest',
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=True,
+            return_tensors='pt')
+        # Token types, which some tokenizers give, are all 0 in a single sentence, and so they are where none are given.
+        return batch['input_ids'], batch['attention_mask']
 
 
 def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -11,7 +11,7 @@ SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', s
 
 
 def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
-    """A tokenizer.
+    """A tokenizer that pads and cuts at the end.
 
     Args:
         source: A hub name, a folder written by `save_pretrained`, a BERT vocabulary file (`.txt`, one token a line),
@@ -19,8 +19,17 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
 
     Raises:
         FileNotFoundError: Neither such a file or folder nor a hub that answers.
-        InputError: The vocabulary is no text or lacks a special token.
+        InputError: The vocabulary is no text, or the tokenizer lacks a special token, such as one for padding.
     """
+    tokenizer = _open(source)
+    if tokenizer.pad_token_id is None:
+        raise InputError(f'tokenizer {source!r} has no padding token: open it by AutoTokenizer.from_pretrained, set '
+                         'pad_token = eos_token, and give the folder that its save_pretrained writes')
+    tokenizer.padding_side = tokenizer.truncation_side = 'right'
+    return tokenizer
+
+
+def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
     if not isinstance(source, str):
         return _word_piece(source, 'the list of tokens')
     if source.endswith('.txt'):

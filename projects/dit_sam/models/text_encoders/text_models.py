@@ -1,0 +1,123 @@
+"""The text models of transformers: sizes, architecture, and weights from a hub or a folder."""
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import (MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding,
+                          PretrainedConfig, PreTrainedModel)
+
+from ...errors import InputError
+
+
+def make_config(model: str | Mapping) -> PretrainedConfig:
+    """The configuration of a text model; of a model of images and text (CLIP, SigLIP) that of its text part.
+
+    Args:
+        model: `model_type` and sizes, or a folder or hub name.
+
+    Raises:
+        InputError: A size is misspelt or impossible. transformers would keep unknown ones without using them.
+        FileNotFoundError: No such folder, and no hub answers to the name.
+    """
+    if not isinstance(model, str):
+        return _from_sizes(model).get_text_config()
+    try:
+        return AutoConfig.from_pretrained(model).get_text_config()
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(f'no text model at {model!r}: it is no folder with a config.json, and no hub answers '
+                                f'to that name ({_first_line(error)})') from None
+
+
+def _from_sizes(model: Mapping) -> PretrainedConfig:
+    try:
+        known = AutoConfig.for_model(model['model_type'])
+        unknown = [key for key in model if not hasattr(known, key)]
+        if not unknown:
+            return AutoConfig.for_model(**model)
+    except KeyError:
+        raise InputError("text_encoder.model lacks model_type, such as 'bert'") from None
+    except (TypeError, ValueError) as error:
+        # Where the type is unknown, all that are known follow.
+        raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from None
+    near = get_close_matches(unknown[0], known.to_dict(), n=1)
+    raise InputError(f'text_encoder.model.{unknown[0]} is no size of {model["model_type"]}'
+                     f'{f"; did you mean {near[0]}?" if near else ""}')
+
+
+def build_model(config: PretrainedConfig) -> PreTrainedModel:
+    """The model with random weights, less its pooler; of T5 the encoder.
+
+    Raises:
+        InputError: transformers has no model of text for the configuration, or its sizes do not fit together.
+    """
+    try:
+        if config.model_type.startswith('siglip'):
+            # It has no automatic class: SiglipTextConfig, SiglipTextModel.
+            model = getattr(transformers, type(config).__name__.replace('Config', 'Model'))(config)
+        else:
+            auto = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+            model = auto.from_config(config)
+    except ValueError as error:
+        raise InputError(f'text_encoder.model: {_first_line(error)}') from None
+    if model.main_input_name != 'input_ids':
+        raise InputError(f'text_encoder.model: {config.model_type!r} does not take text')
+    return _without_pooler(model)
+
+
+def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
+    # A pooler sees one token only and would be a parameter without gradient.
+    model.pooler = None
+    if isinstance(getattr(model, 'head', None), nn.Linear):
+        # SigLIP's, which cannot be left out.
+        model.head = nn.Identity()
+    return model
+
+
+def position_table(model: PreTrainedModel) -> nn.Embedding | None:
+    """The learned embeddings of the places in a sentence; None where positions are relative or rotary.
+
+    With a `padding_idx` (RoBERTa, MPNet) places are counted from the one behind it.
+    """
+    return next((module for name, module in model.named_modules() if isinstance(module, nn.Embedding)
+                 and name.rpartition('.')[2] in ('position_embeddings', 'position_embedding')), None)
+
+
+def places(model: PreTrainedModel) -> int | None:
+    """How many tokens a sentence may have; None where there is no limit."""
+    table = position_table(model)
+    if table is None:
+        return getattr(model.config, 'max_position_embeddings', None)
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+
+
+def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tensor]:
+    """Weights of a hub or of a folder in its layout for a model of the same kind, less the pooler.
+
+    Raises:
+        FileNotFoundError: No such folder with safetensors, and no hub answers to the name.
+        InputError: Another kind of model, or one that lacks weights.
+    """
+    try:
+        config = AutoConfig.from_pretrained(checkpoint).get_text_config()
+        if config.model_type != model.config.model_type:
+            raise InputError(f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
+                             f'text_encoder.model is {model.config.model_type!r}')
+        # transformers 5 takes the file's type where none is named; half precision must not slip in.
+        loaded, info = type(model).from_pretrained(
+            checkpoint, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise FileNotFoundError(
+            f'no text weights at {checkpoint!r}: it is no file, no folder with safetensors, and no hub answers to '
+            f'that name. On a machine with a network: `hf download {checkpoint} --local-dir {checkpoint}`, then '
+            'copy that folder here') from error
+    # What is missing transformers fills with random numbers.
+    made_up = set(info['missing_keys'])
+    return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in made_up}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,107 @@
+"""Every family of text models through the one text encoder, against transformers' own model called directly."""
+import re
+
+import pytest
+import torch
+from dit_sam.errors import InputError
+from mmseg.registry import MODELS
+from text_families import FAMILIES, Family, byte_pairs
+from tiny import assert_close, text_encoder
+from transformers import GPT2Tokenizer
+
+SENTENCES = ['the red box', 'cat', 'a small blue café right of the cats near un-known fish on the left']
+LENGTH = 12
+
+
+@pytest.fixture(scope='module', params=FAMILIES)
+def family(request, tmp_path_factory) -> Family:
+    if request.param == 'siglip':
+        pytest.importorskip('sentencepiece', reason="SigLIP's tokenizer needs sentencepiece")
+    return FAMILIES[request.param](tmp_path_factory.mktemp('hub') / request.param)
+
+
+def build(family: Family, **kwargs):
+    encoder = MODELS.build(dict(dict(
+        type='HuggingFaceTextEncoder', model=family.folder, tokenizer=family.folder, max_length=LENGTH,
+        init_cfg=dict(type='Pretrained', checkpoint=family.folder)), **kwargs))
+    encoder.init_weights()
+    return encoder.eval()
+
+
+def tokenize(family: Family) -> dict:
+    """What the family's own tokenizer gives, and a mask of what is no padding, by counting."""
+    own = 'attention_mask' in family.tokenizer.model_input_names
+    batch = family.tokenizer(SENTENCES, padding='longest' if own else 'max_length', truncation=True, max_length=LENGTH,
+                             return_tensors='pt')
+    lengths = [len(ids) for ids in family.tokenizer(SENTENCES, truncation=True, max_length=LENGTH)['input_ids']]
+    mask = torch.arange(batch['input_ids'].shape[1]) < torch.tensor(lengths)[:, None]
+    assert own == ('attention_mask' in batch)
+    return dict(batch), mask
+
+
+def test_features_and_mask_are_those_of_transformers(family):
+    encoder, (batch, mask) = build(family), tokenize(family)
+    features = encoder(SENTENCES)
+    assert mask[2].all() and not mask[1].all()
+    assert torch.equal(features.mask, mask)
+    assert features.tokens.shape == (*mask.shape, encoder.out_channels)
+    assert_close(features.tokens, family.reference(**batch), 1e-6)
+
+
+def test_padding_changes_nothing_and_what_is_remembered_is_right(family):
+    encoder = build(family, frozen=True)
+    together = encoder(SENTENCES)
+    with torch.no_grad():
+        # Filled one by one, then read.
+        alone = [encoder([sentence]) for sentence in SENTENCES]
+        again = encoder(SENTENCES)
+    assert torch.equal(again.mask, together.mask[:, :again.mask.shape[1]])
+    assert_close(again.tokens[again.mask], together.tokens[together.mask], 1e-5)
+    for i, one in enumerate(alone):
+        assert_close(one.tokens[one.mask], together.tokens[i][together.mask[i]], 1e-5)
+
+
+def test_all_that_is_tuned_has_a_gradient_and_nothing_of_what_is_frozen(family):
+    encoder = build(family).train()
+    encoder(SENTENCES).tokens.pow(2).sum().backward()
+    assert not [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
+    encoder = build(family, frozen=True).train()
+    assert not any(module.training for module in encoder.modules())
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    assert not encoder(SENTENCES).tokens.requires_grad
+
+
+def test_a_sentence_may_be_as_long_as_there_are_places(family):
+    encoder = build(family, max_length=family.places or 100)
+    features = encoder(['the cat ' * 100, 'cat'])
+    assert features.tokens.shape[1] == encoder.max_length and features.tokens.isfinite().all()
+    if family.places:
+        with pytest.raises(InputError, match=rf'max_length={family.places + 1} .*the {family.places} tokens .*'
+                                             r'max_position_embeddings=\d+'):
+            build(family, max_length=family.places + 1)
+
+
+def test_weights_of_another_family_are_refused(tmp_path):
+    bert, roberta = (FAMILIES[name](tmp_path / name) for name in ('bert', 'roberta'))
+    with pytest.raises(InputError, match="are of model_type='roberta', and text_encoder.model is 'bert'"):
+        build(bert, init_cfg=dict(type='Pretrained', checkpoint=roberta.folder))
+
+
+def test_a_model_of_images_is_refused():
+    with pytest.raises(InputError, match="text_encoder.model: 'vit' does not take text"):
+        MODELS.build(text_encoder(model=dict(model_type='vit', hidden_size=16, num_hidden_layers=1,
+                                             num_attention_heads=2, intermediate_size=32)))
+
+
+def test_a_tokenizer_that_pads_otherwise_is_refused_where_places_depend_on_it():
+    sizes = dict(text_encoder()['model'], model_type='roberta')
+    encoder = MODELS.build(text_encoder(model=sizes))
+    with pytest.raises(InputError, match=re.escape('pads with token 0, and the text model') + '.*pad_token_id=0'):
+        encoder(['cat'])
+
+
+def test_a_tokenizer_without_padding_is_refused(tmp_path):
+    GPT2Tokenizer(**byte_pairs(['<|endoftext|>'])).save_pretrained(tmp_path)
+    encoder = MODELS.build(text_encoder(tokenizer=str(tmp_path)))
+    with pytest.raises(InputError, match='has no padding token: .*pad_token = eos_token'):
+        encoder(['cat'])
