@@ -21,7 +21,8 @@ default_hooks = dict(
     stop_signal=dict(type='StopSignalHook'),
     visualization=dict(type='ReferringVisualizationHook'),
 )
-vis_backends = [dict(type='LocalVisBackend')]
+# Pictures and scores also go to TensorBoard or W&B: dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend').
+vis_backends = [dict(type='NumberedVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 log_processor = dict(by_epoch=True)
 log_level = 'INFO'

@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import cv2
 import mmcv
 import numpy as np
 import pytest
@@ -12,9 +13,19 @@ from mmseg.visualization import SegLocalVisualizer
 
 
 @pytest.fixture
-def runner(tmp_path):
-    visualizer = SegLocalVisualizer(vis_backends=[dict(type='LocalVisBackend')], save_dir=str(tmp_path))
-    return SimpleNamespace(visualizer=visualizer, message_hub=MessageHub('pictures'))
+def make_runner(tmp_path):
+    """A stand-in for the Runner, of which the hook sees the visualizer and the message hub, with these backends."""
+
+    def make(*backends: str) -> SimpleNamespace:
+        visualizer = SegLocalVisualizer(vis_backends=[dict(type=name) for name in backends], save_dir=str(tmp_path))
+        return SimpleNamespace(visualizer=visualizer, message_hub=MessageHub('pictures'))
+
+    return make
+
+
+@pytest.fixture
+def runner(make_runner):
+    return make_runner('NumberedVisBackend')
 
 
 @pytest.fixture
@@ -36,8 +47,8 @@ def test_each_sentence_gets_a_picture(tmp_path, runner, samples):
     samples[1].gt_sem_seg = samples[1].pred_sem_seg
     HOOKS.build(dict(type='ReferringVisualizationHook', draw=True)).after_test_iter(runner, 0, {}, samples)
     drawn = pictures(tmp_path)
-    assert list(drawn) == ['test_photo_left_1_0.png', 'test_photo_the-other-left_2_0.png']
-    picture = drawn['test_photo_left_1_0.png']
+    assert list(drawn) == ['test_photo_left_1_0_1.png', 'test_photo_the-other-left_2_0_1.png']
+    picture = drawn['test_photo_left_1_0_1.png']
     assert (picture[100, 400] == 128).all() and (picture[100, 100] != 128).any()
 
 
@@ -46,3 +57,51 @@ def test_drawing_in_validation_is_off_by_default_and_has_an_interval(tmp_path, r
     hook = HOOKS.build(dict(type='ReferringVisualizationHook', draw=draw, interval=interval))
     hook.after_val_iter(runner, 0, {}, samples)
     assert len(pictures(tmp_path)) == drawn
+
+
+def test_nothing_is_overwritten_by_a_twin_or_by_another_run(tmp_path, make_runner, samples):
+    """Two items that look the same by image, sentence and number; then a second run into the same folder."""
+    twin = samples[0].clone()
+    twin.set_metainfo(dict(img_path=str(tmp_path / 'elsewhere' / 'photo.png')))
+    mmcv.imwrite(np.zeros((480, 480, 3), np.uint8), twin.img_path)
+    for _ in range(2):
+        hook = HOOKS.build(dict(type='ReferringVisualizationHook', draw=True))
+        runner = make_runner('NumberedVisBackend')
+        hook.before_test_epoch(runner)
+        for sample in (samples[0], twin):
+            hook.after_test_iter(runner, 0, {}, [sample])
+    drawn = pictures(tmp_path)
+    assert sorted(drawn) == sorted(f'test_photo_left_1{twin}_0_{run}.png' for twin in ('', '_2') for run in (1, 2))
+    assert all((drawn[f'test_photo_left_1_2_0_{run}.png'][100, 400] == 0).all() for run in (1, 2))
+
+
+def test_tensorboard_gets_each_picture_at_its_step(tmp_path, make_runner, samples):
+    pytest.importorskip('tensorboard', reason='tensorboard is not installed: pip install tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    runner = make_runner('TensorboardVisBackend', 'NumberedVisBackend')
+    hook = HOOKS.build(dict(type='ReferringVisualizationHook', draw=True, interval=1))
+    for step in (10, 20):
+        runner.message_hub.update_info('iter', step)
+        hook.before_val_epoch(runner)
+        hook.after_val_iter(runner, 0, {}, [samples[0], samples[0], samples[1]])
+    runner.visualizer.close()
+    folder = next(tmp_path.rglob('events.out.tfevents.*')).parent
+    events = EventAccumulator(str(folder), size_guidance=dict(images=0)).Reload()
+    names = ['val_photo_left_1', 'val_photo_left_1_2', 'val_photo_the-other-left_2']
+    assert sorted(events.Tags()['images']) == names
+    assert all([event.step for event in events.Images(name)] == [10, 20] for name in names)
+    image = cv2.imdecode(np.frombuffer(events.Images(names[0])[0].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(image, pictures(tmp_path)['val_photo_left_1_10_1.png'])
+
+
+def test_wandb_gets_each_picture(tmp_path, make_runner, samples, monkeypatch):
+    pytest.importorskip('wandb', reason='wandb is not installed: pip install wandb')
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    monkeypatch.chdir(tmp_path)
+    runner = make_runner('WandbVisBackend')
+    HOOKS.build(dict(type='ReferringVisualizationHook', draw=True)).after_test_iter(
+        runner, 0, {}, [samples[0], samples[0], samples[1]])
+    runner.visualizer.close()
+    stored = sorted(path.name for path in tmp_path.rglob('media/images/*.png'))
+    assert [name.rsplit('_', 2)[0] for name in stored] == [
+        'test_photo_left_1', 'test_photo_left_1_2', 'test_photo_the-other-left_2']

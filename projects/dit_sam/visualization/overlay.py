@@ -1,12 +1,13 @@
 """Masks and the sentences that mean them, drawn over a picture. Pictures are RGB, uint8, (H, W, 3)."""
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
+import regex
 from PIL import Image, ImageDraw, ImageFont
+
+from .fonts import font_for
 
 Color = tuple[int, int, int]
 
@@ -34,8 +35,7 @@ def draw_masks(image: np.ndarray,
         scores: A number for each mask, written behind its sentence.
         colors: RGB colour of each mask; taken from the start again when there are more masks.
         opacity: Of the masks' colour, from 0 to 1.
-        font: A TrueType or OpenType file. By default DejaVu Sans, which comes with matplotlib and has Latin, Greek
-            and Cyrillic; Chinese, Japanese or Korean needs a font that has it.
+        font: A TrueType or OpenType file. By default the one that `font_for` finds for each sentence.
         min_side: A picture whose long side is shorter is enlarged by the smallest whole number that reaches it, so
             that the text is readable.
         empty: What is written behind the sentence of a mask without a pixel.
@@ -80,7 +80,11 @@ def _check(image: np.ndarray, masks: Sequence[np.ndarray], sentences: Sequence[s
 def _draw_mask(picture: np.ndarray, mask: np.ndarray, color: Color, opacity: float, thickness: int) -> None:
     """Colour the inside of a uint8 mask, with a contour that lies inside and a white hairline around it; in place."""
     inside = mask.astype(bool)
-    picture[inside] = (picture[inside] * (1 - opacity) + np.array(color) * opacity).round()
+    # A column for each channel: what becomes of each of its 256 values.
+    blended = (np.arange(256)[:, None] * (1 - opacity) + np.array(color) * opacity).round().astype(np.uint8)
+    for channel in range(3):
+        values = picture[..., channel]
+        values[inside] = blended[values[inside], channel]
     shrunk = cv2.erode(mask, _square(thickness)).astype(bool)
     grown = cv2.dilate(mask, _square(max(1, thickness // 2))).astype(bool)
     picture[inside & ~shrunk] = color
@@ -104,14 +108,15 @@ def _entries(masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequ
 def _draw_legend(entries: Sequence[str], colors: Sequence[Color], width: int, font: str | None) -> np.ndarray:
     """A swatch and wrapped text for each entry, (H, width, 3)."""
     size = max(15, width // 32)
-    face, gap = _face(font, size), size // 2
+    gap = size // 2
     text_left = 2 * gap + size
-    rows = [_wrap(entry, face, width - text_left - gap) for entry in entries]
+    faces = [_face(font_for(entry, font), size) for entry in entries]
+    rows = [_wrap(entry, face, width - text_left - gap) for entry, face in zip(entries, faces)]
     line = round(size * 1.35)
     height = sum(len(row) * line for row in rows) + gap * (len(rows) + 1)
     legend = Image.new('RGB', (width, height), _BACKGROUND)
     draw, top = ImageDraw.Draw(legend), gap
-    for row, color in zip(rows, colors):
+    for row, face, color in zip(rows, faces, colors):
         draw.rectangle((gap, top + 2, gap + size - 1, top + 1 + size), fill=tuple(color))
         for text in row:
             draw.text((text_left, top), text, font=face, fill=_INK)
@@ -122,10 +127,7 @@ def _draw_legend(entries: Sequence[str], colors: Sequence[Color], width: int, fo
 
 @lru_cache(maxsize=8)
 def _face(font: str | None, size: int) -> ImageFont.FreeTypeFont:
-    path = Path(font) if font else Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
-    if not path.is_file():
-        raise FileNotFoundError(f'font {path} not found: name a .ttf or .otf file')
-    return ImageFont.truetype(str(path), size)
+    return ImageFont.truetype(font_for('', font), size)
 
 
 def _wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
@@ -142,9 +144,9 @@ def _wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
 
 
 def _break(word: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Pieces of a word of at most `width` pixels each; at least a character a piece."""
+    """Pieces of a word of at most `width` pixels each; at least a letter with its accents a piece."""
     pieces = ['']
-    for character in word:
+    for character in regex.findall(r'\X', word):
         if pieces[-1] and face.getlength(pieces[-1] + character) > width:
             pieces.append('')
         pieces[-1] += character

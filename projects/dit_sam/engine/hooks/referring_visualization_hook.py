@@ -1,4 +1,5 @@
 """Pictures of predictions, during validation and testing."""
+from collections import Counter
 from typing import Any, Sequence
 
 import mmcv
@@ -14,8 +15,9 @@ class ReferringVisualizationHook(Hook):
     """Draw prediction and ground truth over the image, with the sentence below.
 
     mmseg's ``SegVisualizationHook`` does not know of the sentence and names a picture by its image alone, so that the
-    sentences of one image overwrite each other. Pictures go to the visualizer, which stores them in
-    ``vis_data/vis_image``.
+    sentences of one image overwrite each other. Here a name holds the image, the sentence and its number, and is
+    counted on where it is taken at that step: `val_photo_the-man-in-red_17`, `val_photo_the-man-in-red_17_2`. Pictures
+    go to the visualizer and from there to all of its backends: files in ``vis_data/vis_image``, TensorBoard, W&B.
 
     Args:
         draw (bool): Whether to draw at all; ``--show`` and ``--show-dir`` of tools/test.py turn it on. Defaults to
@@ -30,6 +32,15 @@ class ReferringVisualizationHook(Hook):
         self.interval = interval
         self.show = show
         self.wait_time = wait_time
+        self._taken = Counter()
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Names are free again: validations during training differ in their step."""
+        self._taken.clear()
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Names are free again."""
+        self._taken.clear()
 
     def after_val_iter(self, runner: Any, batch_idx: int, data_batch: dict, outputs: Sequence[SegDataSample]) -> None:
         """Draw the predictions of every ``interval``-th batch."""
@@ -50,8 +61,14 @@ class ReferringVisualizationHook(Hook):
             if 'gt_sem_seg' in sample:
                 masks, sentences = [*masks, sample.gt_sem_seg], [*sentences, '(ground truth)']
             picture = draw_masks(image, [mask.data[0].cpu().numpy() == 1 for mask in masks], sentences)
-            name = f"{mode}_{file_stem(sample.img_path, sample.text)}_{sample.get('sent_id', 0)}"
+            name = self._name(mode, sample)
             if self.show:
                 runner.visualizer.show(picture, win_name=name, wait_time=self.wait_time)
             else:
                 runner.visualizer.add_image(name, picture, step=step)
+
+    def _name(self, mode: str, sample: SegDataSample) -> str:
+        """A name that no other picture of this pass over the data has."""
+        name = f"{mode}_{file_stem(sample.img_path, sample.text)}_{sample.get('sent_id', 0)}"
+        self._taken[name] += 1
+        return name if self._taken[name] == 1 else f'{name}_{self._taken[name]}'

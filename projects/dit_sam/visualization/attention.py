@@ -1,0 +1,156 @@
+"""Where visual tokens look at the text, and the text at the image, layer by layer (DIT, Figure 5).
+
+Which directions there are depends on the scheme:
+
+========================  ===================================  ======================================================
+layer                     visual tokens look at the text       text tokens look at the image
+========================  ===================================  ======================================================
+`encoder.i`, L-DIT        yes                                  no: its text is key and value only
+`encoder.i`, E-DIT        yes                                  yes, but in the last block, whose text nobody wants
+`encoder.i`, CrossAtt     yes                                  yes, in the instruction, before the block
+`encoder.i`, default      no: there is no text in the encoder  no
+`decoder.i`               yes, image-to-token attention        yes, token-to-image attention
+`decoder.final`           no                                   yes
+========================  ===================================  ======================================================
+
+Shapes: L text tokens, W words, h × w visual tokens.
+"""
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ..errors import InputError
+from .attention_record import AttentionRecorder
+
+if TYPE_CHECKING:
+    from ..apis import ReferringInferencer
+
+DIRECTIONS = ('to_text', 'to_image')
+
+
+@dataclass
+class LayerAttention:
+    """The attention of one layer, mean over its heads.
+
+    Attributes:
+        name: `encoder.0`, …, `decoder.0`, …, `decoder.final`.
+        to_text: The share of its attention that a visual token gives to a word, all pieces of it together, (W, h, w);
+            None where this layer has no such attention.
+        to_image: The share of its attention that a word, its pieces' mean, gives to a visual token, (W, h, w); None
+            where this layer has no such attention.
+    """
+    name: str
+    to_text: np.ndarray | None = None
+    to_image: np.ndarray | None = None
+
+
+@dataclass
+class SentenceAttention:
+    """The attention between an image and a sentence.
+
+    Attributes:
+        sentence: The sentence.
+        words: Its words, parted by blanks, and the text encoder's special tokens as it writes them, in order.
+        special: For each of them whether it is a special token.
+        layers: The layers that have such attention, in order.
+        window: Left, top, right and bottom of the picture in the map, as fractions; the rest is padding.
+        mask: What the model answers, boolean (H, W), at the size of the picture.
+    """
+    sentence: str
+    words: list[str]
+    special: list[bool]
+    layers: list[LayerAttention]
+    window: tuple[float, float, float, float]
+    mask: np.ndarray
+
+    def select(self, names: Sequence[str] | None) -> list[LayerAttention]:
+        """The layers of these names; None means all.
+
+        Raises:
+            InputError: There is no such layer.
+        """
+        known = [layer.name for layer in self.layers]
+        unknown = [name for name in names or () if name not in known]
+        if unknown:
+            raise InputError(f'no layer {unknown[0]!r} has attention between image and text; there are '
+                             f'{", ".join(known)}')
+        return [layer for layer in self.layers if layer.name in (names or known)]
+
+    def over_picture(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A map (h, w) without its padding and enlarged to a picture of `size` (height, width)."""
+        left, top, right, bottom = self.window
+        scale_x, scale_y = (right - left) * values.shape[1] / size[1], (bottom - top) * values.shape[0] / size[0]
+        # Middles of pixels to middles of tokens: x' + 0.5 = left + (x + 0.5) · scale.
+        columns = left * values.shape[1] + (np.arange(size[1]) + 0.5) * scale_x - 0.5
+        rows = top * values.shape[0] + (np.arange(size[0]) + 0.5) * scale_y - 0.5
+        grid = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+        return cv2.remap(values.astype(np.float32), *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def attention_maps(inferencer: 'ReferringInferencer', image: Any, sentence: str) -> SentenceAttention:
+    """Segment a picture and record the attention between it and the sentence.
+
+    Args:
+        inferencer: With a model whose backbone or head is of this package.
+        image: One image as `ReferringInferencer` takes it.
+        sentence: One sentence.
+
+    Raises:
+        FileNotFoundError: As `ReferringInferencer`.
+        InputError: As `ReferringInferencer`, or no part of the model has attention between image and text.
+    """
+    encoder = getattr(inferencer.model, 'text_encoder', None)
+    if encoder is None:
+        raise InputError('this model takes no text, so there is no attention to it: choose one with a text encoder')
+    recorder = AttentionRecorder()
+    with recorder.watch(inferencer.model):
+        sample, = inferencer([image], [[sentence]], return_datasamples=True)['predictions']
+    if not recorder.maps:
+        raise InputError('neither the backbone nor the head of this model has attention between image and text: choose '
+                         'a config with DITViT and an instruction, or with SAMHead')
+    words, special, members = words_of(sentence, encoder.tokenizer, encoder.max_length)
+    layers = [_by_word(name, members, recorder.length, **maps) for name, maps in recorder.maps.items()]
+    mask = sample.pred_sem_seg.data[0].cpu().numpy() == 1
+    return SentenceAttention(sentence, words, special, layers, _window(sample.metainfo), mask)
+
+
+def words_of(sentence: str, tokenizer: Callable, max_length: int) -> tuple[list[str], list[bool], list[list[int]]]:
+    """The words of a sentence as blanks part them, and special tokens; for each whether it is special, and its tokens.
+
+    Args:
+        sentence: The sentence.
+        tokenizer: A fast tokenizer of transformers, which knows from which characters a token comes.
+        max_length: Tokens beyond are cut off.
+    """
+    encoded = tokenizer(sentence, truncation=True, max_length=max_length, return_offsets_mapping=True,
+                        return_special_tokens_mask=True)
+    names = tokenizer.convert_ids_to_tokens(encoded['input_ids'])
+    words, special, members, last = [], [], [], None
+    columns = zip(names, encoded['special_tokens_mask'], encoded['offset_mapping'])
+    for token, (name, is_special, (_, end)) in enumerate(columns):
+        # By the last character: some tokens begin with the blank before their word.
+        place = None if is_special else max(1, len(sentence[:end].split()))
+        if place is None or place != last:
+            words.append(name if is_special else sentence.split()[place - 1])
+            special.append(bool(is_special))
+            members.append([])
+        members[-1].append(token)
+        last = place
+    return words, special, members
+
+
+def _by_word(name: str, members: list[list[int]], length: int, to_text: np.ndarray | None = None,
+             to_image: np.ndarray | None = None) -> LayerAttention:
+    """Maps of tokens to maps of words; where the decoder's own tokens stand in front, the text's come last."""
+    to_text, to_image = (None if maps is None else maps[-length:] for maps in (to_text, to_image))
+    return LayerAttention(name, None if to_text is None else np.stack([to_text[tokens].sum(0) for tokens in members]),
+                          None if to_image is None else np.stack([to_image[tokens].mean(0) for tokens in members]))
+
+
+def _window(meta: dict) -> tuple[float, float, float, float]:
+    left, right, top, bottom = meta.get('padding_size', (0, 0, 0, 0))
+    height, width = meta.get('pad_shape', meta['img_shape'])[:2]
+    return left / width, top / height, 1 - right / width, 1 - bottom / height

@@ -1,0 +1,48 @@
+"""Where the model looks (DIT, Figure 5): ``tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGE SENTENCE``.
+
+Draws for each layer and word where visual tokens look at the word, and where the word looks in the image, in the layers
+that have such attention: L-DIT's text, for one, never looks at the image within the encoder.
+"""
+import argparse
+import sys
+from contextlib import redirect_stdout
+
+import mmcv
+
+from dit_sam.apis import ReferringInferencer
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.visualization import attention_maps, draw_attention, file_stem, write_image
+from dit_sam.visualization.attention import DIRECTIONS
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint: .pth or .safetensors')
+    parser.add_argument('image', help='image file')
+    parser.add_argument('sentence', help='what to segment in it')
+    parser.add_argument('--layers', nargs='+', metavar='LAYER',
+                        help='encoder.0, …, decoder.0, …, decoder.final; default: all that have such attention')
+    parser.add_argument('--special', action='store_true', help='draw special tokens such as [CLS] too')
+    parser.add_argument('--out', default='work_dirs/attention', help='folder for the pictures; none is replaced')
+    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
+    parser.add_argument('--font', help='.ttf or .otf file for the words in the pictures')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    # What mmengine reports goes to stderr, so that stdout has the results alone.
+    with one_line_errors(), redirect_stdout(sys.stderr):
+        inferencer = ReferringInferencer(args.config, args.checkpoint, args.device)
+        attention = attention_maps(inferencer, args.image, args.sentence)
+        image, stem = mmcv.imread(args.image, channel_order='rgb'), file_stem(args.image, args.sentence)
+        layers = attention.select(args.layers)
+        files = [write_image(draw_attention(image, attention, direction, args.layers, args.special, args.font),
+                             args.out, f'{stem}_{direction}')
+                 for direction in DIRECTIONS if any(getattr(layer, direction) is not None for layer in layers)]
+    print('\n'.join(['written:', *files]))
+
+
+if __name__ == '__main__':
+    main()

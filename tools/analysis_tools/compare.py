@@ -1,0 +1,158 @@
+"""Several models side by side (DIT, Figure 4): ``tools/analysis_tools/compare.py CONFIG CHECKPOINT [… …]``.
+
+Draws for each sentence the image, the truth and the mask of each model with its IoU. The data are those of the first
+config; each model prepares images as its own config says.
+"""
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import mmcv
+import numpy as np
+from mmengine.config import DictAction
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+
+from dit_sam.apis import ReferringInferencer
+from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
+from dit_sam.errors import InputError
+from dit_sam.visualization import draw_masks, draw_sheet, write_image
+
+ROWS = 8  # on a sheet
+
+
+class Item(NamedTuple):
+    """A sentence, its truth at the image's size, and the mask of each model."""
+    img_path: str
+    sentence: str
+    truth: np.ndarray
+    masks: list[np.ndarray]
+
+    @property
+    def ious(self) -> list[float]:
+        """The IoU of each model; 1 for nothing where nothing is meant."""
+        unions = [(mask | self.truth).sum() for mask in self.masks]
+        return [float((mask & self.truth).sum() / union) if union else 1. for mask, union in zip(self.masks, unions)]
+
+
+# By --order: what the sentences are sorted by, the smallest first.
+ORDERS = dict(given=lambda item: 0, worst=lambda item: float(np.mean(item.ious)),
+              difference=lambda item: min(item.ious) - max(item.ious))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('models', nargs='+', metavar='CONFIG CHECKPOINT', help='config file and checkpoint of each')
+    parser.add_argument('--split', choices=['val', 'test'], default='val', help='which data loader')
+    parser.add_argument('--indices', type=int, nargs='+', help='items of the dataset')
+    parser.add_argument('--number', type=int, default=ROWS, help='sentences to draw')
+    parser.add_argument('--kind', help="only sentences of this kind, as in the dataset's items: attribute, place, …")
+    parser.add_argument('--order', choices=ORDERS, default='given',
+                        help='given: spread evenly over the dataset; worst: by the mean IoU of the models; difference: '
+                        'by the largest difference between two of them')
+    parser.add_argument('--among', type=int, default=200, help='sentences, spread evenly, that --order chooses from')
+    parser.add_argument('--out', default='work_dirs/compare', help='folder for the pictures; nothing in it is replaced')
+    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
+    parser.add_argument('--font', help='.ttf or .otf file for the sentences')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='settings of the first config, as key=value with dots in the key: where its data are')
+    args = parser.parse_args()
+    if len(args.models) % 2:
+        parser.error(f'a checkpoint after each config is wanted, got {len(args.models)} files')
+    if args.number < 1 or args.among < 1:
+        parser.error('--number and --among take a number from 1 on')
+    return args
+
+
+def open_dataset(config: str, split: str, cfg_options: dict | None):
+    """The dataset of a config's data loader.
+
+    Raises:
+        InputError: It has no such data loader.
+    """
+    cfg = load_config(config, cfg_options=cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    loader = cfg.get(f'{split}_dataloader')
+    if loader is None:
+        raise InputError(f'{config} has no {split}_dataloader: choose another --split')
+    return DATASETS.build(loader.dataset)
+
+
+def choose(dataset, indices: Sequence[int] | None, kind: str | None, number: int) -> list[int]:
+    """The items to segment.
+
+    Args:
+        dataset: The dataset.
+        indices: Items that are wanted; None takes `number` of all, evenly spread.
+        kind: Of these only those of this kind.
+        number: See `indices`.
+
+    Raises:
+        InputError: An index is beyond the dataset, or there is no item of that kind.
+    """
+    beyond = [index for index in indices or () if not 0 <= index < len(dataset)]
+    if beyond:
+        raise InputError(f'--indices {beyond[0]}: the dataset has the items 0 to {len(dataset) - 1}')
+    found = list(range(len(dataset)) if indices is None else indices)
+    if kind is not None:
+        kinds = {index: dataset.get_data_info(index).get('kind') for index in found}
+        found = [index for index in found if kinds[index] == kind]
+        if not found:
+            raise InputError(f'no item is of --kind {kind}; there are '
+                             f'{", ".join(sorted(set(map(str, kinds.values()))))}')
+    if indices is None:
+        found = [found[place] for place in np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int)]
+    return found
+
+
+def segment(dataset, indices: Sequence[int], inferencers: Sequence[ReferringInferencer]) -> list[Item]:
+    """The items with the masks of all models."""
+    samples = [dataset[index]['data_samples'] for index in indices]
+    paths, sentences = [sample.img_path for sample in samples], [sample.text for sample in samples]
+    masks = [[prediction['mask'] for prediction in inferencer(paths, sentences)['predictions']]
+             for inferencer in inferencers]
+    truths = [sample.gt_sem_seg.data[0].numpy() == 1 for sample in samples]
+    return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)))]
+
+
+def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -> np.ndarray:
+    """A sheet with a row for each item: image, truth, and the mask of each model under its name and IoU."""
+    rows = []
+    for item in items:
+        image = mmcv.imread(item.img_path, channel_order='rgb')
+        captions = ['truth', *(f'{name}, IoU {100 * iou:.1f}' for name, iou in zip(names, item.ious))]
+        cells = [(caption, draw_masks(image, [mask], [''], min_side=0)[:len(image)])
+                 for caption, mask in zip(captions, [item.truth, *item.masks])]
+        rows.append((item.sentence, [('image', image), *cells]))
+    return draw_sheet(rows, cell_width=220, font=font)
+
+
+def names_of(configs: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
+    """What to call the models: the configs' names, or where two are the same the checkpoints' folders and names."""
+    names = [Path(config).stem for config in configs]
+    if len(set(names)) == len(names):
+        return names
+    return ['/'.join(Path(checkpoint).with_suffix('').parts[-2:]) for checkpoint in checkpoints]
+
+
+def main() -> None:
+    args = parse_args()
+    configs, checkpoints = args.models[::2], args.models[1::2]
+    with one_line_errors():
+        for checkpoint in checkpoints:
+            check_checkpoint(checkpoint)
+        dataset = open_dataset(configs[0], args.split, args.cfg_options)
+        indices = choose(dataset, args.indices, args.kind, args.number if args.order == 'given' else args.among)
+        inferencers = [ReferringInferencer(*model, args.device) for model in zip(configs, checkpoints)]
+        items = sorted(segment(dataset, indices, inferencers), key=ORDERS[args.order])
+        if args.indices is None:
+            items = items[:args.number]
+        names = names_of(configs, checkpoints)
+        paths = [write_image(draw(items[first:first + ROWS], names, args.font), args.out, f'{args.split}_{args.order}')
+                 for first in range(0, len(items), ROWS)]
+    print('\n'.join(['written:', *paths]))
+
+
+if __name__ == '__main__':
+    main()
