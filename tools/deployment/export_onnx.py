@@ -1,0 +1,182 @@
+"""A model for ONNX Runtime: ``tools/deployment/export_onnx.py CONFIG CHECKPOINT --out model.onnx [--check]``.
+
+Writes the model, beside it ``model.tokenizer.json`` and ``model.json``, in which stands how images and sentences are
+prepared and masks read. ``run_onnx.py`` shows how to use the three, without torch and without OpenMMLab.
+
+Inputs: ``image``, float32 (batch, 3, H, W), normalised and padded; ``input_ids`` and ``attention_mask``, int64 (batch,
+length). Outputs: ``mask_logits``, float32 (batch, 1, H, W), and where the head decides about it ``no_target``, the
+probability that nothing is meant, (batch,). Batch and length are free, height and width are not.
+"""
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import DictAction
+from torch import Tensor, nn
+
+from dit_sam.apis import ReferringInferencer
+from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.errors import InputError
+from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
+from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
+from dit_sam.models.text_encoders import HuggingFaceTextEncoder
+
+INPUTS = ('image', 'input_ids', 'attention_mask')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint: .pth or .safetensors; "none" leaves the weights random')
+    parser.add_argument('--out', default='model.onnx', help='file to write; an old one is replaced')
+    parser.add_argument('--size', type=int, help="side of the model's square input; default: as in the config")
+    parser.add_argument('--check', action='store_true', help='compare ONNX Runtime with PyTorch, and fail above 1e-4')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='settings that replace those of the config, as key=value with dots in the key')
+    return parser.parse_args()
+
+
+class OnnxModel(nn.Module):
+    """What is exported: a `ReferringSegmentor` between tokens and pixels on one side, mask logits on the other.
+
+    Args:
+        model: With a `HuggingFaceTextEncoder` and a `SAMHead`.
+
+    Raises:
+        InputError: It has other parts.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        for name, kind in (('data_preprocessor', ReferringDataPreProcessor), ('decode_head', SAMHead),
+                           ('text_encoder', HuggingFaceTextEncoder)):
+            part = getattr(model, name, None)
+            if not isinstance(part, kind):
+                raise InputError(f'model.{name} is {type(part).__name__}: only {kind.__name__} can be exported')
+        self.model = model
+        self.eval()
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what `forward` gives."""
+        return ['mask_logits', 'no_target'][:1 + isinstance(self.model.decode_head, GeneralizedSAMHead)]
+
+    def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        encoder, head = self.model.text_encoder, self.model.decode_head
+        text = encoder.encode_tokens(input_ids, attention_mask)
+        masks, tokens = head.decode(self.model.extract_feat(image, text), text)
+        masks = head.predict_by_feat(masks, [dict(pad_shape=image.shape[2:])])
+        if not isinstance(head, GeneralizedSAMHead):
+            return masks,
+        return masks, head.no_target_head(tokens[:, 0]).sigmoid().squeeze(1)
+
+
+def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool = True) -> None:
+    """Write the model for inputs of `size` (height, width) to `path`.
+
+    Raises:
+        InputError: torch is too old.
+    """
+    if not hasattr(torch.compiler, 'is_exporting'):
+        raise InputError(f'torch {torch.__version__} cannot export this model: take 2.7 or newer')
+    # Never called with one sentence or one token, which could be taken for sizes that stay.
+    ids, ones = torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
+    batch = torch.export.Dim('batch', min=1)
+    length = torch.export.Dim('length', min=1, max=model.model.text_encoder.max_length)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            model, (torch.zeros(2, 3, *size), ids, ones), dynamo=True, input_names=INPUTS,
+            output_names=model.output_names, verbose=False, optimize=optimize,
+            dynamic_shapes=({0: batch}, {0: batch, 1: length}, {0: batch, 1: length}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program.save(str(path))
+
+
+def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None) -> dict:
+    """How an image and a sentence become inputs and logits a mask, as plain values.
+
+    Args:
+        model: A `ReferringSegmentor`.
+        pipeline: The test pipeline's config.
+        size: Replaces the sizes of the preprocessor and of the pipeline.
+
+    Raises:
+        InputError: The pipeline resizes otherwise than by one `Resize` with `keep_ratio`, or there is no size.
+    """
+    encoder, preprocessor = model.text_encoder, model.data_preprocessor
+    resizes = [step for step in pipeline if str(step['type']).endswith('Resize')]
+    if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
+        raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
+    if size is None and preprocessor.size is None:
+        raise InputError('the config leaves data_preprocessor.size open and an exported model has one: give --size')
+    settings = dict(
+        input_size=[size, size] if size else list(preprocessor.size),
+        resize_to=[size, size] if size else list(resizes[0]['scale']),
+        mean=preprocessor.mean.flatten().tolist(),
+        std=preprocessor.std.flatten().tolist(),
+        max_length=encoder.max_length,
+        pad_id=encoder.tokenizer.pad_token_id,
+        pad_to_max_length=encoder.pads_to_max_length,
+        threshold=model.decode_head.threshold)
+    if isinstance(model.decode_head, GeneralizedSAMHead):
+        settings['no_target_threshold'] = model.decode_head.no_target_threshold
+    return settings
+
+
+def examples(size: tuple[int, int], max_length: int, vocabulary: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Inputs of batches of 1 and 3, of 2, 7 and 20 tokens where the model takes so many, with and without padding."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = sorted({min(length, max_length) for length in (2, 7, 20)})
+    for batch, length, padded in product((1, 3), lengths, (False, True)):
+        mask = torch.ones(batch, length, dtype=torch.long)
+        if padded:
+            mask[0, length // 2:] = 0
+        yield (torch.randn(batch, 3, *size, generator=generator),
+               torch.randint(vocabulary, (batch, length), generator=generator), mask)
+
+
+def largest_difference(model: OnnxModel, size: tuple[int, int], path: Path) -> float:
+    """Of the outputs of ONNX Runtime and of PyTorch over all `examples`, as a share of the largest logit."""
+    from onnxruntime import InferenceSession, SessionOptions
+    options = SessionOptions()
+    options.log_severity_level = 3
+    session = InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+    encoder, worst = model.model.text_encoder, 0.
+    for inputs in examples(size, encoder.max_length, len(encoder.tokenizer)):
+        with torch.no_grad():
+            expected = [output.numpy() for output in model(*inputs)]
+        actual = session.run(None, {name: value.numpy() for name, value in zip(INPUTS, inputs)})
+        for ours, theirs in zip(actual, expected):
+            worst = max(worst, float(np.abs(ours - theirs).max() / max(1, np.abs(theirs).max())))
+    return worst
+
+
+def main() -> None:
+    args = parse_args()
+    # What mmengine and torch report goes to stderr, so that stdout has the results alone.
+    with one_line_errors(), redirect_stdout(sys.stderr):
+        weights = None if args.checkpoint == 'none' else args.checkpoint
+        cfg = load_config(args.config, cfg_options=args.cfg_options)
+        inferencer = ReferringInferencer(cfg, weights, 'cpu', show_progress=False)
+        model, path = OnnxModel(inferencer.model), Path(args.out)
+        settings = settings_of(inferencer.model, inferencer.cfg.test_dataloader.dataset.pipeline, args.size)
+        export(model, settings['input_size'], path)
+        files = [path.with_suffix('.json'), path.with_suffix('.tokenizer.json')]
+        files[0].write_text(json.dumps(settings, indent=1), encoding='utf-8')
+        inferencer.model.text_encoder.tokenizer.backend_tokenizer.save(str(files[1]))
+        if args.check:
+            difference = largest_difference(model, settings['input_size'], path)
+            if difference > 1e-4:
+                raise InputError(f'{path} differs from PyTorch by {difference:.1e} of the largest logit: do not use it')
+            print(f'checked: differs from PyTorch by {difference:.1e} of the largest logit', file=sys.__stdout__)
+    print('\n'.join(['written:', *map(str, [path, *files])]))
+
+
+if __name__ == '__main__':
+    main()
