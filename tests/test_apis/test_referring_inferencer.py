@@ -1,58 +1,17 @@
 """Pictures and sentences of every form into a tiny model of random weights, and every error that users meet."""
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 import torch
 from dit_sam.apis import InputError, ReferringInferencer, as_json
 from dit_sam.engine import CheckpointError
-from mmengine.config import Config
 from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
+from tiny_inferencer import CONFIG, picture, tiny_config
 
-CONFIG = str(Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
-
-
-def tiny_config() -> Config:
-    cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict({
-        'model.text_encoder.model.num_hidden_layers': 1,
-        'model.decode_head.depth': 1,
-    })
-    cfg.model.backbone.arch = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1, ))
-    return cfg
-
-
-def save_random_weights(path, seed: int = 1) -> dict:
-    """Weights of a tiny model whose masks are neither empty nor full; the state dict."""
-    torch.manual_seed(seed)
-    model = ReferringInferencer(tiny_config(), device='cpu').model
-    for parameter in model.parameters():
-        parameter.data.normal_(std=0.3)
-    save_file(model.state_dict(), path)
-    return model.state_dict()
-
-
-def picture(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
-    """A random BGR picture of coarse blocks."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    return cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory) -> str:
-    path = str(tmp_path_factory.mktemp('weights') / 'tiny.safetensors')
-    save_random_weights(path)
-    return path
-
-
-@pytest.fixture(scope='module')
-def inferencer(weights) -> ReferringInferencer:
-    return ReferringInferencer(tiny_config(), weights, device='cpu', show_progress=False)
 
 
 def masks_of(result: dict) -> list:

@@ -89,6 +89,34 @@ def test_json_of_a_folder(photo, weights, capsys):
         assert prediction['sentence'] == 'the red star' and 0 <= prediction['score'] <= 1
 
 
+def test_coco_and_numpy_hold_what_json_holds(photo, weights, capsys):
+    for form in ('json', 'coco', 'npz'):
+        infer(photo, 'the red star', 'circle', '--checkpoint', weights, '--out', 'out', '--format', form)
+        capsys.readouterr()
+    assert sorted(os.listdir('out')) == ['coco_1.json', 'predictions_1.json', 'predictions_1.npz']
+    expected = json.loads(Path('out/predictions_1.json').read_text())['predictions']
+    found = json.loads(Path('out/coco_1.json').read_text())
+    assert found['images'] == [dict(id=1, file_name='photo.png', height=30, width=40)]
+    assert [(one['sentence'], one['segmentation']) for one in found['annotations']] == [
+        (one['sentence'], one['segmentation']) for one in expected]
+    with np.load('out/predictions_1.npz') as arrays:
+        for number, one in enumerate(expected, 1):
+            np.testing.assert_array_equal(arrays[f'mask_{number}'], coco_mask.decode(one['segmentation']))
+
+
+def test_points_and_boxes_reach_the_model(photo, capsys):
+    cv2.imwrite(photo, cv2.circle(np.full((30, 40, 3), 255, np.uint8), (20, 15), 9, (0, 0, 255), -1))
+
+    def scores(*options):
+        infer(photo, 'the red circle', 'circle', '--out', 'out', '--format', 'json', *options)
+        path = capsys.readouterr().out.splitlines()[-1]
+        return [one['score'] for one in json.loads(Path(path).read_text())['predictions']]
+
+    points, box, boxes = scores('--points', '3,4 20,9.5,0'), scores('--boxes', '0,0,9,9'), scores(
+        '--boxes', '0,0,9,9 10,10,40,30')
+    assert boxes[0] == box[0] and len({*points, *box, *boxes}) == 5
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['none.jpg', 'a star'], 'image none.jpg not found: check the path'),
     (['a star', 'a circle'], "no image among the arguments: 'a star' is no file or folder, and ends in none of .bmp, "),
@@ -97,6 +125,7 @@ def test_json_of_a_folder(photo, weights, capsys):
     (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
     (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
     (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
+    (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
 ])
 def test_what_is_missing_gets_one_line(photo, capsys, arguments, message):
     assert error_of(capsys, *arguments).startswith(message)
@@ -106,6 +135,9 @@ def test_what_is_missing_gets_one_line(photo, capsys, arguments, message):
     (['photo.png', ''], 'sentence 1 of 1 for photo.png is empty: say what to segment'),
     (['photo.png', 'text.png', 'a star'], 'image text.png cannot be decoded: it is damaged, or of a format'),
     (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be 1 or more, got 0'),
+    (['photo.png', 'a star', '--boxes', '1,2,3'], 'the box for photo.png is [1.0, 2.0, 3.0]: give left, top, right'),
+    (['photo.png', 'a star', '--points', '40,3'], 'the point (40, 3) lies beyond image photo.png: x goes from 0 to 39'),
+    (['photo.png', 'a star', '--font', 'none.ttf'], 'font none.ttf not found: name a .ttf or .otf file'),
 ])
 def test_bad_input_gets_one_line(photo, weights, capsys, arguments, message):
     Path('text.png').write_text('no image')

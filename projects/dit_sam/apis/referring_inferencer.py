@@ -1,8 +1,11 @@
 """Ask for an object in a picture by a sentence."""
+import inspect
+import logging
 import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
@@ -24,7 +28,11 @@ from ..engine.strict_loading import load_strictly
 from ..visualization import draw_masks, file_stem, write_image
 from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
-from .results import describe
+from .places import Place, Places, match_places
+from .results import MaskForm, describe, with_mask_as
+
+# Steps of a test pipeline that read the truth.
+OF_THE_TRUTH = ('LoadReferringMask', 'LoadAnnotations', 'SamplePrompts')
 
 
 class ReferringInferencer(BaseInferencer):
@@ -57,8 +65,8 @@ class ReferringInferencer(BaseInferencer):
                  scope: str = 'mmseg',
                  show_progress: bool = True) -> None:
         if model is None and weights is not None:
-            raise InputError(f'{weights} without a config: name the config too; one inside a checkpoint is code, and is '
-                             'not run')
+            raise InputError(f'{weights} without a config: name the config too; one inside a checkpoint is code, and '
+                             'is not run')
         if model is None:
             model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
         init_default_scope(scope)
@@ -77,7 +85,10 @@ class ReferringInferencer(BaseInferencer):
     def __call__(self,
                  inputs: ImageInput | Sequence[ImageInput],
                  sentences: Sentences,
+                 points: Places = None,
+                 boxes: Places = None,
                  batch_size: int = 1,
+                 return_masks: MaskForm = 'array',
                  out_dir: str = '',
                  show: bool = False,
                  wait_time: float = 0,
@@ -90,7 +101,14 @@ class ReferringInferencer(BaseInferencer):
             inputs: An image or a list of them; see `list_images`. Images are turned as their EXIF tag says.
             sentences: For one image a sentence or a list of them. For several images (a list or a folder) a list
                 with a sentence or a list of sentences for each, or one sentence for all.
+            points: Where the object is and is not, where the model takes that, in pixels of the image as it is shown:
+                (x, y) or (x, y, label), label 1 inside and 0 outside. For one image a list of points for all its
+                sentences, or a list with such a list, or None, for each sentence; for several images a list with one
+                of these, or None, for each image.
+            boxes: (left, top, right, bottom) around the object; likewise.
             batch_size: Pairs of image and sentence that go through the model together; the masks do not depend on it.
+            return_masks: `array` for boolean arrays, as `mask`; `rle` for COCO's compressed run lengths, exact and
+                small, or `polygons` for its polygons, without holes, both as `segmentation`.
             out_dir: Where pictures go: `vis/`, one for an image with the masks and sentences drawn over it, and
                 `pred/`, one for a sentence with the mask, 255 inside and 0 outside. Nothing is replaced there.
             show: Whether the drawn pictures are shown in a window.
@@ -106,26 +124,32 @@ class ReferringInferencer(BaseInferencer):
 
         Raises:
             FileNotFoundError: An image or the font does not exist.
-            InputError: An image cannot be decoded, a sentence is empty, or the numbers of images and of sentences
-                differ.
+            InputError: An image cannot be decoded, a sentence is empty, the numbers of images and of sentences, points
+                or boxes differ, a point or a box is none in its image, or the model takes neither.
         """
+        if return_masks not in get_args(MaskForm):
+            raise InputError(f'return_masks={return_masks!r} is none of {", ".join(get_args(MaskForm))}')
         images = list_images(inputs)
         names = [image if isinstance(image, str) else f'image_{i}' for i, image in enumerate(images, 1)]
         asked = match_sentences(sentences, names, is_single(inputs))
+        places = match_places(points, boxes, names, list(map(len, asked)), is_single(inputs))
+        if any(map(any, places)):
+            self._check_takes_places()
         if batch_size < 1:
             raise InputError(f'batch_size must be 1 or more, got {batch_size}')
         results, visualization = [], []
-        stream = self._predict(images, names, asked, batch_size, return_datasamples)
+        stream = self._predict(images, names, asked, places, batch_size, return_datasamples)
         # Image by image, so that what is done is on disk when a later image turns out to be damaged.
         for image, name, texts in zip(images, names, asked):
             found = list(islice(stream, len(texts)))
             predictions = [prediction for prediction, _ in found]
             visualization += self.visualize([image], [predictions], [name], out_dir, show, wait_time, return_vis, font)
+            predictions = [with_mask_as(prediction, return_masks) for prediction in predictions]
             results += [sample for _, sample in found] if return_datasamples else predictions
         return self.postprocess(results, visualization)
 
     def preprocess(self, inputs: Sequence[str | np.ndarray], batch_size: int, names: Sequence[str],
-                   sentences: Sequence[Sequence[str]]) -> Iterator[dict]:
+                   sentences: Sequence[Sequence[str]], places: Sequence[Sequence[Place]]) -> Iterator[dict]:
         """Batches of pairs of image and sentence, as the data loader would collate them.
 
         A batch also ends where the size of the images changes, if the model pads to the largest of a batch: then the
@@ -133,7 +157,7 @@ class ReferringInferencer(BaseInferencer):
         """
         padded_alike = getattr(self.model.data_preprocessor, 'size', None) is not None
         batch = []
-        for item in self._items(inputs, names, sentences):
+        for item in self._items(inputs, names, sentences, places):
             if batch and not padded_alike and item['inputs'].shape != batch[0]['inputs'].shape:
                 yield self.collate_fn(batch)
                 batch = []
@@ -174,9 +198,10 @@ class ReferringInferencer(BaseInferencer):
         return dict(predictions=preds, visualization=visualization)
 
     def _predict(self, images: Sequence[str | np.ndarray], names: Sequence[str], sentences: Sequence[Sequence[str]],
-                 batch_size: int, keep_samples: bool) -> Iterator[tuple[dict, SegDataSample | None]]:
+                 places: Sequence[Sequence[Place]], batch_size: int,
+                 keep_samples: bool) -> Iterator[tuple[dict, SegDataSample | None]]:
         """The prediction for each pair of image and sentence, and its data sample where wanted."""
-        batches = self.preprocess(images, batch_size, names=names, sentences=sentences)
+        batches = self.preprocess(images, batch_size, names=names, sentences=sentences, places=places)
         for batch in self._track(batches, sum(map(len, sentences)), batch_size):
             for sample in self.forward(batch):
                 # At 24 megapixels the probabilities of one sentence take 100 MB: they go unless they are wanted.
@@ -196,25 +221,45 @@ class ReferringInferencer(BaseInferencer):
             raise InputError(f'image {name} cannot be decoded{reason}: it is damaged, or of a format that OpenCV does '
                              'not read') from None
 
-    def _items(self, images: Sequence[str | np.ndarray], names: Sequence[str],
-               sentences: Sequence[Sequence[str]]) -> Iterator[dict]:
+    def _items(self, images: Sequence[str | np.ndarray], names: Sequence[str], sentences: Sequence[Sequence[str]],
+               places: Sequence[Sequence[Place]]) -> Iterator[dict]:
         """The pairs of image and sentence, prepared for the model; each image is read and resized once."""
-        for image, name, texts in zip(images, names, sentences):
-            yield from self._prepare(self._load(image, name), texts, name)
+        for image, name, texts, where in zip(images, names, sentences, places):
+            yield from self._prepare(self._load(image, name), texts, where, name)
 
-    def _prepare(self, loaded: dict, texts: Sequence[str], name: str) -> list[dict]:
+    def _prepare(self, loaded: dict, texts: Sequence[str], places: Sequence[Place], name: str) -> list[dict]:
         """A loaded image with each of its sentences, through the rest of the pipeline.
 
         Raises:
-            InputError: The image is so narrow that the resize leaves nothing of it.
+            InputError: The image is so narrow that the resize leaves nothing of it, or a point or a box lies beyond it.
         """
+        height, width = loaded['ori_shape']
         try:
             image = self.pipeline.image(loaded)
-            return [self.pipeline.item(image, dict(text=text, seg_fields=[])) for text in texts]
+            items = [dict(place.metainfo(height, width, image.results['img'].shape[:2], name), text=text, seg_fields=[])
+                     for text, place in zip(texts, places)]
+            return [self.pipeline.item(image, item) for item in items]
         except cv2.error:
-            height, width = loaded['ori_shape']
             raise InputError(f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
                              'size at which the model works') from None
+
+    def _check_takes_places(self) -> None:
+        """
+        Raises:
+            InputError: The model takes no points and boxes, or its test pipeline may move the image under them.
+        """
+        head = self.model.decode_head
+        if 'prompts' not in inspect.signature(head.forward).parameters:
+            raise InputError(f'points or boxes are given, but {type(head).__name__} takes none: leave them out, or '
+                             'choose a model with SAMHead')
+        if not self.pipeline.shares:
+            steps = ', '.join(type(step).__name__ for step in self.pipeline.rest.transforms)
+            raise InputError('points or boxes are given, but behind Resize the test pipeline has steps that may move '
+                             f'the image under them: {steps}')
+        embeddings = getattr(head, 'prompt_encoder', None)
+        if embeddings is not None and not any(one.requires_grad for one in embeddings.point_embeddings.parameters()):
+            print_log('this model was not trained with points and boxes (decode_head.spatial_prompts=False): what they '
+                      "do is left to chance, unless its weights began as SAM's", 'current', logging.WARNING)
 
     def _track(self, batches: Iterable[dict], total: int, batch_size: int) -> Iterator[dict]:
         """Pass batches on and show how many pairs are done."""
@@ -228,8 +273,7 @@ class ReferringInferencer(BaseInferencer):
     def _init_pipeline(self, cfg: Config | ConfigDict) -> ImageStage:
         """The test pipeline without the truth; its loader becomes `self.loader`, which takes arrays too."""
         steps = [
-            dict(step) for step in cfg.test_dataloader.dataset.pipeline
-            if _name_of(step) not in ('LoadReferringMask', 'LoadAnnotations')
+            dict(step) for step in cfg.test_dataloader.dataset.pipeline if _name_of(step) not in OF_THE_TRUTH
         ]
         index = next((i for i, step in enumerate(steps) if _name_of(step) == 'LoadImageFromFile'), None)
         if index is None:

@@ -1,9 +1,16 @@
-"""What `ReferringInferencer` gives back for a sentence."""
-from typing import Any
+"""What `ReferringInferencer` gives back for a sentence, and the forms that it takes in files."""
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, Literal
 
+import cv2
 import numpy as np
 from mmseg.structures import SegDataSample
 from pycocotools import mask as coco_mask
+
+from ..errors import InputError
+
+MaskForm = Literal['array', 'rle', 'polygons']
 
 
 def describe(sample: SegDataSample) -> dict[str, Any]:
@@ -43,8 +50,80 @@ def box_around(mask: np.ndarray) -> list[int] | None:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
+def encode_rle(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run-length code of a boolean mask (H, W), as JSON takes it: `size` and `counts`."""
+    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return dict(size=list(rle['size']), counts=rle['counts'].decode())
+
+
+def trace_polygons(mask: np.ndarray) -> list[list[int]]:
+    """COCO's polygons [x0, y0, x1, y1, …] along the outer edges of a boolean mask (H, W), one for each of its pieces.
+
+    Corners lie between pixels, so a single pixel is a square of side 1. COCO's polygons have no holes: they are filled.
+    """
+    box = box_around(mask)
+    if box is None:
+        return []
+    left, top, right, bottom = box
+    # At twice the size a pixel has a first and a second half, 2x and 2x + 1: its left and right edge, x and x + 1.
+    doubled = mask[top:bottom, left:right].astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((contour[:, 0] + 1) // 2 + (left, top)).ravel().tolist() for contour in contours]
+
+
+def with_mask_as(prediction: dict[str, Any], form: MaskForm) -> dict[str, Any]:
+    """A prediction of `describe` whose `mask` is replaced by `segmentation`, in COCO's form, unless `form` is array."""
+    if form == 'array':
+        return prediction
+    encode = encode_rle if form == 'rle' else trace_polygons
+    plain = {key: value for key, value in prediction.items() if key != 'mask'}
+    return dict(plain, segmentation=encode(prediction['mask']))
+
+
 def as_json(prediction: dict[str, Any]) -> dict[str, Any]:
     """A prediction of `describe` for JSON: the mask becomes COCO's compressed RLE, as `segmentation`."""
-    rle = coco_mask.encode(np.asfortranarray(prediction['mask'], dtype=np.uint8))
-    plain = {key: value for key, value in prediction.items() if key != 'mask'}
-    return dict(plain, segmentation=dict(size=list(rle['size']), counts=rle['counts'].decode()))
+    return prediction if 'mask' not in prediction else with_mask_as(prediction, 'rle')
+
+
+def as_coco(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict]]:
+    """Predictions as a data set in COCO's form, which `pycocotools.coco.COCO` and annotation tools open.
+
+    Every sentence is an annotation, with `sentence` and `score` beside COCO's keys; `bbox` is left, top, width, height.
+    One that nothing was found for has area 0.
+
+    Args:
+        predictions: Of image files, with masks as arrays or as RLE.
+
+    Raises:
+        InputError: An image has no path, as COCO tells images apart by their names.
+    """
+    numbers, images, annotations = {}, [], []
+    for prediction in map(as_json, predictions):
+        code, path = prediction['segmentation'], prediction['img_path']
+        if path is None:
+            raise InputError('COCO names images by file: segment files, not arrays, for this form')
+        if path not in numbers:
+            numbers[path] = len(numbers) + 1
+            images.append(dict(id=numbers[path], file_name=path, height=code['size'][0], width=code['size'][1]))
+        left, top, right, bottom = prediction['box'] or (0, 0, 0, 0)
+        annotations.append(
+            dict(id=len(annotations) + 1, image_id=numbers[path], category_id=1, segmentation=code,
+                 bbox=[left, top, right - left, bottom - top], area=prediction['area'], iscrowd=0,
+                 sentence=prediction['sentence'], score=prediction['score']))
+    return dict(images=images, annotations=annotations, categories=[dict(id=1, name='object')])
+
+
+def as_npz(predictions: Sequence[dict[str, Any]]) -> bytes:
+    """Predictions with boolean masks as a compressed .npz file, which `numpy.load` reads without pickle.
+
+    `image`, `sentence`, `score`, `area` (N,) and `box` (N, 4), zeros where nothing was found, in the order of the
+    predictions; `mask_1` … `mask_N`, each (H, W) of its image.
+    """
+    columns = dict(
+        image=[prediction['img_path'] or '' for prediction in predictions],
+        box=[prediction['box'] or [0] * 4 for prediction in predictions],
+        **{key: [prediction[key] for prediction in predictions] for key in ('sentence', 'score', 'area')})
+    masks = {f'mask_{number}': prediction['mask'] for number, prediction in enumerate(predictions, 1)}
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **{key: np.array(column) for key, column in columns.items()}, **masks)
+    return buffer.getvalue()

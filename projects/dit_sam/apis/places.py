@@ -1,0 +1,151 @@
+"""Points and boxes that users hand in beside their sentences: checked, matched, and brought to the model's pixels."""
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Union
+
+import numpy as np
+
+from ..errors import InputError
+
+# Of one sentence; of one image a list of them, one for each sentence; of several images a list of either.
+Places = Union[None, np.ndarray, Sequence]
+
+_POINTS_FORM = 'give (x, y) or (x, y, label) for each point, label 1 inside and 0 outside the object'
+_BOX_FORM = 'give left, top, right, bottom'
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sentence's object is, in pixels of the image as people see it.
+
+    Attributes:
+        points: x, y and label (1 inside, 0 outside the object), (n, 3); None without points.
+        box: left, top, right, bottom, (4,); None without a box.
+    """
+    points: np.ndarray | None = None
+    box: np.ndarray | None = None
+
+    def __bool__(self) -> bool:
+        return self.points is not None or self.box is not None
+
+    def metainfo(self, height: int, width: int, image_shape: Sequence[int], name: str) -> dict[str, np.ndarray]:
+        """What `ReferringSegmentor` reads: `points` with `point_labels`, and `box`, in pixels of the resized image.
+
+        Args:
+            height: Of the image as it was loaded.
+            width: Likewise.
+            image_shape: Height and width of the resized image.
+            name: What to call the image in errors.
+
+        Raises:
+            InputError: A point or a box reaches beyond the image.
+        """
+        scale, item = np.array([image_shape[1] / width, image_shape[0] / height]), {}
+        if self.points is not None:
+            xy = self.points[:, :2]
+            _check_inside(xy, height, width, 'point', name)
+            # The middle of a pixel stays the middle of a pixel.
+            item['points'] = ((xy + 0.5) * scale - 0.5).astype(np.float32)
+            item['point_labels'] = self.points[:, 2].astype(np.int64)
+        if self.box is not None:
+            _check_inside(self.box.reshape(2, 2), height + 1, width + 1, 'corner', name)
+            item['box'] = (self.box * np.tile(scale, 2)).astype(np.float32)
+        return item
+
+
+def match_places(points: Places, boxes: Places, names: Sequence[str], numbers: Sequence[int],
+                 single: bool) -> list[list[Place]]:
+    """The place of each sentence of each image.
+
+    Args:
+        points: For one image (n, 2) or (n, 3), x, y and label, for all its sentences, or a list of these with one, or
+            None, for each sentence. For several images a list with one of these forms, or None, for each.
+        boxes: Likewise; a box is left, top, right, bottom.
+        names: What to call the images in errors.
+        numbers: How many sentences each image has.
+        single: Whether the values belong to one image; see `is_single`.
+
+    Raises:
+        InputError: The numbers differ, or a value has another form.
+    """
+    matched = []
+    by_image = (_by_image(values, what, names, single) for values, what in ((points, 'points'), (boxes, 'boxes')))
+    for name, number, of_points, of_boxes in zip(names, numbers, *by_image):
+        of_points = _by_sentence(of_points, 2, number, 'points', name)
+        of_boxes = _by_sentence(of_boxes, 1, number, 'boxes', name)
+        matched.append([Place(_as_points(one, name), _as_box(box, name)) for one, box in zip(of_points, of_boxes)])
+    return matched
+
+
+def _by_image(values: Places, what: str, names: Sequence[str], single: bool) -> Sequence[Places]:
+    if values is None or single:
+        return [values] * len(names)
+    if _depth(values) < 1 or len(values) != len(names):
+        number = len(values) if _depth(values) else 'none of them'
+        raise InputError(f'{len(names)} images, but {what} for {number}: give a list with an entry, or None, for each '
+                         'image')
+    return values
+
+
+def _by_sentence(values: Places, depth: int, number: int, what: str, name: str) -> Sequence[Places]:
+    """Values of `depth` nested lists, for all sentences of an image, or a list of them, one for each."""
+    if _depth(values) <= depth and not _has_none(values):
+        return [values] * number
+    if len(values) != number:
+        raise InputError(f'{number} sentences for {name}, but {what} for {len(values)}: give the same for all, or a '
+                         'list with an entry, or None, for each sentence')
+    return values
+
+
+def _depth(values: Any) -> int:
+    """How many lists or axes values are nested in."""
+    if isinstance(values, (list, tuple)):
+        return 1 + max(map(_depth, values), default=0)
+    return getattr(values, 'ndim', 0)
+
+
+def _has_none(values: Any) -> bool:
+    return isinstance(values, (list, tuple)) and any(value is None for value in values)
+
+
+def _as_points(values: Any, name: str) -> np.ndarray | None:
+    """x, y and label, (n, 3); None where there is no point."""
+    if values is None or (_depth(values) == 1 and len(values) == 0):
+        return None
+    rows = [_numbers(row, f'a point for {name}', _POINTS_FORM) for row in (values if _depth(values) else [values])]
+    if any(row.shape not in ((2, ), (3, )) or (len(row) == 3 and row[2] not in (0, 1)) for row in rows):
+        raise InputError(f'the points for {name} are {_short(values)}: {_POINTS_FORM}')
+    return np.stack([np.append(row[:2], row[2] if len(row) == 3 else 1) for row in rows])
+
+
+def _as_box(values: Any, name: str) -> np.ndarray | None:
+    """left, top, right, bottom, (4,); None where there is no box."""
+    if values is None:
+        return None
+    box = _numbers(values, f'the box for {name}', _BOX_FORM)
+    if box.shape != (4, ) or not (box[2:] > box[:2]).all():
+        raise InputError(f'the box for {name} is {_short(values)}: {_BOX_FORM}, in this order')
+    return box
+
+
+def _numbers(values: Any, what: str, form: str) -> np.ndarray:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    if not np.isfinite(array).all():
+        raise InputError(f'{what} is {_short(values)}, not finite numbers: {form}')
+    return array
+
+
+def _check_inside(xy: np.ndarray, height: int, width: int, what: str, name: str) -> None:
+    outside = xy[((xy < 0) | (xy > [width - 1, height - 1])).any(axis=1)]
+    if len(outside):
+        x, y = outside[0]
+        raise InputError(f'the {what} ({x:g}, {y:g}) lies beyond image {name}: x goes from 0 to {width - 1}, y to '
+                         f'{height - 1}, in its own pixels, turned as it is shown')
+
+
+def _short(values: Any) -> str:
+    text = ' '.join(str(values).split())
+    return text if len(text) <= 80 else f'{text[:77]}…'

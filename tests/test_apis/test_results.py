@@ -1,0 +1,105 @@
+"""Masks as run lengths and polygons, and predictions as files of COCO and numpy."""
+import io
+import json
+
+import cv2
+import numpy as np
+import pytest
+from dit_sam.apis import InputError, as_coco, as_json, as_npz
+from dit_sam.apis.results import trace_polygons
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from tiny_inferencer import picture
+
+
+def decode(segmentation, height: int, width: int) -> np.ndarray:
+    if not segmentation:
+        return np.zeros((height, width), bool)
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+    return coco_mask.decode(segmentation).astype(bool)
+
+
+def blob(seed: int) -> np.ndarray:
+    """A mask of several smooth pieces."""
+    rng = np.random.default_rng(seed)
+    size = tuple(int(side) for side in rng.integers(2, 60, 2))
+    return cv2.resize(rng.random((5, 6), dtype=np.float32), size, interpolation=cv2.INTER_CUBIC) > 0.5
+
+
+def without_holes(mask: np.ndarray) -> np.ndarray:
+    """The background that is not joined to the border by its edges becomes foreground."""
+    outside = cv2.copyMakeBorder((~mask).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    labels = cv2.connectedComponents(outside, connectivity=4)[1]
+    return (labels != labels[0, 0])[1:-1, 1:-1]
+
+
+def test_polygons_are_exact_but_for_holes():
+    masks = [blob(seed) for seed in range(50)]
+    assert sum((without_holes(mask) != mask).any() for mask in masks) > 5
+    for mask in masks:
+        np.testing.assert_array_equal(decode(trace_polygons(mask), *mask.shape), without_holes(mask))
+
+
+def test_a_pixel_is_a_square_and_nothing_has_no_polygon():
+    mask = np.zeros((4, 5), bool)
+    assert trace_polygons(mask) == []
+    mask[2, 3] = True
+    polygon, = trace_polygons(mask)
+    assert sorted(zip(polygon[::2], polygon[1::2])) == [(3, 2), (3, 3), (4, 2), (4, 3)]
+
+
+@pytest.mark.parametrize('form', ['rle', 'polygons'])
+def test_the_inferencer_returns_them(inferencer, form):
+    image = picture()
+    expected = inferencer(image, ['star', 'circle'])['predictions']
+    found = inferencer(image, ['star', 'circle'], return_masks=form, return_vis=True)
+    assert len(found['visualization']) == 1
+    for one, other in zip(expected, found['predictions'], strict=True):
+        mask = without_holes(one['mask']) if form == 'polygons' else one['mask']
+        np.testing.assert_array_equal(decode(other['segmentation'], *mask.shape), mask)
+        assert {key: one[key] for key in ('sentence', 'score', 'box', 'area')} == {
+            key: other[key] for key in ('sentence', 'score', 'box', 'area')}
+        assert 'mask' not in other and json.loads(json.dumps(as_json(other))) == other
+
+
+def test_other_forms_are_refused(inferencer):
+    with pytest.raises(InputError, match="return_masks='png' is none of array, rle, polygons"):
+        inferencer(picture(), 'star', return_masks='png')
+
+
+@pytest.fixture
+def predictions(inferencer, tmp_path) -> list:
+    """Two sentences about a picture, one about another of another size; the last finds nothing."""
+    for name, size in (('a.png', (60, 90)), ('b.png', (50, 40))):
+        cv2.imwrite(str(tmp_path / name), picture(*size))
+    found = inferencer(tmp_path, [['star', 'круг'], 'circle'])['predictions']
+    found[-1].update(mask=np.zeros((50, 40), bool), box=None, score=0., area=0)
+    return found
+
+
+def test_coco_opens_them(predictions, tmp_path):
+    (tmp_path / 'coco.json').write_text(json.dumps(as_coco(predictions)))
+    coco = COCO(tmp_path / 'coco.json')
+    assert [image['height'] for image in coco.imgs.values()] == [60, 50]
+    for prediction, annotation in zip(predictions, coco.anns.values(), strict=True):
+        np.testing.assert_array_equal(coco.annToMask(annotation), prediction['mask'])
+        assert coco.imgs[annotation['image_id']]['file_name'] == prediction['img_path']
+        assert (annotation['sentence'], annotation['score']) == (prediction['sentence'], prediction['score'])
+        assert annotation['area'] == prediction['area']
+        assert annotation['bbox'] == coco_mask.toBbox(annotation['segmentation']).tolist()
+
+
+def test_coco_wants_names(inferencer):
+    with pytest.raises(InputError, match='COCO names images by file: segment files, not arrays'):
+        as_coco(inferencer(picture(), 'star', return_masks='rle')['predictions'])
+
+
+def test_numpy_opens_them(predictions):
+    with np.load(io.BytesIO(as_npz(predictions)), allow_pickle=False) as content:
+        assert content['sentence'].tolist() == ['star', 'круг', 'circle']
+        assert content['image'].tolist() == [prediction['img_path'] for prediction in predictions]
+        assert content['box'].tolist() == [prediction['box'] or [0] * 4 for prediction in predictions]
+        np.testing.assert_array_equal(content['score'], [prediction['score'] for prediction in predictions])
+        for number, prediction in enumerate(predictions, 1):
+            np.testing.assert_array_equal(content[f'mask_{number}'], prediction['mask'])

@@ -1,0 +1,86 @@
+"""The console script `dit-sam`, and what an installation without a checkout finds."""
+import configparser
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from dit_sam import cli
+from dit_sam.apis import ASSETS, config_folder, defaults
+from dit_sam.cli import demo as demo_command
+from dit_sam.cli import list_models
+
+ROOT = Path(__file__).parents[2]
+
+
+def dit_sam(monkeypatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, 'argv', ['dit-sam', *arguments])
+    cli.main()
+
+
+def error_of(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as exit:
+        dit_sam(monkeypatch, *arguments)
+    return exit.value.code, capsys.readouterr().err.splitlines()[-1]
+
+
+def test_infer_is_the_tool(monkeypatch, capsys, tmp_path):
+    picture = str(tmp_path / 'photo.png')
+    cv2.imwrite(picture, np.full((30, 40, 3), 200, np.uint8))
+    dit_sam(monkeypatch, 'infer', picture, 'the red star', '--out', str(tmp_path / 'out'), '--format', 'npz')
+    assert capsys.readouterr().out.endswith(str(tmp_path / 'out' / 'predictions_1.npz') + '\n')
+    code, line = error_of(monkeypatch, capsys, 'infer', picture, ' ')
+    assert (code, line) == (1, f'error: sentence 1 of 1 for {picture} is empty: say what to segment')
+    with pytest.raises(SystemExit):
+        dit_sam(monkeypatch, 'infer', '--help')
+    assert 'usage: dit-sam infer' in capsys.readouterr().out
+
+
+def test_models_are_listed_with_their_figures_and_weights(monkeypatch, capsys):
+    dit_sam(monkeypatch, 'list-models')
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ['ldit_vit-t_shapes', 'shapes', 'shipped'] in lines
+    assert ['ldit_vit-b', 'RefCOCO', 'val', '71.98'] in lines
+    named = {line[0] for line in lines[1:lines.index([])]}
+    assert all((config_folder() / 'dit_sam' / f'{name}.py').is_file() for name in named)
+    assert {path.stem for path in ASSETS.glob('*.safetensors')} < named
+
+
+def test_help_and_unknown_commands(monkeypatch, capsys):
+    for arguments in ([], ['--help']):
+        dit_sam(monkeypatch, *arguments)
+        printed = capsys.readouterr().out
+        assert all(f'dit-sam {name}' in printed for name in cli.COMMANDS)
+    code, line = error_of(monkeypatch, capsys, 'segment')
+    assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are infer, list-models, demo")
+
+
+def test_without_a_checkout_the_configs_of_the_installation_are_taken(monkeypatch, tmp_path, capsys):
+    (tmp_path / 'share' / 'configs' / 'dit_sam').mkdir(parents=True)
+    (tmp_path / 'share' / 'configs' / 'dit_sam' / 'metafile.yml').touch()
+    monkeypatch.setattr(defaults, '_PACKAGE', tmp_path / 'lib' / 'site-packages' / 'dit_sam')
+
+    class File(type(Path())):
+        def locate(self):
+            return tmp_path / self
+
+    monkeypatch.setattr(defaults, 'files', lambda name: [File('a.py'), File('share/configs/dit_sam/metafile.yml')])
+    assert defaults.config_folder() == tmp_path / 'share' / 'configs'
+    monkeypatch.setattr(defaults, 'files', lambda name: None)
+    for module in (demo_command, list_models):
+        monkeypatch.setattr(module, 'config_folder', defaults.config_folder)
+    code, line = error_of(monkeypatch, capsys, 'demo')
+    assert code == 1 and line.endswith('clone the repository and call `make demo` there')
+    code, line = error_of(monkeypatch, capsys, 'list-models')
+    assert code == 1 and line.endswith('not found: install the package anew, or run in a checkout of the repository')
+
+
+def test_an_installation_has_every_config():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    installed = {(Path(target).relative_to('share/dit_sam'), path.name)
+                 for target, patterns in setup['options.data_files'].items()
+                 for pattern in patterns.split() for path in ROOT.glob(pattern)}
+    assert installed == {(path.parent.relative_to(ROOT), path.name)
+                         for suffix in ('py', 'yml', 'md') for path in (ROOT / 'configs').rglob(f'*.{suffix}')}

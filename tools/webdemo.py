@@ -1,0 +1,188 @@
+"""A web page that segments pictures by sentences: ``tools/webdemo.py [--config FILE --checkpoint FILE] [--port N]``.
+
+Needs the extra `web`: ``pip install -e .[web]``. It answers on this machine alone unless --host says otherwise, sends
+nothing elsewhere, and loads nothing from elsewhere. Pictures that are handed in are deleted after an hour.
+"""
+import argparse
+import os
+import os.path as osp
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import mmcv
+from PIL import Image
+
+from dit_sam.apis import InputError, ReferringInferencer
+from dit_sam.datasets.safe_pickle import load_refs
+from dit_sam.datasets.shapes import write_shapes
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.visualization import attention_maps, draw_attention
+
+# Before gradio is imported: it reports its use otherwise.
+os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+try:
+    import gradio as gr
+except ModuleNotFoundError:
+    sys.exit('error: the web page needs gradio, which is not installed: pip install -e .[web]')
+
+MAX_BYTES, MAX_PIXELS = 20_000_000, 25_000_000
+MAX_SENTENCES, MAX_CHARACTERS = 8, 200
+# Long side of what the page shows, and of the picture whose attention is drawn once a word and layer, in pixels.
+SHOWN_SIDE, ATTENTION_SIDE = 1600, 480
+HOUR = 3600
+DIRECTIONS = {'where the image looks at each word': 'to_text', 'where each word looks in the image': 'to_image'}
+# Not Gradio's third one, which sends the picture to a hub.
+BUTTONS = ['download', 'fullscreen']
+COLUMNS = ['Sentence', 'Score', 'Pixels', 'Share of the picture', 'Left, top, right, bottom']
+INTRODUCTION = f"""# Segment by sentence
+Drop a picture, type what to look for, one sentence a line, at most {MAX_SENTENCES} of {MAX_CHARACTERS} characters.
+Pictures may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} megabytes."""
+
+
+@contextmanager
+def said_in_the_page(path: str | None = None):
+    """Show the line of an error of the user's in the page, and not where the file lies here."""
+    try:
+        yield
+    except (InputError, FileNotFoundError) as error:
+        message = str(error).replace(path or '\0', osp.basename(path or ''))
+        raise gr.Error(message, duration=None, print_exception=False) from None
+
+
+def check_picture(path: str | None) -> None:
+    """
+    Raises:
+        InputError: There is no picture, the file is none, or it is too large.
+    """
+    if path is None:
+        raise InputError('no picture yet: drop one, or take one of the examples')
+    if osp.getsize(path) > MAX_BYTES:
+        raise InputError(f'the picture has more than {MAX_BYTES // 10**6} megabytes: save it smaller')
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+    except Exception:  # a damaged head may raise nearly anything
+        raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from None
+    if width * height > MAX_PIXELS:
+        raise InputError(f'the picture has {width * height / 1e6:.0f} megapixels, and {MAX_PIXELS // 10**6} are '
+                         'allowed: scale it down')
+
+
+def split_sentences(text: str | None) -> list[str]:
+    """The lines that say something.
+
+    Raises:
+        InputError: There is none, or they are too many or too long.
+    """
+    lines = [line.strip() for line in (text or '').splitlines() if line.strip()]
+    if not lines:
+        raise InputError('no sentence yet: type what to look for')
+    if len(lines) > MAX_SENTENCES:
+        raise InputError(f'{len(lines)} sentences, and {MAX_SENTENCES} are allowed at a time')
+    too_long = next((number for number, line in enumerate(lines, 1) if len(line) > MAX_CHARACTERS), None)
+    if too_long:
+        raise InputError(f'sentence {too_long} has {len(lines[too_long - 1])} characters, and {MAX_CHARACTERS} are '
+                         'allowed')
+    return lines
+
+
+def shrink(image, side: int):
+    """A picture (H, W, 3) whose long side is at most `side`."""
+    scale = side / max(image.shape[:2])
+    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
+def segment(inferencer: ReferringInferencer, path: str | None, text: str | None) -> tuple:
+    """Overlay with legend, table, and the sentences for the choice below the attention."""
+    with said_in_the_page(path):
+        check_picture(path)
+        sentences = split_sentences(text)
+        result = inferencer(path, sentences, return_vis=True)
+    rows = [[one['sentence'], round(one['score'], 3), one['area'], f'{one["area"] / one["mask"].size:.1%}',
+             ', '.join(map(str, one['box'] or ['nothing found']))] for one in result['predictions']]
+    return (shrink(result['visualization'][0], SHOWN_SIDE), rows, gr.Dropdown(choices=sentences, value=sentences[0]),
+            None)
+
+
+def attend(inferencer: ReferringInferencer, path: str | None, sentence: str | None, direction: str):
+    """The picture of the attention between the image and a sentence."""
+    with said_in_the_page(path):
+        check_picture(path)
+        image = shrink(mmcv.imread(path, channel_order='rgb'), ATTENTION_SIDE)
+        sentence, = split_sentences(sentence)[:1]
+        return draw_attention(image, attention_maps(inferencer, image[..., ::-1], sentence), DIRECTIONS[direction])
+
+
+def make_examples(folder: str, number: int = 4) -> list[list[str]]:
+    """Pictures of shapes, drawn now, each with a sentence of every kind."""
+    write_shapes(folder, number, seed=20261121, splits=dict(val=1.))
+    sentences = {}
+    for ref in load_refs(osp.join(folder, 'shapes', 'refs(unc).p')):
+        for sentence in ref['sentences']:
+            sentences.setdefault(ref['image_id'], {}).setdefault(sentence['kind'], sentence['sent'])
+    images = sorted(Path(folder, 'images').iterdir())
+    return [[str(image), '\n'.join(sentences[image_id].values())] for image_id, image in enumerate(images, 1)]
+
+
+def build_page(inferencer: ReferringInferencer, examples: Sequence[Sequence[str]]) -> gr.Blocks:
+    """The page and what its buttons do; the model works on one request at a time."""
+    with gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            with gr.Column():
+                picture = gr.Image(label='Picture', type='filepath', sources=['upload', 'clipboard'], height=360)
+                # Gradio would decode a picture before its size is looked at.
+                picture.preprocess = lambda payload: None if payload is None else payload.path
+                text = gr.Textbox(label='Sentences, one a line', lines=3, max_lines=MAX_SENTENCES, elem_id='sentences')
+                button = gr.Button('Segment', variant='primary', elem_id='segment')
+                gr.Examples(list(examples), [picture, text], label='Examples: shapes that the shipped model knows')
+            with gr.Column():
+                with gr.Tab('Masks'):
+                    overlay = gr.Image(label='Masks and sentences', elem_id='overlay', format='png', buttons=BUTTONS)
+                    table = gr.Dataframe(headers=COLUMNS, elem_id='table', interactive=False, wrap=True,
+                                         column_widths=['30%', '12%', '14%', '19%', '25%'])
+                with gr.Tab('Attention'):
+                    chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
+                    direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
+                    look = gr.Button('Look', elem_id='look')
+                    maps = gr.Image(show_label=False, elem_id='maps', format='png', buttons=BUTTONS)
+        on(button, partial(segment, inferencer), [picture, text], [overlay, table, chosen, maps])
+        on(look, partial(attend, inferencer), [picture, chosen, direction], [maps])
+    return page.queue(max_size=16)
+
+
+def on(button: gr.Button, answer: Callable, inputs: Sequence, outputs: Sequence) -> None:
+    """Let a button call a function that uses the model."""
+    button.click(answer, list(inputs), list(outputs), concurrency_limit=1, concurrency_id='model',
+                 api_visibility='private')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', help='config file, default: the small model of the shapes data')
+    parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
+    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
+    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets every machine of the network in')
+    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
+    args = parser.parse_args()
+    with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
+        if args.config and not args.checkpoint:
+            raise InputError('--config without --checkpoint: name the weights that belong to that config')
+        inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=False)
+        page = build_page(inferencer, make_examples(osp.join(folder, 'examples')))
+        try:
+            # Fonts of the machine: Gradio's own theme fetches some.
+            page.launch(server_name=args.host, server_port=args.port, share=False, ssr_mode=False, footer_links=[],
+                        max_file_size=MAX_BYTES,
+                        theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']))
+        except OSError as error:
+            raise InputError(f'{args.host}:{args.port} cannot be served: {error}') from None
+
+
+if __name__ == '__main__':
+    main()
