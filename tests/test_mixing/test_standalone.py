@@ -146,6 +146,17 @@ def test_rates_fall_with_depth():
     assert rates(dict(layer_decay_rate=0.5, num_layers=12)) == found
 
 
+def test_an_optimizer_without_weight_decay_steps():
+    net = model()
+    wrapper = build_optim_wrapper(net, dict(
+        constructor='SAMLayerDecayConstructor', paramwise_cfg=dict(decay_rate=0.5), optimizer=dict(type='SGD', lr=1.)))
+    weight = net.backbone.blocks[0].mlp.lin1.weight
+    before, weight.grad = weight.detach().clone(), torch.ones_like(weight)
+    wrapper.step()
+    # Three blocks: d³ for the first.
+    assert torch.allclose(weight, before - 0.125)
+
+
 def test_rates_that_cannot_be_given_are_named():
     with pytest.raises(InputError, match='paramwise_cfg lacks decay_rate'):
         rates(dict(num_layers=3))

@@ -35,6 +35,8 @@ class SAMLayerDecayConstructor(LearningRateDecayOptimizerConstructor):
         if settings['decay_rate'] is None:
             raise InputError('optim_wrapper.paramwise_cfg lacks decay_rate, such as 0.65')
         self.paramwise_cfg = dict(settings, num_layers=module.backbone.depth, decay_type='layer_wise')
+        # The parent would hand None to the optimizer, which fails at its first step.
+        self.base_wd = self.base_wd or 0.
         super().add_params(params, _NamedAsMAE(module), **kwargs)
 
 
