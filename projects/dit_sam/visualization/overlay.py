@@ -1,20 +1,17 @@
 """Masks and the sentences that mean them, drawn over a picture. Pictures are RGB, uint8, (H, W, 3)."""
 from collections.abc import Sequence
-from functools import lru_cache
 
 import cv2
 import numpy as np
-import regex
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .fonts import font_for
+from .lettering import BACKGROUND, INK, face_for, wrap
 
 Color = tuple[int, int, int]
 
 # Far from each other in hue and in brightness; they come round again after ten.
 PALETTE: tuple[Color, ...] = ((255, 64, 160), (0, 190, 255), (255, 150, 0), (120, 80, 255), (0, 170, 90),
                               (235, 40, 40), (150, 110, 60), (200, 190, 0), (90, 110, 140), (190, 60, 220))
-_BACKGROUND, _INK = (255, 255, 255), (30, 30, 30)
 
 
 def draw_masks(image: np.ndarray,
@@ -61,7 +58,7 @@ def draw_masks(image: np.ndarray,
     legend = _draw_legend(_entries(masks, sentences, scores, empty), colors, width, font)
     margin = width - size[0]
     picture = cv2.copyMakeBorder(
-        picture, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_CONSTANT, value=_BACKGROUND)
+        picture, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_CONSTANT, value=BACKGROUND)
     return np.concatenate([picture, legend])
 
 
@@ -88,7 +85,7 @@ def _draw_mask(picture: np.ndarray, mask: np.ndarray, color: Color, opacity: flo
     shrunk = cv2.erode(mask, _square(thickness)).astype(bool)
     grown = cv2.dilate(mask, _square(max(1, thickness // 2))).astype(bool)
     picture[inside & ~shrunk] = color
-    picture[grown & ~inside] = _BACKGROUND
+    picture[grown & ~inside] = BACKGROUND
 
 
 def _square(reach: int) -> np.ndarray:
@@ -110,44 +107,16 @@ def _draw_legend(entries: Sequence[str], colors: Sequence[Color], width: int, fo
     size = max(15, width // 32)
     gap = size // 2
     text_left = 2 * gap + size
-    faces = [_face(font_for(entry, font), size) for entry in entries]
-    rows = [_wrap(entry, face, width - text_left - gap) for entry, face in zip(entries, faces)]
+    faces = [face_for(entry, size, font) for entry in entries]
+    rows = [wrap(entry, face, width - text_left - gap) for entry, face in zip(entries, faces)]
     line = round(size * 1.35)
     height = sum(len(row) * line for row in rows) + gap * (len(rows) + 1)
-    legend = Image.new('RGB', (width, height), _BACKGROUND)
+    legend = Image.new('RGB', (width, height), BACKGROUND)
     draw, top = ImageDraw.Draw(legend), gap
     for row, face, color in zip(rows, faces, colors):
         draw.rectangle((gap, top + 2, gap + size - 1, top + 1 + size), fill=tuple(color))
         for text in row:
-            draw.text((text_left, top), text, font=face, fill=_INK)
+            draw.text((text_left, top), text, font=face, fill=INK)
             top += line
         top += gap
     return np.asarray(legend)
-
-
-@lru_cache(maxsize=8)
-def _face(font: str | None, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(font_for('', font), size)
-
-
-def _wrap(text: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Lines of at most `width` pixels, broken between words, or within a word that is longer than a line."""
-    lines = ['']
-    for word in text.split():
-        joined = f'{lines[-1]} {word}'.lstrip()
-        if face.getlength(joined) <= width:
-            lines[-1] = joined
-            continue
-        pieces = _break(word, face, width)
-        lines = [line for line in lines if line] + pieces
-    return lines
-
-
-def _break(word: str, face: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Pieces of a word of at most `width` pixels each; at least a letter with its accents a piece."""
-    pieces = ['']
-    for character in regex.findall(r'\X', word):
-        if pieces[-1] and face.getlength(pieces[-1] + character) > width:
-            pieces.append('')
-        pieces[-1] += character
-    return pieces

@@ -5,8 +5,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .fonts import font_for
-from .overlay import _BACKGROUND, _INK, _face, _wrap
+from .lettering import BACKGROUND, INK, face_for, wrap
 
 GAP = 10
 
@@ -55,13 +54,13 @@ def _fit(picture: np.ndarray, width: int) -> np.ndarray:
 
 def _text(text: str, width: int, size: int, font: str | None) -> np.ndarray:
     """A text in lines, (H, width, 3)."""
-    face, line = _face(font_for(text, font), size), round(size * 1.35)
-    lines = _wrap(text, face, width - GAP)
+    face, line = face_for(text, size, font), round(size * 1.35)
+    lines = wrap(text, face, width - GAP)
     image = Image.fromarray(_blank(len(lines) * line + GAP // 2, width))
     for i, words in enumerate(lines):
-        ImageDraw.Draw(image).text((GAP, GAP // 2 + i * line), words, font=face, fill=_INK)
+        ImageDraw.Draw(image).text((GAP, GAP // 2 + i * line), words, font=face, fill=INK)
     return np.asarray(image)
 
 
 def _blank(height: int, width: int) -> np.ndarray:
-    return np.full((height, width, 3), _BACKGROUND, np.uint8)
+    return np.full((height, width, 3), BACKGROUND, np.uint8)
