@@ -1,0 +1,44 @@
+"""What the table of combinations does not have: a head of two classes, and `DITViT` where nothing hands it text."""
+import torch
+from combinations import DIT
+from mmengine.config import ConfigDict
+from mmengine.optim import OptimWrapper
+from mmseg.registry import MODELS
+from small import moved_parts
+from tiny import batch, randomise, sample, segmentor
+
+TWO_CLASSES = dict(type='FCNHead', in_channels=16, in_index=3, channels=8, num_convs=1, num_classes=2,
+                   norm_cfg=dict(type='BN'))
+
+
+def step(model) -> None:
+    log = model.train_step(batch([(64, 64), (48, 64)]), OptimWrapper(torch.optim.SGD(model.parameters(), 0.1)))
+    assert log['loss'].isfinite()
+
+
+def test_a_head_of_two_classes_answers_sentences():
+    model = segmentor(data_preprocessor=dict(type='ReferringDataPreProcessor', size=(64, 64)), backbone=DIT,
+                      decode_head=TWO_CLASSES).train()
+    assert moved_parts(model, lambda: step(model)) == {'backbone', 'decode_head', 'text_encoder'}
+    model.eval()
+    cat, dog = (model(**model.data_preprocessor(batch([(64, 64)], [text]))) for text in ('cat', 'dog'))
+    assert cat.shape[1] == 2 and (cat - dog).abs().max() > 1e-6
+    data = batch([(64, 64), (48, 64)])
+    data['data_samples'] = [sample((64, 64), ori_shape=(30, 30)), sample((48, 64), 'cat', ori_shape=(75, 100))]
+    for result, shape in zip(model.test_step(data), [(1, 30, 30), (1, 75, 100)]):
+        assert result.pred_sem_seg.data.shape == shape
+        assert set(result.pred_sem_seg.data.unique().tolist()) <= {0, 1}
+
+
+def test_ditvit_trains_and_predicts_in_mmseg_s_own_segmentor():
+    model = randomise(MODELS.build(dict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64), mean=[0.] * 3, std=[50.] * 3, seg_pad_val=0),
+        backbone=DIT,
+        decode_head=TWO_CLASSES,
+        test_cfg=ConfigDict(mode='whole'))))
+    model.train()
+    step(model)
+    first, other = (model.eval().test_step(batch([(64, 64)], [text]))[0] for text in ('cat', 'dog'))
+    assert first.pred_sem_seg.data.shape == (1, 64, 64)
+    assert torch.equal(first.seg_logits.data, other.seg_logits.data), 'mmseg hands no sentence to a backbone'
