@@ -14,6 +14,7 @@ segment_anything without torchvision   `import_sam_modeling` imports ``segment_a
                                        alone
 several processes without a GPU        `init_dist_without_cuda`, called by the tools, starts gloo before mmengine
                                        calls ``torch.cuda.set_device``
+transformers before 4.56               `in_float32` is how ``from_pretrained`` is asked for float32
 =====================================  ==============================================================================
 """
 import importlib
@@ -126,6 +127,15 @@ def _bare_package(spec: ModuleSpec, reason: str) -> ModuleType:
 
     package.__getattr__ = __getattr__
     return package
+
+
+def in_float32() -> dict[str, Any]:
+    """The argument by which ``from_pretrained`` loads in float32; without it transformers 5 takes the file's type."""
+    import torch
+    import transformers
+    from mmengine.utils import digit_version
+    name = 'dtype' if digit_version(transformers.__version__) >= digit_version('4.56') else 'torch_dtype'
+    return {name: torch.float32}
 
 
 def init_dist_without_cuda(cfg: Any) -> None:

@@ -2,12 +2,12 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 
-import torch
 import transformers
 from torch import Tensor, nn
 from transformers import (MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding,
                           PretrainedConfig, PreTrainedModel)
 
+from ...compat import in_float32
 from ...errors import InputError
 
 
@@ -104,9 +104,8 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
         if config.model_type != model.config.model_type:
             raise InputError(f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
                              f'text_encoder.model is {model.config.model_type!r}')
-        # transformers 5 takes the file's type where none is named; half precision must not slip in.
         loaded, info = type(model).from_pretrained(
-            checkpoint, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+            checkpoint, config=config, use_safetensors=True, output_loading_info=True, **in_float32())
     except InputError:
         raise
     except (OSError, ValueError) as error:
