@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from dit_sam.errors import InputError
 from dit_sam.visualization import draw_masks, fonts
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
@@ -73,6 +74,8 @@ def test_a_named_font_is_used_whatever_it_has(on_this_machine):
         assert fonts.font_for('红', CMTT) == CMTT
     with pytest.raises(FileNotFoundError, match='font none.ttf not found'):
         fonts.font_for('a', 'none.ttf')
+    with pytest.raises(InputError, match='font .*test_fonts.py is damaged, or no TrueType'):
+        fonts.font_for('a', __file__)
 
 
 def test_sentences_of_one_picture_may_have_different_fonts(on_this_machine):

@@ -7,6 +7,8 @@ import matplotlib
 from matplotlib.font_manager import findSystemFonts
 from matplotlib.ft2font import FT2Font
 
+from ..errors import InputError
+
 # Comes with matplotlib; has Latin, Greek, Cyrillic, Arabic and Hebrew letters.
 DEFAULT_FONT = Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSans.ttf')
 
@@ -24,9 +26,12 @@ def font_for(text: str, font: str | None = None) -> str:
 
     Raises:
         FileNotFoundError: There is no such font.
+        InputError: The file is none.
     """
     if font is not None and not Path(font).is_file():
         raise FileNotFoundError(f'font {font} not found: name a .ttf or .otf file')
+    if font is not None and not _letters_of(font):
+        raise InputError(f'font {font} is damaged, or no TrueType or OpenType file: name another one')
     return _font_for(frozenset(map(ord, text)) - set(map(ord, ' \t\n\u200c\u200d')), font)
 
 
