@@ -6,6 +6,7 @@ nothing elsewhere, and loads nothing from elsewhere. Pictures that are handed in
 import argparse
 import os
 import os.path as osp
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -134,32 +135,58 @@ def build_page(inferencer: ReferringInferencer, examples: Sequence[Sequence[str]
     with gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
         gr.Markdown(INTRODUCTION)
         with gr.Row():
-            with gr.Column():
-                picture = gr.Image(label='Picture', type='filepath', sources=['upload', 'clipboard'], height=360)
-                # Gradio would decode a picture before its size is looked at.
-                picture.preprocess = lambda payload: None if payload is None else payload.path
-                text = gr.Textbox(label='Sentences, one a line', lines=3, max_lines=MAX_SENTENCES, elem_id='sentences')
-                button = gr.Button('Segment', variant='primary', elem_id='segment')
-                gr.Examples(list(examples), [picture, text], label='Examples: shapes that the shipped model knows')
-            with gr.Column():
-                with gr.Tab('Masks'):
-                    overlay = gr.Image(label='Masks and sentences', elem_id='overlay', format='png', buttons=BUTTONS)
-                    table = gr.Dataframe(headers=COLUMNS, elem_id='table', interactive=False, wrap=True,
-                                         column_widths=['30%', '12%', '14%', '19%', '25%'])
-                with gr.Tab('Attention'):
-                    chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
-                    direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
-                    look = gr.Button('Look', elem_id='look')
-                    maps = gr.Image(show_label=False, elem_id='maps', format='png', buttons=BUTTONS)
+            picture, text, button = question(examples)
+            overlay, table, chosen, direction, look, maps = answer()
         on(button, partial(segment, inferencer), [picture, text], [overlay, table, chosen, maps])
         on(look, partial(attend, inferencer), [picture, chosen, direction], [maps])
     return page.queue(max_size=16)
 
 
-def on(button: gr.Button, answer: Callable, inputs: Sequence, outputs: Sequence) -> None:
+def question(examples: Sequence[Sequence[str]]) -> tuple[gr.Image, gr.Textbox, gr.Button]:
+    """The column of what is asked: picture, sentences and the button below."""
+    with gr.Column():
+        picture = gr.Image(label='Picture', type='filepath', sources=['upload', 'clipboard'], height=360)
+        # Gradio would decode a picture before its size is looked at.
+        picture.preprocess = lambda payload: None if payload is None else payload.path
+        text = gr.Textbox(label='Sentences, one a line', lines=3, max_lines=MAX_SENTENCES, elem_id='sentences')
+        button = gr.Button('Segment', variant='primary', elem_id='segment')
+        gr.Examples(list(examples), [picture, text], label='Examples: shapes that the shipped model knows')
+    return picture, text, button
+
+
+def answer() -> tuple[gr.Image, gr.Dataframe, gr.Dropdown, gr.Radio, gr.Button, gr.Image]:
+    """The column of what is answered: overlay and table; for the attention sentence, direction, button and maps."""
+    with gr.Column():
+        with gr.Tab('Masks'):
+            overlay = gr.Image(label='Masks and sentences', elem_id='overlay', format='png', buttons=BUTTONS)
+            table = gr.Dataframe(headers=COLUMNS, elem_id='table', interactive=False, wrap=True,
+                                 column_widths=['30%', '12%', '14%', '19%', '25%'])
+        with gr.Tab('Attention'):
+            chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
+            direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
+            look = gr.Button('Look', elem_id='look')
+            maps = gr.Image(show_label=False, elem_id='maps', format='png', buttons=BUTTONS)
+    return overlay, table, chosen, direction, look, maps
+
+
+def on(button: gr.Button, function: Callable, inputs: Sequence, outputs: Sequence) -> None:
     """Let a button call a function that uses the model."""
-    button.click(answer, list(inputs), list(outputs), concurrency_limit=1, concurrency_id='model',
+    button.click(function, list(inputs), list(outputs), concurrency_limit=1, concurrency_id='model',
                  api_visibility='private')
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Gradio waits for ever where it cannot listen.
+
+    Raises:
+        InputError: This machine has no such address, or the port is taken.
+    """
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    try:
+        socket.create_server((host, port or 0), family=family).close()
+    except (OSError, UnicodeError) as error:
+        raise InputError(f'{host}, port {port or "any"}, cannot be served: {getattr(error, "strerror", "") or error}; '
+                         'name another --host or --port') from None
 
 
 def main() -> None:
@@ -170,9 +197,12 @@ def main() -> None:
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets every machine of the network in')
     parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
     args = parser.parse_args()
+    if args.port is not None and not 0 < args.port < 65536:
+        parser.error(f'--port lies between 1 and 65535, got {args.port}')
     with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
         if args.config and not args.checkpoint:
             raise InputError('--config without --checkpoint: name the weights that belong to that config')
+        check_address(args.host, args.port)
         inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=False)
         page = build_page(inferencer, make_examples(osp.join(folder, 'examples')))
         try:
@@ -181,7 +211,7 @@ def main() -> None:
                         max_file_size=MAX_BYTES,
                         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']))
         except OSError as error:
-            raise InputError(f'{args.host}:{args.port} cannot be served: {error}') from None
+            raise InputError(f'{args.host}, port {args.port or "any"}, cannot be served: {error}') from None
 
 
 if __name__ == '__main__':

@@ -5,7 +5,9 @@
 import json
 import os
 import re
+import runpy
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from urllib.parse import urlparse
 import cv2
 import numpy as np
 import pytest
+from dit_sam.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / 'tools' / 'webdemo.py'
@@ -28,6 +31,7 @@ pytest.importorskip('selenium', reason='selenium is not installed: make test-web
 if not (DRIVER and BROWSER):
     pytest.skip('there is no Chromium: apt-get install chromium chromium-driver', allow_module_level=True)
 
+import httpx  # noqa: E402  (comes with gradio)
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
@@ -179,6 +183,69 @@ def test_what_is_too_much_or_missing_is_said_in_the_page(page, photo, tmp_path):
         said = refusal_on(page)
         assert message in said and str(tmp_path) not in said and '/' not in said
     screenshot(page, 'refusal')
+
+
+@pytest.fixture(scope='module')
+def tool() -> dict:
+    return runpy.run_path(str(TOOL))
+
+
+def test_too_many_bytes_are_not_taken_in(address):
+    for size, status in ((20_000_000, 200), (20_000_001, 413)):
+        found = httpx.post(f'{address}/gradio_api/upload', files=dict(files=('a.png', bytes(size))), timeout=SECONDS)
+        assert found.status_code == status, found.text
+
+
+def test_a_picture_of_too_many_bytes_is_not_even_opened(tool, tmp_path):
+    with open(tmp_path / 'heavy.png', 'wb') as file:
+        file.truncate(tool['MAX_BYTES'] + 1)
+    with pytest.raises(InputError, match='the picture has more than 20 megabytes: save it smaller'):
+        tool['check_picture'](str(tmp_path / 'heavy.png'))
+    os.truncate(tmp_path / 'heavy.png', tool['MAX_BYTES'])
+    with pytest.raises(InputError, match='heavy.png is no picture'):
+        tool['check_picture'](str(tmp_path / 'heavy.png'))
+
+
+def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, monkeypatch):
+    """Here the hour has a second. Gradio deletes what it was handed by the page, and its own copies."""
+    assert tool['HOUR'] == 3600
+    monkeypatch.setitem(tool['build_page'].__globals__, 'HOUR', 1)
+    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
+    page = tool['build_page'](None, [[str(photo), 'a star']])
+    try:
+        address = page.launch(server_name='127.0.0.1', share=False, ssr_mode=False, prevent_thread_lock=True,
+                              quiet=True)[1]
+        found = httpx.post(f'{address}gradio_api/upload', files=dict(files=('a.png', photo.read_bytes())))
+        handed_in = Path(found.json()[0])
+        assert handed_in.read_bytes() == photo.read_bytes()
+        end = time.monotonic() + 30
+        while handed_in.exists() and time.monotonic() < end:
+            time.sleep(0.2)
+        assert not handed_in.exists() and photo.exists()
+    finally:
+        page.close()
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--config', 'a.py'], '--config without --checkpoint: name the weights that belong to that config'),
+    (['--config', 'none.py', '--checkpoint', 'a.pth'], 'config none.py not found'),
+    (['--checkpoint', 'a.pth'], 'a.pth without a config: name the config too'),
+    (['--device', 'zebra'], "there is no device 'zebra' here"),
+    (['--host', '300.1.2.3'], '300.1.2.3, port any, cannot be served: '),
+    (['--port', 'TAKEN'], 'cannot be served: Address already in use'),
+    (['--port', '70000'], '--port lies between 1 and 65535, got 70000'),
+])
+def test_what_cannot_be_served_gets_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        arguments = [str(taken.getsockname()[1]) if text == 'TAKEN' else text for text in arguments]
+        monkeypatch.setattr('sys.argv', [str(TOOL), *arguments])
+        with pytest.raises(SystemExit) as exit:
+            runpy.run_path(str(TOOL), run_name='__main__')
+    assert exit.value.code in (1, 2)
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_nothing_is_fetched_from_elsewhere(page, photo, address):
