@@ -36,10 +36,27 @@ def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
     (dict(Model(3).state_dict()), r'linear.weight is \(1, 3\), not \(1, 2\)'),
     ({}, '2 weights missing: linear.bias, linear.weight'),
     (dict(Model().state_dict(), other=torch.zeros(1)), '1 weights unknown: other'),
+    (dict(Model().state_dict(), **{'linear.lora_A.weight': torch.zeros(1)}), 'these are of LoRA: merge it by tools/'),
 ])
 def test_others_are_refused_by_name(tmp_path: Path, weights: dict, message: str) -> None:
     with pytest.raises(CheckpointError, match=f'the checkpoint and the config belong to different models: .*{message}'):
         load(tmp_path, weights)
+
+
+def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:
+    pytest.importorskip('peft', reason='LoRA needs peft')
+    from dit_sam.models.lora import add_lora
+    model = Model()
+    torch.save(model.state_dict(), tmp_path / 'weights.pth')
+    add_lora(model, dict(r=1, target_modules=['linear']), 'lora')
+    for strict in (True, False):
+        runner = Runner(model, str(tmp_path), custom_hooks=[CheckpointFitHook(strict)])
+        if strict:
+            with pytest.raises(CheckpointError, match='these are of LoRA, which the config has and the checkpoint not: '
+                               '.* set default_hooks.checkpoint_fit.strict=False'):
+                runner.load_checkpoint(str(tmp_path / 'weights.pth'))
+        else:
+            runner.load_checkpoint(str(tmp_path / 'weights.pth'))
 
 
 def test_a_start_from_weights_that_fit_in_part_can_be_asked_for(tmp_path: Path) -> None:

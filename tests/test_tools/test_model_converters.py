@@ -133,6 +133,13 @@ def test_text_is_dropped_on_the_way_to_sam_and_more_decoder_blocks_are_refused(f
         "SAM's ViT-B: 1 weights unknown: decode_head.mask_decoder.transformer.layers.2.norm1.bias")
 
 
+def test_lora_is_to_be_merged_on_the_way_to_sam(folder, capsys):
+    weights = {**hollow(OURS), 'backbone.blocks.0.attn.qkv.lora_A.weight': torch.zeros(2, 768),
+               'backbone.blocks.0.attn.qkv.lora_B.weight': torch.zeros(2304, 2)}
+    line = error_of(capsys, 'mmseg2sam', save(folder, weights), folder / 'sam.pth')
+    assert 'qkv.lora_B.weight; these are of LoRA: merge it by tools/model_converters/publish_model.py ' in line
+
+
 @pytest.mark.parametrize('tool, layout, message', [
     ('sam2mmseg', RELEASED_DIT, 'has the names of the released DIT: dit2mmseg.py converts'),
     ('sam2mmseg', OURS, 'has the names of dit_sam'),
@@ -186,3 +193,24 @@ def test_weights_for_sharing(folder, capsys):
         assert kept.items() <= file.metadata().items()
     assert 'a.safetensors: 6 weights, 0.00 MiB' in capsys.readouterr().out
     assert 'is the file to read too' in error_of(capsys, 'publish_model', *[folder / 'new' / 'a.safetensors'] * 2)
+
+
+@pytest.mark.parametrize('checkpoint, options, message', [
+    ([1], [], 'theirs.pth has no state_dict: name a checkpoint written by tools/train.py'),
+    (dict(state_dict=dict()), [], 'theirs.pth holds no weights'),
+    (dict(state_dict=dict(a=1)), [], 'theirs.pth holds no weights'),
+    (dict(state_dict=dict(a=torch.ones(1))), ['--merge-lora'], 'has no config inside, which --merge-lora needs'),
+    (dict(state_dict=dict(a=torch.ones(1)), meta=dict(cfg='x = (')), ['--merge-lora'],
+     "theirs.pth cannot be read ('(' was never closed"),
+    (dict(state_dict=dict(a=torch.ones(1))), ['--config', 'none.py'], 'config none.py not found'),
+])
+def test_what_cannot_be_shared_gets_one_line(folder, capsys, checkpoint, options, message):
+    path = save(folder, checkpoint)
+    assert message in error_of(capsys, 'publish_model', path, folder / 'a.safetensors', *options)
+    assert untouched(folder, 'theirs.pth')
+
+
+def test_lora_that_is_shared_apart_is_spoken_of(folder, capsys):
+    apart = save(folder, dict(state_dict={'a.lora_A.weight': torch.ones(1)}))
+    convert('publish_model', apart, folder / 'a.safetensors')
+    assert capsys.readouterr().out.splitlines()[-1].endswith('--merge-lora adds it to them')

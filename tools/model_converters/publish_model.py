@@ -8,8 +8,8 @@ import argparse
 import json
 from pathlib import Path
 
-from dit_sam.engine.launch import one_line_errors
-from dit_sam.engine.strict_loading import load_strictly
+from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.strict_loading import load_strictly, weights_of
 from dit_sam.errors import InputError
 from dit_sam.models.lora import merge_lora
 from dit_sam.utils import check_target, save_weights
@@ -50,6 +50,30 @@ def merge(checkpoint: dict, config: Config, source: str) -> dict[str, Tensor]:
     return model.state_dict()
 
 
+def config_inside(checkpoint: dict) -> str:
+    """The config in a checkpoint of a training, or in a file that this tool wrote; '' where there is none."""
+    meta = checkpoint.get('meta', {})
+    return meta.get('cfg') or meta.get('config') or ''
+
+
+def read_config(path: str) -> str:
+    """A config file with its bases, as text; errors as in `load_config`."""
+    load_config(path)
+    # As it is: `load_config` adds the run's own folder.
+    return Config.fromfile(path).pretty_text
+
+
+def parse(config: str, source: str) -> Config:
+    """
+    Raises:
+        InputError: The text is no config.
+    """
+    try:
+        return Config.fromstring(config, '.py')
+    except Exception as error:  # a config is a program, and may raise anything
+        raise InputError(f'the config in {source} cannot be read ({error}): give --config') from None
+
+
 def drop_lora(part: dict) -> None:
     """Take the settings of LoRA out of a part of the model and of its parts."""
     part.pop('lora', None)
@@ -78,14 +102,14 @@ def main() -> None:
     with one_line_errors():
         check_target(args.out, [args.checkpoint])
         checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
-        if 'state_dict' not in checkpoint:
-            raise FileNotFoundError(f'{args.checkpoint} has no state_dict: name a checkpoint written by tools/train.py')
-        config = Config.fromfile(args.config).pretty_text if args.config else checkpoint.get('meta', {}).get('cfg', '')
-        weights = checkpoint['state_dict']
+        if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+            raise InputError(f'{args.checkpoint} has no state_dict: name a checkpoint written by tools/train.py')
+        config = read_config(args.config) if args.config else config_inside(checkpoint)
+        weights = weights_of(checkpoint, args.checkpoint)
         if args.merge_lora:
             if not config:
                 raise InputError(f'{args.checkpoint} has no config inside, which --merge-lora needs: give --config')
-            parsed = Config.fromstring(config, '.py')
+            parsed = parse(config, args.checkpoint)
             weights = merge(checkpoint, parsed, args.checkpoint)
             config = parsed.pretty_text
         weights = {name: value.half() if args.half and value.is_floating_point() else value
@@ -93,6 +117,8 @@ def main() -> None:
         save_weights(args.out, weights, metadata_of(checkpoint, config))
     print(f'{args.out}: {sum(value.numel() for value in weights.values()):,} weights, '
           f'{Path(args.out).stat().st_size / 2**20:.2f} MiB')
+    if any('.lora_' in name for name in weights):
+        print('LoRA stands beside the weights that it changes, and wants peft; --merge-lora adds it to them')
 
 
 if __name__ == '__main__':

@@ -77,7 +77,8 @@ def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapp
                     own: tuple[str, ...] = ()) -> str:
     """What keeps a state dict from fitting, in one line; '' where it fits. Long lists are cut.
 
-    NaN and infinity, which torch would copy, fit nowhere, nor do integers in the place of floating-point numbers.
+    NaN and infinity, which torch would copy, fit nowhere, nor do integers in the place of floating-point numbers. Where
+    LoRA alone is too much or too little, the line says what to do.
 
     Args:
         expected: The module, or its state dict.
@@ -98,7 +99,19 @@ def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapp
     spoilt = [name for name, theirs, ours in pairs if _alike(theirs, ours) and not _is_finite(theirs)]
     lists = (('missing', missing), ('unknown', unknown), ('of another shape (another arch?)', misshapen),
              ('of another type', foreign), ('with NaN or infinity', spoilt))
-    return '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)
+    problems = '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)
+    return problems + _lora_advice(missing, unknown)
+
+
+def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
+    """What to do where all weights that are missing, or all that are unknown, are those of LoRA."""
+    if unknown and all('.lora_' in name for name in unknown):
+        return ('; these are of LoRA: merge it by tools/model_converters/publish_model.py CHECKPOINT OUT --merge-lora, '
+                'or name the config of its training')
+    if missing and all('.lora_' in name for name in missing):
+        return ('; these are of LoRA, which the config has and the checkpoint not: leave `lora` out, or for a training '
+                'that begins with it set default_hooks.checkpoint_fit.strict=False')
+    return ''
 
 
 def _alike(theirs: Tensor, ours: Tensor) -> bool:
