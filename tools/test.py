@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
+from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
 from dit_sam.errors import InputError
 
@@ -69,7 +70,7 @@ def main() -> None:
             cfg.model = dict(cfg.tta_model, module=cfg.model)
         if args.out is not None:
             add_mask_writer(cfg, args.out)
-        with out_of_memory_advice(cfg, 'test'):
+        with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             runner.test()
 

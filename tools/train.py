@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
 from dit_sam.engine.launch import enable_amp, load_config, one_line_errors, resume_latest
+from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
 
 
@@ -35,7 +36,7 @@ def main() -> None:
             enable_amp(cfg)
         if args.resume or cfg.get('resume'):
             resume_latest(cfg)
-        with out_of_memory_advice(cfg, 'train'):
+        with out_of_memory_advice(cfg, 'train'), missing_data_advice(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             runner.train()
 
