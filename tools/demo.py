@@ -84,10 +84,10 @@ def main() -> None:
     print(report(test_log))
 
     train_log = work_dir / 'train.log'
-    run('Train: the same config from random weights, coarser patches, 100 steps (a minute or two)', train_log, 'tools/train.py', CONFIG,
-        '--work-dir', str(work_dir / 'train'), '--cfg-options', 'train_dataloader.dataset.indices=3200',
-        'model.backbone.patch_size=16', 'train_cfg.max_epochs=1', 'train_cfg.val_begin=2',
-        'default_hooks.logger.interval=10', log=train_log)
+    run('Train: the same config from random weights, coarser patches, 100 steps (a minute or two)', train_log,
+        'tools/train.py', CONFIG, '--work-dir', str(work_dir / 'train'), '--cfg-options',
+        'train_dataloader.dataset.indices=3200', 'model.backbone.patch_size=16', 'train_cfg.max_epochs=1',
+        'train_cfg.val_begin=2', 'default_hooks.logger.interval=10', log=train_log)
     curve = losses(work_dir / 'train')
     if curve[-1] >= curve[0]:
         sys.exit(f'demo: the loss did not fall: {curve[0]:.3f} to {curve[-1]:.3f}')

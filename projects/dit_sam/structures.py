@@ -46,7 +46,8 @@ class SpatialPrompts:
     size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if self.points.shape != (*self.labels.shape, 2) or self.labels.dim() != 2 or self.mask.shape != self.labels.shape:
+        shape = self.labels.shape
+        if self.points.shape != (*shape, 2) or len(shape) != 2 or self.mask.shape != shape:
             raise ValueError(f'SpatialPrompts wants points (B, N, 2), labels and a mask (B, N), got '
                              f'{tuple(self.points.shape)}, {tuple(self.labels.shape)} and {tuple(self.mask.shape)}')
 

@@ -69,7 +69,8 @@ def test_an_unreadable_image_is_replaced_and_named(write_refcoco, caplog):
 def test_too_many_unreadable_images_end_the_training(write_refcoco):
     root = write_refcoco()
     damage(root, 1)
-    with pytest.raises(InputError, match=r'2 of 2 items could not be read, the last one .*000000000001\.jpg.*data_prefix'):
+    message = r'2 of 2 items could not be read, the last one .*000000000001\.jpg.*data_prefix'
+    with pytest.raises(InputError, match=message):
         build(root)[0]
 
 

@@ -77,5 +77,6 @@ def machine(device: str) -> str:
     """What the figures belong to."""
     if device.startswith('cuda'):
         return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
-    names = re.findall(r'model name\s*: (.*)', Path('/proc/cpuinfo').read_text()) if Path('/proc/cpuinfo').exists() else []
+    about = Path('/proc/cpuinfo')
+    names = re.findall(r'model name\s*: (.*)', about.read_text()) if about.exists() else []
     return f'{torch.get_num_threads()} threads of {(names or [platform.machine()])[0]}, torch {torch.__version__}'

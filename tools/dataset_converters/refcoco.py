@@ -101,8 +101,8 @@ def find_sources(src: Path) -> list[Source]:
         Source(path.parent.name, path.name.partition('(')[2].partition(')')[0], path, path.with_name('instances.json'))
         for folder in folders for path in sorted([*folder.glob('refs(*).p'), *folder.glob('grefs(*).json')])]
     if not sources:
-        raise FileNotFoundError(f'{src} holds no refs(*).p or grefs(*).json, nor does a folder in it; docs/data.md says '
-                                'where to get them')
+        raise FileNotFoundError(f'{src} holds no refs(*).p or grefs(*).json, nor does a folder in it; docs/data.md '
+                                'says where to get them')
     for source in sources:
         if not source.instances.is_file():
             raise FileNotFoundError(f'{source.instances} not found, which belongs to {source.refs.name}')

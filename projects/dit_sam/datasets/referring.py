@@ -117,7 +117,7 @@ class ReferringDataset(TrainingItems, BaseDataset):
             sample_idx=idx if idx >= 0 else len(self) + idx)
 
     def prepare_data(self, idx: int) -> Any:
-        """The item ``idx`` after the pipeline, which reads an image once for all its sentences that follow each other."""
+        """The item ``idx`` after the pipeline, which reads an image once for all sentences of it that follow on."""
         item = self.get_data_info(idx)
         item['img_path'] = find_image(item['img_path'])
         return self._last_image(item) if self.test_mode else self.pipeline(item)

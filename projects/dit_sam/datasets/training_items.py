@@ -16,10 +16,10 @@ _UNREADABLE = (OSError, AssertionError, UnidentifiedImageError, cv2.error)
 class TrainingItems:
     """Goes before `BaseDataset` among the bases of a data set whose items are drawn anew at each visit.
 
-    * Items of a training are drawn by (seed, epoch, index) once `set_stream` was called, as `RandomStreamHook` does, and
-      do not depend on the worker that makes them, nor on what was made before.
-    * An item whose image cannot be read is reported and another takes its place, as long as they are few; in testing the
-      error ends the run.
+    * Items of a training are drawn by (seed, epoch, index) once `set_stream` was called, as `RandomStreamHook` does,
+      and do not depend on the worker that makes them, nor on what was made before.
+    * An item whose image cannot be read is reported and another takes its place, as long as they are few; in testing
+      the error ends the run.
 
     Attributes:
         max_unreadable: Share of the visited items that may be unreadable, beyond a first one in every worker.
@@ -80,8 +80,8 @@ class TrainingItems:
         path, reason = self.get_data_info(index)['img_path'], _reason(error)
         if self._unreadable > 1 + self.max_unreadable * self._visited:
             raise InputError(f'{self._unreadable} of {self._visited} items could not be read, the last one {path} '
-                             f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; mend or remove '
-                             'the files, or check data_prefix.img_path')
+                             f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; mend or '
+                             'remove the files, or check data_prefix.img_path')
         print_log(f'{path} could not be read and another item takes its place: {reason}', logger='current',
                   level=logging.WARNING)
 

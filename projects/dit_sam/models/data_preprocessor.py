@@ -61,7 +61,8 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         batch = images[0].new_zeros((len(images), 3, *size), dtype=torch.float32)
         windows = [self._window(image, *size) for image in images]
         for place, image, window in zip(batch, images, windows):
-            place[(slice(None), *window)] = ((image.flip(0) if self.bgr_to_rgb else image).float() - self.mean) / self.std
+            image = image.flip(0) if self.bgr_to_rgb else image
+            place[(slice(None), *window)] = (image.float() - self.mean) / self.std
         for sample, number in zip(samples or (), numbers):
             sample.set_metainfo(dict(image_number=number))
             self._note_padding(sample, windows[number], size, training)

@@ -16,8 +16,8 @@ class PackReferringInputs(PackSegInputs):
 
     def __init__(
         self,
-        meta_keys: Sequence[str] = ('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'sample_idx',
-                                    'img_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip',
-                                    'flip_direction', 'points', 'point_labels', 'box')
+        meta_keys: Sequence[str] = ('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id',
+                                    'sample_idx', 'img_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor',
+                                    'flip', 'flip_direction', 'points', 'point_labels', 'box')
     ) -> None:
         super().__init__(meta_keys=meta_keys)

@@ -18,8 +18,8 @@ class GeneralizedSAMHead(SAMHead):
     """`SAMHead` with a no-target decision (gRefCOCO; the task is ReLA's, arXiv 2306.00968).
 
     SAM's IoU token, which has met the image and the sentence in every block of the decoder, goes through a small MLP to
-    one logit: is nothing in the image meant? Where its probability is above `no_target_threshold`, the predicted mask is
-    empty. Several objects need nothing of their own: their masks are one mask.
+    one logit: is nothing in the image meant? Where its probability is above `no_target_threshold`, the predicted mask
+    is empty. Several objects need nothing of their own: their masks are one mask.
 
     Args:
         no_target_weight: Weight of the binary cross-entropy of the decision.

@@ -18,7 +18,8 @@ from .attend import MASKED
 from .heads import split_heads, with_text
 from .relative_position import relative_position_terms
 
-# Logits in a piece, 8 MB in fp32. A quarter of them costs 10 % more, twice as many, which leave the cache, twice as much.
+# Logits in a piece, 8 MB in fp32. A quarter of them costs 10 % more, twice as many, which leave the cache, twice as
+# much.
 PIECE = 2**21
 
 
