@@ -8,7 +8,8 @@ For small encoders with a vocabulary of their own, which otherwise start from ra
 is seen. The file is then model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
 """
 import argparse
-from pathlib import Path
+import math
+import os.path as osp
 
 import torch
 from mmengine.registry import init_default_scope
@@ -36,18 +37,41 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--masked', type=float, default=0.3, help='share of the tokens that are to be told')
     parser.add_argument('--lr', type=float, default=1e-3, help='highest learning rate')
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, order and masks')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if min(args.steps, args.batch_size) < 1 or args.seed < 0:
+        parser.error('--steps and --batch-size are 1 or more, --seed is 0 or more')
+    if not 0 < args.masked < 1 or not 0 < args.lr < math.inf:
+        parser.error('--masked lies between 0 and 1, --lr is more than 0')
+    return args
+
+
+def build_encoder(config: str) -> HuggingFaceTextEncoder:
+    """The text encoder of a config, with random weights.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        InputError: It has no text encoder.
+    """
+    cfg = load_config(config)
+    if not cfg.model.get('text_encoder'):
+        raise InputError(f'{config} has no model.text_encoder: name a config with one')
+    init_default_scope('mmseg')
+    return MODELS.build({**cfg.model.text_encoder, 'init_cfg': None, 'lora': None})
 
 
 def tokenize(encoder: HuggingFaceTextEncoder, files: list[str]) -> list[dict[str, list[int]]]:
     """The sentences of the files as token ids.
 
     Raises:
-        InputError: There are none.
+        FileNotFoundError: There is no such file.
+        InputError: A file is damaged, or there are no sentences.
     """
+    missing = [file for file in files if not osp.isfile(file)]
+    if missing:
+        raise FileNotFoundError(f'{missing[0]} is no file: name files of sentences, such as refs(unc).p')
     sentences = [sentence for file in files for sentence in training_sentences(file)]
     if not sentences:
-        raise InputError(f'{", ".join(files)}: no training sentence')
+        raise InputError(f'{", ".join(files)}: no training sentence; name files that have a training split')
     ids = encoder.tokenizer(sentences, truncation=True, max_length=encoder.max_length)['input_ids']
     return [dict(input_ids=one, attention_mask=[1] * len(one)) for one in ids]
 
@@ -56,7 +80,7 @@ def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.
     """Train; the weights by their names in `encoder`.
 
     Raises:
-        InputError: The model is of a kind that is not trained so, as T5 and CLIP.
+        InputError: The model is of a kind that is not trained so, as T5 and CLIP, or the loss is not finite.
     """
     config, tokenizer = encoder.model.config, encoder.tokenizer
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
@@ -72,6 +96,9 @@ def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.
     for step in range(1, args.steps + 1):
         picked = torch.randint(len(items), (args.batch_size, )).tolist()
         loss = model(**collate([items[i] for i in picked])).loss
+        if not loss.isfinite():
+            raise InputError(f'the loss of step {step} is {loss.item()}: lower --lr, or raise --batch-size or '
+                             '--masked, so that no step goes without a masked word')
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
@@ -88,10 +115,8 @@ def main() -> None:
     args = parse_args()
     with one_line_errors(OSError, InputError):
         check_target(args.out, args.files)
-        cfg = load_config(args.config)
-        init_default_scope('mmseg')
         torch.manual_seed(args.seed)
-        encoder = MODELS.build({**cfg.model.text_encoder, 'init_cfg': None, 'lora': None})
+        encoder = build_encoder(args.config)
         weights = pretrain(encoder, tokenize(encoder, args.files), args)
         encoder.load_state_dict(weights)
         save_weights(args.out, weights)

@@ -262,6 +262,13 @@ def test_missing_config_and_checkpoint_are_named(tmp_path):
         ReferringInferencer(None, tmp_path / 'none.pth')
 
 
+def test_a_model_of_another_scope_is_an_error():
+    cfg = tiny_config()
+    cfg.default_scope = 'mmdet'
+    with pytest.raises(InputError, match='the model is of mmdet: ReferringInferencer takes models of mmseg'):
+        ReferringInferencer(cfg, device='cpu')
+
+
 def test_a_pipeline_that_loads_no_image_is_an_error():
     cfg = tiny_config()
     cfg.test_dataloader.dataset.pipeline = [dict(type='PackReferringInputs')]

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/benchmark.py and benchmark_scaling.py on the smallest encoder. No figure of time is looked at."""
+"""tools/analysis_tools/benchmark.py and benchmark_scaling.py on the smallest encoder; no time is looked at."""
 import json
 import runpy
 from pathlib import Path
@@ -46,6 +46,8 @@ def test_it_measures_all_that_it_promises(tmp_path, capsys):
 
 @pytest.mark.parametrize('arguments,message', [
     (['--device', 'cuda:9'], '--device cuda:9 is not there; this machine has '),
+    (['--device', 'cpu:x'], '--device cpu:x is not there; this machine has '),
+    (['--json', '.'], '. is a folder: name a file in it'),
     (['--size', 100], '--size 100 is no multiple of 16, the side of a patch'),
 ])
 def test_bad_input_is_one_line(arguments, message, capsys):
@@ -53,6 +55,24 @@ def test_bad_input_is_one_line(arguments, message, capsys):
         run('benchmark.py', '--arch', 'tiny', *arguments)
     assert exit.value.code == 1
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ([], 'say --axis for what to measure, or --json for a file of figures'),
+    (['--json', 'none.json'], 'say --axis for what to measure'),
+    (['--json', 'text'], 'text holds no figures of this tool: name another --json'),
+    (['--json', 'other'], 'other holds no figures of this tool'),
+    (['--axis', 'tokens', '--json', 'new/a.json', '--plot', 'text/a.png'], 'text cannot be written to: '),
+])
+def test_files_of_other_content_are_refused_and_stay(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'text').write_text('text')
+    (tmp_path / 'other').write_text('{"size": 1}')
+    with pytest.raises(SystemExit) as exit:
+        run('benchmark_scaling.py', '--arch', 'tiny', '--size', 32, *arguments)
+    assert exit.value.code in (1, 2)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert (tmp_path / 'text').read_text() == 'text' and (tmp_path / 'other').read_text() == '{"size": 1}'
 
 
 def test_growth_is_measured_kept_and_drawn(tmp_path, capsys):

@@ -6,6 +6,7 @@ from unittest import mock
 
 import cv2
 import numpy as np
+import pytest
 
 from dit_sam.apis import DEFAULT_CHECKPOINT
 
@@ -24,6 +25,17 @@ def test_all_ways_give_the_same_results(tmp_path, capsys):
     assert figures['different'] == {'one by one': 0, 'apart': 0, 'by image': 0}
     assert all(rate > 0 for rate in figures['rate'].values())
     assert 'shapes: 14 sentences on 2 images' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--json', '.'], '. is a folder: name a file in it'),
+    (['--checkpoint', DEFAULT_CHECKPOINT, '--cfg-options', 'model.decode_head.depth=3'], 'belong to different models'),
+])
+def test_bad_input_is_one_line(arguments, message, capsys):
+    with mock.patch('sys.argv', [TOOL, *arguments]), pytest.raises(SystemExit) as exit:
+        runpy.run_path(TOOL, run_name='__main__')
+    assert exit.value.code == 1
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_photos_are_as_large_as_those_of_coco(tmp_path):

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/compare_schemes.py: every row is the scheme that its name says, and the table is the results'."""
+"""tools/analysis_tools/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
 import argparse
 import json
 import runpy
@@ -64,6 +64,33 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
     # (40 + 43) / 2 = 41.5
     assert table[2].startswith('| L-DIT | 2 | 41.5 | 41.5 (40.0 to 43.0) | 41.5 |')
     assert table[2].endswith('| 71.98 | 74.73 |')
+
+
+def run(monkeypatch, *arguments: str) -> None:
+    path = str(ROOT / 'tools' / 'analysis_tools' / 'compare_schemes.py')
+    monkeypatch.setattr('sys.argv', [path, *arguments])
+    runpy.run_path(path, run_name='__main__')
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--jobs', '0'], '--jobs is more than 0, got 0'),
+    (['--pretraining-epochs', '-1'], '--pretraining-epochs is more than 0, got -1'),
+    (['--lr', 'nan'], '--lr is more than 0, got nan'),
+    (['--size', '100'], '--size 100 is no multiple of 16'),
+    (['--seeds', '0', '-1'], '--seeds are 0 or more, got -1'),
+    (['--rows', 'zebra'], "invalid choice: 'zebra'"),
+    (['--work-dir', 'afile'], 'afile cannot be written to: '),
+    (['--work-dir', 'none', '--table'], 'there is no result in none: leave out --table, or name another --work-dir'),
+    (['--work-dir', '.', '--table'], 'L-DIT_seed0.json is damaged: delete it, and the next run scores that row anew'),
+])
+def test_bad_input_is_one_line_before_the_hours(tmp_path, monkeypatch, capsys, arguments, message) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'afile').touch()
+    (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
+    with pytest.raises(SystemExit) as exit:
+        run(monkeypatch, *arguments)
+    assert exit.value.code in (1, 2)
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_stopped_training_is_no_result(tmp_path: Path) -> None:

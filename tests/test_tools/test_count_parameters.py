@@ -171,9 +171,12 @@ def test_mmsegs_backbones_and_segmentors_are_counted_too(write_config, tmp_path)
 @pytest.mark.parametrize('arguments, message', [
     (['none.py'], 'config none.py not found'),
     (['empty.py'], 'config empty.py: it has no model; is it the config of a run'),
-    (['small.py', '--cfg-options', 'model.backbone.type=DITVit'], r"config small.py: model.backbone.type='DITVit' is not registered; did you mean DITViT\?"),
+    (['small.py', '--cfg-options', 'model.backbone.type=DITVit'],
+     r"config small.py: model.backbone.type='DITVit' is not registered; did you mean DITViT\?"),
     (['small.py', '--cfg-options', 'model.backbone.arch=giant'], "cannot be built: .*arch='giant' is none of"),
-    (['small.py', '--cfg-options', 'model.backbone.depths=3'], 'config small.py: model.backbone.depths is no argument of DITViT'),
+    (['small.py', '--cfg-options', 'model.backbone.depths=3'],
+     'config small.py: model.backbone.depths is no argument of DITViT'),
+    (['small.py', '--json', '.'], '. is a folder: name a file in it'),
     (['small.py', '--tokens', '6'], '--tokens 6: the text encoder cuts sentences to max_length=5'),
     (['small.py', '--cfg-options', 'model.decode_head.text_dims=24'], 'the head expects text_dims=24'),
 ])

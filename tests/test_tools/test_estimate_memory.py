@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dit_sam.errors import InputError
 from mmengine.config import Config
 
 TOOL = str(Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'estimate_memory.py')
@@ -89,6 +90,17 @@ def test_a_real_step_runs_in_a_process_of_its_own(tool, tmp_path, monkeypatch):
     program.write_text('raise MemoryError("no memory left")')
     with pytest.raises(SystemExit, match='the real step failed: MemoryError: no memory left'):
         tool['measure'](512, 1)
+
+
+def test_bad_input_is_one_line(tool, cfg, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', [TOOL, CONFIG, '--json', '.'])
+    with pytest.raises(SystemExit) as exit:
+        runpy.run_path(TOOL, run_name='__main__')
+    assert exit.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == 'error: . is a folder: name a file in it'
+    cfg.model = cfg.model.backbone
+    with pytest.raises(InputError, match='the model is a DITViT, not a segmentor with a backbone and a decode_head'):
+        tool['Step'](cfg, False)
 
 
 def test_a_table_of_gibibytes(tool):

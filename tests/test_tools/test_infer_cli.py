@@ -2,9 +2,11 @@
 import json
 import os
 import re
+import resource
 import runpy
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from unittest import mock
 
@@ -12,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, ReferringInferencer
+from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer
+from dit_sam.cli.infer import write_predictions
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
@@ -126,6 +129,12 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
     (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
     (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
     (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
+    (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),
+    (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', '.'], 'config . is a folder: name a file in it'),
+    (['photo.png', 'a star', '--out', 'photo.png/new'], 'photo.png/new cannot be written to: '),
+    (['photo.png', 'a star', '--out', ''], 'the folder to write to has no name: name one'),
+    (['photo.png', 'a star', '--device', 'zebra'], "there is no device 'zebra' here (Expected one of cpu, cuda, "),
+    (['photo.png', 'a star', '--device', 'cuda:99'], "there is no device 'cuda:99' here ("),
 ])
 def test_what_is_missing_gets_one_line(photo, capsys, arguments, message):
     assert error_of(capsys, *arguments).startswith(message)
@@ -142,6 +151,26 @@ def test_what_is_missing_gets_one_line(photo, capsys, arguments, message):
 def test_bad_input_gets_one_line(photo, weights, capsys, arguments, message):
     Path('text.png').write_text('no image')
     assert error_of(capsys, *arguments, '--checkpoint', weights, '--device', 'cpu').startswith(message)
+
+
+@pytest.mark.parametrize('form', ['json', 'coco', 'npz'])
+def test_a_full_disk_gets_one_line_and_leaves_nothing(tmp_path, form):
+    args = Namespace(format=form, out=str(tmp_path), config='', checkpoint='')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(InputError, match=f'{tmp_path} could not be written: File too large; make room, or name '):
+            write_predictions([], args)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_pictures_that_cannot_be_written_get_one_line(photo, weights, capsys):
+    Path('out').mkdir()
+    Path('out/vis').write_text('a file')
+    message = error_of(capsys, photo, 'a star', '--checkpoint', weights, '--out', 'out', '--device', 'cpu')
+    assert message == 'out could not be written: File exists; make room, or name another place'
 
 
 def test_weights_of_another_model_get_one_line(photo, capsys):

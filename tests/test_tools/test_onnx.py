@@ -3,11 +3,14 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_models'))
 
@@ -94,6 +97,79 @@ def test_settings_say_how_pictures_are_prepared(tool):
     assert settings['input_size'] == settings['resize_to'] == [32, 32] and settings['max_length'] == 8
     assert settings['pad_id'] == VOCABULARY.index('[PAD]') and 'no_target_threshold' not in settings
     assert tool['settings_of'](model, PIPELINE, 64)['input_size'] == [64, 64]
+
+
+def test_files_that_fail_replace_none(tool, tmp_path, monkeypatch):
+    """ONNX Runtime reads what stands for the model here, and refuses it."""
+    for suffix in ('onnx', 'json', 'tokenizer.json'):
+        (tmp_path / f'a.{suffix}').write_text('before')
+    monkeypatch.setitem(tool['write'].__globals__, 'export', lambda model, size, path: path.write_bytes(b'no model'))
+    cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=PIPELINE))))
+    arguments = (SimpleNamespace(model=tiny(None), cfg=cfg), None, tmp_path / 'a.onnx')
+    with pytest.raises(Exception, match='no model|INVALID_PROTOBUF'):
+        tool['write'](*arguments, check=True)
+    assert len(list(tmp_path.iterdir())) == 3
+    assert {path.read_text() for path in tmp_path.iterdir()} == {'before'}
+    assert tool['write'](*arguments, check=False) == sorted(tmp_path.iterdir())
+    assert 'before' not in {path.read_text() for path in tmp_path.iterdir()}
+
+
+@pytest.fixture
+def exported(tmp_path, monkeypatch) -> Path:
+    """A model that gives back its input, with its files and a picture, in the current folder."""
+    import onnx
+    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy']
+    graph = onnx.helper.make_graph([onnx.helper.make_node('Identity', ['x'], ['y'])], 'a', value[:1], value[1:])
+    opset = onnx.helper.make_opsetid('', 17)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / 'a.onnx')
+    model = tiny(None)
+    tool = runpy.run_path(str(TOOLS / 'export_onnx.py'))
+    (tmp_path / 'a.json').write_text(json.dumps(tool['settings_of'](model, PIPELINE)))
+    model.text_encoder.tokenizer.backend_tokenizer.save(str(tmp_path / 'a.tokenizer.json'))
+    cv2.imwrite(str(tmp_path / 'photo.png'), np.zeros((4, 4, 3), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('a.onnx', None, 'a.onnx not found: export_onnx.py writes NAME.onnx, NAME.json and NAME.tokenizer.json, which'),
+    ('a.json', None, 'a.json not found: export_onnx.py writes'),
+    ('a.tokenizer.json', None, 'a.tokenizer.json not found: export_onnx.py writes'),
+    ('a.onnx', 'x', 'a.onnx is damaged ('),
+    ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
+    ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it anew by export_onnx.py'),
+    ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
+    ('photo.png', None, 'image photo.png is not there or cannot be decoded'),
+    ('photo.png', '', 'image photo.png is not there or cannot be decoded'),
+    ('photo.png', '#', 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
+])
+def test_the_runtime_says_which_file_is_wrong(exported, capsys, name, content, message):
+    (exported / name).unlink() if content is None else (exported / name).write_text(content)
+    if content == '#':
+        cv2.imwrite(name, np.zeros((1, 900, 3), np.uint8))
+    assert runtime_error('photo.png', 'a star').startswith(f'error: {message}')
+
+
+def test_the_runtime_refuses_an_empty_sentence(exported):
+    assert runtime_error('photo.png', 'a star', ' ') == 'error: a sentence is empty: say what to segment'
+
+
+def runtime_error(*arguments) -> str:
+    with mock.patch('sys.argv', ['run_onnx.py', 'a.onnx', *arguments]), pytest.raises(SystemExit) as exit:
+        runpy.run_path(str(TOOLS / 'run_onnx.py'), run_name='__main__')
+    assert '\n' not in exit.value.code
+    return exit.value.code
+
+
+def test_masks_are_written_whole(tmp_path):
+    write_mask = runpy.run_path(str(TOOLS / 'run_onnx.py'))['write_mask']
+    (tmp_path / 'a.png').mkdir()
+    message = 'a.png could not be written: Is a directory; make room, or name another --out'
+    with pytest.raises(ValueError, match=message):
+        write_mask(tmp_path / 'a.png', np.ones((2, 2), bool))
+    write_mask(tmp_path / 'b.png', np.eye(2, dtype=bool))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'b.png']
+    assert cv2.imread(str(tmp_path / 'b.png'), cv2.IMREAD_GRAYSCALE).tolist() == [[255, 0], [0, 255]]
 
 
 def test_what_cannot_be_exported_is_refused(tool):

@@ -111,8 +111,13 @@ def test_attention_draws_both_directions(run, data, tmp_path):
 @pytest.mark.parametrize('tool, arguments, message', [
     ('compare.py', [DEFAULT_CONFIG], 'a checkpoint after each config is wanted, got 1 files'),
     ('compare.py', [DEFAULT_CONFIG, 'none.pth'], 'checkpoint none.pth not found'),
+    ('compare.py', [*MODEL, '--out', 'afile'], 'afile cannot be written to: '),
     ('attention.py', [*MODEL, 'none.png', 'left'], 'image none.png not found'),
+    ('attention.py', [*MODEL, '.', 'left'], '. is a folder: name one image'),
+    ('attention.py', [*MODEL, 'none.png', 'left', '--out', 'afile/new'], 'afile/new cannot be written to: '),
 ])
-def test_wrong_input_ends_in_one_line(run, tool, arguments, message):
+def test_wrong_input_ends_in_one_line(run, tmp_path, monkeypatch, tool, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'afile').touch()
     code, lines = run(tool, *arguments)
     assert code in (1, 2) and message in lines[-1]

@@ -44,6 +44,34 @@ def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, capsy
         assert torch.equal(encoder.state_dict()[name], value)
 
 
+@pytest.mark.parametrize('arguments, message', [
+    (['none.p', '--out', 'a.safetensors'], 'none.p is no file: name files of sentences, such as refs(unc).p'),
+    (['.', '--out', 'a.safetensors'], '. is no file: name files of sentences'),
+    (['text.p', '--out', 'a.safetensors'], 'text.p is not a plain pickle'),
+    (['train.jsonl', '--out', 'text.p/a.safetensors'], 'text.p cannot be written to: '),
+    (['train.jsonl', '--out', 'a.bin'], 'a.bin: the file to write must end in .safetensors or .pth'),
+    (['train.jsonl', '--out', 'a.pth', '--steps', '0'], '--steps and --batch-size are 1 or more, --seed is 0 or more'),
+    (['train.jsonl', '--out', 'a.pth', '--masked', '1'], '--masked lies between 0 and 1, --lr is more than 0'),
+    (['train.jsonl', '--out', 'a.pth', '--lr', 'nan'], '--masked lies between 0 and 1, --lr is more than 0'),
+    (['train.jsonl', '--out', 'a.pth', '--masked', '1e-9'], 'the loss of step 1 is nan: lower --lr, or raise --batch'),
+])
+def test_bad_input_is_one_line(sentences, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'text.p').write_text('text')
+    with pytest.raises(SystemExit) as exit:
+        pretrain(*arguments)
+    assert exit.value.code in (1, 2)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['text.p', 'train.jsonl']
+
+
+def test_a_config_without_text_is_refused(sentences, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(globals(), 'CONFIG', CONFIG.replace('ldit_vit-t_shapes', 'sam_vit-t_shapes'))
+    with pytest.raises(SystemExit):
+        pretrain(sentences, '--out', tmp_path / 'text.safetensors')
+    assert 'has no model.text_encoder: name a config with one' in capsys.readouterr().err
+
+
 def test_file_without_training_sentences_is_refused(tmp_path, capsys):
     refs = tmp_path / 'grefs(unc).json'
     refs.write_text(json.dumps([dict(ref_id=1, image_id=1, ann_id=[1], category_id=[1], split='val',

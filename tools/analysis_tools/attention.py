@@ -4,6 +4,7 @@ Draws for each layer and word where visual tokens look at the word, and where th
 that have such attention: L-DIT's text, for one, never looks at the image within the encoder.
 """
 import argparse
+import os.path as osp
 import sys
 from contextlib import redirect_stdout
 
@@ -11,6 +12,8 @@ import mmcv
 
 from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import InputError
+from dit_sam.utils import check_folder, writing_to
 from dit_sam.visualization import attention_maps, draw_attention, file_stem, write_image
 from dit_sam.visualization.attention import DIRECTIONS
 
@@ -34,13 +37,17 @@ def main() -> None:
     args = parse_args()
     # What mmengine reports goes to stderr, so that stdout has the results alone.
     with one_line_errors(), redirect_stdout(sys.stderr):
+        if osp.isdir(args.image):
+            raise InputError(f'{args.image} is a folder: name one image')
+        check_folder(args.out)
         inferencer = ReferringInferencer(args.config, args.checkpoint, args.device)
         attention = attention_maps(inferencer, args.image, args.sentence)
         image, stem = mmcv.imread(args.image, channel_order='rgb'), file_stem(args.image, args.sentence)
         layers = attention.select(args.layers)
-        files = [write_image(draw_attention(image, attention, direction, args.layers, args.special, args.font),
-                             args.out, f'{stem}_{direction}')
-                 for direction in DIRECTIONS if any(getattr(layer, direction) is not None for layer in layers)]
+        drawn = {direction: draw_attention(image, attention, direction, args.layers, args.special, args.font)
+                 for direction in DIRECTIONS if any(getattr(layer, direction) is not None for layer in layers)}
+        with writing_to(args.out):
+            files = [write_image(picture, args.out, f'{stem}_{direction}') for direction, picture in drawn.items()]
     print('\n'.join(['written:', *files]))
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
+from dit_sam.utils import check_file, write_whole
 
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 MEASURES = ('forward', 'train', 'memory')
@@ -46,7 +47,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='the one that the ratios are about')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='which encoders; default all')
-    parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES, help='what to measure; default all')
+    parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES,
+                        help='what to measure; default all')
     parser.add_argument('--rounds', type=positive, default=5, help='rounds, after one that does not count')
     parser.add_argument('--compile', action='store_true', help='torch.compile all of them, without graph breaks')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
@@ -64,14 +66,17 @@ def check(args: argparse.Namespace) -> None:
     """Refuse what cannot run.
 
     Raises:
-        InputError: There is no such device, or images are not cut into whole patches.
+        InputError: There is no such device, images are not cut into whole patches, or the file for the figures cannot
+            be written.
     """
-    kind = args.device.partition(':')[0]
-    if kind not in ('cpu', 'cuda') or kind == 'cuda' and not torch.cuda.is_available():
+    if args.device not in ('cpu', 'cuda', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))) or (
+            args.device == 'cuda' and not torch.cuda.is_available()):
         raise InputError(f'--device {args.device} is not there; this machine has '
                          f'{"cuda and cpu" if torch.cuda.is_available() else "cpu"}')
     if args.size % 16:
         raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')
+    if args.json:
+        check_file(args.json)
 
 
 def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: str) -> dict[str, Callable]:
@@ -145,7 +150,7 @@ def add_shares(rows: list[dict], args: argparse.Namespace, peaks: dict[str, floa
 
 
 def ratios(rows: list[dict], dtype: str) -> dict[str, float]:
-    """How many times faster and smaller ours is, where both were measured. Of a reference's dtypes the faster counts."""
+    """How many times faster and smaller ours is, where both were measured; of a reference's dtypes the faster one."""
 
     def figures(case: str, encoder: str, measure: str, dtypes: Iterable[str] = DTYPES) -> list[float]:
         return [row[measure] for row in rows if (row['case'], row['encoder']) == (case, encoder)
@@ -187,16 +192,19 @@ def main() -> None:
         peaks: dict[str, float] = {}
         rows = [row for case in args.cases for row in measure_case(case, args, peaks)]
     add_shares(rows, args, peaks)
+    keys = ('arch', 'size', 'tokens', 'batch', 'device', 'dtype', 'rounds', 'compile')
     result = dict(
-        {key: getattr(args, key) for key in ('arch', 'size', 'tokens', 'batch', 'device', 'dtype', 'rounds', 'compile')},
+        {key: getattr(args, key) for key in keys},
         machine=machine(args.device), gemm_peak_gflops={dtype: peak / 1e9 for dtype, peak in peaks.items()},
         encoders=rows, ratios=ratios(rows, args.dtype))
     print(f'ViT-{args.arch}, {args.size} x {args.size} pixels, {args.tokens} tokens, batch {args.batch}, '
-          f'{result["machine"]}; peaks ' + ', '.join(f'{dtype} {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items()))
+          f'{result["machine"]}; peaks '
+          + ', '.join(f'{dtype} {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items()))
     print(table(rows))
     print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+        with one_line_errors():
+            write_whole(args.json, json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':

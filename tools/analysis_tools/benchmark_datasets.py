@@ -21,6 +21,10 @@ from statistics import median
 import numpy as np
 from prettytable import PrettyTable
 
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import InputError
+from dit_sam.utils import check_file, check_folder, write_whole, writing_to
+
 WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()
 PREPARED = 'prepared.safetensors'
 MEASURES = ('seconds', 'memory_mb', 'peak_mb', 'worker_mb')
@@ -35,7 +39,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--others', type=int, default=0,
                         help='further annotations that nothing refers to; RefCOCO has 146,771 (196,771 less 50,000)')
     parser.add_argument('--repeat', type=int, default=3, help='processes for each; the median is printed')
-    parser.add_argument('--folder', type=Path, help='where to write the set and keep it; default a temporary folder')
+    parser.add_argument('--folder', type=Path, 
+                        help='new or empty folder where to write the set and keep it; default a temporary one')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
     parser.add_argument('--measure', choices=READERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -154,9 +159,7 @@ def run(reader: str, folder: Path, repeat: int) -> dict[str, float]:
 
 
 def benchmark(folder: Path, args: argparse.Namespace) -> dict:
-    """Write the set, prepare it, and measure all readers."""
-    write_set(folder, args.images, args.masks, args.sentences, args.others)
-    read_original(str(folder)).table.save(folder / PREPARED)
+    """Measure all readers of the set in a folder."""
     sizes = {path.name: path.stat().st_size / MB for path in sorted(folder.iterdir())}
     figures = {reader: run(reader, folder, args.repeat) for reader in READERS}
     return dict(masks=args.masks, sentences=args.sentences, images=args.images, others=args.others, files_mb=sizes,
@@ -172,20 +175,39 @@ def table(figures: dict[str, dict[str, float]]) -> str:
     return lines.get_string()
 
 
+def check(args: argparse.Namespace) -> None:
+    """Refuse places that cannot be written to.
+
+    Raises:
+        InputError: See above; or the folder has files, which may be a data set of the same names.
+    """
+    if args.json:
+        check_file(args.json)
+    if args.folder:
+        check_folder(args.folder)
+        if args.folder.is_dir() and any(args.folder.iterdir()):
+            raise InputError(f'--folder {args.folder} is not empty, and nothing in it is replaced: name a new one')
+
+
 def main() -> None:
     args = parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, str(args.folder))))
         return
-    with tempfile.TemporaryDirectory() as temporary:
+    with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
+        check(args)
         folder = args.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_set(folder, args.images, args.masks, args.sentences, args.others)
+            read_original(str(folder)).table.save(folder / PREPARED)
         result = benchmark(folder, args)
     print(f'{args.masks:,} masks, {args.sentences:,} sentences, {args.images:,} images, {args.others:,} further '
           f'annotations; ' + ', '.join(f'{name} {size:.1f} MB' for name, size in result['files_mb'].items()))
     print(table(result['figures']))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+        with one_line_errors():
+            write_whole(args.json, json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import CheckpointLoader, Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
@@ -36,6 +36,8 @@ from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.image_batches import images_of
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.strict_loading import load_strictly
+from dit_sam.utils import check_file, write_whole
 
 SENTENCES = 7
 WORDS = 'the a big small red green blue black white circle square star on left right of at top that is'.split()
@@ -73,7 +75,7 @@ def write_drawn(folder: Path, images: int) -> None:
 
 
 def write_photos(folder: Path, images: int) -> None:
-    """JPEG files as large as most of COCO's, in pixels and, about, in bytes, each with an ellipse and seven sentences."""
+    """JPEG files as large as most of COCO's, in pixels and, about, in bytes; an ellipse and seven sentences in each."""
     rng = np.random.default_rng(0)
     (folder / 'images').mkdir(parents=True)
     (folder / 'shapes').mkdir()
@@ -110,7 +112,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
+        load_strictly(model, CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'), checkpoint)
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
 
 
@@ -182,6 +184,8 @@ def main() -> None:
     args = parse_args()
     logging.disable(logging.WARNING)
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
+        if args.json:
+            check_file(args.json)
         cfg = load_config(args.config, cfg_options=args.cfg_options)
         init_default_scope(cfg.default_scope)
         set_multi_processing(**cfg.env_cfg.mp_cfg)
@@ -193,7 +197,8 @@ def main() -> None:
         print(f'{name}: {result["sentences"]} sentences on {result["images"]} images')
     print(table(results))
     if args.json:
-        args.json.write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')
+        with one_line_errors():
+            write_whole(args.json, json.dumps(results, indent=2) + '\n')
 
 
 if __name__ == '__main__':

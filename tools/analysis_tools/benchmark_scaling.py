@@ -24,7 +24,9 @@ from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
+from dit_sam.utils import check_file, write_whole, writing_to
 
 POINTS = dict(size=(512, 768, 1024, 1536), tokens=(5, 10, 20, 40, 80), sentences=(1, 2, 4, 8), ranks=(1, 2))
 TITLES = dict(size='side of the image (pixels)', tokens='tokens of a sentence', sentences='sentences of an image',
@@ -45,7 +47,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=positive, default=2, help='rounds, of which the fastest counts')
     parser.add_argument('--json', type=Path, metavar='FILE', help='file that keeps the figures')
     parser.add_argument('--plot', type=Path, metavar='FILE', help='picture to draw of all of them')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.axis and not (args.json and args.json.exists()):
+        parser.error('say --axis for what to measure, or --json for a file of figures')
+    return args
 
 
 def measure_all(axis: str, args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
@@ -110,6 +115,23 @@ def table(axis: str, figures: dict) -> str:
     return lines.get_string()
 
 
+def read_figures(path: Path | None) -> dict:
+    """The figures in a file; none where there is no file.
+
+    Raises:
+        InputError: It holds something else.
+    """
+    if path is None or not path.exists():
+        return {}
+    try:
+        known = json.loads(path.read_text())
+        if all({'machine', 'cases'} <= known[axis].keys() for axis in known) and known.keys() <= POINTS.keys():
+            return known
+    except (AttributeError, OSError, TypeError, ValueError):
+        pass
+    raise InputError(f'{path} holds no figures of this tool: name another --json')
+
+
 def plot(results: dict, path: Path) -> None:
     """Training step and memory against every axis, one panel each."""
     from matplotlib import pyplot
@@ -118,7 +140,8 @@ def plot(results: dict, path: Path) -> None:
     for column, axis in zip(panels.T, axes):
         for panel, name in zip(column, ('train_step_s', 'memory_mb')):
             for case, points in results[axis].items():
-                panel.plot([int(value) for value in points], [point[name] for point in points.values()], 'o-', label=case)
+                values = [point[name] for point in points.values()]
+                panel.plot([int(value) for value in points], values, 'o-', label=case)
             panel.set_ylim(0)
             panel.grid(alpha=.3)
             panel.legend(fontsize=7)
@@ -138,16 +161,19 @@ def main() -> None:
     init_default_scope('mmseg')
     with one_line_errors():
         check(args)
-        known = json.loads(args.json.read_text()) if args.json and args.json.exists() else {}
+        known = read_figures(args.json)
+        if args.plot:
+            check_file(args.plot)
         known |= {axis: dict(machine=described(args), cases=measure_all(axis, args)) for axis in args.axis}
         if args.json:
-            args.json.write_text(json.dumps(known, indent=2) + '\n', encoding='utf-8')
+            write_whole(args.json, json.dumps(known, indent=2) + '\n')
     # As a file has it, points are strings.
     known = json.loads(json.dumps(known))
     for axis, measured in known.items():
         print(f'\n{measured["machine"]}\n\n{table(axis, measured["cases"])}')
     if args.plot:
-        plot({axis: measured['cases'] for axis, measured in known.items()}, args.plot)
+        with one_line_errors(), writing_to(args.plot):
+            plot({axis: measured['cases'] for axis, measured in known.items()}, args.plot)
 
 
 if __name__ == '__main__':

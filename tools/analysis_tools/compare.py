@@ -17,6 +17,7 @@ from mmseg.registry import DATASETS
 from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.utils import check_folder, writing_to
 from dit_sam.visualization import draw_masks, draw_sheet, write_image
 
 ROWS = 8  # on a sheet
@@ -140,6 +141,7 @@ def main() -> None:
     args = parse_args()
     configs, checkpoints = args.models[::2], args.models[1::2]
     with one_line_errors():
+        check_folder(args.out)
         for checkpoint in checkpoints:
             check_checkpoint(checkpoint)
         dataset = open_dataset(configs[0], args.split, args.cfg_options)
@@ -149,8 +151,9 @@ def main() -> None:
         if args.indices is None:
             items = items[:args.number]
         names = names_of(configs, checkpoints)
-        paths = [write_image(draw(items[first:first + ROWS], names, args.font), args.out, f'{args.split}_{args.order}')
-                 for first in range(0, len(items), ROWS)]
+        sheets = [draw(items[first:first + ROWS], names, args.font) for first in range(0, len(items), ROWS)]
+        with writing_to(args.out):
+            paths = [write_image(sheet, args.out, f'{args.split}_{args.order}') for sheet in sheets]
     print('\n'.join(['written:', *paths]))
 
 

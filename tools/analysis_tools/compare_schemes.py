@@ -1,7 +1,7 @@
 """The paper's comparison of schemes in miniature, on the embedded data: from SAM-like weights, each scheme alike.
 
 Usage:
-    python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows L-DIT default]
+    python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows L-DIT]
     python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes --table
 
 Writes data, pre-trains a small SAM without text on points and boxes and a small BERT without pictures on masked words,
@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import mean
 
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import InputError
+from dit_sam.utils import check_folder, write_whole, writing_to
 
 ROOT = Path(__file__).resolve().parents[2]
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
@@ -65,11 +67,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
     parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; on a CPU each takes its share of cores')
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; each takes its share of cores')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings, the pre-training too')
     parser.add_argument('--table', action='store_true', help='print the table of what is there, run nothing')
-    return parser.parse_args()
+    args = parser.parse_args()
+    for name in ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
+        if not getattr(args, name) > 0:
+            parser.error(f'--{name.replace("_", "-")} is more than 0, got {getattr(args, name)}')
+    if args.size % 16:
+        parser.error(f'--size {args.size} is no multiple of 16')
+    if min(args.seeds) < 0:
+        parser.error(f'--seeds are 0 or more, got {min(args.seeds)}')
+    return args
 
 
 class Comparison:
@@ -94,7 +104,7 @@ class Comparison:
             RuntimeError: It failed.
         """
         environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs)))
-        with open(self.folder / log, 'a') as file:
+        with writing_to(self.folder / log), open(self.folder / log, 'a') as file:
             done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file,
                                   stderr=subprocess.STDOUT)
         if done.returncode:
@@ -102,7 +112,8 @@ class Comparison:
 
     def data(self, name: str, images: int, seed: int, splits: str) -> Path:
         """A `shapes` data set; the converter keeps one that is there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with writing_to(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         out = (self.folder / name).resolve()
         self.call('data.log', 'tools/dataset_converters/shapes.py', '--out', out, '--images', images, '--seed', seed,
                   '--splits', splits)
@@ -152,13 +163,12 @@ class Comparison:
                                 f'optim_wrapper.optimizer.lr={self.args.lr}',
                                 f'param_scheduler.0.end={self.args.warmup}', *options, jobs=self.args.jobs)
         scores = self.score(name, checkpoint, options)
-        aside = result.with_suffix('.tmp')
-        aside.write_text(json.dumps(dict(row=row, seed=seed, **scores), indent=1))
-        aside.replace(result)
+        write_whole(result, json.dumps(dict(row=row, seed=seed, **scores), indent=1))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
     def run_all(self) -> None:
         """Whatever is not done yet; several rows at a time where asked for."""
+        check_folder(self.folder)
         self.training = self.data('train', self.args.images, 11, 'train=1.0')
         self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
@@ -174,11 +184,15 @@ class Comparison:
                 future.result()
 
     def table(self) -> str:
-        """What is there, as Markdown; the mean over seeds, and the lowest and highest mIoU of several."""
+        """What is there, as Markdown; the mean over seeds, and the lowest and highest mIoU of several.
+
+        Raises:
+            InputError: Nothing is there, or a file of results is damaged.
+        """
         lines = ['| Scheme | Seeds | ' + ' | '.join(SCORES) + ' | Paper: oIoU | mIoU |',
                  '|---' * (len(SCORES) + 4) + '|']
         for row, (_, paper) in ROWS.items():
-            found = [json.loads(path.read_text()) for path in sorted(self.folder.glob(f'{name_of(row, "*")}.json'))]
+            found = [read_scores(path) for path in sorted(self.folder.glob(f'{name_of(row, "*")}.json'))]
             if not found:
                 continue
             cells = [f'{mean(each[key] for each in found):.1f}' for key in SCORES]
@@ -186,7 +200,24 @@ class Comparison:
                 ends = sorted(each['mIoU'] for each in found)
                 cells[SCORES.index('mIoU')] += f' ({ends[0]:.1f} to {ends[-1]:.1f})'
             lines.append(f'| {row} | {len(found)} | ' + ' | '.join(cells) + f' | {paper[0]:.2f} | {paper[1]:.2f} |')
+        if len(lines) == 2:
+            raise InputError(f'there is no result in {self.folder}: leave out --table, or name another --work-dir')
         return '\n'.join(lines)
+
+
+def read_scores(path: Path) -> dict:
+    """The scores of a run.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    try:
+        scores = json.loads(path.read_text())
+        if all(isinstance(scores[key], (int, float)) for key in SCORES):
+            return scores
+    except (KeyError, OSError, TypeError, ValueError):
+        pass
+    raise InputError(f'{path} is damaged: delete it, and the next run scores that row anew')
 
 
 def name_of(row: str, seed: int | str) -> str:

@@ -7,7 +7,6 @@ the meta device: nothing is computed and no weight takes memory.
 import argparse
 import inspect
 import json
-from pathlib import Path
 from typing import Callable
 
 import torch
@@ -21,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.structures import TextFeatures
+from dit_sam.utils import check_file, write_whole
 
 Counts = dict[str, dict[str, int]]
 
@@ -156,6 +156,8 @@ def table(counts: Counts) -> str:
 def main() -> None:
     args = parse_args()
     with one_line_errors():
+        if args.json:
+            check_file(args.json)
         model, size = build(args.config, args.cfg_options)
         if args.size:
             size = (args.size[0], args.size[-1])
@@ -163,7 +165,7 @@ def main() -> None:
         print(f'{args.config}: one image of {size[0]} x {size[1]} and one sentence; 2 FLOPs a multiply-add')
         print(table(counts))
         if args.json:
-            Path(args.json).write_text(json.dumps(dict(size=size, **counts), indent=2) + '\n', encoding='utf-8')
+            write_whole(args.json, json.dumps(dict(size=size, **counts), indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,9 +1,9 @@
 """Memory of a training step: ``tools/analysis_tools/estimate_memory.py CONFIG [--sizes 512 1024] [--amp] [--measure]``.
 
-A step is run on fake tensors, which have shapes and no content, and what is alive is counted: any model is estimated on
-any machine. ``fixed`` are the weights, their gradients, the optimizer's state and, with an EMAHook whose averaged weights
-do not lie on the CPU, those; ``per image`` is what the largest batch adds for each image beyond the one before. On a GPU
-come the context of CUDA, what the allocator cannot reuse, and the buffers of several ranks.
+A step is run on fake tensors, which have shapes and no content, and what is alive is counted: any model is estimated
+on any machine. ``fixed`` are the weights, their gradients, the optimizer's state and, with an EMAHook whose averaged
+weights do not lie on the CPU, those; ``per image`` is what the largest batch adds for each image beyond the one before.
+On a GPU come the context of CUDA, what the allocator cannot reuse, and the buffers of several ranks.
 
 ``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak beside the estimate: that of
 the GPU's allocator where there is one, else that of the process, above what it took after its imports (Linux).
@@ -34,7 +34,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.errors import InputError
 from dit_sam.structures import TextFeatures
+from dit_sam.utils import check_file, write_whole
 
 GIB = 2**30
 
@@ -94,11 +96,17 @@ class Step:
         cfg: The config.
         amp: Whether the forward pass runs under autocast.
         device: Where.
+
+    Raises:
+        InputError: The model is no segmentor.
     """
 
     def __init__(self, cfg: Config, amp: bool, device: str = 'cpu') -> None:
         with torch.device(device):
             self.model = MODELS.build(cfg.model).train()
+        if not hasattr(self.model, 'backbone') or not hasattr(self.model, 'decode_head'):
+            raise InputError(f'the model is a {type(self.model).__name__}, not a segmentor with a backbone and a '
+                             'decode_head; give a config of configs/dit_sam or another with such a one')
         self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.amp, self.device = amp, device
 
@@ -214,6 +222,8 @@ def table(results: list[dict]) -> str:
 def main() -> None:
     args = parse_args()
     with one_line_errors():
+        if args.json:
+            check_file(args.json)
         cfg = load_config(args.config, cfg_options=args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         with attention_of(args.attention):
@@ -226,7 +236,8 @@ def main() -> None:
     print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')
     print(table(results))
     if args.json:
-        Path(args.json).write_text(json.dumps(results, indent=2) + '\n', encoding='utf-8')
+        with one_line_errors():
+            write_whole(args.json, json.dumps(results, indent=2) + '\n')
 
 
 if __name__ == '__main__':

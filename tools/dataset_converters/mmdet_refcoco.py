@@ -11,7 +11,6 @@ numbered from 1. Masks become RLE. Of the images only those that are referred to
 """
 import argparse
 import json
-import os
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 from dit_sam.datasets import ReferringTable
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.utils import check_folder, written_whole
 
 
 def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
@@ -60,22 +60,22 @@ def _number(category: int | str | tuple) -> int:
     return category if isinstance(category, int) else 0
 
 
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f'.{path.name}.tmp')
-    aside.write_bytes(content)
-    os.replace(aside, path)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('files', nargs='+', metavar='FILE', help='prepared files, one a split')
     parser.add_argument('--out', required=True, type=Path, help='folder to write')
     args = parser.parse_args()
-    with one_line_errors(OSError):
+    with one_line_errors():
+        check_folder(args.out)
+        repeated = [file for number, file in enumerate(args.files) if file in args.files[:number]]
+        if repeated:
+            raise InputError(f'{repeated[0]} is named twice: name every file once')
         instances, refs = mmdet_form(map(ReferringTable.open, args.files))
-        args.out.mkdir(parents=True, exist_ok=True)
-        _write(args.out / 'instances.json', json.dumps(instances, ensure_ascii=False).encode())
-        _write(args.out / 'refs.p', pickle.dumps(refs, protocol=4))
+        # Both or none: they belong together.
+        with written_whole(args.out / 'instances.json') as aside:
+            aside.write_text(json.dumps(instances, ensure_ascii=False), encoding='utf-8')
+            with written_whole(args.out / 'refs.p') as other:
+                other.write_bytes(pickle.dumps(refs, protocol=4))
     splits = sorted({ref['split'] for ref in refs})
     print(f'{args.out}: {len(refs)} references to {len(instances["images"])} images, splits {", ".join(splits)}')
 

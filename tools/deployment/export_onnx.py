@@ -9,11 +9,14 @@ probability that nothing is meant, (batch,). Batch and length are free, height a
 """
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from dit_sam.errors import InputError
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
 from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
 from dit_sam.models.text_encoders import HuggingFaceTextEncoder
+from dit_sam.utils import check_file, writing_to
 
 INPUTS = ('image', 'input_ids', 'attention_mask')
 
@@ -39,7 +43,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--check', action='store_true', help='compare ONNX Runtime with PyTorch, and fail above 1e-4')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         help='settings that replace those of the config, as key=value with dots in the key')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.out.endswith('.onnx'):
+        parser.error(f'--out {args.out}: the file to write must end in .onnx')
+    if args.size is not None and args.size < 1:
+        parser.error(f'--size is 1 or more, got {args.size}')
+    return args
 
 
 class OnnxModel(nn.Module):
@@ -81,10 +90,12 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
     """Write the model for inputs of `size` (height, width) to `path`.
 
     Raises:
-        InputError: torch is too old.
+        InputError: torch is too old, or onnxscript is not installed.
     """
     if not hasattr(torch.compiler, 'is_exporting'):
         raise InputError(f'torch {torch.__version__} cannot export this model: take 2.7 or newer')
+    if find_spec('onnxscript') is None:
+        raise InputError('onnxscript is not installed, which writes the model: pip install -e .[onnx]')
     # Never called with one sentence or one token, which could be taken for sizes that stay.
     ids, ones = torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
     batch = torch.export.Dim('batch', min=1)
@@ -94,7 +105,6 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
             model, (torch.zeros(2, 3, *size), ids, ones), dynamo=True, input_names=INPUTS,
             output_names=model.output_names, verbose=False, optimize=optimize,
             dynamic_shapes=({0: batch}, {0: batch, 1: length}, {0: batch, 1: length}))
-    path.parent.mkdir(parents=True, exist_ok=True)
     program.save(str(path))
 
 
@@ -157,25 +167,51 @@ def largest_difference(model: OnnxModel, size: tuple[int, int], path: Path) -> f
     return worst
 
 
+def write(inferencer: ReferringInferencer, size: int | None, path: Path, check: bool) -> list[Path]:
+    """Write the files and, if wanted, check the model; only then they take their names, and replace old ones.
+
+    Raises:
+        InputError: The model cannot be exported, differs from PyTorch's, or the files cannot be written.
+    """
+    model, tokenizer = OnnxModel(inferencer.model), inferencer.model.text_encoder.tokenizer
+    settings = settings_of(inferencer.model, inferencer.cfg.test_dataloader.dataset.pipeline, size)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix='.', suffix='.part', dir=path.parent) as folder:
+            aside = Path(folder, path.name)
+            export(model, settings['input_size'], aside)
+            aside.with_suffix('.json').write_text(json.dumps(settings, indent=1), encoding='utf-8')
+            tokenizer.backend_tokenizer.save(str(aside.with_suffix('.tokenizer.json')))
+            if check:
+                check_against_pytorch(model, settings['input_size'], aside)
+            # Above 2 GB the weights are in a file of their own.
+            names = sorted(os.listdir(folder))
+            for name in names:
+                os.replace(aside.with_name(name), path.with_name(name))
+    return [path.with_name(name) for name in names]
+
+
+def check_against_pytorch(model: OnnxModel, size: tuple[int, int], path: Path) -> None:
+    """
+    Raises:
+        InputError: ONNX Runtime gives something else.
+    """
+    difference = largest_difference(model, size, path)
+    if difference > 1e-4:
+        raise InputError(f'{path.name} differs from PyTorch by {difference:.1e} of the largest logit, and was not kept')
+    print(f'checked: differs from PyTorch by {difference:.1e} of the largest logit', file=sys.__stdout__)
+
+
 def main() -> None:
     args = parse_args()
     # What mmengine and torch report goes to stderr, so that stdout has the results alone.
     with one_line_errors(), redirect_stdout(sys.stderr):
+        check_file(args.out)
         weights = None if args.checkpoint == 'none' else args.checkpoint
         cfg = load_config(args.config, cfg_options=args.cfg_options)
         inferencer = ReferringInferencer(cfg, weights, 'cpu', show_progress=False)
-        model, path = OnnxModel(inferencer.model), Path(args.out)
-        settings = settings_of(inferencer.model, inferencer.cfg.test_dataloader.dataset.pipeline, args.size)
-        export(model, settings['input_size'], path)
-        files = [path.with_suffix('.json'), path.with_suffix('.tokenizer.json')]
-        files[0].write_text(json.dumps(settings, indent=1), encoding='utf-8')
-        inferencer.model.text_encoder.tokenizer.backend_tokenizer.save(str(files[1]))
-        if args.check:
-            difference = largest_difference(model, settings['input_size'], path)
-            if difference > 1e-4:
-                raise InputError(f'{path} differs from PyTorch by {difference:.1e} of the largest logit: do not use it')
-            print(f'checked: differs from PyTorch by {difference:.1e} of the largest logit', file=sys.__stdout__)
-    print('\n'.join(['written:', *map(str, [path, *files])]))
+        files = write(inferencer, args.size, Path(args.out), args.check)
+    print('\n'.join(['written:', *map(str, files)]))
 
 
 if __name__ == '__main__':

@@ -5,13 +5,41 @@ Needs numpy, opencv-python, tokenizers and onnxruntime, and neither torch nor Op
 """
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from onnxruntime import InferenceSession, SessionOptions
 from tokenizers import Tokenizer
+
+SETTINGS = ('input_size', 'resize_to', 'mean', 'std', 'max_length', 'pad_id', 'pad_to_max_length', 'threshold')
+
+
+def read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """What a reader makes of a file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} not found: export_onnx.py writes NAME.onnx, NAME.json and '
+                                'NAME.tokenizer.json, which belong together')
+    try:
+        return reader(path)
+    except Exception as error:  # every library has errors of its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f'{path} is damaged ({reason}): write it anew by export_onnx.py') from None
+
+
+def read_settings(path: Path) -> dict:
+    settings = json.loads(path.read_text(encoding='utf-8'))
+    missing = [name for name in SETTINGS if name not in settings]
+    if missing:
+        raise ValueError(f'it lacks {missing[0]}')
+    return settings
 
 
 class OnnxSegmenter:
@@ -19,21 +47,32 @@ class OnnxSegmenter:
 
     Args:
         path: The .onnx file.
+
+    Raises:
+        FileNotFoundError: One of the three files is missing.
+        ValueError: One of them is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
         options = SessionOptions()
         options.log_severity_level = 3
-        self.session = InferenceSession(str(path), options)
-        self.settings = json.loads(Path(path).with_suffix('.json').read_text(encoding='utf-8'))
-        self.tokenizer = Tokenizer.from_file(str(Path(path).with_suffix('.tokenizer.json')))
+        path = Path(path)
+        self.session = read(path, lambda file: InferenceSession(str(file), options))
+        self.settings = read(path.with_suffix('.json'), read_settings)
+        self.tokenizer = read(path.with_suffix('.tokenizer.json'), lambda file: Tokenizer.from_file(str(file)))
         length = self.settings['max_length']
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(
             pad_id=self.settings['pad_id'], length=length if self.settings['pad_to_max_length'] else None)
 
     def __call__(self, image: np.ndarray, sentences: Sequence[str]) -> np.ndarray:
-        """Boolean masks (S, H, W) of what each of S sentences means in an image (H, W, 3), BGR, uint8."""
+        """Boolean masks (S, H, W) of what each of S sentences means in an image (H, W, 3), BGR, uint8.
+
+        Raises:
+            ValueError: A sentence is empty, or the image is too narrow.
+        """
+        if not all(sentence.strip() for sentence in sentences):
+            raise ValueError('a sentence is empty: say what to segment')
         pixels, window = self.prepare(image)
         encoded = self.tokenizer.encode_batch(list(sentences))
         logits, *no_target = self.session.run(None, dict(
@@ -52,6 +91,9 @@ class OnnxSegmenter:
         long, short = max(self.settings['resize_to']), min(self.settings['resize_to'])
         scale = min(long / max(image.shape[:2]), short / min(image.shape[:2]))
         height, width = (int(side * scale + 0.5) for side in image.shape[:2])
+        if not (height and width):
+            raise ValueError(f'an image of {image.shape[1]} x {image.shape[0]} pixels is too narrow: nothing is left '
+                             'of it at the size at which the model works')
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[..., ::-1]
         top, left = ((whole - side) // 2 for whole, side in zip(self.settings['input_size'], (height, width)))
         window = slice(top, top + height), slice(left, left + width)
@@ -61,21 +103,45 @@ class OnnxSegmenter:
         return pixels, window
 
 
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write 255 inside and 0 outside, whole or not at all; the folder is made.
+
+    Raises:
+        ValueError: The disk is full, say.
+    """
+    aside = path.with_name(f'.{path.name}.part')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(cv2.imencode('.png', mask.astype(np.uint8) * 255)[1].tobytes())
+        aside.replace(path)
+    except OSError as error:
+        raise ValueError(f'{path} could not be written: {error.strerror}; make room, or name another --out') from None
+    finally:
+        if aside.exists():
+            aside.unlink()
+
+
+def segment(args: argparse.Namespace) -> None:
+    image = cv2.imread(args.image)
+    if image is None:
+        raise ValueError(f'image {args.image} is not there or cannot be decoded')
+    masks = OnnxSegmenter(args.model)(image, args.sentences)
+    for number, mask in enumerate(masks, 1):
+        path = Path(args.out, f'{Path(args.image).stem}_mask{number}.png')
+        write_mask(path, mask)
+        print(f'{path}: {args.sentences[number - 1]}: {mask.sum()} pixels')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('model', help='.onnx file')
     parser.add_argument('image')
     parser.add_argument('sentences', nargs='+')
     parser.add_argument('--out', default='.', help='folder for the masks, 255 inside and 0 outside')
-    args = parser.parse_args()
-    image = cv2.imread(args.image)
-    if image is None:
-        raise SystemExit(f'error: image {args.image} is not there or cannot be decoded')
-    Path(args.out).mkdir(parents=True, exist_ok=True)
-    for number, mask in enumerate(OnnxSegmenter(args.model)(image, args.sentences), 1):
-        path = Path(args.out, f'{Path(args.image).stem}_mask{number}.png')
-        cv2.imwrite(str(path), mask.astype(np.uint8) * 255)
-        print(f'{path}: {args.sentences[number - 1]}: {mask.sum()} pixels')
+    try:
+        segment(parser.parse_args())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'error: {error}') from None
 
 
 if __name__ == '__main__':

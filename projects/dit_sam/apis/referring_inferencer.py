@@ -9,6 +9,7 @@ from typing import get_args
 
 import cv2
 import numpy as np
+import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
@@ -25,6 +26,7 @@ from ..datasets.image_stage import ImageStage
 from ..engine.config_check import check_config
 from ..engine.launch import load_config
 from ..engine.strict_loading import load_strictly
+from ..utils import check_folder, writing_to
 from ..visualization import draw_masks, file_stem, write_image
 from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
@@ -54,8 +56,8 @@ class ReferringInferencer(BaseInferencer):
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         CheckpointError: The checkpoint is damaged, or it belongs to another model; the differences are listed.
-        InputError: Weights are given without a config, a key of it is misspelt or a value of the wrong type, or its
-            test pipeline does not load an image.
+        InputError: Weights are given without a config, a key of it is misspelt or a value of the wrong type, its test
+            pipeline does not load an image, the model is of another scope, or there is no such device.
     """
 
     def __init__(self,
@@ -69,12 +71,15 @@ class ReferringInferencer(BaseInferencer):
                              'is not run')
         if model is None:
             model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
+        _check_device(device)
         init_default_scope(scope)
         self._weights = weights
         if isinstance(model, (str, os.PathLike)):
             model = load_config(os.fspath(model))
         elif isinstance(model, (Config, dict)):
             check_config(model, 'the config')
+        if model.get('default_scope', scope) != scope:
+            raise InputError(f'the model is of {model["default_scope"]}: ReferringInferencer takes models of {scope}')
         super().__init__(
             model=model,
             weights=None if weights is None else os.fspath(weights),
@@ -125,7 +130,8 @@ class ReferringInferencer(BaseInferencer):
         Raises:
             FileNotFoundError: An image or the font does not exist.
             InputError: An image cannot be decoded, a sentence is empty, the numbers of images and of sentences, points
-                or boxes differ, a point or a box is none in its image, or the model takes neither.
+                or boxes differ, a point or a box is none in its image, the model takes neither, or `out_dir` cannot be
+                written to.
         """
         if return_masks not in get_args(MaskForm):
             raise InputError(f'return_masks={return_masks!r} is none of {", ".join(get_args(MaskForm))}')
@@ -137,6 +143,8 @@ class ReferringInferencer(BaseInferencer):
             self._check_takes_places()
         if batch_size < 1:
             raise InputError(f'batch_size must be 1 or more, got {batch_size}')
+        if out_dir:
+            check_folder(out_dir)
         results, visualization = [], []
         stream = self._predict(images, names, asked, places, batch_size, return_datasamples)
         # Image by image, so that what is done is on disk when a later image turns out to be damaged.
@@ -186,7 +194,8 @@ class ReferringInferencer(BaseInferencer):
             picture = self._load(image, name)['img'][..., ::-1].astype(np.uint8)
             drawn = draw_masks(picture, masks, sentences, scores, font=font)
             if out_dir:
-                _write(drawn, name, found, out_dir)
+                with writing_to(out_dir):
+                    _write(drawn, name, found, out_dir)
             if show:
                 self.visualizer.show(drawn, win_name=osp.basename(name), wait_time=wait_time)
             if return_vis:
@@ -297,6 +306,19 @@ class ReferringInferencer(BaseInferencer):
             return
         name = getattr(cfg, 'filename', None)
         load_strictly(model, checkpoint, self._weights, f'config {name}' if name else 'the config')
+
+
+def _check_device(device: str | None) -> None:
+    """
+    Raises:
+        InputError: torch knows no such device, or this machine has none.
+    """
+    try:
+        torch.empty(0, device=device)
+    # An assertion where torch is built without CUDA.
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from None
 
 
 def _name_of(step: dict) -> str:

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 from ..apis import (DEFAULT_CHECKPOINT, DEFAULT_CONFIG, IMAGE_SUFFIXES, InputError, ReferringInferencer, as_coco,
                     as_json, as_npz, list_images)
 from ..engine.launch import one_line_errors
+from ..utils import check_folder, writing_to
 from ..visualization import write_new
 
 DESCRIPTION = """Segment pictures by sentences.
@@ -63,10 +64,13 @@ def read_numbers(text: str | None, option: str) -> list[list[float]] | None:
         InputError: There is something else than numbers.
     """
     try:
-        return None if text is None else [[float(number) for number in group.split(',')] for group in text.split()]
+        groups = None if text is None else [[float(number) for number in group.split(',')] for group in text.split()]
     except ValueError:
+        groups = []
+    if groups == []:
         raise InputError(f'{option} {text!r} is not groups of numbers like "10,20 30,40": commas within a group, '
-                         'blanks between') from None
+                         'blanks between')
+    return groups
 
 
 def report(prediction: dict) -> str:
@@ -80,13 +84,18 @@ def report(prediction: dict) -> str:
 def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> str:
     """Write the predictions into one new file; its path."""
     if args.format == 'npz':
-        return write_new(as_npz(predictions), args.out, 'predictions', '.npz')
+        return _write(as_npz(predictions), args.out, 'predictions', '.npz')
     if args.format == 'coco':
         content = as_coco(predictions)
     else:
         content = dict(config=args.config, checkpoint=args.checkpoint, predictions=list(map(as_json, predictions)))
     text = json.dumps(content, ensure_ascii=False, indent=1)
-    return write_new(text.encode(), args.out, 'coco' if args.format == 'coco' else 'predictions', '.json')
+    return _write(text.encode(), args.out, 'coco' if args.format == 'coco' else 'predictions', '.json')
+
+
+def _write(content: bytes, folder: str, stem: str, suffix: str) -> str:
+    with writing_to(folder):
+        return write_new(content, folder, stem, suffix)
 
 
 def segment(args: argparse.Namespace) -> list[dict]:
@@ -102,6 +111,7 @@ def segment(args: argparse.Namespace) -> list[dict]:
         raise InputError('--config without --checkpoint: name the weights that belong to that config')
     args.config, args.checkpoint = args.config or DEFAULT_CONFIG, args.checkpoint or DEFAULT_CHECKPOINT
     images = list_images(images)
+    check_folder(args.out)
     points, boxes = read_numbers(args.points, '--points'), read_numbers(args.boxes, '--boxes')
     boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
     inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=sys.stderr.isatty())

@@ -140,7 +140,7 @@ class ReferringTable:
             InputError: When it is damaged, of another kind or of a later version.
         """
         if not os.path.isfile(path):
-            raise FileNotFoundError(f'{path} not found')
+            raise FileNotFoundError(f'{path} not found; tools/dataset_converters/refcoco.py writes such files')
         try:
             with safe_open(path, framework='np') as file:
                 header = json.loads((file.metadata() or {}).get('dit_sam', '{}'))

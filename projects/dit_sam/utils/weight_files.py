@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
+from .outputs import check_file, written_whole
 
 # What transformers' `save_pretrained` puts into a folder; an index names the files among which weights are shared out.
 _IN_FOLDERS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
@@ -62,12 +63,12 @@ def check_target(path: str, sources: Sequence[str] = ()) -> None:
         sources: Files that are read.
 
     Raises:
-        InputError: The name has another ending than `.safetensors` or `.pth`, is a folder, or is one of the sources.
+        InputError: The name has another ending than `.safetensors` or `.pth`, or is one of the sources; or as
+            `check_file`.
     """
     if not path.endswith(_SUFFIXES):
         raise InputError(f'{path}: the file to write must end in {" or ".join(_SUFFIXES)}')
-    if os.path.isdir(path):
-        raise InputError(f'{path} is a folder: name a file in it')
+    check_file(path)
     if any(os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source) for source in sources):
         raise InputError(f'{path} is the file to read too: name another one to write')
 
@@ -84,22 +85,17 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
     Raises:
         InputError: The file could not be written.
     """
-    target = Path(path)
-    aside = target.with_name(f'.{target.name}.{os.getpid()}.part')
-    write = _write_safetensors if target.suffix == '.safetensors' else _write_pth
+    write = _write_safetensors if path.endswith('.safetensors') else _write_pth
     # Tied weights share memory, which safetensors does not store.
     weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write(aside, weights, metadata)
-        os.replace(aside, target)
-    except (OSError, RuntimeError, SafetensorError) as error:
+        with written_whole(path) as aside:
+            write(aside, weights, metadata)
+    except (RuntimeError, SafetensorError) as error:
         # torch has its own words for a full disk; the reason stands behind them.
         reason = str(error.__context__ or error).splitlines()[0]
-        raise InputError(f'{path} could not be written, and nothing of it is left: {reason}') from None
-    finally:
-        if aside.exists():
-            aside.unlink()
+        raise InputError(f'{path} could not be written, and nothing of it is left: {reason}; make room, or name '
+                         'another place') from None
 
 
 def _write_safetensors(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:
