@@ -1,4 +1,4 @@
-"""A tiny set in RefCOCO's format, written to a temporary folder."""
+"""A tiny set in RefCOCO's format, written to a temporary folder, and what the tools print."""
 import json
 import pickle
 from typing import Callable, Optional
@@ -8,6 +8,7 @@ import dit_sam  # noqa: F401  (registers everything)
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
+from processes import call_tool
 from pycocotools import mask as coco_mask
 
 SIZES = {1: (40, 60), 2: (30, 50), 3: (36, 36)}  # height, width
@@ -16,6 +17,35 @@ SIZES = {1: (40, 60), 2: (30, 50), 3: (36, 36)}  # height, width
 @pytest.fixture(autouse=True)
 def mmseg_scope() -> None:
     init_default_scope('mmseg')
+
+
+@pytest.fixture
+def output_of(capsys) -> Callable:
+    """``output_of(tool, *arguments)`` runs a program of tools/ that succeeds and gives what it printed."""
+
+    def run(tool: str, *arguments) -> str:
+        capsys.readouterr()
+        assert call_tool(tool, *arguments) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def error_of(capsys) -> Callable:
+    """``error_of(tool, *arguments)`` runs a program of tools/ that fails and gives the line with which it ends.
+
+    With ``alone=True`` there is no other line on stderr.
+    """
+
+    def run(tool: str, *arguments, alone: bool = False) -> str:
+        capsys.readouterr()
+        assert call_tool(tool, *arguments) == 1
+        *others, line = capsys.readouterr().err.splitlines()
+        assert line.startswith('error: ') and not (alone and others)
+        return line.removeprefix('error: ')
+
+    return run
 
 
 def rectangle(x: int, y: int, width: int, height: int) -> list:

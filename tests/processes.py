@@ -1,7 +1,7 @@
-"""The tools in processes of their own, which share the seconds that the imports take.
+"""The tools, in this process or in processes of their own, without the seconds that the imports take.
 
-Every process is forked from a server that has imported everything and run nothing. It gets the command line that a user
-types, and can be killed.
+Every process of its own is forked from a server that has imported everything and run nothing. It gets the command line
+that a user types, and can be killed.
 """
 import multiprocessing
 import os
@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 ROOT = Path(__file__).parents[1]
 CONTEXT = multiprocessing.get_context('forkserver')
@@ -27,8 +28,22 @@ class Done:
     output: str
 
 
+def call_tool(name: str, *arguments: object) -> int:
+    """Run a program of tools/ in this process and give its exit status."""
+    tool, code = str(ROOT / 'tools' / name), 0
+    try:
+        with mock.patch('sys.argv', [tool, *map(str, arguments)]):
+            runpy.run_path(tool, run_name='__main__')
+    except SystemExit as exit:
+        code = exit.code or 0
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        return 1
+    return code
+
+
 def run_tool(name: str, *arguments: object, timeout: float = 240) -> Done:
-    """Run a program of tools/."""
+    """Run a program of tools/ in a process of its own."""
     return run_ranks(1, name, *arguments, timeout=timeout)[0]
 
 

@@ -1,8 +1,6 @@
 """SAM's encoder in mmdet's models; referring data in mmdet's form, and its scores."""
 import json
-import runpy
 import sys
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,8 +13,9 @@ from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from processes import call_tool
 from pycocotools.mask import decode
-from small import ROOT, UPSTREAM, small_model
+from small import UPSTREAM, small_model
 from test_docs import blocks, build_on_meta, write_blocks  # noqa: F401  (a fixture)
 
 mmdet_registry = pytest.importorskip('mmdet.registry')
@@ -25,7 +24,7 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor  # noqa: E4
 from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 
-TOOL = str(ROOT / 'tools' / 'dataset_converters' / 'mmdet_refcoco.py')
+TOOL = 'dataset_converters/mmdet_refcoco.py'
 upstream = pytest.mark.skipif(not UPSTREAM, reason='mmengine finds `mmdet::` by the name of the upstream packages')
 
 
@@ -92,8 +91,7 @@ def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
         ours[split] = ReferringDataset(str(files[-1]), data_root='', data_prefix=dict(img_path=f'{root}/train2014/'),
                                        test_mode=True)
     out = tmp_path / 'mmdet' / 'refcoco'
-    with mock.patch('sys.argv', ['mmdet_refcoco.py', *map(str, files), '--out', str(out)]):
-        runpy.run_path(TOOL, run_name='__main__')
+    assert call_tool(TOOL, *files, '--out', out) == 0
     return root, ours
 
 
@@ -118,14 +116,11 @@ def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_bloc
         key: sorted(value) for key, value in expected.items()}
 
 
-def test_ids_are_numbers_and_ends_are_named(capsys, converted, tmp_path):
+def test_ids_are_numbers_and_ends_are_named(capsys, converted, error_of, tmp_path):
     content = json.loads((tmp_path / 'mmdet' / 'refcoco' / 'instances.json').read_text())
     assert [one['id'] for one in content['annotations']] == [1, 2, 3, 4, 5, 6]
     assert '6 references to 3 images, splits testA, train, val' in capsys.readouterr().out
-    with mock.patch('sys.argv', ['mmdet_refcoco.py', str(tmp_path / 'none.safetensors'), '--out', str(tmp_path)]), \
-            pytest.raises(SystemExit):
-        runpy.run_path(TOOL, run_name='__main__')
-    assert 'none.safetensors not found' in capsys.readouterr().err
+    assert 'none.safetensors not found' in error_of(TOOL, tmp_path / 'none.safetensors', '--out', tmp_path)
 
 
 def referring(predicted: list, meant: list, **meta) -> DetDataSample:

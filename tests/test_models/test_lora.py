@@ -1,8 +1,6 @@
 """LoRA on the text and on the image encoder."""
 import copy
-import runpy
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from dit_sam.models.lora import lora_names, merge_lora
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner.checkpoint import load_state_dict
 from mmseg.registry import MODELS
+from processes import call_tool
 from safetensors import safe_open
 from safetensors.torch import load_file
 from segment_anything.modeling import ImageEncoderViT
@@ -174,16 +173,14 @@ def test_sams_own_file_loads(tmp_path):
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def test_the_published_file_is_merged(tmp_path, monkeypatch):
+def test_the_published_file_is_merged(tmp_path):
     model = segmentor(**parts())
     config = dict(type='ReferringSegmentor', decode_head=dict(
         type='SAMHead', in_channels=16, text_dims=16, num_heads=2, mlp_dim=32, iou_head_hidden_dim=16),
         data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)), **parts())
     torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=f'model = {config!r}')), tmp_path / 'last.pth')
-    tool = Path(__file__).parents[2] / 'tools' / 'model_converters' / 'publish_model.py'
     out = tmp_path / 'merged.safetensors'
-    monkeypatch.setattr(sys, 'argv', [str(tool), str(tmp_path / 'last.pth'), str(out), '--merge-lora'])
-    runpy.run_path(str(tool), run_name='__main__')
+    assert call_tool('model_converters/publish_model.py', tmp_path / 'last.pth', out, '--merge-lora') == 0
     assert 'lora' not in safe_open(out, 'pt').metadata()['config']
     plain = segmentor(seed=None)
     plain.load_state_dict(load_file(out))

@@ -1,32 +1,17 @@
 """What the tests of the converters share."""
-import runpy
 from pathlib import Path
-from unittest import mock
 
-import pytest
 import torch
+from processes import call_tool
 from torch import Tensor, nn
 
 from dit_sam.utils import StateDictMap
 from dit_sam.utils.conversion import sam_on_meta
 
-ROOT = Path(__file__).parents[2]
-
 
 def convert(tool: str, *arguments) -> None:
-    """Run a converter in this process; it saves the seconds that the imports of a process of its own take."""
-    with mock.patch('sys.argv', [tool, *map(str, arguments)]):
-        runpy.run_path(str(ROOT / 'tools' / 'model_converters' / f'{tool}.py'), run_name='__main__')
-
-
-def error_of(capsys, tool: str, *arguments) -> str:
-    """The line with which a converter ends."""
-    with pytest.raises(SystemExit) as exit:
-        convert(tool, *arguments)
-    assert exit.value.code == 1
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith('error: ')
-    return line[len('error: '):]
+    """Run a converter that succeeds."""
+    assert call_tool(f'model_converters/{tool}.py', *arguments) == 0
 
 
 def randomise(module: nn.Module) -> nn.Module:

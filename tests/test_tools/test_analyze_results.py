@@ -1,34 +1,17 @@
 """Scores by group, and the worst cases as pictures, from a dump of the metric itself."""
 import json
 import runpy
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from processes import ROOT
 
 from dit_sam.evaluation import ReferringIoU
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'analyze_results.py'
+TOOL = str(ROOT / 'tools' / 'analysis_tools' / 'analyze_results.py')
 TRUTH, SIZE = (slice(5, 25), slice(10, 30)), (40, 60)
-
-
-@pytest.fixture
-def analyze(monkeypatch, capsys):
-    """``analyze(*arguments)`` runs the tool and gives its exit status and what it printed."""
-
-    def run(*arguments) -> tuple:
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        except SystemExit as exit:
-            return exit.code, capsys.readouterr().err
-        return 0, capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture
@@ -56,7 +39,7 @@ def cells(output: str, row: str) -> list:
     return [cell.strip() for cell in line.split('|')[2:-1]]
 
 
-def test_scores_by_group(analyze, dump, tmp_path):
+def test_scores_by_group(output_of, dump, tmp_path):
     # 20 rows of the truth, of which the prediction has 10, 20, 5 and 0: IoU 1/2, 1, 1/4 and 0. It takes 1/6 of the
     # picture.
     path = dump((10, dict(text='red star', kind='attribute', category_id=1)),
@@ -65,8 +48,7 @@ def test_scores_by_group(analyze, dump, tmp_path):
                 (0, dict(text='a b', category_id=1)))
     categories = tmp_path / 'instances.json'
     categories.write_text(json.dumps(dict(categories=[dict(id=1, name='star'), dict(id=2, name='cup')])))
-    status, output = analyze(path, '--categories', categories)
-    assert status == 0
+    output = output_of(TOOL, path, '--categories', categories)
     expected = {
         'all': ['4', '43.75', '43.75'],
         'attribute': ['2', '75.00', '75.00'],
@@ -84,15 +66,15 @@ def test_scores_by_group(analyze, dump, tmp_path):
     assert cells(output, '3 words')[-1] == '100.00'  # P@0.9
 
 
-def test_sentences_without_a_target_have_the_generalized_scores(analyze, dump):
-    status, output = analyze(dump((0, dict(text='a unicorn', no_target=True)), (20, dict(text='the red star'))))
-    assert status == 0 and 'N-acc' in output
+def test_sentences_without_a_target_have_the_generalized_scores(output_of, dump):
+    output = output_of(TOOL, dump((0, dict(text='a unicorn', no_target=True)), (20, dict(text='the red star'))))
+    assert 'N-acc' in output
     assert cells(output, 'no object')[:5] == ['1', '100.00', '100.00', '100.00', '-']
     assert 'No line has a kind.' in output and 'No line has a category.' in output
 
 
 def test_the_bounds_of_groups():
-    tool = runpy.run_path(str(TOOL))
+    tool = runpy.run_path(TOOL)
     lengths = [tool['by_length'](dict(sentence='word ' * number)) for number in (0, 1, 2, 3, 5, 7, 10, 20, 21, 99)]
     assert lengths == [None, '1 to 2 words', '1 to 2 words', '3 words', '4 to 5 words', '6 to 7 words',
                        '8 to 10 words', '11 to 20 words', '21 or more words', '21 or more words']
@@ -101,20 +83,19 @@ def test_the_bounds_of_groups():
 
 
 def test_several_categories_are_a_group():
-    category = runpy.run_path(str(TOOL))['by_category']({1: 'cat', 2: 'dog'})
+    category = runpy.run_path(TOOL)['by_category']({1: 'cat', 2: 'dog'})
     lines = [dict(category_id=value) for value in ([2, 1, 2], 1, [3], [], None)]
     assert [category(line) for line in lines] == ['cat + dog', 'cat', '3', '', None]
 
 
-def test_the_worst_cases_are_drawn(analyze, dump, tmp_path):
+def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
     image = tmp_path / 'grey.png'
     cv2.imwrite(str(image), np.full((*SIZE, 3), 128, np.uint8))
     path = dump((10, dict(text='half', img_path=str(image))), (20, dict(text='all', img_path=str(image))),
                 (0, dict(text='nothing', img_path=str(image))),
                 (5, dict(text='no such', img_path=str(image), no_target=True)), dump_masks=True)
     out = tmp_path / 'worst'
-    status, output = analyze(path, '--worst', 3, '--out', out)
-    assert status == 0
+    output = output_of(TOOL, path, '--worst', 3, '--out', out)
     written = [out / name for name in ('001_grey_nothing_1.png', '002_grey_no-such_1.png', '003_grey_half_1.png')]
     assert output.split('written:\n')[1].split() == [str(file) for file in written]
     # The picture is enlarged 8 times. Row 12 is in both masks, row 20 in the truth alone, whose left border is at 10.
@@ -123,21 +104,22 @@ def test_the_worst_cases_are_drawn(analyze, dump, tmp_path):
                                        ((12, 20), (20, 20), (20, 10), (20, 40)))
     assert (inside != 128).any() and (border != 128).any()
     assert (outside == 128).all() and (beside == 128).all()
-    assert analyze(path, '--worst', 3, '--out', out)[0] == 0 and len(list(out.iterdir())) == 6
+    output_of(TOOL, path, '--worst', 3, '--out', out)
+    assert len(list(out.iterdir())) == 6
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    (dict(), 'error: the dump has no masks to draw: score again with test_evaluator.dump_masks=True\n'),
-    (dict(dump_masks=True), 'error: image lost.png of the dump not found: run this where tools/test.py ran\n'),
+    (dict(), 'the dump has no masks to draw: score again with test_evaluator.dump_masks=True'),
+    (dict(dump_masks=True), 'image lost.png of the dump not found: run this where tools/test.py ran'),
 ], ids=['masks', 'image'])
-def test_what_is_not_there_to_draw_gets_one_line(analyze, dump, kwargs, message):
+def test_what_is_not_there_to_draw_gets_one_line(error_of, dump, kwargs, message):
     path = dump((1, dict(text='star', img_path='lost.png')), **kwargs)
-    assert analyze(path, '--worst', 1) == (1, message)
+    assert error_of(TOOL, path, '--worst', 1, alone=True) == message
 
 
-def test_wrong_files_get_one_line(analyze, dump, tmp_path):
-    status, error = analyze(tmp_path / 'none.jsonl')
-    assert status == 1 and error.startswith(f'error: dump {tmp_path / "none.jsonl"} not found: ')
+def test_wrong_files_get_one_line(error_of, dump, tmp_path):
     path = dump((1, dict(text='star')))
-    assert analyze(path, '--categories', 'none.json')[1].startswith('error: --categories none.json not found: ')
-    assert analyze(path, '--categories', path)[1].startswith(f'error: --categories {path} has no COCO categories')
+    for arguments, message in (([tmp_path / 'none.jsonl'], f'dump {tmp_path}/none.jsonl not found: '),
+                               ([path, '--categories', 'none.json'], '--categories none.json not found: '),
+                               ([path, '--categories', path], f'--categories {path} has no COCO categories')):
+        assert error_of(TOOL, *arguments, alone=True).startswith(message)

@@ -1,29 +1,22 @@
 """tools/analysis_tools/benchmark.py and benchmark_scaling.py on the smallest encoder; no time is looked at."""
 import json
-import runpy
-from pathlib import Path
-from unittest import mock
 
 import pytest
+from processes import ROOT, call_tool
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
+BENCHMARK, SCALING = 'analysis_tools/benchmark.py', 'analysis_tools/benchmark_scaling.py'
 
 
 @pytest.fixture(autouse=True)
 def beside_the_tools(monkeypatch) -> None:
-    monkeypatch.syspath_prepend(TOOLS)
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis_tools')
 
 
-def run(tool: str, *arguments) -> None:
-    with mock.patch('sys.argv', [tool, *map(str, arguments)]):
-        runpy.run_path(str(TOOLS / tool), run_name='__main__')
-
-
-def test_it_measures_all_that_it_promises(tmp_path, capsys):
+def test_it_measures_all_that_it_promises(tmp_path, output_of):
     """32 × 32 pixels: 4 visual tokens, of which global attention has 4 queries with 4 + 3 keys."""
     target = tmp_path / 'figures.json'
-    run('benchmark.py', '--arch', 'tiny', '--size', 32, '--tokens', 3, '--batch', 2, '--rounds', 1, '--json', target,
-        '--cases', 'ldit', 'edit-windowed', 'sam')
+    printed = output_of(BENCHMARK, '--arch', 'tiny', '--size', 32, '--tokens', 3, '--batch', 2, '--rounds', 1, '--json',
+                        target, '--cases', 'ldit', 'edit-windowed', 'sam')
     result = json.loads(target.read_text())
     assert set(result['ratios']) == {
         'forward_vs_textbook', 'train_step_vs_textbook', 'memory_vs_textbook', 'sam_forward_vs_segment_anything',
@@ -41,7 +34,7 @@ def test_it_measures_all_that_it_promises(tmp_path, capsys):
     ends = 3 * 768 * 192 + 4 * 768 * 192 + 4 * 192 * 256 + 4 * 9 * 256 * 256  # text projection, patches, neck
     assert rows['ldit', 'ours', 'float32']['needed_gflops'] == pytest.approx(
         2 * 2 * (6 * (linear + attention) + ends) / 1e9)
-    assert 'edit-windowed' in capsys.readouterr().out
+    assert 'edit-windowed' in printed
 
 
 @pytest.mark.parametrize('arguments,message', [
@@ -50,11 +43,8 @@ def test_it_measures_all_that_it_promises(tmp_path, capsys):
     (['--json', '.'], '. is a folder: name a file in it'),
     (['--size', 100], '--size 100 is no multiple of 16, the side of a patch'),
 ])
-def test_bad_input_is_one_line(arguments, message, capsys):
-    with pytest.raises(SystemExit) as exit:
-        run('benchmark.py', '--arch', 'tiny', *arguments)
-    assert exit.value.code == 1
-    assert message in capsys.readouterr().err.splitlines()[-1]
+def test_bad_input_is_one_line(arguments, message, error_of):
+    assert message in error_of(BENCHMARK, '--arch', 'tiny', *arguments)
 
 
 @pytest.mark.parametrize('arguments, message', [
@@ -68,19 +58,17 @@ def test_files_of_other_content_are_refused_and_stay(arguments, message, tmp_pat
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text').write_text('text')
     (tmp_path / 'other').write_text('{"size": 1}')
-    with pytest.raises(SystemExit) as exit:
-        run('benchmark_scaling.py', '--arch', 'tiny', '--size', 32, *arguments)
-    assert exit.value.code in (1, 2)
+    assert call_tool(SCALING, '--arch', 'tiny', '--size', 32, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert (tmp_path / 'text').read_text() == 'text' and (tmp_path / 'other').read_text() == '{"size": 1}'
 
 
-def test_growth_is_measured_kept_and_drawn(tmp_path, capsys):
+def test_growth_is_measured_kept_and_drawn(tmp_path, output_of):
     kept, picture = tmp_path / 'scaling.json', tmp_path / 'scaling.png'
-    run('benchmark_scaling.py', '--arch', 'tiny', '--size', 32, '--axis', 'tokens', '--rounds', 1, '--json', kept)
+    output_of(SCALING, '--arch', 'tiny', '--size', 32, '--axis', 'tokens', '--rounds', 1, '--json', kept)
     figures = json.loads(kept.read_text())
     assert set(figures['tokens']['cases']) == {'ldit', 'edit'}
     assert list(figures['tokens']['cases']['ldit']) == ['5', '10', '20', '40', '80']
-    run('benchmark_scaling.py', '--json', kept, '--plot', picture)
-    assert '| tokens of a sentence |' in ' '.join(capsys.readouterr().out.split())
+    printed = output_of(SCALING, '--json', kept, '--plot', picture)
+    assert '| tokens of a sentence |' in ' '.join(printed.split())
     assert picture.read_bytes().startswith(b'\x89PNG')

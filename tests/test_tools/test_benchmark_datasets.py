@@ -2,7 +2,6 @@
 import json
 import runpy
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -41,12 +40,9 @@ def test_every_reader_is_measured(tool, folder, reader):
     assert figures['seconds'] > 0 and all(isinstance(value, float) for value in figures.values())
 
 
-def test_a_data_set_that_is_there_is_not_replaced(tmp_path, capsys):
+def test_a_data_set_that_is_there_is_not_replaced(tmp_path, error_of):
     (tmp_path / 'instances.json').write_text('real')
-    with mock.patch('sys.argv', [TOOL, '--folder', str(tmp_path)]), pytest.raises(SystemExit) as exit:
-        runpy.run_path(TOOL, run_name='__main__')
-    assert exit.value.code == 1
-    assert 'is not empty, and nothing in it is replaced: name a new one' in capsys.readouterr().err.splitlines()[-1]
+    assert 'is not empty, and nothing in it is replaced: name a new one' in error_of(TOOL, '--folder', tmp_path)
     assert (tmp_path / 'instances.json').read_text() == 'real'
 
 

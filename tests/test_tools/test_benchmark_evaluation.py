@@ -2,7 +2,6 @@
 import json
 import runpy
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -13,29 +12,25 @@ from dit_sam.apis import DEFAULT_CHECKPOINT
 TOOL = str(Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'benchmark_evaluation.py')
 
 
-def test_all_ways_give_the_same_results(tmp_path, capsys):
+def test_all_ways_give_the_same_results(tmp_path, output_of):
     """The shipped model; where masks hang on a rounding error, as random weights have them, the batch size shows."""
-    arguments = ['--images', '2', '--rounds', '1', '--sets', 'shapes', '--json', tmp_path / 'figures.json',
-                 '--checkpoint', DEFAULT_CHECKPOINT, '--cfg-options', 'test_dataloader.num_workers=0',
-                 'test_dataloader.persistent_workers=False']
-    with mock.patch('sys.argv', ['benchmark_evaluation.py', *map(str, arguments)]):
-        runpy.run_path(TOOL, run_name='__main__')
+    printed = output_of(
+        TOOL, '--images', 2, '--rounds', 1, '--sets', 'shapes', '--json', tmp_path / 'figures.json', '--checkpoint',
+        DEFAULT_CHECKPOINT, '--cfg-options', 'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False')
     figures = json.loads((tmp_path / 'figures.json').read_text())['shapes']
     assert (figures['images'], figures['sentences']) == (2, 14)
     assert figures['different'] == {'one by one': 0, 'apart': 0, 'by image': 0}
     assert all(rate > 0 for rate in figures['rate'].values())
-    assert 'shapes: 14 sentences on 2 images' in capsys.readouterr().out
+    assert 'shapes: 14 sentences on 2 images' in printed
 
 
 @pytest.mark.parametrize('arguments, message', [
     (['--json', '.'], '. is a folder: name a file in it'),
     (['--checkpoint', DEFAULT_CHECKPOINT, '--cfg-options', 'model.decode_head.depth=3'], 'belong to different models'),
 ])
-def test_bad_input_is_one_line(arguments, message, capsys):
-    with mock.patch('sys.argv', [TOOL, *arguments]), pytest.raises(SystemExit) as exit:
-        runpy.run_path(TOOL, run_name='__main__')
-    assert exit.value.code == 1
-    assert message in capsys.readouterr().err.splitlines()[-1]
+def test_bad_input_is_one_line(arguments, message, error_of):
+    assert message in error_of(TOOL, *arguments)
 
 
 def test_photos_are_as_large_as_those_of_coco(tmp_path):

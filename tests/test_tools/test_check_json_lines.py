@@ -1,22 +1,17 @@
 """tools/dataset_converters/check.py: every problem with the number of its line."""
 import json
-import runpy
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import call_tool
 
-TOOL = str(Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'check.py')
 IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
 
 
 def check(*arguments) -> int:
-    """The exit status of the tool, run in this process; it saves the imports of a process of its own."""
-    with mock.patch('sys.argv', ['check.py', *map(str, arguments)]), pytest.raises(SystemExit) as caught:
-        runpy.run_path(TOOL, run_name='__main__')
-    return caught.value.code
+    return call_tool('dataset_converters/check.py', *arguments)
 
 
 @pytest.fixture
@@ -45,7 +40,7 @@ def test_good_file(root, capsys):
     assert capsys.readouterr().out == f'{path}: 3 lines, 4 good sentences, 0 problems\n'
 
 
-def test_folders_of_images_and_masks(root, capsys):
+def test_folders_of_images_and_masks(root):
     (root / 'masks').mkdir()
     Image.fromarray(np.eye(40, 60, dtype=np.uint8)).save(root / 'masks' / 'a.png')
     path = write(root, line(image='000000000001.jpg', bbox=None, mask='a.png'))

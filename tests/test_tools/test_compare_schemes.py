@@ -10,9 +10,10 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from processes import ROOT, call_tool
 
-ROOT = Path(__file__).parents[2]
-TOOL = runpy.run_path(str(ROOT / 'tools' / 'analysis_tools' / 'compare_schemes.py'))
+PATH = str(ROOT / 'tools' / 'analysis_tools' / 'compare_schemes.py')
+TOOL = runpy.run_path(PATH)
 # Instruction, decoder blocks.
 EXPECTED = {
     'default': ('NoneType', 2),
@@ -66,12 +67,6 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert table[2].endswith('| 71.98 | 74.73 |')
 
 
-def run(monkeypatch, *arguments: str) -> None:
-    path = str(ROOT / 'tools' / 'analysis_tools' / 'compare_schemes.py')
-    monkeypatch.setattr('sys.argv', [path, *arguments])
-    runpy.run_path(path, run_name='__main__')
-
-
 @pytest.mark.parametrize('arguments, message', [
     (['--jobs', '0'], '--jobs is more than 0, got 0'),
     (['--pretraining-epochs', '-1'], '--pretraining-epochs is more than 0, got -1'),
@@ -87,9 +82,7 @@ def test_bad_input_is_one_line_before_the_hours(tmp_path, monkeypatch, capsys, a
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'afile').touch()
     (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
-    with pytest.raises(SystemExit) as exit:
-        run(monkeypatch, *arguments)
-    assert exit.value.code in (1, 2)
+    assert call_tool(PATH, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -1,18 +1,16 @@
 """tools/analysis_tools/count_parameters.py: every number by hand for a small model, known sizes for the big ones."""
 import json
 import re
-import runpy
 from pathlib import Path
 from typing import Callable, Optional
-from unittest import mock
 
 import pytest
 import torch
 from dit_sam.compat import import_sam_modeling
 from mmengine.config import Config
+from processes import ROOT, call_tool
 
-ROOT = Path(__file__).parents[2]
-TOOL = str(ROOT / 'tools' / 'analysis_tools' / 'count_parameters.py')
+TOOL = 'analysis_tools/count_parameters.py'
 
 # L-DIT: 3 heads of 8 channels, 2 blocks, patches of 8; BERT and decoder 16 wide with 2 heads.
 ARCH = dict(embed_dims=24, depth=2, num_heads=3, global_attn_indexes=(1, ))
@@ -43,14 +41,9 @@ def write_config(tmp_path) -> Callable:
     return write
 
 
-def run(*arguments) -> None:
-    with mock.patch('sys.argv', ['count_parameters.py', *map(str, arguments)]):
-        runpy.run_path(TOOL, run_name='__main__')
-
-
 def counts(tmp_path: Path, *arguments) -> dict:
     """What the tool writes as JSON."""
-    run(*arguments, '--json', tmp_path / 'counts.json')
+    assert call_tool(TOOL, *arguments, '--json', tmp_path / 'counts.json') == 0
     return json.loads((tmp_path / 'counts.json').read_text())
 
 
@@ -180,20 +173,14 @@ def test_mmsegs_backbones_and_segmentors_are_counted_too(write_config, tmp_path)
     (['small.py', '--tokens', '6'], '--tokens 6: the text encoder cuts sentences to max_length=5'),
     (['small.py', '--cfg-options', 'model.decode_head.text_dims=24'], 'the head expects text_dims=24'),
 ])
-def test_bad_input_is_one_line(write_config, tmp_path, monkeypatch, capsys, arguments, message):
+def test_bad_input_is_one_line(write_config, tmp_path, monkeypatch, error_of, arguments, message):
     write_config()
     (tmp_path / 'empty.py').write_text('a = 1\n')
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as exit:
-        run(*arguments)
-    assert exit.value.code == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith('error: ') and not any('Traceback' in line for line in lines)
-    assert re.search(message, lines[-1])
+    assert re.search(message, error_of(TOOL, *arguments, alone=True))
 
 
 @pytest.mark.parametrize('arguments', [['--size', '0'], ['--size', '1', '2', '3'], ['--tokens', 'many']])
 def test_numbers_are_checked(write_config, capsys, arguments):
-    with pytest.raises(SystemExit) as exit:
-        run(write_config(), *arguments)
-    assert exit.value.code == 2 and arguments[0] in capsys.readouterr().err.splitlines()[-1]
+    assert call_tool(TOOL, write_config(), *arguments) == 2
+    assert arguments[0] in capsys.readouterr().err.splitlines()[-1]

@@ -92,12 +92,8 @@ def test_a_real_step_runs_in_a_process_of_its_own(tool, tmp_path, monkeypatch):
         tool['measure'](512, 1)
 
 
-def test_bad_input_is_one_line(tool, cfg, monkeypatch, capsys):
-    monkeypatch.setattr('sys.argv', [TOOL, CONFIG, '--json', '.'])
-    with pytest.raises(SystemExit) as exit:
-        runpy.run_path(TOOL, run_name='__main__')
-    assert exit.value.code == 1
-    assert capsys.readouterr().err.splitlines()[-1] == 'error: . is a folder: name a file in it'
+def test_bad_input_is_one_line(tool, cfg, error_of):
+    assert error_of(TOOL, CONFIG, '--json', '.') == '. is a folder: name a file in it'
     cfg.model = cfg.model.backbone
     with pytest.raises(InputError, match='the model is a DITViT, not a segmentor with a backbone and a decode_head'):
         tool['Step'](cfg, False)

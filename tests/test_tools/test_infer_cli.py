@@ -3,12 +3,10 @@ import json
 import os
 import re
 import resource
-import runpy
 import subprocess
 import sys
 from argparse import Namespace
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -16,26 +14,13 @@ import pytest
 import torch
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer
 from dit_sam.cli.infer import write_predictions
+from processes import ROOT, call_tool
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
-TOOL = str(Path(__file__).parents[2] / 'tools' / 'infer.py')
-
 
 def infer(*arguments) -> None:
-    """Run the tool in this process; it saves the seconds that the imports of a process of its own take."""
-    with mock.patch('sys.argv', ['infer.py', *map(str, arguments)]):
-        runpy.run_path(TOOL, run_name='__main__')
-
-
-def error_of(capsys, *arguments) -> str:
-    """The one line that the tool ends with."""
-    with pytest.raises(SystemExit) as exit:
-        infer(*arguments)
-    assert exit.value.code == 1
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith('error: ')
-    return line[len('error: '):]
+    assert call_tool('infer.py', *arguments) == 0
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +48,8 @@ def test_the_default_model_lies_where_the_repository_has_it():
 
 
 def test_pictures_and_masks_from_a_process_of_its_own(photo, weights):
-    command = [sys.executable, TOOL, photo, 'the red star', '--checkpoint', weights, '--out', 'out', 'circle']
+    command = [sys.executable, ROOT / 'tools' / 'infer.py', photo, 'the red star', '--checkpoint', weights, '--out',
+               'out', 'circle']
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode == 0, done.stderr
     # The onedl forks say first what they did not find.
@@ -136,8 +122,8 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
     (['photo.png', 'a star', '--device', 'zebra'], "there is no device 'zebra' here (Expected one of cpu, cuda, "),
     (['photo.png', 'a star', '--device', 'cuda:99'], "there is no device 'cuda:99' here ("),
 ])
-def test_what_is_missing_gets_one_line(photo, capsys, arguments, message):
-    assert error_of(capsys, *arguments).startswith(message)
+def test_what_is_missing_gets_one_line(photo, error_of, arguments, message):
+    assert error_of('infer.py', *arguments).startswith(message)
 
 
 @pytest.mark.parametrize('arguments, message', [
@@ -148,9 +134,9 @@ def test_what_is_missing_gets_one_line(photo, capsys, arguments, message):
     (['photo.png', 'a star', '--points', '40,3'], 'the point (40, 3) lies beyond image photo.png: x goes from 0 to 39'),
     (['photo.png', 'a star', '--font', 'none.ttf'], 'font none.ttf not found: name a .ttf or .otf file'),
 ])
-def test_bad_input_gets_one_line(photo, weights, capsys, arguments, message):
+def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
     Path('text.png').write_text('no image')
-    assert error_of(capsys, *arguments, '--checkpoint', weights, '--device', 'cpu').startswith(message)
+    assert error_of('infer.py', *arguments, '--checkpoint', weights, '--device', 'cpu').startswith(message)
 
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])
@@ -166,15 +152,15 @@ def test_a_full_disk_gets_one_line_and_leaves_nothing(tmp_path, form):
     assert not list(tmp_path.iterdir())
 
 
-def test_pictures_that_cannot_be_written_get_one_line(photo, weights, capsys):
+def test_pictures_that_cannot_be_written_get_one_line(photo, weights, error_of):
     Path('out').mkdir()
     Path('out/vis').write_text('a file')
-    message = error_of(capsys, photo, 'a star', '--checkpoint', weights, '--out', 'out', '--device', 'cpu')
+    message = error_of('infer.py', photo, 'a star', '--checkpoint', weights, '--out', 'out', '--device', 'cpu')
     assert message == 'out could not be written: File exists; make room, or name another place'
 
 
-def test_weights_of_another_model_get_one_line(photo, capsys):
+def test_weights_of_another_model_get_one_line(photo, error_of):
     save_file({'backbone.other': torch.zeros(1)}, 'other.safetensors')
-    message = error_of(capsys, photo, 'a star', '--checkpoint', 'other.safetensors')
+    message = error_of('infer.py', photo, 'a star', '--checkpoint', 'other.safetensors')
     assert message.startswith('checkpoint other.safetensors does not fit config ')
     assert 'belong to different models' in message and '1 weights unknown: backbone.other' in message

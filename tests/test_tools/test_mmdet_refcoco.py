@@ -1,22 +1,11 @@
 """tools/dataset_converters/mmdet_refcoco.py on a bad day; what it writes is read by mmdet in tests/test_mixing."""
 import resource
-import runpy
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from dit_sam.datasets import RefCOCODataset
 
-TOOL = str(Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'mmdet_refcoco.py')
-
-
-def error_of(capsys, *arguments) -> str:
-    with mock.patch('sys.argv', [TOOL, *map(str, arguments)]), pytest.raises(SystemExit) as exit:
-        runpy.run_path(TOOL, run_name='__main__')
-    assert exit.value.code == 1
-    line, = capsys.readouterr().err.splitlines()
-    assert line.startswith('error: ')
-    return line[len('error: '):]
+TOOL = 'dataset_converters/mmdet_refcoco.py'
 
 
 @pytest.fixture
@@ -38,26 +27,26 @@ def prepared(write_refcoco, tmp_path, monkeypatch) -> str:
     (['val.safetensors', '--out', 'afile'], 'afile cannot be written to: '),
     (['val.safetensors', 'val.safetensors', '--out', 'out'], 'val.safetensors is named twice: name every file once'),
 ])
-def test_bad_input_is_one_line(prepared, capsys, arguments, message):
-    assert error_of(capsys, *arguments).startswith(message)
+def test_bad_input_is_one_line(prepared, error_of, arguments, message):
+    assert error_of(TOOL, *arguments, alone=True).startswith(message)
     assert [path.read_text() for path in sorted(Path('out').iterdir())] == ['before', 'before']
 
 
-def test_a_full_disk_leaves_both_files_as_they_were(prepared, capsys):
+def test_a_full_disk_leaves_both_files_as_they_were(prepared, error_of):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        line = error_of(capsys, prepared, '--out', 'out')
+        line = error_of(TOOL, prepared, '--out', 'out', alone=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert line.startswith('out/instances.json could not be written, and nothing of it is left: File too large')
     assert [path.read_text() for path in sorted(Path('out').iterdir())] == ['before', 'before']
 
 
-def test_where_one_cannot_be_written_the_other_stays_too(prepared, capsys):
+def test_where_one_cannot_be_written_the_other_stays_too(prepared, error_of):
     Path('out/refs.p').unlink()
     Path('out/refs.p').mkdir()
-    line = error_of(capsys, prepared, '--out', 'out')
+    line = error_of(TOOL, prepared, '--out', 'out', alone=True)
     assert line.startswith('out/refs.p could not be written, and nothing of it is left: Is a directory')
     assert sorted(path.name for path in Path('out').iterdir()) == ['instances.json', 'refs.p']
     assert Path('out/instances.json').read_text() == 'before'

@@ -1,12 +1,13 @@
 """Weights of others into ours and back, by the tools; what is wrong with a file, in one line."""
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import torch
-from converters import ROOT, assert_equal, convert, error_of, hollow, randomise, save, untouched
+from converters import assert_equal, convert, hollow, randomise, save, untouched
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
+from processes import ROOT
 from safetensors import safe_open
 from torch import nn
 
@@ -24,6 +25,12 @@ model = dict(
                   windowed=False),
     decode_head=dict(type='SAMHead', text_dims=768))
 '''
+
+
+@pytest.fixture
+def error_of(error_of) -> Callable:
+    """``error_of(tool, *arguments)`` gives the line with which a converter ends."""
+    return lambda tool, *arguments: error_of(f'model_converters/{tool}.py', *arguments)
 
 
 def build_dit() -> nn.Module:
@@ -66,21 +73,21 @@ def test_released_dit(folder, capsys, suffix):
                         'vision_encoder.neck.conv1.weight')),
 ], ids=['segment_anything', 'transformers'])
 @pytest.mark.parametrize('arch', ARCHS)
-def test_what_does_not_fit_is_listed_by_the_names_of_the_file(folder, capsys, layout, names, arch):
+def test_what_does_not_fit_is_listed_by_the_names_of_the_file(folder, error_of, layout, names, arch):
     weights, (missing, unknown, misshapen) = hollow(layout, arch), names
     del weights[missing]
     width = weights[misshapen].shape[1]
     weights.update({unknown: torch.zeros(1), misshapen: torch.zeros(2, 2)})
     path = save(folder, weights)
-    assert error_of(capsys, 'sam2mmseg', path, folder / 'ours.pth') == (
+    assert error_of('sam2mmseg', path, folder / 'ours.pth') == (
         f"{path} does not fit SAM's ViT-{arch[0].upper()}: 1 weights missing: {missing}; 1 weights unknown: {unknown}; "
         f'1 weights of another shape (another arch?): {misshapen} is (2, 2), not (256, {width}, 1, 1)')
     assert untouched(folder, 'theirs.pth')
 
 
-def test_of_many_misfits_the_first_are_listed(folder, capsys):
+def test_of_many_misfits_the_first_are_listed(folder, error_of):
     weights = {name: value for name, value in hollow(SAM).items() if 'rel_pos' not in name}
-    line = error_of(capsys, 'sam2mmseg', save(folder, weights), folder / 'ours.pth')
+    line = error_of('sam2mmseg', save(folder, weights), folder / 'ours.pth')
     assert '24 weights missing: image_encoder.blocks.0.attn.rel_pos_h, ' in line
     assert line.count('rel_pos') == 5 and line.endswith(' and 19 more')
 
@@ -89,38 +96,38 @@ def test_of_many_misfits_the_first_are_listed(folder, capsys):
 @pytest.mark.parametrize('tool, layout', [
     ('sam2mmseg', SAM), ('sam2mmseg', HUGGING_FACE_SAM), ('dit2mmseg', RELEASED_DIT), ('mmseg2sam', OURS),
 ], ids=lambda value: getattr(value, 'source', value))
-def test_another_arch_than_asked_for_says_which_it_is(folder, capsys, tool, layout, arch, asked):
+def test_another_arch_than_asked_for_says_which_it_is(folder, error_of, tool, layout, arch, asked):
     path = save(folder, hollow(layout, arch))
-    line = error_of(capsys, tool, path, folder / 'ours.pth', '--arch', asked)
+    line = error_of(tool, path, folder / 'ours.pth', '--arch', asked)
     assert line.startswith(f'{path} is ViT-{arch[0].upper()} ({arch}), not {asked}')
     assert untouched(folder, 'theirs.pth')
 
 
-def test_another_size_than_sam_s_says_which_it_is(folder, capsys):
+def test_another_size_than_sam_s_says_which_it_is(folder, error_of):
     weights = {name: value for name, value in hollow(SAM).items() if '.blocks.1' not in name}
-    line = error_of(capsys, 'sam2mmseg', save(folder, weights), folder / 'ours.pth')
+    line = error_of('sam2mmseg', save(folder, weights), folder / 'ours.pth')
     assert line.endswith('is a ViT of 768 channels and 10 blocks; SAM has (channels × blocks) base 768 × 12, '
                          'large 1024 × 24, huge 1280 × 32')
 
 
-def test_without_a_config_a_released_dit_is_held_against_l_dit_of_its_size(folder, capsys):
+def test_without_a_config_a_released_dit_is_held_against_l_dit_of_its_size(folder, error_of):
     """All of ldit_vit-h's names but one."""
     weights = RELEASED_DIT.to_theirs(build_on_meta(Config.fromfile(LDIT_VIT_H).model).state_dict())
     weights = {name: torch.zeros(1).expand(value.shape) for name, value in weights.items()}
     del weights['visual_encoder.probs.31.bias']
     path = save(folder, dict(epoch=1, state_dict=weights))
-    line = error_of(capsys, 'dit2mmseg', path, folder / 'ours.pth')
+    line = error_of('dit2mmseg', path, folder / 'ours.pth')
     assert line.startswith(f'{path} does not fit ') and 'configs/dit_sam/ldit_vit-h.py (--config names ' in line
     assert line.endswith('): 1 weights missing: visual_encoder.probs.31.bias')
 
 
-def test_a_released_dit_of_another_size_than_the_config_s_says_which_it_is(folder, capsys):
+def test_a_released_dit_of_another_size_than_the_config_s_says_which_it_is(folder, error_of):
     path = save(folder, hollow(RELEASED_DIT))
-    assert error_of(capsys, 'dit2mmseg', path, folder / 'ours.pth', '--config', LDIT_VIT_H) == (
+    assert error_of('dit2mmseg', path, folder / 'ours.pth', '--config', LDIT_VIT_H) == (
         f"{path} is ViT-B (base), the config asks for arch='huge': change arch, or name weights of that size")
 
 
-def test_text_is_dropped_on_the_way_to_sam_and_more_decoder_blocks_are_refused(folder, capsys):
+def test_text_is_dropped_on_the_way_to_sam_and_more_decoder_blocks_are_refused(folder, error_of, capsys):
     weights = {**hollow(OURS), 'text_encoder.model.x': torch.zeros(1), 'decode_head.text_proj.bias': torch.zeros(1),
                'backbone.instruction.static_tokens': torch.zeros(1)}
     convert('mmseg2sam', save(folder, dict(state_dict=weights)), folder / 'sam.pth')
@@ -129,14 +136,14 @@ def test_text_is_dropped_on_the_way_to_sam_and_more_decoder_blocks_are_refused(f
     assert torch.load(folder / 'sam.pth', weights_only=True).keys() == hollow(SAM).keys()
 
     weights['decode_head.mask_decoder.transformer.layers.2.norm1.bias'] = torch.zeros(256)
-    assert error_of(capsys, 'mmseg2sam', save(folder, weights), folder / 'other.pth').endswith(
+    assert error_of('mmseg2sam', save(folder, weights), folder / 'other.pth').endswith(
         "SAM's ViT-B: 1 weights unknown: decode_head.mask_decoder.transformer.layers.2.norm1.bias")
 
 
-def test_lora_is_to_be_merged_on_the_way_to_sam(folder, capsys):
+def test_lora_is_to_be_merged_on_the_way_to_sam(folder, error_of):
     weights = {**hollow(OURS), 'backbone.blocks.0.attn.qkv.lora_A.weight': torch.zeros(2, 768),
                'backbone.blocks.0.attn.qkv.lora_B.weight': torch.zeros(2304, 2)}
-    line = error_of(capsys, 'mmseg2sam', save(folder, weights), folder / 'sam.pth')
+    line = error_of('mmseg2sam', save(folder, weights), folder / 'sam.pth')
     assert 'qkv.lora_B.weight; these are of LoRA: merge it by tools/model_converters/publish_model.py ' in line
 
 
@@ -146,12 +153,12 @@ def test_lora_is_to_be_merged_on_the_way_to_sam(folder, capsys):
     ('dit2mmseg', SAM, 'is no released DIT'),
     ('mmseg2sam', SAM, 'has the names of segment_anything, not of dit_sam: convert it by sam2mmseg.py'),
 ])
-def test_a_file_for_another_converter_says_so(folder, capsys, tool, layout, message):
-    assert message in error_of(capsys, tool, save(folder, hollow(layout)), folder / 'ours.pth')
+def test_a_file_for_another_converter_says_so(folder, error_of, tool, layout, message):
+    assert message in error_of(tool, save(folder, hollow(layout)), folder / 'ours.pth')
 
 
 @pytest.mark.parametrize('tool', ['sam2mmseg', 'dit2mmseg', 'mmseg2sam'])
-def test_files_that_are_no_weights_get_one_line(folder, capsys, tool):
+def test_files_that_are_no_weights_get_one_line(folder, error_of, tool):
     class Hostile:
 
         def __reduce__(self):
@@ -167,22 +174,22 @@ def test_files_that_are_no_weights_get_one_line(folder, capsys, tool):
                           ('zebra.pth', 'holds neither SAM nor a model of dit_sam: none of its 1 names is known'),
                           ('empty.pth', 'holds no weights'),
                           ('none.pth', 'not found')):
-        assert message in error_of(capsys, tool, folder / name, folder / 'ours.pth')
+        assert message in error_of(tool, folder / name, folder / 'ours.pth')
     assert untouched(folder, 'hostile.pth', 'cut.pth', 'zebra.pth', 'empty.pth')
 
 
 @pytest.mark.parametrize('tool', ['sam2mmseg', 'dit2mmseg', 'mmseg2sam'])
-def test_the_file_to_write_is_checked_first(folder, capsys, tool, monkeypatch):
+def test_the_file_to_write_is_checked_first(folder, error_of, tool, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / 'theirs.pth').write_bytes(b'not read')
-    assert 'is the file to read too' in error_of(capsys, tool, 'theirs.pth', folder / 'theirs.pth')
-    assert 'must end in .safetensors or .pth' in error_of(capsys, tool, 'theirs.pth', 'ours.bin')
+    assert 'is the file to read too' in error_of(tool, 'theirs.pth', folder / 'theirs.pth')
+    assert 'must end in .safetensors or .pth' in error_of(tool, 'theirs.pth', 'ours.bin')
     (folder / 'ours.pth').mkdir()
-    assert 'ours.pth is a folder' in error_of(capsys, tool, 'theirs.pth', 'ours.pth')
+    assert 'ours.pth is a folder' in error_of(tool, 'theirs.pth', 'ours.pth')
     assert (folder / 'theirs.pth').read_bytes() == b'not read'
 
 
-def test_weights_for_sharing(folder, capsys):
+def test_weights_for_sharing(folder, error_of, capsys):
     # As `WriteFirstCheckpointHook` notes the scores.
     checkpoint = dict(state_dict=dict(a=torch.ones(3), ids=torch.arange(3)), meta=dict(cfg='x = 1', epoch=2, iter=7),
                       message_hub=dict(runtime_info=dict(scores=dict(mIoU=79.5, epoch=2))), optimizer=dict())
@@ -192,7 +199,7 @@ def test_weights_for_sharing(folder, capsys):
         kept = dict(config='x = 1', epoch='2', iter='7', scores='{"mIoU": 79.5}')
         assert kept.items() <= file.metadata().items()
     assert 'a.safetensors: 6 weights, 0.00 MiB' in capsys.readouterr().out
-    assert 'is the file to read too' in error_of(capsys, 'publish_model', *[folder / 'new' / 'a.safetensors'] * 2)
+    assert 'is the file to read too' in error_of('publish_model', *[folder / 'new' / 'a.safetensors'] * 2)
 
 
 @pytest.mark.parametrize('checkpoint, options, message', [
@@ -204,9 +211,9 @@ def test_weights_for_sharing(folder, capsys):
      "theirs.pth cannot be read ('(' was never closed"),
     (dict(state_dict=dict(a=torch.ones(1))), ['--config', 'none.py'], 'config none.py not found'),
 ])
-def test_what_cannot_be_shared_gets_one_line(folder, capsys, checkpoint, options, message):
+def test_what_cannot_be_shared_gets_one_line(folder, error_of, checkpoint, options, message):
     path = save(folder, checkpoint)
-    assert message in error_of(capsys, 'publish_model', path, folder / 'a.safetensors', *options)
+    assert message in error_of('publish_model', path, folder / 'a.safetensors', *options)
     assert untouched(folder, 'theirs.pth')
 
 

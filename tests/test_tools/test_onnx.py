@@ -4,7 +4,6 @@ import runpy
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -25,6 +24,7 @@ if not hasattr(torch.compiler, 'is_exporting'):
     pytest.skip('exporting needs torch 2.7', allow_module_level=True)
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'deployment'
+RUNTIME = str(TOOLS / 'run_onnx.py')
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), keep_ratio=True)]
 
 
@@ -73,13 +73,13 @@ def segments_as_the_model_does(model, tool, path):
     model.model.text_encoder.tokenizer.backend_tokenizer.save(str(path.with_suffix('.tokenizer.json')))
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     sentences = ['the red box', 'cat', 'the small blue box on the left']  # of 10 tokens 8 are kept
-    masks = runpy.run_path(str(TOOLS / 'run_onnx.py'))['OnnxSegmenter'](path)(image, sentences)
+    masks = runpy.run_path(RUNTIME)['OnnxSegmenter'](path)(image, sentences)
     expected = predict(model.model, image, sentences)
     assert masks.shape == (3, 48, 80) and masks.dtype == bool
     assert (masks != expected).mean() < 1e-3 and 0.05 < masks.mean() < 0.95
     settings['no_target_threshold'] = -1.
     path.with_suffix('.json').write_text(json.dumps(settings))
-    assert not runpy.run_path(str(TOOLS / 'run_onnx.py'))['OnnxSegmenter'](path)(image, sentences).any()
+    assert not runpy.run_path(RUNTIME)['OnnxSegmenter'](path)(image, sentences).any()
 
 
 def predict(model, image: np.ndarray, sentences: list) -> np.ndarray:
@@ -143,26 +143,20 @@ def exported(tmp_path, monkeypatch) -> Path:
     ('photo.png', '', 'image photo.png is not there or cannot be decoded'),
     ('photo.png', '#', 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
 ])
-def test_the_runtime_says_which_file_is_wrong(exported, capsys, name, content, message):
+def test_the_runtime_says_which_file_is_wrong(exported, error_of, name, content, message):
     (exported / name).unlink() if content is None else (exported / name).write_text(content)
     if content == '#':
         cv2.imwrite(name, np.zeros((1, 900, 3), np.uint8))
-    assert runtime_error('photo.png', 'a star').startswith(f'error: {message}')
+    assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
 
 
-def test_the_runtime_refuses_an_empty_sentence(exported):
-    assert runtime_error('photo.png', 'a star', ' ') == 'error: a sentence is empty: say what to segment'
-
-
-def runtime_error(*arguments) -> str:
-    with mock.patch('sys.argv', ['run_onnx.py', 'a.onnx', *arguments]), pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(TOOLS / 'run_onnx.py'), run_name='__main__')
-    assert '\n' not in exit.value.code
-    return exit.value.code
+def test_the_runtime_refuses_an_empty_sentence(exported, error_of):
+    message = error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', ' ', alone=True)
+    assert message == 'a sentence is empty: say what to segment'
 
 
 def test_masks_are_written_whole(tmp_path):
-    write_mask = runpy.run_path(str(TOOLS / 'run_onnx.py'))['write_mask']
+    write_mask = runpy.run_path(RUNTIME)['write_mask']
     (tmp_path / 'a.png').mkdir()
     message = 'a.png could not be written: Is a directory; make room, or name another --out'
     with pytest.raises(ValueError, match=message):

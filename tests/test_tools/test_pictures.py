@@ -1,6 +1,5 @@
 """compare.py and attention.py: several models side by side, and where a model looks."""
 import runpy
-import sys
 from pathlib import Path
 
 import cv2
@@ -9,30 +8,15 @@ import pytest
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.errors import InputError
+from processes import ROOT, call_tool
 
-TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
+COMPARE, ATTENTION = (str(ROOT / 'tools' / 'analysis_tools' / name) for name in ('compare.py', 'attention.py'))
 MODEL = (DEFAULT_CONFIG, DEFAULT_CHECKPOINT)
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """``run(tool, *arguments)`` gives its exit status and the last lines of what it printed."""
-
-    def call(tool: str, *arguments) -> tuple[int, list[str]]:
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
-        capsys.readouterr()
-        try:
-            runpy.run_path(str(TOOLS / tool), run_name='__main__')
-        except SystemExit as exit:
-            return exit.code, capsys.readouterr().err.splitlines()
-        return 0, capsys.readouterr().out.splitlines()
-
-    return call
 
 
 @pytest.fixture(scope='module')
 def compare() -> dict:
-    return runpy.run_path(str(TOOLS / 'compare.py'))
+    return runpy.run_path(COMPARE)
 
 
 @pytest.fixture(scope='module')
@@ -84,10 +68,10 @@ def test_choice(compare):
         compare['choose'](dataset, None, 'c', 1)
 
 
-def test_compare_draws_models_side_by_side(run, data, tmp_path):
-    code, lines = run('compare.py', *MODEL, *MODEL, '--indices', 0, 1, '--order', 'worst', '--out', tmp_path / 'out',
-                      '--device', 'cpu', '--cfg-options', f'val_dataloader.dataset.data_root={data}/')
-    assert code == 0 and lines[-1] == str(tmp_path / 'out' / 'val_worst_1.png')
+def test_compare_draws_models_side_by_side(output_of, data, tmp_path):
+    lines = output_of(COMPARE, *MODEL, *MODEL, '--indices', 0, 1, '--order', 'worst', '--out', tmp_path / 'out',
+                      '--device', 'cpu', '--cfg-options', f'val_dataloader.dataset.data_root={data}/').splitlines()
+    assert lines[-1] == str(tmp_path / 'out' / 'val_worst_1.png')
     picture = cv2.imread(lines[-1])
     # image, truth and two models, 220 wide and 10 apart
     assert picture.shape[1] == 4 * 230 + 10
@@ -97,27 +81,27 @@ def test_compare_draws_models_side_by_side(run, data, tmp_path):
     assert (first[rows] == second[rows]).all() and (first[rows] != truth[rows]).any(-1).mean() < 0.2
 
 
-def test_attention_draws_both_directions(run, data, tmp_path):
+def test_attention_draws_both_directions(output_of, data, tmp_path):
     image = sorted((data / 'images').glob('*.png'))[0]
-    code, lines = run('attention.py', *MODEL, image, 'the leftmost shape', '--layers', 'encoder.1', 'decoder.0',
-                      '--device', 'cpu', '--out', tmp_path / 'out')
+    lines = output_of(ATTENTION, *MODEL, image, 'the leftmost shape', '--layers', 'encoder.1', 'decoder.0', '--device',
+                      'cpu', '--out', tmp_path / 'out').splitlines()
     stem = f'{image.stem}_the-leftmost-shape'
-    assert code == 0 and lines[-2:] == [str(tmp_path / 'out' / f'{stem}_to_{end}_1.png') for end in ('text', 'image')]
+    assert lines[-2:] == [str(tmp_path / 'out' / f'{stem}_to_{end}_1.png') for end in ('text', 'image')]
     to_text, to_image = (cv2.imread(path) for path in lines[-2:])
     # Three words; L-DIT's text asks nothing in the encoder, so that only the decoder is left.
     assert to_text.shape[1] == to_image.shape[1] == 3 * 170 + 10 and len(to_text) > len(to_image)
 
 
 @pytest.mark.parametrize('tool, arguments, message', [
-    ('compare.py', [DEFAULT_CONFIG], 'a checkpoint after each config is wanted, got 1 files'),
-    ('compare.py', [DEFAULT_CONFIG, 'none.pth'], 'checkpoint none.pth not found'),
-    ('compare.py', [*MODEL, '--out', 'afile'], 'afile cannot be written to: '),
-    ('attention.py', [*MODEL, 'none.png', 'left'], 'image none.png not found'),
-    ('attention.py', [*MODEL, '.', 'left'], '. is a folder: name one image'),
-    ('attention.py', [*MODEL, 'none.png', 'left', '--out', 'afile/new'], 'afile/new cannot be written to: '),
+    (COMPARE, [DEFAULT_CONFIG], 'a checkpoint after each config is wanted, got 1 files'),
+    (COMPARE, [DEFAULT_CONFIG, 'none.pth'], 'checkpoint none.pth not found'),
+    (COMPARE, [*MODEL, '--out', 'afile'], 'afile cannot be written to: '),
+    (ATTENTION, [*MODEL, 'none.png', 'left'], 'image none.png not found'),
+    (ATTENTION, [*MODEL, '.', 'left'], '. is a folder: name one image'),
+    (ATTENTION, [*MODEL, 'none.png', 'left', '--out', 'afile/new'], 'afile/new cannot be written to: '),
 ])
-def test_wrong_input_ends_in_one_line(run, tmp_path, monkeypatch, tool, arguments, message):
+def test_wrong_input_ends_in_one_line(tmp_path, monkeypatch, capsys, tool, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'afile').touch()
-    code, lines = run(tool, *arguments)
-    assert code in (1, 2) and message in lines[-1]
+    assert call_tool(tool, *arguments) in (1, 2)
+    assert message in capsys.readouterr().err.splitlines()[-1]

@@ -1,9 +1,7 @@
 """tools/pretrain_text_encoder.py: sentences alone teach the text encoder, and its file is what `init_cfg` takes."""
 import json
 import re
-import runpy
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
@@ -11,16 +9,12 @@ from dit_sam.utils import read_weights
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
+from processes import ROOT, call_tool
 
-ROOT = Path(__file__).parents[2]
+TOOL = 'pretrain_text_encoder.py'
 CONFIG = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 # The noun tells the colour, so that what is masked can be learned.
 SENTENCES = ['the red circle', 'the green square', 'the blue star']
-
-
-def pretrain(*arguments) -> None:
-    with mock.patch('sys.argv', ['pretrain_text_encoder.py', CONFIG, *map(str, arguments)]):
-        runpy.run_path(str(ROOT / 'tools' / 'pretrain_text_encoder.py'), run_name='__main__')
 
 
 @pytest.fixture
@@ -30,10 +24,10 @@ def sentences(tmp_path: Path) -> Path:
     return path
 
 
-def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, capsys):
+def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, output_of):
     out = tmp_path / 'text.safetensors'
-    pretrain(sentences, '--out', out, '--steps', 200, '--batch-size', 16)
-    first, last = map(float, re.findall(r'mean loss ([\d.]+)', capsys.readouterr().out))
+    printed = output_of(TOOL, CONFIG, sentences, '--out', out, '--steps', 200, '--batch-size', 16)
+    first, last = map(float, re.findall(r'mean loss ([\d.]+)', printed))
     # ln 80 = 4.4 knows nothing; which of three sentences it is at most ln 3 = 1.1.
     assert last < 1.1 < first
     init_default_scope('mmseg')
@@ -58,25 +52,20 @@ def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, capsy
 def test_bad_input_is_one_line(sentences, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text.p').write_text('text')
-    with pytest.raises(SystemExit) as exit:
-        pretrain(*arguments)
-    assert exit.value.code in (1, 2)
+    assert call_tool(TOOL, CONFIG, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ['text.p', 'train.jsonl']
 
 
-def test_a_config_without_text_is_refused(sentences, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(globals(), 'CONFIG', CONFIG.replace('ldit_vit-t_shapes', 'sam_vit-t_shapes'))
-    with pytest.raises(SystemExit):
-        pretrain(sentences, '--out', tmp_path / 'text.safetensors')
-    assert 'has no model.text_encoder: name a config with one' in capsys.readouterr().err
+def test_a_config_without_text_is_refused(sentences, tmp_path, error_of):
+    config = CONFIG.replace('ldit_vit-t_shapes', 'sam_vit-t_shapes')
+    assert 'has no model.text_encoder: name a config with one' in error_of(
+        TOOL, config, sentences, '--out', tmp_path / 'text.safetensors')
 
 
-def test_file_without_training_sentences_is_refused(tmp_path, capsys):
+def test_file_without_training_sentences_is_refused(tmp_path, error_of):
     refs = tmp_path / 'grefs(unc).json'
     refs.write_text(json.dumps([dict(ref_id=1, image_id=1, ann_id=[1], category_id=[1], split='val',
                                      sentences=[dict(sent_id=0, sent='box')])]))
-    with pytest.raises(SystemExit):
-        pretrain(refs, '--out', tmp_path / 'text.safetensors')
-    assert 'no training sentence' in capsys.readouterr().err
+    assert 'no training sentence' in error_of(TOOL, CONFIG, refs, '--out', tmp_path / 'text.safetensors')
     assert not (tmp_path / 'text.safetensors').exists()

@@ -5,7 +5,6 @@ import pickle
 import re
 import runpy
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -14,17 +13,14 @@ from dit_sam.datasets import RefCOCODataset, ReferringDataset, ReferringTable
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.datasets.transforms import decode_segmentation
 from PIL import Image
+from processes import ROOT, call_tool
 
-ROOT = Path(__file__).parents[2]
 TOOL = str(ROOT / 'tools' / 'dataset_converters' / 'refcoco.py')
 REAL = ROOT.parent / 'shared' / 'realref'
 
 
 def convert(*arguments) -> int:
-    """The exit status of the tool, run in this process; it saves the imports of a process of its own."""
-    with mock.patch('sys.argv', ['refcoco.py', *map(str, arguments)]), pytest.raises(SystemExit) as caught:
-        runpy.run_path(TOOL, run_name='__main__')
-    return caught.value.code
+    return call_tool(TOOL, *arguments)
 
 
 def rows(text: str) -> dict:
@@ -160,11 +156,9 @@ def nothing(source: Path, trace: Path) -> None:
     (no_instances, 'instances.json not found, which belongs to refs(unc).p'),
     (nothing, 'holds no refs(*).p or grefs(*).json'),
 ])
-def test_bad_file_ends_in_one_line_and_leaves_nothing(source, tmp_path, capsys, damage, message):
+def test_bad_file_ends_in_one_line_and_leaves_nothing(source, tmp_path, error_of, damage, message):
     damage(source, tmp_path / 'trace')
-    assert convert(source, '--out', tmp_path / 'out') == 1
-    err = capsys.readouterr().err
-    assert err.startswith('error: ') and err.count('\n') == 1 and message in err
+    assert message in error_of(TOOL, source, '--out', tmp_path / 'out', alone=True)
     assert not (tmp_path / 'trace').exists() and not (tmp_path / 'out').exists()
 
 
@@ -229,7 +223,7 @@ def test_a_file_in_place_of_the_folder_is_named_before_the_work(source, tmp_path
     assert capsys.readouterr().err == f'error: --out {tmp_path}/out is there and no folder: choose another one\n'
 
 
-def test_shapes_go_through_the_whole_chain(tmp_path, capsys):
+def test_shapes_go_through_the_whole_chain(tmp_path):
     write_shapes(tmp_path / 'shapes', images=20, seed=3)
     assert convert(tmp_path / 'shapes', '--out', tmp_path / 'out', '--check-images', '--workers', 1, '--images',
                    tmp_path / 'shapes' / 'images') == 0

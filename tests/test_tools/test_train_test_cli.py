@@ -1,7 +1,6 @@
 """The command line: mmseg's arguments, clear errors, one process and two."""
 import argparse
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +12,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from processes import run_tool
+from processes import ROOT, call_tool, run_tool
 from safetensors.torch import save_file
 
 from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config
 
-ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
 # mmseg 1.2.2: tools/train.py and tools/test.py
 TRAIN_ARGUMENTS = ['config', '--work-dir', '--resume', '--amp', '--cfg-options', '--launcher', '--local_rank']
@@ -42,17 +40,10 @@ def print_arguments(path: Path) -> str:
     return str(path)
 
 
-def tool_in_process(name: str, *arguments: str) -> SystemExit:
-    """Run a tool that is going to exit early; it saves the seconds that the imports of a process of its own take."""
-    with mock.patch('sys.argv', [name, *arguments]), pytest.raises(SystemExit) as exit:
-        runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
-    return exit.value
-
-
 def parser_of(name: str) -> argparse.ArgumentParser:
     """The parser that a tool builds, taken at the moment it would parse."""
     with mock.patch('argparse.ArgumentParser.parse_args', autospec=True, side_effect=SystemExit) as parse_args:
-        tool_in_process(name)
+        call_tool(name)
     return parse_args.call_args.args[0]
 
 
@@ -71,10 +62,9 @@ def test_arguments_are_those_of_mmseg(name, expected):
     ('test.py', [CONFIG, 'none.pth'], 'checkpoint none.pth not found: check the path; tools/train.py writes its '
      'checkpoints to the --work-dir'),
 ], ids=['config', 'misspelt config', 'checkpoint'])
-def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, capsys):
+def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, error_of):
     monkeypatch.chdir(ROOT / 'tests')
-    assert tool_in_process(name, *arguments).code == 1
-    assert capsys.readouterr().err == f'error: {message}\n'
+    assert error_of(name, *arguments, alone=True) == message
 
 
 def test_a_file_that_is_no_checkpoint_gets_one_line_and_status_1(tmp_path):

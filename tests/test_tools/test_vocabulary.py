@@ -1,20 +1,14 @@
 """tools/dataset_converters/vocabulary.py: the words of the training sentences, whatever file they are in."""
 import json
-import runpy
 from pathlib import Path
-from unittest import mock
 
 import pytest
 from dit_sam.datasets import RefCOCODataset
+from processes import call_tool
 
-TOOL = str(Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'vocabulary.py')
+TOOL = 'dataset_converters/vocabulary.py'
 # Of the training sentences in tests/conftest.py, by number and then by the alphabet. "a" to "z" are there as letters.
 WORDS = ['box', 'the', 'left', 'bright', 'column', 'narrow', 'near', 'on', 'one', 'stripe', 'wall', 'wide']
-
-
-def collect(*arguments) -> None:
-    with mock.patch('sys.argv', ['vocabulary.py', *map(str, arguments)]):
-        runpy.run_path(TOOL, run_name='__main__')
 
 
 @pytest.fixture
@@ -36,25 +30,22 @@ def files(write_refcoco, tmp_path) -> dict:
 
 @pytest.mark.parametrize('form', ['.p', '.safetensors', '.jsonl', '.json'])
 def test_words_of_training_come_by_their_number(files, tmp_path, form):
-    collect(files[form], '--out', tmp_path / 'new' / 'vocab.txt')
+    assert call_tool(TOOL, files[form], '--out', tmp_path / 'new' / 'vocab.txt') == 0
     tokens = (tmp_path / 'new' / 'vocab.txt').read_text().splitlines()
     assert tokens[:5] == ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
     assert tokens[-len(WORDS):] == WORDS and len(tokens) == len(set(tokens))
 
 
 def test_several_files_and_a_bound(files, tmp_path):
-    collect(files['.p'], files['.jsonl'], '--size', 120, '--out', tmp_path / 'vocab.txt')
+    assert call_tool(TOOL, files['.p'], files['.jsonl'], '--size', 120, '--out', tmp_path / 'vocab.txt') == 0
     tokens = (tmp_path / 'vocab.txt').read_text().splitlines()
     assert len(tokens) == 120 and tokens[-1] in WORDS
 
 
 @pytest.mark.parametrize('text, message', [('{}\n', 'line 1 has no "image"'), (None, 'not found')])
-def test_bad_and_missing_lines_get_one_line(tmp_path, capsys, text, message):
+def test_bad_and_missing_lines_get_one_line(tmp_path, error_of, text, message):
     path = tmp_path / 'mine.jsonl'
     if text:
         path.write_text(text)
-    with pytest.raises(SystemExit):
-        collect(path, '--out', tmp_path / 'vocab.txt')
-    err = capsys.readouterr().err
-    assert err.startswith('error: ') and err.count('\n') == 1 and message in err
+    assert message in error_of(TOOL, path, '--out', tmp_path / 'vocab.txt', alone=True)
     assert not (tmp_path / 'vocab.txt').exists()
