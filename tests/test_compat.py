@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmcv.utils import collect_env
 from mmcv.utils.ext_loader import check_ops_exist
+from mmengine.config import Config
 
 from dit_sam import compat
 
@@ -42,6 +43,14 @@ def test_every_model_of_mmseg_and_mmdet_registers():
     mmseg_models, mmdet_models = map(int, output.splitlines()[-1].split())
     assert mmseg_models >= 92
     assert mmdet_models >= 277
+
+
+@pytest.mark.parametrize('package, name', [('mmseg', 'fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512'),
+                                           ('mmdet', 'detr/detr_r50_8xb2-150e_coco')])
+def test_the_packages_own_configs_are_found_in_either_family(package, name, tmp_path):
+    config = tmp_path / 'mine.py'
+    config.write_text(f"_base_ = '{package}::{name}.py'\n")
+    assert Config.fromfile(config).model.backbone.depth == 50
 
 
 @without_ops

@@ -1,8 +1,8 @@
 """Every gap between the environment and the code that runs in it, in one place.
 
-`install` is called first thing by ``import dit_sam``. It asks only which *modules* can be found, never which
-distribution brought them, so the upstream packages (mmengine, mmcv, mmcv-lite, mmsegmentation, mmdet) and the
-maintained forks (onedl-*) are treated alike, and it never replaces anything that is there.
+`install` is called first thing by ``import dit_sam``. The upstream packages (mmengine, mmcv, mmcv-lite,
+mmsegmentation, mmdet) and the maintained forks (onedl-*) are treated alike: it asks which *modules* can be found, not
+which distribution brought them, and never replaces anything that is there.
 
 =====================================  ==============================================================================
 gap                                    what happens
@@ -10,6 +10,7 @@ gap                                    what happens
 mmengine, mmcv or mmseg missing        one `ImportError` that says how to install it
 mmcv without compiled ops (mmcv-lite)  `install` puts a stand-in for ``mmcv._ext``: mmseg and mmdet import, an op that
                                        is called says that it needs the full mmcv
+`mmseg::` and `mmdet::` with the forks  `install` tells mmengine, which asks for upstream's distributions, the forks'
 segment_anything without torchvision   `import_sam_modeling` imports ``segment_anything.modeling``, which needs torch
                                        alone
 several processes without a GPU        `init_dist_without_cuda`, called by the tools, starts gloo before mmengine
@@ -19,6 +20,7 @@ transformers before 4.56               `in_float32` is how ``from_pretrained`` i
 """
 import importlib
 import sys
+from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
@@ -26,6 +28,7 @@ from typing import Any, Callable
 from unittest import mock
 
 _REQUIRED = dict(mmengine='mmengine', mmcv='mmcv-lite>=2.0.0rc4,<2.2', mmseg='mmsegmentation>=1.2')
+_FORKS = dict(mmseg='onedl-mmsegmentation', mmdet='onedl-mmdetection')
 _VERSION_QUERIES = ('get_compiler_version', 'get_compiling_cuda_version')
 
 
@@ -41,6 +44,22 @@ def install() -> None:
                               f"repository, or `pip install '{requirement}'`")
     if 'mmcv._ext' not in sys.modules and find_spec('mmcv._ext') is None:
         sys.modules['mmcv._ext'] = _stand_in_for_mmcv_ext()
+    _find_configs_of_forks()
+
+
+def _find_configs_of_forks() -> None:
+    """Have ``mmseg::`` and ``mmdet::`` in configs find those that a fork brought."""
+    from mmengine.config.utils import MODULE2PACKAGE
+    for module, fork in _FORKS.items():
+        if not _is_installed(MODULE2PACKAGE[module]) and _is_installed(fork):
+            MODULE2PACKAGE[module] = fork
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        return bool(metadata.version(distribution))
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def _stand_in_for_mmcv_ext() -> ModuleType:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.utils import is_installed
 from test_docs import blocks
 from tiny import text_encoder
 
@@ -15,8 +14,6 @@ CHANNELS = {'channels', 'in_channels', 'out_channels', 'embed_dims', 'embed_dim'
 SMALL = dict(
     num_groups=2, num_queries=5, max_per_img=5, num_layers=1, num_points=64, stacked_convs=1,
     crop_size=(64, 64), stride=(48, 48))
-# mmengine finds `mmseg::` by the name of the upstream distribution.
-UPSTREAM = is_installed('mmsegmentation') and is_installed('mmdet')
 
 
 def page_configs() -> dict[str, str]:

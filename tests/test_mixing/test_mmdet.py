@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from processes import call_tool
 from pycocotools.mask import decode
-from small import UPSTREAM, small_model
+from small import small_model
 from test_docs import blocks, build_on_meta, write_blocks  # noqa: F401  (a fixture)
 
 mmdet_registry = pytest.importorskip('mmdet.registry')
@@ -25,7 +25,6 @@ from mmdet.structures import DetDataSample  # noqa: E402
 from mmdet.structures.mask import BitmapMasks  # noqa: E402
 
 TOOL = 'dataset_converters/mmdet_refcoco.py'
-upstream = pytest.mark.skipif(not UPSTREAM, reason='mmengine finds `mmdet::` by the name of the upstream packages')
 
 
 @pytest.fixture
@@ -54,7 +53,6 @@ def build(cfg: Config) -> torch.nn.Module:
     return model
 
 
-@upstream
 @pytest.mark.parametrize('name', ['detr.py', 'detr_sentences.py'])
 def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # noqa: F811
     model = build(Config.fromfile(write_blocks('mixing.md')[name]))
@@ -95,7 +93,6 @@ def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
     return root, ours
 
 
-@upstream
 @pytest.mark.parametrize('split', ['train', 'val', 'testA'])
 def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_blocks):  # noqa: F811
     """By its own pipeline: every sentence with its mask, those of two references to one object among them."""

@@ -5,7 +5,7 @@ from dit_sam.structures import TextFeatures
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
-from small import UPSTREAM, moved_parts, page_configs, small_model
+from small import moved_parts, page_configs, small_model
 from test_docs import build_on_meta, write_blocks  # noqa: F401  (a fixture)
 from tiny import batch, sample
 
@@ -13,7 +13,6 @@ IN_MMSEG = sorted(name for name, code in page_configs().items() if 'mmdet::' not
 IN_MMSEG.remove('swin.py')
 
 
-@pytest.mark.skipif(not UPSTREAM, reason='mmengine finds `mmseg::` by the name of the upstream packages')
 @pytest.mark.parametrize('name', IN_MMSEG)
 def test_recipe(name, write_blocks):  # noqa: F811
     """At full size every shape fits; at small size it trains a step and predicts, by windows where mmseg's does."""

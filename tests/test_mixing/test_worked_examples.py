@@ -11,10 +11,9 @@ from dit_sam.engine.config_check import check_config
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from small import ROOT, UPSTREAM, small_model
+from small import ROOT, small_model
 from test_docs import build_on_meta
 
-pytestmark = pytest.mark.skipif(not UPSTREAM, reason='mmengine finds `mmseg::` by the name of the upstream packages')
 SIZE = (70, 100)
 
 
