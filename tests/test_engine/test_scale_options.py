@@ -1,4 +1,4 @@
-"""What docs/training.md offers for large models: each option does what it says, and a training with all of them resumes."""
+"""What docs/training.md offers for large models: each option does what it says; a training with all of them resumes."""
 import sys
 from pathlib import Path
 

@@ -303,8 +303,9 @@ def looked_at(rng: Random, folder: Path) -> Attempt:
 def damage_looked_at(rng: Random, folder: Path) -> Attempt:
     data, name = encoded(rng, 30, 40)
     how = rng.choice(['whole', 'cut', 'damaged', 'other'])
-    (folder / name).write_bytes(dict(
-        whole=data, cut=cut(rng, data[:-32]), damaged=damage(rng, data), other=rng.choice([rng.randbytes(99), b'']))[how])
+    contents = dict(whole=data, cut=cut(rng, data[:-32]), damaged=damage(rng, data),
+                    other=rng.choice([rng.randbytes(99), b'']))
+    (folder / name).write_bytes(contents[how])
 
     def run() -> None:
         problem = image_problem(str(folder / name), 30, 40)
