@@ -7,14 +7,14 @@ train_cfg = dict(max_epochs=25)
 
 runner_type = 'FlexibleRunner'
 strategy = dict(
-    type='DeepSpeedStrategy',
+    type='ResumableDeepSpeedStrategy',
     # Gradients and optimizer states in shards; stage 3 shards the weights too.
     zero_optimization=dict(stage=2, overlap_comm=True),
-    bf16=dict(enabled=True),
-    inputs_to_half=['inputs'],
-    gradient_clipping=0.15)
+    gradient_clipping=0.15,
+    # As --amp elsewhere: float32 weights, computed with in bfloat16.
+    config=dict(torch_autocast=dict(enabled=True, dtype='bfloat16')))
 optim_wrapper = dict(
     _delete_=True,
-    type='DeepSpeedOptimWrapper',
+    type='CountedDeepSpeedOptimWrapper',
     optimizer=dict(type='Adam', lr=1e-4, betas=(0.9, 0.98), eps=1e-9))
 custom_hooks = []

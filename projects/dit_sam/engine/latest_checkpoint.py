@@ -1,6 +1,8 @@
 """The checkpoints of a training: the newest that can be read, and those that nobody needs any more."""
 import logging
+import shutil
 from pathlib import Path
+from zipfile import is_zipfile
 
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
@@ -14,8 +16,8 @@ _KINDS = ('epoch', 'iter', 'stopped_iter')
 def find_latest_checkpoint(work_dir: str) -> str | None:
     """The newest checkpoint of a training that is whole, or None where there is none at all.
 
-    mmengine goes by the file `last_checkpoint`, and ends where the checkpoint that it names is damaged. The folders
-    that DeepSpeed writes are taken as they are.
+    mmengine goes by the file `last_checkpoint`, and ends where the checkpoint that it names is damaged. Of the folders
+    that DeepSpeed writes it is looked at whether a file is cut off.
 
     Args:
         work_dir: Folder of the training; its `best_*.pth` and exported weights do not count.
@@ -25,7 +27,7 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
     """
     paths = _newest_first(work_dir)
     for path in paths:
-        reason = '' if path.is_dir() else _why_not_resumable(path)
+        reason = _why_not_whole(path) if path.is_dir() else _why_not_resumable(path)
         if not reason:
             return str(path)
         print_log(f'{path} is passed over: {reason}', logger='current', level=logging.WARNING)
@@ -38,13 +40,21 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
 def remove_old_stops(work_dir: str) -> None:
     """Remove the checkpoints of stopped trainings, but for those among the two newest checkpoints of the folder."""
     for path in _newest_first(work_dir)[2:]:
-        if path.name.startswith('stopped_') and path.is_file():
-            path.unlink()
+        if path.name.startswith('stopped_'):
+            _remove(path)
 
 
 def remove_unfinished_writes(work_dir: str) -> None:
-    """Remove what `AtomicLocalBackend` leaves when it is killed in mid-write; nothing may be writing there."""
+    """Remove what is left of a checkpoint, file or folder, when its writer is killed; nothing may be writing there."""
     for path in Path(work_dir).glob('.*.part'):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder of DeepSpeed."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
         path.unlink(missing_ok=True)
 
 
@@ -52,6 +62,13 @@ def _newest_first(work_dir: str) -> list[Path]:
     """The checkpoints of a training."""
     paths = [path for kind in _KINDS for path in Path(work_dir).glob(f'{kind}_*.pth')]
     return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def _why_not_whole(folder: Path) -> str:
+    """What is the matter with a folder of DeepSpeed; '' where nothing is. The end of a zip file has its table."""
+    files = sorted(folder.glob('*.pt'))
+    cut = [file.name for file in files if not is_zipfile(file)]
+    return f'{", ".join(cut)} in it is damaged' if cut else '' if files else 'it is empty'
 
 
 def _why_not_resumable(path: Path) -> str:
