@@ -87,10 +87,10 @@ def test_a_training_that_is_killed_again_and_again_goes_on_as_if_nothing_had_hap
 
 
 def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
-    """Step 8 is the third of the second epoch; the resumed run begins with the fourth."""
+    """Step 8 is the third of the second epoch; the resumed run begins with the fourth. Workers are signalled too."""
     output = ''
     for step, by in ((2, 'SIGINT'), (8, 'SIGTERM')):
-        output = train(folder, 'stopped', *end(step, by=by), resume=True)
+        output = train(folder, 'stopped', 'train_dataloader.num_workers=2', *end(step, by=by), resume=True)
         assert f'Stopped by {by} after step {step}' in output and 'Traceback' not in output
         checkpoint = torch.load(folder / 'stopped' / f'stopped_iter_{step}.pth', weights_only=True)
         assert checkpoint['meta']['iter'] == step

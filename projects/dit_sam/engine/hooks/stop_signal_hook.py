@@ -1,7 +1,11 @@
 """SIGTERM and SIGINT end a training with a checkpoint."""
+import os
 import os.path as osp
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
+from threading import Thread
 
 import torch
 from mmengine.device import get_device
@@ -22,8 +26,9 @@ class StopSignalHook(Hook):
 
     Where gradients are accumulated, a step is finished when the weights have changed. The checkpoint is called
     `stopped_iter_{step}.pth`, and goes when two newer ones are there. In a validation nothing is saved, as the
-    checkpoint of its epoch is written already. The third signal is not waited for: it does what it does without this
-    hook.
+    checkpoint of its epoch is written already. The processes that load data go on until the training ends them: Ctrl-C,
+    torchrun and Slurm signal them too, and the step would want for data. The third signal is not waited for: it does
+    what it does without this hook.
     """
 
     priority = 'LOWEST'
@@ -33,7 +38,10 @@ class StopSignalHook(Hook):
         self._handlers: dict[int, object] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen."""
+        """Begin to listen, before the processes that load data begin."""
+        loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
+        for loader in (loop.dataloader for loop in loops):
+            loader.worker_init_fn = partial(_outlive_signals, loader.worker_init_fn)
         self._handlers = {number: signal.signal(number, self._listen) for number in _SIGNALS}
 
     def after_train(self, runner: Runner) -> None:
@@ -89,3 +97,19 @@ class StopSignalHook(Hook):
                   logger='current')
         self.after_train(runner)
         sys.exit(0)
+
+
+def _outlive_signals(begin: Callable | None, worker: int) -> None:
+    """Begin a data-loading process as `begin` does, deaf to SIGINT, and to SIGTERM from all but the training."""
+    if begin is not None:
+        begin(worker)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Only who waits for a signal is told who sent it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_wait_for_the_end, daemon=True).start()
+
+
+def _wait_for_the_end() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
