@@ -1,9 +1,12 @@
 """A small referring model on drawn pictures, with everything random that a training has."""
+import multiprocessing
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 from dit_sam.datasets.shapes import write_shapes
+from dit_sam.engine.hooks.finite_step_hook import names_of
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
@@ -42,7 +45,35 @@ class EndHook(Hook):
 
     def _end_if(self, runner, during: str, step: int) -> None:
         if (during, step, runner.rank) == (self.during, self.step, self.rank):
-            os.kill(os.getpid(), self.signal)
+            # Ctrl-C, torchrun and Slurm signal the data-loading processes too, and are not their parent.
+            processes = (*multiprocessing.active_children(), multiprocessing.current_process())
+            subprocess.run(['kill', f'-{int(self.signal)}', *(str(process.pid) for process in processes)])
+
+
+@HOOKS.register_module()
+class SpoilHook(Hook):
+    """Make a step of one rank one that is not finite, and print what its items are called.
+
+    Args:
+        loss: Steps whose pictures, and so the loss, are NaN on the rank.
+        gradient: Steps in which one gradient of the rank is infinite, and the loss is what it was.
+        rank: The rank.
+    """
+
+    def __init__(self, loss: tuple = (), gradient: tuple = (), rank: int = 0) -> None:
+        self.loss, self.gradient, self.rank = loss, gradient, rank
+        self._gradient_is_infinite = False
+
+    def before_train(self, runner):
+        weight = next(weight for weight in runner.model.parameters() if weight.requires_grad)
+        weight.register_hook(lambda gradient: gradient + float('inf') if self._gradient_is_infinite else gradient)
+
+    def before_train_iter(self, runner, batch_idx, data_batch):
+        step = runner.iter + 1
+        self._gradient_is_infinite = runner.rank == self.rank and step in self.gradient
+        if runner.rank == self.rank and step in self.loss:
+            data_batch['inputs'] = [picture * float('nan') for picture in data_batch['inputs']]
+            print(f'spoilt {step}: {"; ".join(names_of(data_batch))}')
 
 
 def write_config(folder: Path) -> Path:

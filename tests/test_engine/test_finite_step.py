@@ -1,14 +1,17 @@
 """NaN is skipped, named, and ends the training before it is saved."""
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from dit_sam.engine import GuardedOptimWrapper
-from dit_sam.engine.hooks.finite_step_hook import names_of
+from dit_sam.engine.hooks.finite_step_hook import FiniteStepHook, names_of
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
+from processes import run_ranks
+from resume_project import write_config
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
 
@@ -71,3 +74,45 @@ def test_items_are_called_by_image_and_sentence():
     sample = SegDataSample(metainfo=dict(img_path='a.jpg', text='the cat'))
     assert names_of(dict(data_samples=[sample])) == ['a.jpg "the cat"']
     assert names_of(None) == []
+
+
+def test_of_accumulated_batches_all_are_named(tmp_path):
+    """The loss of the first of two is not finite, and the step comes behind the second."""
+    cfg = load_config(CONFIG, work_dir=str(tmp_path))
+    optim, weight = wrapper(accumulative_counts=2)
+    runner, hook = Runner.from_cfg(cfg), FiniteStepHook()
+    runner.optim_wrapper = optim
+    for name, factor in (('a', float('nan')), ('b', 1.)):
+        loss = factor * weight.sum()
+        optim.update_params(loss)
+        batch = dict(data_samples=[SegDataSample(metainfo=dict(img_path=f'{name}.jpg', text='cat'))])
+        hook.after_train_iter(runner, 0, batch, dict(loss=loss))
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'In the batch whose loss is not finite (rank 0): a.jpg "cat"\n' in log and weight.tolist() == [1, 2]
+
+
+def test_one_rank_s_nan_is_every_rank_s(tmp_path):
+    """Rank 1 has NaN in its loss, or infinity in a gradient alone: both ranks go on without the step, and stop."""
+    config = write_config(tmp_path)
+    spoil = dict(loss='[2,6,8]', gradient='[3,7]', rank=1)
+    done = run_ranks(
+        2, 'train.py', config, '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.batch_size=2',
+        'default_hooks.finite_step.limit=2', 'custom_hooks.1.type=SpoilHook',
+        *(f'custom_hooks.1.{key}={value}' for key, value in spoil.items()))
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert [each.returncode for each in done] == [1, 1], log[-3000:]
+    for each in done:
+        assert 'error: 3 steps in a row had gradients that are not finite' in each.output
+        assert 'Traceback' not in each.output
+    reports = dict(re.findall(r'Step (\d+) was left out, its gradients are not finite \((.*)', log))
+    counts = {step: report.split(')')[0] for step, report in reports.items()}
+    assert counts == {'2': '1 in a row, 1 in all', '3': '2 in a row, 2 in all', '6': '1 in a row, 3 in all',
+                      '7': '2 in a row, 4 in all', '8': '3 in a row, 5 in all'}
+    for step, names in re.findall(r'spoilt (\d+): (.*)', done[1].output):
+        assert reports[step].endswith(f'In the batch whose loss is not finite (rank 1): {names}')
+    # Two items of each rank.
+    assert reports['3'].count('.png "') == 4 and 'In the batch: ' in reports['3']
+    assert [path.name for path in tmp_path.glob('epoch_*.pth')] == ['epoch_1.pth']
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
+    assert {int(state['step']) for state in checkpoint['optimizer']['state'].values()} == {3}

@@ -12,8 +12,8 @@ class MeanLossHook(Hook):
     mmengine logs the losses of rank 0 alone, so that the curve of a training depends on the number of ranks.
     """
 
-    # Before RuntimeInfoHook (VERY_HIGH), which takes the values for the log.
-    priority = 'HIGHEST'
+    # Behind FiniteStepHook (HIGHEST, 0), before RuntimeInfoHook (VERY_HIGH, 10), which takes the values for the log.
+    priority = 5
 
     def after_train_iter(self,
                          runner: Runner,
