@@ -1,8 +1,10 @@
 """Files that appear whole or not at all."""
+import re
 import resource
 
 import pytest
 from dit_sam.engine import AtomicLocalBackend
+from dit_sam.engine.launch import one_line_errors
 from mmengine.fileio import get_file_backend
 from mmengine.runner.checkpoint import save_checkpoint
 
@@ -25,7 +27,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
     path = tmp_path / 'epoch_1.pth'
     save_checkpoint(dict(state_dict={}), str(path))
     before = path.read_bytes()
-    with pytest.raises(OSError, match='File too large'):
+    with pytest.raises(OSError, match='File too large.*epoch_1.pth'):
         save_checkpoint(dict(state_dict={}, more=[1] * 10000), str(path))
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ['epoch_1.pth']
@@ -34,3 +36,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
 def test_text_and_new_folders(tmp_path):
     AtomicLocalBackend().put_text('ü', tmp_path / 'new' / 'a.txt')
     assert (tmp_path / 'new' / 'a.txt').read_bytes() == b'\xc3\xbc'
+
+
+def test_a_full_disk_is_said_in_one_line(capsys):
+    with pytest.raises(SystemExit), one_line_errors(), open('/dev/full', 'wb', buffering=0) as file:
+        file.write(b'a checkpoint')
+    said = capsys.readouterr().err
+    assert re.fullmatch('error: the disk is full: make room.*--resume goes on from the newest\n', said)

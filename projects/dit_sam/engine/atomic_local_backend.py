@@ -26,6 +26,10 @@ class AtomicLocalBackend(LocalBackend):
                 os.fsync(file.fileno())
             os.replace(aside, target)
             _sync_folder(target.parent)
+        except OSError as error:
+            # What could not be written is the file, and a full disk does not say so.
+            error.filename = error.filename or str(target)
+            raise
         finally:
             aside.unlink(missing_ok=True)
 

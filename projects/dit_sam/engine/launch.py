@@ -1,4 +1,5 @@
 """What tools/train.py and tools/test.py share."""
+import errno
 import os
 import os.path as osp
 import sys
@@ -21,8 +22,8 @@ from .latest_checkpoint import find_latest_checkpoint, remove_unfinished_writes
 def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr where the user's files are at fault.
 
-    Missing files, refused checkpoints and `InputError` only: their messages say everything. Any other error keeps its
-    traceback.
+    Missing files, refused checkpoints, `InputError` and full disks only: their messages say everything. Any other error
+    keeps its traceback.
 
     Args:
         *others (type[Exception]): Further errors of one line that the user can mend.
@@ -35,6 +36,13 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         if 'Traceback (most recent call last)' in message:
             message = message.splitlines()[-1]
         print(f'error: {message}', file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f'error: the disk is full{f" ({error.filename})" if error.filename else ""}: make room and run again; '
+              'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest',
+              file=sys.stderr)
         sys.exit(1)
 
 
@@ -56,6 +64,8 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
         FileNotFoundError: If there is no such config.
         InputError: If it cannot be read, a key is misspelt or a value of the wrong type; see `check_config`.
     """
+    if osp.isdir(filename):
+        raise InputError(f'config {filename} is a folder: name a file in it')
     if not osp.isfile(filename):
         folder, name = osp.split(filename)
         near = get_close_matches(name, os.listdir(folder or '.') if osp.isdir(folder or '.') else [], cutoff=0.8)
