@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--others', type=int, default=0,
                         help='further annotations that nothing refers to; RefCOCO has 146,771 (196,771 less 50,000)')
     parser.add_argument('--repeat', type=int, default=3, help='processes for each; the median is printed')
-    parser.add_argument('--folder', type=Path, 
+    parser.add_argument('--folder', type=Path,
                         help='new or empty folder where to write the set and keep it; default a temporary one')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
     parser.add_argument('--measure', choices=READERS, help=argparse.SUPPRESS)

@@ -5,14 +5,13 @@ Usage:
     python tools/dataset_converters/vocabulary.py data/mine/train.jsonl --out data/mine/vocab.txt
 """
 import argparse
-import os
 import string
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from dit_sam.datasets import training_sentences
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.utils import check_file, write_whole
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -40,13 +39,10 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=8192, help='number of tokens at most')
     args = parser.parse_args()
     with one_line_errors(OSError):
+        check_file(args.out)
         tokens = vocabulary((sentence for path in args.files for sentence in training_sentences(path)), args.size)
-        out = Path(args.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(f'.{out.name}.tmp')
-        aside.write_text('\n'.join(tokens) + '\n', encoding='utf-8')
-        os.replace(aside, out)
-    print(f'{out}: {len(tokens)} tokens')
+        write_whole(args.out, '\n'.join(tokens) + '\n')
+    print(f'{args.out}: {len(tokens)} tokens')
 
 
 if __name__ == '__main__':

@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import InputError
+from ..utils import written_whole
 from .columns import GROUPS, KEYS, OPTIONAL, Column, Ragged, check_columns, make_column, rows_of
 from .masks import check_rle
 
@@ -116,20 +117,15 @@ class ReferringTable:
         return int(np.searchsorted(self.columns['references.sentences'], sentence, side='right'))
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write the table to one file, which appears whole or not at all. The same table gives the same bytes."""
+        """Write the table to one file. The same table gives the same bytes; errors as in `written_whole`."""
         arrays = {}
         for name, column in self.columns.items():
             arrays.update({name: column} if isinstance(column, np.ndarray) else
                           {name: column.values, f'{name}.ends': column.ends})
         header = dict(format=FORMAT, version=VERSION, **self.header, counts=self.counts)
-        target = Path(path)
-        aside = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
-        try:
+        with written_whole(path) as aside:
             # One entry of metadata: safetensors keeps no order among several.
             aside.write_bytes(save(arrays, metadata=dict(dit_sam=json.dumps(header, ensure_ascii=False))))
-            os.replace(aside, target)
-        finally:
-            aside.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: Union[str, Path]) -> 'ReferringTable':
