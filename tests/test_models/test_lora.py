@@ -109,7 +109,7 @@ def test_dropout_is_the_same_in_the_recomputed_pass(monkeypatch):
         return gradients(model)
 
     recomputed = run()
-    for module in ('attention', 'block'):
+    for module in ('attention', 'mlp'):
         monkeypatch.setattr(f'dit_sam.models.layers.{module}.linear_of', lambda linear, cheap, x: linear(cheap(x)))
     for name, gradient in run().items():
         assert_close(recomputed[name], gradient, 1e-5, name)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from .attend import SHORT, attend, on_cpu
 from .folded import folded_attention
+from .linear import Linear
 from .piecewise import piecewise_attention
 from .recompute import linear_of
 from .relative_position import relative_position_table
@@ -38,8 +39,8 @@ class InstructedAttention(nn.Module):
         self.num_heads = num_heads
         self.window_size = window_size
         self.scale = (embed_dims // num_heads)**-0.5
-        self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
-        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.qkv = Linear(embed_dims, 3 * embed_dims)
+        self.proj = Linear(embed_dims, embed_dims)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
 

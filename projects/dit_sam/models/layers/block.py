@@ -1,9 +1,8 @@
 """One pre-norm transformer block of SAM's image encoder, with text tokens beside the visual ones."""
 from torch import Tensor, nn
 
-from ...compat import import_sam_modeling
 from .attention import InstructedAttention
-from .recompute import linear_of
+from .mlp import MLP
 
 
 class InstructedBlock(nn.Module):
@@ -29,7 +28,7 @@ class InstructedBlock(nn.Module):
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = InstructedAttention(embed_dims, num_heads, rel_pos_size, window_size)
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
-        self.mlp = import_sam_modeling().common.MLPBlock(embed_dims, int(embed_dims * mlp_ratio))
+        self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
 
     def forward(self,
                 x: Tensor,
@@ -38,10 +37,9 @@ class InstructedBlock(nn.Module):
                 keep_text: bool = False) -> tuple[Tensor, Tensor | None]:
         """Arguments and results as in `InstructedAttention.forward`."""
         attended, attended_text = self.attn(x, text, text_mask, keep_text, self.norm1)
-        x = self._feed_forward(x + attended)
-        return x, self._feed_forward(text + attended_text) if keep_text else None
-
-    def _feed_forward(self, tokens: Tensor) -> Tensor:
-        """The tokens and what the MLP makes of them normed."""
-        hidden = linear_of(self.mlp.lin1, self.norm2, tokens)
-        return tokens + linear_of(self.mlp.lin2, self.mlp.act, hidden)
+        x = x + attended
+        x = x + self.mlp(x, self.norm2)
+        if not keep_text:
+            return x, None
+        text = text + attended_text
+        return x, text + self.mlp(text, self.norm2)
