@@ -6,7 +6,8 @@ Usage:
     python tools/analysis_tools/benchmark.py --arch huge --size 1024 --device cuda --dtype bfloat16 --batch 4
 
 All run once a round, one after another, and the median over the rounds counts, so that a machine with other work is
-fair to all. bfloat16 is autocast over float32 weights. A training step is forward and backward. Memory is what tensors
+fair to all; first the rounds of forward passes, then those of training steps, as whoever trains or predicts does one of
+them. bfloat16 is autocast over float32 weights. A training step is forward and backward. Memory is what tensors
 take beside the weights: activations and gradients. The peak is the fastest product of large matrices in any round, and
 the share of it counts what the equations need, thrice that in training. Ratios above 1 are in our favour.
 """
@@ -14,6 +15,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -126,11 +128,11 @@ def deviations(forwards: dict[tuple[str, str], Callable[[], Tensor]]) -> dict[tu
 def take_times(runs: dict, args: argparse.Namespace, peaks: dict[str, float]) -> dict[tuple, dict[str, float]]:
     """Medians over the rounds, by encoder and dtype."""
     names = dict(forward='forward_s', train='train_step_s')
-    times = {key: {names[measure]: [] for measure in args.measures if measure in names} for key in runs}
-    for _ in range(args.rounds + 1):
+    measures = [measure for measure in names if measure in args.measures]
+    times = {key: {names[measure]: [] for measure in measures} for key in runs}
+    for measure, _ in product(measures, range(args.rounds + 1)):
         for key, run in runs.items():
-            for measure in set(names) & set(args.measures):
-                times[key][names[measure]].append(seconds(run[measure], args.device))
+            times[key][names[measure]].append(seconds(run[measure], args.device))
         for dtype in {dtype for _, dtype in runs}:
             peaks[dtype] = max(peaks.get(dtype, 0.), gemm_rate(args.device, DTYPES[dtype]))
     return {key: {name: median(values[1:]) for name, values in figures.items()} for key, figures in times.items()}
