@@ -16,6 +16,7 @@ from processes import ROOT, call_tool, run_tool
 from safetensors.torch import save_file
 
 from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config
+from dit_sam.errors import InputError
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
 # mmseg 1.2.2: tools/train.py and tools/test.py
@@ -153,6 +154,23 @@ def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
     assert load_config(CONFIG).work_dir == os.path.join('work_dirs', 'toy_config')
     assert load_config(CONFIG, cfg_options=dict(work_dir='a')).work_dir == 'a'
     assert load_config(CONFIG, cfg_options=dict(work_dir='a'), work_dir='b').work_dir == 'b'
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'zebra': 1}, '--cfg-options zebra=1 does not fit the config: zebra is neither in the config nor anything that a '
+                   'run reads$'),
+    ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
+    ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
+])
+def test_settings_that_nobody_would_read_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        load_config(CONFIG, cfg_options=options)
+
+
+def test_settings_beside_those_of_the_config_arrive():
+    options = dict(find_unused_parameters=True, resume=True, experiment_name='mine')
+    cfg = load_config(CONFIG, cfg_options=options)
+    assert {key: cfg[key] for key in options} == options
 
 
 def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):

@@ -24,6 +24,9 @@ from torch.utils.data import DataLoader
 from ..errors import InputError
 
 SECTIONS = {*inspect.signature(Runner).parameters, 'strategy', 'runner_type'}
+# What runs look up in a config beside that, and tools/test.py for test-time augmentation.
+LOOKED_UP = {'activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
+             'init_weights_for_test_or_val', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline'}
 # What builders take out of a dict before its class sees it.
 TAKEN_OUT = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'override'}
 # What `Runner.build_dataloader` adds to the arguments of a `DataLoader`.
@@ -50,7 +53,15 @@ def check_config(cfg: Mapping, source: str) -> None:
         raise InputError(f'{source}: {problem}')
 
 
-def misspelt_section(key: str, names: Iterable[str]) -> str:
+def unread(key: str, cfg: Mapping) -> str:
+    """What is wrong with a key that the command line adds at the top of a config; '' if it is there, or a run reads it."""
+    known = SECTIONS | LOOKED_UP | cfg.keys()
+    if key in known:
+        return ''
+    return f'{key} is neither in the config nor anything that a run reads{_meant(get_close_matches(key, known, n=1))}'
+
+
+def _misspelt(key: str, names: Iterable[str]) -> str:
     """What is wrong with a key at the top of a config that is nearly one of `names`; '' for variables of one's own."""
     near = [] if key in SECTIONS else get_close_matches(key, names, n=1, cutoff=0.8)
     return f'{key} is nothing that a run reads{_meant(near)}' if near else ''
@@ -68,7 +79,7 @@ def _registries(scope: Any) -> tuple[Registry, ...]:
 def _problems(cfg: Mapping, registries: Sequence[Registry]) -> Iterator[str]:
     if 'model' not in cfg:
         yield 'it has no model; is it the config of a run?'
-    yield from filter(None, (misspelt_section(key, SECTIONS - cfg.keys()) for key in cfg.keys()))
+    yield from filter(None, (_misspelt(key, SECTIONS - cfg.keys()) for key in cfg.keys()))
     for section in sorted(SECTIONS & cfg.keys()):
         value = cfg[section]
         if section.endswith('_dataloader') and isinstance(value, Mapping):

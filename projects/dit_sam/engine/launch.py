@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from .. import compat
 from ..errors import InputError
 from .checkpoint_loader import CheckpointError
-from .config_check import SECTIONS, check_config, misspelt_section
+from .config_check import check_config, unread
 from .latest_checkpoint import find_latest_checkpoint, remove_unfinished_writes
 
 
@@ -91,8 +91,7 @@ def _read(filename: str) -> Config:
 
 def _apply(options: dict, cfg: Config) -> None:
     for key, value in options.items():
-        section = key.split('.')[0]
-        problem = '' if section in cfg else misspelt_section(section, SECTIONS | cfg.keys())
+        problem = unread(key.split('.')[0], cfg)
         try:
             cfg.merge_from_dict({key: value})
         except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
