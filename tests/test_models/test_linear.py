@@ -1,50 +1,78 @@
 """The linear layers of the image encoder are PyTorch's, and those of SAM's MLP."""
+from unittest import mock
+
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from dit_sam.compat import import_sam_modeling
-from dit_sam.models.layers.linear import Linear
+from dit_sam.models.layers.linear import LARGE, Linear
 from dit_sam.models.layers.mlp import MLP
 
+GRID = (2, 32, 32, 128)
 
-@pytest.mark.parametrize('shape', [(2, 7, 5, 48), (1, 1, 1, 48), (0, 4, 4, 48), (3, 20, 48), (48, )])
-@pytest.mark.parametrize('train', [True, False])
-def test_same_as_torch(shape, train):
-    layer, reference = Linear(48, 40), nn.Linear(48, 40)
+
+def convolutions(layer: nn.Module, x: Tensor) -> tuple[Tensor, int]:
+    """What the layer makes of x, and by how many convolutions."""
+    with mock.patch.object(F, 'conv2d', wraps=F.conv2d) as counted:
+        return layer(x), counted.call_count
+
+
+def like_torch(layer: Linear) -> nn.Linear:
+    reference = nn.Linear(layer.in_features, layer.out_features, dtype=layer.weight.dtype)
     reference.load_state_dict(layer.state_dict())
+    return reference
+
+
+@pytest.mark.parametrize('shape, expected', [
+    (GRID, 1), ((1, 33, 31, 129), 1), ((0, 32, 32, 128), 1), ((64, 31, 32, 128), 0), ((2, 1024, 128), 0), ((128, ), 0)
+])
+@pytest.mark.parametrize('train', [True, False])
+def test_large_grids_are_convolved_where_nothing_trains(shape, expected, train):
+    layer, x = Linear(shape[-1], 40), torch.randn(shape)
     with torch.set_grad_enabled(train):
-        x = torch.randn(shape)
-        torch.testing.assert_close(layer(x), reference(x), rtol=1e-5, atol=1e-5)
+        out, count = convolutions(layer, x)
+        assert count == (0 if train else expected)
+        torch.testing.assert_close(out, like_torch(layer)(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype, expected', [(torch.float64, 0), (torch.bfloat16, 0), (torch.float32, 1)])
+@pytest.mark.parametrize('autocast', [True, False])
+def test_types_are_those_of_torch(dtype, expected, autocast):
+    layer, x = Linear(128, 40).to(dtype), torch.randn(GRID, dtype=dtype)
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=autocast):
+        out, count = convolutions(layer, x)
+        torch.testing.assert_close(out, like_torch(layer)(x))
+    assert count == expected
+
+
+def test_an_exported_graph_has_the_linear_layer():
+    with torch.no_grad():
+        graph = torch.export.export(Linear(128, 40).eval(), (torch.randn(GRID), )).graph
+    names = [str(node.target) for node in graph.nodes]
+    assert any('linear' in name for name in names) and not any('conv' in name for name in names)
 
 
 def test_of_a_part_of_a_grid():
-    layer, grid = Linear(48, 40), torch.randn(2, 9, 9, 48)
+    layer, grid = Linear(128, 40), torch.randn(2, 40, 40, 128)
     with torch.no_grad():
-        part = layer(grid[:, :7, :5])
-        torch.testing.assert_close(part, layer(grid)[:, :7, :5], rtol=1e-5, atol=1e-5)
-        assert part.is_contiguous()
+        part, count = convolutions(layer, grid[:, :35, :33])
+        torch.testing.assert_close(part, layer(grid)[:, :35, :33], rtol=1e-5, atol=1e-5)
+    assert part.is_contiguous() and count == 1
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize('autocast', [True, False])
-def test_types_as_in_torch(dtype, autocast):
-    layer, reference = Linear(48, 40).to(dtype), nn.Linear(48, 40).to(dtype)
-    reference.load_state_dict(layer.state_dict())
-    x = torch.randn(2, 7, 5, 48, dtype=dtype)
-    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=autocast):
-        torch.testing.assert_close(layer(x), reference(x))
-
-
-def test_a_batch_is_its_images():
-    layer, x = Linear(48, 40), torch.randn(5, 9, 9, 48)
+@pytest.mark.parametrize('side', [9, 32])
+def test_a_batch_is_its_images(side):
+    layer, x = Linear(128, 40), torch.randn(5, side, side, 128)
     with torch.no_grad():
         assert torch.equal(layer(x), torch.cat([layer(image[None]) for image in x]))
+    assert (side * side * 128 >= LARGE) == (side == 32)
 
 
 def test_mlp_is_that_of_sam():
-    ours, theirs = MLP(48, 96), import_sam_modeling().common.MLPBlock(48, 96)
+    ours, theirs = MLP(128, 256), import_sam_modeling().common.MLPBlock(128, 256)
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(2, 7, 5, 48)
+    x = torch.randn(GRID)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
