@@ -8,9 +8,10 @@ import reprlib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib import import_module
 from importlib.util import find_spec
+from operator import getitem
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import mmengine.registry
@@ -23,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from ..errors import InputError
 
-SECTIONS = {*inspect.signature(Runner).parameters, 'strategy', 'runner_type'}
+SECTIONS = {*inspect.signature(Runner).parameters, 'strategy', 'runner_type'} - {'cfg'}
 # What runs look up in a config beside that, and tools/test.py for test-time augmentation.
 LOOKED_UP = {'activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
              'init_weights_for_test_or_val', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline'}
@@ -54,11 +55,37 @@ def check_config(cfg: Mapping, source: str) -> None:
 
 
 def unread(key: str, cfg: Mapping) -> str:
-    """What is wrong with a key that the command line adds at the top of a config; '' if it is there, or a run reads it."""
-    known = SECTIONS | LOOKED_UP | cfg.keys()
-    if key in known:
+    """Why a setting of the command line would do nothing; '' if a run reads it, or code of one's own may.
+
+    Args:
+        key: With dots.
+        cfg: The config, before anything is set.
+    """
+    section = key.split('.')[0]
+    known = SECTIONS | LOOKED_UP
+    if section in known:
         return ''
-    return f'{key} is neither in the config nor anything that a run reads{_meant(get_close_matches(key, known, n=1))}'
+    if section not in cfg:
+        near = get_close_matches(section, known | cfg.keys(), n=1, cutoff=0.8)
+        return f'{section} is neither in the config nor anything that a run reads{_meant(near)}'
+    if section == 'custom_imports':
+        return 'custom_imports is followed when the config is read; write it there'
+    try:
+        value = reduce(getitem, key.split('.'), cfg)
+    except (KeyError, TypeError):
+        return ''
+    places = [path for name in sorted(known & cfg.keys()) for path in _places(cfg[name], value, name)]
+    others = f' and {len(places) - 3} others' if len(places) > 3 else ''
+    return f'{section} had its say when the config was read; set {", ".join(places[:3])}{others}' if places else ''
+
+
+def _places(part: Any, value: Any, path: str) -> Iterator[str]:
+    """The dotted names under which a part of a config has a value that is not a mere yes, no or None."""
+    if value is not None and not isinstance(value, bool) and type(part) is type(value) and part == value:
+        yield path
+    elif isinstance(part, (Mapping, list, tuple)):
+        for key, below in part.items() if isinstance(part, Mapping) else enumerate(part):
+            yield from _places(below, value, f'{path}.{key}')
 
 
 def _misspelt(key: str, names: Iterable[str]) -> str:

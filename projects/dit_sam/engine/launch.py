@@ -91,7 +91,7 @@ def _read(filename: str) -> Config:
 
 def _apply(options: dict, cfg: Config) -> None:
     for key, value in options.items():
-        problem = unread(key.split('.')[0], cfg)
+        problem = unread(key, cfg)
         try:
             cfg.merge_from_dict({key: value})
         except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
