@@ -161,19 +161,21 @@ def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
                    'run reads$'),
     ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
     ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
+    ({'param_scheduler.0': 3}, 'a single value in a list cannot be set; give the whole list$'),
     ({'custom_imports.imports': ['mine']}, 'custom_imports is followed when the config is read; write it there$'),
 ])
-def test_settings_that_nobody_would_read_are_refused(options, message):
+def test_settings_that_would_do_nothing_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         load_config(CONFIG, cfg_options=options)
 
 
 def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path):
     path = tmp_path / 'mine.py'
-    path.write_text(f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=(11, 13))\n"
+    path.write_text(f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=[11, 13])\n"
                     "randomness = dict(seed=number)\nenv_cfg = dict(mp_cfg=sizes['side'])\n")
-    for option, place in (({'number': 1}, 'number had its say when the config was read; set randomness.seed$'),
-                          ({'sizes.side': (1, 2)}, 'sizes had its say .*; set env_cfg.mp_cfg$')):
+    for option, place in (({'number': 1}, 'number was copied when the config was read; set randomness.seed$'),
+                          ({'sizes.side': [1, 2]}, 'sizes was copied .*; set env_cfg.mp_cfg$'),
+                          ({'sizes.side.1': 2}, 'sizes was copied .*; set env_cfg.mp_cfg.1$')):
         with pytest.raises(InputError, match=place):
             load_config(str(path), cfg_options=option)
     assert load_config(str(path), cfg_options=dict(for_my_hook=2)).for_my_hook == 2

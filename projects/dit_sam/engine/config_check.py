@@ -8,10 +8,9 @@ import reprlib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import lru_cache, reduce
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from operator import getitem
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import mmengine.registry
@@ -70,13 +69,18 @@ def unread(key: str, cfg: Mapping) -> str:
         return f'{section} is neither in the config nor anything that a run reads{_meant(near)}'
     if section == 'custom_imports':
         return 'custom_imports is followed when the config is read; write it there'
-    try:
-        value = reduce(getitem, key.split('.'), cfg)
-    except (KeyError, TypeError):
-        return ''
-    places = [path for name in sorted(known & cfg.keys()) for path in _places(cfg[name], value, name)]
-    others = f' and {len(places) - 3} others' if len(places) > 3 else ''
-    return f'{section} had its say when the config was read; set {", ".join(places[:3])}{others}' if places else ''
+    value, names = cfg, key.split('.')
+    for number, name in enumerate(names, 1):
+        try:
+            value = value[int(name) if isinstance(value, list) else name]
+        except (IndexError, KeyError, TypeError, ValueError):
+            break
+        copies = ['.'.join([path, *names[number:]]) for other in sorted(known & cfg.keys())
+                  for path in _places(cfg[other], value, other)]
+        if copies:
+            others = f' and {len(copies) - 3} others' if len(copies) > 3 else ''
+            return f'{section} was copied when the config was read; set {", ".join(copies[:3])}{others}'
+    return ''
 
 
 def _places(part: Any, value: Any, path: str) -> Iterator[str]:

@@ -93,9 +93,12 @@ def _apply(options: dict, cfg: Config) -> None:
     for key, value in options.items():
         problem = unread(key, cfg)
         try:
-            cfg.merge_from_dict({key: value})
+            if not problem:
+                cfg.merge_from_dict({key: value})
         except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
             problem = str(error.args[0] if error.args else error).splitlines()[0]
+        except AttributeError:  # mmengine takes every item of a list for a dict
+            problem = 'a single value in a list cannot be set; give the whole list'
         if problem:
             raise InputError(f'--cfg-options {key}={value} does not fit the config: {problem}')
 
