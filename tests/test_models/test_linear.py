@@ -63,9 +63,10 @@ def test_of_a_part_of_a_grid():
 
 
 @pytest.mark.parametrize('side', [9, 32])
-def test_a_batch_is_its_images(side):
+@pytest.mark.parametrize('autocast', [True, False])
+def test_a_batch_is_its_images(side, autocast):
     layer, x = Linear(128, 40), torch.randn(5, side, side, 128)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         assert torch.equal(layer(x), torch.cat([layer(image[None]) for image in x]))
     assert (side * side * 128 >= LARGE) == (side == 32)
 

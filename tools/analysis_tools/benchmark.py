@@ -199,9 +199,9 @@ def main() -> None:
         {key: getattr(args, key) for key in keys},
         machine=machine(args.device), gemm_peak_gflops={dtype: peak / 1e9 for dtype, peak in peaks.items()},
         encoders=rows, ratios=ratios(rows, args.dtype))
-    print(f'ViT-{args.arch}, {args.size} x {args.size} pixels, {args.tokens} tokens, batch {args.batch}, '
-          f'{result["machine"]}' + '; peaks ' * bool(peaks)
-          + ', '.join(f'{dtype} {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items()))
+    print(', '.join([f'ViT-{args.arch}', f'{args.size} x {args.size} pixels', f'{args.tokens} tokens',
+                     f'batch {args.batch}', result['machine'],
+                     *(f'{dtype} peak {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items())]))
     print(table(rows))
     print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
     if args.json:
