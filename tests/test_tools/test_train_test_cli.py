@@ -1,6 +1,7 @@
 """The command line: mmseg's arguments, clear errors, one process and two."""
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from mmengine.runner import Runner
 from processes import ROOT, call_tool, run_tool
 from safetensors.torch import save_file
 
-from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config
+from dit_sam.engine import CheckpointError
+from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config, resume_latest
 from dit_sam.errors import InputError
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
@@ -91,6 +93,53 @@ def test_resume_goes_on_in_mixed_precision(tmp_path):
     assert 'resumed epoch: 1, iter: 4' in done.output
     assert torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 8
     assert Config.fromfile(tmp_path / 'toy_config.py').optim_wrapper.type == 'AutocastOptimWrapper'
+
+
+@pytest.fixture
+def other_run(tmp_path) -> Path:
+    """The folder of a finished training of one epoch."""
+    cfg = load_config(CONFIG, work_dir=str(tmp_path / 'other'), cfg_options={'train_cfg.max_epochs': 1})
+    Runner.from_cfg(cfg).train()
+    return tmp_path / 'other'
+
+
+def resumed(work_dir: Path, **options: object) -> tuple[str, bool]:
+    """What a command with --resume starts from: `load_from` and `resume` of its config."""
+    cfg = load_config(CONFIG, work_dir=str(work_dir), cfg_options=options)
+    resume_latest(cfg)
+    return cfg.load_from, cfg.resume
+
+
+def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_run):
+    """A fine-tuning from another run's checkpoint starts with its weights, and goes on from its own checkpoints."""
+    save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
+    mine = tmp_path / 'mine'
+    for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
+        assert resumed(mine, load_from=start) == (start, False)
+    done = run_tool('train.py', CONFIG, '--work-dir', mine, '--resume', '--cfg-options',
+                    f'load_from={tmp_path / "plain.safetensors"}')
+    assert done.returncode == 0 and 'Epoch(train) [2]' in done.output, done.output
+    for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
+        assert resumed(mine, load_from=start) == (str(mine / 'epoch_2.pth'), True)
+
+
+def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothing_newer(tmp_path, other_run):
+    start, mine = other_run / 'epoch_1.pth', tmp_path / 'mine'
+    assert resumed(mine, load_from=str(start), resume=True) == (str(start), True)
+    shutil.copytree(other_run, mine)
+    (mine / 'epoch_1.pth').rename(mine / 'epoch_2.pth')
+    shutil.copy(start, mine / 'epoch_1.pth')
+    os.utime(mine / 'epoch_1.pth', (0, 0))
+    assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
+    # An older checkpoint of the run itself is a choice.
+    assert resumed(mine, load_from=str(mine / 'epoch_1.pth'), resume=True) == (str(mine / 'epoch_1.pth'), True)
+
+
+def test_weights_alone_are_not_resumed(tmp_path):
+    path = tmp_path / 'plain.safetensors'
+    save_file(TOY_WEIGHTS, path)
+    with pytest.raises(CheckpointError, match=f'{path} cannot be resumed: it holds no training state; leave out resume'):
+        resumed(tmp_path / 'mine', load_from=str(path), resume=True)
 
 
 def test_test_reads_safetensors_and_writes_masks(tmp_path, monkeypatch):

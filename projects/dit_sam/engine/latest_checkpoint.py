@@ -37,6 +37,18 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
     return None
 
 
+def check_resumable(filename: str) -> None:
+    """Refuse a checkpoint that a training cannot continue from.
+
+    Raises:
+        CheckpointError: It is damaged, or holds weights alone.
+    """
+    path = Path(filename)
+    reason = _why_not_whole(path) if path.is_dir() else _why_not_resumable(filename)
+    if reason:
+        raise CheckpointError(f'{filename} cannot be resumed: {reason}; leave out resume=True to start with its weights')
+
+
 def remove_old_stops(work_dir: str) -> None:
     """Remove the checkpoints of stopped trainings, but for those among the two newest checkpoints of the folder."""
     for path in _newest_first(work_dir)[2:]:
@@ -71,10 +83,10 @@ def _why_not_whole(folder: Path) -> str:
     return f'{", ".join(cut)} in it is damaged' if cut else '' if files else 'it is empty'
 
 
-def _why_not_resumable(path: Path) -> str:
+def _why_not_resumable(path: Path | str) -> str:
     """What keeps a checkpoint from being resumed; '' where nothing does."""
     try:
         checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     except CheckpointError as error:
         return str(error)
-    return '' if {'state_dict', 'optimizer', 'meta'} <= set(checkpoint) else 'it holds no state of a training'
+    return '' if {'state_dict', 'optimizer', 'meta'} <= set(checkpoint) else 'it holds no training state'

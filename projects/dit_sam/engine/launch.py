@@ -15,7 +15,7 @@ from .. import compat
 from ..errors import InputError
 from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
-from .latest_checkpoint import find_latest_checkpoint, remove_unfinished_writes
+from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
 
 
 @contextmanager
@@ -111,17 +111,31 @@ def check_checkpoint(filename: str) -> None:
 
 
 def resume_latest(cfg: Config) -> None:
-    """Make the run go on from the newest checkpoint of its work dir that can be read, or from one named by `load_from`.
+    """Make the run continue from the newest readable checkpoint of its work dir, whatever `load_from` names.
+
+    A work dir without checkpoints begins a training, with `load_from` as plain weights. The same command can therefore
+    be sent again and again. `resume=True` in the config continues from the state in `load_from` the first time, as in
+    mmengine, and each time if `load_from` lies in the work dir itself, which is how an older checkpoint is chosen.
 
     Raises:
-        CheckpointError: There are checkpoints, and none can be read.
+        CheckpointError: There are checkpoints and none can be read, or `load_from` holds no training state.
     """
     remove_unfinished_writes(cfg.work_dir)
-    if not cfg.get('load_from'):
-        cfg.load_from = find_latest_checkpoint(cfg.work_dir)
-        print_log(f'--resume: {cfg.load_from or "no checkpoint in " + cfg.work_dir + ", the training begins"}',
-                  logger='current')
-    cfg.resume = cfg.load_from is not None
+    start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
+    chosen = with_state and osp.dirname(osp.abspath(start)) == osp.abspath(cfg.work_dir)
+    newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
+    if newest is None and with_state:
+        check_resumable(start)
+    cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
+    print_log(f'--resume: {_origin(cfg)}', logger='current')
+
+
+def _origin(cfg: Config) -> str:
+    """Where a run starts from, for the log."""
+    if cfg.resume:
+        return f'continues from {cfg.load_from}'
+    weights = f'with the weights of {cfg.load_from}' if cfg.load_from else 'from the beginning'
+    return f'no checkpoint in {cfg.work_dir}, the training starts {weights}'
 
 
 def enable_amp(cfg: Config) -> None:
