@@ -14,12 +14,12 @@ from torch import nn
 @DATASETS.register_module()
 class ToyDataset(BaseDataset):
 
-    def __init__(self, missing_file=None, **kwargs):
-        self.missing_file = missing_file
-        super().__init__(**kwargs)
+    def __init__(self, missing_file=None, items=8, **kwargs):
+        self.missing_file, self.items = missing_file, items
+        super().__init__(serialize_data=False, **kwargs)
 
     def load_data_list(self):
-        return [dict(x=step / 8, y=step / 4) for step in range(8)]
+        return [dict(x=step / 8, y=step / 4) for step in range(self.items)]
 
     def prepare_data(self, index):
         if self.missing_file is not None:

@@ -9,6 +9,7 @@ from mmseg.registry import RUNNERS
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
+from dit_sam.engine.run_check import check_loader
 from dit_sam.errors import InputError
 
 
@@ -72,6 +73,7 @@ def main() -> None:
             add_mask_writer(cfg, args.out)
         with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            check_loader(runner.test_loop.dataloader, 'test_dataloader')
             runner.test()
 
 

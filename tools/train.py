@@ -9,6 +9,7 @@ from mmseg.registry import RUNNERS
 from dit_sam.engine.launch import enable_amp, load_config, one_line_errors, resume_latest
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
+from dit_sam.engine.run_check import check_training
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,6 +39,7 @@ def main() -> None:
             resume_latest(cfg)
         with out_of_memory_advice(cfg, 'train'), missing_data_advice(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            check_training(runner)
             runner.train()
 
 

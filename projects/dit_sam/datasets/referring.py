@@ -1,5 +1,6 @@
 """Items of a referring data set, whatever file it comes from."""
 import os.path as osp
+import reprlib
 from typing import Any, Optional
 
 import numpy as np
@@ -93,6 +94,13 @@ class ReferringDataset(TrainingItems, BaseDataset):
         if not kept.any():
             raise InputError(f'{self.source}: filter_cfg.evaluation_images={list(sources)} leaves nothing to train on')
         return self.data_list[kept]
+
+    def _get_unserialized_subset(self, indices: Any) -> Any:
+        try:
+            return super()._get_unserialized_subset(indices)
+        except IndexError:
+            raise InputError(f'{self.source}: indices={reprlib.repr(indices)} reach beyond the {len(self.data_list)} '
+                             'items') from None
 
     def get_data_info(self, idx: int) -> dict:
         """The item ``idx`` with a sentence of its reference, drawn where there are several."""

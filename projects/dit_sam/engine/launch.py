@@ -16,6 +16,7 @@ from ..errors import InputError
 from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
+from .run_check import check_launcher, check_run, drop_worker_settings
 
 
 @contextmanager
@@ -62,7 +63,8 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
 
     Raises:
         FileNotFoundError: If there is no such config.
-        InputError: If it cannot be read, a key is misspelt or a value of the wrong type; see `check_config`.
+        InputError: It cannot be read, a key is misspelt, a value is of the wrong type (see `check_config`) or of no use
+            (see `check_run`), or the launcher did not start this process.
     """
     if osp.isdir(filename):
         raise InputError(f'config {filename} is a folder: name a file in it')
@@ -77,6 +79,9 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
     name = osp.splitext(osp.basename(filename))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
     check_config(cfg, f'config {filename}')
+    check_run(cfg, f'config {filename}')
+    check_launcher(launcher)
+    drop_worker_settings(cfg)
     compat.init_dist_without_cuda(cfg)
     return cfg
 

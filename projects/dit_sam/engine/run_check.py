@@ -1,0 +1,160 @@
+"""Settings of the right type that no run can use: found before its first step."""
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.runner import Runner
+from mmseg.registry import DATA_SAMPLERS, LOOPS
+from torch.utils.data import DataLoader
+
+from ..errors import InputError
+
+# By dotted name: whether the number is whole, the least value, and what else may have been meant.
+LIMITS = {
+    '*_dataloader.batch_size': (True, 1, ''),
+    '*_dataloader.num_workers': (True, 0, ''),
+    'train_cfg.max_epochs': (True, 1, ''),
+    'train_cfg.max_iters': (True, 1, ''),
+    'train_cfg.val_interval': (True, 1, '; to train without validation set val_cfg, val_dataloader and val_evaluator '
+                                        'to None'),
+    'optim_wrapper.accumulative_counts': (True, 1, ''),
+    'optim_wrapper.optimizer.lr': (False, 0, ''),
+    'optim_wrapper.optimizer.weight_decay': (False, 0, ''),
+    'auto_scale_lr.base_batch_size': (True, 1, ''),
+}
+# What each launcher tells its processes.
+LAUNCHERS = dict(
+    pytorch=(('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'tools/dist_train.sh CONFIG GPUS (torchrun)'),
+    slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR'),
+    mpi=(('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'), 'mpirun'))
+# DataLoader refuses them without worker processes.
+OF_WORKERS = dict(persistent_workers=False, prefetch_factor=None, multiprocessing_context=None)
+
+
+def check_run(cfg: Config, source: str) -> None:
+    """Refuse settings that would end a run, empty it or keep it from ending.
+
+    Args:
+        cfg: A config that `check_config` has passed.
+        source: What to call it in errors.
+
+    Raises:
+        InputError: With the name of the key.
+    """
+    problem = next(_problems(cfg), None)
+    if problem is not None:
+        raise InputError(f'{source}: {problem}')
+
+
+def _problems(cfg: Config) -> Iterator[str]:
+    for name, value in _values(dict(cfg.items())):
+        for pattern, (whole, least, hint) in LIMITS.items():
+            if fnmatch(name, pattern) and not _is_number(value, whole, least):
+                yield f'{name}={value!r} must be a {"whole " if whole else ""}number of at least {least}{hint}'
+        if fnmatch(name, '*_dataloader.*.indices') and value in (0, [], ()):
+            yield f'{name}={value!r} leaves no items: leave it out for all of them'
+    scale = cfg.get('auto_scale_lr') or {}
+    if scale.get('enable') and 'base_batch_size' not in scale:
+        yield ('auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
+               'optim_wrapper.optimizer.lr is meant')
+    kind = _class(DATA_SAMPLERS, (cfg.get('train_dataloader') or {}).get('sampler'))
+    if isinstance(kind, type) and issubclass(kind, InfiniteSampler) and _counts_epochs(cfg.get('train_cfg') or {}):
+        yield (f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
+               'IterBasedTrainLoop with max_iters')
+
+
+def _values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """All values of nested dicts and lists, lists themselves too, by dotted name."""
+    for key, value in part.items() if isinstance(part, Mapping) else enumerate(part):
+        if isinstance(value, (Mapping, list, tuple)):
+            yield from _values(value, f'{prefix}{key}.')
+        if not isinstance(value, Mapping):
+            yield f'{prefix}{key}', value
+
+
+def _is_number(value: Any, whole: bool, least: int) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return value >= least and (not whole or value == int(value))
+
+
+def _class(registry: Any, part: Any) -> Any:
+    """What the `type` of a config stands for; None where there is none."""
+    kind = part.get('type') if isinstance(part, Mapping) else None
+    return registry.get(kind) if isinstance(kind, str) else kind
+
+
+def _counts_epochs(train_cfg: Mapping) -> bool:
+    return 'max_epochs' in train_cfg and _class(LOOPS, train_cfg) is not LOOPS.get('IterBasedTrainLoop')
+
+
+def check_launcher(launcher: str) -> None:
+    """Refuse a launcher that did not start this process.
+
+    Raises:
+        InputError: A variable that it sets is missing.
+    """
+    names, command = LAUNCHERS.get(launcher, ((), ''))
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise InputError(f'--launcher {launcher}: {missing[0]} is not set; start with {command}, which passes '
+                         '--launcher itself, or leave the option out to run one process')
+
+
+def drop_worker_settings(cfg: Config) -> None:
+    """Leave out what only worker processes need in data loaders with `num_workers=0`."""
+    for key, loader in cfg.items():
+        if key.endswith('_dataloader') and isinstance(loader, Mapping) and not loader.get('num_workers'):
+            loader.update({name: value for name, value in OF_WORKERS.items() if name in loader})
+
+
+def check_training(runner: Runner) -> None:
+    """Build the loops of a training and refuse one without data, or one that goes by a score that is not reported.
+
+    mmengine finds out by a failed assertion, after the first epoch, or never.
+
+    Raises:
+        InputError: A data loader gives no batch, or `save_best` or a `monitor` names no score.
+    """
+    check_loader(runner.train_loop.dataloader, 'train_dataloader')
+    if runner.val_loop is not None:
+        check_loader(runner.val_loop.dataloader, 'val_dataloader')
+        check_scores(runner)
+
+
+def check_loader(loader: DataLoader, name: str) -> None:
+    """Refuse a data loader without a batch."""
+    items = len(loader.dataset)
+    if not items:
+        raise InputError(f'{name}.dataset has no items: look at its split, indices and filter_cfg')
+    if not len(loader):
+        raise InputError(f'{name} gives no batch: batch_size={loader.batch_size} and drop_last=True leave nothing of '
+                         f'{items} items on {get_world_size()} rank(s); lower {name}.batch_size')
+
+
+def check_scores(runner: Runner) -> None:
+    """Compare the scores that hooks go by with those of the metrics, where all of these say what they report."""
+    metrics = runner.val_loop.evaluator.metrics
+    if not all(hasattr(metric, 'score_names') for metric in metrics):
+        return
+    names = [name for metric in metrics for name in metric.score_names()]
+    for setting, wanted in _wanted(runner.hooks):
+        if wanted not in names:
+            near = [name for name in names if name.endswith('IoU')]
+            raise InputError(f'{setting}={wanted!r} is no score of val_evaluator, which reports {", ".join(names)}; '
+                             f'set it to {" or ".join(near or names)}')
+
+
+def _wanted(hooks: list[Any]) -> Iterator[tuple[str, str]]:
+    """Which setting names which score."""
+    for hook in hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best not in (None, 'auto'):
+            for name in [hook.save_best] if isinstance(hook.save_best, str) else hook.save_best:
+                yield 'default_hooks.checkpoint.save_best', name
+        elif isinstance(hook, EarlyStoppingHook):
+            yield 'monitor of EarlyStoppingHook', hook.monitor

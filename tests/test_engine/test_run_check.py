@@ -1,0 +1,75 @@
+"""Runs that could not begin, or would never end, are refused in one line; the toy project runs where it can."""
+import math
+
+import pytest
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from mmengine.runner import Runner
+from processes import ROOT, call_tool
+
+TOY = str(ROOT / 'tests' / 'toy_config.py')
+CONFIGS = ROOT / 'configs' / 'dit_sam'
+EPOCHS = {'train_dataloader.sampler.type': 'InfiniteSampler'}
+ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_interval=3)}
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'train_dataloader.batch_size': 0}, 'train_dataloader.batch_size=0 must be a whole number of at least 1$'),
+    ({'val_dataloader.batch_size': None}, 'val_dataloader.batch_size=None must be a whole number of at least 1$'),
+    ({'train_dataloader.batch_size': 2.5}, 'train_dataloader.batch_size=2.5 must be a whole number'),
+    ({'test_dataloader.num_workers': -1}, 'test_dataloader.num_workers=-1 must be a whole number of at least 0$'),
+    ({'train_cfg.max_epochs': 0}, 'train_cfg.max_epochs=0 must be'),
+    ({'train_cfg.val_interval': 0}, 'train_cfg.val_interval=0 must be .*; to train without validation set val_cfg'),
+    ({'val_dataloader.dataset.indices': 0}, 'val_dataloader.dataset.indices=0 leaves no items'),
+    ({'train_dataloader.dataset': dict(type='ConcatDataset', datasets=[dict(type='ToyDataset', indices=[])])},
+     r'train_dataloader.dataset.datasets.0.indices=\[\] leaves no items'),
+    ({'optim_wrapper.accumulative_counts': 0}, 'optim_wrapper.accumulative_counts=0 must be'),
+    ({'optim_wrapper.optimizer.lr': -0.1}, 'optim_wrapper.optimizer.lr=-0.1 must be a number of at least 0$'),
+    ({'optim_wrapper.optimizer.lr': math.nan}, 'optim_wrapper.optimizer.lr=nan must be a number of at least 0$'),
+    ({'auto_scale_lr.enable': True}, 'auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size'),
+    ({'auto_scale_lr': dict(enable=True, base_batch_size=0)}, 'auto_scale_lr.base_batch_size=0 must be'),
+    (EPOCHS, 'train_dataloader.sampler.type=InfiniteSampler never ends an epoch: take ResumableSampler'),
+])
+def test_numbers_and_samplers_that_no_run_can_use(options, message):
+    with pytest.raises(InputError, match=f'toy_config.py: {message}'):
+        load_config(TOY, cfg_options=options)
+
+
+def test_what_is_near_to_them_passes():
+    load_config(TOY, cfg_options=EPOCHS | ITERATIONS)
+    load_config(TOY, cfg_options={'train_cfg.max_epochs': 3., 'optim_wrapper.optimizer.lr': 0})
+    for path in CONFIGS.glob('*.py'):
+        load_config(str(path), cfg_options={'auto_scale_lr': dict(enable=True, base_batch_size=64)})
+
+
+@pytest.mark.parametrize('launcher, variable', [('pytorch', 'RANK'), ('slurm', 'SLURM_PROCID'),
+                                                ('mpi', 'OMPI_COMM_WORLD_LOCAL_RANK')])
+def test_a_launcher_that_did_not_start_the_process(monkeypatch, launcher, variable):
+    monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(InputError, match=f'--launcher {launcher}: {variable} is not set; start with'):
+        load_config(TOY, launcher)
+
+
+def test_data_are_loaded_without_worker_processes(tmp_path):
+    """The configs keep workers alive and prefetch, which a data loader without workers refuses."""
+    options = [f'{name}_dataloader.{setting}' for name in ('train', 'val', 'test')
+               for setting in ('num_workers=0', 'persistent_workers=True', 'prefetch_factor=2')]
+    assert call_tool('train.py', TOY, '--work-dir', tmp_path, '--cfg-options', *options) == 0
+
+
+@pytest.mark.parametrize('options, message', [
+    (['train_dataloader.dataset.items=0'], 'train_dataloader.dataset has no items: look at its split, indices and'),
+    (['val_dataloader.dataset.items=0'], 'val_dataloader.dataset has no items'),
+    (['train_dataloader.batch_size=9', 'train_dataloader.drop_last=True'],
+     'train_dataloader gives no batch: batch_size=9 and drop_last=True leave nothing of 8 items on 1 rank'),
+])
+def test_a_training_without_a_batch(tmp_path, error_of, options, message):
+    assert error_of('train.py', TOY, '--work-dir', tmp_path, '--cfg-options', *options).startswith(message)
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_a_test_without_items(tmp_path, error_of):
+    Runner.from_cfg(load_config(TOY, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})).train()
+    line = error_of('test.py', TOY, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, '--cfg-options',
+                    'test_dataloader.dataset.items=0')
+    assert line.startswith('test_dataloader.dataset has no items')
