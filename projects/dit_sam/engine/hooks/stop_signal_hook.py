@@ -1,11 +1,13 @@
 """SIGTERM and SIGINT end a training with a checkpoint."""
-import os
+import logging
+import multiprocessing
 import os.path as osp
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
-from threading import Thread
+from multiprocessing.util import Finalize
 
 import torch
 from mmengine.device import get_device
@@ -26,9 +28,9 @@ class StopSignalHook(Hook):
 
     Where gradients are accumulated, a step is finished when the weights have changed. The checkpoint is called
     `stopped_iter_{step}.pth`, and goes when two newer ones are there. In a validation nothing is saved, as the
-    checkpoint of its epoch is written already. The processes that load data go on until the training ends them: Ctrl-C,
-    torchrun and Slurm signal them too, and the step would want for data. The third signal is not waited for: it does
-    what it does without this hook.
+    checkpoint of its epoch is written already. Ctrl-C, torchrun and Slurm signal the processes that load data too; these
+    ignore it, as the step still needs data, and are killed when the training ends. The third signal is not waited for: it
+    does what it does without this hook. In a thread, where Python handles no signals, the hook does nothing.
     """
 
     priority = 'LOWEST'
@@ -39,9 +41,15 @@ class StopSignalHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Begin to listen, before the processes that load data begin."""
+        if threading.current_thread() is not threading.main_thread():
+            print_log('Signals are not handled: the training does not run in the main thread', logger='current',
+                      level=logging.WARNING)
+            return
         loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
         for loader in (loop.dataloader for loop in loops):
-            loader.worker_init_fn = partial(_outlive_signals, loader.worker_init_fn)
+            loader.worker_init_fn = partial(_ignore_signals, loader.worker_init_fn)
+        # Called at exit, before multiprocessing sends a SIGTERM and waits for them.
+        Finalize(None, _kill_workers, exitpriority=0)
         self._handlers = {number: signal.signal(number, self._listen) for number in _SIGNALS}
 
     def after_train(self, runner: Runner) -> None:
@@ -99,17 +107,16 @@ class StopSignalHook(Hook):
         sys.exit(0)
 
 
-def _outlive_signals(begin: Callable | None, worker: int) -> None:
-    """Begin a data-loading process as `begin` does, deaf to SIGINT, and to SIGTERM from all but the training."""
+def _ignore_signals(begin: Callable | None, worker: int) -> None:
+    """Begin a data-loading process as `begin` does, deaf to the signals; it notices by itself when its parent dies."""
     if begin is not None:
         begin(worker)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Only who waits for a signal is told who sent it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    Thread(target=_wait_for_the_end, daemon=True).start()
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
-def _wait_for_the_end() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+def _kill_workers() -> None:
+    """End the processes that a program ends with itself; data-loading ones are such."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
