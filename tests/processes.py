@@ -42,12 +42,12 @@ def call_tool(name: str, *arguments: object) -> int:
     return code
 
 
-def run_tool(name: str, *arguments: object, timeout: float = 240) -> Done:
-    """Run a program of tools/ in a process of its own."""
-    return run_ranks(1, name, *arguments, timeout=timeout)[0]
+def run_tool(name: str, *arguments: object, timeout: float = 240, **environment: str) -> Done:
+    """Run a program of tools/ in a process of its own, with further variables in its environment."""
+    return run_ranks(1, name, *arguments, timeout=timeout, **environment)[0]
 
 
-def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240) -> list[Done]:
+def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240, **environment: str) -> list[Done]:
     """Run a program of tools/ as `ranks` processes that find each other; one of them alone is not told of others."""
     arguments = list(map(str, arguments))
     shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE=str(ranks))
@@ -57,8 +57,8 @@ def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240) -
         files = [Path(folder) / str(rank) for rank in range(ranks)]
         processes = [
             CONTEXT.Process(
-                target=_run, args=(ROOT / 'tools' / name, arguments, file, dict(
-                    shared, RANK=str(rank), LOCAL_RANK=str(rank)) if ranks > 1 else {}))
+                target=_run, args=(ROOT / 'tools' / name, arguments, file, environment | (dict(
+                    shared, RANK=str(rank), LOCAL_RANK=str(rank)) if ranks > 1 else {})))
             for rank, file in enumerate(files)
         ]
         for process in processes:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from dit_sam.engine import autocast_optim_wrapper
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
 
@@ -8,6 +9,12 @@ def build(**kwargs):
     model = nn.Linear(4, 4)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return model, OPTIM_WRAPPERS.build(dict(type='AutocastOptimWrapper', optimizer=optimizer, **kwargs))
+
+
+@pytest.fixture(autouse=True)
+def with_arithmetic(monkeypatch) -> None:
+    """Whatever this CPU has."""
+    monkeypatch.setattr(autocast_optim_wrapper, 'has_bfloat16', lambda device: True)
 
 
 def test_forward_is_bfloat16_and_the_rest_float32():

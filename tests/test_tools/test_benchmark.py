@@ -2,7 +2,8 @@
 import json
 
 import pytest
-from processes import ROOT, call_tool
+from dit_sam.compat import has_bfloat16
+from processes import ROOT, call_tool, run_tool
 
 BENCHMARK, SCALING = 'analysis_tools/benchmark.py', 'analysis_tools/benchmark_scaling.py'
 
@@ -13,19 +14,22 @@ def beside_the_tools(monkeypatch) -> None:
 
 
 def test_it_measures_all_that_it_promises(tmp_path, output_of):
-    """32 × 32 pixels: 4 visual tokens, of which global attention has 4 queries with 4 + 3 keys."""
-    target = tmp_path / 'figures.json'
+    """32 × 32 pixels: 4 visual tokens, of which global attention has 4 queries with 4 + 3 keys.
+
+    bfloat16 is measured where the CPU has arithmetic for it.
+    """
+    bfloat16, target = has_bfloat16('cpu'), tmp_path / 'figures.json'
     printed = output_of(BENCHMARK, '--arch', 'tiny', '--size', 32, '--tokens', 3, '--batch', 2, '--rounds', 1, '--json',
                         target, '--cases', 'ldit', 'edit-windowed', 'sam')
     result = json.loads(target.read_text())
     assert set(result['ratios']) == {
         'forward_vs_textbook', 'train_step_vs_textbook', 'memory_vs_textbook', 'sam_forward_vs_segment_anything',
-        'sam_forward_vs_transformers', 'bf16_vs_fp32'}
+        'sam_forward_vs_transformers', *['bf16_vs_fp32'] * bfloat16}
     assert all(ratio > 0 for ratio in result['ratios'].values())
     rows = {(row['case'], row['encoder'], row['dtype']): row for row in result['encoders']}
     assert {key[1] for key in rows if key[0] == 'sam'} == {'ours', 'segment_anything', 'transformers'}
     assert {key[1:] for key in rows if key[0] == 'ldit'} == {
-        ('ours', 'float32'), ('ours', 'bfloat16'), ('textbook', 'float32')}
+        ('ours', 'float32'), *[('ours', 'bfloat16')] * bfloat16, ('textbook', 'float32')}
     for key, row in rows.items():
         assert row['deviation'] <= (1e-5 if key[2] == 'float32' else 3e-2)
         assert min(row[name] for name in ('forward_s', 'train_step_s', 'memory_mb', 'forward_of_peak')) > 0
@@ -45,6 +49,11 @@ def test_it_measures_all_that_it_promises(tmp_path, output_of):
 ])
 def test_bad_input_is_one_line(arguments, message, error_of):
     assert message in error_of(BENCHMARK, '--arch', 'tiny', *arguments)
+
+
+def test_bfloat16_without_arithmetic_for_it_is_refused():
+    done = run_tool(BENCHMARK, '--dtype', 'bfloat16', ONEDNN_MAX_CPU_ISA='AVX2')
+    assert done.returncode == 1 and done.output.startswith('error: --dtype bfloat16: this CPU has no bfloat16 arith')
 
 
 @pytest.mark.parametrize('arguments, message', [

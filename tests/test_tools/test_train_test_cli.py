@@ -105,6 +105,16 @@ def test_resume_goes_on_in_mixed_precision(tmp_path):
     assert Config.fromfile(tmp_path / 'toy_config.py').optim_wrapper.type == 'AutocastOptimWrapper'
 
 
+def test_mixed_precision_stays_in_float32_on_a_cpu_without_bfloat16(tmp_path):
+    """Where each product would take dozens of times as long; the variable makes oneDNN take this CPU for such a one."""
+    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--amp', '--cfg-options', 'val_cfg.fp16=True',
+                    ONEDNN_MAX_CPU_ISA='AVX2')
+    assert done.returncode == 0, done.output
+    assert 'This CPU has no bfloat16 arithmetic: the training stays in float32' in done.output
+    assert 'This CPU has no bfloat16 arithmetic: the validation stays in float32' in done.output
+    assert Config.fromfile(tmp_path / 'toy_config.py').val_cfg.fp16 is False
+
+
 @pytest.fixture
 def other_run(tmp_path) -> Path:
     """The folder of a finished training of one epoch."""

@@ -7,9 +7,10 @@ Usage:
 
 All run once a round, one after another, and the median over the rounds counts, so that a machine with other work is
 fair to all; first the rounds of forward passes, then those of training steps, as whoever trains or predicts does one of
-them. bfloat16 is autocast over float32 weights. A training step is forward and backward. Memory is what tensors
-take beside the weights: activations and gradients. The peak is the fastest product of large matrices in any round, and
-the share of it counts what the equations need, thrice that in training. Ratios above 1 are in our favour.
+them. bfloat16 is autocast over float32 weights; a CPU without arithmetic for it leaves it out. A training step is
+forward and backward. Memory is what tensors take beside the weights: activations and gradients. The peak is the fastest
+product of large matrices in any round, and the share of it counts what the equations need, thrice that in training.
+Ratios above 1 are in our favour.
 """
 import argparse
 import json
@@ -26,6 +27,7 @@ from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
 from torch import Tensor, nn
 
+from dit_sam.compat import has_bfloat16
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
@@ -75,10 +77,25 @@ def check(args: argparse.Namespace) -> None:
             args.device == 'cuda' and not torch.cuda.is_available()):
         raise InputError(f'--device {args.device} is not there; this machine has '
                          f'{"cuda and cpu" if torch.cuda.is_available() else "cpu"}')
+    check_dtype(args.dtype, args.device)
     if args.size % 16:
         raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')
     if args.json:
         check_file(args.json)
+
+
+def check_dtype(dtype: str, device: str) -> None:
+    """
+    Raises:
+        InputError: The device has no arithmetic for the dtype.
+    """
+    if dtype not in dtypes_of(device):
+        raise InputError(f'--dtype {dtype}: this CPU has no {dtype} arithmetic, and would take many times as long')
+
+
+def dtypes_of(device: str) -> list[str]:
+    """What to measure on a device."""
+    return [dtype for dtype in DTYPES if dtype != 'bfloat16' or has_bfloat16(device.partition(':')[0])]
 
 
 def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: str) -> dict[str, Callable]:
@@ -105,7 +122,7 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
         if args.compile:
             model.compile(fullgraph=name == 'ours')
         # The references run as fast as they can: beside bfloat16 in float32, which is TF32 on GPUs.
-        for dtype in DTYPES if name == 'ours' else dict.fromkeys([args.dtype, 'float32']):
+        for dtype in dtypes_of(args.device) if name == 'ours' else dict.fromkeys([args.dtype, 'float32']):
             runs[name, dtype] = steps(model, partial(features, model, images, text), dtype, args.device)
     deviation = deviations({key: run['forward'] for key, run in runs.items()})
     times = take_times(runs, args, peaks)

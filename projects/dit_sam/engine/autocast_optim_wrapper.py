@@ -1,14 +1,20 @@
 """Mixed precision without a loss scaler, on any device."""
+import logging
 from contextlib import contextmanager
 from typing import Any, Iterator
 
 import torch
+from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.runner import autocast
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from ..compat import has_bfloat16
 from ..errors import InputError
 from .guarded_optim_wrapper import GuardedOptimWrapper
+
+NO_BFLOAT16 = 'This CPU has no bfloat16 arithmetic: the {} stays in float32'
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -17,7 +23,8 @@ class AutocastOptimWrapper(GuardedOptimWrapper):
 
     mmengine's ``AmpOptimWrapper`` scales the loss and works on accelerators only. bfloat16 has the exponent range of
     float32, needs no scaling, and so works on a CPU too. Parameters, gradients and optimizer state stay float32;
-    validation and prediction are not touched.
+    validation and prediction are not touched. On a CPU without bfloat16 arithmetic, where it would be many times slower,
+    everything stays float32, and the log says so.
 
     Args:
         dtype (str | torch.dtype): What to compute in. On a CPU it must be bfloat16. Defaults to 'bfloat16'.
@@ -29,6 +36,9 @@ class AutocastOptimWrapper(GuardedOptimWrapper):
         self.dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
         if self.dtype not in (torch.bfloat16, torch.float16):
             raise InputError(f"dtype of AutocastOptimWrapper must be 'bfloat16' or 'float16', got {dtype!r}")
+        self.enabled = has_bfloat16(get_device())
+        if not self.enabled:
+            print_log(NO_BFLOAT16.format('training'), logger='current', level=logging.WARNING)
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
@@ -37,5 +47,5 @@ class AutocastOptimWrapper(GuardedOptimWrapper):
         Args:
             model (nn.Module): The model in training.
         """
-        with super().optim_context(model), autocast(dtype=self.dtype):
+        with super().optim_context(model), autocast(dtype=self.dtype, enabled=self.enabled):
             yield

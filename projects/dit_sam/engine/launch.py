@@ -1,5 +1,6 @@
 """What tools/train.py and tools/test.py share."""
 import errno
+import logging
 import os
 import os.path as osp
 import sys
@@ -9,10 +10,12 @@ from typing import Iterator, Optional
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from .. import compat
 from ..errors import InputError
+from .autocast_optim_wrapper import NO_BFLOAT16
 from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
@@ -82,8 +85,17 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
     check_run(cfg, f'config {filename}')
     check_launcher(launcher)
     drop_worker_settings(cfg)
+    _score_in_float32(cfg)
     compat.init_dist_without_cuda(cfg)
     return cfg
+
+
+def _score_in_float32(cfg: Config) -> None:
+    """Turn off the bfloat16 of validation and testing where the device has no arithmetic for it, and say so."""
+    for key, name in (('val_cfg', 'validation'), ('test_cfg', 'testing')):
+        if (cfg.get(key) or {}).get('fp16') and not compat.has_bfloat16(get_device()):
+            cfg[key].fp16 = False
+            print_log(NO_BFLOAT16.format(name), logger='current', level=logging.WARNING)
 
 
 def _read(filename: str) -> Config:
