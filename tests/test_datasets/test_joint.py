@@ -67,6 +67,17 @@ def test_epochs_differ_and_come_back_by_their_number(monkeypatch):
     assert list(other) == epochs[2][50:]
 
 
+def test_each_epoch_draws_other_items():
+    """A tenth of 100 items an epoch: the same ones each time would leave the rest unseen."""
+    sampler = WeightedConcatSampler(Numbers(100, 100), [1, 1], epoch_size=20, seed=0)
+    seen = []
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        seen.append(frozenset(sampler))
+        assert len(seen[-1]) == 20
+    assert len(set(seen)) == 10 and len(frozenset.union(*seen)) > 100
+
+
 @pytest.mark.parametrize('weights', [[1], [1, 0], [1, -1], [1, float('nan')], [1, 1, 1]])
 def test_bad_weights_are_named(weights):
     with pytest.raises(InputError, match=r'weights=.*a positive number for each of the 2 data sets'):

@@ -33,6 +33,15 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
     assert [each.name for each in tmp_path.iterdir()] == ['epoch_1.pth']
 
 
+def test_a_file_is_replaced_and_not_written_over(tmp_path):
+    """Who has the old file open reads on in it; a kill at any moment leaves the old one or the new one."""
+    path = tmp_path / 'epoch_1.pth'
+    AtomicLocalBackend().put(b'old', path)
+    with open(path, 'rb') as file:
+        AtomicLocalBackend().put(b'new', path)
+        assert (file.read(), path.read_bytes()) == (b'old', b'new')
+
+
 def test_text_and_new_folders(tmp_path):
     AtomicLocalBackend().put_text('ü', tmp_path / 'new' / 'a.txt')
     assert (tmp_path / 'new' / 'a.txt').read_bytes() == b'\xc3\xbc'
