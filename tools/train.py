@@ -6,7 +6,7 @@ from mmengine.config import DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
-from dit_sam.engine.launch import enable_amp, load_config, one_line_errors, resume_latest
+from dit_sam.engine.launch import compile_blocks, enable_amp, load_config, one_line_errors, resume_latest
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
 from dit_sam.engine.run_check import check_training
@@ -35,6 +35,7 @@ def main() -> None:
         cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
         if args.amp:
             enable_amp(cfg)
+        compile_blocks(cfg)
         if args.resume or cfg.get('resume'):
             resume_latest(cfg)
         with out_of_memory_advice(cfg, 'train'), missing_data_advice(cfg):

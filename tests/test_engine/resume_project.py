@@ -21,7 +21,7 @@ class EndHook(Hook):
     Args:
         step: Behind which step of the training, before which one of the validation, or while the checkpoint of which
             epoch is on its way to the disk; 0 never.
-        during: 'train', 'val' or 'save'.
+        during: 'begin' of a step, 'train', 'val' or 'save'.
         by: Name of the signal.
         rank: The process that it meets.
     """
@@ -31,6 +31,9 @@ class EndHook(Hook):
 
     def __init__(self, step: int = 0, during: str = 'train', by: str = 'SIGKILL', rank: int = 0) -> None:
         self.step, self.during, self.signal, self.rank = step, during, getattr(signal, by), rank
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self._end_if(runner, 'begin', runner.iter + 1)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self._end_if(runner, 'train', runner.iter + 1)

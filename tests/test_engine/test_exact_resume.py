@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from processes import run_ranks, run_tool
 from resume_project import write_config
 
@@ -28,7 +29,7 @@ def arguments(folder: Path, name: str, *options: str, resume: bool = False, amp:
 def train(folder: Path, name: str, *options: str, status: int = 0, **switches: bool) -> str:
     """Train in a process of its own; what it printed."""
     done = run_tool('train.py', *arguments(folder, name, *options, **switches))
-    assert done.returncode == status, done.output[-3000:]
+    assert done.returncode == status and (status or 'Traceback' not in done.output), done.output[-3000:]
     return done.output
 
 
@@ -100,6 +101,20 @@ def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
     assert_same_end(folder, 'stopped', whole)
 
 
+@pytest.mark.parametrize('by, status', [('SIGTERM', -15), ('SIGINT', 1)])
+def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
+    """As without the hook: the step may compile for minutes, and there is nothing to save."""
+    output = train(folder, f'early_{by}', *end(1, 'begin', by), status=status)
+    assert not list((folder / f'early_{by}').glob('*.pth')) and ('KeyboardInterrupt' in output) == (by == 'SIGINT')
+
+
+def test_compiled_blocks_train_and_validate(folder):
+    """Without a code generator, which takes minutes; text is padded so that no batch has another shape."""
+    output = train(folder, 'compiled', 'compile.backend=eager', 'train_cfg.max_epochs=1')
+    assert '2 blocks are compiled in the first step' in output and 'Epoch(val) [1]' in output
+    assert Config.fromfile(folder / 'compiled' / 'small.py').model.text_encoder.pad_to_max_length
+
+
 def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
     """Told to stop behind batch 8, the third of the epoch: the step of batches 8 and 9 is finished first."""
     switches = dict(amp=True)
@@ -140,5 +155,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(folder, whole):
 
 
 def test_neither_workers_nor_validations_change_a_training(folder, whole):
-    train(folder, 'workers', 'train_dataloader.num_workers=2', 'train_cfg.val_begin=5')
+    workers = [f'{name}_dataloader.{setting}' for name in ('train', 'val')
+               for setting in ('num_workers=2', 'persistent_workers=True')]
+    train(folder, 'workers', *workers, 'train_cfg.val_begin=2')
     assert_same_end(folder, 'workers', whole)

@@ -86,13 +86,15 @@ def test_a_missing_file_met_by_a_data_loading_process_gets_one_line(tmp_path):
     assert 'Traceback' not in done.output
 
 
-def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path, capsys):
+def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path):
     """Python lets the main thread alone handle signals."""
-    runner = Runner.from_cfg(load_config(CONFIG, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1}))
+    options = {'train_cfg.max_epochs': 1, 'experiment_name': 'in_a_thread'}
+    runner = Runner.from_cfg(load_config(CONFIG, work_dir=str(tmp_path), cfg_options=options))
     with ThreadPoolExecutor(1) as threads:
         threads.submit(runner.train).result()
     assert (tmp_path / 'epoch_1.pth').is_file()
-    assert 'Signals are not handled: the training does not run in the main thread' in ''.join(capsys.readouterr())
+    log, = tmp_path.glob('*/*.log')
+    assert 'Signals are not handled: the training does not run in the main thread' in log.read_text()
 
 
 def test_resume_goes_on_in_mixed_precision(tmp_path):

@@ -12,9 +12,11 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
+from mmseg.registry import MODELS
 
 from .. import compat
 from ..errors import InputError
+from ..models import SAMViT
 from .autocast_optim_wrapper import NO_BFLOAT16
 from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
@@ -96,6 +98,26 @@ def _score_in_float32(cfg: Config) -> None:
         if (cfg.get(key) or {}).get('fp16') and not compat.has_bfloat16(get_device()):
             cfg[key].fp16 = False
             print_log(NO_BFLOAT16.format(name), logger='current', level=logging.WARNING)
+
+
+def compile_blocks(cfg: Config) -> None:
+    """Turn `compile` of a config with one of our image encoders into a `CompileHook`, and fix the length of its text.
+
+    Raises:
+        InputError: torch is too old, or the training is sharded.
+    """
+    backbone = MODELS.get(str((cfg.model.get('backbone') or {}).get('type')))
+    if not cfg.get('compile') or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
+        return
+    if not hasattr(torch.compiler, 'set_stance'):
+        raise InputError(f'compile needs torch 2.6 or newer, and this is {torch.__version__}: leave it out')
+    if 'strategy' in cfg:
+        raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
+    options = {} if cfg.compile is True else dict(cfg.compile)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='CompileHook', **options)]
+    cfg.compile = False
+    if (cfg.model.get('text_encoder') or {}).get('type') == 'HuggingFaceTextEncoder':
+        cfg.model.text_encoder.pad_to_max_length = True
 
 
 def _read(filename: str) -> Config:

@@ -1,5 +1,6 @@
 """Hooks, one a file."""
 from .checkpoint_fit_hook import CheckpointFitHook
+from .compile_hook import CompileHook
 from .finite_step_hook import FiniteStepHook
 from .mean_loss_hook import MeanLossHook
 from .random_stream_hook import RandomStreamHook
@@ -9,6 +10,6 @@ from .stop_signal_hook import StopSignalHook
 from .write_first_checkpoint_hook import WriteFirstCheckpointHook
 
 __all__ = [
-    'CheckpointFitHook', 'FiniteStepHook', 'MeanLossHook', 'RandomStreamHook', 'ReferringVisualizationHook',
+    'CheckpointFitHook', 'CompileHook', 'FiniteStepHook', 'MeanLossHook', 'RandomStreamHook', 'ReferringVisualizationHook',
     'SafeCheckpointHook', 'StopSignalHook', 'WriteFirstCheckpointHook'
 ]

@@ -29,14 +29,16 @@ class StopSignalHook(Hook):
     Where gradients are accumulated, a step is finished when the weights have changed. The checkpoint is called
     `stopped_iter_{step}.pth`, and goes when two newer ones are there. In a validation nothing is saved, as the
     checkpoint of its epoch is written already. Ctrl-C, torchrun and Slurm signal the processes that load data too; these
-    ignore it, as the step still needs data, and are killed when the training ends. The third signal is not waited for: it
-    does what it does without this hook. In a thread, where Python handles no signals, the hook does nothing.
+    ignore it, as the step still needs data, and are killed when the training ends. A third signal, and one before the
+    first step of a run is done, when there is nothing to save, do what they do without this hook. In a thread, where
+    Python handles no signals, the hook does nothing.
     """
 
     priority = 'LOWEST'
 
     def __init__(self) -> None:
         self._received: list[int] = []
+        self._has_stepped = False
         self._handlers: dict[int, object] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -60,8 +62,8 @@ class StopSignalHook(Hook):
 
     def _listen(self, number: int, frame: object) -> None:
         self._received.append(number)
-        if len(self._received) > 2:
-            signal.signal(number, signal.SIG_DFL)
+        if len(self._received) > 2 or not self._has_stepped:
+            signal.signal(number, self._handlers[number])
             signal.raise_signal(number)
 
     def after_train_iter(self,
@@ -70,6 +72,7 @@ class StopSignalHook(Hook):
                          data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
         """Save and exit where any rank was told to."""
+        self._has_stepped = True
         between_steps = getattr(runner.optim_wrapper, 'should_update', lambda: True)
         if not between_steps() or not self._asked():
             return
@@ -117,6 +120,9 @@ def _ignore_signals(begin: Callable | None, worker: int) -> None:
 
 def _kill_workers() -> None:
     """End the processes that a program ends with itself; data-loading ones are such."""
+    # DataLoader's handler takes a worker that is killed for an error.
+    if hasattr(signal, 'SIGCHLD'):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

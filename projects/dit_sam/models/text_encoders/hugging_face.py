@@ -39,6 +39,8 @@ class HuggingFaceTextEncoder(BaseModule):
         max_length: Longest sentence in tokens, special ones included; the rest is cut off, with one warning.
         mask_text_padding: Whether padding tokens are marked as such. False pads every sentence to `max_length` and
             passes the padding on as if it were text, as the released DIT code does.
+        pad_to_max_length: Whether every batch has `max_length` tokens, so that shapes never change, as `torch.compile`
+            likes it. Otherwise a batch is padded to its longest sentence.
         frozen: Whether the weights are kept as they are; the model then stays in evaluation mode.
         lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16): low-rank weights train in place of the
             model's own.
@@ -55,6 +57,7 @@ class HuggingFaceTextEncoder(BaseModule):
                  tokenizer: str | Sequence[str] = 'bert-base-uncased',
                  max_length: int = 20,
                  mask_text_padding: bool = True,
+                 pad_to_max_length: bool = False,
                  frozen: bool = False,
                  lora: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
@@ -62,6 +65,7 @@ class HuggingFaceTextEncoder(BaseModule):
         self.model = build_model(make_config(model))
         self.out_channels = self.model.config.hidden_size
         self.max_length, self.mask_text_padding, self.frozen = max_length, mask_text_padding, frozen
+        self.pad_to_max_length = pad_to_max_length
         self._check_length()
         self._tokenizer_source, self._tokenizer, self._warned = tokenizer, None, False
         self._cache = SentenceCache()
@@ -107,7 +111,7 @@ class HuggingFaceTextEncoder(BaseModule):
     @property
     def pads_to_max_length(self) -> bool:
         """Whether every sentence has `max_length` tokens; else a batch is padded to its longest one."""
-        return self.reads_padding or not self.mask_text_padding
+        return self.pad_to_max_length or self.reads_padding or not self.mask_text_padding
 
     def init_weights(self) -> None:
         """Load `init_cfg`'s checkpoint, also from a hub or a folder; without one the weights stay random.
