@@ -106,14 +106,13 @@ def report(lines: Sequence[dict], title: str, group_of: Callable[[dict], str | N
     if not groups:
         return None
     generalized = any(line['no_target'] for line in lines)
-    rows = {name: (len(members), _scores(members, generalized))
-            for name, members in [('all', lines), *sorted(groups.items(), key=lambda entry: _natural(entry[0]))]}
-    return score_table(title, rows)
+    rows = {name: _row(groups[name], generalized) for name in sorted(groups, key=_natural)}
+    return score_table(title, _row(lines, generalized), rows)
 
 
-def _scores(lines: Sequence[dict], generalized: bool) -> dict[str, float]:
+def _row(lines: Sequence[dict], generalized: bool) -> tuple[int, dict[str, float]]:
     inclusive = lines[0].get('protocol') == 'lavt480'
-    return scores_of([areas_of(line) for line in lines], generalized, inclusive)
+    return len(lines), scores_of([areas_of(line) for line in lines], generalized, inclusive)
 
 
 def _natural(name: str) -> tuple[int, str]:

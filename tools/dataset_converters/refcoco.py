@@ -139,13 +139,14 @@ def counts_table(tables: list[tuple[Source, str, ReferringTable]]) -> tuple[Pret
     for source in dict.fromkeys(source for source, _, _ in tables):
         key = (source.dataset, source.partition)
         found = {split: table.counts for of, split, table in tables if of is source}
-        found['all'] = total([table for of, _, table in tables if of is source])
+        # A list, as a split may be called "all".
+        rows = [*found.items(), ('all', total([table for of, _, table in tables if of is source]))]
         known = PUBLISHED.get(key, {})
-        for split, counts in found.items():
+        for place, (split, counts) in enumerate(rows, 1):
             published = known.get(split, (None, ) * len(COLUMNS))
             cells = [cell(counts[column], number) for column, number in zip(COLUMNS, published)]
-            lines.add_row([' '.join(key), split, *cells], divider=split == 'all')
-        missing = ', '.join(split for split in known if split not in found)
+            lines.add_row([' '.join(key), split, *cells], divider=place == len(rows))
+        missing = ', '.join(split for split in known if split not in (*found, 'all'))
         notes = [NOTES.get(key), missing and f'no split {missing}']
         remarks += [f'{" ".join(key)}: {note}' for note in notes if note]
     return lines, remarks
