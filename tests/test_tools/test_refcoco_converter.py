@@ -77,6 +77,13 @@ def test_a_split_called_all_is_a_row_beside_the_total(write_refcoco, tmp_path, c
     assert found == [('train', '3'), ('all', '2'), ('testA', '1'), ('all', '6')]
 
 
+def test_sets_of_one_name_are_refused(source, tmp_path, error_of):
+    grefs = source / 'refcoco' / 'grefs(unc).json'
+    grefs.write_text('[]')
+    said = error_of('dataset_converters/refcoco.py', source, '--out', tmp_path / 'out')
+    assert said.startswith(f'{grefs} and {grefs.parent}/refs(unc).p would be written to the same files, refcoco_unc_*')
+
+
 def test_published_counts_add_up():
     published = runpy.run_path(TOOL)['PUBLISHED']
     for key, splits in published.items():

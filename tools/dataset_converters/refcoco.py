@@ -93,6 +93,7 @@ def find_sources(src: Path) -> list[Source]:
 
     Raises:
         FileNotFoundError: When there are none, or instances.json is missing beside one.
+        InputError: When two would be written to the same files.
     """
     if not src.is_dir():
         raise FileNotFoundError(f'{src} is no folder')
@@ -103,9 +104,14 @@ def find_sources(src: Path) -> list[Source]:
     if not sources:
         raise FileNotFoundError(f'{src} holds no refs(*).p or grefs(*).json, nor does a folder in it; docs/data.md '
                                 'says where to get them')
+    named: dict[tuple[str, str], Path] = {}
     for source in sources:
         if not source.instances.is_file():
             raise FileNotFoundError(f'{source.instances} not found, which belongs to {source.refs.name}')
+        other = named.setdefault((source.dataset, source.partition), source.refs)
+        if other != source.refs:
+            raise InputError(f'{other} and {source.refs} would be written to the same files, '
+                             f'{source.dataset}_{source.partition}_*: give one of them a folder of another name')
     return sources
 
 
