@@ -12,6 +12,7 @@ from dit_sam.errors import InputError
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 from PIL import Image
+from processes import call_tool
 
 DOCS = Path(__file__).parents[2] / 'docs' / 'data.md'
 IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
@@ -93,6 +94,25 @@ def test_pipeline_and_train2017_names(root):
     sample = data[0]['data_samples']
     assert (sample.gt_sem_seg.data.numpy() == BOX).all()
     assert sample.text == 'the box'
+
+
+@pytest.mark.parametrize('form', ['polygon', 'rle', 'bbox', 'mask'])
+def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
+    """With sizes and without. The mask image is turned likewise."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned clockwise by 90 degrees
+    for path, shown in ((Path(root, 'phone.png'), np.dstack([BOX * 255] * 3)), (Path(root, 'masks', 'box.png'), BOX)):
+        Image.fromarray(np.ascontiguousarray(np.rot90(shown))).save(path, exif=exif)
+    record = dict(image='phone.png', sentence='the box', **FORMS[form])
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
+    for line in (record, dict(record, height=40, width=60)):
+        item = dataset(root, line, pipeline=pipeline)[0]
+        assert (item['data_samples'].gt_sem_seg.data.numpy() == BOX).all()
+        assert (item['inputs'].numpy() == BOX * 255).all()
+        assert call_tool('dataset_converters/check.py', Path(root, 'mine.jsonl')) == 0
+    with pytest.raises(InputError, match='EXIF|but its image is'):
+        dataset(root, dict(record, height=60, width=40), pipeline=pipeline)[0]
+    assert call_tool('dataset_converters/check.py', Path(root, 'mine.jsonl')) == 1
 
 
 @pytest.mark.parametrize('change, message', [

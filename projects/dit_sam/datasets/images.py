@@ -4,12 +4,12 @@ from typing import Optional, Tuple
 
 import numpy as np
 from mmengine.fileio import exists, join_path
-from PIL import Image
+from PIL import Image, ImageOps
 
 from .instances import REMEDY
 
 # EXIF's orientation tag, its values that move pixels, and those of them that swap height and width.
-ORIENTATION, UPRIGHT, MOVED, TURNED = 0x0112, 1, range(2, 9), (5, 6, 7, 8)
+ORIENTATION, MOVED, TURNED = 0x0112, range(2, 9), (5, 6, 7, 8)
 # Modes of PIL with one number a pixel; of a palette that is the index.
 ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'F')
 
@@ -32,15 +32,26 @@ def find_image(path: str) -> str:
     raise FileNotFoundError(f'Image not found: {path}{also}. Check data_prefix.img_path; {REMEDY}')
 
 
+def shown_size(image: Image.Image) -> Tuple[int, int]:
+    """Height and width in pixels of a picture as viewers show it: turned as its EXIF tag says."""
+    size = image.height, image.width
+    return size[::-1] if _orientation(image) in TURNED else size
+
+
+def _orientation(image: Image.Image) -> Optional[int]:
+    # Not PNG's own `getexif`, which decodes all pixels to look behind them.
+    return Image.Image.getexif(image).get(ORIENTATION)
+
+
 def image_size(path: str) -> Tuple[int, int]:
-    """Height and width in pixels as the file's head has them; the file is found under either of COCO's names.
+    """As `shown_size`, by the file's head; the file is found under either of COCO's names.
 
     Raises:
         ValueError: When it is missing or no image, with a message that says of "it" what is wrong.
     """
     try:
         with Image.open(find_image(path)) as image:
-            return image.height, image.width
+            return shown_size(image)
     except FileNotFoundError:
         raise ValueError(f'names the image {path}, which is not there') from None
     except Exception as error:  # a damaged head may raise nearly anything
@@ -61,30 +72,30 @@ def image_problem(path: str, height: int, width: int) -> Optional[str]:
         return 'is missing'
     try:
         with Image.open(path) as image:
-            size, orientation = (image.height, image.width), image.getexif().get(ORIENTATION, UPRIGHT)
             image.load()
+            stored, shown, orientation = (image.height, image.width), shown_size(image), _orientation(image)
     except Exception as error:  # a damaged file may raise nearly anything
         return f'does not decode: {str(error) or type(error).__name__}'
-    shown = size[::-1] if orientation in TURNED else size
-    if size == (height, width) != shown:
-        return 'is turned by its EXIF tag, its annotation is not: save it without the tag'
+    if stored == (height, width) != shown:
+        return (f'is turned by its EXIF tag to {shown[0]} x {shown[1]} (height x width), its annotation is not: save '
+                'it without the tag or, if the annotation was drawn on it as shown, say that size')
     if shown != (height, width):
         return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
-    if orientation in MOVED and size == (height, width):
+    if orientation in MOVED and stored == shown:
         return (f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its '
-                'annotation is: look, and save it without the tag')
+                'annotation is: look, and save it without the tag, its pixels as the annotation has them')
     return None
 
 
 def read_mask(path: str, height: int, width: int) -> np.ndarray:
-    """A mask image, boolean (height, width): set where the image is not 0.
+    """A mask image as viewers show it, boolean (height, width): set where the image is not 0.
 
     Raises:
         ValueError: When it is missing, damaged, of another size, or has several channels.
     """
     try:
         with Image.open(path) as image:
-            mode, mask = image.mode, np.asarray(image)
+            mode, mask = image.mode, np.asarray(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise ValueError(f'names the mask {path}, which is not there') from None
     except Exception as error:  # a damaged file may raise nearly anything
