@@ -1,5 +1,5 @@
 """Pictures of predictions, during validation and testing."""
-from collections import Counter
+from itertools import chain, count
 from typing import Any, Sequence
 
 import mmcv
@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from ...utils import name_part
 from ...visualization import draw_masks, file_stem
 
 
@@ -32,7 +33,7 @@ class ReferringVisualizationHook(Hook):
         self.interval = interval
         self.show = show
         self.wait_time = wait_time
-        self._taken = Counter()
+        self._taken = set()
 
     def before_val_epoch(self, runner: Any) -> None:
         """Names are free again: validations during training differ in their step."""
@@ -69,6 +70,8 @@ class ReferringVisualizationHook(Hook):
 
     def _name(self, mode: str, sample: SegDataSample) -> str:
         """A name that no other picture of this pass over the data has."""
-        name = f"{mode}_{file_stem(sample.img_path, sample.text)}_{sample.get('sent_id', 0)}"
-        self._taken[name] += 1
-        return name if self._taken[name] == 1 else f'{name}_{self._taken[name]}'
+        first = f"{mode}_{file_stem(sample.img_path, sample.text)}_{name_part(sample.get('sent_id', 0))}"
+        names = chain([first], (f'{first}_{again}' for again in count(2)))
+        name = next(name for name in names if name not in self._taken)
+        self._taken.add(name)
+        return name
