@@ -74,6 +74,18 @@ def mixed_ids(content, refs):
     refs[1]['ref_id'] = 'two'
 
 
+def text_as_annotation(content, refs):
+    refs[1]['ann_id'] = '11'
+
+
+def text_as_image(content, refs):
+    content['images'][0]['id'] = '1'
+
+
+def text_as_image_of_annotation(content, refs):
+    content['annotations'][0]['image_id'] = '1'
+
+
 @pytest.mark.parametrize('edit, message', [
     (without_image, 'has no image_id 1: the two files do not belong together (reference 1 of'),
     (without_annotation, 'has no ann_id 11: the two files do not belong together (reference 1 of'),
@@ -89,7 +101,11 @@ def mixed_ids(content, refs):
     (short_rle, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
     (rle_of_another_size, 'annotation 12 has an RLE of size [60, 40], but its image is [40, 60]'),
     (no_size, "image 1 has the file_name 'COCO_train2014_000000000001.jpg', height 'forty'"),
-    (mixed_ids, 'references.ref_id: found int and str, but ids are whole numbers or texts, all alike'),
+    (mixed_ids, "references.ref_id: found int (3) and str ('two'), but ids are whole numbers or texts, all alike"),
+    (text_as_annotation, "has no ann_id '11': the two files do not belong together, as '11' is str in one, int in the "
+     'other (reference 2 of'),
+    (text_as_image, 'has no image_id 1: the two files do not belong together, as 1 is int in one, str in the other'),
+    (text_as_image_of_annotation, "annotation 11 is of image '1', not 1, as 1 is int in one, str in the other"),
     (no_height, "the key 'height' is missing"),
     (no_annotations, "the key 'annotations' is missing"),
 ])

@@ -273,6 +273,17 @@ def arrays(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: inferencer()([np.zeros((4, 4, 3), np.uint8), values], 'circle'), ('image_2', ))
 
 
+@accepted('images', 'Pillow images of every mode that it makes RGB of, La too', 'a mask of their size', share=0.4)
+def pillow_modes(rng: Random, folder: Path) -> Attempt:
+    mode = rng.choice(['1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'LAB', 'HSV'])
+
+    def run() -> None:
+        prediction, = inferencer()(Image.new(mode, (12, 10), 1), 'circle')['predictions']
+        assert prediction['mask'].shape == (10, 12)
+
+    return Attempt(run)
+
+
 @accepted('images', '200 megapixels', 'a mask of 200 megapixels', share=0.002)
 def huge(rng: Random, folder: Path) -> Attempt:
     Image.new('1', (20000, 10000)).save(folder / 'a.png')

@@ -178,6 +178,21 @@ for name, good in ((INSTANCES, GOOD), (GREFS, GENERAL)):
     refused('references', f'other files as {name}: empty, HTML, a pickle, nested 100,000 deep', 'file')(other_json)
 
 
+@refused('references', 'ids that are numbers in one file and text in the other', 'file, id, both types')
+def types_of_ids(rng: Random, folder: Path) -> Attempt:
+    instances, refs = json.loads(json.dumps(GOOD)), [reference()]
+    record, key = rng.choice([(refs[0], 'ann_id'), (refs[0], 'image_id'), (instances['images'][0], 'id'),
+                              (instances['annotations'][0], 'id'), (instances['annotations'][0], 'image_id')])
+    number = record[key]
+    record[key] = str(number)
+
+    def run() -> None:
+        write_set(folder, instances, refs)
+        read_all(open_set(folder))
+
+    return Attempt(run, (INSTANCES, str(number), 'int', 'str'))
+
+
 @refused('references', 'two annotations or two images of one id that differ', 'file, id')
 def twice(rng: Random, folder: Path) -> Attempt:
     instances = json.loads(json.dumps(GOOD))

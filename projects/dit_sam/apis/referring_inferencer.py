@@ -5,6 +5,7 @@ import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from numbers import Integral
 from typing import get_args
 
 import cv2
@@ -141,8 +142,8 @@ class ReferringInferencer(BaseInferencer):
         places = match_places(points, boxes, names, list(map(len, asked)), is_single(inputs))
         if any(map(any, places)):
             self._check_takes_places()
-        if batch_size < 1:
-            raise InputError(f'batch_size must be 1 or more, got {batch_size}')
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise InputError(f'batch_size must be 1 or more, got {batch_size!r}')
         if out_dir:
             check_folder(out_dir)
         results, visualization = [], []

@@ -1,4 +1,5 @@
 """The columns of a :class:`ReferringTable`: what they hold, and that they fit each other."""
+import reprlib
 from itertools import accumulate
 from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
@@ -41,10 +42,11 @@ Column = Union[np.ndarray, Ragged]
 
 def make_column(name: str, entries: List[Any]) -> Column:
     """Ints as an array; texts, bytes and tuples of ints as a :class:`Ragged` one."""
-    types = {type(entry) for entry in entries}
+    examples = {type(entry): entry for entry in entries}
+    types = set(examples)
     if not (types <= {int} or types in ({str}, {bytes}, {tuple})):
-        raise InputError(f'{name}: found {" and ".join(sorted(kind.__name__ for kind in types))}, but ids are whole '
-                         'numbers or texts, all alike')
+        found = ' and '.join(sorted(f'{kind.__name__} ({reprlib.repr(entry)})' for kind, entry in examples.items()))
+        raise InputError(f'{name}: found {found}, but ids are whole numbers or texts, all alike')
     try:
         if types <= {int}:
             return np.array(entries, dtype=np.int64)

@@ -62,7 +62,8 @@ class Instances:
     def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
         of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)
         if of_image != image_id:
-            raise InputError(f'{self.path}: annotation {ann_id} is of image {of_image}, not {image_id}')
+            raise InputError(f'{self.path}: annotation {ann_id!r} is of image {of_image!r}, not {image_id!r}'
+                             f'{_types(image_id, [of_image])}')
         if ann_id not in self._masks:
             try:
                 self._masks[ann_id] = encode_segmentation(segmentation, height, width)
@@ -72,8 +73,15 @@ class Instances:
 
     def _find(self, records: Dict[Id, tuple], key: str, value: Id) -> tuple:
         if value not in records:
-            raise InputError(f'{self.path} has no {key} {value}: the two files do not belong together')
+            raise InputError(f'{self.path} has no {key} {value!r}: the two files do not belong together'
+                             f'{_types(value, records)}')
         return records[value]
+
+
+def _types(value: Id, others: Iterable[Any]) -> str:
+    """What keeps an id from being one that reads the same: 7 is not "7"."""
+    alike = [other for other in others if str(other) == str(value)]
+    return f', as {value!r} is {type(value).__name__} in one, {type(alike[0]).__name__} in the other' if alike else ''
 
 
 def _by_id(records: Iterable[Tuple[Id, tuple]]) -> Dict[Id, tuple]:
