@@ -46,6 +46,14 @@ def no_height(content, refs):
     del content['images'][2]['height']
 
 
+def no_segmentation(content, refs):
+    del content['annotations'][0]['segmentation']
+
+
+def twice(content, refs):
+    content['annotations'].append(dict(content['annotations'][0], segmentation=[[1, 2, 3, 4, 5, 6]]))
+
+
 def no_annotations(content, refs):
     del content['annotations']
 
@@ -106,19 +114,33 @@ def text_as_image_of_annotation(content, refs):
      'other (reference 2 of'),
     (text_as_image, 'has no image_id 1: the two files do not belong together, as 1 is int in one, str in the other'),
     (text_as_image_of_annotation, "annotation 11 is of image '1', not 1, as 1 is int in one, str in the other"),
-    (no_height, "the key 'height' is missing"),
+    (no_height, "image_id 3 lacks the key 'height' (reference 6 of"),
+    (no_segmentation, "ann_id 11 lacks the key 'segmentation' (reference 1 of"),
+    (twice, 'ann_id 11 stands for two that differ (reference 1 of'),
     (no_annotations, "the key 'annotations' is missing"),
 ])
 def test_bad_item_is_named(write_refcoco, edit, message):
     root = write_refcoco(edit)
     with pytest.raises(ValueError) as caught:
-        RefCOCODataset(root)
+        for split in ('train', 'testA'):
+            RefCOCODataset(root, split=split)
     assert message in str(caught.value) and os.path.join(root, 'refcoco') in str(caught.value)
 
 
-def test_other_splits_are_not_in_the_way(write_refcoco):
+@pytest.mark.parametrize('edit', [two_points, no_segmentation, twice, without_annotation, no_size])
+def test_what_nothing_refers_to_is_not_in_the_way(write_refcoco, edit):
     """A fault is reported for the split that has it."""
-    assert len(RefCOCODataset(write_refcoco(two_points), split='val')) == 2
+    assert len(RefCOCODataset(write_refcoco(edit), split='val')) == 2
+
+
+def test_annotations_and_images_of_every_kind_may_be_there_besides(write_refcoco):
+
+    def add(content, refs):
+        content['annotations'] += [dict(id=98), dict(id=99, image_id=1, segmentation=None), dict(image_id=1), {},
+                                   dict(id=[7])]
+        content['images'] += [dict(id=98), dict(file_name='a.jpg'), dict(id=99, file_name=None, height=0, width='x')]
+
+    assert len(RefCOCODataset(write_refcoco(add))) == 3
 
 
 def test_damaged_json_is_named(write_refcoco):
