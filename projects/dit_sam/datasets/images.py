@@ -93,16 +93,32 @@ def read_mask(path: str, height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: When it is missing, damaged, of another size, or has several channels.
     """
-    try:
-        with Image.open(path) as image:
-            mode, mask = image.mode, np.asarray(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise ValueError(f'names the mask {path}, which is not there') from None
-    except Exception as error:  # a damaged file may raise nearly anything
-        raise ValueError(f'names the mask {path}, which cannot be read: {error}') from None
+    _, mode, mask = _open_mask(path)
     if mode not in ONE_CHANNEL:
         raise ValueError(f'names the mask {path}, which has the channels {mode}: save it with one, 0 outside')
     if mask.shape != (height, width):
         raise ValueError(f'names the mask {path}, which is of {list(mask.shape)}, but its image is {[height, width]} '
                          '(height, width)')
     return mask != 0
+
+
+def mask_doubt(path: str) -> Optional[str]:
+    """What may be other than meant in a mask image that `read_mask` takes; None where it has one value besides 0."""
+    kind, _, mask = _open_mask(path)
+    values = np.setdiff1d(mask, [0])
+    blurs = 'a JPEG, which blurs edges: save it as PNG; ' if kind in ('JPEG', 'MPO') else ''
+    if len(values) < 2 and not blurs:
+        return None
+    few = ', '.join(f'{value:g}' for value in values[:3]) + (', …' if len(values) > 3 else '')
+    return f'names the mask {path}, {blurs}all {np.count_nonzero(mask)} pixels with the values {few} count as inside'
+
+
+def _open_mask(path: str) -> Tuple[Optional[str], str, np.ndarray]:
+    """The file format of a mask image, its mode and its pixels; errors as in `read_mask`."""
+    try:
+        with Image.open(path) as image:
+            return image.format, image.mode, np.asarray(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise ValueError(f'names the mask {path}, which is not there') from None
+    except Exception as error:  # a damaged file may raise nearly anything
+        raise ValueError(f'names the mask {path}, which cannot be read: {error}') from None
