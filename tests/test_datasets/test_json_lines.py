@@ -62,6 +62,15 @@ def line(**more) -> dict:
 def test_every_form_of_mask(root, form):
     item = dataset(root, dict(image=IMAGE, sentence='the box', **FORMS[form])).get_data_info(0)
     assert (mask_of(item) == (0 if form == 'nothing' else BOX)).all()
+    assert item['no_target'] == (form == 'nothing')
+
+
+@pytest.mark.parametrize('target', [dict(bbox=[70, 10, 5, 5]), dict(mask='masks/box.png'),
+                                    dict(segmentation=dict(size=[40, 60], counts=[2400]))], ids=lambda one: [*one][0])
+def test_a_target_without_a_pixel_is_a_target(root, target):
+    Image.fromarray(BOX * 0).save(Path(root, 'masks', 'box.png'))
+    item = dataset(root, line(bbox=None, **target) if 'bbox' not in target else line(**target)).get_data_info(0)
+    assert (mask_of(item).any(), item['no_target']) == (False, False)
 
 
 def test_items_are_those_of_the_other_data_sets(root):
@@ -73,7 +82,7 @@ def test_items_are_those_of_the_other_data_sets(root):
     del item['segmentation']
     assert item == dict(
         img_path=f'{root}/b.jpg', img_id='9', ref_id=3, ann_id=3, sent_id=2, category_id=3, text='b', kind='place',
-        height=40, width=60, seg_fields=[], sample_idx=2)
+        no_target=False, height=40, width=60, seg_fields=[], sample_idx=2)
     assert data.get_data_info(0)['img_id'] == '1'
 
 

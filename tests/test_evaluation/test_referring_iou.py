@@ -80,6 +80,16 @@ def test_generalized_scores_that_have_no_sentence_are_left_out():
     assert score([item(0, 1)], generalized=True) == {'gIoU': 0, 'cIoU': 0, 'N-acc': 0}
 
 
+def test_no_target_is_what_the_annotation_says():
+    """Two targets that draw no pixel, one of them left empty, and a sentence without a target."""
+    items = [item(0, no_target=False), item(0, 4, no_target=False), item(0, no_target=True)]
+    scores = score(items, generalized=True)
+    assert (scores['N-acc'], scores['T-acc'], scores['P@0.5']) == (100, 50, 0)
+    assert (scores['gIoU'], scores['cIoU']) == (pytest.approx(1 / 3 * 100), 0)
+    assert score(items[:1]) == dict.fromkeys(['oIoU', 'mIoU', 'P@0.5', 'P@0.6', 'P@0.7', 'P@0.8', 'P@0.9'], 0)
+    assert score(items[:1], protocol='lavt480')['mIoU'] == 0
+
+
 def test_few_pixels_count_as_nothing_where_wanted():
     items = [item(0, 4), item(4, 0, 1), item(5)]
     assert score(items, generalized=True)['N-acc'] == 0

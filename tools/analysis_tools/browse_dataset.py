@@ -55,7 +55,7 @@ def draw_item(item: dict, bgr: bool = True) -> np.ndarray:
         masks, legend = [*masks, frame(mask.shape, around)], [*legend, f'box {around}']
     for name, prompt in prompts_of(sample, mask.shape).items():
         masks, legend = [*masks, prompt], [*legend, name]
-    return draw_masks(image, masks, legend, empty='no target')
+    return draw_masks(image, masks, legend, empty='no target' if sample.get('no_target', True) else 'no pixel')
 
 
 def _picture(inputs: Tensor, bgr: bool) -> np.ndarray:

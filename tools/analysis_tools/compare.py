@@ -17,6 +17,7 @@ from mmseg.registry import DATASETS
 from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.evaluation.scores import Areas
 from dit_sam.utils import check_folder, writing_to
 from dit_sam.visualization import draw_masks, draw_sheet, write_image
 
@@ -24,17 +25,18 @@ ROWS = 8  # on a sheet
 
 
 class Item(NamedTuple):
-    """A sentence, its truth at the image's size, and the mask of each model."""
+    """A sentence, its truth at the image's size, the mask of each model, and whether nothing is meant."""
     img_path: str
     sentence: str
     truth: np.ndarray
     masks: list[np.ndarray]
+    no_target: bool = False
 
     @property
     def ious(self) -> list[float]:
         """The IoU of each model; 1 for nothing where nothing is meant."""
-        unions = [(mask | self.truth).sum() for mask in self.masks]
-        return [float((mask & self.truth).sum() / union) if union else 1. for mask, union in zip(self.masks, unions)]
+        return [Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
+                for mask in self.masks]
 
 
 # By --order: what the sentences are sorted by, the smallest first.
@@ -114,7 +116,8 @@ def segment(dataset, indices: Sequence[int], inferencers: Sequence[ReferringInfe
     masks = [[prediction['mask'] for prediction in inferencer(paths, sentences)['predictions']]
              for inferencer in inferencers]
     truths = [sample.gt_sem_seg.data[0].numpy() == 1 for sample in samples]
-    return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)))]
+    nothing = [sample.get('no_target', not truth.any()) for sample, truth in zip(samples, truths)]
+    return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)), nothing)]
 
 
 def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Iterator
 
 from dit_sam.datasets.images import image_problem, mask_doubt, read_mask
-from dit_sam.datasets.json_lines import image_id, mask_of, parse_line, read_lines, sentences_of, size_of
+from dit_sam.datasets.json_lines import image_id, mask_of, means_nothing, parse_line, read_lines, sentences_of, size_of
 from dit_sam.datasets.masks import area
 from dit_sam.engine.launch import one_line_errors
 
@@ -43,7 +43,7 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    if not found and record.get('segmentation', '') is not None:
+    if not found and not means_nothing(record):
         yield 'has a target without a pixel in its image; "segmentation": null says that there is none'
 
 

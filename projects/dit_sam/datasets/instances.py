@@ -52,12 +52,13 @@ class Instances:
     def mask(self, ann_id: Union[Id, Tuple[int, ...]], image_id: Id, height: int, width: int) -> bytes:
         """The compressed RLE of an annotation or, of a tuple of ids, of their union.
 
-        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out.
+        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. Where there are
+        crowds alone, at which that reader stops, they are what is meant.
         """
         if not isinstance(ann_id, tuple):
             return self._encode(ann_id, image_id, height, width)
         objects = [one for one in ann_id if not self._find(self._annotations, 'ann_id', one)[2]]
-        return unite([self._encode(one, image_id, height, width) for one in objects], height, width)
+        return unite([self._encode(one, image_id, height, width) for one in objects or ann_id], height, width)
 
     def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
         of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)

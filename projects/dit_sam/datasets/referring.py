@@ -27,9 +27,9 @@ class ReferringDataset(TrainingItems, BaseDataset):
     kept.
 
     An item holds ``img_path``, ``img_id``, ``ref_id``, ``ann_id``, ``sent_id``, ``category_id``, ``text``, ``height``
-    and ``width`` of the annotated image in pixels, ``segmentation`` (a compressed RLE of that size) and, where the file
-    names one, the ``kind`` of the sentence. Where a reference has any number of objects (gRefCOCO), ``ann_id`` and
-    ``category_id`` are tuples.
+    and ``width`` of the annotated image in pixels, ``segmentation`` (a compressed RLE of that size), ``no_target``
+    (whether the annotation says that nothing is meant) and, where the file names one, the ``kind`` of the sentence.
+    Where a reference has any number of objects (gRefCOCO), ``ann_id`` and ``category_id`` are tuples.
 
     Args:
         ann_file (str): The file, as ``refcoco_unc_train.safetensors``.

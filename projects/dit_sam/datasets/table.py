@@ -91,6 +91,8 @@ class ReferringTable:
             ref_id=self.value('references.ref_id', row),
             ann_id=ann_id,
             category_id=self.value('references.category_id', row),
+            # What is annotated, not what is drawn: an object without a pixel is meant all the same.
+            no_target=ann_id == (),
             height=size[0],
             width=size[1],
             segmentation=dict(size=size, counts=counts))

@@ -42,7 +42,9 @@ class ReferringIoU(BaseMetric):
     * ``T-acc``: share of the sentences with a target for which something is predicted.
     * ``P@X``: share of the sentences **with a target** with IoU >= X.
 
-    "Nothing predicted" is a mask without a pixel. Everything is counted on the device where the predictions are.
+    "Nothing predicted" is a mask without a pixel. "Nothing meant" is what the annotation says, ``no_target`` in
+    ``metainfo``; where an item does not have that key, a truth without a pixel. A target that is annotated and draws no
+    pixel is a target: its IoU is 0. Everything is counted on the device where the predictions are.
     The data samples may be mmdet's, those that its `RefSegMetric` takes, see :func:`one_a_sentence`.
 
     Args:
@@ -97,8 +99,9 @@ class ReferringIoU(BaseMetric):
         pairs = [compared_masks(sentence, self.protocol) for sentence in sentences]
         # One transfer a batch from the device where the masks are.
         counts = torch.stack([self._count(*pair) for pair in pairs]).tolist() if pairs else []
-        for sample, pair, (intersection, prediction, truth, targeted) in zip(sentences, pairs, counts):
-            areas, group = Areas(intersection, prediction, truth, not targeted), sample.get(self.group_by)
+        for sample, pair, (intersection, prediction, truth, drawn) in zip(sentences, pairs, counts):
+            no_target = sample.get('no_target', not drawn)
+            areas, group = Areas(intersection, prediction, truth, bool(no_target)), sample.get(self.group_by)
             line = self._line(sample, areas, *pair) if self.dump else None
             yield Result(areas, None if group is None else str(group), line, sample.get('sample_idx'))
 
@@ -118,12 +121,12 @@ class ReferringIoU(BaseMetric):
         return {**total[1], **{group_score(mean, group): scores[mean] for group, (_, scores) in rows.items()}}
 
     def _count(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Intersection, areas of prediction and truth, and whether there is a target."""
-        targeted = truth.any()
+        """Intersection, areas of prediction and truth, and whether the truth has a pixel."""
+        drawn = truth.any()
         if self.protocol == 'lavt480':
             prediction, truth = stretch(prediction), stretch(truth)
         prediction = prediction & (prediction.sum() >= self.min_area)
-        return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), targeted.long()])
+        return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), drawn.long()])
 
     def _line(self, sample: dict, areas: Areas, prediction: Tensor, truth: Tensor) -> dict:
         pixels = LAVT_SIDE**2 if self.protocol == 'lavt480' else truth.numel()

@@ -62,7 +62,7 @@ def scores_of(areas: Sequence[Areas], generalized: bool = False, inclusive: bool
 
 def _overall_iou(areas: Sequence[Areas]) -> float:
     intersection, union = sum(area.intersection for area in areas), sum(area.union for area in areas)
-    return intersection / union * 100 if union else 100.0
+    return intersection / union * 100 if union else 100.0 * all(area.no_target for area in areas)
 
 
 def _precision(areas: Sequence[Areas], inclusive: bool) -> dict[str, float]:
