@@ -80,7 +80,7 @@ def split_sentences(text: str | None) -> list[str]:
     Raises:
         InputError: There is none, or they are too many or too long.
     """
-    lines = [line.strip() for line in (text or '').splitlines() if line.strip()]
+    lines = [line.strip() for line in (text or '').split('\n') if line.strip()]
     if not lines:
         raise InputError('no sentence yet: type what to look for')
     if len(lines) > MAX_SENTENCES:

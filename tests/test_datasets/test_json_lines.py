@@ -74,16 +74,18 @@ def test_a_target_without_a_pixel_is_a_target(root, target):
 
 
 def test_items_are_those_of_the_other_data_sets(root):
-    """The second line is blank; sentences count on."""
+    """The second line is blank; sentences count on. U+2028 ends no line."""
     more = dict(kind='place', category_id=3, image_id=9, height=40, width=60)
-    data = dataset(root, line(), '', line(sentence=None, sentences=['a', 'b'], image='b.jpg', **more), test_mode=True)
+    first = json.dumps(line(sentence='the\u2028box\x85'), ensure_ascii=False)
+    data = dataset(root, first, '', line(sentence=None, sentences=['a', 'b'], image='b.jpg', **more), test_mode=True)
     item = data.get_data_info(2)
     assert (mask_of(item) == BOX).all()
     del item['segmentation']
     assert item == dict(
         img_path=f'{root}/b.jpg', img_id='9', ref_id=3, ann_id=3, sent_id=2, category_id=3, text='b', kind='place',
         no_target=False, height=40, width=60, seg_fields=[], sample_idx=2)
-    assert data.get_data_info(0)['img_id'] == '1'
+    first = data.get_data_info(0)
+    assert (first['img_id'], first['text']) == ('1', 'the\u2028box\x85')
 
 
 def test_sentence_is_drawn_in_training(root):

@@ -37,7 +37,9 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
             raise FileNotFoundError(f'vocabulary {source} does not exist; give a BERT vocab.txt (one token a line), '
                                     'a folder with a tokenizer, or a hub name such as bert-base-uncased')
         try:
-            return _word_piece(Path(source).read_text(encoding='utf-8').splitlines(), source)
+            # Lines end at line feeds alone: U+2028 and the like are tokens of some vocabularies.
+            with open(source, encoding='utf-8', newline='\n') as file:
+                return _word_piece([line.rstrip() for line in file], source)
         except UnicodeDecodeError as error:
             raise InputError(f'vocabulary {source} is no text: {error}') from None
     try:
