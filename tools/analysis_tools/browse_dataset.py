@@ -33,6 +33,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.num < 1:
         parser.error(f'--num takes a number from 1 on, got {args.num}')
+    if not 0 <= args.seed < 2**32:  # numpy's
+        parser.error(f'--seed takes a number from 0 to 2^32 - 1, got {args.seed}')
     return args
 
 
