@@ -16,8 +16,8 @@ GROUPS = dict(
     images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER),
     targets=dict(ann_id=IDS, mask=TEXT),
     references=dict(ref_id=ID, category_id=IDS, image=NUMBER, target=NUMBER, sentences=NUMBER),
-    sentences=dict(sent_id=ID, text=TEXT, kind=TEXT))
-OPTIONAL = 'sentences.kind'
+    sentences=dict(sent_id=ID, text=TEXT, kind=TEXT, raw=TEXT))
+OPTIONAL = ('sentences.kind', 'sentences.raw')
 # A group's first column tells its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
 # JPEG's own limit is 65,535.
@@ -80,7 +80,7 @@ def check_columns(columns: Dict[str, Column]) -> None:
 
 def _check_column(columns: Dict[str, Column], group: str, name: str, allowed: Tuple[str, ...]) -> None:
     if name not in columns:
-        if name == OPTIONAL:
+        if name in OPTIONAL:
             return
         raise InputError(f'the column {name} is missing')
     column = columns[name]

@@ -158,11 +158,17 @@ def _sentences(ref: dict) -> List[dict]:
         if not sentence['sent'].strip():
             raise InputError(f'sentence {sentence["sent_id"]} is blank')
         try:
-            sentence['sent'].encode()
+            (sentence['sent'] + _raw(sentence)).encode()
         except UnicodeEncodeError as error:
             raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from None
-    return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''))
+    return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''), raw=_raw(sentence))
             for sentence in ref['sentences']]
+
+
+def _raw(sentence: dict) -> str:
+    """What the author typed, which only other code reads: of no use where it is no text."""
+    raw = sentence.get('raw')
+    return raw if isinstance(raw, str) and raw.strip() else ''
 
 
 def _is_text(value: Any) -> bool:
