@@ -72,7 +72,7 @@ def segments_as_the_model_does(model, tool, path):
     path.with_suffix('.json').write_text(json.dumps(settings))
     model.model.text_encoder.tokenizer.backend_tokenizer.save(str(path.with_suffix('.tokenizer.json')))
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
-    sentences = ['the red box', 'cat', 'the small blue box on the left']  # of 10 tokens 8 are kept
+    sentences = ['the red box', '[SEP] cat', 'the small blue box on the left']  # of 10 tokens 8 are kept
     masks = runpy.run_path(RUNTIME)['OnnxSegmenter'](path)(image, sentences)
     expected = predict(model.model, image, sentences)
     assert masks.shape == (3, 48, 80) and masks.dtype == bool

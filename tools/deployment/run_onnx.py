@@ -60,6 +60,8 @@ class OnnxSegmenter:
         self.session = read(path, lambda file: InferenceSession(str(file), options))
         self.settings = read(path.with_suffix('.json'), read_settings)
         self.tokenizer = read(path.with_suffix('.tokenizer.json'), lambda file: Tokenizer.from_file(str(file)))
+        # A user's sentence is text, also where it reads like a special token.
+        self.tokenizer.encode_special_tokens = True
         length = self.settings['max_length']
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(
