@@ -1,7 +1,6 @@
 """Your own data: one JSON object a line with an image, what is said, and what is meant. docs/data.md has the format."""
 import json
 import os.path as osp
-import re
 import reprlib
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
@@ -10,6 +9,7 @@ from mmengine.fileio import join_path
 from mmseg.registry import DATASETS
 
 from ..errors import InputError
+from .coco_names import coco_number
 from .columns import MAX_SIDE, make_column
 from .images import image_size, read_mask
 from .masks import encode_box, encode_mask, encode_segmentation, unite
@@ -17,8 +17,6 @@ from .referring import ReferringDataset
 from .table import ReferringTable, TableBuilder
 
 TARGETS = ('segmentation', 'mask', 'bbox')
-# COCO_train2014_000000581857.jpg and 000000581857.jpg
-COCO_NAME = re.compile(r'(?:COCO_\w+2014_)?(\d{12})\.jpg')
 
 
 @DATASETS.register_module()
@@ -169,8 +167,8 @@ def sentences_of(record: dict) -> Any:
 
 def image_id(record: dict) -> str:
     """The id that a line names, else COCO's for an image of COCO, else the path of the image."""
-    named = COCO_NAME.fullmatch(osp.basename(record['image']))
-    return str(record.get('image_id', int(named.group(1)) if named else record['image']))
+    number = coco_number(record['image'])
+    return str(record.get('image_id', record['image'] if number is None else number))
 
 
 def size_of(record: dict, folder: str) -> Tuple[int, int]:
