@@ -81,8 +81,8 @@ def not_held_out(name: str, table: ReferringTable, held_out: FrozenSet[Id]) -> n
     unknown = [file_name for (image_id, file_name), keep in zip(images, kept)
                if keep and not coco_numbers(image_id, file_name)]
     if unknown:
-        print_log(f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no number of COCO for '
-                  'an id or in their file name. They stay in training, and whether they are in a val or test split '
+        print_log(f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no number of COCO '
+                  'for an id or in their file name. They stay in training, and whether they are in a val or test split '
                   'cannot be told: if they are of COCO, give their image_id', 'current', logging.WARNING)
     return kept[table.columns['references.image']]
 
