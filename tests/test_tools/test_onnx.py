@@ -26,6 +26,8 @@ if not hasattr(torch.compiler, 'is_exporting'):
 TOOLS = Path(__file__).parents[2] / 'tools' / 'deployment'
 RUNTIME = str(TOOLS / 'run_onnx.py')
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), keep_ratio=True)]
+JPEG = cv2.imencode('.jpg', np.eye(99, dtype=np.uint8) * 255)[1].tobytes()
+NARROW = cv2.imencode('.png', np.zeros((1, 900), np.uint8))[1].tobytes()
 
 
 @pytest.fixture(scope='module')
@@ -139,14 +141,15 @@ def exported(tmp_path, monkeypatch) -> Path:
     ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
     ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it anew by export_onnx.py'),
     ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
-    ('photo.png', None, 'image photo.png is not there or cannot be decoded'),
-    ('photo.png', '', 'image photo.png is not there or cannot be decoded'),
-    ('photo.png', '#', 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
+    ('photo.png', None, 'image photo.png not found: check the path'),
+    ('photo.png', '', 'image photo.png cannot be decoded: it is damaged or cut off, has more than 2^30 pixels, or is'),
+    ('photo.png', JPEG[:len(JPEG) // 2], 'image photo.png cannot be decoded: it is damaged or cut off'),
+    ('photo.png', NARROW, 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
 ])
 def test_the_runtime_says_which_file_is_wrong(exported, error_of, name, content, message):
-    (exported / name).unlink() if content is None else (exported / name).write_text(content)
-    if content == '#':
-        cv2.imwrite(name, np.zeros((1, 900, 3), np.uint8))
+    (exported / name).unlink()
+    if content is not None:
+        (exported / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
 
 

@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 import cv2
-import mmcv
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -20,6 +19,7 @@ from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.dump import areas_of, read_lines
 from dit_sam.evaluation.scores import score_table, scores_of
+from dit_sam.utils import read_image
 from dit_sam.visualization import draw_masks, file_stem, write_image
 
 # Words of a sentence; these bounds hold those of the papers on RefCOCO (1-2, 3, 4-5, 6 on) and on RefCOCOg.
@@ -138,7 +138,7 @@ def draw_worst(lines: Sequence[dict], number: int, folder: str) -> list[str]:
         if not osp.isfile(line.get('img_path', '')):
             raise FileNotFoundError(f'image {line.get("img_path")} of the dump not found: run this where tools/test.py '
                                     'ran')
-        image = mmcv.imread(line['img_path'], channel_order='rgb')
+        image = read_image(line['img_path'])
         masks = [coco_mask.decode(line['prediction']) == 1]
         if line['no_target']:
             legend = [f'{line["sentence"]} (no target)']

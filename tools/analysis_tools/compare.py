@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import mmcv
 import numpy as np
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
@@ -18,7 +17,7 @@ from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
-from dit_sam.utils import check_folder, writing_to
+from dit_sam.utils import check_folder, read_image, writing_to
 from dit_sam.visualization import draw_masks, draw_sheet, write_image
 
 ROWS = 8  # on a sheet
@@ -124,7 +123,7 @@ def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -
     """A sheet with a row for each item: image, truth, and the mask of each model under its name and IoU."""
     rows = []
     for item in items:
-        image = mmcv.imread(item.img_path, channel_order='rgb')
+        image = read_image(item.img_path)
         captions = ['truth', *(f'{name}, IoU {100 * iou:.1f}' for name, iou in zip(names, item.ious))]
         cells = [(caption, draw_masks(image, [mask], [''], min_side=0)[:len(image)])
                  for caption, mask in zip(captions, [item.truth, *item.masks])]

@@ -208,7 +208,7 @@ def check_images(tables: list[ReferringTable], folders: list[Path], workers: int
     sizes = {table.value('images.file_name', row): tuple(
         table.value(f'images.{side}', row) for side in ('height', 'width'))
         for table in tables for row in range(table.counts['images'])}
-    # Threads: Pillow decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
+    # Threads: OpenCV decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda name: image_problem(locate(name, folders), *sizes[name]), sizes)
         problems = list(track(found, 'images', total=len(sizes)))

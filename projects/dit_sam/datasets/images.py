@@ -1,11 +1,14 @@
 """Image files: under either of COCO's names, whole, and of the size that is said of them."""
 import os.path as osp
-from typing import Optional, Tuple
+from contextlib import contextmanager
+from typing import Iterator, Optional, Tuple
 
 import numpy as np
-from mmengine.fileio import exists, join_path
+from mmengine.fileio import exists, get, join_path
 from PIL import Image, ImageOps
 
+from ..errors import InputError
+from ..utils import decode, opened
 from .instances import REMEDY
 
 # EXIF's orientation tag, its values that move pixels, and those of them that swap height and width.
@@ -50,7 +53,7 @@ def image_size(path: str) -> Tuple[int, int]:
         ValueError: When it is missing or no image, with a message that says of "it" what is wrong.
     """
     try:
-        with Image.open(find_image(path)) as image:
+        with opened(find_image(path)) as image:
             return shown_size(image)
     except FileNotFoundError:
         raise ValueError(f'names the image {path}, which is not there') from None
@@ -59,7 +62,7 @@ def image_size(path: str) -> Tuple[int, int]:
 
 
 def image_problem(path: str, height: int, width: int) -> Optional[str]:
-    """What keeps an image from being used, in a few words; None where nothing does. It is decoded to the end.
+    """What keeps an image from being used, in a few words; None where nothing does. It is decoded as in training.
 
     Args:
         path: The file, in COCO's case under either name.
@@ -71,11 +74,17 @@ def image_problem(path: str, height: int, width: int) -> Optional[str]:
     except FileNotFoundError:
         return 'is missing'
     try:
-        with Image.open(path) as image:
-            image.load()
-            stored, shown, orientation = (image.height, image.width), shown_size(image), _orientation(image)
-    except Exception as error:  # a damaged file may raise nearly anything
-        return f'does not decode: {str(error) or type(error).__name__}'
+        content = get(path)
+        shown = decode(content).shape[:2]
+    except OSError as error:
+        return f'cannot be read: {error}'
+    except ValueError as error:
+        return f'does not decode: it {error}'
+    try:
+        with opened(content) as image:
+            stored, orientation = (image.height, image.width), _orientation(image)
+    except Exception:  # of a format that Pillow does not know, which is then without a tag
+        stored, orientation = shown, None
     if stored == (height, width) != shown:
         return (f'is turned by its EXIF tag to {shown[0]} x {shown[1]} (height x width), its annotation is not: save '
                 'it without the tag or, if the annotation was drawn on it as shown, say that size')
@@ -93,18 +102,20 @@ def read_mask(path: str, height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: When it is missing, damaged, of another size, or has several channels.
     """
-    _, mode, mask = _open_mask(path)
-    if mode not in ONE_CHANNEL:
-        raise ValueError(f'names the mask {path}, which has the channels {mode}: save it with one, 0 outside')
-    if mask.shape != (height, width):
-        raise ValueError(f'names the mask {path}, which is of {list(mask.shape)}, but its image is {[height, width]} '
-                         '(height, width)')
-    return mask != 0
+    with _opened_mask(path) as image:
+        if image.mode not in ONE_CHANNEL:
+            raise InputError(f'names the mask {path}, which has the channels {image.mode}: save it with one, 0 outside')
+        # Before the pixels, of which there may be any number.
+        if shown_size(image) != (height, width):
+            raise InputError(f'names the mask {path}, which is of {list(shown_size(image))}, but its image is '
+                             f'{[height, width]} (height, width)')
+        return np.asarray(ImageOps.exif_transpose(image)) != 0
 
 
 def mask_doubt(path: str) -> Optional[str]:
     """What may be other than meant in a mask image that `read_mask` takes; None where it has one value besides 0."""
-    kind, _, mask = _open_mask(path)
+    with _opened_mask(path) as image:
+        kind, mask = image.format, np.asarray(image)
     values = np.setdiff1d(mask, [0])
     blurs = 'a JPEG, which blurs edges: save it as PNG; ' if kind in ('JPEG', 'MPO') else ''
     if len(values) < 2 and not blurs:
@@ -113,11 +124,14 @@ def mask_doubt(path: str) -> Optional[str]:
     return f'names the mask {path}, {blurs}all {np.count_nonzero(mask)} pixels with the values {few} count as inside'
 
 
-def _open_mask(path: str) -> Tuple[Optional[str], str, np.ndarray]:
-    """The file format of a mask image, its mode and its pixels; errors as in `read_mask`."""
+@contextmanager
+def _opened_mask(path: str) -> Iterator[Image.Image]:
+    """A mask image; errors as in `read_mask`."""
     try:
-        with Image.open(path) as image:
-            return image.format, image.mode, np.asarray(ImageOps.exif_transpose(image))
+        with opened(path) as image:
+            yield image
+    except InputError:
+        raise
     except FileNotFoundError:
         raise ValueError(f'names the mask {path}, which is not there') from None
     except Exception as error:  # a damaged file may raise nearly anything

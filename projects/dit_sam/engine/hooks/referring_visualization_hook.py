@@ -2,12 +2,11 @@
 from itertools import chain, count
 from typing import Any, Sequence
 
-import mmcv
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
-from ...utils import name_part
+from ...utils import name_part, read_image
 from ...visualization import draw_masks, file_stem
 
 
@@ -57,7 +56,7 @@ class ReferringVisualizationHook(Hook):
         # Not `runner.iter`, which builds the training loop and its dataset where there is none yet.
         step = runner.message_hub.get_info('iter', 0)
         for sample in outputs:
-            image = mmcv.imread(sample.img_path, channel_order='rgb')
+            image = read_image(sample.img_path)
             masks, sentences = [sample.pred_sem_seg], [sample.text]
             if 'gt_sem_seg' in sample:
                 masks, sentences = [*masks, sample.gt_sem_seg], [*sentences, '(ground truth)']
