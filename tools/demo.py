@@ -45,15 +45,16 @@ def run(step: str, done: Path | None, *command: str, log: Path | None = None) ->
 
 def report(log: Path) -> str:
     """The table and the line of scores with which a test log ends."""
-    lines = log.read_text().splitlines()
+    lines = log.read_text().split('\n')
     start = max(i for i, line in enumerate(lines) if line.startswith('+--') and not lines[i - 1].startswith('|'))
-    return '\n'.join(lines[start:])
+    return '\n'.join(lines[start:]).rstrip()
 
 
 def losses(train_dir: Path) -> list[float]:
     """The losses that training logged, in order."""
     newest = max(train_dir.glob('*/vis_data/scalars.json'))
-    records = [json.loads(line) for line in newest.read_text().splitlines()]
+    with newest.open() as file:
+        records = [json.loads(line) for line in file]
     return [record['loss'] for record in records if 'loss' in record]
 
 

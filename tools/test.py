@@ -11,6 +11,7 @@ from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
 from dit_sam.engine.run_check import check_loader
 from dit_sam.errors import InputError
+from dit_sam.utils import check_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -70,6 +71,7 @@ def main() -> None:
             cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
             cfg.model = dict(cfg.tta_model, module=cfg.model)
         if args.out is not None:
+            check_folder(args.out)
             add_mask_writer(cfg, args.out)
         with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg):
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

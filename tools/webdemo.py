@@ -15,13 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import cv2
-import mmcv
-from PIL import Image
 
 from dit_sam.apis import InputError, ReferringInferencer
 from dit_sam.datasets.safe_pickle import load_refs
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.utils import opened, read_image
 from dit_sam.visualization import attention_maps, draw_attention
 
 # Before gradio is imported: it reports its use otherwise.
@@ -65,7 +64,7 @@ def check_picture(path: str | None) -> None:
     if osp.getsize(path) > MAX_BYTES:
         raise InputError(f'the picture has more than {MAX_BYTES // 10**6} megabytes: save it smaller')
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             width, height = image.size
     except Exception:  # a damaged head may raise nearly anything
         raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from None
@@ -80,7 +79,7 @@ def split_sentences(text: str | None) -> list[str]:
     Raises:
         InputError: There is none, or they are too many or too long.
     """
-    lines = [line.strip() for line in (text or '').splitlines() if line.strip()]
+    lines = [line.strip() for line in (text or '').split('\n') if line.strip()]
     if not lines:
         raise InputError('no sentence yet: type what to look for')
     if len(lines) > MAX_SENTENCES:
@@ -114,7 +113,7 @@ def attend(inferencer: ReferringInferencer, path: str | None, sentence: str | No
     """The picture of the attention between the image and a sentence."""
     with said_in_the_page(path):
         check_picture(path)
-        image = shrink(mmcv.imread(path, channel_order='rgb'), ATTENTION_SIDE)
+        image = shrink(read_image(path), ATTENTION_SIDE)
         sentence, = split_sentences(sentence)[:1]
         return draw_attention(image, attention_maps(inferencer, image[..., ::-1], sentence), DIRECTIONS[direction])
 

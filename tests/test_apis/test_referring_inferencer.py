@@ -213,9 +213,10 @@ def test_missing_and_damaged_files(inferencer, tmp_path):
         assert '\n' not in str(caught.value)
 
 
-def test_batch_size_must_be_positive(inferencer):
-    with pytest.raises(InputError, match='batch_size must be 1 or more, got 0'):
-        inferencer(picture(), 'circle', batch_size=0)
+@pytest.mark.parametrize('batch_size', [0, None, '4', 2.5])
+def test_batch_size_must_be_a_positive_number(inferencer, batch_size):
+    with pytest.raises(InputError, match=f'batch_size must be 1 or more, got {batch_size!r}'):
+        inferencer(picture(), 'circle', batch_size=batch_size)
 
 
 @pytest.mark.parametrize('wrap', [

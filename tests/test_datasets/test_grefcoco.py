@@ -53,7 +53,8 @@ def write_grefcoco(write_refcoco) -> Callable:
     def add_annotations(content: dict, _) -> None:
         content['annotations'] += [
             dict(id=13, image_id=1, category_id=1, iscrowd=0, segmentation=SQUARE),
-            dict(id=14, image_id=1, category_id=1, iscrowd=1, segmentation=CROWD)
+            dict(id=14, image_id=1, category_id=1, iscrowd=1, segmentation=CROWD),
+            dict(id=15, image_id=1, category_id=1, iscrowd=0, segmentation=[[70, 20, 75, 20, 75, 30]]),
         ]
 
     def write(edit: Optional[Callable] = None) -> str:
@@ -91,6 +92,19 @@ def test_item_of_testing_is_a_sentence(write_grefcoco):
         (60, 'the square', 100), (70, 'a bird', 0)]
 
 
+def test_nothing_is_meant_where_the_annotation_says_so(write_grefcoco):
+    """A crowd alone is the target, and an object beside the picture is one that has no pixel."""
+
+    def edit(refs):
+        refs[6]['ann_id'] = [14]
+        refs[3]['ann_id'] = [15]
+
+    dataset = GRefCOCODataset(write_grefcoco(edit), split='val', test_mode=True)
+    items = [dataset.get_data_info(index) for index in range(len(dataset))]
+    assert [(item['ann_id'], item['no_target'], area(item)) for item in items] == [
+        ((15, ), False, 0), ((15, ), False, 0), ((), True, 0), ((14, ), False, 40), ((), True, 0)]
+
+
 def test_sentence_is_drawn_at_each_visit(write_grefcoco):
     dataset = GRefCOCODataset(write_grefcoco())
     np.random.seed(0)
@@ -112,20 +126,23 @@ def test_union_counts_a_pixel_once(segmentations, pixels):
 
 
 def test_config_gives_batches_and_nothing_for_nothing_scores_full(write_grefcoco):
-    """Predictions of nothing: 3 of 5 sentences have a target, so gIoU = 2 / 5."""
+    """Predictions of nothing: 3 of 5 sentences have a target, one of them without a pixel, so gIoU = 2 / 5."""
+
+    def edit(refs):
+        refs[6]['ann_id'] = [15]
+
     config = Config.fromfile(CONFIG)
     loaders = {}
     for name in ('train', 'val'):
         loader = config[f'{name}_dataloader']
         loader.update(batch_size=5, num_workers=0, persistent_workers=False)
-        loader.dataset.data_root = write_grefcoco()
+        loader.dataset.data_root = write_grefcoco(edit)
         loaders[name] = Runner.build_dataloader(loader, seed=0)
     samples = {name: next(iter(loader))['data_samples'] for name, loader in loaders.items()}
     assert sorted(bool(sample.gt_sem_seg.data.any()) for sample in samples['train']) == [False, True, True]
     metric = METRICS.build(config.val_evaluator)
     metric.process({}, [
-        dict(pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0), gt_sem_seg=dict(data=sample.gt_sem_seg.data))
-        for sample in samples['val']])
+        dict(sample.to_dict(), pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0)) for sample in samples['val']])
     scores = metric.evaluate(len(samples['val']))
     assert scores['gIoU'] == pytest.approx(2 / 5 * 100)
     assert (scores['N-acc'], scores['T-acc']) == (100, 0)

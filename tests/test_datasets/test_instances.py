@@ -46,6 +46,14 @@ def no_height(content, refs):
     del content['images'][2]['height']
 
 
+def no_segmentation(content, refs):
+    del content['annotations'][0]['segmentation']
+
+
+def twice(content, refs):
+    content['annotations'].append(dict(content['annotations'][0], segmentation=[[1, 2, 3, 4, 5, 6]]))
+
+
 def no_annotations(content, refs):
     del content['annotations']
 
@@ -74,6 +82,18 @@ def mixed_ids(content, refs):
     refs[1]['ref_id'] = 'two'
 
 
+def text_as_annotation(content, refs):
+    refs[1]['ann_id'] = '11'
+
+
+def text_as_image(content, refs):
+    content['images'][0]['id'] = '1'
+
+
+def text_as_image_of_annotation(content, refs):
+    content['annotations'][0]['image_id'] = '1'
+
+
 @pytest.mark.parametrize('edit, message', [
     (without_image, 'has no image_id 1: the two files do not belong together (reference 1 of'),
     (without_annotation, 'has no ann_id 11: the two files do not belong together (reference 1 of'),
@@ -89,20 +109,38 @@ def mixed_ids(content, refs):
     (short_rle, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
     (rle_of_another_size, 'annotation 12 has an RLE of size [60, 40], but its image is [40, 60]'),
     (no_size, "image 1 has the file_name 'COCO_train2014_000000000001.jpg', height 'forty'"),
-    (mixed_ids, 'references.ref_id: found int and str, but ids are whole numbers or texts, all alike'),
-    (no_height, "the key 'height' is missing"),
+    (mixed_ids, "references.ref_id: found int (3) and str ('two'), but ids are whole numbers or texts, all alike"),
+    (text_as_annotation, "has no ann_id '11': the two files do not belong together, as '11' is str in one, int in the "
+     'other (reference 2 of'),
+    (text_as_image, 'has no image_id 1: the two files do not belong together, as 1 is int in one, str in the other'),
+    (text_as_image_of_annotation, "annotation 11 is of image '1', not 1, as 1 is int in one, str in the other"),
+    (no_height, "image_id 3 lacks the key 'height' (reference 6 of"),
+    (no_segmentation, "ann_id 11 lacks the key 'segmentation' (reference 1 of"),
+    (twice, 'ann_id 11 stands for two that differ (reference 1 of'),
     (no_annotations, "the key 'annotations' is missing"),
 ])
 def test_bad_item_is_named(write_refcoco, edit, message):
     root = write_refcoco(edit)
     with pytest.raises(ValueError) as caught:
-        RefCOCODataset(root)
+        for split in ('train', 'testA'):
+            RefCOCODataset(root, split=split)
     assert message in str(caught.value) and os.path.join(root, 'refcoco') in str(caught.value)
 
 
-def test_other_splits_are_not_in_the_way(write_refcoco):
+@pytest.mark.parametrize('edit', [two_points, no_segmentation, twice, without_annotation, no_size])
+def test_what_nothing_refers_to_is_not_in_the_way(write_refcoco, edit):
     """A fault is reported for the split that has it."""
-    assert len(RefCOCODataset(write_refcoco(two_points), split='val')) == 2
+    assert len(RefCOCODataset(write_refcoco(edit), split='val')) == 2
+
+
+def test_annotations_and_images_of_every_kind_may_be_there_besides(write_refcoco):
+
+    def add(content, refs):
+        content['annotations'] += [dict(id=98), dict(id=99, image_id=1, segmentation=None), dict(image_id=1), {},
+                                   dict(id=[7])]
+        content['images'] += [dict(id=98), dict(file_name='a.jpg'), dict(id=99, file_name=None, height=0, width='x')]
+
+    assert len(RefCOCODataset(write_refcoco(add))) == 3
 
 
 def test_damaged_json_is_named(write_refcoco):

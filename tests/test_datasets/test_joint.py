@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from dit_sam.datasets import RefCOCODataset, WeightedConcatSampler
+from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, WeightedConcatSampler
 from dit_sam.datasets.held_out import evaluation_images
 from dit_sam.datasets.samplers import shares
 from dit_sam.errors import InputError
@@ -147,9 +147,52 @@ def test_leaving_nothing_is_an_error(family):
         plus(family, 'refcoco', split='testB')
 
 
+@pytest.mark.parametrize('split', ['val', 'test', 'testA', 'testB', 'testC'])
+def test_images_of_every_split_but_train_are_held_out(family, tmp_path, split):
+    """Image 2 is of that split, 1 and 3 of train: read from references and from prepared files."""
+    path = Path(family, 'refcoco', 'refs(unc).p')
+    refs = [dict(ref, split=split if ref['image_id'] == 2 else 'train') for ref in pickle.loads(path.read_bytes())]
+    path.write_bytes(pickle.dumps(refs))
+    (tmp_path / 'grefs(unc).json').write_text(json.dumps(refs))
+    for name in (split, 'train'):
+        RefCOCODataset(family, split=name).table.save(tmp_path / f'{name}.safetensors')
+    for name in ('refcoco/refs(unc).p', 'grefs(unc).json', f'{split}.safetensors'):
+        assert evaluation_images([str(tmp_path / name)]) == {2}
+    assert evaluation_images([str(tmp_path / 'train.safetensors')]) == frozenset()
+
+
+@pytest.mark.parametrize('image, image_id, held_out', [
+    ('train2014/COCO_train2014_000000000002.jpg', None, True),
+    ('000000000002.jpg', None, True),
+    ('train2017\\000000000002.png', None, True),
+    ('COCO_train2014_000000000002_17.JPG', None, True),
+    ('mine/2.jpg', None, True),
+    ('x.jpg', 2, True),
+    ('x.jpg', '2', True),
+    ('x.jpg', '000000000002', True),
+    ('000000000002.jpg', 7, True),
+    ('000000000020.jpg', None, False),
+    ('20.jpg', None, False),
+    ('x.jpg', 20, False),
+    ('photo2.jpg', None, None),
+    ('202011230002.jpg', 'beach', None),
+])
+def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, image, image_id, held_out):
+    """Image 2 is of val. Pictures that nothing is known of (None) stay, and one of them is named."""
+    lines = [dict(image=name, sentence='it', bbox=[1, 1, 3, 3], height=9, width=9, image_id=number)
+             for name, number in ((image, image_id), ('000000000001.jpg', None))]
+    lines = [{key: value for key, value in line.items() if value is not None} for line in lines]
+    Path(family, 'mine.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    filter_cfg = dict(evaluation_images=['refcoco/refs(unc).p'])
+    data = ReferringJSONDataset('mine.jsonl', family, filter_cfg=filter_cfg)
+    assert [data.get_data_info(index)['ref_id'] for index in range(len(data))] == ([2] if held_out else [1, 2])
+    warned = f'mine.jsonl: 1 of 2 images, such as {image}, have no number of COCO'
+    assert [warned in line for line in log] == ([False] if held_out is not None else [True, False])
+
+
 def test_every_form_of_the_files_holds_out_the_same(family, tmp_path):
     original = evaluation_images([f'{family}/refcoco'])
-    assert original == {'2', '3'}
+    assert original == {2, 3}
     folder = tmp_path / 'prepared'
     folder.mkdir()
     for split in ('train', 'val', 'testA'):
@@ -162,7 +205,7 @@ def test_every_form_of_the_files_holds_out_the_same(family, tmp_path):
 
 def test_a_file_that_changes_is_read_anew(family):
     path = Path(family, 'refcoco', 'refs(unc).p')
-    assert evaluation_images([str(path)]) == {'2', '3'}
+    assert evaluation_images([str(path)]) == {2, 3}
     refs = [dict(ref, split='train') for ref in pickle.loads(path.read_bytes())]
     path.write_bytes(pickle.dumps(refs))
     os.utime(path, (1, 1))

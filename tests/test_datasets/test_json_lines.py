@@ -12,6 +12,7 @@ from dit_sam.errors import InputError
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 from PIL import Image
+from processes import call_tool
 
 DOCS = Path(__file__).parents[2] / 'docs' / 'data.md'
 IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
@@ -61,19 +62,30 @@ def line(**more) -> dict:
 def test_every_form_of_mask(root, form):
     item = dataset(root, dict(image=IMAGE, sentence='the box', **FORMS[form])).get_data_info(0)
     assert (mask_of(item) == (0 if form == 'nothing' else BOX)).all()
+    assert item['no_target'] == (form == 'nothing')
+
+
+@pytest.mark.parametrize('target', [dict(bbox=[70, 10, 5, 5]), dict(mask='masks/box.png'),
+                                    dict(segmentation=dict(size=[40, 60], counts=[2400]))], ids=lambda one: [*one][0])
+def test_a_target_without_a_pixel_is_a_target(root, target):
+    Image.fromarray(BOX * 0).save(Path(root, 'masks', 'box.png'))
+    item = dataset(root, line(bbox=None, **target) if 'bbox' not in target else line(**target)).get_data_info(0)
+    assert (mask_of(item).any(), item['no_target']) == (False, False)
 
 
 def test_items_are_those_of_the_other_data_sets(root):
-    """The second line is blank; sentences count on."""
+    """The second line is blank; sentences count on. U+2028 ends no line."""
     more = dict(kind='place', category_id=3, image_id=9, height=40, width=60)
-    data = dataset(root, line(), '', line(sentence=None, sentences=['a', 'b'], image='b.jpg', **more), test_mode=True)
+    first = json.dumps(line(sentence='the\u2028box\x85'), ensure_ascii=False)
+    data = dataset(root, first, '', line(sentence=None, sentences=['a', 'b'], image='b.jpg', **more), test_mode=True)
     item = data.get_data_info(2)
     assert (mask_of(item) == BOX).all()
     del item['segmentation']
     assert item == dict(
         img_path=f'{root}/b.jpg', img_id='9', ref_id=3, ann_id=3, sent_id=2, category_id=3, text='b', kind='place',
-        height=40, width=60, seg_fields=[], sample_idx=2)
-    assert data.get_data_info(0)['img_id'] == '1'
+        no_target=False, height=40, width=60, seg_fields=[], sample_idx=2)
+    first = data.get_data_info(0)
+    assert (first['img_id'], first['text']) == ('1', 'the\u2028box\x85')
 
 
 def test_sentence_is_drawn_in_training(root):
@@ -93,6 +105,25 @@ def test_pipeline_and_train2017_names(root):
     sample = data[0]['data_samples']
     assert (sample.gt_sem_seg.data.numpy() == BOX).all()
     assert sample.text == 'the box'
+
+
+@pytest.mark.parametrize('form', ['polygon', 'rle', 'bbox', 'mask'])
+def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
+    """With sizes and without. The mask image is turned likewise."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned clockwise by 90 degrees
+    for path, shown in ((Path(root, 'phone.png'), np.dstack([BOX * 255] * 3)), (Path(root, 'masks', 'box.png'), BOX)):
+        Image.fromarray(np.ascontiguousarray(np.rot90(shown))).save(path, exif=exif)
+    record = dict(image='phone.png', sentence='the box', **FORMS[form])
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
+    for line in (record, dict(record, height=40, width=60)):
+        item = dataset(root, line, pipeline=pipeline)[0]
+        assert (item['data_samples'].gt_sem_seg.data.numpy() == BOX).all()
+        assert (item['inputs'].numpy() == BOX * 255).all()
+        assert call_tool('dataset_converters/check.py', Path(root, 'mine.jsonl')) == 0
+    with pytest.raises(InputError, match='EXIF|but its image is'):
+        dataset(root, dict(record, height=60, width=40), pipeline=pipeline)[0]
+    assert call_tool('dataset_converters/check.py', Path(root, 'mine.jsonl')) == 1
 
 
 @pytest.mark.parametrize('change, message', [

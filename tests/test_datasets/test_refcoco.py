@@ -39,6 +39,7 @@ def test_training_item_is_a_reference(write_refcoco):
         sent_id=20,
         category_id=1,
         text='box near the bright wall',
+        no_target=False,
         height=40,
         width=60,
         seg_fields=[],

@@ -7,13 +7,18 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
-from pycocotools import mask as mask_utils
+from refer_rules import draw
 from shapes_solver import EXTREMES, RELATIONS, SWAPPED, cut, mirrored, solve
 from shapes_tool import TOOL, hashes, run_tool
 
 from dit_sam.datasets import RefCOCODataset, shapes
+from dit_sam.datasets.masks import encode_mask, encode_segmentation
 from dit_sam.datasets.shapes.drawing import visible_masks
+from dit_sam.datasets.shapes.rectangles import as_rectangles
 
 IMAGES = 300
 
@@ -40,13 +45,6 @@ def instances(folder):
 @pytest.fixture(scope='module')
 def scenes(folder):
     return {scene['image_id']: scene for scene in json.loads((folder / 'shapes' / 'scenes.json').read_text())['images']}
-
-
-def decode(annotation, image):
-    segmentation = annotation['segmentation']
-    if isinstance(segmentation, list):
-        segmentation = mask_utils.merge(mask_utils.frPyObjects(segmentation, image['height'], image['width']))
-    return mask_utils.decode(segmentation).astype(bool)
 
 
 def test_every_sentence_has_exactly_one_answer(refs, scenes):
@@ -142,19 +140,20 @@ def test_instances(folder, instances, scenes):
     assert len(symbols) == len(instances['annotations'])
     for annotation in instances['annotations']:
         image = images[annotation['image_id']]
-        mask = decode(annotation, image)
+        mask = draw(annotation, image)
+        assert mask.max() == 1, 'the parts of an object share no pixel'
         x, y, w, h = annotation['bbox']
         assert mask.shape == (image['height'], image['width'])
         assert annotation['area'] == mask.sum() > 0
         assert 0 <= x and x + w <= image['width'] and 0 <= y and y + h <= image['height']
         assert symbols[annotation['id']]['shape'] == shapes.SHAPES[annotation['category_id'] - 1]
-        if isinstance(annotation['segmentation'], list):
-            assert all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in annotation['segmentation'])
+        assert all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in annotation['segmentation'])
 
 
-def test_both_forms_of_segmentation_and_all_aspects_occur(instances):
-    forms = [type(annotation['segmentation']) for annotation in instances['annotations']]
-    assert 0.02 < forms.count(dict) / len(forms) < 0.4
+def test_occluded_objects_and_all_aspects_occur(instances):
+    """What is left of an object to see has several parts."""
+    parts = [len(annotation['segmentation']) for annotation in instances['annotations']]
+    assert 0.6 < parts.count(1) / len(parts) < 0.98
     assert {(image['width'], image['height']) for image in instances['images']} == {(128, 128), (128, 96), (96, 128)}
 
 
@@ -169,16 +168,27 @@ def test_masks_are_where_the_colour_is(folder, instances, scenes):
         for obj in scene['objects']:
             x0, y0, x1, y1 = obj['box']
             window = (slice(int(y0) - 1, int(y1) + 2), slice(int(x0) - 1, int(x1) + 2))
-            mask = decode(annotations[obj['ann_id']], image)
+            mask = draw(annotations[obj['ann_id']], image)
             others = [annotations[other['ann_id']] for other in scene['objects'] if other is not obj]
-            if obj['texture'] != 'plain' or any(decode(other, image)[window].any() for other in others):
+            if obj['texture'] != 'plain' or any(draw(other, image)[window].any() for other in others):
                 continue
             to_object = np.linalg.norm(pixels[window] - obj['rgb'], axis=-1)
             to_ground = np.min([np.linalg.norm(pixels[window] - end, axis=-1) for end in scene['background']], axis=0)
-            drawn = to_object < to_ground
-            ious.append((drawn & mask[window]).sum() / (drawn | mask[window]).sum())
+            seen = to_object < to_ground
+            ious.append((seen & mask[window]).sum() / (seen | mask[window]).sum())
     assert len(ious) > 100
     assert np.mean(ious) > 0.96 and np.min(ious) > 0.85
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_rectangles_are_drawn_as_the_mask_that_they_are_made_of(mask):
+    """Holes, corners that touch, and the edges of the image among it; each reader sees the same."""
+    rectangles, (height, width) = as_rectangles(mask), mask.shape
+    if rectangles:
+        assert (draw(dict(segmentation=rectangles), dict(height=height, width=width)) == mask).all()
+        assert encode_segmentation(rectangles, height, width) == encode_mask(mask)
+    else:
+        assert not mask.any()
 
 
 def test_visible_masks():
@@ -220,6 +230,10 @@ def test_finished_data_are_kept_and_other_data_are_not_overwritten(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / 'data').rglob('*')}
     other = run_tool(*arguments, '--seed', 2)
     assert other.returncode == 1 and '"seed": 1' in other.stderr and len(other.stderr.splitlines()) == 1
+    summary = tmp_path / 'data' / 'shapes' / 'summary.json'
+    summary.write_text(summary.read_text().replace('"generator":', '"generator":9'))
+    earlier = run_tool(*arguments)
+    assert earlier.returncode == 1 and 'as another version of the generator wrote it: remove it' in earlier.stderr
 
 
 def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -266,5 +280,5 @@ def test_read_by_the_class_that_reads_refcoco(folder, refs, instances):
     items = [dataset[i] for i in range(len(dataset))]
     assert [(item['text'], item['kind']) for item in items] == [(s['sent'], s['kind']) for s in sentences]
     annotations = {annotation['id']: annotation for annotation in instances['annotations']}
-    assert {type(annotations[item['ann_id']]['segmentation']) for item in items} == {list, dict}
-    assert all(np.array_equal(item['gt_seg_map'], decode(annotations[item['ann_id']], item)) for item in items)
+    assert any(len(annotations[item['ann_id']]['segmentation']) > 1 for item in items)
+    assert all(np.array_equal(item['gt_seg_map'], draw(annotations[item['ann_id']], item)) for item in items)

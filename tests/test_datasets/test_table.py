@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 @pytest.fixture
 def table() -> ReferringTable:
-    """Two images, three targets, three references; one sentence has a kind."""
+    """Two images, three targets, three references; one sentence has a kind, one was typed otherwise."""
     builder = TableBuilder()
     images = [builder.add_image(7, 'é.jpg', 4, 5), builder.add_image(8, 'b.jpg', 3, 3)]
     targets = [builder.add_target(70, encode_mask(np.eye(4, 5))), builder.add_target(80, encode_mask(np.ones((3, 3))))]
-    builder.add_reference(1, 3, images[0], targets[0], [dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b')])
+    builder.add_reference(1, 3, images[0], targets[0], [dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b', raw='B!')])
     builder.add_reference(2, 3, images[1], targets[1], [dict(sent_id=20, text='全部', kind='several')])
     builder.add_reference(3, 4, images[0], targets[0], [dict(sent_id=30, text='d')])
     return builder.build(dataset='mine', split='val')
@@ -68,6 +68,7 @@ def test_rows_and_header_come_back(table, tmp_path):
     assert [opened.sentence(row) for row in range(4)] == [
         dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b'), dict(sent_id=20, text='全部', kind='several'),
         dict(sent_id=30, text='d')]
+    assert [opened.raw(row) for row in range(4)] == ['naïve', 'B!', '全部', 'd']
     assert [opened.sentences_of(row) for row in range(3)] == [(0, 2), (2, 3), (3, 4)]
     assert [opened.reference_of(row) for row in range(4)] == [0, 0, 1, 2]
     first = opened.reference(0)

@@ -38,8 +38,10 @@ def test_mask(segmentation):
 def test_image_of_another_size_is_an_error():
     with pytest.raises(ValueError) as caught:
         LoadReferringMask()(annotated([[1, 1, 4, 1, 4, 3]], ori_shape=(6, 4)))
-    for part in ('a.jpg', '(6, 4)', '(4, 6)', 'annotation 7', 'EXIF', 'color_ignore_orientation'):
+    for part in ('a.jpg', '(6, 4)', '(4, 6)', 'annotation 7', 'EXIF', 'as shown', 'color_ignore_orientation'):
         assert part in str(caught.value)
+    with pytest.raises(ValueError, match=r'is \(5, 4\) .* was drawn on \(4, 6\): one of the two is another picture$'):
+        LoadReferringMask()(annotated([[1, 1, 4, 1, 4, 3]], ori_shape=(5, 4)))
 
 
 def test_rle_of_another_size_is_an_error():
@@ -62,7 +64,11 @@ def test_truth_keeps_the_original_size_after_a_resize():
     ('left-hand side; her right.', 'right-hand side; her left.'),
     ("left's", "right's"),
     ('right left right', 'left right left'),
-    ('bright light, upright leftover, lefty', 'bright light, upright leftover, lefty'),
+    ('lefthand leftside, the leftest', 'righthand rightside, the rightest'),
+    ('lefty or leftie, left-most, lefts', 'righty or rightie, right-most, rights'),
+    ('leftish, left-handed, lefthander, leftward', 'rightish, right-handed, righthander, rightward'),
+    ("Topleft TopLeft farright, the bottomleft's", "Topright TopRight farleft, the bottomright's"),
+    *[(text, text) for text in ('bright light, upright copyright, alright', 'leftovers, rightly, righteous, outright')],
     ('', ''),
 ])
 def test_swap_left_right(text, swapped):
@@ -70,7 +76,8 @@ def test_swap_left_right(text, swapped):
     assert swap_left_right(swapped) == text
 
 
-@given(st.lists(st.sampled_from(['left', 'right', 'most', '-', ' ', ', ', "'s", 'b', 'over', 'ñ', '左'])).map(''.join))
+@given(st.lists(st.sampled_from(['left', 'right', 'most', 'side', 'ie', 's', 'top', '-', ' ', ', ', "'s", 'b',
+                                 'over', 'ñ', '左'])).map(''.join))
 def test_swapping_twice_changes_nothing(text):
     assert swap_left_right(swap_left_right(text)) == text
 

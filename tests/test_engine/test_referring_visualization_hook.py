@@ -75,6 +75,16 @@ def test_nothing_is_overwritten_by_a_twin_or_by_another_run(tmp_path, make_runne
     assert all((drawn[f'test_photo_left_1_2_0_{run}.png'][100, 400] == 0).all() for run in (1, 2))
 
 
+def test_names_of_pictures_differ_whatever_the_ids_are(tmp_path, runner, samples):
+    """The third has by its id the name that the second has by its number; an id is no path."""
+    twins = [samples[0].clone() for _ in range(4)]
+    for twin, number in zip(twins, (1, 1, '1_2', '../1')):
+        twin.set_metainfo(dict(sent_id=number))
+    hook = HOOKS.build(dict(type='ReferringVisualizationHook', draw=True))
+    hook.after_test_iter(runner, 0, {}, twins)
+    assert sorted(pictures(tmp_path)) == [f'test_photo_left_{name}_0_1.png' for name in ('-1', '1', '1_2', '1_2_2')]
+
+
 def test_tensorboard_gets_each_picture_at_its_step(tmp_path, make_runner, samples):
     pytest.importorskip('tensorboard', reason='tensorboard is not installed: pip install tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

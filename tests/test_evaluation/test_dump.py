@@ -1,5 +1,4 @@
 """One line a sentence."""
-import json
 import os
 
 import numpy as np
@@ -14,12 +13,12 @@ from dit_sam.evaluation.dump import KNOWN, read_lines
 
 def test_dump_by_hand(tmp_path):
     path = tmp_path / 'new' / 'dump.jsonl'
-    items = [item(2, 1, 3, text='the "café"', img_id=np.int64(7), ref_id=1, ann_id=(3, 4), sent_id=9, kind='place',
+    items = [item(2, 1, 3, text='the\u2028"café"', img_id=np.int64(7), ref_id=1, ann_id=(3, 4), sent_id=9, kind='place',
                   img_path='a/b.jpg', category_id=5, scale_factor=2), item(0, text='a unicorn')]
     scores = score(items, dump=str(path))
-    first, second = [json.loads(line) for line in path.read_text().splitlines()]
+    first, second = read_lines(str(path))
     assert first == dict(img_id=7, ref_id=1, ann_id=[3, 4], sent_id=9, category_id=5, kind='place', img_path='a/b.jpg',
-                         sentence='the "café"', height=4, width=5, protocol='original', pixels=20, iou=2 / 6,
+                         sentence='the\u2028"café"', height=4, width=5, protocol='original', pixels=20, iou=2 / 6,
                          intersection=2, union=6, prediction_area=3, truth_area=5, no_target=False)
     assert (second['sentence'], second['iou'], second['union'], second['no_target']) == ('a unicorn', 1, 0, True)
     assert scores['mIoU'] == (first['iou'] + second['iou']) / 2 * 100

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
+from mmengine.logging import MMLogger
 from mmengine.structures import PixelData
 from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
@@ -79,6 +80,16 @@ def test_generalized_scores_that_have_no_sentence_are_left_out():
     assert score([item(0, 1)], generalized=True) == {'gIoU': 0, 'cIoU': 0, 'N-acc': 0}
 
 
+def test_no_target_is_what_the_annotation_says():
+    """Two targets that draw no pixel, one of them left empty, and a sentence without a target."""
+    items = [item(0, no_target=False), item(0, 4, no_target=False), item(0, no_target=True)]
+    scores = score(items, generalized=True)
+    assert (scores['N-acc'], scores['T-acc'], scores['P@0.5']) == (100, 50, 0)
+    assert (scores['gIoU'], scores['cIoU']) == (pytest.approx(1 / 3 * 100), 0)
+    assert score(items[:1]) == dict.fromkeys(['oIoU', 'mIoU', 'P@0.5', 'P@0.6', 'P@0.7', 'P@0.8', 'P@0.9'], 0)
+    assert score(items[:1], protocol='lavt480')['mIoU'] == 0
+
+
 def test_few_pixels_count_as_nothing_where_wanted():
     items = [item(0, 4), item(4, 0, 1), item(5)]
     assert score(items, generalized=True)['N-acc'] == 0
@@ -98,10 +109,43 @@ def test_by_kind():
     assert score(items, group_by='kind', generalized=True)['gIoU/attribute'] == 1 / 4 * 100
 
 
+# Words that could be taken for a score, a row of the table, a path, or a name already written as in a URL.
+WORDS = st.sampled_from(['all', 'mIoU', 'oIoU', 'P@0.5', 'Number', 'a', 'a/b', 'a%2Fb', 'a_b', 'mIoU/a', '', '\n', '%'])
+
+
+@settings(max_examples=30, deadline=None)
+@given(words=st.lists(WORDS, min_size=1, max_size=5), prefix=st.sampled_from([None, 'val', 'all', 'a/b']))
+def test_no_kind_takes_the_name_of_another_score(words, prefix):
+    """Every third item is right, and the total is that of all of them."""
+    items = [item(1, 0 if number % 3 else 1, kind=word) for number, word in enumerate(words)]
+    scores, plain = (score(items, prefix=prefix, **more) for more in (dict(group_by='kind'), {}))
+    assert {name: scores[name] for name in plain} == plain
+    assert len(scores) == len(plain) + len(set(words))
+    # Also where a slash becomes something else, as in the names of checkpoints.
+    assert len({name.replace('/', '_') for name in scores}) == len(scores)
+
+
+@pytest.mark.parametrize('word, name', [
+    ('all', 'mIoU/all'), ('left side', 'mIoU/left side'), ('左', 'mIoU/左'), ('left/right', 'mIoU/left%2Fright'),
+    ('50 %', 'mIoU/50 %25'), ('two\nlines', 'mIoU/two%0Alines'), ((1, 2), 'mIoU/(1, 2)')])
+def test_names_of_groups(word, name):
+    assert score([item(1, 1, kind=word)], group_by='kind')[name] == 50
+
+
+def test_a_kind_called_all_is_a_row_below_the_total(capsys):
+    MMLogger.get_instance('rows', log_level='INFO')
+    score([item(1, 1, kind='all'), item(0, 1, kind='b')], group_by='kind')
+    rows = [line.split('|')[1:4] for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
+    assert [[cell.strip() for cell in row] for row in rows[1:]] == [['all', '2', '33.33'], ['all', '1', '50.00'],
+                                                                     ['b', '1', '0.00']]
+
+
 @pytest.mark.parametrize('arguments, message', [
+    (dict(prefix='mIoU'), "prefix='mIoU' names the score mIoU: choose another prefix"),
+    (dict(prefix='val/P@0.5'), "prefix='val/P@0.5' names the score P@0.5"),
     (dict(protocol='lavt'), "no protocol 'lavt': choose one of original, lavt480, dit"),
     (dict(dump_masks=True), r'dump_masks=True needs a file, dump=FILE\.jsonl'),
-], ids=['protocol', 'dump_masks'])
+], ids=['prefix', 'part of a prefix', 'protocol', 'dump_masks'])
 def test_wrong_arguments_are_an_error(arguments, message):
     with pytest.raises(InputError, match=message):
         ReferringIoU(**arguments)

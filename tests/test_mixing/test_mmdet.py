@@ -80,8 +80,16 @@ def test_mask_r_cnns_pooling_says_what_it_needs():
 
 @pytest.fixture
 def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
-    """The root of tests/conftest.py's set, and its splits read by our own data set; mmdet's files beside them."""
-    root, files, ours = write_refcoco(), [], {}
+    """The root of tests/conftest.py's set, and its splits read by our own data set; mmdet's files beside them.
+
+    As in RefCOCO a sentence was typed otherwise than it stands there, but for one.
+    """
+
+    def retype(_: dict, refs: list) -> None:
+        for sentence in (sentence for ref in refs for sentence in ref['sentences'] if sentence['sent'] != 'squares'):
+            sentence['raw'] = f'{sentence["sent"].upper()}!'
+
+    root, files, ours = write_refcoco(retype), [], {}
     for split in ('train', 'val', 'testA'):
         dataset = RefCOCODataset(root, split=split)
         files.append(tmp_path / f'refcoco_unc_{split}.safetensors')
@@ -108,7 +116,8 @@ def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_bloc
     expected = {}
     for i in range(len(ours[split])):
         item = ours[split].get_data_info(i)
-        expected.setdefault((item['img_id'], item['text'].lower()), []).append(int(decode(item['segmentation']).sum()))
+        typed = item['text'] if item['text'] == 'squares' else f'{item["text"]}!'
+        expected.setdefault((item['img_id'], typed), []).append(int(decode(item['segmentation']).sum()))
     assert {key: sorted(value) for key, value in found.items()} == {
         key: sorted(value) for key, value in expected.items()}
 

@@ -53,6 +53,11 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     # The decision "nothing" is right for one of three.
     assert losses['no_target_accuracy'].item() == pytest.approx(100 / 3)
     assert set(losses) == {'loss_bce', 'mean_iou', 'loss_no_target', 'no_target_accuracy'}
+    # A target whose mask has no pixel: now nothing is meant in none of three, if the annotation says so.
+    samples = items(False, True, False)
+    samples[1].set_metainfo(dict(no_target=False))
+    losses = head.loss((noise(3, 16, *GRID), ), samples, None, sentences(3))
+    assert_close(losses['loss_no_target'], 0.2 * -(1 - p).log(), 1e-6)
 
 
 @pytest.mark.parametrize('logit, threshold, nothing', [(5., 0.5, True), (-5., 0.5, False), (0.2, 0.6, False)])

@@ -45,11 +45,22 @@ def folder(tmp_path) -> str:
 def test_the_tokenizer_equals_transformers(source, tmp_path, folder):
     (tmp_path / 'vocab.txt').write_text('\n'.join(VOCABULARY) + '\n', encoding='utf-8')
     sources = {'tokens': VOCABULARY, 'vocabulary file': str(tmp_path / 'vocab.txt'), 'folder': folder}
-    tokenizer, expected = build_tokenizer(sources[source]), bert_tokenizer()
+    tokenizer, expected = build_tokenizer(sources[source]), bert_tokenizer(split_special_tokens=True)
     for sentence in SENTENCES + ODD:
         assert tokenizer(sentence)['input_ids'] == expected(sentence)['input_ids'], sentence
     assert tokenizer('the cats')['input_ids'] == [VOCABULARY.index(token)
                                                   for token in ('[CLS]', 'the', 'cat', '##s', '[SEP]')]
+
+
+@pytest.mark.parametrize('token', ['\u2028', '\u0085', '\x0b', '\x1c', '', 'a\rb', 'the ', 'cat\r'], ids=ascii)
+def test_lines_of_a_vocabulary_end_at_line_feeds(token, tmp_path):
+    """bert-base-chinese has U+2028, at which Python too would end a line; behind it every id would be one too high."""
+    tokens = [*VOCABULARY[:5], token, *VOCABULARY[5:]]
+    (tmp_path / 'vocab.txt').write_bytes('\n'.join(tokens).encode())
+    ours = build_tokenizer(str(tmp_path / 'vocab.txt'))
+    expected = BertTokenizer.from_pretrained(tmp_path, split_special_tokens=True)
+    assert ours(SENTENCES + ODD)['input_ids'] == expected(SENTENCES + ODD)['input_ids']
+    assert ours('the cat')['input_ids'][1:-1] == [tokens.index('the'), tokens.index('cat')]
 
 
 def test_features_equal_transformers():

@@ -4,9 +4,11 @@ import re
 import pytest
 import torch
 from dit_sam.errors import InputError
+from dit_sam.models.text_encoders import build_tokenizer
 from mmseg.registry import MODELS
 from text_families import FAMILIES, Family, byte_pairs
 from tiny import assert_close, text_encoder
+from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
 SENTENCES = ['the red box', 'cat', 'a small blue café right of the cats near un-known fish on the left']
@@ -69,6 +71,26 @@ def test_all_that_is_tuned_has_a_gradient_and_nothing_of_what_is_frozen(family):
     assert not any(module.training for module in encoder.modules())
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
     assert not encoder(SENTENCES).tokens.requires_grad
+
+
+def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
+    """Begun and ended by the tokenizer alone; what stands between has none, but unknown words. In ONNX's example too."""
+    ours = build_tokenizer(family.folder)
+    known = set(ours.all_special_tokens) - {ours.unk_token if ours.unk_token != ours.eos_token else None}
+    plain = ours('the cat')['input_ids']
+    first, last = plain.index(ours('the', add_special_tokens=False)['input_ids'][0]), -1
+    for token in ours.all_special_tokens:
+        for sentence in (token, f'the {token} cat', f'the cat{token}{token} dog', f'the {token.upper()}'):
+            encoded = ours(sentence)['input_ids']
+            assert encoded[:first] == plain[:first] and encoded[last:] == plain[last:]
+            assert known.isdisjoint(ours.convert_ids_to_tokens(encoded[first:last])), sentence
+            # Several tokens or several unknown ones: never the token itself.
+            assert len(encoded[first:last]) > 1, sentence
+            if ours.is_fast:
+                ours.backend_tokenizer.save(str(tmp_path / 'tokenizer.json'))
+                alone = Tokenizer.from_file(str(tmp_path / 'tokenizer.json'))
+                alone.encode_special_tokens = True
+                assert alone.encode(sentence).ids == encoded
 
 
 def test_a_sentence_may_be_as_long_as_there_are_places(family):

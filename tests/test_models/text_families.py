@@ -42,6 +42,9 @@ def byte_pairs(specials: list[str], suffix: str = '') -> dict:
         vocab_size=600, special_tokens=specials, initial_alphabet=alphabet, end_of_word_suffix=suffix,
         show_progress=False))
     model = json.loads(tokenizer.to_str())['model']
+    # The alphabet ends words too, as CLIP's does: there is no unknown character.
+    for letter in alphabet if suffix else ():
+        model['vocab'].setdefault(letter + suffix, len(model['vocab']))
     return dict(vocab=model['vocab'], merges=[tuple(pair) for pair in model['merges']])
 
 

@@ -152,6 +152,7 @@ SIZES = [
     ('model.text_encoder.init_cfg', [dict(type='Pretrained', checkpoint='no/such/weights')], 'no/such/weights'),
     ('train_dataloader.dataset.pipeline.2.scale', 'large', 'pipeline.2.scale'),
     ('optim_wrapper.optimizer.lr', '1e-4', 'optimizer.lr'),
+    *(('train_dataloader.batch_size', wrong, 'train_dataloader.batch_size') for wrong in (None, 0, 2.5, 'x')),
     ('val_evaluator.protocol', 'mine', 'mine'),
     ('val_evaluator.dump_masks', True, 'dump'),
 ]

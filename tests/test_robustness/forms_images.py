@@ -1,14 +1,19 @@
 """Pictures through the pipeline of a data set, against Pillow's decoder, and through the inferencer."""
 import io
+import runpy
 import struct
 import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
-from dit_sam.datasets.images import image_problem
-from fuzzing import Attempt, accepted, cut, damage, either, refused
+from dit_sam.datasets.images import image_problem, read_mask
+from dit_sam.utils import read_image
+from fuzzing import ERRORS, Attempt, accepted, cut, damage, either, refused
 from PIL import Image, ImageOps
 from subjects import LOAD, content, inferencer, open_set, reference, write_set
 
@@ -36,6 +41,14 @@ def size_of(rng: Random) -> tuple[int, int]:
     return rng.randint(5, 60), rng.randint(5, 60)
 
 
+@lru_cache
+def readers() -> list[Callable[[str], np.ndarray]]:
+    """What else opens pictures, BGR: the tools that draw and, where its runtime is installed, ONNX's example."""
+    runtime = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
+    return [lambda path: read_image(path)[..., ::-1],
+            *([runpy.run_path(str(runtime))['read_image']] if find_spec('onnxruntime') else [])]
+
+
 def load(folder: Path, name: str, height: int, width: int, box: list = BOX) -> tuple[np.ndarray, np.ndarray]:
     """What a data set makes of a picture: RGB (H, W, 3) and the mask (H, W)."""
     write_set(folder, content([box], height, width, name), [reference()])
@@ -44,7 +57,7 @@ def load(folder: Path, name: str, height: int, width: int, box: list = BOX) -> t
 
 
 def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -> Attempt:
-    """The data set reads these pixels, and the mask lies on them; the inferencer's mask has their size."""
+    """Data sets and tools read these pixels, and the mask lies on them; the inferencer's mask has their size."""
     pixels = np.asarray(expected.convert('RGB')).astype(int)
     mask = np.zeros(pixels.shape[:2], bool)
     mask[1:3, 1:4] = True
@@ -53,6 +66,7 @@ def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -
         found, truth = load(folder, name, *mask.shape)
         assert abs(found.astype(int) - pixels).max() <= tolerance, name
         assert (truth == mask).all()
+        assert all((read(str(folder / name)) == found[..., ::-1]).all() for read in readers()), name
         # Sides of less than a pixel at the size of the network are another form.
         if max(mask.shape) < 48 * min(mask.shape):
             prediction, = inferencer()(str(folder / name), 'circle')['predictions']
@@ -62,15 +76,17 @@ def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -
 
 
 def refuse(folder: Path, name: str, size: tuple[int, int] = (10, 12)) -> Attempt:
-    """The data set refuses a file, and the inferencer too."""
+    """The data set refuses a file, and so do the inferencer, tools, and a check before training."""
 
     def run() -> None:
-        try:
-            inferencer()(str(folder / name), 'circle')
-        except (ValueError, FileNotFoundError) as error:
-            assert name in str(error) and '\n' not in str(error), error
-        else:
-            raise AssertionError('the inferencer takes it')
+        assert image_problem(str(folder / name), *size), 'a check takes it'
+        for read in (*readers(), lambda path: inferencer()(path, 'circle')):
+            try:
+                read(str(folder / name))
+            except (OSError, ValueError) as error:
+                assert name in str(error) and '\n' not in str(error), error
+            else:
+                raise AssertionError('the inferencer or a tool takes it')
         load(folder, name, *size)
 
     return Attempt(run, (name, ))
@@ -220,7 +236,17 @@ def cut_image(rng: Random, folder: Path) -> Attempt:
 def damaged_image(rng: Random, folder: Path) -> Attempt:
     data, name = encoded(rng, 30, 40)
     (folder / name).write_bytes(damage(rng, data))
-    return Attempt(lambda: load(folder, name, 30, 40), (name, ))
+
+    def run() -> None:
+        problem = image_problem(str(folder / name), 30, 40)
+        try:
+            load(folder, name, 30, 40)
+        except ERRORS:
+            assert problem, 'a check before training takes it'
+            raise
+        assert not problem, f'a check before training refuses it: {problem}'
+
+    return Attempt(run, (name, ))
 
 
 @refused('images', 'other files: empty, text, zeros, noise, a folder, a missing one', 'file', share=0.4)
@@ -273,6 +299,17 @@ def arrays(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: inferencer()([np.zeros((4, 4, 3), np.uint8), values], 'circle'), ('image_2', ))
 
 
+@accepted('images', 'Pillow images of every mode that it makes RGB of, La too', 'a mask of their size', share=0.4)
+def pillow_modes(rng: Random, folder: Path) -> Attempt:
+    mode = rng.choice(['1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'LAB', 'HSV'])
+
+    def run() -> None:
+        prediction, = inferencer()(Image.new(mode, (12, 10), 1), 'circle')['predictions']
+        assert prediction['mask'].shape == (10, 12)
+
+    return Attempt(run)
+
+
 @accepted('images', '200 megapixels', 'a mask of 200 megapixels', share=0.002)
 def huge(rng: Random, folder: Path) -> Attempt:
     Image.new('1', (20000, 10000)).save(folder / 'a.png')
@@ -282,6 +319,26 @@ def huge(rng: Random, folder: Path) -> Attempt:
         assert prediction['mask'].shape == (10000, 20000)
 
     return Attempt(run)
+
+
+@accepted('images', '200 megapixels, before training', 'no problem', share=0.002)
+def huge_looked_at(rng: Random, folder: Path) -> Attempt:
+    Image.new('1', (20000, 10000)).save(folder / 'a.png')
+
+    def run() -> None:
+        assert image_problem(str(folder / 'a.png'), 10000, 20000) is None
+        assert read_mask(str(folder / 'a.png'), 10000, 20000).shape == (10000, 20000)
+
+    return Attempt(run)
+
+
+@refused('images', 'more than 2^30 pixels', 'file, megapixels, how many are allowed', share=0.4)
+def too_large(rng: Random, folder: Path) -> Attempt:
+    height, width = rng.randint(2**15, 2**16 - 1), rng.randint(2**15 + 1, 2**16 - 1)
+    (folder / 'a.png').write_bytes(png_of(height, width))
+    megapixels = f'has {height * width / 1e6:,.0f} megapixels, and 1,074 are the most'
+    assert megapixels in image_problem(str(folder / 'a.png'), height, width)
+    return Attempt(lambda: read_image(str(folder / 'a.png')), ('a.png', megapixels))
 
 
 @accepted('images', 'each EXIF orientation, before training (`--check-images`, check.py)',

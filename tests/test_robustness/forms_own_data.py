@@ -10,7 +10,7 @@ from fuzzing import Attempt, accepted, cut, damage, either, junk, misspell, refu
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
-from subjects import GOOD, open_set, read_all, reference, write_set
+from subjects import GOOD, LOAD, open_set, read_all, reference, write_set
 
 LINES, PREPARED = 'mine.jsonl', 'mine.safetensors'
 HEIGHT, WIDTH = 10, 12
@@ -110,6 +110,33 @@ def mask_images(rng: Random, folder: Path) -> Attempt:
     def run() -> None:
         item, = read_lines(folder, as_lines(with_mask(f'mask.{suffix}')))
         assert (item['mask'] == mask).all(), (mode, suffix)
+
+    return Attempt(run)
+
+
+@accepted('own data', 'photographs of each EXIF orientation without sizes in their lines, annotated as shown',
+          'the picture and the mask as shown')
+def without_sizes(rng: Random, folder: Path) -> Attempt:
+    values = np.random.default_rng(rng.getrandbits(32))
+    shown = values.integers(0, 2, (rng.randint(1, 20), rng.randint(1, 20)), dtype=np.uint8)
+    orientation, exif = rng.randint(1, 8), Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(shown)
+    if orientation > 1:
+        back = dict(enumerate('FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_90 TRANSVERSE ROTATE_270'
+                              .split(), 2))[orientation]
+        stored = stored.transpose(Image.Transpose[back])
+    stored.save(folder / 'photo.png', exif=exif)
+    runs = np.flatnonzero(np.diff(shown.T.ravel(), prepend=0, append=2)).tolist()
+    meant = rng.choice([dict(mask='mask.png'), dict(segmentation=dict(
+        size=list(shown.shape), counts=np.diff([0, *runs]).tolist()))])
+    Image.fromarray(shown).save(folder / 'mask.png')
+
+    def run() -> None:
+        (folder / LINES).write_bytes(as_lines(dict(image='photo.png', sentence='the box', **meant)))
+        item = ReferringJSONDataset(LINES, str(folder), test_mode=True, pipeline=LOAD)[0]
+        assert (item['inputs'].numpy() == shown).all(), orientation
+        assert (item['data_samples'].gt_sem_seg.data.numpy() == shown).all(), orientation
 
     return Attempt(run)
 

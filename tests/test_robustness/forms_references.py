@@ -178,6 +178,40 @@ for name, good in ((INSTANCES, GOOD), (GREFS, GENERAL)):
     refused('references', f'other files as {name}: empty, HTML, a pickle, nested 100,000 deep', 'file')(other_json)
 
 
+@refused('references', 'ids that are numbers in one file and text in the other', 'file, id, both types')
+def types_of_ids(rng: Random, folder: Path) -> Attempt:
+    instances, refs = json.loads(json.dumps(GOOD)), [reference()]
+    record, key = rng.choice([(refs[0], 'ann_id'), (refs[0], 'image_id'), (instances['images'][0], 'id'),
+                              (instances['annotations'][0], 'id'), (instances['annotations'][0], 'image_id')])
+    number = record[key]
+    record[key] = str(number)
+
+    def run() -> None:
+        write_set(folder, instances, refs)
+        read_all(open_set(folder))
+
+    return Attempt(run, (INSTANCES, str(number), 'int', 'str'))
+
+
+@accepted('references', 'annotations and images that nothing refers to, with a value replaced or missing',
+          'the items that were written')
+def unreferenced(rng: Random, folder: Path) -> Attempt:
+    instances = json.loads(json.dumps(GOOD))
+    for group in ('images', 'annotations'):
+        other = dict(instances[group][0], id=99)
+        key = rng.choice(list(other))
+        other[key] = junk(rng) if key != 'id' else rng.choice([100, [3], {}, None, 'x'])
+        if rng.random() < 0.5:
+            del other[key]
+        instances[group].insert(rng.randint(0, 1), other)
+
+    def run() -> None:
+        write_set(folder, instances, PLAIN)
+        assert len(read_all(open_set(folder))) == 2
+
+    return Attempt(run)
+
+
 @refused('references', 'two annotations or two images of one id that differ', 'file, id')
 def twice(rng: Random, folder: Path) -> Attempt:
     instances = json.loads(json.dumps(GOOD))

@@ -103,6 +103,16 @@ def spaces(rng: Random, folder: Path) -> Attempt:
     return same(folder, text, ' '.join(parts))
 
 
+@accepted('sentences', 'special tokens of the tokenizer, such as [SEP]', 'the mask of their letters, marks apart',
+          share=0.4)
+def special_tokens(rng: Random, folder: Path) -> Attempt:
+    parts = words(rng, 3)
+    for _ in range(rng.randint(1, 3)):
+        parts.insert(rng.randrange(len(parts) + 1), rng.choice(['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']))
+    text = ' '.join(parts)
+    return same(folder, text, text.replace('[', '[ ').replace(']', ' ]'))
+
+
 @refused('sentences', 'empty, or white space of any kind', 'which sentence', share=0.4)
 def blank(rng: Random, folder: Path) -> Attempt:
     text = ''.join(rng.choices(SPACES, k=rng.randint(0, 5)))

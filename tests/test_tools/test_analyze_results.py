@@ -44,7 +44,7 @@ def test_scores_by_group(output_of, dump, tmp_path):
     # picture.
     path = dump((10, dict(text='red star', kind='attribute', category_id=1)),
                 (20, dict(text='the red star', kind='attribute', category_id=2)),
-                (5, dict(text='the star on the left of it', kind='place', category_id=10)),
+                (5, dict(text='the star on the left of it', kind='all', category_id=10)),
                 (0, dict(text='a b', category_id=1)))
     categories = tmp_path / 'instances.json'
     categories.write_text(json.dumps(dict(categories=[dict(id=1, name='star'), dict(id=2, name='cup')])))
@@ -52,7 +52,6 @@ def test_scores_by_group(output_of, dump, tmp_path):
     expected = {
         'all': ['4', '43.75', '43.75'],
         'attribute': ['2', '75.00', '75.00'],
-        'place': ['1', '25.00', '25.00'],
         '1 to 2 words': ['2', '25.00', '25.00'],
         '3 words': ['1', '100.00', '100.00'],
         '6 to 7 words': ['1', '25.00', '25.00'],
@@ -62,6 +61,9 @@ def test_scores_by_group(output_of, dump, tmp_path):
         '10 to 25 %': ['4', '43.75', '43.75'],
     }
     assert {row: cells(output, row)[:3] for row in expected} == expected
+    kinds = [[cell.strip() for cell in line.split('|')[1:3]] for line in output.split('\n\n')[0].splitlines()
+             if line.startswith('|')]
+    assert kinds[1:] == [['all', '4'], ['all', '1'], ['attribute', '2']]  # the total first
     assert output.index('3 words') < output.index('6 to 7 words')
     assert cells(output, '3 words')[-1] == '100.00'  # P@0.9
 

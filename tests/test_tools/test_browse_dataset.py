@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from processes import ROOT
+from processes import ROOT, call_tool
 
 TOOL = str(ROOT / 'tools' / 'analysis_tools' / 'browse_dataset.py')
 CONFIG = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-b.py'
@@ -121,3 +121,9 @@ def test_a_split_that_is_not_in_the_config_gets_one_line(error_of, tmp_path):
     config.write_text(f"_base_ = ['{model}']\ndefault_scope = 'mmseg'\n")
     message = error_of(TOOL, config, '--split', 'val', alone=True)
     assert message == f'{config} has no val_dataloader: choose another --split'
+
+
+@pytest.mark.parametrize('option, value', [('--num', 0), ('--seed', -1), ('--seed', 2**32)])
+def test_numbers_out_of_range_are_refused(option, value, capsys):
+    assert call_tool(TOOL, CONFIG, option, value) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f', got {value}')

@@ -95,6 +95,28 @@ def test_a_target_without_a_pixel_is_named(root, capsys):
     assert lines[2].endswith('3 lines, 1 good sentences, 2 problems')
 
 
+def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
+    """A JPEG has grey pixels around its 16, VOC's border has another value; and an image has one id, the first."""
+    square = np.zeros((40, 60), np.uint8)
+    square[12:16, 20:24] = 255
+    bordered = square.copy()
+    bordered[11, 20:24] = 7
+    for name, mask in (('good.png', square), ('blurred.jpg', square), ('bordered.png', bordered)):
+        Image.fromarray(mask).save(root / name)
+    pixels = np.count_nonzero(Image.open(root / 'blurred.jpg'))
+    path = write(root, *(line(bbox=None, mask=name) for name in ('good.png', 'blurred.jpg', 'bordered.png')),
+                 line(image_id=1), line(image_id='1'), line(image_id=8),
+                 line(image='train2014/COCO_train2014_000000000002.jpg', image_id=8))
+    assert check(path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert pixels > 16 and lines[0].startswith(
+        f'warning: line 2 names the mask {root}/blurred.jpg, a JPEG, which blurs edges: save it as PNG; all {pixels} ')
+    assert lines[1:] == [
+        f'warning: line 3 names the mask {root}/bordered.png, all 20 pixels with the values 7, 255 count as inside',
+        f"warning: line 6 says that {IMAGE} has the image_id 8; that of line 1, '1', counts",
+        f'{path}: 7 lines, 7 good sentences, 0 problems, 3 warnings']
+
+
 def test_missing_and_empty_files(root, capsys):
     assert check(root / 'none.jsonl') == 1
     assert capsys.readouterr().err.startswith(f'error: Lines of JSON not found: {root}/none.jsonl')

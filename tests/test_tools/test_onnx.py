@@ -26,6 +26,8 @@ if not hasattr(torch.compiler, 'is_exporting'):
 TOOLS = Path(__file__).parents[2] / 'tools' / 'deployment'
 RUNTIME = str(TOOLS / 'run_onnx.py')
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), keep_ratio=True)]
+JPEG = cv2.imencode('.jpg', np.eye(99, dtype=np.uint8) * 255)[1].tobytes()
+NARROW = cv2.imencode('.png', np.zeros((1, 900), np.uint8))[1].tobytes()
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +74,7 @@ def segments_as_the_model_does(model, tool, path):
     path.with_suffix('.json').write_text(json.dumps(settings))
     model.model.text_encoder.tokenizer.backend_tokenizer.save(str(path.with_suffix('.tokenizer.json')))
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
-    sentences = ['the red box', 'cat', 'the small blue box on the left']  # of 10 tokens 8 are kept
+    sentences = ['the red box', '[SEP] cat', 'the small blue box on the left']  # of 10 tokens 8 are kept
     masks = runpy.run_path(RUNTIME)['OnnxSegmenter'](path)(image, sentences)
     expected = predict(model.model, image, sentences)
     assert masks.shape == (3, 48, 80) and masks.dtype == bool
@@ -139,14 +141,15 @@ def exported(tmp_path, monkeypatch) -> Path:
     ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
     ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it anew by export_onnx.py'),
     ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
-    ('photo.png', None, 'image photo.png is not there or cannot be decoded'),
-    ('photo.png', '', 'image photo.png is not there or cannot be decoded'),
-    ('photo.png', '#', 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
+    ('photo.png', None, 'image photo.png not found: check the path'),
+    ('photo.png', '', 'image photo.png cannot be decoded: it is damaged or cut off, has more than 2^30 pixels, or is'),
+    ('photo.png', JPEG[:len(JPEG) // 2], 'image photo.png cannot be decoded: it is damaged or cut off'),
+    ('photo.png', NARROW, 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
 ])
 def test_the_runtime_says_which_file_is_wrong(exported, error_of, name, content, message):
-    (exported / name).unlink() if content is None else (exported / name).write_text(content)
-    if content == '#':
-        cv2.imwrite(name, np.zeros((1, 900, 3), np.uint8))
+    (exported / name).unlink()
+    if content is not None:
+        (exported / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
 
 

@@ -42,7 +42,8 @@ def test_iou_and_order(compare):
     # Means 1, 3/8, 1/2; differences 0, 1/4, 1.
     assert ordered('worst') == [1, 2, 0] and ordered('difference') == [2, 1, 0] and ordered('given') == [0, 1, 2]
     nothing = np.zeros((2, 2), bool)
-    assert compare['Item']('a.png', 'none', nothing, [nothing, ~nothing]).ious == [1, 0]
+    assert compare['Item']('a.png', 'none', nothing, [nothing, ~nothing], no_target=True).ious == [1, 0]
+    assert compare['Item']('a.png', 'no pixel', nothing, [nothing, ~nothing]).ious == [0, 0]
 
 
 def test_names(compare):

@@ -65,6 +65,25 @@ def test_counts_stand_beside_the_published_ones(source, tmp_path, capsys):
     assert 'refcoco unc: no split testB' in out and 'the paper prints 5,059 sentences' in out
 
 
+def test_a_split_called_all_is_a_row_beside_the_total(write_refcoco, tmp_path, capsys):
+
+    def rename(_, refs):
+        for ref in refs:
+            ref['split'] = ref['split'].replace('val', 'all')
+
+    convert(write_refcoco(rename), '--out', tmp_path / 'out')
+    table = [line.split('|')[2:5] for line in capsys.readouterr().out.splitlines() if line.startswith('| refcoco unc')]
+    found = [(split.strip(), references.split()[0]) for split, _, references in table]
+    assert found == [('train', '3'), ('all', '2'), ('testA', '1'), ('all', '6')]
+
+
+def test_sets_of_one_name_are_refused(source, tmp_path, error_of):
+    grefs = source / 'refcoco' / 'grefs(unc).json'
+    grefs.write_text('[]')
+    said = error_of('dataset_converters/refcoco.py', source, '--out', tmp_path / 'out')
+    assert said.startswith(f'{grefs} and {grefs.parent}/refs(unc).p would be written to the same files, refcoco_unc_*')
+
+
 def test_published_counts_add_up():
     published = runpy.run_path(TOOL)['PUBLISHED']
     for key, splits in published.items():

@@ -65,7 +65,9 @@ def test_arguments_are_those_of_mmseg(name, expected):
     ('train.py', ['toy_confg.py'], 'config toy_confg.py not found: did you mean toy_config.py?'),
     ('test.py', [CONFIG, 'none.pth'], 'checkpoint none.pth not found: check the path; tools/train.py writes its '
      'checkpoints to the --work-dir'),
-], ids=['config', 'misspelt config', 'checkpoint'])
+    ('test.py', [CONFIG, CONFIG, '--out', CONFIG], f'{CONFIG} cannot be written to: {CONFIG} is a file; name another '
+     'place'),
+], ids=['config', 'misspelt config', 'checkpoint', 'folder of masks'])
 def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, error_of):
     monkeypatch.chdir(ROOT / 'tests')
     assert error_of(name, *arguments, alone=True) == message

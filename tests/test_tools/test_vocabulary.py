@@ -42,6 +42,22 @@ def test_several_files_and_a_bound(files, tmp_path):
     assert len(tokens) == 120 and tokens[-1] in WORDS
 
 
+@pytest.mark.parametrize('size', [109, 3, 0, -5])
+def test_a_bound_without_room_for_a_word_is_refused(files, tmp_path, error_of, size):
+    """5 special tokens; 26 letters, 10 digits and 32 marks; as continuations 26 letters and 10 digits: 109."""
+    message = f'--size must be more than 109, which special tokens and letters take, got {size}'
+    assert message in error_of(TOOL, files['.p'], '--size', size, '--out', tmp_path / 'vocab.txt', alone=True)
+    assert not (tmp_path / 'vocab.txt').exists()
+
+
+def test_a_file_without_training_sentences_is_refused(files, tmp_path, error_of):
+    path = files['.json']
+    path.write_text(path.read_text().replace('"train"', '"testA"'))
+    message = 'there is no training sentence: name files that have a training split'
+    assert message in error_of(TOOL, path, '--out', tmp_path / 'vocab.txt', alone=True)
+    assert not (tmp_path / 'vocab.txt').exists()
+
+
 @pytest.mark.parametrize('text, message', [('{}\n', 'line 1 has no "image"'), (None, 'not found')])
 def test_bad_and_missing_lines_get_one_line(tmp_path, error_of, text, message):
     path = tmp_path / 'mine.jsonl'

@@ -206,6 +206,10 @@ def test_a_picture_of_too_many_bytes_is_not_even_opened(tool, tmp_path):
         tool['check_picture'](str(tmp_path / 'heavy.png'))
 
 
+def test_lines_of_sentences_end_at_line_feeds(tool):
+    assert tool['split_sentences']('the red\u2028star\r\n\n a box\x85\n') == ['the red\u2028star', 'a box']
+
+
 def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, monkeypatch):
     """Here the hour has a second. Gradio deletes what it was handed by the page, and its own copies."""
     assert tool['HOUR'] == 3600

@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 import cv2
-import mmcv
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -20,6 +19,7 @@ from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.dump import areas_of, read_lines
 from dit_sam.evaluation.scores import score_table, scores_of
+from dit_sam.utils import read_image
 from dit_sam.visualization import draw_masks, file_stem, write_image
 
 # Words of a sentence; these bounds hold those of the papers on RefCOCO (1-2, 3, 4-5, 6 on) and on RefCOCOg.
@@ -106,14 +106,13 @@ def report(lines: Sequence[dict], title: str, group_of: Callable[[dict], str | N
     if not groups:
         return None
     generalized = any(line['no_target'] for line in lines)
-    rows = {name: (len(members), _scores(members, generalized))
-            for name, members in [('all', lines), *sorted(groups.items(), key=lambda entry: _natural(entry[0]))]}
-    return score_table(title, rows)
+    rows = {name: _row(groups[name], generalized) for name in sorted(groups, key=_natural)}
+    return score_table(title, _row(lines, generalized), rows)
 
 
-def _scores(lines: Sequence[dict], generalized: bool) -> dict[str, float]:
+def _row(lines: Sequence[dict], generalized: bool) -> tuple[int, dict[str, float]]:
     inclusive = lines[0].get('protocol') == 'lavt480'
-    return scores_of([areas_of(line) for line in lines], generalized, inclusive)
+    return len(lines), scores_of([areas_of(line) for line in lines], generalized, inclusive)
 
 
 def _natural(name: str) -> tuple[int, str]:
@@ -139,7 +138,7 @@ def draw_worst(lines: Sequence[dict], number: int, folder: str) -> list[str]:
         if not osp.isfile(line.get('img_path', '')):
             raise FileNotFoundError(f'image {line.get("img_path")} of the dump not found: run this where tools/test.py '
                                     'ran')
-        image = mmcv.imread(line['img_path'], channel_order='rgb')
+        image = read_image(line['img_path'])
         masks = [coco_mask.decode(line['prediction']) == 1]
         if line['no_target']:
             legend = [f'{line["sentence"]} (no target)']

@@ -8,12 +8,10 @@ import os.path as osp
 import sys
 from contextlib import redirect_stdout
 
-import mmcv
-
 from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_folder, writing_to
+from dit_sam.utils import check_folder, read_image, writing_to
 from dit_sam.visualization import attention_maps, draw_attention, file_stem, write_image
 from dit_sam.visualization.attention import DIRECTIONS
 
@@ -42,7 +40,7 @@ def main() -> None:
         check_folder(args.out)
         inferencer = ReferringInferencer(args.config, args.checkpoint, args.device)
         attention = attention_maps(inferencer, args.image, args.sentence)
-        image, stem = mmcv.imread(args.image, channel_order='rgb'), file_stem(args.image, args.sentence)
+        image, stem = read_image(args.image), file_stem(args.image, args.sentence)
         layers = attention.select(args.layers)
         drawn = {direction: draw_attention(image, attention, direction, args.layers, args.special, args.font)
                  for direction in DIRECTIONS if any(getattr(layer, direction) is not None for layer in layers)}

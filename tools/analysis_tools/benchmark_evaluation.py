@@ -37,6 +37,7 @@ from dit_sam.datasets.image_batches import images_of
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.engine.strict_loading import load_strictly
+from dit_sam.evaluation.dump import read_lines
 from dit_sam.utils import check_file, write_whole
 
 SENTENCES = 7
@@ -157,7 +158,7 @@ def benchmark(model: nn.Module, cfg: Config, folder: Path, rounds: int) -> dict:
     for way, loader in loaders.items():
         # Starts the workers and warms up, too.
         score(model, loader, dict(type='ReferringIoU', dump=str(folder / f'{way}.jsonl'), dump_masks=True))
-        dumps[way] = (folder / f'{way}.jsonl').read_text().splitlines()
+        dumps[way] = read_lines(str(folder / f'{way}.jsonl'))
     seconds = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, loader in loaders.items():

@@ -33,6 +33,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.num < 1:
         parser.error(f'--num takes a number from 1 on, got {args.num}')
+    if not 0 <= args.seed < 2**32:  # numpy's
+        parser.error(f'--seed takes a number from 0 to 2^32 - 1, got {args.seed}')
     return args
 
 
@@ -55,7 +57,7 @@ def draw_item(item: dict, bgr: bool = True) -> np.ndarray:
         masks, legend = [*masks, frame(mask.shape, around)], [*legend, f'box {around}']
     for name, prompt in prompts_of(sample, mask.shape).items():
         masks, legend = [*masks, prompt], [*legend, name]
-    return draw_masks(image, masks, legend, empty='no target')
+    return draw_masks(image, masks, legend, empty='no target' if sample.get('no_target', True) else 'no pixel')
 
 
 def _picture(inputs: Tensor, bgr: bool) -> np.ndarray:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import mmcv
 import numpy as np
 from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
@@ -17,24 +16,26 @@ from mmseg.registry import DATASETS
 from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_folder, writing_to
+from dit_sam.evaluation.scores import Areas
+from dit_sam.utils import check_folder, read_image, writing_to
 from dit_sam.visualization import draw_masks, draw_sheet, write_image
 
 ROWS = 8  # on a sheet
 
 
 class Item(NamedTuple):
-    """A sentence, its truth at the image's size, and the mask of each model."""
+    """A sentence, its truth at the image's size, the mask of each model, and whether nothing is meant."""
     img_path: str
     sentence: str
     truth: np.ndarray
     masks: list[np.ndarray]
+    no_target: bool = False
 
     @property
     def ious(self) -> list[float]:
         """The IoU of each model; 1 for nothing where nothing is meant."""
-        unions = [(mask | self.truth).sum() for mask in self.masks]
-        return [float((mask & self.truth).sum() / union) if union else 1. for mask, union in zip(self.masks, unions)]
+        return [Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
+                for mask in self.masks]
 
 
 # By --order: what the sentences are sorted by, the smallest first.
@@ -114,14 +115,15 @@ def segment(dataset, indices: Sequence[int], inferencers: Sequence[ReferringInfe
     masks = [[prediction['mask'] for prediction in inferencer(paths, sentences)['predictions']]
              for inferencer in inferencers]
     truths = [sample.gt_sem_seg.data[0].numpy() == 1 for sample in samples]
-    return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)))]
+    nothing = [sample.get('no_target', not truth.any()) for sample, truth in zip(samples, truths)]
+    return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)), nothing)]
 
 
 def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -> np.ndarray:
     """A sheet with a row for each item: image, truth, and the mask of each model under its name and IoU."""
     rows = []
     for item in items:
-        image = mmcv.imread(item.img_path, channel_order='rgb')
+        image = read_image(item.img_path)
         captions = ['truth', *(f'{name}, IoU {100 * iou:.1f}' for name, iou in zip(names, item.ious))]
         cells = [(caption, draw_masks(image, [mask], [''], min_side=0)[:len(image)])
                  for caption, mask in zip(captions, [item.truth, *item.masks])]

@@ -1,7 +1,7 @@
 """List all that is wrong in a file for ReferringJSONDataset: ``tools/dataset_converters/check.py FILE.jsonl``.
 
 Every line is looked at, and the images and mask images that it names are decoded. The exit status is 1 where anything
-is wrong. docs/data.md has the format.
+is wrong. What is read, but may be other than meant, gets a warning. docs/data.md has the format.
 """
 import argparse
 import sys
@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Iterator
 
-from dit_sam.datasets.images import image_problem, read_mask
-from dit_sam.datasets.json_lines import mask_of, parse_line, read_lines, sentences_of, size_of
+from dit_sam.datasets.images import image_problem, mask_doubt, read_mask
+from dit_sam.datasets.json_lines import image_id, mask_of, means_nothing, parse_line, read_lines, sentences_of, size_of
 from dit_sam.datasets.masks import area
 from dit_sam.engine.launch import one_line_errors
 
@@ -43,25 +43,39 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    if not found and record.get('segmentation', '') is not None:
+    if not found and not means_nothing(record):
         yield 'has a target without a pixel in its image; "segmentation": null says that there is none'
+
+
+def doubts_of(record: dict, number: int, masks: Path, ids: dict[str, tuple[str, int]]) -> Iterator[str]:
+    """What may be other than meant in a good line; `ids` has the image_id that each image got, and in which line."""
+    doubt = mask_doubt(str(masks / record['mask'])) if 'mask' in record else None
+    if doubt:
+        yield doubt
+    counts, line = ids.setdefault(record['image'], (image_id(record), number))
+    if 'image_id' in record and image_id(record) != counts:
+        yield (f'says that {record["image"]} has the image_id {record["image_id"]!r}; that of line {line}, {counts!r}, '
+               'counts')
 
 
 def main() -> int:
     args = parse_args()
     images, masks = args.images or args.file.parent, args.masks or args.file.parent
-    lines, sentences, problems = 0, 0, 0
+    lines, sentences, problems, warnings, ids = 0, 0, 0, 0, {}
     with one_line_errors(OSError):
         for number, line in read_lines(str(args.file)):
             record, found = parse_line(line)
             found = found or list(problems_of(record, images, masks))
+            doubts = [] if found else list(doubts_of(record, number, masks, ids))
             print(*(f'line {number} {problem}\n' for problem in found), sep='', end='')
-            lines, problems = lines + 1, problems + len(found)
+            print(*(f'warning: line {number} {doubt}\n' for doubt in doubts), sep='', end='')
+            lines, problems, warnings = lines + 1, problems + len(found), warnings + len(doubts)
             sentences += 0 if found else len(sentences_of(record))
     if not lines:
         print(f'{args.file} has no line')
         return 1
-    print(f'{args.file}: {lines:,} lines, {sentences:,} good sentences, {problems:,} problems')
+    print(f'{args.file}: {lines:,} lines, {sentences:,} good sentences, {problems:,} problems'
+          + (f', {warnings:,} warnings' if warnings else ''))
     return int(problems > 0)
 
 

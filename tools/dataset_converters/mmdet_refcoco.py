@@ -39,12 +39,10 @@ def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
             common = dict(id=len(refs) + 1, image_id=image['id'], category_id=_number(item['category_id']))
             size, counts = item['segmentation']['size'], item['segmentation']['counts']
             annotations.append(dict(common, iscrowd=0, segmentation=dict(size=size, counts=counts.decode())))
-            sentences = [table.sentence(sentence) for sentence in range(first, end)]
+            sentences = [_sentence(table, sentence) for sentence in range(first, end)]
             refs.append(dict(ref_id=len(refs) + 1, ann_id=common['id'], image_id=image['id'], split=split,
                              category_id=common['category_id'], file_name=item['file_name'],
-                             sent_ids=[one['sent_id'] for one in sentences],
-                             sentences=[dict(sent_id=one['sent_id'], sent=one['text'], raw=one['text'])
-                                        for one in sentences]))
+                             sent_ids=[one['sent_id'] for one in sentences], sentences=sentences))
     categories = [dict(id=number, name=str(number)) for number in sorted({one['category_id'] for one in annotations})]
     return dict(images=list(images.values()), annotations=annotations, categories=categories), refs
 
@@ -53,6 +51,12 @@ def _image(item: dict) -> dict:
     if not isinstance(item['img_id'], int):
         raise InputError(f'image {item["img_id"]!r} has a name for an id, and mmdet wants a number')
     return dict(id=item['img_id'], file_name=item['file_name'], height=item['height'], width=item['width'])
+
+
+def _sentence(table: ReferringTable, row: int) -> dict:
+    """Of a sentence mmdet reads `raw`, what its author typed, as it does in the original files."""
+    said = table.sentence(row)
+    return dict(sent_id=said['sent_id'], sent=said['text'], raw=table.raw(row))
 
 
 def _number(category: int | str | tuple) -> int:

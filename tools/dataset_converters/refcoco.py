@@ -93,6 +93,7 @@ def find_sources(src: Path) -> list[Source]:
 
     Raises:
         FileNotFoundError: When there are none, or instances.json is missing beside one.
+        InputError: When two would be written to the same files.
     """
     if not src.is_dir():
         raise FileNotFoundError(f'{src} is no folder')
@@ -103,9 +104,14 @@ def find_sources(src: Path) -> list[Source]:
     if not sources:
         raise FileNotFoundError(f'{src} holds no refs(*).p or grefs(*).json, nor does a folder in it; docs/data.md '
                                 'says where to get them')
+    named: dict[tuple[str, str], Path] = {}
     for source in sources:
         if not source.instances.is_file():
             raise FileNotFoundError(f'{source.instances} not found, which belongs to {source.refs.name}')
+        other = named.setdefault((source.dataset, source.partition), source.refs)
+        if other != source.refs:
+            raise InputError(f'{other} and {source.refs} would be written to the same files, '
+                             f'{source.dataset}_{source.partition}_*: give one of them a folder of another name')
     return sources
 
 
@@ -139,13 +145,14 @@ def counts_table(tables: list[tuple[Source, str, ReferringTable]]) -> tuple[Pret
     for source in dict.fromkeys(source for source, _, _ in tables):
         key = (source.dataset, source.partition)
         found = {split: table.counts for of, split, table in tables if of is source}
-        found['all'] = total([table for of, _, table in tables if of is source])
+        # A list, as a split may be called "all".
+        rows = [*found.items(), ('all', total([table for of, _, table in tables if of is source]))]
         known = PUBLISHED.get(key, {})
-        for split, counts in found.items():
+        for place, (split, counts) in enumerate(rows, 1):
             published = known.get(split, (None, ) * len(COLUMNS))
             cells = [cell(counts[column], number) for column, number in zip(COLUMNS, published)]
-            lines.add_row([' '.join(key), split, *cells], divider=split == 'all')
-        missing = ', '.join(split for split in known if split not in found)
+            lines.add_row([' '.join(key), split, *cells], divider=place == len(rows))
+        missing = ', '.join(split for split in known if split not in (*found, 'all'))
         notes = [NOTES.get(key), missing and f'no split {missing}']
         remarks += [f'{" ".join(key)}: {note}' for note in notes if note]
     return lines, remarks
@@ -201,7 +208,7 @@ def check_images(tables: list[ReferringTable], folders: list[Path], workers: int
     sizes = {table.value('images.file_name', row): tuple(
         table.value(f'images.{side}', row) for side in ('height', 'width'))
         for table in tables for row in range(table.counts['images'])}
-    # Threads: Pillow decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
+    # Threads: OpenCV decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda name: image_problem(locate(name, folders), *sizes[name]), sizes)
         problems = list(track(found, 'images', total=len(sizes)))

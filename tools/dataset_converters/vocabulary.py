@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from dit_sam.datasets import training_sentences
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import InputError
 from dit_sam.utils import check_file, write_whole
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -19,15 +20,24 @@ SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 # Letters, alone and as the continuation of a word, spell the words that are not in the list.
 LETTERS = tuple(string.ascii_lowercase + string.digits + string.punctuation)
 PIECES = tuple(f'##{letter}' for letter in string.ascii_lowercase + string.digits)
+ALWAYS = (*SPECIAL, *LETTERS, *PIECES)
 
 
 def vocabulary(sentences: Iterable[str], size: int) -> list[str]:
-    """Special tokens, letters, then the words of the sentences from the most frequent one on; at most `size` tokens."""
+    """Special tokens, letters, then the words of the sentences from the most frequent one on; at most `size` tokens.
+
+    Raises:
+        InputError: There is no room for a word, or there is none.
+    """
+    if size <= len(ALWAYS):
+        raise InputError(f'--size must be more than {len(ALWAYS)}, which special tokens and letters take, got {size}')
     normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
     words = Counter(word for sentence in sentences
                     for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(sentence)))
+    if not words:
+        raise InputError('there is no training sentence: name files that have a training split')
     ranked = sorted(words, key=lambda word: (-words[word], word))
-    return list(dict.fromkeys((*SPECIAL, *LETTERS, *PIECES, *ranked)))[:size]
+    return list(dict.fromkeys((*ALWAYS, *ranked)))[:size]
 
 
 def main() -> None:
@@ -36,7 +46,7 @@ def main() -> None:
                         help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
                         'lines of JSON (.jsonl)')
     parser.add_argument('--out', required=True, help='file to write, one token a line')
-    parser.add_argument('--size', type=int, default=8192, help='number of tokens at most')
+    parser.add_argument('--size', type=int, default=8192, help=f'number of tokens at most, more than {len(ALWAYS)}')
     args = parser.parse_args()
     with one_line_errors(OSError):
         check_file(args.out)

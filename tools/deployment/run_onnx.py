@@ -60,6 +60,8 @@ class OnnxSegmenter:
         self.session = read(path, lambda file: InferenceSession(str(file), options))
         self.settings = read(path.with_suffix('.json'), read_settings)
         self.tokenizer = read(path.with_suffix('.tokenizer.json'), lambda file: Tokenizer.from_file(str(file)))
+        # A user's sentence is text, also where it reads like a special token.
+        self.tokenizer.encode_special_tokens = True
         length = self.settings['max_length']
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(
@@ -121,10 +123,29 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
             aside.unlink()
 
 
-def segment(args: argparse.Namespace) -> None:
-    image = cv2.imread(args.image)
+def read_image(path: str) -> np.ndarray:
+    """The pixels of a picture as viewers show it, BGR, uint8, (H, W, 3).
+
+    From its bytes: where OpenCV opens the file itself, it fills the rest of a JPEG that is cut off with grey.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be decoded.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'image {path} not found: check the path')
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # it is empty or too large
+        image = None
     if image is None:
-        raise ValueError(f'image {args.image} is not there or cannot be decoded')
+        raise ValueError(f'image {path} cannot be decoded: it is damaged or cut off, has more than 2^30 pixels, or is '
+                         'of a format that OpenCV does not read')
+    return image
+
+
+def segment(args: argparse.Namespace) -> None:
+    image = read_image(args.image)
     masks = OnnxSegmenter(args.model)(image, args.sentences)
     for number, mask in enumerate(masks, 1):
         path = Path(args.out, f'{Path(args.image).stem}_mask{number}.png')

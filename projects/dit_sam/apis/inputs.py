@@ -113,8 +113,9 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
     if image.mode.startswith(('I', 'F')):
         raise InputError(f'{name} is a PIL image of mode {image.mode}, of unknown range: convert it to RGB or L first')
     try:
-        image = ImageOps.exif_transpose(image).convert('RGB')
-    except OSError as error:
+        # Of La, alpha that is multiplied in, Pillow makes nothing but LA.
+        image = ImageOps.exif_transpose(image.convert('LA') if image.mode == 'La' else image).convert('RGB')
+    except (OSError, ValueError) as error:
         raise InputError(f'{name} cannot be decoded ({error})') from None
     return np.ascontiguousarray(np.asarray(image)[..., ::-1])
 

@@ -5,6 +5,7 @@ import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from numbers import Integral
 from typing import get_args
 
 import cv2
@@ -26,7 +27,7 @@ from ..datasets.image_stage import ImageStage
 from ..engine.config_check import check_config
 from ..engine.launch import load_config
 from ..engine.strict_loading import load_strictly
-from ..utils import check_folder, writing_to
+from ..utils import check_folder, undecodable, writing_to
 from ..visualization import draw_masks, file_stem, write_image
 from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
@@ -141,8 +142,8 @@ class ReferringInferencer(BaseInferencer):
         places = match_places(points, boxes, names, list(map(len, asked)), is_single(inputs))
         if any(map(any, places)):
             self._check_takes_places()
-        if batch_size < 1:
-            raise InputError(f'batch_size must be 1 or more, got {batch_size}')
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise InputError(f'batch_size must be 1 or more, got {batch_size!r}')
         if out_dir:
             check_folder(out_dir)
         results, visualization = [], []
@@ -224,11 +225,11 @@ class ReferringInferencer(BaseInferencer):
         """
         try:
             return self.loader(image)
-        # mmcv asserts that there is an image, OpenCV objects to empty files, addresses can fail to answer.
-        except (AssertionError, OSError, ValueError, cv2.error) as error:
-            reason = '' if isinstance(error, (AssertionError, cv2.error)) else f' ({error})'
-            raise InputError(f'image {name} cannot be decoded{reason}: it is damaged, or of a format that OpenCV does '
-                             'not read') from None
+        # mmcv asserts that there is an image, OpenCV objects to empty files.
+        except (AssertionError, cv2.error):
+            raise InputError(f'image {name} cannot be decoded: it {undecodable(image)}') from None
+        except (OSError, ValueError) as error:  # addresses can fail to answer
+            raise InputError(f'image {name} cannot be read: {error}') from None
 
     def _items(self, images: Sequence[str | np.ndarray], names: Sequence[str], sentences: Sequence[Sequence[str]],
                places: Sequence[Sequence[Place]]) -> Iterator[dict]:

@@ -1,4 +1,5 @@
 """The columns of a :class:`ReferringTable`: what they hold, and that they fit each other."""
+import reprlib
 from itertools import accumulate
 from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
@@ -15,8 +16,8 @@ GROUPS = dict(
     images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER),
     targets=dict(ann_id=IDS, mask=TEXT),
     references=dict(ref_id=ID, category_id=IDS, image=NUMBER, target=NUMBER, sentences=NUMBER),
-    sentences=dict(sent_id=ID, text=TEXT, kind=TEXT))
-OPTIONAL = 'sentences.kind'
+    sentences=dict(sent_id=ID, text=TEXT, kind=TEXT, raw=TEXT))
+OPTIONAL = ('sentences.kind', 'sentences.raw')
 # A group's first column tells its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
 # JPEG's own limit is 65,535.
@@ -41,10 +42,11 @@ Column = Union[np.ndarray, Ragged]
 
 def make_column(name: str, entries: List[Any]) -> Column:
     """Ints as an array; texts, bytes and tuples of ints as a :class:`Ragged` one."""
-    types = {type(entry) for entry in entries}
+    examples = {type(entry): entry for entry in entries}
+    types = set(examples)
     if not (types <= {int} or types in ({str}, {bytes}, {tuple})):
-        raise InputError(f'{name}: found {" and ".join(sorted(kind.__name__ for kind in types))}, but ids are whole '
-                         'numbers or texts, all alike')
+        found = ' and '.join(sorted(f'{kind.__name__} ({reprlib.repr(entry)})' for kind, entry in examples.items()))
+        raise InputError(f'{name}: found {found}, but ids are whole numbers or texts, all alike')
     try:
         if types <= {int}:
             return np.array(entries, dtype=np.int64)
@@ -78,7 +80,7 @@ def check_columns(columns: Dict[str, Column]) -> None:
 
 def _check_column(columns: Dict[str, Column], group: str, name: str, allowed: Tuple[str, ...]) -> None:
     if name not in columns:
-        if name == OPTIONAL:
+        if name in OPTIONAL:
             return
         raise InputError(f'the column {name} is missing')
     column = columns[name]

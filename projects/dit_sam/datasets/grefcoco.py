@@ -13,7 +13,7 @@ class GRefCOCODataset(RefCOCODataset):
 
     It differs from :class:`RefCOCODataset` in that a reference has any number of objects: the mask is their union, and
     empty where there are none. ``ann_id`` of an item is the tuple of the objects' ids, ``category_id`` that of their
-    categories. As in the authors' own reader (ReLA), crowds among the objects are left out, and references without a
+    categories. As in the authors' own reader (ReLA), crowds among other objects are left out, and references without a
     sentence, which the file has, are passed over.
 
     Args:

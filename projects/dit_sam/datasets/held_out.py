@@ -3,24 +3,27 @@
 RefCOCO, RefCOCO+ and RefCOCOg divide the same COCO train2014 images in different ways: a training image of one is a
 test image of another.
 """
+import logging
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import FrozenSet, List, Sequence
+from typing import FrozenSet, List, Sequence, Set, Tuple, Union
 
 import numpy as np
 from mmengine.logging import print_log
 
 from ..errors import InputError
+from .coco_names import coco_numbers
 from .grefs import load_grefs
 from .safe_pickle import load_refs
 from .table import ReferringTable
 
+Id = Union[int, str]
 PATTERNS = ('refs(*).p', 'grefs(*).json', '*.safetensors')
 
 
-def evaluation_images(sources: Sequence[str]) -> FrozenSet[str]:
-    """The ids of all images that are in a split other than train, as text.
+def evaluation_images(sources: Sequence[str]) -> FrozenSet[Id]:
+    """All images that are in a split other than train: their numbers in COCO, and ids that are none.
 
     Args:
         sources: Files, ``refs(*).p``, ``grefs(*).json`` or prepared ones, or folders of such files.
@@ -46,15 +49,42 @@ def _files(source: str) -> List[str]:
 
 
 @lru_cache(maxsize=64)
-def _images(file: str, modified: int) -> FrozenSet[str]:
+def _images(file: str, modified: int) -> FrozenSet[Id]:
     """Those of one file, read once for all data sets that leave them out."""
     if file.endswith('.safetensors'):
         table = ReferringTable.open(file)
         if table.header.get('split') == 'train':
             return frozenset()
-        return frozenset(str(table.value('images.id', row)) for row in range(table.rows('images')))
+        return frozenset().union(*map(_names_of, *_images_of(table)))
     refs = load_grefs(file) if file.endswith('.json') else load_refs(file)
-    return frozenset(str(ref['image_id']) for ref in refs if ref['split'] != 'train')
+    return frozenset().union(*(_names_of(ref['image_id'], '') for ref in refs if ref['split'] != 'train'))
+
+
+def _names_of(image_id: Id, file_name: str) -> Set[Id]:
+    return coco_numbers(image_id, file_name) or {image_id}
+
+
+def _images_of(table: ReferringTable) -> Tuple[List[Id], List[str]]:
+    """Ids and file names."""
+    return tuple([table.value(f'images.{name}', row) for row in range(table.rows('images'))]
+                 for name in ('id', 'file_name'))
+
+
+def not_held_out(name: str, table: ReferringTable, held_out: FrozenSet[Id]) -> np.ndarray:
+    """Whether each reference is to an image that is not held out, boolean.
+
+    Warns of images of which neither id nor file name is a number, and which are none of those that are held out: they
+    may be COCO's under another name.
+    """
+    images = list(zip(*_images_of(table)))
+    kept = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
+    unknown = [file_name for (image_id, file_name), keep in zip(images, kept)
+               if keep and not coco_numbers(image_id, file_name)]
+    if unknown:
+        print_log(f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no number of COCO '
+                  'for an id or in their file name. They stay in training, and whether they are in a val or test split '
+                  'cannot be told: if they are of COCO, give their image_id', 'current', logging.WARNING)
+    return kept[table.columns['references.image']]
 
 
 def log_dropped(name: str, table: ReferringTable, kept: np.ndarray) -> None:

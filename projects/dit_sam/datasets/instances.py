@@ -1,6 +1,7 @@
 """COCO instances, and the table that they and a list of references make."""
 import json
 import os.path as osp
+from collections.abc import Hashable
 from typing import Any, Dict, Iterable, List, Tuple, Union
 
 from ..errors import InputError
@@ -17,12 +18,14 @@ Id = Union[int, str]
 class Instances:
     """The images and masks of ``instances.json``, in COCO's format.
 
+    What nothing refers to is not judged: an image or annotation is when it is asked for.
+
     Args:
         path (str): The file.
 
     Raises:
         FileNotFoundError: When there is no such file.
-        InputError: When it is not in the format of COCO instances.
+        InputError: When it is not in the format of COCO instances, or an image or annotation that is asked for is not.
     """
 
     def __init__(self, path: str) -> None:
@@ -30,13 +33,10 @@ class Instances:
         self.path = path
         try:
             content = load_json(path)
-            self._images = _by_id((image['id'], tuple(image[key] for key in ('file_name', 'height', 'width')))
-                                  for image in content['images'])
-            self._annotations = _by_id((item['id'], (item['image_id'], item['segmentation'], item.get('iscrowd', 0)))
-                                       for item in content['annotations'])
+            self._images = _by_id(content['images'], ('file_name', 'height', 'width'))
+            self._annotations = _by_id(content['annotations'], ('image_id', 'segmentation'), iscrowd=0)
         except KeyError as error:
-            raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing '
-                             'from the file or one of its images or annotations') from None
+            raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing') from None
         except (AttributeError, TypeError, ValueError) as error:
             raise InputError(f'{path} is not in the format of COCO instances: {error}') from None
         self._masks: Dict[Id, bytes] = {}
@@ -52,17 +52,19 @@ class Instances:
     def mask(self, ann_id: Union[Id, Tuple[int, ...]], image_id: Id, height: int, width: int) -> bytes:
         """The compressed RLE of an annotation or, of a tuple of ids, of their union.
 
-        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out.
+        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. Where there are
+        crowds alone, at which that reader stops, they are what is meant.
         """
         if not isinstance(ann_id, tuple):
             return self._encode(ann_id, image_id, height, width)
         objects = [one for one in ann_id if not self._find(self._annotations, 'ann_id', one)[2]]
-        return unite([self._encode(one, image_id, height, width) for one in objects], height, width)
+        return unite([self._encode(one, image_id, height, width) for one in objects or ann_id], height, width)
 
     def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
         of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)
         if of_image != image_id:
-            raise InputError(f'{self.path}: annotation {ann_id} is of image {of_image}, not {image_id}')
+            raise InputError(f'{self.path}: annotation {ann_id!r} is of image {of_image!r}, not {image_id!r}'
+                             f'{_types(image_id, [of_image])}')
         if ann_id not in self._masks:
             try:
                 self._masks[ann_id] = encode_segmentation(segmentation, height, width)
@@ -70,18 +72,38 @@ class Instances:
                 raise InputError(f'{self.path}: annotation {ann_id} {error}') from None
         return self._masks[ann_id]
 
-    def _find(self, records: Dict[Id, tuple], key: str, value: Id) -> tuple:
+    def _find(self, records: Dict[Id, Union[tuple, str]], key: str, value: Id) -> tuple:
         if value not in records:
-            raise InputError(f'{self.path} has no {key} {value}: the two files do not belong together')
-        return records[value]
+            raise InputError(f'{self.path} has no {key} {value!r}: the two files do not belong together'
+                             f'{_types(value, records)}')
+        found = records[value]
+        if isinstance(found, str):
+            raise InputError(f'{self.path}: {key} {value!r} {found}')
+        return found
 
 
-def _by_id(records: Iterable[Tuple[Id, tuple]]) -> Dict[Id, tuple]:
-    """Raises ValueError where an id stands for two things."""
-    found: Dict[Id, tuple] = {}
-    for one, record in records:
-        if found.setdefault(one, record) != record:
-            raise ValueError(f'there are two images or two annotations of the id {one!r}')
+def _types(value: Id, others: Iterable[Any]) -> str:
+    """What keeps an id from being one that reads the same: 7 is not "7"."""
+    alike = [other for other in others if str(other) == str(value)]
+    return f', as {value!r} is {type(value).__name__} in one, {type(alike[0]).__name__} in the other' if alike else ''
+
+
+def _by_id(items: List[dict], keys: Tuple[str, ...], **defaults: Any) -> Dict[Id, Union[tuple, str]]:
+    """The values of some keys of each item by its id, or what is wrong with that item, in words.
+
+    Raises:
+        AttributeError, TypeError: These are no items.
+    """
+    found: Dict[Id, Union[tuple, str]] = {}
+    for item in items:
+        try:
+            record = (*[item[key] for key in keys], *[item.get(key, value) for key, value in defaults.items()])
+        except KeyError as error:
+            record = f'lacks the key {error}'
+        # Nothing refers to what has no id, or a list for one.
+        one = item.get('id')
+        if isinstance(one, Hashable) and found.setdefault(one, record) != record:
+            found[one] = 'stands for two that differ'
     return found
 
 
@@ -136,11 +158,17 @@ def _sentences(ref: dict) -> List[dict]:
         if not sentence['sent'].strip():
             raise InputError(f'sentence {sentence["sent_id"]} is blank')
         try:
-            sentence['sent'].encode()
+            (sentence['sent'] + _raw(sentence)).encode()
         except UnicodeEncodeError as error:
             raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from None
-    return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''))
+    return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''), raw=_raw(sentence))
             for sentence in ref['sentences']]
+
+
+def _raw(sentence: dict) -> str:
+    """What the author typed, which only other code reads: of no use where it is no text."""
+    raw = sentence.get('raw')
+    return raw if isinstance(raw, str) and raw.strip() else ''
 
 
 def _is_text(value: Any) -> bool:

@@ -1,7 +1,6 @@
 """Your own data: one JSON object a line with an image, what is said, and what is meant. docs/data.md has the format."""
 import json
 import os.path as osp
-import re
 import reprlib
 from typing import Any, Dict, Iterator, List, Tuple, Union
 
@@ -10,6 +9,7 @@ from mmengine.fileio import join_path
 from mmseg.registry import DATASETS
 
 from ..errors import InputError
+from .coco_names import coco_number
 from .columns import MAX_SIDE, make_column
 from .images import image_size, read_mask
 from .masks import encode_box, encode_mask, encode_segmentation, unite
@@ -17,8 +17,6 @@ from .referring import ReferringDataset
 from .table import ReferringTable, TableBuilder
 
 TARGETS = ('segmentation', 'mask', 'bbox')
-# COCO_train2014_000000581857.jpg and 000000581857.jpg
-COCO_NAME = re.compile(r'(?:COCO_\w+2014_)?(\d{12})\.jpg')
 
 
 @DATASETS.register_module()
@@ -57,13 +55,14 @@ class ReferringJSONDataset(ReferringDataset):
                                  f'{self.ann_file}` lists all that is wrong') from None
         if not builder.mask_files:
             raise InputError(f'{self.ann_file} has no line; docs/data.md has the format')
-        self._mask_files = make_column('mask', builder.mask_files)
+        self._mask_files, self._no_target = make_column('mask', builder.mask_files), np.array(builder.no_target)
         return builder.build()
 
     def get_data_info(self, idx: int) -> dict:
         """The item ``idx``, with what its mask image shows."""
         item = super().get_data_info(idx)
         row = int(np.searchsorted(self.table.columns['references.ref_id'], item['ref_id']))
+        item['no_target'] = bool(self._no_target[row])
         name = self._mask_files.entry(row).tobytes().decode()
         if name:
             try:
@@ -84,6 +83,7 @@ class _LinesTable:
     def __init__(self, folder: str) -> None:
         self.folder = folder
         self.mask_files: List[str] = []
+        self.no_target: List[bool] = []
         self._builder = TableBuilder()
         self._images: Dict[str, Tuple[int, int, int]] = {}
 
@@ -101,6 +101,7 @@ class _LinesTable:
             raise ValueError(f'says that {name} is {record["height"]} x {record["width"]} (height x width), a line '
                              f'before it {size[0]} x {size[1]}')
         self.mask_files.append(record.get('mask', ''))
+        self.no_target.append(means_nothing(record))
         target = self._builder.add_target(number, mask_of(record, *size))
         kind = dict(kind=record['kind']) if 'kind' in record else {}
         first = self._builder.rows('sentences')
@@ -166,8 +167,8 @@ def sentences_of(record: dict) -> Any:
 
 def image_id(record: dict) -> str:
     """The id that a line names, else COCO's for an image of COCO, else the path of the image."""
-    named = COCO_NAME.fullmatch(osp.basename(record['image']))
-    return str(record.get('image_id', int(named.group(1)) if named else record['image']))
+    number = coco_number(record['image'])
+    return str(record.get('image_id', record['image'] if number is None else number))
 
 
 def size_of(record: dict, folder: str) -> Tuple[int, int]:
@@ -175,6 +176,11 @@ def size_of(record: dict, folder: str) -> Tuple[int, int]:
     if 'height' in record:
         return record['height'], record['width']
     return image_size(join_path(folder, record['image']))
+
+
+def means_nothing(record: dict) -> bool:
+    """Whether a line says that its sentence has no target."""
+    return record.get('segmentation', '') is None
 
 
 def mask_of(record: dict, height: int, width: int) -> bytes:

@@ -9,7 +9,7 @@ from mmengine.fileio import join_path
 from mmseg.registry import DATASETS
 
 from ..errors import InputError
-from .held_out import evaluation_images, log_dropped
+from .held_out import evaluation_images, log_dropped, not_held_out
 from .image_stage import LastImage
 from .images import find_image
 from .table import ReferringTable
@@ -28,9 +28,9 @@ class ReferringDataset(TrainingItems, BaseDataset):
     kept.
 
     An item holds ``img_path``, ``img_id``, ``ref_id``, ``ann_id``, ``sent_id``, ``category_id``, ``text``, ``height``
-    and ``width`` of the annotated image in pixels, ``segmentation`` (a compressed RLE of that size) and, where the file
-    names one, the ``kind`` of the sentence. Where a reference has any number of objects (gRefCOCO), ``ann_id`` and
-    ``category_id`` are tuples.
+    and ``width`` of the annotated image in pixels, ``segmentation`` (a compressed RLE of that size), ``no_target``
+    (whether the annotation says that nothing is meant) and, where the file names one, the ``kind`` of the sentence.
+    Where a reference has any number of objects (gRefCOCO), ``ann_id`` and ``category_id`` are tuples.
 
     Args:
         ann_file (str): The file, as ``refcoco_unc_train.safetensors``.
@@ -87,9 +87,7 @@ class ReferringDataset(TrainingItems, BaseDataset):
         if self.test_mode or not sources:
             return self.data_list
         held_out = evaluation_images([self._resolve(source) for source in sources])
-        image_of = self.table.columns['references.image']
-        ids = [str(self.table.value('images.id', image)) for image in range(self.table.rows('images'))]
-        kept = np.array([image_id not in held_out for image_id in ids])[image_of]
+        kept = not_held_out(self.source, self.table, held_out)
         log_dropped(self.source, self.table, kept)
         if not kept.any():
             raise InputError(f'{self.source}: filter_cfg.evaluation_images={list(sources)} leaves nothing to train on')

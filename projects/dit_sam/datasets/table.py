@@ -10,6 +10,7 @@ and, under its name with `.ends`, int64: where each entry ends. Rows of one grou
     references.ref_id, references.category_id            sentences.kind      UTF-8 text, may be missing
     references.image, references.target                  rows of those groups
     references.sentences                                 where the rows of its sentences end
+    sentences.raw      UTF-8 text as its author typed it, empty where that is the text; may be missing
 
 The header's `dit_sam` is JSON: `format`, `version`, `dataset`, `partition`, `split`, `source`, `counts`.
 """
@@ -91,6 +92,8 @@ class ReferringTable:
             ref_id=self.value('references.ref_id', row),
             ann_id=ann_id,
             category_id=self.value('references.category_id', row),
+            # What is annotated, not what is drawn: an object without a pixel is meant all the same.
+            no_target=ann_id == (),
             height=size[0],
             width=size[1],
             segmentation=dict(size=size, counts=counts))
@@ -104,8 +107,15 @@ class ReferringTable:
         sentence = dict(sent_id=self.value('sentences.sent_id', row), text=self.value('sentences.text', row))
         if not sentence['text'].strip():
             raise InputError(f'sentence {sentence["sent_id"]} is blank')
-        kind = self.value(OPTIONAL, row) if OPTIONAL in self.columns else ''
+        kind = self._optional('sentences.kind', row)
         return dict(sentence, kind=kind) if kind else sentence
+
+    def raw(self, row: int) -> str:
+        """A sentence as its author typed it, REFER's `raw`; the text where that is all there is."""
+        return self._optional('sentences.raw', row) or self.value('sentences.text', row)
+
+    def _optional(self, name: str, row: int) -> str:
+        return self.value(name, row) if name in self.columns else ''
 
     def sentences_of(self, reference: int) -> Tuple[int, int]:
         """The first row of a reference's sentences, and the one behind the last."""
@@ -174,9 +184,11 @@ class TableBuilder:
 
     def add_reference(self, ref_id: Union[int, str], category_id: Union[int, str, Tuple[int, ...]], image: int,
                       target: int, sentences: Sequence[dict]) -> int:
-        """A reference and its sentences, dicts with `sent_id`, `text` and, if it has one, `kind`."""
+        """A reference and its sentences, dicts with `sent_id`, `text` and, if they have them, `kind` and `raw`."""
         for sentence in sentences:
-            self._add('sentences', sentence['sent_id'], sentence['text'], sentence.get('kind', ''))
+            raw = sentence.get('raw', '')
+            self._add('sentences', sentence['sent_id'], sentence['text'], sentence.get('kind', ''),
+                      '' if raw == sentence['text'] else raw)
         return self._add('references', ref_id, category_id, image, target, self.rows('sentences'))
 
     def build(self, **header: Any) -> ReferringTable:
@@ -185,10 +197,9 @@ class TableBuilder:
         Raises:
             InputError: When ids of one column are of several types.
         """
-        columns = dict(self._columns)
-        if not any(columns[OPTIONAL]):
-            del columns[OPTIONAL]
-        return ReferringTable({name: make_column(name, entries) for name, entries in columns.items()}, header)
+        columns = {name: make_column(name, entries) for name, entries in self._columns.items()
+                   if name not in OPTIONAL or any(entries)}
+        return ReferringTable(columns, header)
 
     def _add(self, group: str, *entries: Any) -> int:
         for name, entry in zip(GROUPS[group], entries):

@@ -3,11 +3,14 @@ import logging
 
 import cv2
 import torch
+from mmengine.fileio import get
 from mmengine.logging import print_log
 from PIL import UnidentifiedImageError
 
 from ..errors import InputError
 from ..random_streams import seed_all
+from ..utils import decode
+from .images import find_image
 
 # What mmcv, OpenCV and Pillow raise for files that are missing, damaged or no images.
 _UNREADABLE = (OSError, AssertionError, UnidentifiedImageError, cv2.error)
@@ -67,8 +70,8 @@ class TrainingItems:
             raise
         except _UNREADABLE as error:
             path = self.get_data_info(index)['img_path']
-            raise InputError(f'{path} could not be read: {_reason(error)}; mend it, or leave out what is said about it'
-                             ) from None
+            raise InputError(f'{path} could not be read: {_reason(error, path)}; mend it, or leave out what is said '
+                             'about it') from None
 
     def _report(self, index: int, error: Exception) -> None:
         """Say that an item is replaced.
@@ -77,7 +80,8 @@ class TrainingItems:
             InputError: Too many are.
         """
         self._unreadable += 1
-        path, reason = self.get_data_info(index)['img_path'], _reason(error)
+        path = self.get_data_info(index)['img_path']
+        reason = _reason(error, path)
         if self._unreadable > 1 + self.max_unreadable * self._visited:
             raise InputError(f'{self._unreadable} of {self._visited} items could not be read, the last one {path} '
                              f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; mend or '
@@ -86,5 +90,12 @@ class TrainingItems:
                   level=logging.WARNING)
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().split('\n')[0] or 'it cannot be decoded'
+def _reason(error: Exception, path: str) -> str:
+    # mmcv asserts that there is an image, and OpenCV that it is not too large: in words for programmers.
+    try:
+        decode(get(find_image(path)))
+    except ValueError as problem:
+        return f'it {problem}'
+    except OSError:
+        pass
+    return str(error).strip().split('\n')[0] or type(error).__name__

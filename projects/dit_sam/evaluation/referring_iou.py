@@ -13,7 +13,7 @@ from ..errors import InputError
 from .dump import describe, encode, write_lines
 from .mmdet_samples import one_a_sentence
 from .protocols import LAVT_SIDE, PROTOCOLS, compared_masks, stretch
-from .scores import Areas, score_table, scores_of
+from .scores import NAMES, Areas, group_score, score_table, scores_of
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,14 @@ class ReferringIoU(BaseMetric):
     * ``T-acc``: share of the sentences with a target for which something is predicted.
     * ``P@X``: share of the sentences **with a target** with IoU >= X.
 
-    "Nothing predicted" is a mask without a pixel. Everything is counted on the device where the predictions are.
+    "Nothing predicted" is a mask without a pixel. "Nothing meant" is what the annotation says, ``no_target`` in
+    ``metainfo``; where an item does not have that key, a truth without a pixel. A target that is annotated and draws no
+    pixel is a target: its IoU is 0. Everything is counted on the device where the predictions are.
     The data samples may be mmdet's, those that its `RefSegMetric` takes, see :func:`one_a_sentence`.
 
     Args:
         group_by (str, optional): A key of ``metainfo``, such as ``kind``; for each of its values ``mIoU/{value}``, or
-            ``gIoU/{value}``, is reported too. Items without the key count in the total only.
+            ``gIoU/{value}``, is reported too, see :func:`group_score`. Items without the key count in the total only.
         protocol (str): ``original`` compares at the size of the original image. ``lavt480`` stretches prediction and
             truth to 480 x 480, and counts IoU = X for P@X, as LAVT does. ``dit`` resizes binary masks, as the released
             DIT does; the model must keep the probabilities, ``model.test_cfg.keep_input_probabilities=True``.
@@ -58,11 +60,11 @@ class ReferringIoU(BaseMetric):
             one. ``tools/analysis_tools/analyze_results.py`` reads it.
         dump_masks (bool): Whether the lines hold the masks, at the size of the original image.
         collect_device (str): ``cpu`` or ``gpu``, where the results of several ranks are gathered.
-        prefix (str, optional): Put before the names of the scores.
+        prefix (str, optional): Put before the names of the scores, with a slash. No part of it is a score's name.
 
     Raises:
-        InputError: When there is no such protocol, what it needs is not there, a prediction and its truth differ in
-            shape, or there is nothing to score.
+        InputError: When there is no such protocol, what it needs is not there, the prefix names a score, a prediction
+            and its truth differ in shape, or there is nothing to score.
     """
 
     def __init__(self,
@@ -80,6 +82,9 @@ class ReferringIoU(BaseMetric):
             raise InputError(f"ReferringIoU has no protocol '{protocol}': choose one of {', '.join(PROTOCOLS)}")
         if dump_masks and dump is None:
             raise InputError('ReferringIoU: dump_masks=True needs a file, dump=FILE.jsonl')
+        # Else `mIoU/oIoU` could be this metric's, or of a group called "oIoU" of another.
+        if taken := set(NAMES).intersection((prefix or '').split('/')):
+            raise InputError(f'ReferringIoU: prefix={prefix!r} names the score {min(taken)}: choose another prefix')
         self.group_by, self.protocol, self.generalized, self.min_area = group_by, protocol, generalized, min_area
         self.dump, self.dump_masks = dump, dump_masks
 
@@ -94,8 +99,9 @@ class ReferringIoU(BaseMetric):
         pairs = [compared_masks(sentence, self.protocol) for sentence in sentences]
         # One transfer a batch from the device where the masks are.
         counts = torch.stack([self._count(*pair) for pair in pairs]).tolist() if pairs else []
-        for sample, pair, (intersection, prediction, truth, targeted) in zip(sentences, pairs, counts):
-            areas, group = Areas(intersection, prediction, truth, not targeted), sample.get(self.group_by)
+        for sample, pair, (intersection, prediction, truth, drawn) in zip(sentences, pairs, counts):
+            no_target = sample.get('no_target', not drawn)
+            areas, group = Areas(intersection, prediction, truth, bool(no_target)), sample.get(self.group_by)
             line = self._line(sample, areas, *pair) if self.dump else None
             yield Result(areas, None if group is None else str(group), line, sample.get('sample_idx'))
 
@@ -104,23 +110,23 @@ class ReferringIoU(BaseMetric):
         results = [result for item in results for result in item]
         if not results:
             raise InputError('ReferringIoU has nothing to score: the data loader gave no item')
-        rows = {'all': self._row(results)}
-        for group in sorted({result.group for result in results} - {None}):
-            rows[group] = self._row([result for result in results if result.group == group])
-        print_log('\n' + score_table(self.group_by or 'Sentences of', rows), logger=MMLogger.get_current_instance())
+        total = self._row(results)
+        rows = {group: self._row([result for result in results if result.group == group])
+                for group in sorted({result.group for result in results} - {None})}
+        table = score_table(self.group_by or 'Sentences of', total, rows)
+        print_log(f'\n{table}', logger=MMLogger.get_current_instance())
         if self.dump:
             write_lines(self.dump, [result.line for result in in_order(results)])
-        _, scores = rows.pop('all')
         mean = 'gIoU' if self.generalized else 'mIoU'
-        return {**scores, **{f'{mean}/{group}': row[mean] for group, (_, row) in rows.items()}}
+        return {**total[1], **{group_score(mean, group): scores[mean] for group, (_, scores) in rows.items()}}
 
     def _count(self, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Intersection, areas of prediction and truth, and whether there is a target."""
-        targeted = truth.any()
+        """Intersection, areas of prediction and truth, and whether the truth has a pixel."""
+        drawn = truth.any()
         if self.protocol == 'lavt480':
             prediction, truth = stretch(prediction), stretch(truth)
         prediction = prediction & (prediction.sum() >= self.min_area)
-        return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), targeted.long()])
+        return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), drawn.long()])
 
     def _line(self, sample: dict, areas: Areas, prediction: Tensor, truth: Tensor) -> dict:
         pixels = LAVT_SIDE**2 if self.protocol == 'lavt480' else truth.numel()

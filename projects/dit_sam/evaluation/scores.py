@@ -5,10 +5,12 @@ Python integers and `fsum` are exact, so that neither the order nor the split ov
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
+from urllib.parse import quote
 
 from prettytable import PrettyTable
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+NAMES = ('oIoU', 'mIoU', 'gIoU', 'cIoU', 'N-acc', 'T-acc', *(f'P@{threshold}' for threshold in THRESHOLDS))
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def scores_of(areas: Sequence[Areas], generalized: bool = False, inclusive: bool
 
 def _overall_iou(areas: Sequence[Areas]) -> float:
     intersection, union = sum(area.intersection for area in areas), sum(area.union for area in areas)
-    return intersection / union * 100 if union else 100.0
+    return intersection / union * 100 if union else 100.0 * all(area.no_target for area in areas)
 
 
 def _precision(areas: Sequence[Areas], inclusive: bool) -> dict[str, float]:
@@ -69,15 +71,28 @@ def _precision(areas: Sequence[Areas], inclusive: bool) -> dict[str, float]:
             for threshold in THRESHOLDS}
 
 
-def score_table(title: str, rows: Mapping[str, tuple[int, Mapping[str, float]]]) -> str:
-    """A table of scores for reading.
+def group_score(score: str, group: str) -> str:
+    """The name of a score of a group, ``mIoU/place``.
+
+    Slashes, percent signs and what does not print are written as in URLs (``left/right`` as ``left%2Fright``), so that
+    names differ as the groups do, also where a slash becomes another character, as in names of checkpoints.
+    """
+    return f'{score}/' + ''.join(one if one.isprintable() and one not in '%/\\' else
+                                 quote(one, safe='', errors='surrogatepass') for one in group)
+
+
+def score_table(title: str, total: tuple[int, Mapping[str, float]],
+                groups: Mapping[str, tuple[int, Mapping[str, float]]]) -> str:
+    """A table of scores for reading: the total under the name of "all", and below a line the groups.
 
     Args:
         title: Head of the first column.
-        rows: The number of sentences and the scores by the name of the row. The first row has every score.
+        total: The number of all sentences and every score of them.
+        groups: Likewise for each group. A group may be called "all" too.
     """
-    names = list(next(iter(rows.values()))[1])
+    names = list(total[1])
     table = PrettyTable([title, 'Number', *names])
-    for row, (number, scores) in rows.items():
-        table.add_row([row, number, *(f'{scores[name]:.2f}' if name in scores else '-' for name in names)])
+    for place, (row, (number, scores)) in enumerate([('all', total), *groups.items()]):
+        cells = (f'{scores[name]:.2f}' if name in scores else '-' for name in names)
+        table.add_row([row, number, *cells], divider=place == 0)
     return table.get_string()

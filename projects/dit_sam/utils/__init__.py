@@ -1,10 +1,12 @@
-from .outputs import check_file, check_folder, write_whole, writing_to, written_whole
+from .outputs import check_file, check_folder, cut_name, name_part, write_whole, writing_to, written_whole
+from .pictures import MAX_PIXELS, decode, opened, read_image, undecodable
 from .pretrained import describe_misfit, load_sam_weights, pretrained_step
 from .state_dict_maps import HUGGING_FACE_SAM, LAYOUTS, OURS, RELEASED_DIT, SAM, StateDictMap, find_layout
 from .weight_files import check_target, read_weights, save_weights, weight_files
 
 __all__ = [
-    'HUGGING_FACE_SAM', 'LAYOUTS', 'OURS', 'RELEASED_DIT', 'SAM', 'StateDictMap', 'check_file', 'check_folder',
-    'check_target', 'describe_misfit', 'find_layout', 'load_sam_weights', 'pretrained_step', 'read_weights',
-    'save_weights', 'weight_files', 'write_whole', 'writing_to', 'written_whole'
+    'HUGGING_FACE_SAM', 'LAYOUTS', 'MAX_PIXELS', 'OURS', 'RELEASED_DIT', 'SAM', 'StateDictMap', 'check_file',
+    'check_folder', 'check_target', 'cut_name', 'decode', 'describe_misfit', 'find_layout', 'load_sam_weights',
+    'name_part', 'opened', 'pretrained_step', 'read_image', 'read_weights', 'save_weights', 'undecodable',
+    'weight_files', 'write_whole', 'writing_to', 'written_whole'
 ]

@@ -1,5 +1,6 @@
 """What programs write: looked at before the work, whole or not at all, and one line where it fails."""
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,16 @@ def check_file(path: str | Path) -> None:
     if Path(path).is_dir():
         raise InputError(f'{path} is a folder: name a file in it')
     check_folder(Path(path).parent)
+
+
+def cut_name(text: str, size: int) -> str:
+    """At most `size` bytes of a text, whole characters."""
+    return text.encode()[:size].decode(errors='ignore')
+
+
+def name_part(value: object, size: int = 40) -> str:
+    """A value, which may be any text, as a part of a file's name: letters, digits, _ and -, at most `size` bytes."""
+    return cut_name(re.sub(r'[^\w-]+', '-', str(value)), size)
 
 
 @contextmanager

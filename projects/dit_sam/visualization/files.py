@@ -11,6 +11,8 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
+from ..utils import cut_name
+
 # Together with the number and the suffix below the 255 bytes that file systems allow.
 _STEM_BYTES, _SLUG_BYTES = 120, 80
 
@@ -23,8 +25,8 @@ def file_stem(image: str, *sentences: str) -> str:
         sentences: Of their characters only letters and digits remain, of any script, in lower case.
     """
     words = re.findall(r'[^\W_]+', unicodedata.normalize('NFC', ' '.join(sentences)).lower())
-    stem = _cut(osp.splitext(osp.basename(image))[0], _STEM_BYTES)
-    return '_'.join(filter(None, (stem, _cut('-'.join(words), _SLUG_BYTES).rstrip('-'))))
+    stem = cut_name(osp.splitext(osp.basename(image))[0], _STEM_BYTES)
+    return '_'.join(filter(None, (stem, cut_name('-'.join(words), _SLUG_BYTES).rstrip('-'))))
 
 
 def write_image(image: np.ndarray, folder: str, stem: str) -> str:
@@ -73,8 +75,3 @@ def _put(part: str, path: str) -> bool:
             return False
         os.replace(part, path)
     return True
-
-
-def _cut(text: str, size: int) -> str:
-    """At most `size` bytes of a text, whole characters."""
-    return text.encode()[:size].decode(errors='ignore')

@@ -16,11 +16,12 @@ from pycocotools import mask as mask_utils
 from .drawing import draw, visible_masks
 from .generalized import GENERALIZED_KINDS, refer_generalized
 from .outlines import SHAPES
+from .rectangles import as_rectangles
 from .scene import Scene, sample_scene
 from .sentences import KINDS, refer
 
 # Raised whenever the same arguments no longer give the same bytes.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 DEFAULT_SPLITS: Dict[str, float] = dict(train=0.8, val=0.1, testA=0.05, testB=0.05)
 MIN_SIZE = 64
 # The folder of the texts, of the set as it is and of the generalized one.
@@ -54,13 +55,15 @@ def split_of_images(images: int, seed: int, splits: Dict[str, float]) -> List[st
 
 
 def _annotation(scene: Scene, index: int, seen: np.ndarray) -> dict:
-    """An unoccluded object keeps its polygon, of an occluded one the visible part is stored as RLE."""
+    """An unoccluded object keeps its polygon, of an occluded one the visible part is stored in rectangles.
+
+    RLE would be shorter. REFER's reader wants it in a list, and COCO's own reads no RLE in a list.
+    """
     obj = scene.objects[index]
     rle = mask_utils.encode(np.asfortranarray(seen, dtype=np.uint8))
     whole = bool((seen == obj.mask).all())
     return dict(
-        segmentation=[obj.polygon.ravel().tolist()] if whole else
-        dict(size=[scene.height, scene.width], counts=rle['counts'].decode('ascii')),
+        segmentation=[obj.polygon.ravel().tolist()] if whole else as_rectangles(seen),
         area=float(mask_utils.area(rle)),
         bbox=mask_utils.toBbox(rle).tolist(),
         iscrowd=0,
@@ -206,6 +209,8 @@ def _existing(out: Path, arguments: dict) -> Optional[dict]:
         if found['arguments'] == arguments:
             return found
         held = 'a shapes data set of other arguments, ' + json.dumps(found['arguments'])
+        if dict(found['arguments'], generator=GENERATOR_VERSION) == arguments:
+            held = 'this data set as another version of the generator wrote it'
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise FileExistsError(f'{out} holds {held}: remove it or choose another folder')

@@ -3,12 +3,15 @@ import re
 from mmcv.transforms import RandomFlip
 from mmseg.registry import TRANSFORMS
 
-# 'left', 'left-hand', 'leftmost', 'LeftMost'; not 'leftover', 'bright'.
-_DIRECTION = re.compile(r'\b(?:left|right)(?=(?:most)?\b)', re.IGNORECASE)
+# What RefCOCO's authors write together with a direction: 'topleft', 'leftmost', 'leftside'. The same on both sides, so
+# that swapping twice changes nothing. Not 'leftover', 'rightly', 'bright', 'upright', 'copyright'.
+_BEFORE = 'far|near|top|bottom|upper|lower|mid|middle|center|centre|back|front|rear'
+_BEHIND = 'most|er|est|ist|iest|ish|y|ie|ies|s|sides?|sided|hands?|handed|handers?|wards?|facing'
+_DIRECTION = re.compile(rf'\b({_BEFORE}|)(left|right)(?=(?:{_BEHIND})?\b)', re.IGNORECASE)
 
 
 def swap_left_right(text: str) -> str:
-    """Swap left with right and leftmost with rightmost, as whole words and in the case in which they stand.
+    """Swap left with right, also in words such as leftmost, lefthand and topleft, in the case in which they stand.
 
     Lower case, 'Left' and 'LEFT' are kept; any other mixture becomes lower case. "right" is swapped wherever it stands
     as a word, also where it means "just" ("right behind the car"): words alone do not tell.
@@ -20,11 +23,13 @@ def swap_left_right(text: str) -> str:
 
 
 def _opposite(match: re.Match) -> str:
-    word = match.group()
+    before, word = match.groups()
     other = 'right' if word.lower() == 'left' else 'left'
     if word.isupper():
-        return other.upper()
-    return other.capitalize() if word.istitle() else other
+        other = other.upper()
+    elif word.istitle():
+        other = other.capitalize()
+    return before + other
 
 
 @TRANSFORMS.register_module()

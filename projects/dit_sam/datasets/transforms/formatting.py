@@ -16,7 +16,7 @@ class PackReferringInputs(PackSegInputs):
 
     def __init__(
         self,
-        meta_keys: Sequence[str] = ('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id',
+        meta_keys: Sequence[str] = ('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'no_target',
                                     'sample_idx', 'img_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor',
                                     'flip', 'flip_direction', 'points', 'point_labels', 'box')
     ) -> None:

@@ -33,6 +33,15 @@ def decode_segmentation(segmentation: Union[list, dict], height: int, width: int
     return coco_mask.decode(rle)
 
 
+def _misfit(results: dict, loaded: tuple, annotated: tuple) -> str:
+    """What to do about an image that is not of the size that was annotated."""
+    turned = ('. The likely cause is an EXIF orientation tag, by which the loader turned the image. If the annotation '
+              'was drawn on it as shown, height and width must be those; if as stored, save the image without the tag, '
+              'or set color_type="color_ignore_orientation" in LoadImageFromFile')
+    return (f'{results["img_path"]} is {loaded} (height, width) as loaded, but its annotation {results["ann_id"]} was '
+            f'drawn on {annotated}' + (turned if loaded == annotated[::-1] else ': one of the two is another picture'))
+
+
 @TRANSFORMS.register_module()
 class LoadReferringMask(BaseTransform):
     """Draw the mask of the referent at the size of the annotated image.
@@ -50,11 +59,7 @@ class LoadReferringMask(BaseTransform):
     def transform(self, results: dict) -> dict:
         size = (results['height'], results['width'])
         if tuple(results['ori_shape'][:2]) != size:
-            raise InputError(
-                f'{results["img_path"]} is {tuple(results["ori_shape"][:2])} (height, width) as loaded, but its '
-                f'annotation {results["ann_id"]} was drawn on {size}. The likely cause is an EXIF orientation tag by '
-                'which the loader turned the image: set color_type="color_ignore_orientation" in LoadImageFromFile, '
-                'or save the image without the tag')
+            raise InputError(_misfit(results, tuple(results['ori_shape'][:2]), size))
         try:
             mask = decode_segmentation(results['segmentation'], *size)
         except InputError as error:

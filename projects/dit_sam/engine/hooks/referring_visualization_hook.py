@@ -1,12 +1,12 @@
 """Pictures of predictions, during validation and testing."""
-from collections import Counter
+from itertools import chain, count
 from typing import Any, Sequence
 
-import mmcv
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
+from ...utils import name_part, read_image
 from ...visualization import draw_masks, file_stem
 
 
@@ -32,7 +32,7 @@ class ReferringVisualizationHook(Hook):
         self.interval = interval
         self.show = show
         self.wait_time = wait_time
-        self._taken = Counter()
+        self._taken = set()
 
     def before_val_epoch(self, runner: Any) -> None:
         """Names are free again: validations during training differ in their step."""
@@ -56,7 +56,7 @@ class ReferringVisualizationHook(Hook):
         # Not `runner.iter`, which builds the training loop and its dataset where there is none yet.
         step = runner.message_hub.get_info('iter', 0)
         for sample in outputs:
-            image = mmcv.imread(sample.img_path, channel_order='rgb')
+            image = read_image(sample.img_path)
             masks, sentences = [sample.pred_sem_seg], [sample.text]
             if 'gt_sem_seg' in sample:
                 masks, sentences = [*masks, sample.gt_sem_seg], [*sentences, '(ground truth)']
@@ -69,6 +69,8 @@ class ReferringVisualizationHook(Hook):
 
     def _name(self, mode: str, sample: SegDataSample) -> str:
         """A name that no other picture of this pass over the data has."""
-        name = f"{mode}_{file_stem(sample.img_path, sample.text)}_{sample.get('sent_id', 0)}"
-        self._taken[name] += 1
-        return name if self._taken[name] == 1 else f'{name}_{self._taken[name]}'
+        first = f"{mode}_{file_stem(sample.img_path, sample.text)}_{name_part(sample.get('sent_id', 0))}"
+        names = chain([first], (f'{first}_{again}' for again in count(2)))
+        name = next(name for name in names if name not in self._taken)
+        self._taken.add(name)
+        return name

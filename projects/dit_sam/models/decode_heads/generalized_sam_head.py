@@ -2,6 +2,7 @@
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from mmseg.utils import SampleList
 from torch import Tensor
 
@@ -19,7 +20,8 @@ class GeneralizedSAMHead(SAMHead):
 
     SAM's IoU token, which has met the image and the sentence in every block of the decoder, goes through a small MLP to
     one logit: is nothing in the image meant? Where its probability is above `no_target_threshold`, the predicted mask
-    is empty. Several objects need nothing of their own: their masks are one mask.
+    is empty. It learns what the annotation says, `no_target` of a data sample, or where a sample does not have that,
+    whether the truth is empty. Several objects need nothing of their own: their masks are one mask.
 
     Args:
         no_target_weight: Weight of the binary cross-entropy of the decision.
@@ -47,7 +49,7 @@ class GeneralizedSAMHead(SAMHead):
         seg_logits, tokens = self.decode(inputs, text, prompts)
         losses = self.loss_by_feat(seg_logits, batch_data_samples)
         logits = self.no_target_head(tokens[:, 0]).float().squeeze(1)
-        empty = torch.stack([~sample.gt_sem_seg.data.eq(1).any() for sample in batch_data_samples])
+        empty = torch.stack([_means_nothing(sample) for sample in batch_data_samples])
         losses['loss_no_target'] = self.no_target_weight * F.binary_cross_entropy_with_logits(logits, empty.float())
         losses['no_target_accuracy'] = 100 * ((logits.sigmoid() > self.no_target_threshold) == empty).float().mean()
         return losses
@@ -62,3 +64,8 @@ class GeneralizedSAMHead(SAMHead):
         seg_logits, tokens = self.decode(inputs, text, prompts)
         nothing = self.no_target_head(tokens[:, 0]).sigmoid() > self.no_target_threshold  # (B, 1)
         return self.predict_by_feat(seg_logits, batch_img_metas).masked_fill(nothing[..., None, None], EMPTY)
+
+
+def _means_nothing(sample: SegDataSample) -> Tensor:
+    truth, said = sample.gt_sem_seg.data, sample.get('no_target')
+    return ~truth.eq(1).any() if said is None else truth.new_full((), said, dtype=torch.bool)

@@ -11,7 +11,7 @@ SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', s
 
 
 def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
-    """A tokenizer that pads and cuts at the end.
+    """A tokenizer that pads and cuts at the end, and to which a special token in a sentence is text.
 
     Args:
         source: A hub name, a folder written by `save_pretrained`, a BERT vocabulary file (`.txt`, one token a line),
@@ -26,6 +26,9 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
         raise InputError(f'tokenizer {source!r} has no padding token: open it by AutoTokenizer.from_pretrained, set '
                          'pad_token = eos_token, and give the folder that its save_pretrained writes')
     tokenizer.padding_side = tokenizer.truncation_side = 'right'
+    tokenizer.split_special_tokens = True
+    if tokenizer.is_fast:
+        _hide_special_pieces(tokenizer)
     return tokenizer
 
 
@@ -37,7 +40,9 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
             raise FileNotFoundError(f'vocabulary {source} does not exist; give a BERT vocab.txt (one token a line), '
                                     'a folder with a tokenizer, or a hub name such as bert-base-uncased')
         try:
-            return _word_piece(Path(source).read_text(encoding='utf-8').splitlines(), source)
+            # Lines end at line feeds alone: U+2028 and the like are tokens of some vocabularies.
+            with open(source, encoding='utf-8', newline='\n') as file:
+                return _word_piece([line.rstrip() for line in file], source)
         except UnicodeDecodeError as error:
             raise InputError(f'vocabulary {source} is no text: {error}') from None
     try:
@@ -47,6 +52,22 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
             f'no tokenizer at {source!r}: it is no folder with a tokenizer, and no hub answers to that name. On a '
             f'machine with a network: `hf download {source} --local-dir {source}`, then copy that folder here'
         ) from error
+
+
+def _hide_special_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
+    """Break special tokens in a text where the model has them among the pieces that it looks for.
+
+    So have XLM-RoBERTa, DeBERTa-v3 and T5, whose own sentencepiece knows that they are none to be found.
+    """
+    backend = tokenizer.backend_tokenizer
+    if not isinstance(backend.model, (models.Unigram, models.WordLevel)):
+        return
+    specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    # Behind the tokenizer's own steps, which may write '</s>' where a sentence has the full-width letters of it. '▁' is
+    # how these models write a blank.
+    breaks = [normalizers.Replace(token, f'{token[:1]}▁{token[1:]}') for token in specials]
+    own = [] if backend.normalizer is None else [backend.normalizer]
+    backend.normalizer = normalizers.Sequence([*own, *breaks])
 
 
 def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:

@@ -1,0 +1,13 @@
+"""REFER's rules, written anew: how the reader that LAVT, CRIS and ReLA ship draws an annotation."""
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+def draw(annotation: dict, image: dict) -> np.ndarray:
+    """The sum of its parts, (height, width): polygons, or run-length codes in a list. Nothing else is read."""
+    parts = annotation['segmentation']
+    if type(parts[0]) is list:
+        parts = coco_mask.frPyObjects(parts, image['height'], image['width'])
+    drawn = np.sum(coco_mask.decode(parts), axis=2)
+    assert sum(coco_mask.area(parts)) == drawn.sum()
+    return drawn.astype(np.uint8)

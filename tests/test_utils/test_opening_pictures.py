@@ -1,0 +1,102 @@
+"""Pictures are opened in one way, whoever opens them: a data set, a check before training, a tool, ONNX's example."""
+import json
+import runpy
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from dit_sam.datasets import ReferringJSONDataset
+from dit_sam.datasets.images import image_problem, image_size, read_mask
+from dit_sam.errors import InputError
+from dit_sam.utils import read_image
+from PIL import Image
+
+RUNTIME = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
+PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
+# What comes out: 30 rows of 20 pixels.
+HEIGHT, WIDTH = 30, 20
+
+
+def through_a_data_set(path: Path) -> np.ndarray:
+    line = dict(image=path.name, sentence='it', bbox=[1, 1, 3, 3], height=HEIGHT, width=WIDTH)
+    (path.parent / 'mine.jsonl').write_text(json.dumps(line))
+    data = ReferringJSONDataset('mine.jsonl', str(path.parent), test_mode=True, pipeline=PIPELINE)
+    return data[0]['inputs'].numpy().transpose(1, 2, 0)
+
+
+def through_a_check(path: Path) -> np.ndarray:
+    problem = image_problem(str(path), HEIGHT, WIDTH)
+    if problem:
+        raise InputError(f'{path} {problem}')
+    return read_image(str(path))[..., ::-1]
+
+
+def through_run_onnx(path: Path) -> np.ndarray:
+    pytest.importorskip('onnxruntime')
+    return runpy.run_path(str(RUNTIME))['read_image'](str(path))
+
+
+WAYS = [through_a_data_set, through_a_check, through_run_onnx]
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """20 rows of 30 pixels as stored, to be shown turned by 90 degrees."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (WIDTH, HEIGHT, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.jpg', exif=exif, quality=90)
+    return tmp_path / 'a.jpg'
+
+
+@pytest.mark.parametrize('way', WAYS)
+def test_a_picture_is_as_shown(photo, way):
+    pixels = way(photo)
+    assert (pixels == cv2.imread(str(photo))).all() and pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+def half(data: bytes) -> bytes:
+    return data[:len(data) // 2]
+
+
+def without_end_mark(data: bytes) -> bytes:
+    return data[:-2]
+
+
+def of_floats(_: bytes) -> bytes:
+    return cv2.imencode('.tiff', np.zeros((HEIGHT, WIDTH), np.float32))[1].tobytes()
+
+
+def too_large(_: bytes) -> bytes:
+    """A BMP whose head says 40,000 x 40,000; nothing is behind it."""
+    return struct.pack('<2sIHHIIiiHHIIiiII', b'BM', 54, 0, 0, 54, 40, 40000, 40000, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('damage', [half, without_end_mark, of_floats, too_large])
+def test_what_cannot_be_decoded_to_its_end_is_refused(photo, way, damage):
+    photo.write_bytes(damage(photo.read_bytes()))
+    said = 'megapixels|pixels' if damage is too_large else 'is damaged or cut off'
+    with pytest.raises(ValueError, match=f'a.jpg.* {said}') as caught:
+        way(photo)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_picture_that_is_too_large_is_told_how_large_it_may_be(photo):
+    """40,000 x 40,000 pixels, and 2^30 are allowed."""
+    photo.write_bytes(too_large(b''))
+    with pytest.raises(InputError, match='a.jpg cannot be decoded: it has 1,600 megapixels, and 1,074 are the most'):
+        read_image(str(photo))
+
+
+def test_pillows_own_bound_is_none_of_ours(photo, tmp_path, monkeypatch):
+    """It stands at 89 million pixels, and twice as many are an error; here it stands at 100, and a picture has 600."""
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    mask = np.eye(HEIGHT, WIDTH, dtype=bool)
+    cv2.imwrite(str(tmp_path / 'mask.png'), mask * np.uint8(255))
+    assert image_size(str(photo)) == (HEIGHT, WIDTH)
+    assert image_problem(str(photo), HEIGHT, WIDTH) is None
+    assert (read_mask(str(tmp_path / 'mask.png'), HEIGHT, WIDTH) == mask).all()
+    assert Image.MAX_IMAGE_PIXELS == 100
