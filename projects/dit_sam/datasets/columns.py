@@ -14,10 +14,11 @@ ID = NUMBER + TEXT
 IDS = ID + ('ragged int64', )
 GROUPS = dict(
     images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER),
-    targets=dict(ann_id=IDS, mask=TEXT),
+    targets=dict(ann_id=IDS, mask=TEXT, outlines=TEXT),
     references=dict(ref_id=ID, category_id=IDS, image=NUMBER, target=NUMBER, sentences=NUMBER),
     sentences=dict(sent_id=ID, text=TEXT, kind=TEXT))
-OPTIONAL = 'sentences.kind'
+KIND, OUTLINES = 'sentences.kind', 'targets.outlines'
+OPTIONAL = (KIND, OUTLINES)
 # A group's first column tells its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
 # JPEG's own limit is 65,535.
@@ -80,7 +81,7 @@ def check_columns(columns: Dict[str, Column]) -> None:
 
 def _check_column(columns: Dict[str, Column], group: str, name: str, allowed: Tuple[str, ...]) -> None:
     if name not in columns:
-        if name == OPTIONAL:
+        if name in OPTIONAL:
             return
         raise InputError(f'the column {name} is missing')
     column = columns[name]
