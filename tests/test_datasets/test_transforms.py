@@ -87,6 +87,8 @@ def test_options_that_need_the_polygons_say_how_they_are_kept(options):
         LoadReferringMask(**options)(annotated([[1, 1, 4, 1, 4, 3]]))
     with pytest.raises(InputError, match='Annotation 7 of a.jpg: has a polygon of 2 numbers'):
         LoadReferringMask(**options)(dict(annotated([[1, 1, 4, 1, 4, 3]]), outlines=[[[1, 2]]]))
+    with pytest.raises(InputError, match='scaled_side is a number of pixels from 1 on, got 0'):
+        LoadReferringMask(scaled_side=0)
 
 
 def test_truth_keeps_the_original_size_after_a_resize():

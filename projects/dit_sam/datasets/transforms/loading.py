@@ -69,11 +69,13 @@ class LoadReferringMask(BaseTransform):
             ReLA draws it at 480.
 
     Raises:
-        InputError: When the loaded image or the RLE is not of the annotated size, or the outlines for an option are not
-            there.
+        InputError: When the loaded image or the RLE is not of the annotated size, the outlines for an option are not
+            there, or there is no such side.
     """
 
     def __init__(self, covered_twice: bool = True, scaled_side: Optional[int] = None) -> None:
+        if scaled_side is not None and scaled_side < 1:
+            raise InputError(f'LoadReferringMask: scaled_side is a number of pixels from 1 on, got {scaled_side}')
         self.covered_twice, self.scaled_side = covered_twice, scaled_side
 
     def transform(self, results: dict) -> dict:
