@@ -92,7 +92,8 @@ def test_path_array_and_pil_image_agree(inferencer, tmp_path):
 def test_grey_pictures(inferencer):
     grey = picture()[..., 0]
     expected = inferencer(np.dstack([grey] * 3), 'circle')
-    for same in (grey, grey[..., None], Image.fromarray(grey)):
+    image = Image.fromarray(grey)
+    for same in (grey, grey[..., None], image, image.convert('LA'), image.convert('LA').convert('La')):
         assert_same(expected, inferencer(same, 'circle'))
 
 
@@ -198,6 +199,14 @@ def test_wrong_sentences_for_two_images(inferencer, sentences, message):
 ])
 def test_wrong_images(inferencer, image, message):
     with pytest.raises(InputError, match=message):
+        inferencer(image, 'circle')
+
+
+def test_a_closed_image_is_an_error(inferencer, tmp_path):
+    Image.new('RGB', (4, 4)).save(tmp_path / 'a.png')
+    image = Image.open(tmp_path / 'a.png')
+    image.close()
+    with pytest.raises(InputError, match='image_1 cannot be decoded'):
         inferencer(image, 'circle')
 
 

@@ -5,7 +5,7 @@ from typing import Callable, Optional
 
 import numpy as np
 import pytest
-from dit_sam.datasets import GRefCOCODataset
+from dit_sam.datasets import GRefCOCODataset, ReferringDataset
 from dit_sam.datasets.masks import encode_segmentation, unite
 from dit_sam.datasets.transforms import decode_segmentation
 from mmengine.config import Config
@@ -146,6 +146,25 @@ def test_config_gives_batches_and_nothing_for_nothing_scores_full(write_grefcoco
     scores = metric.evaluate(len(samples['val']))
     assert scores['gIoU'] == pytest.approx(2 / 5 * 100)
     assert (scores['N-acc'], scores['T-acc']) == (100, 0)
+
+
+def test_scored_as_rela_draws_its_truth(write_grefcoco, tmp_path):
+    """From the original files and from a prepared one, by the settings in docs/scores.md. All targets are boxes of
+    whole pixels, so that at 480 x 480 they are what they are, stretched."""
+    root = write_grefcoco()
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask', scaled_side=480),
+                dict(type='PackReferringInputs')]
+    original = GRefCOCODataset(root, split='val', test_mode=True, keep_outlines=True, pipeline=pipeline)
+    original.table.save(tmp_path / 'prepared.safetensors')
+    prepared = ReferringDataset('prepared.safetensors', root, test_mode=True, pipeline=pipeline)
+    assert [len(original.get_data_info(index)['outlines']) for index in (0, 2)] == [2, 0]
+    for dataset in (original, prepared):
+        metric = METRICS.build(dict(type='ReferringIoU', protocol='rela480', generalized=True))
+        for index in range(len(dataset)):
+            sample = dataset[index]['data_samples'].to_dict()
+            metric.process({}, [dict(sample, pred_sem_seg=sample['gt_sem_seg'])])
+        scores = metric.evaluate(len(dataset))
+        assert (scores['gIoU'], scores['cIoU'], scores['N-acc'], scores['T-acc']) == (100, 100, 100, 100)
 
 
 def no_split(refs):

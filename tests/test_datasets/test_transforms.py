@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from dit_sam.datasets.masks import encode_segmentation, unite
 from dit_sam.datasets.transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianBlur,
                                          ReferringColorJitter, ReferringFlip, swap_left_right)
 from dit_sam.datasets.transforms.photometric import adjust_brightness, adjust_contrast, adjust_saturation
+from dit_sam.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.transforms import Compose, RandomChoiceResize
@@ -47,6 +49,46 @@ def test_image_of_another_size_is_an_error():
 def test_rle_of_another_size_is_an_error():
     with pytest.raises(ValueError, match=r'Annotation 7 of a\.jpg: the RLE is for \[6, 4\]'):
         LoadReferringMask()(annotated(dict(size=[6, 4], counts=[24])))
+
+
+# In 4 x 6 pixels two squares of 2 x 2 that share one pixel, and an object on that pixel and the one below it.
+SQUARES = [[1, 0, 3, 0, 3, 2, 1, 2], [2, 1, 4, 1, 4, 3, 2, 3]]
+OTHER = dict(size=[4, 6], counts=[9, 2, 13])  # rows 1 and 2 of column 2
+
+
+@pytest.mark.parametrize('outlines, once, twice', [
+    ([SQUARES], 4 + 4 - 2, 4 + 4 - 1),
+    ([SQUARES, OTHER], 4 + 4 - 1, 4 + 4 - 1),  # objects are united, as ever
+    ([[OTHER, dict(size=[4, 6], counts=[0, 10, 14])]], 10 + 2 - 2, 10 + 2 - 1),
+])
+def test_parts_that_polygons_of_one_object_share_are_outside_where_wanted(outlines, once, twice):
+    masks = [encode_segmentation(outline, 4, 6) for outline in outlines]
+    item = dict(annotated(dict(size=[4, 6], counts=unite(masks, 4, 6))), outlines=outlines)
+    assert LoadReferringMask()(dict(item))['gt_seg_map'].sum() == twice
+    found = LoadReferringMask(covered_twice=False)(dict(item))['gt_seg_map']
+    assert (found.sum(), found.dtype) == (once, np.uint8)
+
+
+def test_the_truth_is_drawn_from_scaled_polygons_where_wanted():
+    """Half a column, which has no pixel of its own, is 40 of 480; of an RLE whole pixels become 120 x 80 each."""
+    half, rle = [[1.5, 1, 2, 1, 2, 3, 1.5, 3]], dict(size=[4, 6], counts=[21, 1, 2])
+    item = dict(annotated(dict(size=[4, 6], counts=[24])), outlines=[half, rle])
+    results = LoadReferringMask(scaled_side=480)(item)
+    drawn = coco_mask.decode(results['scaled_truth'])
+    expected = np.zeros((480, 480), np.uint8)
+    expected[120:360, 120:160] = expected[120:240, 400:480] = 1
+    np.testing.assert_array_equal(drawn, expected)
+    assert not results['gt_seg_map'].any()
+
+
+@pytest.mark.parametrize('options', [dict(covered_twice=False), dict(scaled_side=480)])
+def test_options_that_need_the_polygons_say_how_they_are_kept(options):
+    with pytest.raises(InputError, match='Annotation 7 of a.jpg: its polygons, .* set keep_outlines=True in the data'):
+        LoadReferringMask(**options)(annotated([[1, 1, 4, 1, 4, 3]]))
+    with pytest.raises(InputError, match='Annotation 7 of a.jpg: has a polygon of 2 numbers'):
+        LoadReferringMask(**options)(dict(annotated([[1, 1, 4, 1, 4, 3]]), outlines=[[[1, 2]]]))
+    with pytest.raises(InputError, match='scaled_side is a number of pixels from 1 on, got 0'):
+        LoadReferringMask(scaled_side=0)
 
 
 def test_truth_keeps_the_original_size_after_a_resize():

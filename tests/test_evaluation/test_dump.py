@@ -19,7 +19,7 @@ def test_dump_by_hand(tmp_path):
     first, second = read_lines(str(path))
     assert first == dict(img_id=7, ref_id=1, ann_id=[3, 4], sent_id=9, category_id=5, kind='place', img_path='a/b.jpg',
                          sentence='the\u2028"café"', height=4, width=5, protocol='original', pixels=20, iou=2 / 6,
-                         intersection=2, union=6, prediction_area=3, truth_area=5, no_target=False)
+                         intersection=2, union=6, prediction_area=3, truth_area=5, no_target=False, empty_iou=1)
     assert (second['sentence'], second['iou'], second['union'], second['no_target']) == ('a unicorn', 1, 0, True)
     assert scores['mIoU'] == (first['iou'] + second['iou']) / 2 * 100
     assert os.listdir(path.parent) == ['dump.jsonl']

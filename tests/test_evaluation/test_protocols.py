@@ -1,13 +1,19 @@
-"""The three ways of scoring, against masks worked out by hand, Pillow and OpenCV."""
+"""The ways of scoring, against masks worked out by hand, Pillow, OpenCV, and the scores of other projects' code."""
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco_mask
 from scored_items import item, pair, score
 
 from dit_sam.errors import InputError
 from dit_sam.evaluation.protocols import stretch
+
+GOLDEN = Path(__file__).parents[3] / 'shared' / 'golden_scores'
 
 
 def blobs(height: int, width: int, seed: int) -> np.ndarray:
@@ -45,6 +51,19 @@ def test_lavt480_knows_the_target_from_the_original_mask():
     assert (scores['gIoU'], scores['T-acc']) == (0, 0)
 
 
+def test_rela480_compares_with_the_truth_drawn_there():
+    """Of a picture of 3 x 2 pixels one is predicted: 160 x 240 of 480 x 480, all inside the 240 x 240 of the truth."""
+    truth = torch.tensor([[1, 0], [0, 0], [0, 0]])
+    drawn = np.zeros((480, 480), np.uint8)
+    drawn[:240, :240] = 1
+    sample = pair(truth, truth, scaled_truth=coco_mask.encode(np.asfortranarray(drawn)))
+    scores = score([sample], protocol='rela480', generalized=True)
+    assert (scores['gIoU'], scores['cIoU']) == (pytest.approx(160 / 240 * 100), ) * 2
+    assert score([sample], protocol='lavt480', generalized=True)['gIoU'] == 100
+    with pytest.raises(InputError, match='set keep_outlines=True in the data set, and scaled_side=480 in its LoadRef'):
+        score([item(1)], protocol='rela480')
+
+
 def dit_item(probabilities: torch.Tensor, truth: torch.Tensor, **metainfo) -> dict:
     """With a prediction at the original size that is wrong on purpose."""
     sample = pair(1 - truth, truth, **metainfo)
@@ -71,3 +90,37 @@ def test_dit_is_the_resize_of_opencv(size, original):
 def test_dit_without_probabilities_says_what_to_set():
     with pytest.raises(InputError, match='set model.test_cfg.keep_input_probabilities=True$'):
         score([item(1)], protocol='dit')
+
+
+@pytest.fixture(scope='module')
+def golden() -> list:
+    """336 pairs of masks: the kind, and an item of the metric."""
+    if not GOLDEN.is_dir():
+        pytest.skip('the masks that others scored are not here')
+    with open(GOLDEN / 'masks.jsonl') as file:
+        lines = [json.loads(line) for line in file]
+    return [(line['kind'], pair(*(torch.from_numpy(coco_mask.decode(line[key])) for key in ('prediction', 'truth'))))
+            for line in lines]
+
+
+@pytest.mark.parametrize('name, kwargs, tolerance', [
+    ('LAVT evaluate, 480x480 nearest, all 336', dict(protocol='lavt480', empty_iou=0), 1e-9),
+    ('LAVT evaluate, 480x480 nearest, 290 with a truth', dict(protocol='lavt480'), 1e-9),
+    ("CRIS inference, original size, without 'emptytruth_*' and 'exact'", {}, 1e-6),
+    ('mmdet 3.3.0 RefSegMetric, 290 with a truth', {}, 1e-6),
+    ('torchmetrics binary_jaccard_index, mean over 290 with a truth', {}, 1e-6),
+    ('EVF-SAM evaluation, 290 with a truth', {}, 1e-6),
+    ('ReLA ReferEvaluator, all 336, decision = empty mask', dict(generalized=True), 1e-9),
+])
+def test_against_the_scores_of_others(golden, name, kwargs, tolerance):
+    """Under their own names. ReLA gives N-acc and T-acc as shares."""
+    chosen = [item for kind, item in golden if 'all' in name or not kind.startswith('emptytruth')
+              and not ('CRIS' in name and kind == 'exact')]
+    scores = score(chosen, **kwargs)
+    overall, mean = ('cIoU', 'gIoU') if 'gIoU' in scores else ('oIoU', 'mIoU')
+    ours = {**scores, 'cIoU': scores[overall], 'accumulated': scores[overall], 'gIoU': scores[mean],
+            **{f'{letter}_acc': scores.get(f'{letter}-acc', 0) / 100 for letter in 'NT'},
+            **{f'Pr@{place}': scores[f'P@{place}'] for place in (0.7, 0.8, 0.9)}}
+    expected = {key: value for key, value in json.loads((GOLDEN / 'scores.json').read_text())[name].items()
+                if key != 'note'}
+    assert {key: ours[key] for key in expected} == pytest.approx(expected, rel=tolerance)

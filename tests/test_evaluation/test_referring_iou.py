@@ -51,6 +51,13 @@ def test_empty_masks():
     assert scores['oIoU'] == pytest.approx((0 + 0 + 0 + 1) / (0 + 5 + 5 + 2) * 100)
 
 
+def test_nothing_for_nothing_counts_zero_where_wanted():
+    items = [item(0), item(1, 1), item(0, 0, 5)]
+    scores = score(items, empty_iou=0)
+    assert (scores['mIoU'], scores['P@0.5'], scores['oIoU']) == (pytest.approx(1 / 2 / 3 * 100), 0, 1 / 7 * 100)
+    assert score(items[:1], empty_iou=0)['oIoU'] == 0
+
+
 def test_full_masks():
     assert score([item(20)]) == dict.fromkeys(['oIoU', 'mIoU', 'P@0.5', 'P@0.6', 'P@0.7', 'P@0.8', 'P@0.9'], 100)
     assert score([item(7, 13)])['mIoU'] == pytest.approx(7 / 20 * 100)
@@ -143,9 +150,10 @@ def test_a_kind_called_all_is_a_row_below_the_total(capsys):
 @pytest.mark.parametrize('arguments, message', [
     (dict(prefix='mIoU'), "prefix='mIoU' names the score mIoU: choose another prefix"),
     (dict(prefix='val/P@0.5'), "prefix='val/P@0.5' names the score P@0.5"),
-    (dict(protocol='lavt'), "no protocol 'lavt': choose one of original, lavt480, dit"),
+    (dict(protocol='lavt'), "no protocol 'lavt': choose one of original, lavt480, rela480, dit"),
+    (dict(empty_iou=0.5), 'empty_iou is 0 or 1, got 0.5'),
     (dict(dump_masks=True), r'dump_masks=True needs a file, dump=FILE\.jsonl'),
-], ids=['prefix', 'part of a prefix', 'protocol', 'dump_masks'])
+], ids=['prefix', 'part of a prefix', 'protocol', 'empty_iou', 'dump_masks'])
 def test_wrong_arguments_are_an_error(arguments, message):
     with pytest.raises(InputError, match=message):
         ReferringIoU(**arguments)

@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.dump import areas_of, read_lines
+from dit_sam.evaluation.protocols import PROTOCOLS, Protocol
 from dit_sam.evaluation.scores import score_table, scores_of
 from dit_sam.utils import read_image
 from dit_sam.visualization import draw_masks, file_stem, write_image
@@ -111,7 +112,7 @@ def report(lines: Sequence[dict], title: str, group_of: Callable[[dict], str | N
 
 
 def _row(lines: Sequence[dict], generalized: bool) -> tuple[int, dict[str, float]]:
-    inclusive = lines[0].get('protocol') == 'lavt480'
+    inclusive = PROTOCOLS.get(lines[0].get('protocol'), Protocol()).inclusive
     return len(lines), scores_of([areas_of(line) for line in lines], generalized, inclusive)
 
 

@@ -14,10 +14,11 @@ ID = NUMBER + TEXT
 IDS = ID + ('ragged int64', )
 GROUPS = dict(
     images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER),
-    targets=dict(ann_id=IDS, mask=TEXT),
+    targets=dict(ann_id=IDS, mask=TEXT, outlines=TEXT),
     references=dict(ref_id=ID, category_id=IDS, image=NUMBER, target=NUMBER, sentences=NUMBER),
     sentences=dict(sent_id=ID, text=TEXT, kind=TEXT, raw=TEXT))
-OPTIONAL = ('sentences.kind', 'sentences.raw')
+KIND, RAW, OUTLINES = 'sentences.kind', 'sentences.raw', 'targets.outlines'
+OPTIONAL = (KIND, RAW, OUTLINES)
 # A group's first column tells its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
 # JPEG's own limit is 65,535.

@@ -2,7 +2,7 @@
 import json
 import os.path as osp
 from collections.abc import Hashable
-from typing import Any, Dict, Iterable, List, Tuple, Union
+from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
 
 from ..errors import InputError
 from .columns import MAX_SIDE
@@ -55,10 +55,17 @@ class Instances:
         As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. Where there are
         crowds alone, at which that reader stops, they are what is meant.
         """
+        return unite([self._encode(one, image_id, height, width) for one in self._meant(ann_id)], height, width)
+
+    def outlines(self, ann_id: Union[Id, Tuple[int, ...]]) -> str:
+        """JSON of the list of their segmentations, as the file has them."""
+        return json.dumps([self._find(self._annotations, 'ann_id', one)[1] for one in self._meant(ann_id)])
+
+    def _meant(self, ann_id: Union[Id, Tuple[int, ...]]) -> Sequence[Id]:
+        """The ids of the objects that count."""
         if not isinstance(ann_id, tuple):
-            return self._encode(ann_id, image_id, height, width)
-        objects = [one for one in ann_id if not self._find(self._annotations, 'ann_id', one)[2]]
-        return unite([self._encode(one, image_id, height, width) for one in objects or ann_id], height, width)
+            return [ann_id]
+        return [one for one in ann_id if not self._find(self._annotations, 'ann_id', one)[2]] or ann_id
 
     def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
         of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)
@@ -107,19 +114,21 @@ def _by_id(items: List[dict], keys: Tuple[str, ...], **defaults: Any) -> Dict[Id
     return found
 
 
-def make_table(refs: List[dict], refs_file: str, instances: Instances, **header: Any) -> ReferringTable:
+def make_table(refs: List[dict], refs_file: str, instances: Instances, keep_outlines: bool = False,
+               **header: Any) -> ReferringTable:
     """The table of references. Several to one annotation are all kept, and its mask is kept once.
 
     Args:
         refs (list): References as in REFER; ``ann_id`` may be a tuple of ids.
         refs_file (str): Where they are from, for messages.
         instances (Instances): Their images and masks.
+        keep_outlines (bool): Whether the segmentations are kept as they are too.
         **header: What the table says of itself: ``dataset``, ``partition``, ``split``, ``source``.
 
     Raises:
         InputError: When a reference is blank, incomplete, or without annotation or image.
     """
-    adder = _Adder(instances)
+    adder = _Adder(instances, keep_outlines)
     for ref in refs:
         try:
             adder.add(ref)
@@ -134,8 +143,8 @@ def make_table(refs: List[dict], refs_file: str, instances: Instances, **header:
 class _Adder:
     """Adds references to a table, with their images and targets where it does not have them."""
 
-    def __init__(self, instances: Instances) -> None:
-        self.instances, self.builder = instances, TableBuilder()
+    def __init__(self, instances: Instances, keep_outlines: bool) -> None:
+        self.instances, self.keep_outlines, self.builder = instances, keep_outlines, TableBuilder()
         self._images: Dict[Id, int] = {}
         self._targets: Dict[tuple, int] = {}
 
@@ -146,7 +155,8 @@ class _Adder:
             self._images[image_id] = self.builder.add_image(image_id, name, height, width)
         if (image_id, ann_id) not in self._targets:
             mask = self.instances.mask(ann_id, image_id, height, width)
-            self._targets[image_id, ann_id] = self.builder.add_target(ann_id, mask)
+            outlines = self.instances.outlines(ann_id) if self.keep_outlines else ''
+            self._targets[image_id, ann_id] = self.builder.add_target(ann_id, mask, outlines)
         self.builder.add_reference(ref['ref_id'], ref['category_id'], self._images[image_id],
                                    self._targets[image_id, ann_id], _sentences(ref))
 

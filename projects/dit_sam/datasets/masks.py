@@ -1,9 +1,11 @@
 """Masks as COCO writes them, and as the tables keep them: compressed run lengths."""
+import itertools
 import reprlib
 from math import isfinite
 from typing import List, Union
 
 import numpy as np
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 Segmentation = Union[list, dict]
@@ -31,6 +33,42 @@ def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> 
     for polygon in parts:
         _check_polygon(polygon, height, width)
     return coco_mask.merge(coco_mask.frPyObjects(parts, height, width))['counts']
+
+
+def draw_once(objects: List[Segmentation], height: int, width: int) -> np.ndarray:
+    """The pixels, boolean (height, width), that are in one polygon of an object and in no other of its polygons.
+
+    LAVT adds the polygons of an object up and keeps what is 1, so that parts which two of them cover are outside.
+    Errors as in `encode_segmentation`.
+    """
+    drawn = np.zeros((height, width), bool)
+    for segmentation in objects:
+        parts = segmentation if isinstance(segmentation, list) else [segmentation]
+        drawn |= sum(_draw(part, height, width) for part in parts) == 1
+    return drawn
+
+
+def draw_scaled(objects: List[Segmentation], height: int, width: int, side: int) -> np.ndarray:
+    """Their union, boolean (side, side), as ReLA draws it: of polygons that are scaled first, of RLEs by their pixels.
+
+    Errors as in `encode_segmentation`.
+    """
+    drawn = np.zeros((side, side), bool)
+    for segmentation in objects:
+        for part in segmentation if isinstance(segmentation, list) else [segmentation]:
+            if isinstance(part, dict):
+                stored = Image.fromarray(_draw(part, height, width))
+                drawn |= np.asarray(stored.resize((side, side), Image.Resampling.NEAREST)) == 1
+            else:
+                _check_polygon(part, height, width)
+                scales = itertools.cycle((side / width, side / height))
+                drawn |= _draw([value * scale for value, scale in zip(part, scales)], side, side) == 1
+    return drawn
+
+
+def _draw(part: Union[list, dict], height: int, width: int) -> np.ndarray:
+    """A polygon or an RLE as uint8 (height, width)."""
+    return coco_mask.decode(dict(size=[height, width], counts=encode_segmentation([part], height, width)))
 
 
 def encode_box(box: List[float], height: int, width: int) -> bytes:

@@ -26,6 +26,8 @@ class RefCOCODataset(ReferringDataset):
         refs_file (str): References (``refs(unc).p``, ``refs(umd).p``, ``refs(google).p``), never plainly unpickled.
         split (str): ``train``, ``val``, ``testA``, ``testB`` or ``test``, as far as ``refs_file`` has them.
         data_prefix (dict): ``img_path`` is the folder of the images, COCO train2014 or train2017.
+        keep_outlines (bool): Whether an item holds ``outlines`` too, a list of its objects' segmentations as they are
+            annotated, for options of :class:`LoadReferringMask`.
         **kwargs: As in :class:`ReferringDataset`.
 
     Raises:
@@ -39,9 +41,11 @@ class RefCOCODataset(ReferringDataset):
                  refs_file: str = 'refcoco/refs(unc).p',
                  split: str = 'train',
                  data_prefix: dict = dict(img_path='train2014/'),
+                 keep_outlines: bool = False,
                  **kwargs: Any) -> None:
         self.refs_file = refs_file
         self.split = split
+        self.keep_outlines = keep_outlines
         super().__init__(ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, **kwargs)
 
     def _join_prefix(self) -> None:
@@ -57,7 +61,7 @@ class RefCOCODataset(ReferringDataset):
         """The table of the split."""
         require_file(self.refs_file, 'References')
         refs = select_split(self._read_refs(), self.split, self.refs_file)
-        return make_table(refs, self.refs_file, Instances(self.ann_file), split=self.split)
+        return make_table(refs, self.refs_file, Instances(self.ann_file), self.keep_outlines, split=self.split)
 
     def _read_refs(self) -> List[dict]:
         """All references of ``refs_file``."""

@@ -5,12 +5,12 @@ and, under its name with `.ends`, int64: where each entry ends. Rows of one grou
 
     images.id          int64, or UTF-8 text              targets.ann_id   int64, text, or lists of int64
     images.file_name   UTF-8 text                        targets.mask     COCO's compressed RLE, of its image's size
-    images.height      int64, pixels                     sentences.sent_id   int64, or UTF-8 text
-    images.width       int64, pixels                     sentences.text      UTF-8 text
-    references.ref_id, references.category_id            sentences.kind      UTF-8 text, may be missing
-    references.image, references.target                  rows of those groups
-    references.sentences                                 where the rows of its sentences end
-    sentences.raw      UTF-8 text as its author typed it, empty where that is the text; may be missing
+    images.height      int64, pixels                     targets.outlines UTF-8 text of JSON, may be missing
+    images.width       int64, pixels                     sentences.sent_id   int64, or UTF-8 text
+    references.ref_id, references.category_id            sentences.text      UTF-8 text
+    references.image, references.target: rows of those   sentences.kind      UTF-8 text, may be missing
+    references.sentences: where the rows of its sentences end
+    sentences.raw: UTF-8 text as its author typed it, empty where that is the text; may be missing
 
 The header's `dit_sam` is JSON: `format`, `version`, `dataset`, `partition`, `split`, `source`, `counts`.
 """
@@ -25,7 +25,8 @@ from safetensors.numpy import save
 
 from ..errors import InputError
 from ..utils import written_whole
-from .columns import GROUPS, KEYS, OPTIONAL, Column, Ragged, check_columns, make_column, rows_of
+from .columns import (GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column,
+                      rows_of)
 from .masks import check_rle
 
 FORMAT = 'dit_sam referring table'
@@ -77,16 +78,18 @@ class ReferringTable:
         """What the items of a reference have in common.
 
         Raises:
-            InputError: When its mask is no RLE of the size of its image.
+            InputError: When its mask is no RLE of the size of its image, or its outlines are no JSON.
         """
         image, target = (self.value(f'references.{name}', row) for name in ('image', 'target'))
         size = [self.value(f'images.{name}', image) for name in ('height', 'width')]
         ann_id, counts = self.value('targets.ann_id', target), self.value('targets.mask', target)
         try:
             check_rle(counts, *size)
-        except ValueError as error:
+            outlines = dict(outlines=json.loads(self.value(OUTLINES, target))) if OUTLINES in self.columns else {}
+        except (RecursionError, ValueError) as error:
             raise InputError(f'annotation {ann_id} {error}') from None
         return dict(
+            **outlines,
             img_id=self.value('images.id', image),
             file_name=self.value('images.file_name', image),
             ref_id=self.value('references.ref_id', row),
@@ -107,12 +110,12 @@ class ReferringTable:
         sentence = dict(sent_id=self.value('sentences.sent_id', row), text=self.value('sentences.text', row))
         if not sentence['text'].strip():
             raise InputError(f'sentence {sentence["sent_id"]} is blank')
-        kind = self._optional('sentences.kind', row)
+        kind = self._optional(KIND, row)
         return dict(sentence, kind=kind) if kind else sentence
 
     def raw(self, row: int) -> str:
         """A sentence as its author typed it, REFER's `raw`; the text where that is all there is."""
-        return self._optional('sentences.raw', row) or self.value('sentences.text', row)
+        return self._optional(RAW, row) or self.value('sentences.text', row)
 
     def _optional(self, name: str, row: int) -> str:
         return self.value(name, row) if name in self.columns else ''
@@ -179,8 +182,8 @@ class TableBuilder:
     def add_image(self, image_id: Union[int, str], file_name: str, height: int, width: int) -> int:
         return self._add('images', image_id, file_name, height, width)
 
-    def add_target(self, ann_id: Union[int, str, Tuple[int, ...]], mask: bytes) -> int:
-        return self._add('targets', ann_id, mask)
+    def add_target(self, ann_id: Union[int, str, Tuple[int, ...]], mask: bytes, outlines: str = '') -> int:
+        return self._add('targets', ann_id, mask, outlines)
 
     def add_reference(self, ref_id: Union[int, str], category_id: Union[int, str, Tuple[int, ...]], image: int,
                       target: int, sentences: Sequence[dict]) -> int:

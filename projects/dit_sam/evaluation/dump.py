@@ -37,12 +37,14 @@ def describe(sample: dict, areas: Areas, protocol: str, size: tuple[int, int], p
         union=areas.union,
         prediction_area=areas.prediction,
         truth_area=areas.truth,
-        no_target=areas.no_target)
+        no_target=areas.no_target,
+        empty_iou=areas.empty_iou)
 
 
 def areas_of(line: dict) -> Areas:
     """What was counted for the sentence of a line."""
-    return Areas(line['intersection'], line['prediction_area'], line['truth_area'], line['no_target'])
+    return Areas(line['intersection'], line['prediction_area'], line['truth_area'], line['no_target'],
+                 line.get('empty_iou', 1.))
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 from .dump import describe, encode, write_lines
 from .mmdet_samples import one_a_sentence
-from .protocols import LAVT_SIDE, PROTOCOLS, compared_masks, stretch
+from .protocols import PROTOCOLS
 from .scores import NAMES, Areas, group_score, score_table, scores_of
 
 
@@ -51,9 +51,12 @@ class ReferringIoU(BaseMetric):
         group_by (str, optional): A key of ``metainfo``, such as ``kind``; for each of its values ``mIoU/{value}``, or
             ``gIoU/{value}``, is reported too, see :func:`group_score`. Items without the key count in the total only.
         protocol (str): ``original`` compares at the size of the original image. ``lavt480`` stretches prediction and
-            truth to 480 x 480, and counts IoU = X for P@X, as LAVT does. ``dit`` resizes binary masks, as the released
-            DIT does; the model must keep the probabilities, ``model.test_cfg.keep_input_probabilities=True``.
+            truth to 480 x 480, and counts IoU = X for P@X, as LAVT does. ``rela480`` compares there with the truth that
+            is drawn from polygons scaled to it, as ReLA does; the data set and its :class:`LoadReferringMask` must make
+            that, ``keep_outlines=True`` and ``scaled_side=480``. ``dit`` resizes binary masks, as the released DIT
+            does; the model must keep the probabilities, ``model.test_cfg.keep_input_probabilities=True``.
         generalized (bool): See above.
+        empty_iou (float): IoU of nothing predicted where nothing is meant: 1, or 0 as in LAVT.
         min_area (int): A prediction of fewer pixels counts as nothing. GRES clears masks of fewer than 50 pixels for
             methods that do not decide on "no target" themselves.
         dump (str, optional): A file for one line of JSON a sentence, in the order of the dataset; it replaces a former
@@ -71,6 +74,7 @@ class ReferringIoU(BaseMetric):
                  group_by: str | None = None,
                  protocol: str = 'original',
                  generalized: bool = False,
+                 empty_iou: float = 1.,
                  min_area: int = 0,
                  dump: str | None = None,
                  dump_masks: bool = False,
@@ -85,7 +89,10 @@ class ReferringIoU(BaseMetric):
         # Else `mIoU/oIoU` could be this metric's, or of a group called "oIoU" of another.
         if taken := set(NAMES).intersection((prefix or '').split('/')):
             raise InputError(f'ReferringIoU: prefix={prefix!r} names the score {min(taken)}: choose another prefix')
+        if empty_iou not in (0, 1):
+            raise InputError(f'ReferringIoU: empty_iou is 0 or 1, got {empty_iou!r}')
         self.group_by, self.protocol, self.generalized, self.min_area = group_by, protocol, generalized, min_area
+        self.way, self.empty_iou = PROTOCOLS[protocol], float(empty_iou)
         self.dump, self.dump_masks = dump, dump_masks
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -96,12 +103,14 @@ class ReferringIoU(BaseMetric):
         self.results += [tuple(islice(results, len(item))) for item in items]
 
     def _results(self, sentences: Sequence[dict]) -> Iterator[Result]:
-        pairs = [compared_masks(sentence, self.protocol) for sentence in sentences]
+        pairs = [self.way.masks(sentence) for sentence in sentences]
         # One transfer a batch from the device where the masks are.
-        counts = torch.stack([self._count(*pair) for pair in pairs]).tolist() if pairs else []
+        counts = [self._count(sentence, *pair) for sentence, pair in zip(sentences, pairs)]
+        counts = torch.stack(counts).tolist() if counts else []
         for sample, pair, (intersection, prediction, truth, drawn) in zip(sentences, pairs, counts):
             no_target = sample.get('no_target', not drawn)
-            areas, group = Areas(intersection, prediction, truth, bool(no_target)), sample.get(self.group_by)
+            areas = Areas(intersection, prediction, truth, bool(no_target), self.empty_iou)
+            group = sample.get(self.group_by)
             line = self._line(sample, areas, *pair) if self.dump else None
             yield Result(areas, None if group is None else str(group), line, sample.get('sample_idx'))
 
@@ -120,16 +129,15 @@ class ReferringIoU(BaseMetric):
         mean = 'gIoU' if self.generalized else 'mIoU'
         return {**total[1], **{group_score(mean, group): scores[mean] for group, (_, scores) in rows.items()}}
 
-    def _count(self, prediction: Tensor, truth: Tensor) -> Tensor:
+    def _count(self, sample: dict, prediction: Tensor, truth: Tensor) -> Tensor:
         """Intersection, areas of prediction and truth, and whether the truth has a pixel."""
         drawn = truth.any()
-        if self.protocol == 'lavt480':
-            prediction, truth = stretch(prediction), stretch(truth)
+        prediction, truth = self.way.compared(sample, prediction, truth)
         prediction = prediction & (prediction.sum() >= self.min_area)
         return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), drawn.long()])
 
     def _line(self, sample: dict, areas: Areas, prediction: Tensor, truth: Tensor) -> dict:
-        pixels = LAVT_SIDE**2 if self.protocol == 'lavt480' else truth.numel()
+        pixels = self.way.side**2 if self.way.side else truth.numel()
         line = describe(sample, areas, self.protocol, tuple(truth.shape[1:]), pixels)
         if self.dump_masks:
             counted = prediction if areas.prediction else torch.zeros_like(prediction)
@@ -138,7 +146,7 @@ class ReferringIoU(BaseMetric):
 
     def _row(self, results: list[Result]) -> tuple[int, dict[str, float]]:
         areas = [result.areas for result in results]
-        return len(areas), scores_of(areas, self.generalized, inclusive=self.protocol == 'lavt480')
+        return len(areas), scores_of(areas, self.generalized, self.way.inclusive)
 
 
 def in_order(results: list[Result]) -> list[Result]:

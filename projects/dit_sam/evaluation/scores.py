@@ -15,11 +15,12 @@ NAMES = ('oIoU', 'mIoU', 'gIoU', 'cIoU', 'N-acc', 'T-acc', *(f'P@{threshold}' fo
 
 @dataclass(frozen=True)
 class Areas:
-    """What was counted for one sentence, in pixels, and whether it means nothing in its picture."""
+    """What was counted for one sentence, in pixels; whether it means nothing, and the IoU of finding nothing then."""
     intersection: int
     prediction: int
     truth: int
     no_target: bool
+    empty_iou: float = 1.
 
     @property
     def union(self) -> int:
@@ -27,8 +28,8 @@ class Areas:
 
     @property
     def iou(self) -> float:
-        """Intersection over union; of nothing predicted where nothing is meant it is 1, as in gRefCOCO."""
-        return self.intersection / self.union if self.union else float(self.no_target)
+        """Intersection over union; of nothing predicted where nothing is meant it is ``empty_iou``."""
+        return self.intersection / self.union if self.union else self.empty_iou * self.no_target
 
 
 def scores_of(areas: Sequence[Areas], generalized: bool = False, inclusive: bool = False) -> dict[str, float]:
@@ -62,7 +63,7 @@ def scores_of(areas: Sequence[Areas], generalized: bool = False, inclusive: bool
 
 def _overall_iou(areas: Sequence[Areas]) -> float:
     intersection, union = sum(area.intersection for area in areas), sum(area.union for area in areas)
-    return intersection / union * 100 if union else 100.0 * all(area.no_target for area in areas)
+    return intersection / union * 100 if union else 100.0 * min(area.iou for area in areas)
 
 
 def _precision(areas: Sequence[Areas], inclusive: bool) -> dict[str, float]:

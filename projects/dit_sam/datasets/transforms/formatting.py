@@ -18,6 +18,6 @@ class PackReferringInputs(PackSegInputs):
         self,
         meta_keys: Sequence[str] = ('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'no_target',
                                     'sample_idx', 'img_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor',
-                                    'flip', 'flip_direction', 'points', 'point_labels', 'box')
+                                    'flip', 'flip_direction', 'points', 'point_labels', 'box', 'scaled_truth')
     ) -> None:
         super().__init__(meta_keys=meta_keys)

@@ -1,4 +1,4 @@
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -6,6 +6,7 @@ from mmseg.registry import TRANSFORMS
 from pycocotools import mask as coco_mask
 
 from ...errors import InputError
+from ..masks import draw_once, draw_scaled, encode_mask
 
 
 def decode_segmentation(segmentation: Union[list, dict], height: int, width: int) -> np.ndarray:
@@ -33,6 +34,13 @@ def decode_segmentation(segmentation: Union[list, dict], height: int, width: int
     return coco_mask.decode(rle)
 
 
+def _outlines(results: dict) -> list:
+    if not isinstance(results.get('outlines'), list):
+        raise InputError('its polygons, which covered_twice=False and scaled_side of LoadReferringMask need, were not '
+                         'kept: set keep_outlines=True in the data set, RefCOCODataset or GRefCOCODataset')
+    return results['outlines']
+
+
 def _misfit(results: dict, loaded: tuple, annotated: tuple) -> str:
     """What to do about an image that is not of the size that was annotated."""
     turned = ('. The likely cause is an EXIF orientation tag, by which the loader turned the image. If the annotation '
@@ -49,21 +57,40 @@ class LoadReferringMask(BaseTransform):
     In training it stands right after the image is loaded, so that later transforms change both; in testing after the
     resize, so that the truth keeps the original size.
 
-    Required keys: ``segmentation``, ``height``, ``width``, ``ori_shape``, ``img_path``, ``ann_id``.
-    Added key: ``gt_seg_map``, uint8 (height, width) in {0, 1}, also named in ``seg_fields``.
+    Required keys: ``segmentation``, ``height``, ``width``, ``ori_shape``, ``img_path``, ``ann_id``, for the options
+    ``outlines``.
+    Added keys: ``gt_seg_map``, uint8 (height, width) in {0, 1}, also named in ``seg_fields``. With ``scaled_side``
+    ``scaled_truth``, the RLE of a mask of that side, for :class:`ReferringIoU`.
+
+    Args:
+        covered_twice (bool): Whether pixels that several polygons of one object cover belong to it. To LAVT they do
+            not.
+        scaled_side (int, optional): Side of a square at which the truth is drawn anew from polygons scaled to it, as
+            ReLA draws it at 480.
 
     Raises:
-        InputError: When the loaded image or the RLE is not of the annotated size.
+        InputError: When the loaded image or the RLE is not of the annotated size, the outlines for an option are not
+            there, or there is no such side.
     """
+
+    def __init__(self, covered_twice: bool = True, scaled_side: Optional[int] = None) -> None:
+        if scaled_side is not None and scaled_side < 1:
+            raise InputError(f'LoadReferringMask: scaled_side is a number of pixels from 1 on, got {scaled_side}')
+        self.covered_twice, self.scaled_side = covered_twice, scaled_side
 
     def transform(self, results: dict) -> dict:
         size = (results['height'], results['width'])
         if tuple(results['ori_shape'][:2]) != size:
             raise InputError(_misfit(results, tuple(results['ori_shape'][:2]), size))
         try:
-            mask = decode_segmentation(results['segmentation'], *size)
-        except InputError as error:
+            if self.covered_twice:
+                results['gt_seg_map'] = decode_segmentation(results['segmentation'], *size)
+            else:
+                results['gt_seg_map'] = draw_once(_outlines(results), *size).astype(np.uint8)
+            if self.scaled_side is not None:
+                scaled = draw_scaled(_outlines(results), *size, self.scaled_side)
+                results['scaled_truth'] = dict(size=[self.scaled_side] * 2, counts=encode_mask(scaled))
+        except ValueError as error:
             raise InputError(f'Annotation {results["ann_id"]} of {results["img_path"]}: {error}') from None
-        results['gt_seg_map'] = mask
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results
