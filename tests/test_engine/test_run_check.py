@@ -3,6 +3,7 @@ import math
 
 import pytest
 from dit_sam.engine.launch import load_config
+from dit_sam.engine.run_check import check_training
 from dit_sam.errors import InputError
 from mmengine.runner import Runner
 from processes import ROOT, call_tool
@@ -73,3 +74,50 @@ def test_a_test_without_items(tmp_path, error_of):
     line = error_of('test.py', TOY, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, '--cfg-options',
                     'test_dataloader.dataset.items=0')
     assert line.startswith('test_dataloader.dataset has no items')
+
+
+@pytest.fixture
+def referring_run(tmp_path, write_refcoco):
+    """``referring_run(options)`` checks a training on a tiny set; nothing is trained."""
+    root = write_refcoco()
+
+    def run(**options) -> None:
+        cfg = load_config(str(CONFIGS / 'ldit_vit-t_shapes.py'), work_dir=str(tmp_path / 'run'), cfg_options={
+            'experiment_name': f'run_{len(list(tmp_path.glob("run/*")))}',
+            **{f'{name}_dataloader.dataset.{key}': value for name in ('train', 'val')
+               for key, value in dict(data_root=root, ann_file='refcoco/instances.json', refs_file='refcoco/refs(unc).p',
+                                      data_prefix=dict(img_path='train2014/')).items()},
+            'train_dataloader.num_workers': 0, 'val_dataloader.num_workers': 0, **options})
+        check_training(Runner.from_cfg(cfg))
+
+    return run
+
+
+BEST, STOP = 'default_hooks.checkpoint.save_best', 'custom_hooks'
+
+
+@pytest.mark.parametrize('options, message', [
+    ({'val_evaluator.generalized': True}, "default_hooks.checkpoint.save_best='mIoU' is no score of val_evaluator, which "
+                                          'reports gIoU, cIoU, N-acc, T-acc, P@0.5, .*; set it to gIoU or cIoU$'),
+    ({'val_evaluator.prefix': 'x'}, "save_best='mIoU' .*; set it to x/oIoU or x/mIoU$"),
+    ({BEST: ['oIoU', 'miou']}, "save_best='miou' is no score"),
+    ({STOP: [dict(type='EarlyStoppingHook', monitor='cIoU', rule='greater')]}, "monitor of EarlyStoppingHook='cIoU' is no score"),
+    ({'val_evaluator.group_by': None, BEST: 'mIoU/place'}, "save_best='mIoU/place' is no score"),
+])
+def test_scores_that_are_not_reported(referring_run, options, message):
+    with pytest.raises(InputError, match=message):
+        referring_run(**options)
+
+
+@pytest.mark.parametrize('options', [
+    {}, {BEST: 'auto'}, {BEST: None}, {BEST: ['oIoU', 'P@0.9', 'mIoU/place']},
+    {'val_evaluator.generalized': True, BEST: 'N-acc'}, {'val_evaluator.prefix': 'x', BEST: 'x/mIoU/any'},
+    {STOP: [dict(type='EarlyStoppingHook', monitor='mIoU', rule='greater')]},
+])
+def test_scores_that_are_reported(referring_run, options):
+    referring_run(**options)
+
+
+def test_indices_beyond_the_data(referring_run):
+    with pytest.raises(InputError, match=r'\(train\): indices=\[0, 9\] reach beyond the 3 items$'):
+        referring_run(**{'train_dataloader.dataset.indices': [0, 9]})

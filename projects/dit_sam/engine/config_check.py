@@ -115,9 +115,6 @@ def _problems(cfg: Mapping, registries: Sequence[Registry]) -> Iterator[str]:
         value = cfg[section]
         if section.endswith('_dataloader') and isinstance(value, Mapping):
             yield from _unknown(value, LOADER_KEYS, section)
-            batch_size = value.get('batch_size', 1)
-            if type(batch_size) is not int or batch_size < 1:
-                yield f'{section}.batch_size={batch_size!r} is no whole number from 1 on'
         if section == 'train_cfg' and isinstance(value, Mapping) and 'type' not in value:
             loops = _keywords(EpochBasedTrainLoop) | _keywords(IterBasedTrainLoop)
             yield from _unknown(value, {*loops, 'by_epoch'}, section)

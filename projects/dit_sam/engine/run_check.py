@@ -144,17 +144,17 @@ def check_scores(runner: Runner) -> None:
         return
     names = [name for metric in metrics for name in metric.score_names()]
     for setting, wanted in _wanted(runner.hooks):
-        if wanted not in names:
+        if not any(metric.reports(wanted) for metric in metrics):
             near = [name for name in names if name.endswith('IoU')]
             raise InputError(f'{setting}={wanted!r} is no score of val_evaluator, which reports {", ".join(names)}; '
-                             f'set it to {" or ".join(near or names)}')
+                             f'set it to {" or ".join(near)}')
 
 
 def _wanted(hooks: list[Any]) -> Iterator[tuple[str, str]]:
     """Which setting names which score."""
     for hook in hooks:
-        if isinstance(hook, CheckpointHook) and hook.save_best not in (None, 'auto'):
-            for name in [hook.save_best] if isinstance(hook.save_best, str) else hook.save_best:
-                yield 'default_hooks.checkpoint.save_best', name
+        if isinstance(hook, CheckpointHook):
+            best = [hook.save_best] if isinstance(hook.save_best, str) else hook.save_best or []
+            yield from (('default_hooks.checkpoint.save_best', name) for name in best if name != 'auto')
         elif isinstance(hook, EarlyStoppingHook):
             yield 'monitor of EarlyStoppingHook', hook.monitor

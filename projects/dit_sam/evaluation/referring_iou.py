@@ -13,7 +13,7 @@ from ..errors import InputError
 from .dump import describe, encode, write_lines
 from .mmdet_samples import one_a_sentence
 from .protocols import PROTOCOLS
-from .scores import NAMES, Areas, group_score, score_table, scores_of
+from .scores import NAMES, THRESHOLDS, Areas, group_score, score_table, scores_of
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,21 @@ class ReferringIoU(BaseMetric):
         self.way, self.empty_iou = PROTOCOLS[protocol], float(empty_iou)
         self.dump, self.dump_masks = dump, dump_masks
 
+    @property
+    def mean(self) -> str:
+        """The name of the mean IoU."""
+        return 'gIoU' if self.generalized else 'mIoU'
+
+    def score_names(self) -> list[str]:
+        """The scores of all sentences as they are reported; with ``group_by`` there are also those of groups."""
+        names = NAMES[2:] if self.generalized else NAMES[:2] + NAMES[-len(THRESHOLDS):]
+        return [f'{self.prefix}/{name}' if self.prefix else name for name in names]
+
+    def reports(self, name: str) -> bool:
+        """Whether a score may be reported under this name."""
+        group = f'{self.prefix}/{self.mean}/' if self.prefix else f'{self.mean}/'
+        return name in self.score_names() or (self.group_by is not None and name.startswith(group))
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count the pixels of each item, and keep what the scores and the dump need of it."""
         items = [list(one_a_sentence(sample)) for sample in data_samples]
@@ -126,8 +141,8 @@ class ReferringIoU(BaseMetric):
         print_log(f'\n{table}', logger=MMLogger.get_current_instance())
         if self.dump:
             write_lines(self.dump, [result.line for result in in_order(results)])
-        mean = 'gIoU' if self.generalized else 'mIoU'
-        return {**total[1], **{group_score(mean, group): scores[mean] for group, (_, scores) in rows.items()}}
+        means = {group_score(self.mean, group): scores[self.mean] for group, (_, scores) in rows.items()}
+        return {**total[1], **means}
 
     def _count(self, sample: dict, prediction: Tensor, truth: Tensor) -> Tensor:
         """Intersection, areas of prediction and truth, and whether the truth has a pixel."""
