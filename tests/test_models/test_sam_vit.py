@@ -119,6 +119,13 @@ def test_out_indices_give_the_tokens_of_those_blocks():
         assert_close(output, expected)
 
 
+@pytest.mark.parametrize('out_channels', [0, 16])
+def test_maps_lie_in_memory_as_those_of_other_backbones(out_channels):
+    """Heads of mmseg take views of them."""
+    model = SAMViT(ARCH, 80, 8, out_channels=out_channels, window_size=4, out_indices=(0, 2))
+    assert all(maps.is_contiguous() for maps in model(noise(2, 3, 80, 80)))
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_gradients_lie_in_memory_as_their_weights(dtype):
     """Where they do not, DistributedDataParallel warns, and copies at every step."""

@@ -206,6 +206,7 @@ class SAMViT(BaseModule):
         return block(*args)
 
     def gather(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        """The maps of `out_indices` out of the tokens of all blocks."""
+        """The maps of `out_indices` out of the tokens of all blocks, in memory as other backbones give them."""
         return tuple(
-            self.neck(tokens.permute(0, 3, 1, 2)) for i, tokens in enumerate(tokens_of_blocks) if i in self.out_indices)
+            self.neck(tokens.permute(0, 3, 1, 2)).contiguous() for i, tokens in enumerate(tokens_of_blocks)
+            if i in self.out_indices)
