@@ -37,6 +37,8 @@ class ReferringSegmentor(BaseSegmentor):
         init_cfg: As in mmengine.
     """
 
+    # In inference mode too: weights that are made in it neither train nor tell that they were written to.
+    @torch.inference_mode(False)
     def __init__(self,
                  backbone: dict,
                  decode_head: dict,
