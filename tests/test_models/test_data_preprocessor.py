@@ -4,6 +4,7 @@ import torch
 from mmseg.registry import MODELS
 from tiny import assert_close, batch
 
+from dit_sam.errors import InputError
 from dit_sam.models import ReferringDataPreProcessor
 
 PLAIN = dict(mean=(0., 0., 0.), std=(1., 1., 1.))
@@ -36,6 +37,19 @@ def test_images_lie_in_the_middle_of_zeros(size, padding):
     assert meta['img_shape'] == size
     expected = torch.nn.functional.pad(image, padding)
     assert torch.equal(result['inputs'][0], expected)
+
+
+def test_images_lie_in_the_corner_where_asked_for():
+    """20 × 24 in 32 × 32: 8 columns on the right, 12 rows below."""
+    data = batch([(20, 24)], ['cat'])
+    image, mask = data['inputs'][0].float(), data['data_samples'][0].gt_sem_seg.data
+    result = ReferringDataPreProcessor(size=(32, 32), bgr_to_rgb=False, place='corner', **PLAIN)(data, training=True)
+    padded = result['data_samples'][0]
+    assert padded.metainfo['padding_size'] == [0, 8, 0, 12]
+    assert torch.equal(result['inputs'][0], torch.nn.functional.pad(image, (0, 8, 0, 12)))
+    assert torch.equal(padded.gt_sem_seg.data, torch.nn.functional.pad(mask, (0, 8, 0, 12)))
+    with pytest.raises(InputError, match="data_preprocessor.place='center' is none of middle, corner"):
+        ReferringDataPreProcessor(place='center')
 
 
 def test_padding_is_zero_after_normalisation():
