@@ -87,6 +87,16 @@ def test_too_large_an_image_says_what_to_do():
         ReferringDataPreProcessor(size=(32, 32))(batch([(20, 33)], ['cat']))
 
 
+def test_the_advice_for_pictures_that_stand_the_other_way_helps():
+    """The pipeline resizes to the size already: 160 × 96 out of a portrait picture, 96 × 160 out of others."""
+    with pytest.raises(InputError, match='an image of 160×96 does not fit the batch of 96×160; Resize takes its scale '
+                       'for the long and the short side, .*Leave data_preprocessor.size out, or make it a square'):
+        ReferringDataPreProcessor(size=(96, 160))(batch([(96, 160), (160, 96)]))
+    for size in (None, (160, 160)):
+        result = ReferringDataPreProcessor(size=size)(batch([(96, 160), (160, 96)]))
+        assert result['inputs'].shape == (2, 3, 160, 160)
+
+
 def test_the_sentence_survives():
     result = MODELS.build(dict(type='ReferringDataPreProcessor', size=(32, 32)))(batch())
     assert [data.metainfo['text'] for data in result['data_samples']] == ['the red box', 'cat']

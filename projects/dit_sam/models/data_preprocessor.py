@@ -89,8 +89,11 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         """Rows and columns of an image (3, h, w) in the batch."""
         rows, columns = image.shape[1:]
         if rows > height or columns > width:
-            raise InputError(f'an image of {rows}×{columns} does not fit the batch of {height}×{width}; let the pipeline '
-                             'resize to data_preprocessor.size')
+            advice = 'let the pipeline resize to data_preprocessor.size'
+            if rows <= width and columns <= height:
+                advice = ('Resize takes its scale for the long and the short side, whichever way a picture stands. '
+                          'Leave data_preprocessor.size out, or make it a square')
+            raise InputError(f'an image of {rows}×{columns} does not fit the batch of {height}×{width}; {advice}')
         top, left = ((height - rows) // 2, (width - columns) // 2) if self.place == 'middle' else (0, 0)
         return slice(top, top + rows), slice(left, left + columns)
 
