@@ -90,10 +90,23 @@ def test_every_config_is_built(name: str) -> None:
     for dataset in (part for whole in datasets for part in whole.get('datasets', [whole])):
         assert DATASETS.get(dataset.type) is not None
         Compose(dataset.pipeline)
+    Compose(cfg.tta_pipeline)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         METRICS.build(evaluator)
     for hook in (*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])):
         HOOKS.build(hook)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_views_for_averaging_are_those_of_the_test_pipeline_smaller_and_mirrored(name: str) -> None:
+    """The largest is the test pipeline's own, so that all fit `data_preprocessor.size`."""
+    cfg = load(name)
+    first, views = cfg.tta_pipeline
+    flips, = (options for options in views.transforms if options[0].type == 'ReferringFlip')
+    assert [flip.prob for flip in flips] == [0, 1]
+    assert [first, *(options[-1] for options in views.transforms if options is not flips)] == cfg.test_pipeline
+    sides = [max(resize.scale) for resize in views.transforms[0]]
+    assert len(sides) > 1 and sides == sorted(set(sides)) and cfg.tta_model == dict(type='ReferringTTAModel')
 
 
 @pytest.mark.parametrize('name', LEAVES)

@@ -6,6 +6,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from dit_sam.engine.config_check import check_config
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
@@ -27,7 +28,7 @@ def parse_args() -> argparse.Namespace:
                         help='settings that replace those of the config, as key=value with dots in the key; a list '
                         'is written key="[a,b]" or key=a,b, without spaces')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    parser.add_argument('--tta', action='store_true', help='augment at test time')
+    parser.add_argument('--tta', action='store_true', help="average several views of each picture, as the config's tta_pipeline has them")
     # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
@@ -51,6 +52,23 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: f
         cfg.visualizer.save_dir = show_dir
 
 
+def augment(cfg: Config) -> None:
+    """Turn on the config's test-time augmentation.
+
+    Raises:
+        InputError: If the config has none.
+    """
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        raise InputError('--tta needs tta_model and tta_pipeline in the config, as in '
+                         'configs/_base_/default_runtime.py and configs/_base_/datasets/refcoco.py')
+    for dataset in cfg.test_dataloader.dataset.get('datasets', [cfg.test_dataloader.dataset]):
+        dataset.pipeline = cfg.tta_pipeline
+    # mmseg's own takes probabilities of one channel for logits; with several channels it averages the same.
+    if getattr(cfg.tta_model.type, '__name__', cfg.tta_model.type) in ('SegTTAModel', 'mmseg.SegTTAModel'):
+        cfg.tta_model.type = 'ReferringTTAModel'
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
 def add_mask_writer(cfg: Config, output_dir: str) -> None:
     """Have the predicted masks written beside the scoring."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
@@ -66,10 +84,8 @@ def main() -> None:
         if args.show or args.show_dir:
             draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
         if args.tta:
-            if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
-                raise InputError('--tta needs tta_model and tta_pipeline in the config, as in mmseg')
-            cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-            cfg.model = dict(cfg.tta_model, module=cfg.model)
+            augment(cfg)
+            check_config(cfg, f'config {args.config} with --tta')
         if args.out is not None:
             check_folder(args.out)
             add_mask_writer(cfg, args.out)

@@ -24,6 +24,7 @@ default_hooks = dict(
 # Pictures and scores also go to TensorBoard or W&B: dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend').
 vis_backends = [dict(type='NumberedVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+tta_model = dict(type='ReferringTTAModel')
 log_processor = dict(by_epoch=True)
 log_level = 'INFO'
 load_from = None

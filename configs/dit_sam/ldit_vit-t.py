@@ -19,6 +19,18 @@ test_pipeline = [
     dict(type='LoadReferringMask'),
     dict(type='PackReferringInputs')
 ]
+# For tools/test.py --tta: each of the scales, as it is and mirrored.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (112, 128)],
+            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
+            [dict(type='LoadReferringMask')],
+            [dict(type='PackReferringInputs')]
+        ])
+]
 train_dataloader = dict(batch_size=32, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=32, dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -23,6 +23,19 @@ test_pipeline = [
     dict(type='SamplePrompts', box_prob=0., random=False),
     dict(type='PackReferringInputs')
 ]
+# For tools/test.py --tta: each of the scales, as it is and mirrored with its prompt.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (128, 144)],
+            [dict(type='LoadReferringMask')],
+            [dict(type='SamplePrompts', box_prob=0., random=False)],
+            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
+            [dict(type='PackReferringInputs')]
+        ])
+]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

@@ -138,6 +138,14 @@ def test_flip():
     assert results['flip'] and results['flip_direction'] == 'horizontal'
 
 
+def test_flip_moves_points_and_box():
+    """The pixel 1 of 6 becomes the pixel 4; the box over columns 1 to 3 one over columns 2 to 4."""
+    places = dict(points=np.float32([[1, 2], [-0.25, -0.25]]), box=np.float32([1, 1, 4, 3]))
+    results = ReferringFlip(prob=1)(dict(img=picture(4, 6), text='', **places))
+    assert results['points'].tolist() == [[4, 2], [5.25, -0.25]] and results['box'].tolist() == [2, 1, 5, 3]
+    assert results['points'].dtype == results['box'].dtype == np.float32
+
+
 def test_no_flip():
     img = picture(4, 6)
     results = ReferringFlip(prob=0)(dict(img=img, gt_seg_map=BOX, text='left'))

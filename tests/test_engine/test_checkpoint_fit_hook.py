@@ -5,7 +5,7 @@ import pytest
 import torch
 from dit_sam.engine import CheckpointError
 from dit_sam.engine.hooks import CheckpointFitHook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
 
@@ -41,6 +41,23 @@ def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
 def test_others_are_refused_by_name(tmp_path: Path, weights: dict, message: str) -> None:
     with pytest.raises(CheckpointError, match=f'the checkpoint and the config belong to different models: .*{message}'):
         load(tmp_path, weights)
+
+
+class Averaged(BaseTTAModel):
+
+    def merge_preds(self, data_samples_list: list) -> None:
+        return None
+
+
+def test_weights_fit_a_model_that_averages_views(tmp_path: Path) -> None:
+    weights = Model().state_dict()
+    torch.save(weights, tmp_path / 'weights.pth')
+    runner = Runner(Averaged(Model()), str(tmp_path), custom_hooks=[CheckpointFitHook()])
+    runner.load_checkpoint(str(tmp_path / 'weights.pth'))
+    assert torch.equal(runner.model.module.linear.weight, weights['linear.weight'])
+    torch.save(Model(3).state_dict(), tmp_path / 'weights.pth')
+    with pytest.raises(CheckpointError, match=r'1 weights of another shape \(another arch\?\): linear.weight is'):
+        runner.load_checkpoint(str(tmp_path / 'weights.pth'))
 
 
 def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-import numpy as np
 import pytest
 import torch
 from mmseg.registry import MODELS
 from tiny import assert_close, batch
 
+from dit_sam.errors import InputError
 from dit_sam.models import ReferringDataPreProcessor
 
 PLAIN = dict(mean=(0., 0., 0.), std=(1., 1., 1.))
@@ -36,6 +36,19 @@ def test_images_lie_in_the_middle_of_zeros(size, padding):
     assert meta['img_shape'] == size
     expected = torch.nn.functional.pad(image, padding)
     assert torch.equal(result['inputs'][0], expected)
+
+
+def test_images_lie_in_the_corner_where_asked_for():
+    """20 × 24 in 32 × 32: 8 columns on the right, 12 rows below."""
+    data = batch([(20, 24)], ['cat'])
+    image, mask = data['inputs'][0].float(), data['data_samples'][0].gt_sem_seg.data
+    result = ReferringDataPreProcessor(size=(32, 32), bgr_to_rgb=False, place='corner', **PLAIN)(data, training=True)
+    padded = result['data_samples'][0]
+    assert padded.metainfo['padding_size'] == [0, 8, 0, 12]
+    assert torch.equal(result['inputs'][0], torch.nn.functional.pad(image, (0, 8, 0, 12)))
+    assert torch.equal(padded.gt_sem_seg.data, torch.nn.functional.pad(mask, (0, 8, 0, 12)))
+    with pytest.raises(InputError, match="data_preprocessor.place='center' is none of middle, corner"):
+        ReferringDataPreProcessor(place='center')
 
 
 def test_padding_is_zero_after_normalisation():
@@ -73,6 +86,16 @@ def test_too_large_an_image_says_what_to_do():
         ReferringDataPreProcessor(size=(32, 32))(batch([(20, 33)], ['cat']))
 
 
+def test_the_advice_for_pictures_that_stand_the_other_way_helps():
+    """The pipeline resizes to the size already: 160 × 96 out of a portrait picture, 96 × 160 out of others."""
+    with pytest.raises(InputError, match='an image of 160×96 does not fit the batch of 96×160; Resize takes its scale '
+                       'for the long and the short side, .*Leave data_preprocessor.size out, or make it a square'):
+        ReferringDataPreProcessor(size=(96, 160))(batch([(96, 160), (160, 96)]))
+    for size in (None, (160, 160)):
+        result = ReferringDataPreProcessor(size=size)(batch([(96, 160), (160, 96)]))
+        assert result['inputs'].shape == (2, 3, 160, 160)
+
+
 def test_the_sentence_survives():
     result = MODELS.build(dict(type='ReferringDataPreProcessor', size=(32, 32)))(batch())
     assert [data.metainfo['text'] for data in result['data_samples']] == ['the red box', 'cat']
@@ -84,6 +107,6 @@ def test_it_leaves_no_weights_behind():
 
 def test_what_it_is_given_stays_as_it_is():
     data = batch([(20, 32)], ['cat'])
-    before = np.array(data['inputs'][0])
+    before = data['inputs'][0].clone()
     ReferringDataPreProcessor(size=(32, 32))(data)
-    assert np.array_equal(np.array(data['inputs'][0]), before)
+    assert torch.equal(data['inputs'][0], before)

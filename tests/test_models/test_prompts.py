@@ -111,6 +111,15 @@ def test_prompts_move_with_the_padding():
     assert found.points[1].tolist() == [[1, 6], [20, 27]]
 
 
+def test_points_are_scaled_with_the_picture_where_asked_for():
+    """The pixel (3, 4) of a picture enlarged by 2 and 1.5: (6.5, 6.25) by its middle, (6, 6) as SAM's predictor."""
+    data = segmentor().data_preprocessor(batch([(32, 32)], ['cat']))
+    data['data_samples'][0].set_metainfo(dict(points=[[6.5, 6.25]], box=[1., 2., 20., 23.], scale_factor=(2., 1.5)))
+    found = segmentor(scaled_points=True).collect_prompts(**data).points[0].tolist()
+    assert found == [[6, 6], [1, 2], [20, 23]]
+    assert segmentor().collect_prompts(**data).points[0].tolist() == [[6.5, 6.25], *found[1:]]
+
+
 @pytest.mark.parametrize('with_text', [False, True])
 def test_a_segmentor_trains_and_predicts_by_place(with_text):
     model = segmentor(text_encoder=text_encoder() if with_text else None,

@@ -162,3 +162,16 @@ def test_bfloat16_autocast_trains():
     loss.backward()
     assert loss.dtype == torch.float32
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+def test_a_model_made_in_inference_mode_is_one_like_others():
+    with torch.inference_mode():
+        model = build().eval()
+        model.load_state_dict(build(seed=1).state_dict())
+        before = model.test_step(batch())[0].seg_logits.data
+        model.load_state_dict(build(seed=2).state_dict())
+        after = model.test_step(batch())[0].seg_logits.data
+    assert not torch.equal(before, after)
+    model.train_step(batch(), OptimWrapper(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)))
+    with torch.no_grad():
+        assert not torch.equal(model.eval().test_step(batch())[0].seg_logits.data, after)

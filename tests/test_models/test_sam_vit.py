@@ -119,6 +119,22 @@ def test_out_indices_give_the_tokens_of_those_blocks():
         assert_close(output, expected)
 
 
+@pytest.mark.parametrize('out_channels', [0, 16])
+def test_maps_lie_in_memory_as_those_of_other_backbones(out_channels):
+    """Heads of mmseg take views of them."""
+    model = SAMViT(ARCH, 80, 8, out_channels=out_channels, window_size=4, out_indices=(0, 2))
+    assert all(maps.is_contiguous() for maps in model(noise(2, 3, 80, 80)))
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_gradients_lie_in_memory_as_their_weights(dtype):
+    """Where they do not, DistributedDataParallel warns, and copies at every step."""
+    model = build()
+    with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
+        model(noise(2, 3, 80, 80))[0].pow(2).sum().backward()
+    assert {name for name, weight in model.named_parameters() if weight.grad.stride() != weight.stride()} == set()
+
+
 def test_without_a_neck_it_gives_its_tokens():
     model = randomise(SAMViT(ARCH, 80, 8, out_channels=0, window_size=4, out_indices=(1, 2)))
     assert [output.shape for output in model(noise(1, 3, 80, 80))] == [(1, 24, 10, 10)] * 2

@@ -56,6 +56,17 @@ def test_padding_that_is_passed_on_as_text_is_kept(encoder):
     assert_close(features.tokens, expected_of(encoder, ['the red box', 'cat']).tokens, 1e-6)
 
 
+def test_a_model_made_in_inference_mode_predicts_by_the_weights_it_has():
+    """Such weights do not tell that they were written to."""
+    with torch.inference_mode():
+        made = MODELS.build(text_encoder()).eval()
+        before = made(SENTENCES).tokens
+        made.load_state_dict(randomise(MODELS.build(text_encoder()), 1).state_dict())
+        after = made(SENTENCES).tokens
+    with torch.no_grad():
+        assert torch.equal(made(SENTENCES).tokens, after) and not torch.equal(before, after)
+
+
 def write_in_place(encoder):
     with torch.no_grad():
         next(encoder.model.parameters()).mul_(2)

@@ -1,12 +1,16 @@
 """Sentences to features, against transformers' own BERT."""
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmseg.registry import MODELS
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import VOCABULARY, assert_close, randomise, text_encoder
 from transformers import AutoConfig, BertModel, BertTokenizer
 
+from dit_sam.errors import InputError
 from dit_sam.models.text_encoders import build_tokenizer
 
 SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']
@@ -128,10 +132,22 @@ def test_unfrozen_it_has_dropout_in_training_and_every_weight_a_gradient():
     assert all(parameter.grad is not None for parameter in encoder.parameters())
 
 
-def test_from_a_folder_alone(folder):
+@pytest.mark.parametrize('file', ['model.safetensors', 'pytorch_model.bin', 'pytorch_model-2-of-2.bin'])
+def test_from_a_folder_alone(folder, file):
+    written = Path(folder, 'model.safetensors')
+    weights = load_file(written)
+    written.unlink()
+    if file == written.name:
+        save_file(weights, written, dict(format='pt'))
+    else:
+        torch.save(weights, Path(folder, file))
+    if '-of-' in file:
+        index = dict(weight_map=dict.fromkeys(weights, file))
+        Path(folder, 'pytorch_model.bin.index.json').write_text(json.dumps(index))
     encoder = MODELS.build(dict(type='HuggingFaceTextEncoder', model=folder, tokenizer=folder,
                                 init_cfg=dict(type='Pretrained', checkpoint=folder)))
-    bert = BertModel.from_pretrained(folder).eval()
+    bert = BertModel(AutoConfig.from_pretrained(folder)).eval()
+    bert.load_state_dict(weights)
     encoder.eval().init_weights()
     expected = {name: value for name, value in bert.state_dict().items() if not name.startswith('pooler.')}
     assert expected.keys() == encoder.model.state_dict().keys()
@@ -163,6 +179,23 @@ def test_the_constructor_opens_nothing():
         encoder(['cat'])
     with pytest.raises(FileNotFoundError, match="no text weights at 'no/such/weights'.*hf download no/such/weights"):
         encoder.init_weights()
+
+
+def test_a_folder_says_what_it_lacks(folder):
+    def build_from(path) -> None:
+        MODELS.build(text_encoder(init_cfg=dict(type='Pretrained', checkpoint=str(path)))).init_weights()
+
+    for name in ('tokenizer.json', 'tokenizer_config.json', 'model.safetensors'):
+        Path(folder, name).unlink()
+    with pytest.raises(InputError, match=f"tokenizer '{folder}' has special tokens and no word: .* as tokenizer.json"):
+        build_tokenizer(folder)
+    with pytest.raises(InputError, match=f'folder {folder} holds no weights: there is none of .*_model.bin'):
+        build_from(folder)
+    Path(folder, 'config.json').unlink()
+    with pytest.raises(FileNotFoundError, match=f"no text weights at '{folder}': the folder lacks a config.json"):
+        build_from(folder)
+    with pytest.raises(FileNotFoundError, match=f"no text weights at '{folder}/none': there is no such folder"):
+        build_from(f'{folder}/none')
 
 
 def test_a_missing_vocabulary_is_named():

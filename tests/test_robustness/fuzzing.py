@@ -19,7 +19,7 @@ ERRORS = (InputError, CheckpointError, FileNotFoundError)
 LONGEST_LINE = 1000
 SECONDS = 30
 MODULES = ('forms_references', 'forms_masks', 'forms_own_data', 'forms_sentences', 'forms_images', 'forms_configs',
-           'forms_checkpoints')
+           'forms_checkpoints', 'forms_text_models')
 
 
 class Attempt(NamedTuple):

@@ -153,6 +153,14 @@ def test_the_runtime_says_which_file_is_wrong(exported, error_of, name, content,
     assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
 
 
+def test_the_runtime_refuses_a_picture_that_stands_the_other_way(exported, error_of):
+    settings = json.loads((exported / 'a.json').read_text())
+    (exported / 'a.json').write_text(json.dumps(dict(settings, input_size=[16, 32], resize_to=[32, 16])))
+    cv2.imwrite('photo.png', np.zeros((64, 30, 3), np.uint8))
+    message = error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True)
+    assert message.startswith('an image of 30 x 64 pixels becomes one of 15 x 32, which does not fit the input')
+
+
 def test_the_runtime_refuses_an_empty_sentence(exported, error_of):
     message = error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', ' ', alone=True)
     assert message == 'a sentence is empty: say what to segment'
@@ -173,7 +181,12 @@ def test_what_cannot_be_exported_is_refused(tool):
     model = tiny(None)
     with pytest.raises(InputError, match='one Resize, with a scale of two numbers and keep_ratio=True'):
         tool['settings_of'](model, PIPELINE[:1])
-    model.data_preprocessor.size = None
+    with pytest.raises(InputError, match='Resize must be bilinear and by OpenCV, as run_onnx.py resizes'):
+        tool['settings_of'](model, [dict(step, backend='pillow') for step in PIPELINE])
+    model.data_preprocessor.place = 'corner'
+    with pytest.raises(InputError, match="run_onnx.py puts pictures into the middle"):
+        tool['settings_of'](model, PIPELINE)
+    model.data_preprocessor.place, model.data_preprocessor.size = 'middle', None
     with pytest.raises(InputError, match='give --size'):
         tool['settings_of'](model, PIPELINE)
     model.text_encoder = None

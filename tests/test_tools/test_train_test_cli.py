@@ -1,6 +1,7 @@
 """The command line: mmseg's arguments, clear errors, one process and two."""
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from mmengine.runner import Runner
 from processes import ROOT, call_tool, run_tool
 from safetensors.torch import save_file
 
+from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
+from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine import CheckpointError
 from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config, resume_latest
 from dit_sam.errors import InputError
@@ -176,6 +179,26 @@ def test_test_reads_safetensors_and_writes_masks(tmp_path, monkeypatch):
     # The toy's "mask" of the item x is one pixel, which is set from x = 0.5 on.
     values = [cv2.imread(str(tmp_path / 'masks' / f'{number}_{10 + number}.png'), -1) for number in range(8)]
     assert np.ravel(values).tolist() == [0, 0, 0, 0, 255, 255, 255, 255]
+
+
+def test_tta_scores_the_average_of_several_views(tmp_path, output_of):
+    """By ours also where the config names mmseg's, which takes probabilities for logits."""
+    write_shapes(tmp_path / 'data', 2, 77, 160, dict(val=1.), 1)
+    options = [f'test_dataloader.dataset.data_root={tmp_path}/data/', 'test_dataloader.dataset.indices=4',
+               'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False', 'tta_model.type=SegTTAModel']
+    output = output_of('test.py', DEFAULT_CONFIG, DEFAULT_CHECKPOINT, '--tta', '--work-dir', tmp_path / 'work',
+                       '--out', tmp_path / 'masks', '--cfg-options', *options)
+    assert float(re.findall(r' mIoU: ([0-9.]+)', output)[-1]) > 80
+    assert len(list((tmp_path / 'masks').iterdir())) == 4
+
+
+def test_tta_says_what_is_wrong_in_its_part_of_the_config(tmp_path, error_of):
+    weights = tmp_path / 'weights.safetensors'
+    save_file(TOY_WEIGHTS, weights)
+    assert error_of('test.py', CONFIG, weights, '--tta', alone=True).startswith('--tta needs tta_model and tta_pipeline')
+    message = error_of('test.py', DEFAULT_CONFIG, weights, '--tta', '--cfg-options', 'tta_model.module_=1', alone=True)
+    assert message == (f'config {DEFAULT_CONFIG} with --tta: model.module_ is no argument of ReferringTTAModel; did you '
+                       'mean module?')
 
 
 @pytest.mark.parametrize('name, arguments, expected', [

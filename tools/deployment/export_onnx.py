@@ -117,12 +117,18 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
         size: Replaces the sizes of the preprocessor and of the pipeline.
 
     Raises:
-        InputError: The pipeline resizes otherwise than by one `Resize` with `keep_ratio`, or there is no size.
+        InputError: Pictures are resized otherwise than by one `Resize` with `keep_ratio` and OpenCV, do not lie in the
+            middle, or there is no size.
     """
     encoder, preprocessor = model.text_encoder, model.data_preprocessor
     resizes = [step for step in pipeline if str(step['type']).endswith('Resize')]
     if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
         raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
+    if {resizes[0].get('backend', 'cv2'), resizes[0].get('interpolation', 'bilinear')} != {'cv2', 'bilinear'}:
+        raise InputError('Resize must be bilinear and by OpenCV, as run_onnx.py resizes: leave its backend and '
+                         'interpolation out')
+    if preprocessor.place != 'middle':
+        raise InputError("run_onnx.py puts pictures into the middle: set data_preprocessor.place='middle'")
     if size is None and preprocessor.size is None:
         raise InputError('the config leaves data_preprocessor.size open and an exported model has one: give --size')
     settings = dict(

@@ -28,6 +28,18 @@ test_pipeline = [
     dict(type='LoadReferringMask'),
     dict(type='PackReferringInputs')
 ]
+# For tools/test.py --tta: each of the scales, as it is and mirrored.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (448, 512)],
+            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
+            [dict(type='LoadReferringMask')],
+            [dict(type='PackReferringInputs')]
+        ])
+]
 
 # 8 GPUs x 8 = the batch of 64 in the paper.
 train_dataloader = dict(

@@ -29,6 +29,18 @@ test_pipeline = [
     dict(type='LoadReferringMask'),
     dict(type='PackReferringInputs')
 ]
+# For tools/test.py --tta: each of the scales, as it is and mirrored.
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (128, 144)],
+            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
+            [dict(type='LoadReferringMask')],
+            [dict(type='PackReferringInputs')]
+        ])
+]
 
 train_dataloader = dict(
     batch_size=32,

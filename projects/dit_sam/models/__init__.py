@@ -4,12 +4,12 @@ from .decode_heads import GeneralizedSAMHead, SAMHead
 from .instructions import (CrossAttentionInstruction, EndToEndInstruction, EndToEndStaticInstruction, Instruction,
                            LayerWiseInstruction, LayerWiseStaticInstruction)
 from .losses import BinaryDiceLoss
-from .segmentors import InstructedEncoderDecoder, ReferringSegmentor, SentencesFromSamples
+from .segmentors import InstructedEncoderDecoder, ReferringSegmentor, ReferringTTAModel, SentencesFromSamples
 from .text_encoders import HuggingFaceTextEncoder
 
 __all__ = [
     'BinaryDiceLoss', 'CrossAttentionInstruction', 'DITViT', 'EndToEndInstruction', 'EndToEndStaticInstruction',
     'GeneralizedSAMHead', 'HuggingFaceTextEncoder', 'InstructedEncoderDecoder', 'Instruction', 'LayerWiseInstruction',
-    'LayerWiseStaticInstruction', 'ReferringDataPreProcessor', 'ReferringSegmentor', 'SAMHead', 'SAMViT',
-    'SentencesFromSamples', 'StandaloneDITViT'
+    'LayerWiseStaticInstruction', 'ReferringDataPreProcessor', 'ReferringSegmentor', 'ReferringTTAModel', 'SAMHead',
+    'SAMViT', 'SentencesFromSamples', 'StandaloneDITViT'
 ]

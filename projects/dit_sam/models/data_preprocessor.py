@@ -1,5 +1,6 @@
 """Images and masks of different sizes to one batch."""
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -10,12 +11,14 @@ from torch import Tensor
 
 from ..errors import InputError
 
+Place = Literal['middle', 'corner']
+
 
 @MODELS.register_module()
 class ReferringDataPreProcessor(BaseDataPreprocessor):
-    """Normalises, then pads with zeros around the centre (DIT, section 4.3).
+    """Normalises, then pads with zeros around the centre (DIT, section 4.3), or below and on the right as SAM does.
 
-    It differs from mmseg's `SegDataPreProcessor`: the picture lies in the middle, masks are padded with background,
+    It differs from mmseg's `SegDataPreProcessor`: the picture may lie in the middle, masks are padded with background,
     and pictures of a batch may differ in size also in testing. The padding is noted as `padding_size`, so that
     predictions come back at the original size; in testing the truth stays at its original size.
 
@@ -28,6 +31,10 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         size: Height and width of the batch; None takes the largest picture's, up to a multiple of `size_divisor`.
         size_divisor: See `size`.
         bgr_to_rgb: Whether the pictures come as BGR, as mmcv loads them.
+        place: Where a picture lies in the batch: 'middle', or 'corner', the upper left one.
+
+    Raises:
+        InputError: `place` is another word.
     """
 
     def __init__(self,
@@ -35,11 +42,14 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
                  std: Sequence[float] = (58.395, 57.12, 57.375),
                  size: tuple[int, int] | None = None,
                  size_divisor: int = 16,
-                 bgr_to_rgb: bool = True) -> None:
+                 bgr_to_rgb: bool = True,
+                 place: Place = 'middle') -> None:
         super().__init__()
+        if place not in get_args(Place):
+            raise InputError(f'data_preprocessor.place={place!r} is none of {", ".join(get_args(Place))}')
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
-        self.size, self.size_divisor, self.bgr_to_rgb = size, size_divisor, bgr_to_rgb
+        self.size, self.size_divisor, self.bgr_to_rgb, self.place = size, size_divisor, bgr_to_rgb, place
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """
@@ -75,14 +85,17 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         return tuple(-(-max(image.shape[axis] for image in images) // self.size_divisor) * self.size_divisor
                      for axis in (1, 2))
 
-    @staticmethod
-    def _window(image: Tensor, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of an image (3, h, w) in the middle of the batch."""
-        if image.shape[1] > height or image.shape[2] > width:
-            raise InputError(f'an image of {image.shape[1]}×{image.shape[2]} does not fit the batch of '
-                             f'{height}×{width}; let the pipeline resize to data_preprocessor.size')
-        top, left = (height - image.shape[1]) // 2, (width - image.shape[2]) // 2
-        return slice(top, top + image.shape[1]), slice(left, left + image.shape[2])
+    def _window(self, image: Tensor, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of an image (3, h, w) in the batch."""
+        rows, columns = image.shape[1:]
+        if rows > height or columns > width:
+            advice = 'let the pipeline resize to data_preprocessor.size'
+            if rows <= width and columns <= height:
+                advice = ('Resize takes its scale for the long and the short side, whichever way a picture stands. '
+                          'Leave data_preprocessor.size out, or make it a square')
+            raise InputError(f'an image of {rows}×{columns} does not fit the batch of {height}×{width}; {advice}')
+        top, left = ((height - rows) // 2, (width - columns) // 2) if self.place == 'middle' else (0, 0)
+        return slice(top, top + rows), slice(left, left + columns)
 
     @staticmethod
     def _note_padding(sample: SegDataSample, window: tuple[slice, slice], size: tuple[int, int],

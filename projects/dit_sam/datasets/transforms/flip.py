@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 from mmcv.transforms import RandomFlip
 from mmseg.registry import TRANSFORMS
 
@@ -34,9 +35,9 @@ def _opposite(match: re.Match) -> str:
 
 @TRANSFORMS.register_module()
 class ReferringFlip(RandomFlip):
-    """Mirror the image and its mask horizontally and swap left and right in the sentence.
+    """Mirror the image, its mask, points and box horizontally, and swap left and right in the sentence.
 
-    Required keys: ``img``, ``text``; ``gt_seg_map`` where there is one.
+    Required keys: ``img``, ``text``; ``gt_seg_map``, ``points`` and ``box`` where there are any.
     Modified keys: the same. Added keys: ``flip``, ``flip_direction``.
 
     Args:
@@ -49,6 +50,13 @@ class ReferringFlip(RandomFlip):
     def _flip(self, results: dict) -> None:
         super()._flip(results)
         results['text'] = swap_left_right(results['text'])
+        width = results['img'].shape[1]
+        if 'points' in results:
+            # The middle of the first pixel is at 0, that of the last one at width - 1.
+            results['points'] = results['points'] * np.float32([-1, 1]) + np.float32([width - 1, 0])
+        if 'box' in results:
+            left, top, right, bottom = results['box']
+            results['box'] = np.float32([width - right, top, width - left, bottom])
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(prob={self.prob})'

@@ -3,7 +3,7 @@ from collections.abc import Mapping
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
@@ -41,7 +41,10 @@ class CheckpointFitHook(Hook):
             if not is_main_process():
                 return
         else:
-            expected = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            expected = runner.model
+            # What averages several views of a picture has no weights of its own; mmengine too looks into it.
+            while is_model_wrapper(expected) or isinstance(expected, BaseTTAModel):
+                expected = expected.module
         # Where mmengine looks for them.
         weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
         misfit = describe_misfit(expected, {str(name).removeprefix('module.'): value for name, value in weights.items()

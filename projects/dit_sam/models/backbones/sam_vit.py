@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...compat import import_sam_modeling
 from ...errors import InputError
 from ...utils import load_sam_weights, pretrained_step
-from ..layers import InstructedBlock
+from ..layers import InstructedBlock, PointwiseConv
 from ..lora import add_lora, lora_names
 
 
@@ -87,7 +87,7 @@ class SAMViT(BaseModule):
             InstructedBlock(self.embed_dims, sizes['num_heads'], window or grid, mlp_ratio, window if windowed else 0)
             for window in windows)
         self.neck = nn.Sequential(
-            nn.Conv2d(self.embed_dims, out_channels, 1, bias=False), sam.common.LayerNorm2d(out_channels),
+            PointwiseConv(self.embed_dims, out_channels), sam.common.LayerNorm2d(out_channels),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
             sam.common.LayerNorm2d(out_channels)) if out_channels else nn.Identity()
         if lora is not None:
@@ -206,6 +206,7 @@ class SAMViT(BaseModule):
         return block(*args)
 
     def gather(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        """The maps of `out_indices` out of the tokens of all blocks."""
+        """The maps of `out_indices` out of the tokens of all blocks, in memory as other backbones give them."""
         return tuple(
-            self.neck(tokens.permute(0, 3, 1, 2)) for i, tokens in enumerate(tokens_of_blocks) if i in self.out_indices)
+            self.neck(tokens.permute(0, 3, 1, 2)).contiguous() for i, tokens in enumerate(tokens_of_blocks)
+            if i in self.out_indices)

@@ -1,4 +1,4 @@
-"""The linear layers of SAM's image encoder."""
+"""The linear layers of SAM's image encoder, and the one of its neck."""
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,3 +24,18 @@ class Linear(nn.Linear):
         if not large or x.dtype != torch.float32 or torch.is_grad_enabled() or not on_cpu(x):
             return super().forward(x)
         return F.conv2d(x.permute(0, 3, 1, 2), self.weight[..., None, None], self.bias).permute(0, 2, 3, 1)
+
+
+class PointwiseConv(nn.Conv2d):
+    """`nn.Conv2d` of 1 × 1 without bias, whose weight's gradient lies in memory as the weight does.
+
+    Of a channels-last image the gradient has other strides on the axes of length 1, for which DistributedDataParallel
+    copies it at every step and warns.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The backward pass of taking the axes off and putting them on makes strides of a tensor's own.
+        return F.conv2d(x, self.weight.flatten(1)[..., None, None])

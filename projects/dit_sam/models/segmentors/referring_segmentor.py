@@ -30,6 +30,9 @@ class ReferringSegmentor(BaseSegmentor):
         decode_head: Config of the mask decoder.
         text_encoder: Config of the text encoder; None leaves sentences aside, as SAM does.
         neck: Config of a neck between the two.
+        scaled_points: Whether a point of the original picture was meant times the scale of the resize, as SAM's own
+            predictor takes it. By default the middle of its pixel stays the middle; the two are up to half a pixel
+            apart. Data samples say `scale_factor`, as mmcv's Resize does.
         train_cfg: As in mmseg.
         test_cfg: As in mmseg. With `keep_input_probabilities=True` predictions also have `input_probabilities`,
             (1, h, w), at the size of the network's input without padding, for `ReferringIoU(protocol='dit')`.
@@ -37,11 +40,14 @@ class ReferringSegmentor(BaseSegmentor):
         init_cfg: As in mmengine.
     """
 
+    # In inference mode too: weights that are made in it neither train nor tell that they were written to.
+    @torch.inference_mode(False)
     def __init__(self,
                  backbone: dict,
                  decode_head: dict,
                  text_encoder: dict | None = None,
                  neck: dict | None = None,
+                 scaled_points: bool = False,
                  train_cfg: dict | None = None,
                  test_cfg: dict | None = None,
                  data_preprocessor: dict | None = None,
@@ -54,6 +60,7 @@ class ReferringSegmentor(BaseSegmentor):
         self.decode_head = MODELS.build(decode_head)
         # Only for the last step, from the input's size to the original one; the head says how it upsamples its own.
         self.align_corners = False
+        self.scaled_points = scaled_points
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
@@ -66,8 +73,7 @@ class ReferringSegmentor(BaseSegmentor):
             return None
         return self.text_encoder(sentences_of(data_samples))
 
-    @staticmethod
-    def collect_prompts(inputs: Tensor, data_samples: OptSampleList) -> SpatialPrompts | None:
+    def collect_prompts(self, inputs: Tensor, data_samples: OptSampleList) -> SpatialPrompts | None:
         """Points and boxes of a batch in pixels of the padded input; None where no item has any."""
         metas = [sample.metainfo for sample in data_samples or ()]
         if not any('points' in meta or 'box' in meta for meta in metas):
@@ -76,8 +82,10 @@ class ReferringSegmentor(BaseSegmentor):
         for meta in metas:
             left, _, top, _ = meta.get('padding_size', (0, 0, 0, 0))
             margin = torch.tensor([left, top, left, top], dtype=torch.float32)
-            points.append(None if meta.get('points') is None else torch.as_tensor(meta['points']) + margin[:2])
             boxes.append(None if meta.get('box') is None else torch.as_tensor(meta['box']) + margin)
+            # (x + 0.5) · scale − 0.5 to x · scale.
+            shift = 0.5 - 0.5 * torch.tensor(meta.get('scale_factor', (1., 1.))) if self.scaled_points else 0.
+            points.append(None if meta.get('points') is None else torch.as_tensor(meta['points']) + margin[:2] + shift)
         labels = [meta.get('point_labels') for meta in metas]
         return SpatialPrompts.collate(points, labels, boxes, tuple(inputs.shape[2:]), inputs.device)
 

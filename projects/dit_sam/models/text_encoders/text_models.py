@@ -1,6 +1,7 @@
 """The text models of transformers: sizes, architecture, and weights from a hub or a folder."""
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 
 import transformers
 from torch import Tensor, nn
@@ -9,6 +10,10 @@ from transformers import (MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel
 
 from ...compat import in_float32
 from ...errors import InputError
+from ...utils import read_weights
+from .sources import why_nowhere
+
+_CONFIG = 'a config.json with its model_type'
 
 
 def make_config(model: str | Mapping) -> PretrainedConfig:
@@ -26,8 +31,8 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(model).get_text_config()
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f'no text model at {model!r}: it is no folder with a config.json, and no hub answers '
-                                f'to that name ({_first_line(error)})') from None
+        raise FileNotFoundError(f'no text model at {model!r} ({_first_line(error)}): '
+                                f'{why_nowhere(model, _CONFIG)}') from None
 
 
 def _from_sizes(model: Mapping) -> PretrainedConfig:
@@ -95,24 +100,26 @@ def places(model: PreTrainedModel) -> int | None:
 def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tensor]:
     """Weights of a hub or of a folder in its layout for a model of the same kind, less the pooler.
 
+    Of a hub safetensors are read, of a folder `pytorch_model.bin` too, of which nothing is run.
+
     Raises:
-        FileNotFoundError: No such folder with safetensors, and no hub answers to the name.
-        InputError: Another kind of model, or one that lacks weights.
+        FileNotFoundError: No folder with a config.json, and no hub answers to the name.
+        CheckpointError: A file of weights is damaged or refused.
+        InputError: Another kind of model, one that lacks weights, or a folder without any.
     """
     try:
         config = AutoConfig.from_pretrained(checkpoint).get_text_config()
         if config.model_type != model.config.model_type:
             raise InputError(f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
                              f'text_encoder.model is {model.config.model_type!r}')
-        loaded, info = type(model).from_pretrained(
-            checkpoint, config=config, use_safetensors=True, output_loading_info=True, **in_float32())
+        source = dict(pretrained_model_name_or_path=checkpoint, use_safetensors=True)
+        if Path(checkpoint).is_dir():
+            source = dict(pretrained_model_name_or_path=None, state_dict=read_weights(checkpoint))
+        loaded, info = type(model).from_pretrained(**source, config=config, output_loading_info=True, **in_float32())
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f'no text weights at {checkpoint!r}: it is no file, no folder with safetensors, and no hub answers to '
-            f'that name. On a machine with a network: `hf download {checkpoint} --local-dir {checkpoint}`, then '
-            'copy that folder here') from error
+        raise FileNotFoundError(f'no text weights at {checkpoint!r}: {why_nowhere(checkpoint, _CONFIG)}') from error
     # What is missing transformers fills with random numbers.
     made_up = set(info['missing_keys'])
     return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in made_up}

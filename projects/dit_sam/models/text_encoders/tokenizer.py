@@ -6,7 +6,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ...errors import InputError
+from .sources import why_nowhere
 
+_FILES = 'the files of a tokenizer, such as tokenizer.json or vocab.txt'
 SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]')
 
 
@@ -19,9 +21,13 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
 
     Raises:
         FileNotFoundError: Neither such a file or folder nor a hub that answers.
-        InputError: The vocabulary is no text, or the tokenizer lacks a special token, such as one for padding.
+        InputError: The vocabulary is no text, or the tokenizer lacks a special token, such as one for padding, or has
+            no others.
     """
     tokenizer = _open(source)
+    # transformers makes such a one for a folder of BERT without the files of a tokenizer.
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InputError(f'tokenizer {source!r} has special tokens and no word: a folder must hold {_FILES}')
     if tokenizer.pad_token_id is None:
         raise InputError(f'tokenizer {source!r} has no padding token: open it by AutoTokenizer.from_pretrained, set '
                          'pad_token = eos_token, and give the folder that its save_pretrained writes')
@@ -48,10 +54,7 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f'no tokenizer at {source!r}: it is no folder with a tokenizer, and no hub answers to that name. On a '
-            f'machine with a network: `hf download {source} --local-dir {source}`, then copy that folder here'
-        ) from error
+        raise FileNotFoundError(f'no tokenizer at {source!r}: {why_nowhere(source, _FILES)}') from error
 
 
 def _hide_special_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
