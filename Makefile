@@ -35,16 +35,16 @@ docs: setup
 	@echo 'work_dirs/site/index.html'
 
 test: setup
-	OMP_NUM_THREADS=1 '$(VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
 
 test-web: setup
 	'$(VENV)/bin/python' -m pip install --quiet --disable-pip-version-check \
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/web_test.txt
-	OMP_NUM_THREADS=1 '$(VENV)/bin/python' -m pytest tests/test_web $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(VENV)/bin/python' -m pytest tests/test_web $(ARGS)
 
 test-forks:
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
-	OMP_NUM_THREADS=1 '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis projects/*.egg-info

@@ -9,7 +9,12 @@ is seen. The file is then model.text_encoder.init_cfg=dict(type='Pretrained', ch
 """
 import argparse
 import math
+import os
 import os.path as osp
+
+# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+if 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
 import torch
 from mmengine.registry import init_default_scope

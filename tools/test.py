@@ -2,6 +2,10 @@
 import argparse
 import os
 
+# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+if 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS

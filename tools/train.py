@@ -2,6 +2,10 @@
 import argparse
 import os
 
+# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+if 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+
 from mmengine.config import DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
@@ -16,7 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints, default work_dirs/<name of the config>')
-    parser.add_argument('--resume', action='store_true', help='continue from the newest checkpoint of the work dir; if there is none, start')
+    parser.add_argument('--resume', action='store_true',
+                        help='continue from the newest checkpoint of the work dir; if there is none, start')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         help='settings that replace those of the config, as key=value with dots in the key; a list '

@@ -14,6 +14,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+if 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+
 import cv2
 
 from dit_sam.apis import InputError, ReferringInferencer
