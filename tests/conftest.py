@@ -7,7 +7,10 @@ import cv2
 import dit_sam  # noqa: F401  (registers everything)
 import numpy as np
 import pytest
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import init_default_scope
+from mmengine.visualization import Visualizer
+from mmseg.visualization import SegLocalVisualizer
 from processes import call_tool
 from pycocotools import mask as coco_mask
 
@@ -16,6 +19,9 @@ SIZES = {1: (40, 60), 2: (30, 50), 3: (36, 36)}  # height, width
 
 @pytest.fixture(autouse=True)
 def mmseg_scope() -> None:
+    # mmengine names what a run shares by the second: two runs of one second would have one log.
+    for shared in (MMLogger, MessageHub, Visualizer, SegLocalVisualizer):
+        shared._instance_dict.clear()
     init_default_scope('mmseg')
 
 

@@ -72,12 +72,6 @@ def test_the_message_names_key_and_remedy(model, message):
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize('batch_size', [None, 0, 2.5, '4', True])
-def test_sizes_of_batches_are_numbers_from_one_on(batch_size):
-    with pytest.raises(InputError, match=f'mine.py: val_dataloader.batch_size={batch_size!r} is no whole number'):
-        check_config(dict(model={}, val_dataloader=dict(batch_size=batch_size)), 'mine.py')
-
-
 def test_a_section_that_is_missing_and_nearly_there_is_named():
     with pytest.raises(InputError, match='optim_wraper is nothing that a run reads; did you mean optim_wrapper?'):
         check_config(dict(model={}, optim_wraper={}), 'mine.py')

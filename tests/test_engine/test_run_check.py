@@ -17,6 +17,8 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
 @pytest.mark.parametrize('options, message', [
     ({'train_dataloader.batch_size': 0}, 'train_dataloader.batch_size=0 must be a whole number of at least 1$'),
     ({'val_dataloader.batch_size': None}, 'val_dataloader.batch_size=None must be a whole number of at least 1$'),
+    ({'val_dataloader.batch_size': '4'}, "val_dataloader.batch_size='4' must be a whole number of at least 1$"),
+    ({'val_dataloader.batch_size': True}, 'val_dataloader.batch_size=True must be a whole number of at least 1$'),
     ({'train_dataloader.batch_size': 2.5}, 'train_dataloader.batch_size=2.5 must be a whole number'),
     ({'test_dataloader.num_workers': -1}, 'test_dataloader.num_workers=-1 must be a whole number of at least 0$'),
     ({'train_cfg.max_epochs': 0}, 'train_cfg.max_epochs=0 must be'),

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ def test_names_are_counted_and_nothing_is_replaced(tmp_path):
     folder = str(tmp_path / 'new' / 'folder')
     paths = [write_new(content, folder, 'a', '.txt') for content in (b'1', b'2', b'3')]
     assert [os.path.basename(path) for path in paths] == ['a_1.txt', 'a_2.txt', 'a_3.txt']
-    assert [open(path, 'rb').read() for path in paths] == [b'1', b'2', b'3']
+    assert [Path(path).read_bytes() for path in paths] == [b'1', b'2', b'3']
     assert sorted(os.listdir(folder)) == ['a_1.txt', 'a_2.txt', 'a_3.txt']
 
 
