@@ -11,13 +11,14 @@ JOBS ?= 2
 # The environment of the onedl forks.
 FORKS_VENV ?= .venv-forks
 
-.PHONY: help setup demo docs test test-web test-forks clean
+.PHONY: help setup demo docs test test-web test-mutants test-forks clean
 
 help:
 	@echo 'make demo    set up, write the shapes data, score the shipped model, train a little, segment pictures'
 	@echo 'make test    set up, run the test-suite (ARGS="tests/test_compat.py" for a part of it)'
 	@echo 'make test-web   test the web page in headless Chromium (Debian: chromium, chromium-driver)'
 	@echo 'make test-forks   the same on the onedl forks of the OpenMMLab packages, in $(FORKS_VENV); compiles their mmcv'
+	@echo 'make test-mutants PACKAGE=utils   put small errors into a package and count those that the tests notice'
 	@echo 'make docs    build the pages of docs/ into work_dirs/site'
 	@echo 'make setup   make the environment in $(VENV) (VENV=... for another place)'
 	@echo 'make clean   remove caches; environment, data and results stay'
@@ -41,6 +42,12 @@ test-web: setup
 	'$(VENV)/bin/python' -m pip install --quiet --disable-pip-version-check \
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/web_test.txt
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(VENV)/bin/python' -m pytest tests/test_web $(ARGS)
+
+# PACKAGE is evaluation, datasets, engine, models or utils: make test-mutants PACKAGE=utils ARGS="--sample 150"
+test-mutants: setup
+	'$(VENV)/bin/python' -m pip install --quiet --disable-pip-version-check \
+		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/mutation.txt
+	'$(VENV)/bin/python' tests/mutation.py $(PACKAGE) $(ARGS)
 
 test-forks:
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
