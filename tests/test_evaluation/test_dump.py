@@ -8,7 +8,7 @@ from scored_items import item, score
 
 from dit_sam.datasets import PackReferringInputs
 from dit_sam.errors import InputError
-from dit_sam.evaluation.dump import KNOWN, read_lines
+from dit_sam.evaluation.dump import KNOWN, areas_of, read_lines
 
 
 def test_dump_by_hand(tmp_path):
@@ -24,6 +24,27 @@ def test_dump_by_hand(tmp_path):
     assert scores['mIoU'] == (first['iou'] + second['iou']) / 2 * 100
     assert os.listdir(path.parent) == ['dump.jsonl']
     assert score(items[:1], dump=str(path)) and len(read_lines(str(path))) == 1  # a new one replaces it
+
+
+def test_lines_stand_in_the_order_of_the_data_set(tmp_path):
+    """Ranks hand their items over in turn; the places in the data set tell. Joined sets share places: as they come."""
+    items = [item(1, text='c', sample_idx=2), item(2, text='a', sample_idx=0), item(3, text='b', sample_idx=1)]
+    path = tmp_path / 'dump.jsonl'
+    for places, order in (((2, 0, 1), 'abc'), ((2, 0, 0), 'cab'), ((2, None, 1), 'cab')):
+        for one, place in zip(items, places):
+            one.update(sample_idx=place)
+        score(items, dump=str(path))
+        assert ''.join(line['sentence'] for line in read_lines(str(path))) == order
+
+
+def test_what_was_counted_comes_back_from_a_line(tmp_path):
+    """With the IoU of nothing for nothing; lines of before there was a choice have 1. Letters of any script are read."""
+    path = tmp_path / 'dump.jsonl'
+    score([item(0, text='左边的人')], dump=str(path), empty_iou=0)
+    line, = read_lines(str(path))
+    assert '左边的人' in path.read_text(encoding='utf-8') and areas_of(line).iou == 0
+    del line['empty_iou']
+    assert areas_of(line).iou == 1
 
 
 def test_what_a_line_tells_of_the_data_gets_through_the_pipeline():

@@ -21,7 +21,8 @@ def answer(img_path: str, pixel: int, **metainfo) -> dict:
 def written(folder, *answers: dict) -> dict:
     """The files that were written, with the pixel that is set in each."""
     writer = MaskWriter(str(folder))
-    writer.process({}, answers)
+    for one in answers:
+        writer.process({}, [one])
     assert writer.evaluate(len(answers)) == {}
     masks = {path.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in folder.iterdir()}
     assert all(mask.shape == (2, 4) and set(np.unique(mask)) == {0, 255} for mask in masks.values())
@@ -48,6 +49,12 @@ def test_items_without_ids_and_odd_ones_have_files(tmp_path):
                     answer('a.png', 3, sent_id='../../b/c'), answer('é' * 125 + '.png', 4, sent_id='7' * 250))
     assert [found.pop(name) for name in ('A.png', 'a_2.png', 'a_3.png', 'a_-b-c.png')] == [2, 0, 1, 3]
     assert list(found.values()) == [4]
+
+
+def test_names_of_one_place_are_given_by_the_sentence(tmp_path):
+    """mmdet's samples have several sentences and no place in their set."""
+    answers = [answer('a.png', 0, text='b'), answer('a.png', 1, text='a', sample_idx=0)]
+    assert written(tmp_path, *answers) == {'a.png': 1, 'a_2.png': 0}
 
 
 @given(st.lists(st.sampled_from(['a', 'A', 'a_2', 'a_2_2', 'a_3', 'b', 'b_1'])))

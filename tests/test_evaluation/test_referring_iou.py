@@ -134,15 +134,35 @@ def test_no_kind_takes_the_name_of_another_score(words, prefix):
 
 @pytest.mark.parametrize('word, name', [
     ('all', 'mIoU/all'), ('left side', 'mIoU/left side'), ('左', 'mIoU/左'), ('left/right', 'mIoU/left%2Fright'),
-    ('50 %', 'mIoU/50 %25'), ('two\nlines', 'mIoU/two%0Alines'), ((1, 2), 'mIoU/(1, 2)')])
+    ('50 %', 'mIoU/50 %25'), ('two\nlines', 'mIoU/two%0Alines'), ((1, 2), 'mIoU/(1, 2)'),
+    ('a\\b', 'mIoU/a%5Cb'), ('\ud800', 'mIoU/%ED%A0%80'), ('X', 'mIoU/X')])
 def test_names_of_groups(word, name):
     assert score([item(1, 1, kind=word)], group_by='kind')[name] == 50
+
+
+@pytest.mark.parametrize('options', [{}, dict(generalized=True), dict(prefix='val'), dict(group_by='kind')])
+def test_names_of_scores_are_known_beforehand(options):
+    metric = ReferringIoU(**options)
+    scores = score([item(1, kind='a'), item(0, kind='b')], **options)
+    assert set(metric.score_names()) == {name for name in scores if name.count('/') == ('prefix' in options)}
+    assert all(map(metric.reports, scores)) and not metric.reports('mIoU/a' if 'group_by' not in options else 'oIoU/a')
+    assert not metric.reports('gIoU' if 'generalized' not in options else 'mIoU')
+
+
+def test_each_item_has_one_result():
+    """Or mmengine would take the rest for padding."""
+    metric = ReferringIoU()
+    metric.process({}, [item(1), item(2)])
+    metric.process({}, [item(3)])
+    assert [[result.areas.intersection for result in results] for results in metric.results] == [[1], [2], [3]]
 
 
 def test_a_kind_called_all_is_a_row_below_the_total(capsys):
     MMLogger.get_instance('rows', log_level='INFO')
     score([item(1, 1, kind='all'), item(0, 1, kind='b')], group_by='kind')
-    rows = [line.split('|')[1:4] for line in capsys.readouterr().out.splitlines() if line.startswith('|')]
+    table = [line for line in capsys.readouterr().out.splitlines() if line[:1] in ('+', '|')]
+    assert ''.join(line[0] for line in table) == '+|+|+||+' and table[1].split()[1] == 'kind'
+    rows = [line.split('|')[1:4] for line in table if line.startswith('|')]
     assert [[cell.strip() for cell in row] for row in rows[1:]] == [['all', '2', '33.33'], ['all', '1', '50.00'],
                                                                      ['b', '1', '0.00']]
 

@@ -8,6 +8,7 @@ import torch
 from dit_sam.datasets import RefCOCODataset, ReferringDataset
 from dit_sam.errors import InputError
 from dit_sam.evaluation import ReferringIoU
+from dit_sam.evaluation.dump import read_lines
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper
@@ -149,6 +150,21 @@ def test_our_metric_scores_mmdets_samples():
     assert (scores['P@0.5'], scores['P@0.6'], scores['P@0.7']) == (50., 50., 0.)
     assert scores['mmdet/cIoU'].item() == pytest.approx(scores['oIoU'])
     assert scores['mmdet/mIoU'].item() == pytest.approx(scores['mIoU'])
+
+
+@pytest.mark.parametrize('text, sentences', [(['one', 'two'], ['one', 'two']), (['one'], [['one'], ['one']]),
+                                             ('one', ['one', 'one'])])
+def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences):
+    """Of its picture, with its own words where there are as many as masks."""
+    masks = [[[1, 0], [0, 0]], [[1, 1], [1, 0]]]
+    sample = referring(masks, masks, img_id=7)
+    sample.set_metainfo(dict(text=text))
+    metric = ReferringIoU(dump=str(tmp_path / 'dump.jsonl'))
+    metric.process({}, [sample.to_dict()])
+    metric.evaluate(1)
+    found = read_lines(str(tmp_path / 'dump.jsonl'))
+    assert [(line['img_path'], line['img_id'], line['sentence'], line['truth_area']) for line in found] == [
+        ('a.jpg', 7, sentence, area) for sentence, area in zip(sentences, (1, 3))]
 
 
 def test_a_mask_too_few_is_named():
