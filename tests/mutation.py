@@ -28,7 +28,7 @@ TESTS = {
 }
 # They start other programs, or take long and show what others show.
 LEFT_OUT = ('two_processes', 'two_ranks', 'one_rank', 'exact_resume', 'deepspeed', 'sharding', 'golden_loss',
-            'launchers', 'of_its_own', 'worked_examples', 'full_size', 'data_loading_process', 'sent_again',
+            'launchers', 'process_of_its_own', 'worked_examples', 'full_size', 'data_loading_process', 'sent_again',
             'mixed_precision', 'safetensors_and_writes', 'no_checkpoint_gets', 'tta', 'compile')
 # What messages say: lines that raise or log, and the lines of texts that go on from there.
 WORDING = (r'raise \w+', r'print_log\(', r'warnings?\.warn', r'''^\s*f?['"].*['"][\s),:]*(from \w+|level=.*|logger=.*)?$''')

@@ -1,21 +1,27 @@
 """The generalized data: its format, and a proof by a solver of its own that every sentence means what the file says."""
+import hashlib
 import json
 import math
+import pickle
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import METRICS
+from PIL import Image
 from refer_rules import draw
 from shapes_solver import ATTRIBUTES, EXTREMES, RELATIONS, SINGULAR, SWAPPED, answers, cut, mirrored, solve
 from shapes_tool import hashes, run_tool
 
 from dit_sam.datasets import shapes
+from dit_sam.datasets.shapes import write_shapes
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets'
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / 'configs' / '_base_' / 'datasets'
 IMAGES = 300
 
 
@@ -200,6 +206,34 @@ def test_pictures_are_those_of_the_set_as_it_is_and_workers_do_not_matter(tmp_pa
     assert all(written[name] == plain[name] for name in plain if name.startswith('images/'))
     for name in ('instances.json', 'scenes.json'):
         assert written[f'gshapes/{name}'] == plain[f'shapes/{name}']
+
+
+# Of the ordinary set and the generalized one: what is said and outlined, and the pictures.
+CHECKSUMS = {
+    False: ('706378d6c5b0ac34', 'e9bcc10fcfbfa190'),
+    True: ('84d6b7c76a5b5a06', 'e9bcc10fcfbfa190'),
+}
+
+
+@pytest.mark.parametrize('generalized', [False, True])
+def test_the_data_of_a_seed_stay_what_they_are(tmp_path, generalized):
+    """Scores are told of data by seed. What changes them on purpose raises GENERATOR_VERSION.
+
+    Pictures are compared where numpy and Pillow are the tested ones, as others may round in another way.
+    """
+    write_shapes(tmp_path / 'data', images=150, seed=11, size=96, generalized=generalized)
+    said, pictures = hashlib.sha256(), hashlib.sha256()
+    for path in sorted((tmp_path / 'data').rglob('*')):
+        if path.suffix == '.png':
+            pictures.update(np.asarray(Image.open(path)).tobytes())
+        elif path.is_file():
+            content = pickle.loads(path.read_bytes()) if path.suffix == '.p' else json.loads(path.read_text())
+            said.update(json.dumps(content, sort_keys=True).encode())
+    expected_said, expected_pictures = CHECKSUMS[generalized]
+    assert said.hexdigest()[:16] == expected_said
+    tested = (ROOT / 'requirements' / 'constraints.txt').read_text().splitlines()
+    if {f'numpy=={np.__version__}', f'pillow=={PIL.__version__}'} <= set(tested):
+        assert pictures.hexdigest()[:16] == expected_pictures
 
 
 def test_the_other_variant_is_not_overwritten(tmp_path):

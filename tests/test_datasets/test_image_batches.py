@@ -12,7 +12,7 @@ from mmengine.dataset import DefaultSampler
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from dit_sam.datasets import ImageBatchSampler
-from dit_sam.datasets.image_batches import images_of
+from dit_sam.datasets.image_batches import divide, images_of
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), keep_ratio=True),
             dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
@@ -72,6 +72,10 @@ def test_few_images_are_read_twice(images, world_size):
     extra = sum(map(len, readings)) - len(set(images))
     filled_up = len(set(range(world_size * len(ranks[0])))) - len({tuple(batch) for batch in chain(*ranks)})
     assert extra <= world_size - 1 + filled_up + world_size * (len(images) < world_size)
+
+
+def test_ranks_without_an_item_do_one_that_another_does():
+    assert [divide(np.arange(2), rank, 4) for rank in range(4)] == [[0], [1], [0], [0]]
 
 
 def test_other_data_sets_are_asked_for_the_paths():

@@ -70,8 +70,12 @@ def test_parts_that_polygons_of_one_object_share_are_outside_where_wanted(outlin
 
 
 def test_the_truth_is_drawn_from_scaled_polygons_where_wanted():
-    """Half a column, which has no pixel of its own, is 40 of 480; of an RLE whole pixels become 120 x 80 each."""
-    half, rle = [[1.5, 1, 2, 1, 2, 3, 1.5, 3]], dict(size=[4, 6], counts=[21, 1, 2])
+    """Half a column, which has no pixel of its own, is 40 of 480; of an RLE whole pixels become 120 x 80 each.
+
+    The half column is in two polygons of one object.
+    """
+    half = [[1.5, 1, 2, 1, 2, 2, 1.5, 2], [1.5, 2, 2, 2, 2, 3, 1.5, 3]]
+    rle = dict(size=[4, 6], counts=[21, 1, 2])
     item = dict(annotated(dict(size=[4, 6], counts=[24])), outlines=[half, rle])
     results = LoadReferringMask(scaled_side=480)(item)
     drawn = coco_mask.decode(results['scaled_truth'])
@@ -184,6 +188,7 @@ def test_color_jitter_probability_range_and_seed():
     assert values == draw(0) != draw(1)
     assert 60 <= min(values) < 65 and 135 < max(values) <= 140
     assert 280 < sum(value != 100 for value in values) < 360  # 400 * 0.8 = 320, standard deviation 8
+    assert repr(ReferringColorJitter()) == repr(jitter)  # the paper's
 
 
 def test_blur_probability_and_width():

@@ -100,7 +100,8 @@ def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
     square = np.zeros((40, 60), np.uint8)
     square[12:16, 20:24] = 255
     bordered = square.copy()
-    bordered[11, 20:24] = 7
+    bordered[11, 20:24] = 7, 7, 7, 9
+    bordered[10, 20] = 8
     for name, mask in (('good.png', square), ('blurred.jpg', square), ('bordered.png', bordered)):
         Image.fromarray(mask).save(root / name)
     pixels = np.count_nonzero(Image.open(root / 'blurred.jpg'))
@@ -112,7 +113,7 @@ def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
     assert pixels > 16 and lines[0].startswith(
         f'warning: line 2 names the mask {root}/blurred.jpg, a JPEG, which blurs edges: save it as PNG; all {pixels} ')
     assert lines[1:] == [
-        f'warning: line 3 names the mask {root}/bordered.png, all 20 pixels with the values 7, 255 count as inside',
+        f'warning: line 3 names the mask {root}/bordered.png, all 21 pixels with the values 7, 8, 9, … count as inside',
         f"warning: line 6 says that {IMAGE} has the image_id 8; that of line 1, '1', counts",
         f'{path}: 7 lines, 7 good sentences, 0 problems, 3 warnings']
 
