@@ -1,6 +1,7 @@
 """Score a checkpoint: ``tools/test.py CONFIG CHECKPOINT [options]``, with the options of mmseg's tool."""
 import argparse
 import os
+from typing import Any
 
 # Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
 if 'OMP_WAIT_POLICY' not in os.environ:
@@ -32,7 +33,8 @@ def parse_args() -> argparse.Namespace:
                         help='settings that replace those of the config, as key=value with dots in the key; a list '
                         'is written key="[a,b]" or key=a,b, without spaces')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    parser.add_argument('--tta', action='store_true', help="average several views of each picture, as the config's tta_pipeline has them")
+    parser.add_argument('--tta', action='store_true',
+                        help="average several views of each picture, those of the config's tta_pipeline")
     # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
@@ -62,15 +64,32 @@ def augment(cfg: Config) -> None:
     Raises:
         InputError: If the config has none.
     """
-    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+    if not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
         raise InputError('--tta needs tta_model and tta_pipeline in the config, as in '
                          'configs/_base_/default_runtime.py and configs/_base_/datasets/refcoco.py')
-    for dataset in cfg.test_dataloader.dataset.get('datasets', [cfg.test_dataloader.dataset]):
-        dataset.pipeline = cfg.tta_pipeline
+    for dataset in _with_pipelines(cfg.test_dataloader.dataset):
+        # The truth stays that of the ordinary test.
+        truth = next((step for step in dataset.pipeline if step['type'] == 'LoadReferringMask'), None)
+        dataset.pipeline = _with_truth(cfg.tta_pipeline, truth)
     # mmseg's own takes probabilities of one channel for logits; with several channels it averages the same.
     if getattr(cfg.tta_model.type, '__name__', cfg.tta_model.type) in ('SegTTAModel', 'mmseg.SegTTAModel'):
         cfg.tta_model.type = 'ReferringTTAModel'
     cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+
+def _with_pipelines(dataset: dict) -> list[dict]:
+    """The configs of data sets with a pipeline, in wrappers such as ConcatDataset."""
+    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
+    return [leaf for each in inner for leaf in _with_pipelines(each)] if inner else [dataset]
+
+
+def _with_truth(pipeline: Any, truth: dict | None) -> Any:
+    """A pipeline, however nested, with that step in place of its own for the truth."""
+    if isinstance(pipeline, (list, tuple)):
+        return [_with_truth(step, truth) for step in pipeline]
+    if truth and pipeline['type'] == 'LoadReferringMask':
+        return truth
+    return {key: _with_truth(value, truth) if key == 'transforms' else value for key, value in pipeline.items()}
 
 
 def add_mask_writer(cfg: Config, output_dir: str) -> None:

@@ -97,6 +97,17 @@ def test_damaged_file_is_named(tmp_path, name):
     assert name in one_line(error)
 
 
+@pytest.mark.parametrize('numbers', [100, 4000, 25000])
+def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
+    """torch says so by errors of many types, that of a system call among them."""
+    torch.save({f'layer_{i}': torch.ones(numbers // 5) for i in range(5)}, tmp_path / 'whole.pth')
+    whole = (tmp_path / 'whole.pth').read_bytes()
+    for part in range(1, 24):
+        (tmp_path / 'cut.pth').write_bytes(whole[:len(whole) * part // 24])
+        with pytest.raises(CheckpointError, match='cut.pth is damaged or not a checkpoint'):
+            read(tmp_path / 'cut.pth')
+
+
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.safetensors not found'):
         read(tmp_path / 'nowhere.safetensors')

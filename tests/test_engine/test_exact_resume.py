@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from dit_sam.engine.launch import compile_blocks
+from dit_sam.errors import InputError
 from mmengine.config import Config
 from processes import run_ranks, run_tool
-from resume_project import write_config
+from resume_project import ROOT, write_config
 
 # Of two epochs of five steps. A seed is named where trainings are compared that are not resumed from one another.
 SEED = 'randomness.seed=7'
@@ -106,6 +108,20 @@ def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
     """As without the hook: the step may compile for minutes, and there is nothing to save."""
     output = train(folder, f'early_{by}', *end(1, 'begin', by), status=status)
     assert not list((folder / f'early_{by}').glob('*.pth')) and ('KeyboardInterrupt' in output) == (by == 'SIGINT')
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(modus='default'), 'compile.modus is no argument of torch.compile, which has backend, '),
+    (dict(mode='fast'), "compile.mode='fast' is no mode of torch.compile, which has default, "),
+])
+def test_options_of_compile_are_those_of_torch(options, message):
+    cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
+    cfg.compile = {}
+    compile_blocks(cfg)
+    assert (cfg.compile, cfg.custom_hooks[-1].type) == (False, 'CompileHook')
+    cfg.compile = options
+    with pytest.raises(InputError, match=message):
+        compile_blocks(cfg)
 
 
 def test_compiled_blocks_train_and_validate(folder):

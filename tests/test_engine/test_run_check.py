@@ -19,6 +19,11 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
     ({'val_dataloader.batch_size': None}, 'val_dataloader.batch_size=None must be a whole number of at least 1$'),
     ({'val_dataloader.batch_size': '4'}, "val_dataloader.batch_size='4' must be a whole number of at least 1$"),
     ({'val_dataloader.batch_size': True}, 'val_dataloader.batch_size=True must be a whole number of at least 1$'),
+    ({'train_dataloader.batch_size': 2.0}, 'train_dataloader.batch_size=2.0 must be a whole number'),
+    ({'val_dataloader': dict(drop_last=True, batch_sampler=dict(type='ImageBatchSampler'))},
+     'val_dataloader.drop_last=True does not go with val_dataloader.batch_sampler'),
+    ({'default_hooks.logger.interval': 0}, 'default_hooks.logger.interval=0 must be'),
+    ({'default_hooks.checkpoint.interval': 0}, 'default_hooks.checkpoint.interval=0 must be .* -1 saves none but the best'),
     ({'train_dataloader.batch_size': 2.5}, 'train_dataloader.batch_size=2.5 must be a whole number'),
     ({'test_dataloader.num_workers': -1}, 'test_dataloader.num_workers=-1 must be a whole number of at least 0$'),
     ({'train_cfg.max_epochs': 0}, 'train_cfg.max_epochs=0 must be'),
@@ -40,7 +45,7 @@ def test_numbers_and_samplers_that_no_run_can_use(options, message):
 
 def test_what_is_near_to_them_passes():
     load_config(TOY, cfg_options=EPOCHS | ITERATIONS)
-    load_config(TOY, cfg_options={'train_cfg.max_epochs': 3., 'optim_wrapper.optimizer.lr': 0})
+    load_config(TOY, cfg_options={'default_hooks.checkpoint.interval': -1, 'optim_wrapper.optimizer.lr': 0})
     for path in CONFIGS.glob('*.py'):
         load_config(str(path), cfg_options={'auto_scale_lr': dict(enable=True, base_batch_size=64)})
 
@@ -56,7 +61,7 @@ def test_a_launcher_that_did_not_start_the_process(monkeypatch, launcher, variab
 def test_data_are_loaded_without_worker_processes(tmp_path):
     """The configs keep workers alive and prefetch, which a data loader without workers refuses."""
     options = [f'{name}_dataloader.{setting}' for name in ('train', 'val', 'test')
-               for setting in ('num_workers=0', 'persistent_workers=True', 'prefetch_factor=2')]
+               for setting in ('num_workers=0', 'persistent_workers=True', 'prefetch_factor=2', 'timeout=9')]
     assert call_tool('train.py', TOY, '--work-dir', tmp_path, '--cfg-options', *options) == 0
 
 
@@ -96,15 +101,22 @@ def referring_run(tmp_path, write_refcoco):
 
 
 BEST, STOP = 'default_hooks.checkpoint.save_best', 'custom_hooks'
+METRICS, PLATEAU = 'val_evaluator', 'param_scheduler'
 
 
 @pytest.mark.parametrize('options, message', [
     ({'val_evaluator.generalized': True}, "default_hooks.checkpoint.save_best='mIoU' is no score of val_evaluator, which "
-                                          'reports gIoU, cIoU, N-acc, T-acc, P@0.5, .*; set it to gIoU or cIoU$'),
-    ({'val_evaluator.prefix': 'x'}, "save_best='mIoU' .*; set it to x/oIoU or x/mIoU$"),
+                                          'reports gIoU, cIoU, N-acc, T-acc, P@0.5, .*; name one of these$'),
+    ({'val_evaluator.prefix': 'x'}, "save_best='mIoU' .*, which reports x/oIoU, x/mIoU, "),
     ({BEST: ['oIoU', 'miou']}, "save_best='miou' is no score"),
     ({STOP: [dict(type='EarlyStoppingHook', monitor='cIoU', rule='greater')]}, "monitor of EarlyStoppingHook='cIoU' is no score"),
     ({'val_evaluator.group_by': None, BEST: 'mIoU/place'}, "save_best='mIoU/place' is no score"),
+    ({'val_evaluator.group_by': 'text', BEST: 'mIoU/left'},
+     "save_best='mIoU/left' .*, P@0.9, mIoU/both squares, mIoU/everything, mIoU/squares, mIoU/two corners; name one"),
+    ({PLATEAU: [dict(type='ReduceOnPlateauLR', monitor='gIoU', rule='greater')]}, "monitor of ReduceOnPlateauLR='gIoU'"),
+    ({METRICS: [dict(type='ReferringIoU'), dict(type='MaskWriter', output_dir='x')], BEST: 'oIuo'}, "save_best='oIuo' is"),
+    ({METRICS: [dict(type='ReferringIoU'), dict(type='ReferringIoU', protocol='lavt480')]},
+     'several metrics of val_evaluator report oIoU: give all but one a prefix'),
 ])
 def test_scores_that_are_not_reported(referring_run, options, message):
     with pytest.raises(InputError, match=message):
@@ -112,8 +124,10 @@ def test_scores_that_are_not_reported(referring_run, options, message):
 
 
 @pytest.mark.parametrize('options', [
-    {}, {BEST: 'auto'}, {BEST: None}, {BEST: ['oIoU', 'P@0.9', 'mIoU/place']},
-    {'val_evaluator.generalized': True, BEST: 'N-acc'}, {'val_evaluator.prefix': 'x', BEST: 'x/mIoU/any'},
+    {}, {BEST: 'auto'}, {BEST: None}, {BEST: ['oIoU', 'P@0.9']},
+    {'val_evaluator.generalized': True, BEST: 'N-acc'},
+    {'val_evaluator.prefix': 'x', 'val_evaluator.group_by': 'text', BEST: 'x/mIoU/everything'},
+    {METRICS: [dict(type='ReferringIoU'), dict(type='ReferringIoU', protocol='lavt480', prefix='lavt')]},
     {STOP: [dict(type='EarlyStoppingHook', monitor='mIoU', rule='greater')]},
 ])
 def test_scores_that_are_reported(referring_run, options):

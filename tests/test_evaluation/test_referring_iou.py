@@ -140,13 +140,21 @@ def test_names_of_groups(word, name):
     assert score([item(1, 1, kind=word)], group_by='kind')[name] == 50
 
 
-@pytest.mark.parametrize('options', [{}, dict(generalized=True), dict(prefix='val'), dict(group_by='kind')])
+class ToyItems(list):
+    """A data set of items that are known."""
+
+    def get_data_info(self, index: int) -> dict:
+        return self[index]
+
+
+@pytest.mark.parametrize('options', [{}, dict(generalized=True), dict(prefix='val'), dict(group_by='kind'),
+                                     dict(group_by='kind', prefix='val')])
 def test_names_of_scores_are_known_beforehand(options):
     metric = ReferringIoU(**options)
     scores = score([item(1, kind='a'), item(0, kind='b')], **options)
     assert set(metric.score_names()) == {name for name in scores if name.count('/') == ('prefix' in options)}
-    assert all(map(metric.reports, scores)) and not metric.reports('mIoU/a' if 'group_by' not in options else 'oIoU/a')
-    assert not metric.reports('gIoU' if 'generalized' not in options else 'mIoU')
+    groups = ToyItems([dict(kind='a'), dict(kind='b'), {}])
+    assert set(metric.group_names(groups)) == {name for name in scores if name.count('/') > ('prefix' in options)}
 
 
 def test_each_item_has_one_result():

@@ -2,7 +2,8 @@
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
-from tiny import assert_close, backbone, batch, decode_head, noise, sample, segmentor
+from mmseg.registry import MODELS
+from tiny import assert_close, backbone, batch, decode_head, noise, sample, segmentor, text_encoder
 
 from dit_sam.errors import InputError
 
@@ -162,6 +163,16 @@ def test_bfloat16_autocast_trains():
     loss.backward()
     assert loss.dtype == torch.float32
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize('part', [
+    backbone(), backbone(type='SAMViT', instruction=None), text_encoder(),
+    dict(backbone(type='StandaloneDITViT'), text_encoder=text_encoder(), text='cat')], ids=lambda part: part['type'])
+def test_a_part_made_in_inference_mode_trains(part):
+    part = {key: value for key, value in part.items() if value is not None}
+    with torch.inference_mode():
+        made = MODELS.build(part)
+    assert not any(value.is_inference() for value in (*made.parameters(), *made.buffers()))
 
 
 def test_a_model_made_in_inference_mode_is_one_like_others():

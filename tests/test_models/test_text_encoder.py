@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny import VOCABULARY, assert_close, randomise, text_encoder
 from transformers import AutoConfig, BertModel, BertTokenizer
 
+from dit_sam.engine import CheckpointError
 from dit_sam.errors import InputError
 from dit_sam.models.text_encoders import build_tokenizer
 
@@ -187,6 +188,16 @@ def test_a_folder_says_what_it_lacks(folder):
 
     for name in ('tokenizer.json', 'tokenizer_config.json', 'model.safetensors'):
         Path(folder, name).unlink()
+    weights = Path(folder, 'pytorch_model.bin')
+    torch.save({f'layer_{i}': torch.ones(800) for i in range(5)}, weights)
+    weights.write_bytes(weights.read_bytes()[:9000])
+    with pytest.raises(CheckpointError, match=f'checkpoint {weights} is damaged'):
+        build_from(folder)
+    weights.unlink()
+    Path(folder, 'model.safetensors.index.json').write_text('{"weight_map": {"a": "lost.safetensors"}}')
+    with pytest.raises(FileNotFoundError, match='lost.safetensors not found'):
+        build_from(folder)
+    Path(folder, 'model.safetensors.index.json').unlink()
     with pytest.raises(InputError, match=f"tokenizer '{folder}' has special tokens and no word: .* as tokenizer.json"):
         build_tokenizer(folder)
     with pytest.raises(InputError, match=f'folder {folder} holds no weights: there is none of .*_model.bin'):

@@ -1,7 +1,9 @@
 """The command line: mmseg's arguments, clear errors, one process and two."""
 import argparse
+import copy
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -158,7 +160,9 @@ def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothin
     shutil.copy(start, mine / 'epoch_1.pth')
     os.utime(mine / 'epoch_1.pth', (0, 0))
     assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
-    # An older checkpoint of the run itself is a choice.
+    # An older checkpoint of the run itself is a choice, by whatever path.
+    (tmp_path / 'link').symlink_to(mine)
+    assert resumed(tmp_path / 'link', load_from=str(mine / 'epoch_1.pth'), resume=True)[0] == str(mine / 'epoch_1.pth')
     assert resumed(mine, load_from=str(mine / 'epoch_1.pth'), resume=True) == (str(mine / 'epoch_1.pth'), True)
 
 
@@ -190,6 +194,22 @@ def test_tta_scores_the_average_of_several_views(tmp_path, output_of):
                        '--out', tmp_path / 'masks', '--cfg-options', *options)
     assert float(re.findall(r' mIoU: ([0-9.]+)', output)[-1]) > 80
     assert len(list((tmp_path / 'masks').iterdir())) == 4
+
+
+def test_tta_keeps_the_truth_of_the_ordinary_test():
+    """In data sets within others too, each with its own."""
+    augment = runpy.run_path(str(ROOT / 'tools' / 'test.py'))['augment']
+    cfg = load_config(DEFAULT_CONFIG)
+    plain = cfg.test_dataloader.dataset
+    other = copy.deepcopy(plain)
+    other.pipeline[2].covered_twice = False
+    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[
+        plain, dict(type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, dataset=other)])])
+    augment(cfg)
+    first, (second, ) = cfg.test_dataloader.dataset.datasets[0], cfg.test_dataloader.dataset.datasets[1].datasets
+    found = [re.findall("'covered_twice': False", str(each)) for each in (first, second.dataset)]
+    assert list(map(len, found)) == [0, str(cfg.tta_pipeline).count('LoadReferringMask')]
+    assert all('TestTimeAug' in str(each.pipeline) for each in (first, second.dataset))
 
 
 def test_tta_says_what_is_wrong_in_its_part_of_the_config(tmp_path, error_of):

@@ -16,6 +16,12 @@ def test_everything_is_listed() -> None:
         '1 weights of another shape (another arch?): weight is (2, 2), not (3, 2)')
 
 
+def test_what_cannot_be_weights_is_listed() -> None:
+    weights = dict(weight=torch.full((3, 2), float('nan')), bias=torch.zeros(3, dtype=torch.int64))
+    assert describe_misfit(nn.Linear(2, 3), weights) == (
+        '1 weights of another type: bias is torch.int64, not torch.float32; 1 weights with NaN or infinity: weight')
+
+
 def test_what_a_part_has_of_its_own_may_be_missing() -> None:
     assert describe_misfit(nn.Linear(2, 3), dict(weight=torch.zeros(3, 2)), own=('bias', )) == ''
 
@@ -28,3 +34,4 @@ def test_what_a_part_has_of_its_own_fits_where_it_is_there() -> None:
 def test_long_lists_are_cut() -> None:
     weights = {f'b{i}': torch.zeros(1) for i in range(8)}
     assert describe_misfit({}, weights) == '8 weights unknown: b0, b1, b2, b3, b4 and 3 more'
+    assert describe_misfit({}, dict(list(weights.items())[:5])) == '5 weights unknown: b0, b1, b2, b3, b4'

@@ -103,7 +103,7 @@ class Comparison:
         Raises:
             RuntimeError: It failed.
         """
-        environment = dict(os.environ, OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs)))
+        environment = dict(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs))) | dict(os.environ)
         with writing_to(self.folder / log), open(self.folder / log, 'a') as file:
             done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file,
                                   stderr=subprocess.STDOUT)

@@ -33,6 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from dit_sam.compat import has_bfloat16
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.structures import TextFeatures
@@ -231,6 +232,9 @@ def main() -> None:
                 print(run_real(cfg, *args.real, args.amp))
                 return
             results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
+        if args.measure and args.amp and not has_bfloat16('cpu'):
+            raise InputError('--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times as '
+                             'long; leave one of the two out')
         for result in results if args.measure else ():
             result['measured'] = measure(result['size'], min(args.batch_sizes))
     print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')

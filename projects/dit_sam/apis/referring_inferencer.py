@@ -143,7 +143,7 @@ class ReferringInferencer(BaseInferencer):
         if any(map(any, places)):
             self._check_takes_places()
         if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise InputError(f'batch_size must be 1 or more, got {batch_size!r}')
+            raise InputError(f'batch_size must be a whole number of 1 or more, got {batch_size!r}')
         if out_dir:
             check_folder(out_dir)
         results, visualization = [], []

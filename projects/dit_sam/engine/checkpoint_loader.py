@@ -56,12 +56,13 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
                                 'checkpoints to the --work-dir')
     if path.endswith('.safetensors'):
         return _load_safetensors(path, map_location)
+    # What cannot be opened is not for lack of bytes.
+    with open(path, 'rb'):
+        pass
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(filename, str(error))) from None
-    except OSError:
-        raise
     except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
         raise CheckpointError(f'checkpoint {filename} is damaged or not a checkpoint '
                               f'({_first_line(error)}): fetch or save it anew') from None

@@ -1,5 +1,6 @@
 """What tools/train.py and tools/test.py share."""
 import errno
+import inspect
 import logging
 import os
 import os.path as osp
@@ -68,8 +69,8 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
 
     Raises:
         FileNotFoundError: If there is no such config.
-        InputError: It cannot be read, a key is misspelt, a value is of the wrong type (see `check_config`) or of no use
-            (see `check_run`), or the launcher did not start this process.
+        InputError: It cannot be read, a key is misspelt, a value is of the wrong type (`check_config`) or cannot be used
+            (`check_run`), or the launcher did not start this process.
     """
     if osp.isdir(filename):
         raise InputError(f'config {filename} is a folder: name a file in it')
@@ -107,17 +108,33 @@ def compile_blocks(cfg: Config) -> None:
         InputError: torch is too old, or the training is sharded.
     """
     backbone = MODELS.get(str((cfg.model.get('backbone') or {}).get('type')))
-    if not cfg.get('compile') or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
+    if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
         return
     if not hasattr(torch.compiler, 'set_stance'):
         raise InputError(f'compile needs torch 2.6 or newer, and this is {torch.__version__}: leave it out')
     if 'strategy' in cfg:
         raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
     options = {} if cfg.compile is True else dict(cfg.compile)
+    _check_compile(options)
     cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='CompileHook', **options)]
     cfg.compile = False
     if (cfg.model.get('text_encoder') or {}).get('type') == 'HuggingFaceTextEncoder':
         cfg.model.text_encoder.pad_to_max_length = True
+
+
+def _check_compile(options: dict) -> None:
+    """
+    Raises:
+        InputError: `torch.compile` has no such keyword or mode.
+    """
+    keywords = inspect.signature(torch.compile).parameters.keys() - {'model'}
+    unknown = sorted(options.keys() - keywords)
+    if unknown:
+        raise InputError(f'compile.{unknown[0]} is no argument of torch.compile, which has {", ".join(sorted(keywords))}')
+    modes = ['default', *torch._inductor.list_mode_options()]
+    if options.get('mode', 'default') not in modes:
+        raise InputError(f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has '
+                         f'{", ".join(dict.fromkeys(modes))}')
 
 
 def _read(filename: str) -> Config:
@@ -161,7 +178,7 @@ def resume_latest(cfg: Config) -> None:
     """
     remove_unfinished_writes(cfg.work_dir)
     start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
-    chosen = with_state and osp.dirname(osp.abspath(start)) == osp.abspath(cfg.work_dir)
+    chosen = with_state and osp.dirname(osp.realpath(start)) == osp.realpath(cfg.work_dir)
     newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
     if newest is None and with_state:
         check_resumable(start)

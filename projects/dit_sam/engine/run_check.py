@@ -1,4 +1,4 @@
-"""Settings of the right type that no run can use: found before its first step."""
+"""Settings that are valid one by one and that no run can use; they are found before the first step."""
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
@@ -22,18 +22,21 @@ LIMITS = {
     'train_cfg.max_iters': (True, 1, ''),
     'train_cfg.val_interval': (True, 1, '; to train without validation set val_cfg, val_dataloader and val_evaluator '
                                         'to None'),
+    'default_hooks.logger.interval': (True, 1, ''),
+    'default_hooks.checkpoint.interval': (True, 1, '; -1 saves none but the best'),
     'optim_wrapper.accumulative_counts': (True, 1, ''),
     'optim_wrapper.optimizer.lr': (False, 0, ''),
     'optim_wrapper.optimizer.weight_decay': (False, 0, ''),
     'auto_scale_lr.base_batch_size': (True, 1, ''),
 }
+EXCEPTIONS = [('default_hooks.checkpoint.interval', -1)]
 # What each launcher tells its processes.
 LAUNCHERS = dict(
     pytorch=(('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'tools/dist_train.sh CONFIG GPUS (torchrun)'),
     slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR'),
     mpi=(('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'), 'mpirun'))
 # DataLoader refuses them without worker processes.
-OF_WORKERS = dict(persistent_workers=False, prefetch_factor=None, multiprocessing_context=None)
+OF_WORKERS = dict(persistent_workers=False, prefetch_factor=None, multiprocessing_context=None, timeout=0)
 
 
 def check_run(cfg: Config, source: str) -> None:
@@ -54,10 +57,13 @@ def check_run(cfg: Config, source: str) -> None:
 def _problems(cfg: Config) -> Iterator[str]:
     for name, value in _values(dict(cfg.items())):
         for pattern, (whole, least, hint) in LIMITS.items():
-            if fnmatch(name, pattern) and not _is_number(value, whole, least):
+            if fnmatch(name, pattern) and not _is_number(value, whole, least) and (name, value) not in EXCEPTIONS:
                 yield f'{name}={value!r} must be a {"whole " if whole else ""}number of at least {least}{hint}'
         if fnmatch(name, '*_dataloader.*.indices') and value in (0, [], ()):
             yield f'{name}={value!r} leaves no items: leave it out for all of them'
+    for name in [key for key in cfg.keys() if key.endswith('_dataloader')]:
+        if (cfg[name] or {}).get('drop_last') and 'batch_sampler' in cfg[name]:
+            yield f'{name}.drop_last=True does not go with {name}.batch_sampler, which makes the batches: leave it out'
     scale = cfg.get('auto_scale_lr') or {}
     if scale.get('enable') and 'base_batch_size' not in scale:
         yield ('auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
@@ -78,9 +84,7 @@ def _values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, A
 
 
 def _is_number(value: Any, whole: bool, least: int) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return value >= least and (not whole or value == int(value))
+    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value >= least
 
 
 def _class(registry: Any, part: Any) -> Any:
@@ -138,23 +142,33 @@ def check_loader(loader: DataLoader, name: str) -> None:
 
 
 def check_scores(runner: Runner) -> None:
-    """Compare the scores that hooks go by with those of the metrics, where all of these say what they report."""
+    """Compare the scores that a run goes by with those of the metrics, where all of these say what they report."""
     metrics = runner.val_loop.evaluator.metrics
     if not all(hasattr(metric, 'score_names') for metric in metrics):
         return
     names = [name for metric in metrics for name in metric.score_names()]
-    for setting, wanted in _wanted(runner.hooks):
-        if not any(metric.reports(wanted) for metric in metrics):
-            near = [name for name in names if name.endswith('IoU')]
-            raise InputError(f'{setting}={wanted!r} is no score of val_evaluator, which reports {", ".join(names)}; '
-                             f'set it to {" or ".join(near)}')
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f'several metrics of val_evaluator report {twice}: give all but one a prefix')
+    for setting, wanted in _wanted(runner):
+        if wanted not in names:
+            # The data set is asked for its groups only where one is wanted.
+            groups = [name for metric in metrics if hasattr(metric, 'group_names') and '/' in wanted
+                      for name in metric.group_names(runner.val_loop.dataloader.dataset)]
+            if wanted not in groups:
+                raise InputError(f'{setting}={wanted!r} is no score of val_evaluator, which reports '
+                                 f'{", ".join(names + groups)}; name one of these')
 
 
-def _wanted(hooks: list[Any]) -> Iterator[tuple[str, str]]:
+def _wanted(runner: Runner) -> Iterator[tuple[str, str]]:
     """Which setting names which score."""
-    for hook in hooks:
+    for hook in runner.hooks:
         if isinstance(hook, CheckpointHook):
             best = [hook.save_best] if isinstance(hook.save_best, str) else hook.save_best or []
             yield from (('default_hooks.checkpoint.save_best', name) for name in best if name != 'auto')
         elif isinstance(hook, EarlyStoppingHook):
             yield 'monitor of EarlyStoppingHook', hook.monitor
+    schedulers = runner.cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]:
+        if isinstance(scheduler, Mapping) and 'monitor' in scheduler:
+            yield f'monitor of {scheduler["type"]}', scheduler['monitor']

@@ -50,6 +50,10 @@ class MaskWriter(BaseMetric):
         super().__init__(prefix='MaskWriter', **kwargs)
         self.output_dir = output_dir
 
+    def score_names(self) -> List[str]:
+        """There is no score."""
+        return []
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the masks of a batch; ``pred_sem_seg.data`` is (1, H, W) with values 0 and 1."""
         # One entry for each item of the data set: of more, mmengine drops those that seem to be padding.

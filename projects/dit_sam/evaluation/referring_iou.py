@@ -105,10 +105,13 @@ class ReferringIoU(BaseMetric):
         names = NAMES[2:] if self.generalized else NAMES[:2] + NAMES[-len(THRESHOLDS):]
         return [f'{self.prefix}/{name}' if self.prefix else name for name in names]
 
-    def reports(self, name: str) -> bool:
-        """Whether a score may be reported under this name."""
-        group = f'{self.prefix}/{self.mean}/' if self.prefix else f'{self.mean}/'
-        return name in self.score_names() or (self.group_by is not None and name.startswith(group))
+    def group_names(self, dataset: Any) -> list[str]:
+        """The scores of the groups of a data set, as they are reported; none without ``group_by``."""
+        if self.group_by is None:
+            return []
+        groups = {dataset.get_data_info(index).get(self.group_by) for index in range(len(dataset))} - {None}
+        mean = f'{self.prefix}/{self.mean}' if self.prefix else self.mean
+        return sorted(group_score(mean, str(group)) for group in groups)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count the pixels of each item, and keep what the scores and the dump need of it."""

@@ -37,7 +37,7 @@ def check_file(path: str | Path) -> None:
 
 def cut_name(text: str, size: int) -> str:
     """At most `size` bytes of a text, whole characters."""
-    return text.encode()[:size].decode(errors='ignore')
+    return text.encode(errors='ignore')[:size].decode(errors='ignore')
 
 
 def name_part(value: object, size: int = 40) -> str:

@@ -52,7 +52,9 @@ class StopSignalHook(Hook):
             loader.worker_init_fn = partial(_ignore_signals, loader.worker_init_fn)
         # Called at exit, before multiprocessing sends a SIGTERM and waits for them.
         Finalize(None, _kill_workers, exitpriority=0)
-        self._handlers = {number: signal.signal(number, self._listen) for number in _SIGNALS}
+        # A shell has the programs that it starts in the background ignore SIGINT.
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, self._listen) for number in heard}
 
     def after_train(self, runner: Runner) -> None:
         """Listen no more."""
@@ -61,7 +63,8 @@ class StopSignalHook(Hook):
         self._handlers = {}
 
     def _listen(self, number: int, frame: object) -> None:
-        self._received.append(number)
+        if self._has_stepped:
+            self._received.append(number)
         if len(self._received) > 2 or not self._has_stepped:
             signal.signal(number, self._handlers[number])
             signal.raise_signal(number)

@@ -1,6 +1,7 @@
 """SAM's image encoder under instruction: the sentence goes in with the image."""
 from collections.abc import Iterable
 
+import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -22,6 +23,7 @@ class DITViT(SAMViT):
         **kwargs: As in `SAMViT`.
     """
 
+    @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(self, instruction: dict | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.instruction = None

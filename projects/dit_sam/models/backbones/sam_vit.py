@@ -55,6 +55,7 @@ class SAMViT(BaseModule):
     OWN_WEIGHTS = ('instruction.', )
     """Prefixes of the weights that SAM does not have."""
 
+    @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(self,
                  arch: str | dict = 'base',
                  img_size: int = 1024,

@@ -27,6 +27,7 @@ class StandaloneDITViT(DITViT):
 
     OWN_WEIGHTS = (*DITViT.OWN_WEIGHTS, 'text_encoder.')
 
+    @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(self, text_encoder: dict, text: str | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))

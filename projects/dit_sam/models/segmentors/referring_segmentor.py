@@ -40,7 +40,7 @@ class ReferringSegmentor(BaseSegmentor):
         init_cfg: As in mmengine.
     """
 
-    # In inference mode too: weights that are made in it neither train nor tell that they were written to.
+    # Weights made in inference mode could not train, and have no version counter.
     @torch.inference_mode(False)
     def __init__(self,
                  backbone: dict,

@@ -52,6 +52,7 @@ class HuggingFaceTextEncoder(BaseModule):
         FileNotFoundError: `model` is no folder and no hub answers to it.
     """
 
+    @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(self,
                  model: str | dict = dict(model_type='bert'),
                  tokenizer: str | Sequence[str] = 'bert-base-uncased',

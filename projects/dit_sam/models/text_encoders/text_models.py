@@ -107,14 +107,16 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
         CheckpointError: A file of weights is damaged or refused.
         InputError: Another kind of model, one that lacks weights, or a folder without any.
     """
+    # Errors of a folder's files say what they are about.
+    weights = read_weights(checkpoint) if Path(checkpoint, 'config.json').is_file() else None
     try:
         config = AutoConfig.from_pretrained(checkpoint).get_text_config()
         if config.model_type != model.config.model_type:
             raise InputError(f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
                              f'text_encoder.model is {model.config.model_type!r}')
         source = dict(pretrained_model_name_or_path=checkpoint, use_safetensors=True)
-        if Path(checkpoint).is_dir():
-            source = dict(pretrained_model_name_or_path=None, state_dict=read_weights(checkpoint))
+        if weights is not None:
+            source = dict(pretrained_model_name_or_path=None, state_dict=weights)
         loaded, info = type(model).from_pretrained(**source, config=config, output_loading_info=True, **in_float32())
     except InputError:
         raise
