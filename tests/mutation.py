@@ -1,7 +1,7 @@
 """How many small errors in the code the tests notice: ``python tests/mutation.py evaluation --sample 150``.
 
-mutmut makes them, in a copy of the repository under ``work_dirs/mutants``; `make test-mutants` installs it. Each changed
-function meets the tests of `TESTS` that call it. The wording of messages is left alone, and tests that start other
+mutmut makes them, in a copy of the repository under ``work_dirs/mutants``; `make test-mutants` installs it. Each
+changed function meets the tests of `TESTS` that call it. The wording of messages is left alone, and tests that start other
 programs are left out, as mutmut counts calls in one process alone.
 """
 import argparse
@@ -31,7 +31,8 @@ LEFT_OUT = ('two_processes', 'two_ranks', 'one_rank', 'exact_resume', 'deepspeed
             'launchers', 'process_of_its_own', 'worked_examples', 'full_size', 'data_loading_process', 'sent_again',
             'mixed_precision', 'safetensors_and_writes', 'no_checkpoint_gets', 'tta', 'compile')
 # What messages say: lines that raise or log, and the lines of texts that go on from there.
-WORDING = (r'raise \w+', r'print_log\(', r'warnings?\.warn', r'''^\s*f?['"].*['"][\s),:]*(from \w+|level=.*|logger=.*)?$''')
+WORDING = (r'raise \w+', r'print_log\(', r'warnings?\.warn',
+           r'''^\s*f?['"].*['"][\s),:]*(from \w+|level=.*|logger=.*)?$''')
 
 
 def main() -> None:
@@ -79,8 +80,9 @@ def lines(*values: str) -> str:
 
 def mutmut(*arguments: str, check: bool = True) -> str:
     """Run mutmut; what it printed. Not to a file: a test makes the system refuse large files."""
-    done = subprocess.run([sys.executable, '-m', 'mutmut', *arguments], cwd=COPY, env=dict(os.environ, OMP_NUM_THREADS='1'),
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run([sys.executable, '-m', 'mutmut', *arguments], cwd=COPY,
+                          env=dict(os.environ, OMP_NUM_THREADS='1'), stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
     if check and done.returncode:
         sys.exit('\n'.join(done.stdout.replace('\r', '\n').splitlines()[-40:]))
     return done.stdout

@@ -163,8 +163,8 @@ def in_float32() -> dict[str, Any]:
 def has_bfloat16(device: str) -> bool:
     """Whether matrix products in bfloat16 are worth asking for on a type of device, such as 'cpu'.
 
-    PyTorch computes them on every CPU, but where oneDNN has no kernel for them, as on CPUs that end at AVX2, by a scalar
-    loop: a product of 512 × 512 takes 38 times as long as in float32. ``ONEDNN_MAX_CPU_ISA=AVX2`` makes any CPU such a
+    PyTorch computes them on every CPU, but by a scalar loop where oneDNN has no kernel for them, as on CPUs that end at
+    AVX2: a product of 512 × 512 takes 38 times as long as in float32. ``ONEDNN_MAX_CPU_ISA=AVX2`` makes any CPU such a
     one.
     """
     import torch

@@ -18,7 +18,8 @@ def table() -> ReferringTable:
     builder = TableBuilder()
     images = [builder.add_image(7, 'é.jpg', 4, 5), builder.add_image(8, 'b.jpg', 3, 3)]
     targets = [builder.add_target(70, encode_mask(np.eye(4, 5))), builder.add_target(80, encode_mask(np.ones((3, 3))))]
-    builder.add_reference(1, 3, images[0], targets[0], [dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b', raw='B!')])
+    builder.add_reference(1, 3, images[0], targets[0],
+                          [dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b', raw='B!')])
     builder.add_reference(2, 3, images[1], targets[1], [dict(sent_id=20, text='全部', kind='several')])
     builder.add_reference(3, 4, images[0], targets[0], [dict(sent_id=30, text='d')])
     return builder.build(dataset='mine', split='val')

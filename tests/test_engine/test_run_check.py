@@ -23,7 +23,7 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
     ({'val_dataloader': dict(drop_last=True, batch_sampler=dict(type='ImageBatchSampler'))},
      'val_dataloader.drop_last=True does not go with val_dataloader.batch_sampler'),
     ({'default_hooks.logger.interval': 0}, 'default_hooks.logger.interval=0 must be'),
-    ({'default_hooks.checkpoint.interval': 0}, 'default_hooks.checkpoint.interval=0 must be .* -1 saves none but the best'),
+    ({'default_hooks.checkpoint.interval': 0}, 'default_hooks.checkpoint.interval=0 must be .* -1 saves none but the'),
     ({'train_dataloader.batch_size': 2.5}, 'train_dataloader.batch_size=2.5 must be a whole number'),
     ({'test_dataloader.num_workers': -1}, 'test_dataloader.num_workers=-1 must be a whole number of at least 0$'),
     ({'train_cfg.max_epochs': 0}, 'train_cfg.max_epochs=0 must be'),
@@ -92,8 +92,9 @@ def referring_run(tmp_path, write_refcoco):
         cfg = load_config(str(CONFIGS / 'ldit_vit-t_shapes.py'), work_dir=str(tmp_path / 'run'), cfg_options={
             'experiment_name': f'run_{len(list(tmp_path.glob("run/*")))}',
             **{f'{name}_dataloader.dataset.{key}': value for name in ('train', 'val')
-               for key, value in dict(data_root=root, ann_file='refcoco/instances.json', refs_file='refcoco/refs(unc).p',
-                                      data_prefix=dict(img_path='train2014/')).items()},
+               for key, value in dict(
+                   data_root=root, ann_file='refcoco/instances.json', refs_file='refcoco/refs(unc).p',
+                   data_prefix=dict(img_path='train2014/')).items()},
             'train_dataloader.num_workers': 0, 'val_dataloader.num_workers': 0, **options})
         check_training(Runner.from_cfg(cfg))
 
@@ -105,16 +106,17 @@ METRICS, PLATEAU = 'val_evaluator', 'param_scheduler'
 
 
 @pytest.mark.parametrize('options, message', [
-    ({'val_evaluator.generalized': True}, "default_hooks.checkpoint.save_best='mIoU' is no score of val_evaluator, which "
-                                          'reports gIoU, cIoU, N-acc, T-acc, P@0.5, .*; name one of these$'),
+    ({'val_evaluator.generalized': True}, "default_hooks.checkpoint.save_best='mIoU' is no score of val_evaluator, "
+                                          'which reports gIoU, cIoU, N-acc, T-acc, P@0.5, .*; name one of these$'),
     ({'val_evaluator.prefix': 'x'}, "save_best='mIoU' .*, which reports x/oIoU, x/mIoU, "),
     ({BEST: ['oIoU', 'miou']}, "save_best='miou' is no score"),
-    ({STOP: [dict(type='EarlyStoppingHook', monitor='cIoU', rule='greater')]}, "monitor of EarlyStoppingHook='cIoU' is no score"),
+    ({STOP: [dict(type='EarlyStoppingHook', monitor='cIoU', rule='greater')]}, "monitor of EarlyStoppingHook='cIoU'"),
     ({'val_evaluator.group_by': None, BEST: 'mIoU/place'}, "save_best='mIoU/place' is no score"),
     ({'val_evaluator.group_by': 'text', BEST: 'mIoU/left'},
      "save_best='mIoU/left' .*, P@0.9, mIoU/both squares, mIoU/everything, mIoU/squares, mIoU/two corners; name one"),
-    ({PLATEAU: [dict(type='ReduceOnPlateauLR', monitor='gIoU', rule='greater')]}, "monitor of ReduceOnPlateauLR='gIoU'"),
-    ({METRICS: [dict(type='ReferringIoU'), dict(type='MaskWriter', output_dir='x')], BEST: 'oIuo'}, "save_best='oIuo' is"),
+    ({PLATEAU: [dict(type='ReduceOnPlateauLR', monitor='gIoU', rule='greater')]},
+     "monitor of ReduceOnPlateauLR='gIoU' is no score"),
+    ({METRICS: [dict(type='ReferringIoU'), dict(type='MaskWriter', output_dir='x')], BEST: 'oIuo'}, "='oIuo' is no"),
     ({METRICS: [dict(type='ReferringIoU'), dict(type='ReferringIoU', protocol='lavt480')]},
      'several metrics of val_evaluator report oIoU: give all but one a prefix'),
 ])

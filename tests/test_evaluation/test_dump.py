@@ -38,7 +38,7 @@ def test_lines_stand_in_the_order_of_the_data_set(tmp_path):
 
 
 def test_what_was_counted_comes_back_from_a_line(tmp_path):
-    """With the IoU of nothing for nothing; lines of before there was a choice have 1. Letters of any script are read."""
+    """With the IoU of nothing for nothing; older lines, without that, have 1. Letters of any script are read."""
     path = tmp_path / 'dump.jsonl'
     score([item(0, text='左边的人')], dump=str(path), empty_iou=0)
     line, = read_lines(str(path))

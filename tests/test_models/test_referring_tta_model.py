@@ -5,7 +5,7 @@ import torch
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from tiny import assert_close, batch, decode_head, sample, segmentor
+from tiny import assert_close, batch, sample, segmentor
 
 from dit_sam.errors import InputError
 from dit_sam.models import ReferringTTAModel

@@ -74,7 +74,7 @@ def test_all_that_is_tuned_has_a_gradient_and_nothing_of_what_is_frozen(family):
 
 
 def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
-    """Begun and ended by the tokenizer alone; what stands between has none, but unknown words. In ONNX's example too."""
+    """Begun and ended by the tokenizer alone; what stands between has none but unknown words. In ONNX's example too."""
     ours = build_tokenizer(family.folder)
     known = set(ours.all_special_tokens) - {ours.unk_token if ours.unk_token != ours.eos_token else None}
     plain = ours('the cat')['input_ids']

@@ -233,8 +233,8 @@ def main() -> None:
                 return
             results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
         if args.measure and args.amp and not has_bfloat16('cpu'):
-            raise InputError('--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times as '
-                             'long; leave one of the two out')
+            raise InputError('--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times '
+                             'as long; leave one of the two out')
         for result in results if args.measure else ():
             result['measured'] = measure(result['size'], min(args.batch_sizes))
     print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')

@@ -23,7 +23,7 @@ class AutocastOptimWrapper(GuardedOptimWrapper):
 
     mmengine's ``AmpOptimWrapper`` scales the loss and works on accelerators only. bfloat16 has the exponent range of
     float32, needs no scaling, and so works on a CPU too. Parameters, gradients and optimizer state stay float32;
-    validation and prediction are not touched. On a CPU without bfloat16 arithmetic, where it would be many times slower,
+    validation and prediction are not touched. A CPU without bfloat16 arithmetic would be many times slower: there
     everything stays float32, and the log says so.
 
     Args:

@@ -46,7 +46,8 @@ def check_resumable(filename: str) -> None:
     path = Path(filename)
     reason = _why_not_whole(path) if path.is_dir() else _why_not_resumable(filename)
     if reason:
-        raise CheckpointError(f'{filename} cannot be resumed: {reason}; leave out resume=True to start with its weights')
+        raise CheckpointError(f'{filename} cannot be resumed: {reason}; leave out resume=True to start with its '
+                              'weights')
 
 
 def remove_old_stops(work_dir: str) -> None:

@@ -69,8 +69,8 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
 
     Raises:
         FileNotFoundError: If there is no such config.
-        InputError: It cannot be read, a key is misspelt, a value is of the wrong type (`check_config`) or cannot be used
-            (`check_run`), or the launcher did not start this process.
+        InputError: It cannot be read, a key is misspelt, a value is of the wrong type (`check_config`) or cannot be
+            used (`check_run`), or the launcher did not start this process.
     """
     if osp.isdir(filename):
         raise InputError(f'config {filename} is a folder: name a file in it')
@@ -130,7 +130,8 @@ def _check_compile(options: dict) -> None:
     keywords = inspect.signature(torch.compile).parameters.keys() - {'model'}
     unknown = sorted(options.keys() - keywords)
     if unknown:
-        raise InputError(f'compile.{unknown[0]} is no argument of torch.compile, which has {", ".join(sorted(keywords))}')
+        raise InputError(f'compile.{unknown[0]} is no argument of torch.compile, which has '
+                         f'{", ".join(sorted(keywords))}')
     modes = ['default', *torch._inductor.list_mode_options()]
     if options.get('mode', 'default') not in modes:
         raise InputError(f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has '

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Sequence, Tuple
 
 import cv2
-import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS

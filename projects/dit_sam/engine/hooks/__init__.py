@@ -10,6 +10,6 @@ from .stop_signal_hook import StopSignalHook
 from .write_first_checkpoint_hook import WriteFirstCheckpointHook
 
 __all__ = [
-    'CheckpointFitHook', 'CompileHook', 'FiniteStepHook', 'MeanLossHook', 'RandomStreamHook', 'ReferringVisualizationHook',
-    'SafeCheckpointHook', 'StopSignalHook', 'WriteFirstCheckpointHook'
+    'CheckpointFitHook', 'CompileHook', 'FiniteStepHook', 'MeanLossHook', 'RandomStreamHook',
+    'ReferringVisualizationHook', 'SafeCheckpointHook', 'StopSignalHook', 'WriteFirstCheckpointHook'
 ]

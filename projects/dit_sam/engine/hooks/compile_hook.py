@@ -28,7 +28,8 @@ class CompileHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for block in model.backbone.blocks:
             block.compile(**self.options)
-        runner.logger.info(f'{len(model.backbone.blocks)} blocks are compiled in the first step, which may take minutes')
+        count = len(model.backbone.blocks)
+        runner.logger.info(f'{count} blocks are compiled in the first step, which may take minutes')
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Run uncompiled."""

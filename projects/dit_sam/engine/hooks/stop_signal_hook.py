@@ -28,10 +28,10 @@ class StopSignalHook(Hook):
 
     Where gradients are accumulated, a step is finished when the weights have changed. The checkpoint is called
     `stopped_iter_{step}.pth`, and goes when two newer ones are there. In a validation nothing is saved, as the
-    checkpoint of its epoch is written already. Ctrl-C, torchrun and Slurm signal the processes that load data too; these
-    ignore it, as the step still needs data, and are killed when the training ends. A third signal, and one before the
-    first step of a run is done, when there is nothing to save, do what they do without this hook. In a thread, where
-    Python handles no signals, the hook does nothing.
+    checkpoint of its epoch is written already. Ctrl-C, torchrun and Slurm also signal the processes that load data;
+    these ignore it, as the step still needs data, and are killed when the training ends. A third signal, and one before
+    the first step of a run is done, when there is nothing to save, do what they do without this hook. In a thread,
+    where Python handles no signals, the hook does nothing.
     """
 
     priority = 'LOWEST'
