@@ -1,6 +1,6 @@
 """How many small errors in the code the tests notice: ``python tests/mutation.py evaluation --sample 150``.
 
-mutmut makes them, in a copy of the repository under ``work_dirs/mutants``; `make test-mutants` installs it. Each
+mutmut makes them in a copy of the repository under ``work_dirs/mutants``; `make test-mutants` installs it. Each
 changed function meets the tests of `TESTS` that call it. The wording of messages is left alone, and tests that start other
 programs are left out, as mutmut counts calls in one process alone.
 """
