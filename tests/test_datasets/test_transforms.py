@@ -40,7 +40,7 @@ def test_mask(segmentation):
 def test_image_of_another_size_is_an_error():
     with pytest.raises(ValueError) as caught:
         LoadReferringMask()(annotated([[1, 1, 4, 1, 4, 3]], ori_shape=(6, 4)))
-    for part in ('a.jpg', '(6, 4)', '(4, 6)', 'annotation 7', 'EXIF', 'as shown', 'as stored',
+    for part in ('a.jpg', '(6, 4)', '(4, 6)', 'annotation 7', 'One of the two', 'EXIF', 'as shown', 'as stored',
                  'color_ignore_orientation'):
         assert part in str(caught.value)
     with pytest.raises(ValueError, match=r'is \(5, 4\) .* was drawn on \(4, 6\): one of the two is another picture$'):
