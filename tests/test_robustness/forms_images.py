@@ -342,7 +342,7 @@ def too_large(rng: Random, folder: Path) -> Attempt:
 
 
 @accepted('images', 'each EXIF orientation, before training (`--check-images`, check.py)',
-          'nothing where the size tells that the annotation is turned as the picture is, else a problem or a doubt in words')
+          'nothing where the size tells that the annotation is turned as the picture is, else words')
 def looked_at(rng: Random, folder: Path) -> Attempt:
     (height, width), orientation = size_of(rng), rng.randint(1, 8)
     shown = oriented(rng, folder, height, width, orientation, 'a.jpg').size[::-1]
