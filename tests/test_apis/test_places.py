@@ -48,6 +48,12 @@ def test_they_move_with_resize_and_padding(prompts_of):
     np.testing.assert_allclose(found.points[0], expected, atol=1e-4)
 
 
+def test_points_may_lie_anywhere_on_the_last_pixel(prompts_of):
+    """Also between its middle, (89, 59), and its outer edge, where (90 + 0.5) * 1.6 - 0.5 = 144.3."""
+    found, = prompts_of(picture(60, 90), 'a', points=[[89.5, 59.5], [90, 60]])
+    np.testing.assert_allclose(found.points[0][:2], [[143.5, 119.5], [144.3, 120.3]], atol=1e-4)
+
+
 def test_they_are_those_of_the_picture_as_it_is_shown(prompts_of, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned clockwise by 90 degrees
@@ -106,7 +112,7 @@ def test_a_model_without_text_goes_by_place_alone(tmp_path):
     (dict(boxes=[BOX] * 3), '2 sentences for image_1, but boxes for 3: give the same for all, or a list'),
     (dict(points=[20, 30]), 'the points for image_1 are [20, 30]: give (x, y) or (x, y, label)'),
     (dict(points=[[20, 30, 2]]), 'the points for image_1 are [[20, 30, 2]]: give (x, y)'),
-    (dict(points=[[20, 60]]), 'the point (20, 60) lies beyond image image_1: x goes from 0 to 89, y to 59'),
+    (dict(points=[[20, 60.5]]), 'the point (20, 60.5) lies beyond image image_1: x goes from 0 to 90, y to 60'),
     (dict(points=[[[1, 2]]]), '2 sentences for image_1, but points for 1: '),
     (dict(points=[['a', 'b']]), "a point for image_1 is ['a', 'b'], not finite numbers"),
 ])

@@ -8,6 +8,7 @@ import pytest
 from dit_sam.datasets import GRefCOCODataset, ReferringDataset
 from dit_sam.datasets.masks import encode_segmentation, unite
 from dit_sam.datasets.transforms import decode_segmentation
+from dit_sam.errors import InputError
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import METRICS
@@ -103,6 +104,15 @@ def test_nothing_is_meant_where_the_annotation_says_so(write_grefcoco):
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['ann_id'], item['no_target'], area(item)) for item in items] == [
         ((15, ), False, 0), ((15, ), False, 0), ((), True, 0), ((14, ), False, 40), ((), True, 0)]
+
+
+def test_a_crowd_that_is_no_number_is_named(write_grefcoco):
+    """A text would count as a crowd, also "0"."""
+    root = write_grefcoco()
+    path = Path(root, 'grefcoco', 'instances.json')
+    path.write_text(path.read_text().replace('"iscrowd": 0', '"iscrowd": "0"'))
+    with pytest.raises(InputError, match=r"annotation 11 has the iscrowd '0': the number 0 or 1 is needed \(reference"):
+        GRefCOCODataset(root)
 
 
 def test_sentence_is_drawn_at_each_visit(write_grefcoco):

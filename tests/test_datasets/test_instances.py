@@ -82,6 +82,18 @@ def mixed_ids(content, refs):
     refs[1]['ref_id'] = 'two'
 
 
+def one_object(content, refs):
+    content['annotations'] = content['annotations'][0]
+
+
+def no_list(content, refs):
+    content['images'] = None
+
+
+def no_object(content, refs):
+    content['annotations'][0] = None
+
+
 def text_as_annotation(content, refs):
     refs[1]['ann_id'] = '11'
 
@@ -117,6 +129,9 @@ def text_as_image_of_annotation(content, refs):
     (no_height, "image_id 3 lacks the key 'height' (reference 6 of"),
     (no_segmentation, "ann_id 11 lacks the key 'segmentation' (reference 1 of"),
     (twice, 'ann_id 11 stands for two that differ (reference 1 of'),
+    (one_object, 'a list of objects with image_id, segmentation is needed, got dict'),
+    (no_list, 'a list of objects with file_name, height, width is needed, got NoneType'),
+    (no_object, 'has no ann_id 11: the two files do not belong together (reference 1 of'),
     (no_annotations, "the key 'annotations' is missing"),
 ])
 def test_bad_item_is_named(write_refcoco, edit, message):
@@ -137,8 +152,9 @@ def test_annotations_and_images_of_every_kind_may_be_there_besides(write_refcoco
 
     def add(content, refs):
         content['annotations'] += [dict(id=98), dict(id=99, image_id=1, segmentation=None), dict(image_id=1), {},
-                                   dict(id=[7])]
-        content['images'] += [dict(id=98), dict(file_name='a.jpg'), dict(id=99, file_name=None, height=0, width='x')]
+                                   dict(id=[7]), None, 7, [dict(id=98)], 'x']
+        content['images'] += [None, 7, dict(id=98), dict(file_name='a.jpg'),
+                              dict(id=99, file_name=None, height=0, width='x')]
 
     assert len(RefCOCODataset(write_refcoco(add))) == 3
 

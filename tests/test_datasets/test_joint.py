@@ -2,11 +2,13 @@
 import json
 import os
 import pickle
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, WeightedConcatSampler
+from dit_sam.datasets.coco_names import coco_numbers
 from dit_sam.datasets.held_out import evaluation_images
 from dit_sam.datasets.samplers import shares
 from dit_sam.errors import InputError
@@ -171,6 +173,8 @@ def test_images_of_every_split_but_train_are_held_out(family, tmp_path, split):
     ('x.jpg', '2', True),
     ('x.jpg', '000000000002', True),
     ('000000000002.jpg', 7, True),
+    ('2.jpg', 7, True),
+    ('COCO_train2014_2.jpg', '12', True),
     ('000000000020.jpg', None, False),
     ('20.jpg', None, False),
     ('x.jpg', 20, False),
@@ -188,6 +192,16 @@ def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, im
     assert [data.get_data_info(index)['ref_id'] for index in range(len(data))] == ([2] if held_out else [1, 2])
     warned = f'mine.jsonl: 1 of 2 images, such as {image}, have no number of COCO'
     assert [warned in line for line in log] == ([False] if held_out is not None else [True, False])
+
+
+@pytest.mark.parametrize('name', ['2.jpg', '2', 'COCO_train2014_2.jpg', 'COCO_val2014_000000000002.jpg', 'a/2.PNG',
+                                  '000000000002_9.jpg', 'beach.jpg'])
+@pytest.mark.parametrize('image_id', [7, '12', 'beach', '000000000031.jpg', 2, '2', '2.jpg', 'COCO_train2014_2.jpg',
+                                      'COCO_train2014_000000000002.jpg'])
+def test_the_number_of_the_name_and_that_of_the_id_count_both(name, image_id):
+    """Whatever the other is: an id of one's own does not hide that the file is COCO's, nor the other way about."""
+    assert (2 in coco_numbers(image_id, name)) == ('2' in re.split(r'\W|_|0{11}', f'{name} {image_id}'))
+    assert coco_numbers(image_id, name) <= {2, 7, 12, 31}
 
 
 def test_every_form_of_the_files_holds_out_the_same(family, tmp_path):

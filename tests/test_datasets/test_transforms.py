@@ -40,7 +40,8 @@ def test_mask(segmentation):
 def test_image_of_another_size_is_an_error():
     with pytest.raises(ValueError) as caught:
         LoadReferringMask()(annotated([[1, 1, 4, 1, 4, 3]], ori_shape=(6, 4)))
-    for part in ('a.jpg', '(6, 4)', '(4, 6)', 'annotation 7', 'EXIF', 'as shown', 'color_ignore_orientation'):
+    for part in ('a.jpg', '(6, 4)', '(4, 6)', 'annotation 7', 'One of the two', 'EXIF', 'as shown', 'as stored',
+                 'color_ignore_orientation'):
         assert part in str(caught.value)
     with pytest.raises(ValueError, match=r'is \(5, 4\) .* was drawn on \(4, 6\): one of the two is another picture$'):
         LoadReferringMask()(annotated([[1, 1, 4, 1, 4, 3]], ori_shape=(5, 4)))
@@ -91,8 +92,9 @@ def test_options_that_need_the_polygons_say_how_they_are_kept(options):
         LoadReferringMask(**options)(annotated([[1, 1, 4, 1, 4, 3]]))
     with pytest.raises(InputError, match='Annotation 7 of a.jpg: has a polygon of 2 numbers'):
         LoadReferringMask(**options)(dict(annotated([[1, 1, 4, 1, 4, 3]]), outlines=[[[1, 2]]]))
-    with pytest.raises(InputError, match='scaled_side is a number of pixels from 1 on, got 0'):
-        LoadReferringMask(scaled_side=0)
+    for side in (0, 480.0, True, '480', 70000):
+        with pytest.raises(InputError, match=f'is a whole number of pixels from 1 to 65535 or None, got {side!r}'):
+            LoadReferringMask(scaled_side=side)
 
 
 def test_truth_keeps_the_original_size_after_a_resize():
@@ -114,6 +116,10 @@ def test_truth_keeps_the_original_size_after_a_resize():
     ('lefty or leftie, left-most, lefts', 'righty or rightie, right-most, rights'),
     ('leftish, left-handed, lefthander, leftward', 'rightish, right-handed, righthander, rightward'),
     ("Topleft TopLeft farright, the bottomleft's", "Topright TopRight farleft, the bottomright's"),
+    ('leftcorner, leftbottom, leftfront, leftback, leftmiddle', 'rightcorner, rightbottom, rightfront, rightback, '
+     'rightmiddle'),
+    ('righttop, rightcenter, rightupper, rightone, rightguy', 'lefttop, leftcenter, leftupper, leftone, leftguy'),
+    ('left_hand, top_left, _left_ and left_most', 'right_hand, top_right, _right_ and right_most'),
     *[(text, text) for text in ('bright light, upright copyright, alright', 'leftovers, rightly, righteous, outright')],
     ('', ''),
 ])
@@ -122,8 +128,8 @@ def test_swap_left_right(text, swapped):
     assert swap_left_right(swapped) == text
 
 
-@given(st.lists(st.sampled_from(['left', 'right', 'most', 'side', 'ie', 's', 'top', '-', ' ', ', ', "'s", 'b',
-                                 'over', 'ñ', '左'])).map(''.join))
+@given(st.lists(st.sampled_from(['left', 'right', 'most', 'side', 'ie', 's', 'top', 'guy', '-', '_', ' ', ', ', "'s",
+                                 'b', 'over', 'ñ', '左'])).map(''.join))
 def test_swapping_twice_changes_nothing(text):
     assert swap_left_right(swap_left_right(text)) == text
 

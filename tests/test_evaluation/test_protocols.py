@@ -60,7 +60,8 @@ def test_rela480_compares_with_the_truth_drawn_there():
     scores = score([sample], protocol='rela480', generalized=True)
     assert (scores['gIoU'], scores['cIoU']) == (pytest.approx(160 / 240 * 100), ) * 2
     assert score([sample], protocol='lavt480', generalized=True)['gIoU'] == 100
-    with pytest.raises(InputError, match='set keep_outlines=True in the data set, and scaled_side=480 in its LoadRef'):
+    with pytest.raises(InputError, match='set keep_outlines=True in the data set, RefCOCODataset or '
+                                         'GRefCOCODataset, and scaled_side=480 in its LoadReferringMask'):
         score([item(1)], protocol='rela480')
 
 

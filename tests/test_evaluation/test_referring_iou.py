@@ -157,6 +157,12 @@ def test_names_of_scores_are_known_beforehand(options):
     assert set(metric.group_names(groups)) == {name for name in scores if name.count('/') > ('prefix' in options)}
 
 
+@pytest.mark.parametrize('prefix, name', [('a', 'a/mIoU'), ('a/', 'a/mIoU'), ('a/b//', 'a/b/mIoU'), ('/', 'mIoU')])
+def test_one_slash_stands_behind_a_prefix(prefix, name):
+    metric = ReferringIoU(prefix=prefix)
+    assert name in metric.score_names() and name in score([item(1)], prefix=prefix) and metric.reports(name)
+
+
 def test_each_item_has_one_result():
     """Or mmengine would take the rest for padding."""
     metric = ReferringIoU()

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from dit_sam.datasets.images import image_problem, read_mask
+from dit_sam.datasets.images import image_problem, orientation_doubt, read_mask
 from dit_sam.utils import read_image
 from fuzzing import ERRORS, Attempt, accepted, cut, damage, either, refused
 from PIL import Image, ImageOps
@@ -179,7 +179,7 @@ def oriented(rng: Random, folder: Path, height: int, width: int, orientation: in
           'the picture as it is shown',
           share=0.4)
 def exif(rng: Random, folder: Path) -> Attempt:
-    name = rng.choice(['a.jpg', 'a.png'])
+    name = rng.choice(['a.jpg', 'a.png', 'a.tif'])
     return expect(folder, name, oriented(rng, folder, *size_of(rng), rng.randint(1, 8), name), tolerance=3)
 
 
@@ -342,14 +342,15 @@ def too_large(rng: Random, folder: Path) -> Attempt:
 
 
 @accepted('images', 'each EXIF orientation, before training (`--check-images`, check.py)',
-          'no problem where the size tells that the annotation is turned as the picture is, else one in words')
+          'nothing where the size tells that the annotation is turned as the picture is, else words')
 def looked_at(rng: Random, folder: Path) -> Attempt:
     (height, width), orientation = size_of(rng), rng.randint(1, 8)
     shown = oriented(rng, folder, height, width, orientation, 'a.jpg').size[::-1]
     annotated = rng.choice([(height, width), shown])
 
     def run() -> None:
-        problem = image_problem(str(folder / 'a.jpg'), *annotated)
+        path = str(folder / 'a.jpg')
+        problem = image_problem(path, *annotated) or orientation_doubt(path)
         certain = orientation == 1 or annotated == shown != (height, width)
         assert problem is None if certain else 'EXIF' in problem, (orientation, shown, annotated, problem)
 

@@ -114,8 +114,22 @@ def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
         f'warning: line 2 names the mask {root}/blurred.jpg, a JPEG, which blurs edges: save it as PNG; all {pixels} ')
     assert lines[1:] == [
         f'warning: line 3 names the mask {root}/bordered.png, all 21 pixels with the values 7, 8, 9, … count as inside',
-        f"warning: line 6 says that {IMAGE} has the image_id 8; that of line 1, '1', counts",
+        f"warning: line 6 gives {IMAGE} the image_id 8, but line 1 comes first with '1', which is used",
         f'{path}: 7 lines, 7 good sentences, 0 problems, 3 warnings']
+
+
+@pytest.mark.parametrize('orientation, shape', [(2, (40, 60)), (3, (40, 60)), (4, (40, 60)), (6, (40, 40))])
+def test_a_picture_whose_size_does_not_tell_that_it_is_turned_gets_one_warning(root, capsys, orientation, shape):
+    """Right lines: coordinates are those of the picture as shown."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros(shape, np.uint8)).save(root / 'a.png', exif=exif)
+    path = write(root, line(image='a.png'), line(image='a.png', height=shape[0], width=shape[1]))
+    assert check(path) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f'warning: line 1 names the image {root}/a.png, which is turned or mirrored by its EXIF '
+                               f'tag ({orientation}), and its size does not tell whether its annotation is: look')
+    assert lines[1:] == [f'{path}: 2 lines, 2 good sentences, 0 problems, 1 warnings']
 
 
 def test_missing_and_empty_files(root, capsys):

@@ -153,6 +153,10 @@ def test_the_runtime_says_which_file_is_wrong(exported, error_of, name, content,
     assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
 
 
+def test_the_runtime_takes_one_image_and_no_folder(exported, error_of):
+    assert error_of(RUNTIME, 'a.onnx', '.', 'a star', alone=True).startswith('. is a folder: name one image')
+
+
 def test_the_runtime_refuses_a_picture_that_stands_the_other_way(exported, error_of):
     settings = json.loads((exported / 'a.json').read_text())
     (exported / 'a.json').write_text(json.dumps(dict(settings, input_size=[16, 32], resize_to=[32, 16])))

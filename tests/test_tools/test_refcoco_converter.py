@@ -201,17 +201,18 @@ def test_images_are_checked_under_either_name(source, tmp_path, capsys, workers)
 
 def test_image_of_another_size_and_turned_image_are_found(source, tmp_path, capsys):
     folder = source / 'train2014'
-    first, second = (folder / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2))
+    first, second, third = (folder / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2, 3))
     cv2.imwrite(str(first), np.zeros((60, 40, 3), np.uint8))
     exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: to be shown turned by 90 degrees
-    Image.open(second).save(second, exif=exif)
+    for path, exif[0x0112] in ((second, 6), (third, 3)):  # Orientation: to be shown turned by 90 and 180 degrees
+        Image.open(path).save(path, exif=exif)
     folder.rename(tmp_path / 'elsewhere')
     assert convert(source, '--out', tmp_path / 'out', '--images', tmp_path / 'elsewhere', '--check-images',
                    '--workers', 1) == 1
     out = capsys.readouterr().out
     assert f'{first.name} is 60 x 40, not 40 x 60 (height x width)' in out
     assert f'{second.name} is turned by its EXIF tag' in out
+    assert f'{third.name} is turned or mirrored by its EXIF tag (3)' in out
 
 
 def test_images_may_lie_in_several_folders(source, tmp_path, capsys):

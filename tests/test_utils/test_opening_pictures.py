@@ -2,16 +2,18 @@
 import json
 import runpy
 import struct
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from dit_sam.datasets import ReferringJSONDataset
-from dit_sam.datasets.images import image_problem, image_size, read_mask
+from dit_sam.datasets.images import image_problem, image_size, orientation_doubt, read_mask
 from dit_sam.errors import InputError
-from dit_sam.utils import read_image
-from PIL import Image
+from dit_sam.utils import decode, read_image
+from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
 RUNTIME = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
@@ -55,6 +57,57 @@ def photo(tmp_path) -> Path:
 def test_a_picture_is_as_shown(photo, way):
     pixels = way(photo)
     assert (pixels == cv2.imread(str(photo))).all() and pixels.shape == (HEIGHT, WIDTH, 3)
+
+
+def plain(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
+    image.save(file := BytesIO(), {'jpg': 'JPEG', 'tif': 'TIFF'}.get(suffix, suffix), exif=exif)
+    return file.getvalue()
+
+
+def behind_the_pixels(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
+    """As ImageMagick may write it: the chunk of the tag goes behind all others but the last, of 12 bytes."""
+    data = plain(image, exif, suffix)
+    start = data.index(b'eXIf') - 4
+    end = start + 12 + int.from_bytes(data[start:start + 4], 'big')
+    return data[:start] + data[end:-12] + data[start:end] + data[-12:]
+
+
+def in_xmp_alone(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
+    """Pillow reads this one, OpenCV does not."""
+    info = PngInfo()
+    info.add_itxt('XML:com.adobe.xmp', f'<x tiff:Orientation="{exif[0x0112]}"/>')
+    image.save(file := BytesIO(), suffix, pnginfo=info)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('write, suffix', [(plain, 'jpg'), (plain, 'png'), (plain, 'webp'), (plain, 'tif'),
+                                           (plain, 'avif'), (behind_the_pixels, 'png'), (in_xmp_alone, 'png')])
+def test_a_size_said_by_the_head_is_that_of_the_pixels(tmp_path, write, suffix, orientation):
+    """Those that OpenCV decodes for the model, whatever Pillow thinks of the tag. A mask image is turned likewise."""
+    if suffix in ('webp', 'avif') and not features.check(suffix):
+        pytest.skip(f'this Pillow writes no {suffix}')
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.zeros((16, 24), np.uint8)
+    stored[:8, :8] = 255  # a block of a JPEG
+    path = tmp_path / f'a.{suffix}'
+    path.write_bytes(write(Image.fromarray(stored), exif, suffix))
+    try:
+        shown = decode(path.read_bytes())
+    except ValueError:
+        pytest.skip(f'this OpenCV reads no {suffix}')
+    height, width = shown.shape[:2]
+    assert image_size(str(path)) == (height, width) and image_problem(str(path), height, width) is None
+    assert image_problem(str(path), height + 1, width) == f'is {height} x {width}, not {height + 1} x {width} ' \
+                                                          '(height x width)'
+    turned = (height, width) != stored.shape
+    if turned:
+        assert 'turned by its EXIF tag' in image_problem(str(path), *stored.shape)
+    moved = not turned and (shown[..., 0] > 128).tolist() != (stored > 128).tolist()
+    assert (f'EXIF tag ({orientation})' in (orientation_doubt(str(path)) or '')) == moved
+    if suffix not in ('webp', 'avif'):  # their pixels have three channels
+        assert (read_mask(str(path), height, width) == (shown[..., 0] > 128)).all()
 
 
 def half(data: bytes) -> bytes:

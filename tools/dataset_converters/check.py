@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Iterator
 
-from dit_sam.datasets.images import image_problem, mask_doubt, read_mask
+from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
 from dit_sam.datasets.json_lines import image_id, mask_of, means_nothing, parse_line, read_lines, sentences_of, size_of
 from dit_sam.datasets.masks import area
 from dit_sam.engine.launch import one_line_errors
@@ -47,15 +47,19 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
         yield 'has a target without a pixel in its image; "segmentation": null says that there is none'
 
 
-def doubts_of(record: dict, number: int, masks: Path, ids: dict[str, tuple[str, int]]) -> Iterator[str]:
+def doubts_of(record: dict, number: int, images: Path, masks: Path,
+              ids: dict[str, tuple[str, int]]) -> Iterator[str]:
     """What may be other than meant in a good line; `ids` has the image_id that each image got, and in which line."""
+    turned = orientation_doubt(str(images / record['image'])) if record['image'] not in ids else None
+    if turned:
+        yield f'names the image {images / record["image"]}, which {turned}'
     doubt = mask_doubt(str(masks / record['mask'])) if 'mask' in record else None
     if doubt:
         yield doubt
     counts, line = ids.setdefault(record['image'], (image_id(record), number))
     if 'image_id' in record and image_id(record) != counts:
-        yield (f'says that {record["image"]} has the image_id {record["image_id"]!r}; that of line {line}, {counts!r}, '
-               'counts')
+        yield (f'gives {record["image"]} the image_id {record["image_id"]!r}, but line {line} comes first with '
+               f'{counts!r}, which is used')
 
 
 def main() -> int:
@@ -66,7 +70,7 @@ def main() -> int:
         for number, line in read_lines(str(args.file)):
             record, found = parse_line(line)
             found = found or list(problems_of(record, images, masks))
-            doubts = [] if found else list(doubts_of(record, number, masks, ids))
+            doubts = [] if found else list(doubts_of(record, number, images, masks, ids))
             print(*(f'line {number} {problem}\n' for problem in found), sep='', end='')
             print(*(f'warning: line {number} {doubt}\n' for doubt in doubts), sep='', end='')
             lines, problems, warnings = lines + 1, problems + len(found), warnings + len(doubts)

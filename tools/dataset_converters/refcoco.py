@@ -21,7 +21,7 @@ from typing import Iterator, NamedTuple
 
 from dit_sam.datasets import ReferringTable
 from dit_sam.datasets.grefs import load_grefs
-from dit_sam.datasets.images import find_image, image_problem
+from dit_sam.datasets.images import find_image, image_problem, orientation_doubt
 from dit_sam.datasets.instances import Instances, make_table
 from dit_sam.datasets.refcoco import select_split, splits_of
 from dit_sam.datasets.safe_pickle import load_refs
@@ -203,6 +203,11 @@ def locate(name: str, folders: list[Path]) -> str:
     return str(folders[0] / name)
 
 
+def problem_of(path: str, height: int, width: int) -> str | None:
+    """What is wrong with an image, or in doubt: its annotation is COCO's, and not of our own drawing."""
+    return image_problem(path, height, width) or orientation_doubt(path)
+
+
 def check_images(tables: list[ReferringTable], folders: list[Path], workers: int) -> int:
     """Print what is wrong with the images that the tables need; the number of those."""
     sizes = {table.value('images.file_name', row): tuple(
@@ -210,7 +215,7 @@ def check_images(tables: list[ReferringTable], folders: list[Path], workers: int
         for table in tables for row in range(table.counts['images'])}
     # Threads: OpenCV decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(lambda name: image_problem(locate(name, folders), *sizes[name]), sizes)
+        found = pool.map(lambda name: problem_of(locate(name, folders), *sizes[name]), sizes)
         problems = list(track(found, 'images', total=len(sizes)))
     bad = [f'{name} {problem}' for name, problem in zip(sizes, problems) if problem]
     where = ' and '.join(map(str, folders))

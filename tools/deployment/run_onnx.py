@@ -135,6 +135,8 @@ def read_image(path: str) -> np.ndarray:
         FileNotFoundError: There is no such file.
         ValueError: It cannot be decoded.
     """
+    if Path(path).is_dir():
+        raise ValueError(f'{path} is a folder: name one image')
     if not Path(path).is_file():
         raise FileNotFoundError(f'image {path} not found: check the path')
     try:

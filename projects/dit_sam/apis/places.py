@@ -48,7 +48,7 @@ class Place:
             item['points'] = ((xy + 0.5) * scale - 0.5).astype(np.float32)
             item['point_labels'] = self.points[:, 2].astype(np.int64)
         if self.box is not None:
-            _check_inside(self.box.reshape(2, 2), height + 1, width + 1, 'corner', name)
+            _check_inside(self.box.reshape(2, 2), height, width, 'corner', name)
             item['box'] = (self.box * np.tile(scale, 2)).astype(np.float32)
         return item
 
@@ -139,11 +139,12 @@ def _numbers(values: Any, what: str, form: str) -> np.ndarray:
 
 
 def _check_inside(xy: np.ndarray, height: int, width: int, what: str, name: str) -> None:
-    outside = xy[((xy < 0) | (xy > [width - 1, height - 1])).any(axis=1)]
+    # Up to the outer edge of the last pixel, as SAM takes them.
+    outside = xy[((xy < 0) | (xy > [width, height])).any(axis=1)]
     if len(outside):
         x, y = outside[0]
-        raise InputError(f'the {what} ({x:g}, {y:g}) lies beyond image {name}: x goes from 0 to {width - 1}, y to '
-                         f'{height - 1}, in its own pixels, turned as it is shown')
+        raise InputError(f'the {what} ({x:g}, {y:g}) lies beyond image {name}: x goes from 0 to {width}, y to '
+                         f'{height}, in its own pixels, turned as it is shown')
 
 
 def _short(values: Any) -> str:

@@ -74,7 +74,7 @@ def not_held_out(name: str, table: ReferringTable, held_out: FrozenSet[Id]) -> n
     """Whether each reference is to an image that is not held out, boolean.
 
     Warns of images of which neither id nor file name is a number, and which are none of those that are held out: they
-    may be COCO's under another name.
+    may be COCO's under another name. A number that is an id of one's own cannot be told from COCO's.
     """
     images = list(zip(*_images_of(table)))
     kept = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)

@@ -1,11 +1,12 @@
 """Image files: under either of COCO's names, whole, and of the size that is said of them."""
 import os.path as osp
+import struct
 from contextlib import contextmanager
-from typing import Iterator, Optional, Tuple
+from typing import BinaryIO, Iterator, Optional, Tuple
 
 import numpy as np
 from mmengine.fileio import exists, get, join_path
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from ..errors import InputError
 from ..utils import decode, opened
@@ -13,6 +14,8 @@ from .instances import REMEDY
 
 # EXIF's orientation tag, its values that move pixels, and those of them that swap height and width.
 ORIENTATION, MOVED, TURNED = 0x0112, range(2, 9), (5, 6, 7, 8)
+# Formats of which OpenCV, which reads pictures for the model, follows the tag. Of AVIF it does not.
+FOLLOWED = ('JPEG', 'MPO', 'PNG', 'TIFF', 'WEBP')
 # Modes of PIL with one number a pixel; of a palette that is the index.
 ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'F')
 
@@ -36,14 +39,39 @@ def find_image(path: str) -> str:
 
 
 def shown_size(image: Image.Image) -> Tuple[int, int]:
-    """Height and width in pixels of a picture as viewers show it: turned as its EXIF tag says."""
-    size = image.height, image.width
+    """Height and width in pixels of a picture as OpenCV shows it: turned as its EXIF tag says, but AVIF."""
+    size = _stored_size(image)
     return size[::-1] if _orientation(image) in TURNED else size
 
 
+def _stored_size(image: Image.Image) -> Tuple[int, int]:
+    if image.format == 'TIFF':  # Pillow may have exchanged the two already, by its version
+        return image.tag_v2[TiffImagePlugin.IMAGELENGTH], image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
+    return image.height, image.width
+
+
 def _orientation(image: Image.Image) -> Optional[int]:
-    # Not PNG's own `getexif`, which decodes all pixels to look behind them.
-    return Image.Image.getexif(image).get(ORIENTATION)
+    """The tag, where OpenCV follows it: not Pillow's own `getexif`, which takes one from XMP too."""
+    if image.format not in FOLLOWED:
+        return None
+    if image.format == 'TIFF':
+        return image.tag_v2.get(ORIENTATION)
+    exif = Image.Exif()
+    exif.load(image.info.get('exif') or (_exif_of_png(image.fp) if image.format == 'PNG' and image.fp else b''))
+    return exif.get(ORIENTATION)
+
+
+def _exif_of_png(file: BinaryIO) -> bytes:
+    """Its EXIF chunk, which may stand behind the pixels; these are not decoded."""
+    position, exif = file.tell(), b''
+    file.seek(8)
+    while not exif and len(head := file.read(8)) == 8:
+        length, kind = struct.unpack('>I4s', head)
+        if kind == b'eXIf':
+            exif = file.read(length)
+        file.seek(length + 4, 1)
+    file.seek(position)
+    return exif
 
 
 def image_size(path: str) -> Tuple[int, int]:
@@ -64,6 +92,8 @@ def image_size(path: str) -> Tuple[int, int]:
 def image_problem(path: str, height: int, width: int) -> Optional[str]:
     """What keeps an image from being used, in a few words; None where nothing does. It is decoded as in training.
 
+    See `orientation_doubt` for what sizes do not tell.
+
     Args:
         path: The file, in COCO's case under either name.
         height: Height in pixels of the picture that was annotated.
@@ -80,20 +110,30 @@ def image_problem(path: str, height: int, width: int) -> Optional[str]:
         return f'cannot be read: {error}'
     except ValueError as error:
         return f'does not decode: it {error}'
+    if shown == (height, width):
+        return None
     try:
         with opened(content) as image:
-            stored, orientation = (image.height, image.width), _orientation(image)
+            stored = _stored_size(image)
     except Exception:  # of a format that Pillow does not know, which is then without a tag
-        stored, orientation = shown, None
-    if stored == (height, width) != shown:
+        stored = shown
+    if stored == (height, width):
         return (f'is turned by its EXIF tag to {shown[0]} x {shown[1]} (height x width), its annotation is not: save '
                 'it without the tag or, if the annotation was drawn on it as shown, say that size')
-    if shown != (height, width):
-        return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
-    if orientation in MOVED and stored == shown:
-        return (f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its '
-                'annotation is: look, and save it without the tag, its pixels as the annotation has them')
-    return None
+    return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
+
+
+def orientation_doubt(path: str) -> Optional[str]:
+    """What is in doubt about a good image whose EXIF tag moves pixels and leaves its size; None where nothing is."""
+    try:
+        with opened(find_image(path)) as image:
+            orientation = _orientation(image)
+            if orientation not in MOVED or shown_size(image) != _stored_size(image):
+                return None
+    except Exception:  # of a format that Pillow does not know, which is then without a tag
+        return None
+    return (f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its annotation '
+            'is: look, and save it without the tag, its pixels as the annotation has them')
 
 
 def read_mask(path: str, height: int, width: int) -> np.ndarray:
@@ -109,7 +149,7 @@ def read_mask(path: str, height: int, width: int) -> np.ndarray:
         if shown_size(image) != (height, width):
             raise InputError(f'names the mask {path}, which is of {list(shown_size(image))}, but its image is '
                              f'{[height, width]} (height, width)')
-        return np.asarray(ImageOps.exif_transpose(image)) != 0
+        return np.asarray(ImageOps.exif_transpose(image) if _orientation(image) in MOVED else image) != 0
 
 
 def mask_doubt(path: str) -> Optional[str]:
@@ -128,7 +168,8 @@ def mask_doubt(path: str) -> Optional[str]:
 def _opened_mask(path: str) -> Iterator[Image.Image]:
     """A mask image; errors as in `read_mask`."""
     try:
-        with opened(path) as image:
+        # From its bytes: a TIFF's own file Pillow maps into memory in rows of the turned width, which garbles it.
+        with opened(get(path)) as image:
             yield image
     except InputError:
         raise

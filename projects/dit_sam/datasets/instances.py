@@ -37,7 +37,7 @@ class Instances:
             self._annotations = _by_id(content['annotations'], ('image_id', 'segmentation'), iscrowd=0)
         except KeyError as error:
             raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing') from None
-        except (AttributeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f'{path} is not in the format of COCO instances: {error}') from None
         self._masks: Dict[Id, bytes] = {}
 
@@ -65,7 +65,14 @@ class Instances:
         """The ids of the objects that count."""
         if not isinstance(ann_id, tuple):
             return [ann_id]
-        return [one for one in ann_id if not self._find(self._annotations, 'ann_id', one)[2]] or ann_id
+        return [one for one in ann_id if not self._is_crowd(one)] or ann_id
+
+    def _is_crowd(self, ann_id: Id) -> bool:
+        crowd = self._find(self._annotations, 'ann_id', ann_id)[2]
+        if crowd not in (0, 1):
+            raise InputError(f'{self.path}: annotation {ann_id!r} has the iscrowd {crowd!r}: the number 0 or 1 is '
+                             'needed')
+        return bool(crowd)
 
     def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
         of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)
@@ -99,10 +106,14 @@ def _by_id(items: List[dict], keys: Tuple[str, ...], **defaults: Any) -> Dict[Id
     """The values of some keys of each item by its id, or what is wrong with that item, in words.
 
     Raises:
-        AttributeError, TypeError: These are no items.
+        TypeError: These are no list.
     """
+    if not isinstance(items, list):
+        raise TypeError(f'a list of objects with {", ".join(keys)} is needed, got {type(items).__name__}')
     found: Dict[Id, Union[tuple, str]] = {}
     for item in items:
+        if not isinstance(item, dict):  # nothing refers to it
+            continue
         try:
             record = (*[item[key] for key in keys], *[item.get(key, value) for key, value in defaults.items()])
         except KeyError as error:

@@ -71,8 +71,8 @@ class Protocol:
         rle = sample.get('scaled_truth')
         if rle is None or list(rle['size']) != [self.side] * 2:
             raise InputError(f"protocol='rela480' compares with polygons scaled to {self.side} x {self.side}, which "
-                             'the data do not hold: set keep_outlines=True in the data set, and '
-                             f'scaled_side={self.side} in its LoadReferringMask')
+                             'the data do not hold: set keep_outlines=True in the data set, RefCOCODataset or '
+                             f'GRefCOCODataset, and scaled_side={self.side} in its LoadReferringMask')
         return torch.from_numpy(coco_mask.decode(rle)).to(truth.device)[None] == 1
 
 

@@ -63,7 +63,8 @@ class ReferringIoU(BaseMetric):
             one. ``tools/analysis_tools/analyze_results.py`` reads it.
         dump_masks (bool): Whether the lines hold the masks, at the size of the original image.
         collect_device (str): ``cpu`` or ``gpu``, where the results of several ranks are gathered.
-        prefix (str, optional): Put before the names of the scores, with a slash. No part of it is a score's name.
+        prefix (str, optional): Put before the names of the scores, with a slash, which it need not end in. No part of
+            it is a score's name.
 
     Raises:
         InputError: When there is no such protocol, what it needs is not there, the prefix names a score, a prediction
@@ -81,7 +82,8 @@ class ReferringIoU(BaseMetric):
                  collect_device: str = 'cpu',
                  prefix: str | None = None,
                  **kwargs: Any) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix, **kwargs)
+        # mmengine puts a slash behind it: of 'val/' two would stand before the name.
+        super().__init__(collect_device=collect_device, prefix=prefix and prefix.strip('/'), **kwargs)
         if protocol not in PROTOCOLS:
             raise InputError(f"ReferringIoU has no protocol '{protocol}': choose one of {', '.join(PROTOCOLS)}")
         if dump_masks and dump is None:

@@ -4,11 +4,13 @@ import numpy as np
 from mmcv.transforms import RandomFlip
 from mmseg.registry import TRANSFORMS
 
-# What RefCOCO's authors write together with a direction: 'topleft', 'leftmost', 'leftside'. The same on both sides, so
-# that swapping twice changes nothing. Not 'leftover', 'rightly', 'bright', 'upright', 'copyright'.
+# What RefCOCO's authors write together with a direction: 'topleft', 'leftmost', 'leftcorner', 'left_hand'. The same on
+# both sides, so that swapping twice changes nothing. Not 'leftover', 'rightly', 'bright', 'upright', 'copyright'.
 _BEFORE = 'far|near|top|bottom|upper|lower|mid|middle|center|centre|back|front|rear'
-_BEHIND = 'most|er|est|ist|iest|ish|y|ie|ies|s|sides?|sided|hands?|handed|handers?|wards?|facing'
-_DIRECTION = re.compile(rf'\b({_BEFORE}|)(left|right)(?=(?:{_BEHIND})?\b)', re.IGNORECASE)
+_ENDINGS = 'most|er|est|ist|iest|ish|y|ie|ies|s|sides?|sided|hands?|handed|handers?|wards?|facing'
+_NAMED = 'corner|edge|end|half|part|ones?|guys?|man|men|woman|women|girls?|boys?|lady|kids?|child|person|people|player'
+_DIRECTION = re.compile(rf'(?<![^\W_])({_BEFORE}|)(left|right)(?=(?:{_ENDINGS}|{_BEFORE}|{_NAMED}|)(?![^\W_]))',
+                        re.IGNORECASE)
 
 
 def swap_left_right(text: str) -> str:

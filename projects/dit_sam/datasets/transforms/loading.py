@@ -6,6 +6,7 @@ from mmseg.registry import TRANSFORMS
 from pycocotools import mask as coco_mask
 
 from ...errors import InputError
+from ..columns import MAX_SIDE
 from ..masks import draw_once, draw_scaled, encode_mask
 
 
@@ -43,9 +44,10 @@ def _outlines(results: dict) -> list:
 
 def _misfit(results: dict, loaded: tuple, annotated: tuple) -> str:
     """What to do about an image that is not of the size that was annotated."""
-    turned = ('. The likely cause is an EXIF orientation tag, by which the loader turned the image. If the annotation '
-              'was drawn on it as shown, height and width must be those; if as stored, save the image without the tag, '
-              'or set color_type="color_ignore_orientation" in LoadImageFromFile')
+    turned = ('. One of the two was probably turned by an EXIF orientation tag. If the annotation was drawn on the '
+              'picture as shown, give the size as shown (a size that is left out is that) and LoadImageFromFile no '
+              'color_type; if on the picture as stored, give the size as stored and set color_type='
+              '"color_ignore_orientation", or save the picture without the tag')
     return (f'{results["img_path"]} is {loaded} (height, width) as loaded, but its annotation {results["ann_id"]} was '
             f'drawn on {annotated}' + (turned if loaded == annotated[::-1] else ': one of the two is another picture'))
 
@@ -70,12 +72,13 @@ class LoadReferringMask(BaseTransform):
 
     Raises:
         InputError: When the loaded image or the RLE is not of the annotated size, the outlines for an option are not
-            there, or there is no such side.
+            there, or ``scaled_side`` is no number of pixels.
     """
 
     def __init__(self, covered_twice: bool = True, scaled_side: Optional[int] = None) -> None:
-        if scaled_side is not None and scaled_side < 1:
-            raise InputError(f'LoadReferringMask: scaled_side is a number of pixels from 1 on, got {scaled_side}')
+        if scaled_side is not None and not (type(scaled_side) is int and 0 < scaled_side <= MAX_SIDE):
+            raise InputError(f'LoadReferringMask: scaled_side is a whole number of pixels from 1 to {MAX_SIDE} or '
+                             f'None, got {scaled_side!r}')
         self.covered_twice, self.scaled_side = covered_twice, scaled_side
 
     def transform(self, results: dict) -> dict:

@@ -37,5 +37,5 @@ class PointwiseConv(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # The backward pass of taking the axes off and putting them on makes strides of a tensor's own.
+        # Through the two reshapes the gradient comes back as a new tensor, with the strides of the weight.
         return F.conv2d(x, self.weight.flatten(1)[..., None, None])
