@@ -43,8 +43,8 @@ def test_a_file_is_replaced_and_not_written_over(tmp_path):
 
 
 def test_text_and_new_folders(tmp_path):
-    AtomicLocalBackend().put_text('ü', tmp_path / 'new' / 'a.txt')
-    assert (tmp_path / 'new' / 'a.txt').read_bytes() == b'\xc3\xbc'
+    AtomicLocalBackend().put_text('ü', tmp_path / 'new' / 'er' / 'a.txt')
+    assert (tmp_path / 'new' / 'er' / 'a.txt').read_bytes() == b'\xc3\xbc'
 
 
 def test_a_full_disk_is_said_in_one_line(capsys):

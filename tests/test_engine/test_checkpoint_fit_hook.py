@@ -30,6 +30,9 @@ def load(tmp_path: Path, weights: dict, strict: bool = True) -> Runner:
 def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
     weights = Model().state_dict()
     assert torch.equal(load(tmp_path, weights).model.linear.weight, weights['linear.weight'])
+    # As DistributedDataParallel names them.
+    wrapped = {f'module.{name}': value for name, value in weights.items()}
+    assert torch.equal(load(tmp_path, wrapped).model.linear.weight, weights['linear.weight'])
 
 
 @pytest.mark.parametrize('weights, message', [

@@ -72,6 +72,12 @@ def test_the_message_names_key_and_remedy(model, message):
     assert str(error.value).startswith(message)
 
 
+def test_keys_of_a_loop_without_a_type_are_those_of_mmengine_s():
+    check_config(dict(model={}, train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1)), 'mine.py')
+    with pytest.raises(InputError, match='mine.py: train_cfg.max_epoch is no argument; did you mean max_epochs?'):
+        check_config(dict(model={}, train_cfg=dict(by_epoch=True, max_epoch=1)), 'mine.py')
+
+
 def test_a_section_that_is_missing_and_nearly_there_is_named():
     with pytest.raises(InputError, match='optim_wraper is nothing that a run reads; did you mean optim_wrapper?'):
         check_config(dict(model={}, optim_wraper={}), 'mine.py')

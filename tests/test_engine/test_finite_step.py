@@ -72,7 +72,8 @@ def test_a_wrapper_without_a_guard_is_watched_too(tmp_path):
 
 def test_items_are_called_by_image_and_sentence():
     sample = SegDataSample(metainfo=dict(img_path='a.jpg', text='the cat'))
-    assert names_of(dict(data_samples=[sample])) == ['a.jpg "the cat"']
+    without = SegDataSample(metainfo=dict(img_path='b.jpg'))
+    assert names_of(dict(data_samples=[sample, without])) == ['a.jpg "the cat"', 'b.jpg ""']
     assert names_of(None) == []
 
 

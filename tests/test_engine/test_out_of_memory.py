@@ -70,6 +70,8 @@ def test_what_is_turned_down_already_is_not_named_again():
         'out of memory in training; turn down: train_dataloader.batch_size (now 32), half of it with '
         'optim_wrapper.accumulative_counts=2; precision, with --amp; what is kept for the backward pass, with '
         f'model.backbone.with_cp=True; {MORE}')
+    cfg.optim_wrapper.accumulative_counts = 2
+    assert 'half of it with optim_wrapper.accumulative_counts=4' in advise(cfg, 'train')
     cfg.merge_from_dict({'train_dataloader.batch_size': 1, 'model.backbone.with_cp': True,
                          'optim_wrapper.type': 'AutocastOptimWrapper'})
     assert advise(cfg, 'train') == f'out of memory in training; turn down: {MORE}'

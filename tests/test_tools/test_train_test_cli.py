@@ -160,6 +160,9 @@ def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothin
     shutil.copy(start, mine / 'epoch_1.pth')
     os.utime(mine / 'epoch_1.pth', (0, 0))
     assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
+    # What could not be resumed is not looked at where there is something newer.
+    save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
+    assert resumed(mine, load_from=str(tmp_path / 'plain.safetensors'), resume=True) == (str(mine / 'epoch_2.pth'), True)
     # An older checkpoint of the run itself is a choice, by whatever path.
     (tmp_path / 'link').symlink_to(mine)
     assert resumed(tmp_path / 'link', load_from=str(mine / 'epoch_1.pth'), resume=True)[0] == str(mine / 'epoch_1.pth')
