@@ -6,6 +6,7 @@ that a user types, and can be killed.
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -75,6 +76,8 @@ def _run(tool: Path, arguments: list[str], output: Path, environment: dict[str, 
     import torch
     from mmengine.config import config
     torch.set_num_threads(1)
+    # A shell has the tests ignore it where it starts them in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Half of a short training goes into the layout of the config that lies in its checkpoints.
     config.FormatCode = lambda text, **style: (text, False)
     # A fork goes on with the random numbers of the server; a program begins with others.
