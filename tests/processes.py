@@ -3,6 +3,7 @@
 Every process of its own is forked from a server that has imported everything and run nothing. It gets the command line
 that a user types, and can be killed.
 """
+import logging
 import multiprocessing
 import os
 import runpy
@@ -37,6 +38,9 @@ def call_tool(name: str, *arguments: object) -> int:
             runpy.run_path(tool, run_name='__main__')
     except SystemExit as exit:
         code = exit.code or 0
+    finally:
+        # A program may silence the log for its own time.
+        logging.disable(logging.NOTSET)
     if isinstance(code, str):
         print(code, file=sys.stderr)
         return 1

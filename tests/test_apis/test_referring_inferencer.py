@@ -224,7 +224,7 @@ def test_missing_and_damaged_files(inferencer, tmp_path):
 
 @pytest.mark.parametrize('batch_size', [0, None, '4', 2.5])
 def test_batch_size_must_be_a_positive_number(inferencer, batch_size):
-    with pytest.raises(InputError, match=f'batch_size must be 1 or more, got {batch_size!r}'):
+    with pytest.raises(InputError, match=f'batch_size must be a whole number of 1 or more, got {batch_size!r}'):
         inferencer(picture(), 'circle', batch_size=batch_size)
 
 

@@ -129,7 +129,7 @@ def test_what_is_missing_gets_one_line(photo, error_of, arguments, message):
 @pytest.mark.parametrize('arguments, message', [
     (['photo.png', ''], 'sentence 1 of 1 for photo.png is empty: say what to segment'),
     (['photo.png', 'text.png', 'a star'], 'image text.png cannot be decoded: it is damaged or cut off, or of a format'),
-    (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be 1 or more, got 0'),
+    (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be a whole number of 1 or more, got 0'),
     (['photo.png', 'a star', '--boxes', '1,2,3'], 'the box for photo.png is [1.0, 2.0, 3.0]: give left, top, right'),
     (['photo.png', 'a star', '--points', '41,3'], 'the point (41, 3) lies beyond image photo.png: x goes from 0 to 40'),
     (['photo.png', 'a star', '--font', 'none.ttf'], 'font none.ttf not found: name a .ttf or .otf file'),
