@@ -155,10 +155,22 @@ def test_two_ranks_resume_exactly(folder):
 
 
 def test_a_seed_that_was_drawn_is_kept(folder):
+    """The end is that of a training with this seed."""
     train(folder, 'drawn', 'randomness.seed=None', *end(8, by='SIGTERM'))
     seed = torch.load(folder / 'drawn' / 'stopped_iter_8.pth', weights_only=True)['meta']['seed']
     train(folder, 'drawn', 'randomness.seed=None', resume=True)
-    assert seed == torch.load(folder / 'drawn' / 'epoch_2.pth', weights_only=True)['meta']['seed'] != 7
+    assert seed != 7
+    train(folder, 'named', f'randomness.seed={seed}')
+    assert_same_end(folder, 'drawn', 'named')
+
+
+def test_an_epoch_of_another_length_begins_anew(folder):
+    """Stopped behind the third of five steps of the second epoch; with half the batch it has ten."""
+    train(folder, 'longer', *end(8, by='SIGTERM'))
+    output = train(folder, 'longer', 'train_dataloader.batch_size=2', resume=True)
+    assert 'The checkpoint was written with 5 steps an epoch, and there are 10 now: epoch 2 begins anew' in output
+    steps = re.findall(r'Epoch\(train\) \[(\d+)\]\[ *(\d+)/10\]', output)
+    assert list(dict.fromkeys(steps)) == [('2', str(step)) for step in range(1, 11)]
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over(folder, whole):
