@@ -39,7 +39,7 @@ def find_image(path: str) -> str:
 
 
 def shown_size(image: Image.Image) -> Tuple[int, int]:
-    """Height and width in pixels of a picture as OpenCV shows it: turned as its EXIF tag says, but AVIF."""
+    """Height and width in pixels of a picture as OpenCV shows it: turned as its EXIF tag says, except AVIF."""
     size = _stored_size(image)
     return size[::-1] if _orientation(image) in TURNED else size
 

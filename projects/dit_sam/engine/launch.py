@@ -105,7 +105,7 @@ def compile_blocks(cfg: Config) -> None:
     """Turn `compile` of a config with one of our image encoders into a `CompileHook`, and fix the length of its text.
 
     Raises:
-        InputError: torch is too old, or the training is sharded.
+        InputError: torch is too old, the training is sharded, or `torch.compile` has no such keyword or mode.
     """
     backbone = MODELS.get(str((cfg.model.get('backbone') or {}).get('type')))
     if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
@@ -123,10 +123,7 @@ def compile_blocks(cfg: Config) -> None:
 
 
 def _check_compile(options: dict) -> None:
-    """
-    Raises:
-        InputError: `torch.compile` has no such keyword or mode.
-    """
+    """Refuse what `torch.compile` would stumble over in the first step; errors as in `compile_blocks`."""
     keywords = inspect.signature(torch.compile).parameters.keys() - {'model'}
     unknown = sorted(options.keys() - keywords)
     if unknown:
