@@ -6,6 +6,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from ..atomic_local_backend import checkpoints_straight_to_disk
 from ..latest_checkpoint import remove_old_stops
 
 
@@ -41,7 +42,8 @@ class LateRemoval:
 class WriteFirstCheckpointHook(CheckpointHook):
     """`CheckpointHook` that loses nothing to a full disk or a kill in mid-save.
 
-    mmengine removes the oldest checkpoint and the previous best one, and then writes. Here it is the other way round.
+    mmengine removes the oldest checkpoint and the previous best one, and then writes. Here it is the other way round, and
+    a checkpoint is written without a copy of it in memory.
     The scores of a validation go into the checkpoints that are written after it, under `scores` in the message hub's
     `runtime_info`, with the epoch that they belong to. Arguments as in the parent.
     """
@@ -55,7 +57,8 @@ class WriteFirstCheckpointHook(CheckpointHook):
         """Note the scores, then save the best checkpoint."""
         scores = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
         runner.message_hub.update_info('scores', dict(scores, epoch=runner.epoch))
-        super().after_val_epoch(runner, metrics)
+        with checkpoints_straight_to_disk():
+            super().after_val_epoch(runner, metrics)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Set the counters right: mmengine's FlexibleRunner counts an epoch more after a validation."""
@@ -63,7 +66,8 @@ class WriteFirstCheckpointHook(CheckpointHook):
             checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        super()._save_checkpoint_with_step(runner, step, meta)
+        with checkpoints_straight_to_disk():
+            super()._save_checkpoint_with_step(runner, step, meta)
         best = getattr(self, 'best_ckpt_path_dict', {}).values()
         self.file_backend.flush({self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best})
         if is_main_process():
