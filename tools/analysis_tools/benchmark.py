@@ -10,7 +10,7 @@ fair to all; first the rounds of forward passes, then those of training steps, a
 them. bfloat16 is autocast over float32 weights; a CPU without arithmetic for it leaves it out. A training step is
 forward and backward. Memory is what tensors take beside the weights: activations and gradients. The peak is the fastest
 product of large matrices in any round, and the share of it counts what the equations need, thrice that in training.
-Ratios above 1 are in our favour.
+Ratios above 1 are in our favour. What a GPU's memory does not hold is left blank.
 """
 import argparse
 import json
@@ -19,6 +19,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from encoders import CASES, build, features, inputs, ours
@@ -106,19 +107,32 @@ def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: s
             return forward()
 
     def train() -> None:
-        run().float().square().mean().backward()
-        model.zero_grad()
+        try:
+            run().float().square().mean().backward()
+        finally:
+            model.zero_grad()
 
     return dict(forward=torch.no_grad()(run), train=train)
 
 
+def if_it_fits(function: Callable[[], Any]) -> Any:
+    """What a call gives; None where the GPU's memory does not hold it."""
+    try:
+        return function()
+    except torch.cuda.OutOfMemoryError:
+        pass
+    # Behind the `except`: the error keeps the tensors of the call alive.
+    torch.cuda.empty_cache()
+    return None
+
+
 def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -> list[dict]:
     """A row for each encoder of a case and each of its dtypes; `peaks`, FLOP/s by dtype, are raised where surpassed."""
-    models = build(case, args.arch, args.size)
+    with torch.device(args.device):
+        models = build(case, args.arch, args.size)
     images, text = inputs(args.size, args.tokens, args.batch, args.device)
     runs = {}
     for name, model in models.items():
-        model.to(args.device)
         if args.compile:
             model.compile(fullgraph=name == 'ours')
         # The references run as fast as they can: beside bfloat16 in float32, which is TF32 on GPUs.
@@ -128,18 +142,21 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
     times = take_times(runs, args, peaks)
     rows = []
     for (name, dtype), run in runs.items():
-        rows.append(dict(case=case, encoder=name, dtype=dtype, **times[name, dtype],
-                         deviation=deviation[name, dtype]))
+        rows.append(dict(case=case, encoder=name, dtype=dtype, **times[name, dtype]))
+        if (name, dtype) in deviation:
+            rows[-1]['deviation'] = deviation[name, dtype]
         if 'memory' in args.measures:
-            rows[-1]['memory_mb'] = peak_memory(run['train'], args.device)
+            memory = if_it_fits(partial(peak_memory, run['train'], args.device))
+            rows[-1].update({} if memory is None else dict(memory_mb=memory))
     return rows
 
 
 def deviations(forwards: dict[tuple[str, str], Callable[[], Tensor]]) -> dict[tuple[str, str], float]:
     """Relative deviation of each encoder from ours in float32; this is also their warm-up."""
-    outputs = {key: forward().double() for key, forward in forwards.items()}
-    exact = outputs['ours', 'float32']
-    return {key: ((output - exact).norm() / exact.norm()).item() for key, output in outputs.items()}
+    exact = forwards['ours', 'float32']().double()
+    outputs = {key: if_it_fits(forward) for key, forward in forwards.items()}
+    return {key: ((output - exact).norm() / exact.norm()).item() for key, output in outputs.items()
+            if output is not None}
 
 
 def take_times(runs: dict, args: argparse.Namespace, peaks: dict[str, float]) -> dict[tuple, dict[str, float]]:
@@ -149,10 +166,12 @@ def take_times(runs: dict, args: argparse.Namespace, peaks: dict[str, float]) ->
     times = {key: {names[measure]: [] for measure in measures} for key in runs}
     for measure, _ in product(measures, range(args.rounds + 1)):
         for key, run in runs.items():
-            times[key][names[measure]].append(seconds(run[measure], args.device))
+            if None not in times[key][names[measure]]:
+                times[key][names[measure]].append(if_it_fits(partial(seconds, run[measure], args.device)))
         for dtype in {dtype for _, dtype in runs}:
             peaks[dtype] = max(peaks.get(dtype, 0.), gemm_rate(args.device, DTYPES[dtype]))
-    return {key: {name: median(values[1:]) for name, values in figures.items()} for key, figures in times.items()}
+    return {key: {name: median(values[1:]) for name, values in figures.items() if None not in values}
+            for key, figures in times.items()}
 
 
 def add_shares(rows: list[dict], args: argparse.Namespace, peaks: dict[str, float]) -> None:

@@ -1,0 +1,47 @@
+"""tools/analysis_tools/gpu_report.py on the CPU and the smallest encoder; no time is looked at."""
+import pytest
+from processes import ROOT
+
+TOOL = 'analysis_tools/gpu_report.py'
+SMALL = ('--device', 'cpu', '--archs', 'tiny', '--sizes', 32, '--batch', 2, '--workers', 1)
+
+
+@pytest.fixture(autouse=True)
+def beside_the_tools(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis_tools')
+
+
+def tables(page: str) -> dict[str, list[list[str]]]:
+    """The rows of each table, its head first."""
+    found = {}
+    for part in page.split('\n## ')[1:]:
+        title, _, *lines = part.splitlines()
+        rows = [line.strip('| ').split(' | ') for line in lines if line.startswith('| ')]
+        found[title] = [rows[0], *rows[2:]]
+    return found
+
+
+def test_every_table_is_made(tmp_path, output_of):
+    """All but that of compiled blocks, which take a C++ compiler a minute."""
+    page = tmp_path / 'page.md'
+    output_of(TOOL, *SMALL, '--parts', 'parity', 'kernels', 'waits', 'speed', 'memory', 'loading', '--out', page)
+    found = tables(page.read_text())
+    assert list(found) == ['Parity', 'Kernel of attention', 'Speed', 'Memory of a training step, bfloat16 (GiB)',
+                           'Loading']
+    for _, arithmetic, _, features, gradients in found['Parity'][1:]:
+        bound = 1e-5 if arithmetic == 'float32' else 0.3
+        assert 0 < float(features) < bound and 0 < float(gradients) < bound
+    # 64 channels and 2 · 2 or 2 · 14 of place, up to a multiple of 8
+    assert [row[2] for row in found['Kernel of attention'][1:]] == ['72', '96']
+    assert {row[1] for row in found['Speed'][1:]} >= {'ldit, ours', 'ldit, textbook', 'sam, segment_anything'}
+    assert all(float(row[3]) > 0 for row in found['Speed'][1:] if row[1] == 'ldit, ours')
+    assert float(found['Loading'][1][1]) > 0
+
+
+def test_what_there_is_no_time_for_is_said(output_of):
+    page = output_of(TOOL, *SMALL, '--minutes', 0, '--parts', 'speed', 'loading')
+    assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32²', 'no time was left']
+
+
+def test_a_gpu_that_is_not_there_is_one_line(error_of):
+    assert '--device cuda:9 is not there' in error_of(TOOL, '--device', 'cuda:9')
