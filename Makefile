@@ -10,14 +10,17 @@ JOBS ?= 2
 
 # The environment of the onedl forks.
 FORKS_VENV ?= .venv-forks
+# The environment with a CUDA build of torch.
+CUDA_VENV ?= .venv-cuda
 
-.PHONY: help setup demo docs test test-web test-mutants test-forks clean
+.PHONY: help setup demo docs test test-web test-mutants test-forks test-cuda clean
 
 help:
 	@echo 'make demo    set up, write the shapes data, score the shipped model, train a little, segment pictures'
 	@echo 'make test    set up, run the test-suite (ARGS="tests/test_compat.py" for a part of it)'
 	@echo 'make test-web   test the web page in headless Chromium (Debian: chromium, chromium-driver)'
 	@echo 'make test-forks   the same on the onedl forks of the OpenMMLab packages, in $(FORKS_VENV); compiles their mmcv'
+	@echo 'make test-cuda   walk every config on CUDA tensors, with or without a GPU, in $(CUDA_VENV) (5.5 GB); on a GPU, more'
 	@echo 'make test-mutants PACKAGE=utils   put small errors into a package and count those that the tests notice'
 	@echo 'make docs    build the pages of docs/ into work_dirs/site'
 	@echo 'make setup   make the environment in $(VENV) (VENV=... for another place)'
@@ -52,6 +55,12 @@ test-mutants: setup
 test-forks:
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+
+# Fake CUDA tensors need no GPU; what does is left out where there is none.
+test-cuda:
+	@$(PYTHON) tools/setup_environment.py --cuda --venv '$(CUDA_VENV)'
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(CUDA_VENV)/bin/python' -m pytest -n $(JOBS) -m fake_cuda tests/test_cuda
+	DIT_SAM_TEST_GPU=1 '$(CUDA_VENV)/bin/python' -m pytest -m cuda -rs tests/test_cuda $(ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis projects/*.egg-info

@@ -1,7 +1,12 @@
 """A tiny set in RefCOCO's format, written to a temporary folder, and what the tools print."""
 import json
+import os
 import pickle
 from typing import Callable, Optional
+
+# Before torch is imported: the tests run on the CPU wherever they run, but for those of `make test-cuda`.
+if 'DIT_SAM_TEST_GPU' not in os.environ:
+    os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 import cv2
 import dit_sam  # noqa: F401  (registers everything)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import walk
 import yaml
 from dit_sam.datasets.shapes import GENERALIZED_VOCABULARY
 from dit_sam.engine.config_check import check_config
@@ -95,6 +96,21 @@ def test_every_config_is_built(name: str) -> None:
         METRICS.build(evaluator)
     for hook in (*cfg.default_hooks.values(), *cfg.get('custom_hooks', [])):
         HOOKS.build(hook)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_a_step_reaches_every_weight_and_waits_for_no_content(name: str) -> None:
+    """On meta tensors, from pictures of two sizes to the gradients: shapes fit, what trains has a gradient, as
+    DistributedDataParallel wants it, and nothing is asked of a tensor that a GPU would have to be waited for."""
+    if 'lora' in name:
+        pytest.importorskip('peft', reason='LoRA needs peft')
+    cfg = walk.load(name)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model).train()
+    model.data_preprocessor.to('meta')
+    losses = model.loss(**model.data_preprocessor(walk.batch(cfg, True), True))
+    model.parse_losses(losses)[0].backward()
+    assert [key for key, weight in model.named_parameters() if weight.requires_grad and weight.grad is None] == []
 
 
 @pytest.mark.parametrize('name', LEAVES)

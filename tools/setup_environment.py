@@ -4,7 +4,7 @@ Needs Python >= 3.10 and nothing else, compiles nothing, and writes nowhere but 
 folder ``projects/dit_sam.egg-info`` of the editable installation). What the environment holds already is kept: torch
 from 2.1 on, a full mmcv, the onedl forks of the OpenMMLab packages. A second run ends at once unless the requirements
 have changed. With ``--forks`` a new environment gets the forks; their mmcv is compiled, for some twenty minutes on two
-cores.
+cores. With ``--cuda`` it gets a CUDA build of torch, 5.5 GB, which runs on a CPU too.
 """
 import argparse
 import configparser
@@ -19,7 +19,8 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / 'requirements' / 'constraints.txt'
 FORKS = ROOT / 'requirements' / 'forks.txt'
-INPUTS = (ROOT / 'setup.cfg', ROOT / 'pyproject.toml', CONSTRAINTS, FORKS, Path(__file__).resolve())
+CUDA = ROOT / 'requirements' / 'cuda.txt'
+INPUTS = (ROOT / 'setup.cfg', ROOT / 'pyproject.toml', CONSTRAINTS, FORKS, CUDA, Path(__file__).resolve())
 # Import name and distribution, as in setup.cfg; forks and the full mmcv bring the same import names.
 MM_FAMILY = {'mmengine': 'mmengine', 'mmcv': 'mmcv-lite', 'mmseg': 'mmsegmentation', 'mmdet': 'mmdet'}
 # mmengine needs the pkg_resources of setuptools < 82; from 70.1 on it builds wheels without the package `wheel`.
@@ -39,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description='Make the environment of dit_sam')
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder of the environment')
     parser.add_argument('--forks', action='store_true', help='take the onedl forks of mmengine, mmcv, mmseg and mmdet')
+    parser.add_argument('--cuda', action='store_true', help='take the CUDA build of torch, 5.5 GB')
     args = parser.parse_args()
     venv = args.venv.absolute()
     python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
@@ -49,18 +51,18 @@ def main() -> None:
     if not (venv / 'bin' / 'pip').exists():
         say(f'making an environment in {venv} with Python {sys.version.split()[0]}')
         run([sys.executable, '-m', 'venv', str(venv)], 'make the environment')
-    install(python, venv, args.forks)
+    install(python, venv, args.forks, args.cuda)
     stamp.write_text(json.dumps(wanted))
     say(f'done: {venv}')
 
 
-def install(python: Path, venv: Path, forks: bool = False) -> None:
+def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False) -> None:
     """Bring the environment to what setup.cfg asks for: torch first, then the rest, then this repository."""
     found = probe(python)
     if not forks:
         check_family(found['owners'], venv)
-    pip_install(python, torch_requirements(found), 'torch')
-    own = fork_versions() if forks else []
+    pip_install(python, torch_requirements(found, cuda), 'torch with CUDA (5.5 GB)' if cuda else 'torch')
+    own = lines_of(FORKS) if forks else []
     if own:
         # Built beside the torch that is there; what they need comes with the other requirements.
         pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'what builds the forks')
@@ -72,10 +74,6 @@ def install(python: Path, venv: Path, forks: bool = False) -> None:
     repair_opencv(python)
     # The build runs in the environment, where setuptools is: isolated, it would be downloaded again.
     pip_install(python, ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)], 'dit_sam')
-
-
-def fork_versions() -> list:
-    return [line for line in FORKS.read_text().splitlines() if not line.startswith('#')]
 
 
 def fingerprint() -> str:
@@ -97,11 +95,13 @@ def check_family(owners: dict, venv: Path) -> None:
              'too, or set up in another place with VENV=...')
 
 
-def torch_requirements(found: dict) -> list:
+def torch_requirements(found: dict, cuda: bool = False) -> list:
     """The tested torch, on its own: any looser request may download gigabytes. Nothing, where torch is there."""
     installed = found['versions'].get('torch')
     if installed is None:
-        return [line for line in tested_versions() if line.startswith('torch==')]
+        return lines_of(CUDA) if cuda else [line for line in lines_of(CONSTRAINTS) if line.startswith('torch==')]
+    if cuda and installed.endswith('+cpu'):
+        fail(f'torch {installed} is there, a build without CUDA: set up in another place')
     if version(installed) < (2, 1):
         fail(f'torch {installed} is too old: dit_sam needs torch>=2.1; upgrade it, or set up in another place '
              'with VENV=...')
@@ -119,7 +119,7 @@ def pins(found: dict) -> list:
         return [f'torch=={torch}', BUILDER, 'numpy<2', 'transformers<4.50']
     if tuple(found['python']) < (3, 11):
         return [f'torch=={torch}', BUILDER]
-    return [f'torch=={torch}'] + [line for line in tested_versions() if not line.startswith('torch==')]
+    return [f'torch=={torch}'] + [line for line in lines_of(CONSTRAINTS) if not line.startswith('torch==')]
 
 
 def requirements(found: dict) -> list:
@@ -149,8 +149,9 @@ def repair_opencv(python: Path) -> None:
     pip_install(python, [f'opencv-python-headless=={versions[there[-1]]}'], 'opencv-python-headless')
 
 
-def tested_versions() -> list:
-    return [line for line in CONSTRAINTS.read_text().splitlines() if line and not line.startswith('#')]
+def lines_of(file: Path) -> list:
+    """The requirements in a file."""
+    return [line for line in file.read_text().splitlines() if line and not line.startswith('#')]
 
 
 def name_of(requirement: str) -> str:

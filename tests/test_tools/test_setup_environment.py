@@ -31,7 +31,7 @@ def names(requirements) -> set:
 
 
 def test_every_requirement_has_a_tested_version_that_satisfies_it():
-    tested = {Requirement(line).name.lower(): Requirement(line) for line in setup.tested_versions()}
+    tested = {Requirement(line).name.lower(): Requirement(line) for line in setup.lines_of(setup.CONSTRAINTS)}
     config = configparser.ConfigParser()
     config.read(ROOT / 'setup.cfg')
     lines = config['options']['install_requires'] + config['options.extras_require']['test']
@@ -45,12 +45,20 @@ def test_every_requirement_has_a_tested_version_that_satisfies_it():
 def test_torch_is_asked_for_by_its_tested_version_unless_there():
     assert setup.torch_requirements(found(torch=None)) == ['torch==2.13.0']
     assert setup.torch_requirements(found(torch='2.1.2+cu121')) == []
+    assert setup.torch_requirements(found(torch=None), cuda=True) == ['torch==2.14.1', 'torchvision==0.29.1']
+    assert setup.torch_requirements(found(torch='2.14.1+cu130'), cuda=True) == []
 
 
 def test_torch_that_is_too_old_ends_the_set_up(capsys):
     with pytest.raises(SystemExit):
         setup.torch_requirements(found(torch='1.13.1'))
     assert 'torch 1.13.1 is too old: dit_sam needs torch>=2.1' in capsys.readouterr().err
+
+
+def test_a_torch_without_cuda_is_not_taken_for_one_with_it(capsys):
+    with pytest.raises(SystemExit):
+        setup.torch_requirements(found(torch='2.13.0+cpu'), cuda=True)
+    assert 'torch 2.13.0+cpu is there, a build without CUDA' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('torch, python, pinned', [

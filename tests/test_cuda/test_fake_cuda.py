@@ -1,0 +1,106 @@
+"""Every config takes a training step and predicts on CUDA tensors, on a machine without a GPU.
+
+The backward pass, whose engine wants a real device, is walked on meta tensors by test_configs.py.
+"""
+from collections.abc import Callable, Iterator
+from unittest import mock
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
+from test_docs import build_on_meta
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from walk import CONFIGS, ORIGINAL, batch, cuda_autocast, load, no_blocking_copies, on_cuda
+
+from dit_sam.models.text_encoders.sentence_cache import SentenceCache
+
+pytestmark = pytest.mark.fake_cuda
+if not torch.backends.cuda.is_built():
+    pytest.skip('wants a CUDA build of torch: make test-cuda', allow_module_level=True)
+
+NAMES = sorted(path.name for path in CONFIGS.glob('*.py'))
+MIXED = [name for name in NAMES if '::' in (CONFIGS / name).read_text()]
+PRECISIONS = dict(float32=None, bfloat16=torch.bfloat16, float16=torch.float16)
+
+
+@pytest.fixture(params=PRECISIONS)
+def precision(request) -> torch.dtype | None:
+    return PRECISIONS[request.param]
+
+
+@pytest.fixture
+def fake() -> Iterator[Callable]:
+    """`fake(cfg)` builds the model of a config on fake CUDA tensors, and from then on all new tensors are fake."""
+    mode = FakeTensorMode()
+    entered = []
+
+    def build(cfg: Config) -> BaseModel:
+        model = build_on_meta(cfg.model)
+        mode.__enter__()
+        entered.append(mode)
+        return on_cuda(model)
+
+    yield build
+    for each in entered:
+        each.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in MIXED])
+def test_a_step_stays_on_the_gpu_and_waits_for_nothing(name, precision, fake):
+    cfg = load(name)
+    model = fake(cfg).train()
+    with no_blocking_copies():
+        data = model.data_preprocessor(batch(cfg, True), True)
+        with cuda_autocast(precision):
+            losses = model.loss(**data)
+        total, values = model.parse_losses(losses)
+        assert {(value.device.type, value.dtype) for value in (total, *values.values())} == {('cuda', torch.float32)}
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.grad = torch.empty_like(weight)
+        wrapper.step()
+        wrapper.zero_grad()
+
+
+@pytest.mark.parametrize('name', [name for name in NAMES if name not in MIXED])
+def test_a_prediction_is_made_on_the_gpu(name, precision, fake):
+    cfg = load(name)
+    model = fake(cfg).eval()
+    data = model.data_preprocessor(batch(cfg, False), False)
+    # The cache asks the host how long sentences are.
+    through = mock.patch.object(SentenceCache, '__call__', lambda self, sentences, encode, model: encode(sentences))
+    with through, torch.no_grad(), cuda_autocast(precision):
+        sample, _ = model.predict(**data)
+    probabilities, mask = sample.seg_logits.data, sample.pred_sem_seg.data
+    assert (probabilities.device.type, mask.device.type) == ('cuda', 'cuda')
+    assert probabilities.shape == mask.shape == (1, *ORIGINAL) and probabilities.dtype == torch.float32
+
+
+@pytest.mark.parametrize('name', MIXED)
+def test_encoders_in_other_models_run_on_the_gpu(name, precision, fake):
+    """As far as the output of the heads: the losses of mmseg and mmdet wait for the host."""
+    cfg = load(name)
+    model = fake(cfg).train()
+    with no_blocking_copies(), cuda_autocast(precision):
+        outputs = model(torch.zeros(2, 3, 512, 512, device='cuda'))
+    tensors = torch.utils._pytree.tree_leaves(outputs)
+    assert tensors and {tensor.device.type for tensor in tensors} == {'cuda'}
+
+
+def test_what_the_walk_is_for_is_found():
+    with FakeTensorMode(), no_blocking_copies():
+        here, there = torch.zeros(3), torch.zeros(3, device='cuda')
+        with pytest.raises(RuntimeError, match='device'):
+            here + there
+        with pytest.raises(DataDependentOutputException):
+            there.sum().item()
+        with pytest.raises(AssertionError, match='from cpu to cuda'):
+            here.to('cuda')
+        here.to('cuda', non_blocking=True)
+        with pytest.raises(AssertionError, match='from cuda'):
+            there.cpu()
+        with pytest.raises(AssertionError, match='from cpu to cuda'):
+            torch.tensor([1, 2], device='cuda')
