@@ -6,6 +6,7 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 default_hooks = dict(
+    runtime_info=dict(type='LossLogHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -15,7 +16,6 @@ default_hooks = dict(
     safe_checkpoint=dict(type='SafeCheckpointHook'),
     checkpoint_fit=dict(type='CheckpointFitHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    mean_loss=dict(type='MeanLossHook'),
     random_stream=dict(type='RandomStreamHook'),
     finite_step=dict(type='FiniteStepHook'),
     stop_signal=dict(type='StopSignalHook'),
