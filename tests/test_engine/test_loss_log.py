@@ -3,8 +3,12 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmseg.registry import HOOKS
 from processes import run_ranks
 
 CONFIG = Path(__file__).parents[1] / 'toy_config.py'
@@ -46,3 +50,43 @@ def test_two_ranks_log_the_mean_of_both(tmp_path):
             *([f'{key}={value}' for key, value in MMENGINE.items()] if ranks == 1 else []))
         assert [each.returncode for each in done] == [0] * ranks, done[0].output[-3000:]
     assert lines(tmp_path / '2') == lines(tmp_path / '1') != []
+
+
+@HOOKS.register_module()
+class AskTF32Hook(Hook):
+    """Note what torch is told in a training and in a validation."""
+    told = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.told.append(precision())
+
+    before_val_iter = before_train_iter
+
+
+def precision() -> tuple[str, bool, bool]:
+    return (torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32)
+
+
+@pytest.mark.parametrize('enabled, expected', [(False, ('highest', False, False)), (True, ('high', True, True))])
+def test_tf32_is_what_the_config_says_in_a_run_and_what_it_was_behind_it(tmp_path, monkeypatch, enabled, expected):
+    # As torch comes.
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
+    before = precision()
+    AskTF32Hook.told.clear()
+    Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options={
+        'default_hooks.tf32.enabled': enabled, 'custom_hooks': [dict(type='AskTF32Hook')]})).train()
+    assert set(AskTF32Hook.told) == {expected} and precision() == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, 'fp32_precision'), reason='torch before 2.9')
+def test_tf32_by_the_newer_interface_of_torch_is_refused_in_one_line(tmp_path):
+    torch.backends.cuda.matmul.fp32_precision = 'tf32'
+    try:
+        with pytest.raises(InputError, match='has set fp32_precision.*default_hooks.tf32.enabled=None'):
+            Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path))).train()
+        Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path / 'without'),
+                                    cfg_options={'default_hooks.tf32.enabled': None})).train()
+        assert torch.backends.cuda.matmul.fp32_precision == 'tf32'
+    finally:
+        torch.set_float32_matmul_precision('highest')
