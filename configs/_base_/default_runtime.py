@@ -6,6 +6,9 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'),
 )
 default_hooks = dict(
+    runtime_info=dict(type='LossLogHook'),
+    # enabled=True is faster in float32 on GPUs from Ampere on, and less exact: docs/training.md, "TF32".
+    tf32=dict(type='TF32Hook', enabled=False),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -15,12 +18,13 @@ default_hooks = dict(
     safe_checkpoint=dict(type='SafeCheckpointHook'),
     checkpoint_fit=dict(type='CheckpointFitHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    mean_loss=dict(type='MeanLossHook'),
     random_stream=dict(type='RandomStreamHook'),
     finite_step=dict(type='FiniteStepHook'),
     stop_signal=dict(type='StopSignalHook'),
     visualization=dict(type='ReferringVisualizationHook'),
 )
+# The gradients lie in the buckets of DistributedDataParallel, and not beside them: 4 bytes a parameter less.
+model_wrapper_cfg = dict(broadcast_buffers=False, find_unused_parameters=False, gradient_as_bucket_view=True)
 # Pictures and scores also go to TensorBoard or W&B: dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend').
 vis_backends = [dict(type='NumberedVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')

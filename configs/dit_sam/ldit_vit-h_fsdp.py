@@ -13,6 +13,5 @@ strategy = dict(
     model_wrapper=dict(
         type='MMFullyShardedDataParallel', use_orig_params=True,
         auto_wrap_policy=dict(type='wrap_instructed_blocks')))
-optim_wrapper = dict(sharded=True)
 # mmengine's EMAHook copies the model before it is in shards, and cannot follow it.
 custom_hooks = []

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from dit_sam.engine import autocast_optim_wrapper
+from dit_sam.errors import InputError
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
 
@@ -41,6 +42,12 @@ def test_accumulation_of_gradients_goes_on_working():
     torch.testing.assert_close(model.weight, before - 0.2)
 
 
-def test_other_dtypes_are_refused():
-    with pytest.raises(ValueError, match="'bfloat16' or 'float16', got 'int8'"):
-        build(dtype='int8')
+@pytest.mark.parametrize('dtype, told', [
+    ('float16', "dtype='float16' needs a loss scale.*optim_wrapper.type=AmpOptimWrapper"),
+    (torch.float16, 'needs a loss scale'),
+    ('int8', "must be 'bfloat16', got 'int8'"),
+])
+def test_other_dtypes_are_refused(dtype, told):
+    """float16 without a loss scale loses small gradients."""
+    with pytest.raises(InputError, match=told):
+        build(dtype=dtype)

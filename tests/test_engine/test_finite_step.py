@@ -1,5 +1,8 @@
 """NaN is skipped, named, and ends the training before it is saved."""
 import re
+from contextlib import nullcontext
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,33 +11,91 @@ from dit_sam.engine import GuardedOptimWrapper
 from dit_sam.engine.hooks.finite_step_hook import FiniteStepHook, names_of
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
+from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from processes import run_ranks
 from resume_project import write_config
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
 
 
-def wrapper(**kwargs) -> tuple[GuardedOptimWrapper, torch.nn.Parameter]:
+OPTIMIZERS = dict(
+    adam=partial(torch.optim.Adam, lr=0.5, eps=1e-9),
+    adamw=partial(torch.optim.AdamW, lr=0.5),
+    adam_for_each=partial(torch.optim.Adam, lr=0.5, foreach=True),
+    sgd=partial(torch.optim.SGD, lr=0.5),
+    sgd_fused=partial(torch.optim.SGD, lr=0.5, fused=True),
+    sgd_fused_momentum=partial(torch.optim.SGD, lr=0.5, momentum=0.9, fused=True))
+FUSED = {'adam', 'adamw', 'sgd_fused', 'sgd_fused_momentum'}
+
+
+def wrapper(optimizer: str = 'sgd', **kwargs) -> tuple[GuardedOptimWrapper, torch.nn.Parameter]:
     weight = torch.nn.Parameter(torch.tensor([1., 2.]))
-    return GuardedOptimWrapper(optimizer=torch.optim.SGD([weight], lr=0.5), **kwargs), weight
+    return GuardedOptimWrapper(optimizer=OPTIMIZERS[optimizer]([weight]), **kwargs), weight
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])
-@pytest.mark.parametrize('clip_grad', [None, dict(max_norm=1.)])
-def test_a_step_that_is_not_finite_is_not_taken(bad, clip_grad):
-    optim, weight = wrapper(clip_grad=clip_grad)
-    optim.update_params((weight * torch.tensor([1., bad])).sum())
-    assert weight.tolist() == [1, 2] and (optim.skipped, optim.skipped_in_a_row) == (1, 1)
-    optim.update_params((weight * torch.tensor([0.6, 0.8])).sum())
-    torch.testing.assert_close(weight.detach(), torch.tensor([1 - 0.3, 2 - 0.4]))
-    assert (optim.skipped, optim.skipped_in_a_row) == (1, 0)
+@pytest.mark.parametrize('clip_grad', [
+    None, dict(max_norm=1.), dict(max_norm=1., norm_type=2), dict(max_norm=1., norm_type='inf'),
+    dict(type='value', clip_value=1.)])
+@pytest.mark.parametrize('optimizer', OPTIMIZERS)
+def test_a_step_that_is_not_finite_is_not_taken(optimizer, clip_grad, bad):
+    """Neither weights, nor moments, nor the number of steps: the others are those of a training without it."""
+    optim, weight = wrapper(optimizer, clip_grad=deepcopy(clip_grad))
+    expected = torch.nn.Parameter(weight.detach().clone())
+    plain = OptimWrapper(OPTIMIZERS[optimizer]([expected]), clip_grad=deepcopy(clip_grad))
+    assert bool(optim.optimizer.param_groups[0]['fused']) == (optimizer in FUSED)
+    for step, counts in zip((bad, 0.8, bad, bad, -2., 0.5), ((1, 1), (1, 0), (2, 1), (3, 2), (3, 0), (3, 0))):
+        optim.update_params((weight * torch.tensor([0.6, step])).sum())
+        assert (optim.skipped, optim.skipped_in_a_row) == counts
+        if step is not bad:
+            plain.update_params((expected * torch.tensor([0.6, step])).sum())
+        torch.testing.assert_close(weight, expected, rtol=1e-6, atol=1e-6)
+    state, other = (each.optimizer.state_dict()['state'].get(0, {}) for each in (optim, plain))
+    assert state.keys() == other.keys()
+    for name, value in other.items():
+        torch.testing.assert_close(state[name], value, rtol=1e-6, atol=1e-6)
 
 
-def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimWrapper') -> Runner:
+def test_a_checkpoint_of_the_other_kernel_is_gone_on_from_with_one_s_own():
+    """Adam that was written by the plain kernel goes on in the fused one, and the other way round."""
+    for first, second in (('adam_for_each', 'adam'), ('adam', 'adam_for_each')):
+        (one, weight), (other, copy) = wrapper(first), wrapper(second)
+        one.update_params((weight**2).sum())
+        copy.data.copy_(weight.data)
+        other.load_state_dict(deepcopy(one.state_dict()))
+        assert bool(other.optimizer.param_groups[0]['fused']) == (second in FUSED)
+        for optim, parameter in ((one, weight), (other, copy)):
+            optim.update_params((parameter**2).sum())
+        torch.testing.assert_close(copy, weight, rtol=1e-6, atol=1e-6)
+
+
+def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
+    """Tensors without content raise an error where somebody asks for a number in them."""
+    cfg = load_config(CONFIG, work_dir=str(tmp_path))
+    runner = Runner.from_cfg(cfg)
+    runner.train_loop  # builds it
+    runner.call_hook('before_run')
+    with FakeTensorMode():
+        model = MODELS.build(cfg.model)
+        runner.optim_wrapper = GuardedOptimWrapper(
+            optimizer=torch.optim.Adam(model.parameters()), clip_grad=dict(max_norm=1.))
+        runner.call_hook('before_train_epoch')
+        # The fourth is the last one of the epoch, and its line is written.
+        for step in range(4):
+            batch = dict(x=[torch.ones(1)] * 2, y=[torch.ones(1)] * 2, number=[0, 1])
+            runner.call_hook('before_train_iter', batch_idx=step, data_batch=batch)
+            outputs = model.train_step(batch, runner.optim_wrapper)
+            with pytest.raises(DataDependentOutputException) if step == 3 else nullcontext():
+                runner.call_hook('after_train_iter', batch_idx=step, data_batch=batch, outputs=outputs)
+
+
+def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimWrapper', **options) -> Runner:
     cfg = load_config(CONFIG, work_dir=str(tmp_path), cfg_options={
-        'default_hooks.finite_step.limit': limit, 'optim_wrapper.type': wrapper})
+        'default_hooks.finite_step.limit': limit, 'optim_wrapper.type': wrapper, **options})
     runner = Runner.from_cfg(cfg)
     model, forward = runner.model, runner.model.forward
     counts = iter(range(1, 100))
@@ -59,10 +120,21 @@ def test_a_few_are_left_out_and_said(tmp_path):
     assert 'Step 3 was left out, its gradients are not finite (2 in a row, 2 in all)' in log
 
 
-def test_too_many_end_the_training_before_a_checkpoint(tmp_path):
+@pytest.mark.parametrize('options', [{}, {'default_hooks.checkpoint.by_epoch': False,
+                                          'default_hooks.checkpoint.interval': 3}])
+def test_too_many_end_the_training_before_a_checkpoint(tmp_path, options):
     with pytest.raises(InputError, match=r'3 steps in a row had gradients that are not finite.*optim_wrapper'):
-        run(tmp_path, {2, 3, 4}, limit=2)
+        run(tmp_path, {1, 2, 3}, limit=2, **options)
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('interval, seen', [(2, 2), (3, 3), (50, 4)])
+def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, interval, seen):
+    with pytest.raises(InputError, match='1 steps in a row'):
+        run(tmp_path, {2}, limit=0, **{'default_hooks.finite_step.interval': interval,
+                                       'default_hooks.logger.interval': 1})
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'Step 2 was left out' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
 
 
 def test_a_wrapper_without_a_guard_is_watched_too(tmp_path):
@@ -81,7 +153,7 @@ def test_of_accumulated_batches_all_are_named(tmp_path):
     """The loss of the first of two is not finite, and the step comes behind the second."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     optim, weight = wrapper(accumulative_counts=2)
-    runner, hook = Runner.from_cfg(cfg), FiniteStepHook()
+    runner, hook = Runner.from_cfg(cfg), FiniteStepHook(interval=1)
     runner.optim_wrapper = optim
     for name, factor in (('a', float('nan')), ('b', 1.)):
         loss = factor * weight.sum()

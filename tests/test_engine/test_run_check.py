@@ -36,6 +36,12 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
     ({'optim_wrapper.optimizer.lr': math.nan}, 'optim_wrapper.optimizer.lr=nan must be a number of at least 0$'),
     ({'auto_scale_lr.enable': True}, 'auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size'),
     ({'auto_scale_lr': dict(enable=True, base_batch_size=0)}, 'auto_scale_lr.base_batch_size=0 must be'),
+    ({'default_hooks.finite_step.interval': 0}, 'default_hooks.finite_step.interval=0 must be a whole number'),
+    ({'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.type': 'AmpOptimWrapper'},
+     'optim_wrapper.type=AmpOptimWrapper, .* does not go with FSDP'),
+    ({'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.clip_grad': dict(max_norm=1.)},
+     'optim_wrapper.type=OptimWrapper clips by .*with FSDP take GuardedOptimWrapper'),
+    ({'optim_wrapper.sharded': True}, 'optim_wrapper.sharded is'),
     (EPOCHS, 'train_dataloader.sampler.type=InfiniteSampler never ends an epoch: take ResumableSampler'),
 ])
 def test_numbers_and_samplers_that_no_run_can_use(options, message):

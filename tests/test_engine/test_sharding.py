@@ -1,9 +1,21 @@
 """FSDP trains as DistributedDataParallel does, and writes the same checkpoints."""
+import os
+import warnings
+from pathlib import Path
+
+import pytest
 import torch
+import torch.distributed as dist
+from dit_sam.engine import GuardedOptimWrapper
+from dit_sam.errors import InputError
 from golden_loss import losses
 from mmengine.config import Config
-from processes import ROOT, run_ranks, run_tool
+from processes import CONTEXT, ROOT, run_ranks, run_tool
 from resume_project import write_config
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
+from torch.nn.parallel import DistributedDataParallel
 
 FSDP = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'
 
@@ -12,7 +24,6 @@ def write_sharded(folder, plain) -> str:
     """The small training with all that makes ldit_vit-h_fsdp.py a sharded one."""
     cfg, fsdp = Config.fromfile(plain), Config.fromfile(FSDP)
     cfg.merge_from_dict({key: fsdp[key] for key in ('runner_type', 'strategy')})
-    cfg.optim_wrapper.sharded = fsdp.optim_wrapper.sharded
     cfg.custom_hooks = fsdp.custom_hooks
     path = str(folder / 'sharded.py')
     cfg.dump(path)
@@ -39,3 +50,77 @@ def test_a_sharded_training_is_the_same_training(tmp_path):
     done = run_tool('test.py', plain, tmp_path / 'sharded' / 'epoch_2.pth', '--work-dir', tmp_path / 'test',
                     '--cfg-options', f'test_dataloader.dataset.data_root={tmp_path}/data/')
     assert done.returncode == 0, done.output[-3000:]
+
+
+def wrapped(kind: str) -> nn.Module:
+    """A small model, the same each time, as four ranks may share it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 31), nn.GELU(), nn.Linear(31, 30), nn.Linear(30, 1))
+    if kind in ('DDP', 'views'):
+        return DistributedDataParallel(model, gradient_as_bucket_view=kind == 'views')
+    options = dict(device_id=torch.device('cpu'), use_orig_params=True)
+    if kind == 'HYBRID_SHARD':
+        options.update(device_mesh=init_device_mesh('cpu', (2, 2), mesh_dim_names=('replicas', 'shards')))
+    elif kind == 'ignored':
+        return FullyShardedDataParallel(model, ignored_modules=[model[2]], **options)
+    elif kind == 'nested':
+        # A unit on its own, in shards, and one that is whole inside of another.
+        model[0] = FullyShardedDataParallel(model[0], sharding_strategy=ShardingStrategy.NO_SHARD, **options)
+        return FullyShardedDataParallel(model, **options)
+    elif kind == 'inner':
+        model[0] = FullyShardedDataParallel(model[0], **options)
+        return model
+    return FullyShardedDataParallel(model, sharding_strategy=ShardingStrategy[kind], **options)
+
+
+KINDS = ('DDP', 'views', 'FULL_SHARD', 'SHARD_GRAD_OP', 'NO_SHARD', 'HYBRID_SHARD', 'ignored', 'nested', 'inner')
+
+
+def train_all(rank: int, folder: Path) -> None:
+    """Three steps of each kind on one of four ranks, with NaN on one of them in the second; notes what came of it."""
+    torch.set_num_threads(1)
+    warnings.simplefilter('ignore')
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='4')
+    dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=4)
+    found = {}
+    for kind in KINDS:
+        model = wrapped(kind)
+        wrapper = GuardedOptimWrapper(optimizer=torch.optim.Adam(model.parameters()), clip_grad=dict(max_norm=0.01))
+        norms = []
+        for step in range(3):
+            torch.manual_seed(step)
+            # All ranks have the same batch, so that gradients that nobody averages are the same too.
+            batch = torch.randn(8, 30) * (float('nan') if step == 1 and rank == 3 else 1)
+            with wrapper.optim_context(model):
+                loss = model(batch).square().mean()
+            wrapper.update_params(loss)
+            norms.append(wrapper.grad_norm.item())
+        with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+            weights = [p.detach().clone() for p in model.parameters()]
+        found[kind] = dict(norms=norms, skipped=wrapper.skipped, weights=weights)
+    wrong = GuardedOptimWrapper(optimizer=torch.optim.Adam(model.parameters()),
+                                clip_grad=dict(max_norm=1., norm_type=1))
+    with pytest.raises(InputError, match='optim_wrapper.clip_grad of gradients in shards'), wrong.optim_context(model):
+        pass
+    torch.save(found, folder / f'{rank}.pth')
+    dist.destroy_process_group()
+
+
+def test_the_norm_of_shards_and_of_replicas_is_that_of_the_whole(tmp_path):
+    """Nothing tells the wrapper of the shards; every rank leaves out the same step, and clips by the same norm."""
+    ranks = [CONTEXT.Process(target=train_all, args=(rank, tmp_path)) for rank in range(4)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(100)
+        rank.kill()
+    assert [rank.exitcode for rank in ranks] == [0] * 4
+    found = [torch.load(tmp_path / f'{rank}.pth') for rank in range(4)]
+    expected = found[0]['DDP']
+    for rank in found:
+        for kind, each in rank.items():
+            torch.testing.assert_close(each['norms'], expected['norms'], rtol=1e-6, atol=0, equal_nan=True, msg=kind)
+            assert each['skipped'] == 1
+            torch.testing.assert_close(each['weights'], expected['weights'], rtol=1e-5, atol=1e-6)
+        # To lie in the buckets changes nothing.
+        torch.testing.assert_close(rank['views'], rank['DDP'], rtol=0, atol=0, equal_nan=True)

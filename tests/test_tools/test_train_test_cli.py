@@ -305,6 +305,9 @@ def test_settings_beside_those_of_the_config_arrive():
     options = dict(find_unused_parameters=True, resume=True, experiment_name='mine')
     cfg = load_config(CONFIG, cfg_options=options)
     assert {key: cfg[key] for key in options} == options
+    # What mmengine's runner reads in its place.
+    assert cfg.model_wrapper_cfg == dict(
+        broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
 
 
 def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
@@ -322,6 +325,8 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 5))
     assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
+    with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not go with FSDP: train without'):
+        enable_amp(Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'))
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
     assert switched('GuardedOptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
 

@@ -4,7 +4,6 @@ _base_ = './dit_40e.py'
 
 optim_wrapper = dict(
     constructor='MergedOptimWrapperConstructor',
-    optimizer=dict(fused=True),
     # The longest key that is part of a parameter's name counts.
     paramwise_cfg=dict(
         custom_keys={

@@ -27,15 +27,21 @@ class AutocastOptimWrapper(GuardedOptimWrapper):
     everything stays float32, and the log says so.
 
     Args:
-        dtype (str | torch.dtype): What to compute in. On a CPU it must be bfloat16. Defaults to 'bfloat16'.
+        dtype: What to compute in: bfloat16, by name or as ``torch.bfloat16``.
         **kwargs: Arguments of ``GuardedOptimWrapper``.
+
+    Raises:
+        InputError: Another type; float16 would need a loss scale.
     """
 
     def __init__(self, dtype: str | torch.dtype = 'bfloat16', **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-        if self.dtype not in (torch.bfloat16, torch.float16):
-            raise InputError(f"dtype of AutocastOptimWrapper must be 'bfloat16' or 'float16', got {dtype!r}")
+        if self.dtype is torch.float16:
+            raise InputError("optim_wrapper.dtype='float16' needs a loss scale, or small gradients are lost: set "
+                             'optim_wrapper.type=AmpOptimWrapper, or leave dtype out for bfloat16')
+        if self.dtype is not torch.bfloat16:
+            raise InputError(f"dtype of AutocastOptimWrapper must be 'bfloat16', got {dtype!r}")
         self.enabled = has_bfloat16(get_device())
         if not self.enabled:
             print_log(NO_BFLOAT16.format('training'), logger='current', level=logging.WARNING)

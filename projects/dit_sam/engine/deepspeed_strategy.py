@@ -11,7 +11,7 @@ from mmengine._strategy.deepspeed import DeepSpeedOptimWrapper
 from mmengine.dist import barrier, is_main_process
 from mmengine.registry import STRATEGIES
 from mmseg.registry import OPTIM_WRAPPERS
-from torch import nn
+from torch import Tensor, nn
 
 from .checkpoint_loader import load_from_local
 from .hooks.safe_checkpoint_hook import to_plain
@@ -99,6 +99,11 @@ class CountedDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
         skipped_in_a_row: Those since the last step that was taken.
     """
     skipped = skipped_in_a_row = 0
+
+    @property
+    def counts(self) -> Tensor:
+        """Both, as in `GuardedOptimWrapper`. DeepSpeed's own step waits for the device, so these are known."""
+        return torch.tensor([self.skipped, self.skipped_in_a_row])
 
     def step(self, **kwargs: Any) -> None:
         """Step, if the gradients are finite."""

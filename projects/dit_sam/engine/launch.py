@@ -22,7 +22,7 @@ from .autocast_optim_wrapper import NO_BFLOAT16
 from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
-from .run_check import check_launcher, check_run, drop_worker_settings
+from .run_check import check_launcher, check_run, check_shards, drop_worker_settings
 
 
 @contextmanager
@@ -89,6 +89,9 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
     check_launcher(launcher)
     drop_worker_settings(cfg)
     _score_in_float32(cfg)
+    if cfg.get('find_unused_parameters') and cfg.get('model_wrapper_cfg'):
+        # The Runner reads the one only where there is no other.
+        cfg.model_wrapper_cfg.find_unused_parameters = True
     compat.init_dist_without_cuda(cfg)
     return cfg
 
@@ -199,7 +202,7 @@ def enable_amp(cfg: Config) -> None:
     emulate it: there mmengine's ``AmpOptimWrapper`` in float16.
 
     Raises:
-        InputError: If the wrapper is neither a plain one nor one for mixed precision.
+        InputError: The wrapper is neither a plain one nor one for mixed precision, or it would be float16 in shards.
     """
     wrapper = cfg.optim_wrapper
     if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
@@ -209,5 +212,6 @@ def enable_amp(cfg: Config) -> None:
                          f"got '{wrapper.type}'")
     elif torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
         wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
+        check_shards(cfg)
     else:
         wrapper.update(type='AutocastOptimWrapper', dtype='bfloat16')

@@ -24,6 +24,7 @@ LIMITS = {
                                         'to None'),
     'default_hooks.logger.interval': (True, 1, ''),
     'default_hooks.checkpoint.interval': (True, 1, '; -1 saves none but the best'),
+    'default_hooks.finite_step.interval': (True, 1, ''),
     'optim_wrapper.accumulative_counts': (True, 1, ''),
     'optim_wrapper.optimizer.lr': (False, 0, ''),
     'optim_wrapper.optimizer.weight_decay': (False, 0, ''),
@@ -64,6 +65,7 @@ def _problems(cfg: Config) -> Iterator[str]:
     for name in [key for key in cfg.keys() if key.endswith('_dataloader')]:
         if (cfg[name] or {}).get('drop_last') and 'batch_sampler' in cfg[name]:
             yield f'{name}.drop_last=True does not go with {name}.batch_sampler, which makes the batches: leave it out'
+    yield from _of_shards(cfg)
     scale = cfg.get('auto_scale_lr') or {}
     if scale.get('enable') and 'base_batch_size' not in scale:
         yield ('auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
@@ -72,6 +74,32 @@ def _problems(cfg: Config) -> Iterator[str]:
     if isinstance(kind, type) and issubclass(kind, InfiniteSampler) and _counts_epochs(cfg.get('train_cfg') or {}):
         yield (f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
                'IterBasedTrainLoop with max_iters')
+
+
+def check_shards(cfg: Config) -> None:
+    """Refuse mmengine's float16, and its clipping, for a training in shards by FSDP.
+
+    Raises:
+        InputError: The ranks would disagree about which steps to leave out, or clip by norms of their own.
+    """
+    problem = next(_of_shards(cfg), None)
+    if problem is not None:
+        raise InputError(problem)
+
+
+def _of_shards(cfg: Config) -> Iterator[str]:
+    wrapper = cfg.get('optim_wrapper') or {}
+    # Single values are clipped alike in a shard and in the whole.
+    clips = bool(wrapper.get('clip_grad')) and wrapper['clip_grad'].get('type', 'norm') == 'norm'
+    if not str((cfg.get('strategy') or {}).get('type')).endswith('FSDPStrategy'):
+        return
+    if wrapper.get('type', 'OptimWrapper') == 'OptimWrapper' and clips:
+        yield ("optim_wrapper.type=OptimWrapper clips by the norm of each rank's own part of the gradients: with FSDP "
+               'take GuardedOptimWrapper')
+    if wrapper.get('type') == 'AmpOptimWrapper' and (clips or not wrapper.get('use_fsdp')):
+        yield ('optim_wrapper.type=AmpOptimWrapper, which --amp takes on GPUs before Ampere, judges and clips a step '
+               "by each rank's own part of the gradients and so does not go with FSDP: train without --amp, or without "
+               'shards')
 
 
 def _values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, Any]]:

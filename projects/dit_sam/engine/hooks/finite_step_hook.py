@@ -1,17 +1,30 @@
 """A training does not go on from NaN."""
 import logging
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, all_reduce
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
 
 from ...errors import InputError
+
+
+class _Batch(NamedTuple):
+    loss: Tensor | None
+    names: list[str]
+
+
+class _Step(NamedTuple):
+    number: int
+    # See GuardedOptimWrapper.
+    counts: Tensor | None
+    # Several where gradients are accumulated.
+    batches: list[_Batch]
 
 
 @HOOKS.register_module()
@@ -22,66 +35,98 @@ class FiniteStepHook(Hook):
     named, else those of all. mmengine trains on after NaN and saves it. With another wrapper, such as mmengine's for
     float16, which leaves out steps by itself, those steps count whose loss is not finite.
 
+    To look, the host must wait for the GPU. It does so at every `interval`-th batch, at the end of an epoch and before
+    a checkpoint of `CheckpointHook`: a report comes up to `interval` - 1 batches late, and so does the end of a
+    training. The weights are the same then, as the steps in between were judged when they were due. A training that a
+    signal stops says nothing of the steps since the last look.
+
     Args:
         limit: Steps in a row that may be left out; one more ends the training, before a checkpoint is written.
+        interval: Look in one batch of so many.
     """
 
-    # Before MeanLossHook, behind which the losses are no longer those of this rank.
     priority = 'HIGHEST'
 
-    def __init__(self, limit: int = 10) -> None:
-        self.limit = limit
+    def __init__(self, limit: int = 10, interval: int = 50) -> None:
+        self.limit, self.interval = limit, interval
         self._seen = self._own = self._own_in_a_row = 0
-        # Of each batch since the last step, several where gradients are accumulated.
-        self._batches: list[tuple[Tensor | None, list[str]]] = []
+        self._batches: list[_Batch] = []
+        self._steps: list[_Step] = []
 
     def after_train_iter(self,
                          runner: Runner,
                          batch_idx: int,
                          data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Report what was left out since the step before.
+        """Note the batch; where it is time to look, report the steps that were left out since the last look.
 
         Raises:
             InputError: More than `limit` steps in a row were left out.
         """
         loss = (outputs or {}).get('loss')
-        self._batches.append((None if loss is None else loss.detach(), names_of(data_batch)))
-        skipped, in_a_row = self._count(runner.optim_wrapper)
-        if skipped > self._seen:
-            self._report(runner.iter + 1, skipped, in_a_row)
-        self._seen = skipped
+        self._batches.append(_Batch(None if loss is None else loss.detach(), names_of(data_batch)))
         if getattr(runner.optim_wrapper, 'should_update', lambda: True)():
-            self._batches.clear()
+            self._steps.append(_Step(runner.iter + 1, getattr(runner.optim_wrapper, 'counts', None), self._batches))
+            self._batches = []
+        if self._is_time(runner, batch_idx):
+            self._look()
 
-    def _report(self, step: int, skipped: int, in_a_row: int) -> None:
-        print_log(
-            f'Step {step} was left out, its gradients are not finite ({in_a_row} in a row, {skipped} in all). '
-            f'{_culprits(all_gather_object(self._finite_and_names()))}', logger='current', level=logging.WARNING)
-        if in_a_row > self.limit:
-            raise InputError(f'{in_a_row} steps in a row had gradients that are not finite: the training stops, and '
-                             'the last checkpoint is from before. Lower optim_wrapper.optimizer.lr, train without '
-                             '--amp, or look at the items named in the log')
+    def _is_time(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether to look; the same on all ranks."""
+        return (self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
+                or self.end_of_epoch(runner.train_dataloader, batch_idx)
+                or any(self.every_n_train_iters(runner, hook.interval)
+                       for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch))
 
-    def _finite_and_names(self) -> list[tuple[bool, list[str]]]:
-        return [(loss is None or bool(loss.isfinite()), names) for loss, names in self._batches]
+    def _look(self) -> None:
+        steps, self._steps = self._steps, []
+        left_out = []
+        for step, (skipped, in_a_row) in zip(steps, self._counts(steps)):
+            if skipped > self._seen:
+                left_out.append((step, skipped, in_a_row))
+            self._seen = skipped
+        if not left_out:
+            return
+        ranks = all_gather_object([_finite_and_names(step) for step, *_ in left_out])
+        for (step, skipped, in_a_row), *of_ranks in zip(left_out, *ranks):
+            print_log(
+                f'Step {step.number} was left out, its gradients are not finite ({in_a_row} in a row, {skipped} in '
+                f'all). {_culprits(of_ranks)}', logger='current', level=logging.WARNING)
+            if in_a_row > self.limit:
+                raise InputError(f'{in_a_row} steps in a row had gradients that are not finite: the training stops, '
+                                 'and the last checkpoint is from before. Lower optim_wrapper.optimizer.lr, train '
+                                 'without --amp, or look at the items named in the log')
 
-    def _count(self, wrapper: Any) -> tuple[int, int]:
-        """Steps that were left out, in all and in a row; the same on all ranks."""
-        if hasattr(wrapper, 'skipped'):
-            return wrapper.skipped, wrapper.skipped_in_a_row
-        loss, _ = self._batches[-1]
-        bad = torch.tensor(0 if loss is None else int(not loss.isfinite()), device=get_device())
+    def _counts(self, steps: list[_Step]) -> list[list[int]]:
+        """Behind each step, the steps that were left out, in all and in a row; the same on all ranks."""
+        if not steps:
+            return []
+        if steps[-1].counts is not None:
+            return torch.stack([step.counts for step in steps]).tolist()
+        bad = torch.stack([_not_finite(step) for step in steps])
         all_reduce(bad, 'max')
-        self._own += bad.item()
-        self._own_in_a_row = self._own_in_a_row + 1 if bad else 0
-        return self._own, self._own_in_a_row
+        counts = []
+        for is_bad in bad.tolist():
+            self._own += is_bad
+            self._own_in_a_row = (self._own_in_a_row + 1) * is_bad
+            counts.append([self._own, self._own_in_a_row])
+        return counts
 
 
 def names_of(data_batch: dict | None) -> list[str]:
     """What the items of a batch are called: image and sentence."""
     samples = (data_batch or {}).get('data_samples') or []
     return [f'{sample.metainfo.get("img_path")} "{sample.metainfo.get("text", "")}"' for sample in samples]
+
+
+def _not_finite(step: _Step) -> Tensor:
+    """1 where the loss of a batch is not finite, else 0."""
+    losses = [batch.loss.isfinite().all() for batch in step.batches if batch.loss is not None]
+    return (~torch.stack(losses).all()).long() if losses else torch.zeros((), dtype=torch.long, device=get_device())
+
+
+def _finite_and_names(step: _Step) -> list[tuple[bool, list[str]]]:
+    return [(batch.loss is None or bool(batch.loss.isfinite().all()), batch.names) for batch in step.batches]
 
 
 def _culprits(ranks: list[list[tuple[bool, list[str]]]]) -> str:

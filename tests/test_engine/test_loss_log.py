@@ -1,0 +1,92 @@
+"""The log has the numbers that mmengine's has on one rank, though they are read where a line of it is written."""
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from processes import run_ranks
+
+CONFIG = Path(__file__).parents[1] / 'toy_config.py'
+LOOPS = dict(epochs=dict(by_epoch=True, max_epochs=2, val_interval=1),
+             iterations=dict(by_epoch=False, max_iters=14, val_interval=7))
+OPTIONS = {'train_dataloader.batch_size': 2, 'train_dataloader.dataset.items': 14,
+           'optim_wrapper.type': 'GuardedOptimWrapper', 'optim_wrapper.accumulative_counts': 2,
+           'optim_wrapper.clip_grad': dict(max_norm=1.), 'default_hooks.logger.interval': 3,
+           'log_processor.window_size': 5}
+MMENGINE = {'default_hooks.runtime_info.type': 'RuntimeInfoHook', 'optim_wrapper.type': 'OptimWrapper'}
+
+
+def lines(folder: Path) -> list[str]:
+    """What a training logged of its steps, without times."""
+    log = next(folder.glob('*/*.log')).read_text()
+    found = re.findall(r'INFO - ((?:Epoch|Iter)\(train\).*)', log)
+    return [re.sub(r'(eta|time|data_time): [\d:.]+ *', '', line) for line in found]
+
+
+@pytest.mark.parametrize('loop', LOOPS)
+def test_the_lines_are_those_of_mmengine(tmp_path, loop):
+    """Seven batches an epoch, the last of them a step by itself; lines behind the third and the sixth."""
+    for name, options in dict(here={}, mmengine=MMENGINE).items():
+        cfg = load_config(str(CONFIG), work_dir=str(tmp_path / name), cfg_options={**OPTIONS, **options})
+        cfg.experiment_name, cfg.train_cfg, cfg.log_processor.by_epoch = name, LOOPS[loop], loop == 'epochs'
+        Runner.from_cfg(cfg).train()
+    here = lines(tmp_path / 'here')
+    assert here == lines(tmp_path / 'mmengine') and len(here) == 4
+    assert all(re.search(r'lr: \S+ .*loss: \d+\.\d+  grad_norm: \d+\.\d+$', line) for line in here)
+
+
+def test_two_ranks_log_the_mean_of_both(tmp_path):
+    """Two ranks that share a batch of two have the lines of one."""
+    options = [f'{key}={value}' for key, value in OPTIONS.items() if not isinstance(value, dict)]
+    for ranks in (1, 2):
+        done = run_ranks(
+            ranks, 'train.py', CONFIG, '--work-dir', tmp_path / str(ranks), '--cfg-options', *options,
+            'optim_wrapper.clip_grad.max_norm=1.', f'train_dataloader.batch_size={2 // ranks}',
+            *([f'{key}={value}' for key, value in MMENGINE.items()] if ranks == 1 else []))
+        assert [each.returncode for each in done] == [0] * ranks, done[0].output[-3000:]
+    assert lines(tmp_path / '2') == lines(tmp_path / '1') != []
+
+
+@HOOKS.register_module()
+class AskTF32Hook(Hook):
+    """Note what torch is told in a training and in a validation."""
+    told = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.told.append(precision())
+
+    before_val_iter = before_train_iter
+
+
+def precision() -> tuple[str, bool, bool]:
+    return (torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32)
+
+
+@pytest.mark.parametrize('enabled, expected', [(False, ('highest', False, False)), (True, ('high', True, True))])
+def test_tf32_is_what_the_config_says_in_a_run_and_what_it_was_behind_it(tmp_path, monkeypatch, enabled, expected):
+    # As torch comes.
+    monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
+    before = precision()
+    AskTF32Hook.told.clear()
+    Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options={
+        'default_hooks.tf32.enabled': enabled, 'custom_hooks': [dict(type='AskTF32Hook')]})).train()
+    assert set(AskTF32Hook.told) == {expected} and precision() == before
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, 'fp32_precision'), reason='torch before 2.9')
+def test_tf32_by_the_newer_interface_of_torch_is_refused_in_one_line(tmp_path):
+    torch.backends.cuda.matmul.fp32_precision = 'tf32'
+    try:
+        with pytest.raises(InputError, match='has set fp32_precision.*default_hooks.tf32.enabled=None'):
+            Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path))).train()
+        Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path / 'without'),
+                                    cfg_options={'default_hooks.tf32.enabled': None})).train()
+        assert torch.backends.cuda.matmul.fp32_precision == 'tf32'
+    finally:
+        torch.set_float32_matmul_precision('highest')
