@@ -7,11 +7,12 @@ import os.path as osp
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Iterator, Optional
+from typing import Callable, Iterator, Optional, TypeVar
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmseg.registry import MODELS
 
@@ -23,6 +24,8 @@ from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
 from .run_check import check_launcher, check_run, drop_worker_settings
+
+T = TypeVar('T')
 
 
 @contextmanager
@@ -171,17 +174,48 @@ def resume_latest(cfg: Config) -> None:
     be sent again and again. `resume=True` in the config continues from the state in `load_from` the first time, as in
     mmengine, and each time if `load_from` lies in the work dir itself, which is how an older checkpoint is chosen.
 
+    Rank 0 looks and tells the others, for whom the folder may look different a moment later, or over a network. The
+    process group of a launched run is started for it. What writers that were killed have left is removed before.
+
     Raises:
-        CheckpointError: There are checkpoints and none can be read, or `load_from` holds no training state.
+        CheckpointError: There are checkpoints and none can be read, or `load_from` holds no training state; on rank 0,
+            and the others exit.
     """
-    remove_unfinished_writes(cfg.work_dir)
+    compat.start_process_group(cfg)
     start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
     chosen = with_state and osp.dirname(osp.realpath(start)) == osp.realpath(cfg.work_dir)
-    newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
-    if newest is None and with_state:
+    remote = '://' in (start or '')
+
+    def look() -> str | None:
+        remove_unfinished_writes(cfg.work_dir)
+        newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
+        if newest is None and with_state and not remote:
+            check_resumable(start)
+        return newest
+
+    newest = told_by_rank_0(look)
+    if newest is None and with_state and remote:
+        # One rank of each machine downloads it, and all wait for that.
         check_resumable(start)
     cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
     print_log(f'--resume: {_origin(cfg)}', logger='current')
+
+
+def told_by_rank_0(look: Callable[[], T]) -> T:
+    """What `look` returns on rank 0, where it runs, on all ranks; where it raises, the other ranks exit with status 1.
+
+    So an error is told once. All ranks call it.
+    """
+    answer = [None, True]
+    try:
+        if is_main_process():
+            answer = [look(), False]
+    finally:
+        broadcast_object_list(answer)
+    value, failed = answer
+    if failed:
+        sys.exit(1)
+    return value
 
 
 def _origin(cfg: Config) -> str:
