@@ -144,16 +144,16 @@ def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
 
 
 def test_two_ranks_resume_exactly(folder):
-    """Stopped on one rank, then killed on the other."""
+    """Stopped on one rank, behind the step at which they ask each other, then killed on the other."""
     assert train_on_two(folder, 'whole_2') == [0, 0]
-    assert train_on_two(folder, 'ended_2', *end(3, by='SIGTERM')) == [0, 0]
-    assert (folder / 'ended_2' / 'stopped_iter_3.pth').exists()
+    assert train_on_two(folder, 'ended_2', 'default_hooks.stop_signal.interval=2', *end(3, by='SIGTERM')) == [0, 0]
+    assert (folder / 'ended_2' / 'stopped_iter_4.pth').exists()
     survivor, killed = train_on_two(folder, 'ended_2', *end(7, rank=1), resume=True)
     assert killed == -9 and survivor not in (0, -9)
     assert train_on_two(folder, 'ended_2', resume=True) == [0, 0]
     assert_same_end(folder, 'ended_2', 'whole_2')
     # Two newer ones are there: the checkpoint of the stop is gone.
-    assert not (folder / 'ended_2' / 'stopped_iter_3.pth').exists()
+    assert not (folder / 'ended_2' / 'stopped_iter_4.pth').exists()
 
 
 def test_a_seed_that_was_drawn_is_kept(folder):

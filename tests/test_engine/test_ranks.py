@@ -57,3 +57,38 @@ def test_a_download_that_fails_ends_the_ranks_that_wait_for_it(tmp_path):
     for each in done:
         assert each.output.splitlines()[-1].startswith(f'error: checkpoint {address} could not be downloaded')
         assert 'Traceback' not in each.output
+
+
+@pytest.mark.parametrize('signals', [[], [dict(step=2, during='val', by='SIGTERM', rank=1)]], ids=['none', 'SIGTERM'])
+def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signals):
+    """Rank 0 has four batches, and rank 1 two; the signal comes before the last that both have."""
+    done = train(
+        tmp_path, work_dir=repr(str(tmp_path)),
+        custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
+        custom_hooks=[dict(type='EndHook', **signal) for signal in signals],
+        default_hooks="dict(stop_signal=dict(interval=1))",
+        val_dataloader="dict(batch_size=1 + int(__import__('os').environ['RANK']))")
+    assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
+    assert (tmp_path / 'epoch_2.pth').exists() is not bool(signals)
+    assert ('Stopped by a signal to another rank after step 2: the checkpoint of' in done[0].output) is bool(signals)
+
+
+def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(tmp_path):
+    """Told behind batch 2; batch 3 would be the one to ask at, and lies between two steps."""
+    done = train(
+        tmp_path, work_dir=repr(str(tmp_path)),
+        custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
+        custom_hooks=[dict(type='EndHook', step=2, by='SIGTERM')],
+        default_hooks="dict(stop_signal=dict(interval=3))", optim_wrapper=dict(accumulative_counts=2),
+        train_dataloader="dict(dataset=dict(items=40))")
+    assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
+    assert 'Stopped by SIGTERM after step 4: ' in done[0].output and (tmp_path / 'stopped_iter_4.pth').exists()
+
+
+def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
+    """With 37 items rank 0 has ten batches, and rank 1 nine."""
+    done = train(tmp_path, work_dir=repr(str(tmp_path)),
+                 train_dataloader="dict(dataset=dict(items=37), sampler=dict(round_up=False))")
+    assert [each.returncode for each in done] == [1, 1]
+    for each in done:
+        assert each.output.splitlines()[-1].startswith('error: train_dataloader gives the ranks 10, 9 batches an epoch')
