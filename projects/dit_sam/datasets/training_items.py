@@ -58,7 +58,7 @@ class TrainingItems:
         except _UNREADABLE as error:
             path = self.get_data_info(index)['img_path']
             raise InputError(f'{path} could not be read: {_reason(error, path)}; mend it, or leave out what is said '
-                             'about it') from None
+                             'about it') from error
 
     def _report(self, index: int, error: Exception) -> None:
         """Say that an item is replaced.

@@ -68,7 +68,8 @@ def sampler_of(loader: DataLoader) -> Sampler:
 def shared_seed(runner: Runner) -> int:
     """The seed of rank 0; all ranks call it.
 
-    With `randomness.diff_rank_seed=True` every rank has its own, by which ranks would see overlapping parts of the data.
+    With `randomness.diff_rank_seed=True` every rank has its own, by which ranks would see overlapping parts of the
+    data.
     """
     seed = [runner.seed]
     broadcast_object_list(seed)
@@ -110,8 +111,8 @@ def draw_by_visit(loader: DataLoader, seed: int) -> VisitedBatches:
     try:
         # torch's loaders ask the outermost data set for whole batches by this name, in every version from 2.1 on.
         loader.dataset.__getitems__ = partial(_make, loader.dataset, seed)
-    except AttributeError:
-        raise TypeError(f'a data set of type {type(loader.dataset).__name__} takes no attributes') from None
+    except AttributeError as error:
+        raise TypeError(f'a data set of type {type(loader.dataset).__name__} takes no attributes') from error
     batches = VisitedBatches(getattr(loader.batch_sampler, 'inner', loader.batch_sampler))
     # DataLoader itself refuses, as its iterators would not notice; there are none yet.
     object.__setattr__(loader, 'batch_sampler', batches)

@@ -17,7 +17,7 @@ from mmengine.logging import print_log
 from mmseg.registry import MODELS
 
 from .. import compat
-from ..errors import InputError
+from ..errors import InputError, show_traceback
 from ..models import SAMViT
 from .autocast_optim_wrapper import NO_BFLOAT16
 from .checkpoint_loader import CheckpointError
@@ -33,7 +33,7 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr where the user's files are at fault.
 
     Missing files, refused checkpoints, `InputError` and full disks only: their messages say everything. Any other error
-    keeps its traceback.
+    keeps its traceback, and so do these with DIT_SAM_DEBUG=1 in the environment, before the line.
 
     Args:
         *others (type[Exception]): Further errors of one line that the user can mend.
@@ -45,11 +45,13 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         # An error of a data loading process carries that process's traceback, and ends in the message.
         if 'Traceback (most recent call last)' in message:
             message = message.splitlines()[-1]
+        show_traceback()
         print(f'error: {message}', file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        show_traceback()
         print(f'error: the disk is full{f" ({error.filename})" if error.filename else ""}: make room and run again; '
               'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest',
               file=sys.stderr)

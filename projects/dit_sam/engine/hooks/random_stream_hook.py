@@ -20,8 +20,8 @@ class RandomStreamHook(Hook):
 
     So a resumed run draws what the uninterrupted one drew, with nothing to save, and neither the number of data-loading
     workers nor a validation in between changes a training. Items are drawn anew at each visit, with any loop, sampler
-    and data set, wrapped or not: a place is counted over all ranks, see `VisitedBatches`. All ranks share one seed, also
-    with `randomness.diff_rank_seed=True`.
+    and data set, wrapped or not: a place is counted over all ranks, see `VisitedBatches`. All ranks share one seed,
+    with `randomness.diff_rank_seed=True` too.
     """
 
     priority = 'VERY_HIGH'
