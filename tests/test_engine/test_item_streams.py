@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 from dit_sam.datasets import WeightedConcatSampler
-from dit_sam.engine.item_streams import draw_by_visit
+from dit_sam.engine.item_streams import draw_by_visit, sampler_of, seed_sampler
+from dit_sam.engine.launch import load_config
 from mmengine.dataset import BaseDataset, ConcatDataset, InfiniteSampler, RepeatDataset
+from mmengine.runner import Runner
 from processes import run_ranks
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 
@@ -87,6 +89,18 @@ def test_batches_that_cannot_be_seeded_are_said():
         draw_by_visit(DataLoader(Draws(), batch_size=None), seed=5)
     with pytest.raises(TypeError, match='^a data set of type list takes no attributes$'):
         draw_by_visit(DataLoader([1, 2]), seed=5)
+
+
+@pytest.mark.parametrize('own, seed', [(None, 77), (3, 3)])
+def test_the_sampler_of_a_batch_sampler_gets_the_seed_unless_it_has_its_own(tmp_path, own, seed):
+    """torch puts a sampler without a seed in its place in the loader."""
+    cfg = load_config(str(TOY), work_dir=str(tmp_path))
+    cfg.train_dataloader.update(batch_sampler=dict(type=BatchSampler, drop_last=False))
+    cfg.train_dataloader.sampler.seed = own
+    runner = Runner.from_cfg(cfg)
+    seed_sampler(runner, 77)
+    assert sampler_of(runner.train_dataloader).seed == seed
+    assert runner.train_dataloader.sampler is not sampler_of(runner.train_dataloader)
 
 
 def visits(output: str) -> list[list[int]]:

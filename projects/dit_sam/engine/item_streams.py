@@ -1,9 +1,9 @@
-"""Random numbers of the items of a training, by when an item is visited, and the seed that all ranks share."""
+"""Random numbers of the items of a training, by when an item is visited."""
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from mmengine.dist import broadcast_object_list, get_dist_info
+from mmengine.dist import get_dist_info
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -63,17 +63,6 @@ class VisitedBatches:
 def sampler_of(loader: DataLoader) -> Sampler:
     """The sampler of a data loader, also of one with a `batch_sampler`, where torch puts another in its place."""
     return getattr(loader.batch_sampler, 'sampler', loader.sampler)
-
-
-def shared_seed(runner: Runner) -> int:
-    """The seed of rank 0; all ranks call it.
-
-    With `randomness.diff_rank_seed=True` every rank has its own, by which ranks would see overlapping parts of the
-    data.
-    """
-    seed = [runner.seed]
-    broadcast_object_list(seed)
-    return seed[0]
 
 
 def seed_sampler(runner: Runner, seed: int) -> None:

@@ -7,12 +7,11 @@ import os.path as osp
 import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Callable, Iterator, Optional, TypeVar
+from typing import Iterator, Optional
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import print_log
 from mmseg.registry import MODELS
 
@@ -23,9 +22,8 @@ from .autocast_optim_wrapper import NO_BFLOAT16
 from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
+from .ranks import told_by_rank_0
 from .run_check import check_launcher, check_run, drop_worker_settings
-
-T = TypeVar('T')
 
 
 @contextmanager
@@ -201,23 +199,6 @@ def resume_latest(cfg: Config) -> None:
         check_resumable(start)
     cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
     print_log(f'--resume: {_origin(cfg)}', logger='current')
-
-
-def told_by_rank_0(look: Callable[[], T]) -> T:
-    """What `look` returns on rank 0, where it runs, on all ranks; where it raises, the other ranks exit with status 1.
-
-    So an error is told once. All ranks call it.
-    """
-    answer = [None, True]
-    try:
-        if is_main_process():
-            answer = [look(), False]
-    finally:
-        broadcast_object_list(answer)
-    value, failed = answer
-    if failed:
-        sys.exit(1)
-    return value
 
 
 def _origin(cfg: Config) -> str:

@@ -6,7 +6,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import LOOPS
 from torch import nn
 
-from .item_streams import seed_sampler, shared_seed
+from .item_streams import seed_sampler
+from .ranks import shared_seed
 
 
 @LOOPS.register_module()

@@ -11,7 +11,8 @@ from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader
 
 from ...random_streams import seed_all
-from ..item_streams import VisitedBatches, draw_by_visit, seed_sampler, shared_seed
+from ..item_streams import VisitedBatches, draw_by_visit, seed_sampler
+from ..ranks import shared_seed
 
 
 @HOOKS.register_module()
