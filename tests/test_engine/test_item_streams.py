@@ -12,7 +12,7 @@ from dit_sam.engine.launch import load_config
 from mmengine.dataset import BaseDataset, ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.runner import Runner
 from processes import run_ranks
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 
@@ -95,7 +95,7 @@ def test_batches_that_cannot_be_seeded_are_said():
 def test_the_sampler_of_a_batch_sampler_gets_the_seed_unless_it_has_its_own(tmp_path, own, seed):
     """torch puts a sampler without a seed in its place in the loader."""
     cfg = load_config(str(TOY), work_dir=str(tmp_path))
-    cfg.train_dataloader.update(batch_sampler=dict(type=BatchSampler, drop_last=False))
+    cfg.train_dataloader.update(batch_sampler=dict(type='torch.utils.data.BatchSampler', drop_last=False))
     cfg.train_dataloader.sampler.seed = own
     runner = Runner.from_cfg(cfg)
     seed_sampler(runner, 77)
