@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmseg.registry import DATASETS, METRICS, MODELS
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 from torch import nn
 
 
@@ -60,3 +61,11 @@ class ToyMetric(BaseMetric):
         assert len(results) == 8
         # A numpy scalar on purpose: mmengine puts the best score into the checkpoint.
         return dict(mIoU=np.float64(100 - np.mean(results)))
+
+
+@HOOKS.register_module()
+class VisitHook(Hook):
+    """Print the items of each step as `visits STEP: ITEM, ITEM`."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch):
+        print(f'visits {runner.iter}: {", ".join(str(int(number)) for number in data_batch["number"])}')

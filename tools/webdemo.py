@@ -24,6 +24,7 @@ from dit_sam.apis import InputError, ReferringInferencer
 from dit_sam.datasets.safe_pickle import load_refs
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import one_line_errors
+from dit_sam.errors import show_traceback
 from dit_sam.utils import opened, read_image
 from dit_sam.visualization import attention_maps, draw_attention
 
@@ -32,6 +33,7 @@ os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
 try:
     import gradio as gr
 except ModuleNotFoundError:
+    show_traceback()
     sys.exit('error: the web page needs gradio, which is not installed: pip install -e .[web]')
 
 MAX_BYTES, MAX_PIXELS = 20_000_000, 25_000_000
@@ -54,8 +56,9 @@ def said_in_the_page(path: str | None = None):
     try:
         yield
     except (InputError, FileNotFoundError) as error:
+        show_traceback()
         message = str(error).replace(path or '\0', osp.basename(path or ''))
-        raise gr.Error(message, duration=None, print_exception=False) from None
+        raise gr.Error(message, duration=None, print_exception=False) from error
 
 
 def check_picture(path: str | None) -> None:
@@ -70,8 +73,8 @@ def check_picture(path: str | None) -> None:
     try:
         with opened(path) as image:
             width, height = image.size
-    except Exception:  # a damaged head may raise nearly anything
-        raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from None
+    except Exception as error:  # a damaged head may raise nearly anything
+        raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from error
     if width * height > MAX_PIXELS:
         raise InputError(f'the picture has {width * height / 1e6:.0f} megapixels, and {MAX_PIXELS // 10**6} are '
                          'allowed: scale it down')
@@ -189,7 +192,7 @@ def check_address(host: str, port: int | None) -> None:
         socket.create_server((host, port or 0), family=family).close()
     except (OSError, UnicodeError) as error:
         raise InputError(f'{host}, port {port or "any"}, cannot be served: {getattr(error, "strerror", "") or error}; '
-                         'name another --host or --port') from None
+                         'name another --host or --port') from error
 
 
 def main() -> None:
@@ -214,7 +217,7 @@ def main() -> None:
                         max_file_size=MAX_BYTES,
                         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']))
         except OSError as error:
-            raise InputError(f'{args.host}, port {args.port or "any"}, cannot be served: {error}') from None
+            raise InputError(f'{args.host}, port {args.port or "any"}, cannot be served: {error}') from error
 
 
 if __name__ == '__main__':

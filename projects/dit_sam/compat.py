@@ -185,8 +185,7 @@ def init_dist_without_cuda(cfg: Any) -> None:
             from nccl to gloo, ``model_wrapper_cfg.device_ids`` to None, and FSDP's settings to those of a CPU.
     """
     from mmengine.device import get_device
-    from mmengine.dist import init_dist, is_distributed
-    from mmengine.utils.dl_utils import set_multi_processing
+    from mmengine.dist import is_distributed
     if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
@@ -199,10 +198,28 @@ def init_dist_without_cuda(cfg: Any) -> None:
     cfg.model_wrapper_cfg = {**dict(cfg.get('model_wrapper_cfg') or wrapper), 'device_ids': None}
     if (cfg.get('strategy') or {}).get('type', '').endswith('FSDPStrategy'):
         _shard_on_cpu(cfg.strategy)
+    with mock.patch('torch.cuda.set_device'):
+        start_process_group(cfg)
+
+
+def start_process_group(cfg: Any) -> None:
+    """Start the process group of a launched run as mmengine's runners do, which leave it alone then; else do nothing.
+
+    Args:
+        cfg (Config): The config of the run, with ``launcher`` set.
+    """
+    from mmengine.device import get_device
+    from mmengine.dist import init_dist, is_distributed
+    from mmengine.utils.dl_utils import set_multi_processing
+    if cfg.get('launcher', 'none') == 'none' or is_distributed():
+        return
+    env_cfg = dict(cfg.get('env_cfg', {}))
+    dist_cfg = dict(env_cfg.get('dist_cfg', {}))
+    if (cfg.get('strategy') or {}).get('type', '').endswith('DeepSpeedStrategy') and get_device() != 'cpu':
+        dist_cfg['init_backend'] = 'deepspeed'
     # First, as in the Runner: `init_dist` sets the start method to spawn where none is set.
     set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
-    with mock.patch('torch.cuda.set_device'):
-        init_dist(cfg.launcher, **dist_cfg)
+    init_dist(cfg.launcher, **dist_cfg)
 
 
 def _shard_on_cpu(strategy: dict) -> None:

@@ -12,6 +12,13 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
 ROOT = Path(__file__).parents[2]
+# The same without epochs: ten steps.
+ITERATIONS = """_base_ = 'small.py'
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=10, val_interval=10)
+train_dataloader = dict(sampler=dict(type='InfiniteSampler'))
+default_hooks = dict(checkpoint=dict(by_epoch=False, interval=10))
+log_processor = dict(by_epoch=False)
+"""
 
 
 @HOOKS.register_module()
@@ -104,4 +111,5 @@ def write_config(folder: Path) -> Path:
     cfg.custom_imports.imports = ['dit_sam', 'resume_project']
     path = folder / 'small.py'
     cfg.dump(path)
+    (folder / 'iterations.py').write_text(ITERATIONS)
     return path

@@ -2,6 +2,8 @@ import pickle
 import threading
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import torch
@@ -106,6 +108,48 @@ def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
         (tmp_path / 'cut.pth').write_bytes(whole[:len(whole) * part // 24])
         with pytest.raises(CheckpointError, match='cut.pth is damaged or not a checkpoint'):
             read(tmp_path / 'cut.pth')
+
+
+def test_a_damaged_head_of_a_record_is_named(tmp_path):
+    """A mapped file is not looked at there by torch, and gives other numbers."""
+    path = tmp_path / 'a.pth'
+    torch.save(dict(weight=torch.arange(9000.)), path)
+    with ZipFile(path) as file:
+        start = file.getinfo('a/data/0').header_offset
+    with open(path, 'rb+') as file:
+        file.seek(start)
+        file.write(bytes(200))
+    with pytest.raises(CheckpointError, match=r'a\.pth is damaged .* or remove it from its work dir') as error:
+        read(path)
+    one_line(error)
+
+
+def bytes_read() -> int:
+    return int(Path('/proc/self/io').read_text().split()[1])
+
+
+def test_tensors_are_mapped_and_the_file_stays_as_it_is(tmp_path):
+    """Of four megabytes little is read, though all is there."""
+    torch.save(dict(weight=torch.arange(1000000.)), tmp_path / 'a.pth')
+    before = bytes_read()
+    weight = read(tmp_path / 'a.pth')['weight']
+    assert bytes_read() - before < 100_000
+    assert weight.sum(dtype=torch.float64) == 499999500000
+    weight += 1
+    assert read(tmp_path / 'a.pth')['weight'][-1] == 999999
+
+
+def test_a_file_that_cannot_be_mapped_is_read(tmp_path, monkeypatch):
+    """As on some file systems; so is the format of torch before 1.6."""
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'a.pth')
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+
+    def refuse(*args):
+        raise RuntimeError('unable to mmap 1088 bytes from file </a.pth>: No such device (19)')
+
+    monkeypatch.setattr(torch.UntypedStorage, 'from_file', refuse)
+    for name in ('a.pth', 'old.pth'):
+        assert read(tmp_path / name)['weight'].tolist() == [1, 1]
 
 
 def test_missing_file_is_named(tmp_path):

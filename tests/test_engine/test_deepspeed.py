@@ -31,6 +31,7 @@ def write_configs(folder: Path) -> dict[str, Path]:
     shards.strategy.config = {}
     shards.dump(paths['shards'])
     shards.custom_hooks.append(dict(type='EndHook', step=8, by='SIGTERM', rank=1))
+    shards.default_hooks.stop_signal.interval = 1
     shards.dump(paths['stopped'])
     return paths
 

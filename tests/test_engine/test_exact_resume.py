@@ -22,13 +22,14 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def arguments(folder: Path, name: str, *options: str, resume: bool = False, amp: bool = False) -> list[str]:
+def arguments(folder: Path, name: str, *options: str, resume: bool = False, amp: bool = False,
+              config: str = 'small.py') -> list[str]:
     """The command line that users type."""
     switches = ['--resume'] * resume + ['--amp'] * amp
-    return [str(folder / 'small.py'), '--work-dir', str(folder / name), *switches, '--cfg-options', SEED, *options]
+    return [str(folder / config), '--work-dir', str(folder / name), *switches, '--cfg-options', SEED, *options]
 
 
-def train(folder: Path, name: str, *options: str, status: int = 0, **switches: bool) -> str:
+def train(folder: Path, name: str, *options: str, status: int = 0, **switches: bool | str) -> str:
     """Train in a process of its own; what it printed."""
     done = run_tool('train.py', *arguments(folder, name, *options, **switches))
     assert done.returncode == status and (status or 'Traceback' not in done.output), done.output[-3000:]
@@ -58,12 +59,13 @@ def differences(a: object, b: object, name: str = '') -> list[str]:
     return [] if a == b else [name]
 
 
-def assert_same_end(folder: Path, name: str, reference: str) -> None:
+def assert_same_end(folder: Path, name: str, reference: str, last: str = 'epoch_2.pth') -> None:
     """Weights, averaged weights, optimizer, schedulers and counters of the last checkpoints are equal."""
-    actual, expected = (torch.load(folder / each / 'epoch_2.pth', weights_only=True) for each in (name, reference))
+    actual, expected = (torch.load(folder / each / last, weights_only=True) for each in (name, reference))
     for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
         assert part in expected and differences(actual[part], expected[part], part) == []
-    assert [actual['meta'][key] for key in ('epoch', 'iter', 'seed')] == [2, 10, expected['meta']['seed']]
+    assert [actual['meta'][key] for key in ('epoch', 'iter', 'seed')] == [
+        expected['meta']['epoch'], 10, expected['meta']['seed']]
 
 
 @pytest.fixture(scope='module')
@@ -142,16 +144,16 @@ def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
 
 
 def test_two_ranks_resume_exactly(folder):
-    """Stopped on one rank, then killed on the other."""
+    """Stopped on one rank, behind the step at which they ask each other, then killed on the other."""
     assert train_on_two(folder, 'whole_2') == [0, 0]
-    assert train_on_two(folder, 'ended_2', *end(3, by='SIGTERM')) == [0, 0]
-    assert (folder / 'ended_2' / 'stopped_iter_3.pth').exists()
+    assert train_on_two(folder, 'ended_2', 'default_hooks.stop_signal.interval=2', *end(3, by='SIGTERM')) == [0, 0]
+    assert (folder / 'ended_2' / 'stopped_iter_4.pth').exists()
     survivor, killed = train_on_two(folder, 'ended_2', *end(7, rank=1), resume=True)
     assert killed == -9 and survivor not in (0, -9)
     assert train_on_two(folder, 'ended_2', resume=True) == [0, 0]
     assert_same_end(folder, 'ended_2', 'whole_2')
     # Two newer ones are there: the checkpoint of the stop is gone.
-    assert not (folder / 'ended_2' / 'stopped_iter_3.pth').exists()
+    assert not (folder / 'ended_2' / 'stopped_iter_4.pth').exists()
 
 
 def test_a_seed_that_was_drawn_is_kept(folder):
@@ -162,6 +164,16 @@ def test_a_seed_that_was_drawn_is_kept(folder):
     assert seed != 7
     train(folder, 'named', f'randomness.seed={seed}')
     assert_same_end(folder, 'drawn', 'named')
+
+
+def test_a_training_without_epochs_resumes_exactly(folder):
+    """With a drawn seed, and workers that have begun to load before the checkpoint tells it."""
+    switches, workers = dict(config='iterations.py'), 'train_dataloader.num_workers=1'
+    train(folder, 'iterations', 'randomness.seed=None', workers, *end(7, by='SIGTERM'), **switches)
+    seed = torch.load(folder / 'iterations' / 'stopped_iter_7.pth', weights_only=True)['meta']['seed']
+    train(folder, 'iterations', 'randomness.seed=None', workers, resume=True, **switches)
+    train(folder, 'whole_iterations', f'randomness.seed={seed}', **switches)
+    assert_same_end(folder, 'iterations', 'whole_iterations', 'iter_10.pth')
 
 
 def test_an_epoch_of_another_length_begins_anew(folder):

@@ -1,4 +1,8 @@
 """Memory that runs out ends in one line with what to turn down."""
+import os
+import signal
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ from dit_sam.engine.out_of_memory import advise, out_of_memory_advice
 from dit_sam.errors import InputError
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
 
 TOY = str(Path(__file__).parents[1] / 'toy_config.py')
 SMALL = str(Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
@@ -47,21 +52,61 @@ def test_a_gpu_that_is_full_is_told_alike(tmp_path):
     assert run(tmp_path, 'train', error).startswith('out of memory in training (2.00 GiB more were wanted); turn down')
 
 
+class Dying(Dataset):
+    """Its items end the process that makes them, by a signal, or exhaust the memory."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        if self.number:
+            os.kill(os.getpid(), self.number)
+            time.sleep(60)
+        return torch.empty(2**60, dtype=torch.uint8)
+
+
+def error_of_worker(number: int = 0) -> Exception:
+    """What torch's DataLoader says of it."""
+    with pytest.raises((MemoryError, RuntimeError)) as raised:
+        list(DataLoader(Dying(number), num_workers=1))
+    return raised.value
+
+
 @pytest.mark.parametrize('error', [
-    RuntimeError('DataLoader worker (pid 4711) is killed by signal: Killed. '),
-    RuntimeError('DataLoader worker (pid(s) 4711) exited unexpectedly'),
-    RuntimeError('unable to write to file </torch_1>: No space left on device: shared memory (shm)'),
-    MemoryError('Caught MemoryError in DataLoader worker process 0.'),
-], ids=['killed', 'gone', 'shm', 'MemoryError'])
+    partial(error_of_worker, signal.SIGKILL),
+    partial(error_of_worker, signal.SIGBUS),
+    error_of_worker,
+    partial(RuntimeError, 'DataLoader worker (pid(s) 4711, 4712) exited unexpectedly'),
+    # A full /dev/shm; the second in a process.
+    partial(RuntimeError, 'unable to write to file </torch_4711_1234_5>: No space left on device (28)'),
+    partial(RuntimeError, 'Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call '
+                          'last):\n  unable to mmap 128 bytes from file </torch_4711_1234_5>: Cannot allocate memory '
+                          '(12)'),
+    partial(MemoryError, 'Caught MemoryError in DataLoader worker process 0.'),
+], ids=['killed', 'bus', 'allocator', 'gone', 'shm', 'mmap', 'MemoryError'])
 def test_data_loading_processes_are_told_apart(tmp_path, error):
-    message = run(tmp_path, 'train', error)
+    message = run(tmp_path, 'train', error())
     assert 'a data-loading process of train_dataloader ran out of memory or was killed' in message
     assert 'train_dataloader.num_workers (now 0)' in message
 
 
-def test_other_errors_are_left_alone():
-    with pytest.raises(RuntimeError, match='^sizes differ$'), out_of_memory_advice(Config(), 'train'):
-        raise RuntimeError('sizes differ')
+@pytest.mark.parametrize('error', [
+    partial(RuntimeError, 'sizes differ'),
+    # Triton's, of a part of the GPU.
+    partial(RuntimeError, 'OutOfResources: out of resource: shared memory, Required: 131072, Hardware limit: 101376. '
+                          'Reducing block sizes or `num_stages` may help.'),
+    partial(RuntimeError, 'unable to open shared memory object </torch_4711_1234_5> in read-write mode: Too many open '
+                          'files (24)'),
+    partial(error_of_worker, signal.SIGSEGV),
+], ids=['shape', 'triton', 'files', 'fault'])
+def test_other_errors_are_left_alone(error):
+    error = error()
+    with pytest.raises(RuntimeError) as raised, out_of_memory_advice(Config.fromfile(TOY), 'train'):
+        raise error
+    assert raised.value is error
 
 
 def test_what_is_turned_down_already_is_not_named_again():

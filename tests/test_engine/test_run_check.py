@@ -23,6 +23,7 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
     ({'val_dataloader': dict(drop_last=True, batch_sampler=dict(type='ImageBatchSampler'))},
      'val_dataloader.drop_last=True does not go with val_dataloader.batch_sampler'),
     ({'default_hooks.logger.interval': 0}, 'default_hooks.logger.interval=0 must be'),
+    ({'default_hooks.stop_signal.interval': 0}, 'default_hooks.stop_signal.interval=0 must be'),
     ({'default_hooks.checkpoint.interval': 0}, 'default_hooks.checkpoint.interval=0 must be .* -1 saves none but the'),
     ({'train_dataloader.batch_size': 2.5}, 'train_dataloader.batch_size=2.5 must be a whole number'),
     ({'test_dataloader.num_workers': -1}, 'test_dataloader.num_workers=-1 must be a whole number of at least 0$'),

@@ -51,6 +51,14 @@ def test_a_sharded_training_is_the_same_training(tmp_path):
                     '--cfg-options', f'test_dataloader.dataset.data_root={tmp_path}/data/')
     assert done.returncode == 0, done.output[-3000:]
 
+    # Weights of another model end all ranks, though rank 0 alone has the whole ones to compare with.
+    weights[1].popitem()
+    torch.save(weights[1], tmp_path / 'other.pth')
+    for done in run_ranks(2, 'train.py', tmp_path / 'sharded.py', '--work-dir', tmp_path / 'other', *options,
+                          f'load_from={tmp_path}/other.pth'):
+        assert done.returncode == 1 and 'Traceback' not in done.output
+        assert 'error: the checkpoint and the config belong to different models' in done.output.splitlines()[-1]
+
 
 def wrapped(kind: str) -> nn.Module:
     """A small model, the same each time, as four ranks may share it."""

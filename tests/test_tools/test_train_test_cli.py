@@ -78,6 +78,15 @@ def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monke
     assert error_of(name, *arguments, alone=True) == message
 
 
+def test_a_traceback_is_kept_where_it_is_asked_for(tmp_path):
+    """With the causes, and the line at the end."""
+    (tmp_path / 'epoch_1.pth').write_bytes(b'PK\x03\x04')
+    done = run_tool('test.py', CONFIG, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, DIT_SAM_DEBUG='1')
+    assert done.returncode == 1 and done.output.splitlines()[-1].startswith('error: checkpoint ')
+    assert 'zipfile.BadZipFile: File is not a zip file' in done.output
+    assert 'dit_sam.engine.checkpoint_loader.CheckpointError: checkpoint ' in done.output
+
+
 def test_a_file_that_is_no_checkpoint_gets_one_line_and_status_1(tmp_path):
     done = run_tool('test.py', CONFIG, CONFIG, '--work-dir', tmp_path)
     assert done.returncode == 1

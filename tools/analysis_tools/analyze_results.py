@@ -93,8 +93,8 @@ def read_categories(path: str | None) -> dict[int, str]:
     with open(path, encoding='utf-8') as file:
         try:
             return {category['id']: category['name'] for category in json.load(file)['categories']}
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f'--categories {path} has no COCO categories: name the ann_file of the dataset') from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f'--categories {path} has no COCO categories: name the ann_file of the dataset') from error
 
 
 def report(lines: Sequence[dict], title: str, group_of: Callable[[dict], str | None]) -> str | None:

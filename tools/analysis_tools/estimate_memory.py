@@ -203,6 +203,8 @@ def measure(size: int, batch: int) -> int:
     environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
+        if os.environ.get('DIT_SAM_DEBUG') == '1':
+            print(done.stderr, file=sys.stderr)
         raise SystemExit(f'the real step failed: {(done.stderr.strip().splitlines() or ["no message"])[-1]}')
     return int(done.stdout.split()[-1])
 

@@ -1,6 +1,7 @@
 """Writes the embedded `shapes` data set in RefCOCO's own format, or its generalized variant in gRefCOCO's."""
 import argparse
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -26,8 +27,8 @@ def parse_splits(text: str) -> Dict[str, float]:
     try:
         pairs = [part.split('=') for part in text.split(',')]
         splits = {name.strip(): float(share) for name, share in pairs}
-    except ValueError:
-        raise ValueError(f"--splits takes name=share,name=share, got '{text}'") from None
+    except ValueError as error:
+        raise ValueError(f"--splits takes name=share,name=share, got '{text}'") from error
     if len(splits) < len(pairs) or not all(splits):
         raise ValueError(f"--splits has a name twice or an empty one: '{text}'")
     return splits
@@ -61,12 +62,12 @@ def main() -> int:
         splits = parse_splits(args.splits)
         counts = shapes.write_shapes(args.out, args.images, args.seed, args.size, splits, args.workers,
                                      args.generalized)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
+        # As in the other tools, which import the package.
+        if os.environ.get('DIT_SAM_DEBUG') == '1':
+            raise
         print(f'shapes: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'shapes: {error}', file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ValueError) else 1
     print_table(counts)
     print(f'shapes: in {args.out}')
     return 0

@@ -5,6 +5,7 @@ Needs numpy, opencv-python, tokenizers and onnxruntime, and neither torch nor Op
 """
 import argparse
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def read(path: Path, reader: Callable[[Path], Any]) -> Any:
         return reader(path)
     except Exception as error:  # every library has errors of its own
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f'{path} is damaged ({reason}): write it anew by export_onnx.py') from None
+        raise ValueError(f'{path} is damaged ({reason}): write it anew by export_onnx.py') from error
 
 
 def read_settings(path: Path) -> dict:
@@ -120,7 +121,7 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
         aside.write_bytes(cv2.imencode('.png', mask.astype(np.uint8) * 255)[1].tobytes())
         aside.replace(path)
     except OSError as error:
-        raise ValueError(f'{path} could not be written: {error.strerror}; make room, or name another --out') from None
+        raise ValueError(f'{path} could not be written: {error.strerror}; make room, or name another --out') from error
     finally:
         if aside.exists():
             aside.unlink()
@@ -167,7 +168,10 @@ def main() -> None:
     try:
         segment(parser.parse_args())
     except (OSError, ValueError) as error:
-        raise SystemExit(f'error: {error}') from None
+        # The switch of this project's tools; a traceback shows where the error came from.
+        if os.environ.get('DIT_SAM_DEBUG') == '1':
+            raise
+        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

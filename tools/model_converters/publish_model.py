@@ -71,7 +71,7 @@ def parse(config: str, source: str) -> Config:
     try:
         return Config.fromstring(config, '.py')
     except Exception as error:  # a config is a program, and may raise anything
-        raise InputError(f'the config in {source} cannot be read ({error}): give --config') from None
+        raise InputError(f'the config in {source} cannot be read ({error}): give --config') from error
 
 
 def drop_lora(part: dict) -> None:

@@ -93,7 +93,7 @@ def _check_sentences(name: str, sentences: Any) -> None:
         try:
             sentence.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f'sentence {number} of {len(sentences)} for {name} is no text: {error}') from None
+            raise InputError(f'sentence {number} of {len(sentences)} for {name} is no text: {error}') from error
 
 
 def _list_path(path: str) -> list[str]:
@@ -116,7 +116,7 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
         # Of La, alpha that is multiplied in, Pillow makes nothing but LA.
         image = ImageOps.exif_transpose(image.convert('LA') if image.mode == 'La' else image).convert('RGB')
     except (OSError, ValueError) as error:
-        raise InputError(f'{name} cannot be decoded ({error})') from None
+        raise InputError(f'{name} cannot be decoded ({error})') from error
     return np.ascontiguousarray(np.asarray(image)[..., ::-1])
 
 

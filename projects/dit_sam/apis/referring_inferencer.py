@@ -226,10 +226,10 @@ class ReferringInferencer(BaseInferencer):
         try:
             return self.loader(image)
         # mmcv asserts that there is an image, OpenCV objects to empty files.
-        except (AssertionError, cv2.error):
-            raise InputError(f'image {name} cannot be decoded: it {undecodable(image)}') from None
+        except (AssertionError, cv2.error) as error:
+            raise InputError(f'image {name} cannot be decoded: it {undecodable(image)}') from error
         except (OSError, ValueError) as error:  # addresses can fail to answer
-            raise InputError(f'image {name} cannot be read: {error}') from None
+            raise InputError(f'image {name} cannot be read: {error}') from error
 
     def _items(self, images: Sequence[str | np.ndarray], names: Sequence[str], sentences: Sequence[Sequence[str]],
                places: Sequence[Sequence[Place]]) -> Iterator[dict]:
@@ -249,9 +249,9 @@ class ReferringInferencer(BaseInferencer):
             items = [dict(place.metainfo(height, width, image.results['img'].shape[:2], name), text=text, seg_fields=[])
                      for text, place in zip(texts, places)]
             return [self.pipeline.item(image, item) for item in items]
-        except cv2.error:
+        except cv2.error as error:
             raise InputError(f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
-                             'size at which the model works') from None
+                             'size at which the model works') from error
 
     def _check_takes_places(self) -> None:
         """
@@ -319,7 +319,7 @@ def _check_device(device: str | None) -> None:
     # An assertion where torch is built without CUDA.
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from None
+        raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from error
 
 
 def _name_of(step: dict) -> str:

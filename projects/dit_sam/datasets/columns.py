@@ -57,7 +57,7 @@ def make_column(name: str, entries: List[Any]) -> Column:
             entries = [entry.encode() for entry in entries] if types == {str} else entries
             values = np.frombuffer(b''.join(entries), dtype=np.uint8)
     except (OverflowError, UnicodeEncodeError) as error:
-        raise InputError(f'{name}: {error}') from None
+        raise InputError(f'{name}: {error}') from error
     return Ragged(values, np.fromiter(accumulate(map(len, entries)), np.int64, len(entries)))
 
 
@@ -109,7 +109,7 @@ def _check_ends(name: str, column: Ragged) -> None:
         try:
             column.values.tobytes().decode()
         except UnicodeDecodeError as error:
-            raise InputError(f'the column {name} is not UTF-8: {error}') from None
+            raise InputError(f'the column {name} is not UTF-8: {error}') from error
         # 10xxxxxx goes on with a character: none may stand at the start of an entry.
         if (first & 0xc0 == 0x80).any():
             raise InputError(f'an entry of the column {name} starts within a character')

@@ -26,7 +26,7 @@ def load_grefs(path: str) -> List[dict]:
         refs = load_json(path)
     except ValueError as error:
         raise InputError(f'{path} is not JSON: {error}. gRefCOCO has grefs(unc).json; the pickles of RefCOCO are for '
-                         'RefCOCODataset') from None
+                         'RefCOCODataset') from error
     if not isinstance(refs, list):
         raise InputError(f'{path}: expected a list of references, got {type(refs).__name__}')
     refs = [_normalize(ref, f'{path}: item {index}') for index, ref in enumerate(refs)]
@@ -42,9 +42,9 @@ def _normalize(ref: dict, item: str) -> dict:
             _check(sentence, SENTENCE_TYPES)
         return dict(ref, **{key: () if ref.get('no_target') else _ids(ref, key) for key in ('ann_id', 'category_id')})
     except KeyError as error:
-        raise InputError(f'{item} is no reference of gRefCOCO: it, or a sentence of it, has no key {error}') from None
+        raise InputError(f'{item} is no reference of gRefCOCO: it, or a sentence of it, has no key {error}') from error
     except (AttributeError, TypeError) as error:
-        raise InputError(f'{item} is no reference of gRefCOCO: {error}') from None
+        raise InputError(f'{item} is no reference of gRefCOCO: {error}') from error
 
 
 def _check(record: dict, types: Dict[str, type]) -> None:

@@ -83,10 +83,10 @@ def image_size(path: str) -> Tuple[int, int]:
     try:
         with opened(find_image(path)) as image:
             return shown_size(image)
-    except FileNotFoundError:
-        raise ValueError(f'names the image {path}, which is not there') from None
+    except FileNotFoundError as error:
+        raise ValueError(f'names the image {path}, which is not there') from error
     except Exception as error:  # a damaged head may raise nearly anything
-        raise ValueError(f'names the image {path}, which cannot be read: {error}') from None
+        raise ValueError(f'names the image {path}, which cannot be read: {error}') from error
 
 
 def image_problem(path: str, height: int, width: int) -> Optional[str]:
@@ -173,7 +173,7 @@ def _opened_mask(path: str) -> Iterator[Image.Image]:
             yield image
     except InputError:
         raise
-    except FileNotFoundError:
-        raise ValueError(f'names the mask {path}, which is not there') from None
+    except FileNotFoundError as error:
+        raise ValueError(f'names the mask {path}, which is not there') from error
     except Exception as error:  # a damaged file may raise nearly anything
-        raise ValueError(f'names the mask {path}, which cannot be read: {error}') from None
+        raise ValueError(f'names the mask {path}, which cannot be read: {error}') from error

@@ -36,9 +36,9 @@ class Instances:
             self._images = _by_id(content['images'], ('file_name', 'height', 'width'))
             self._annotations = _by_id(content['annotations'], ('image_id', 'segmentation'), iscrowd=0)
         except KeyError as error:
-            raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing') from None
+            raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing') from error
         except (TypeError, ValueError) as error:
-            raise InputError(f'{path} is not in the format of COCO instances: {error}') from None
+            raise InputError(f'{path} is not in the format of COCO instances: {error}') from error
         self._masks: Dict[Id, bytes] = {}
 
     def image(self, image_id: Id) -> Tuple[str, int, int]:
@@ -83,7 +83,7 @@ class Instances:
             try:
                 self._masks[ann_id] = encode_segmentation(segmentation, height, width)
             except ValueError as error:
-                raise InputError(f'{self.path}: annotation {ann_id} {error}') from None
+                raise InputError(f'{self.path}: annotation {ann_id} {error}') from error
         return self._masks[ann_id]
 
     def _find(self, records: Dict[Id, Union[tuple, str]], key: str, value: Id) -> tuple:
@@ -144,11 +144,11 @@ def make_table(refs: List[dict], refs_file: str, instances: Instances, keep_outl
         try:
             adder.add(ref)
         except InputError as error:
-            raise InputError(f'{error} (reference {ref["ref_id"]} of {refs_file})') from None
+            raise InputError(f'{error} (reference {ref["ref_id"]} of {refs_file})') from error
     try:
         return adder.builder.build(**header)
     except InputError as error:
-        raise InputError(f'{refs_file}: {error}') from None
+        raise InputError(f'{refs_file}: {error}') from error
 
 
 class _Adder:
@@ -181,7 +181,7 @@ def _sentences(ref: dict) -> List[dict]:
         try:
             (sentence['sent'] + _raw(sentence)).encode()
         except UnicodeEncodeError as error:
-            raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from None
+            raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from error
     return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''), raw=_raw(sentence))
             for sentence in ref['sentences']]
 
@@ -209,8 +209,8 @@ def load_json(path: str) -> Any:
     try:
         with open(path, encoding='utf-8') as file:
             return json.load(file)
-    except RecursionError:
-        raise ValueError('it is nested too deep') from None
+    except RecursionError as error:
+        raise ValueError('it is nested too deep') from error
 
 
 def require_file(path: str, role: str) -> None:

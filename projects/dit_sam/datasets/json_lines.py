@@ -52,7 +52,7 @@ class ReferringJSONDataset(ReferringDataset):
                 builder.add(number, line)
             except ValueError as error:
                 raise InputError(f'{self.ann_file}, line {number} {error}. `python tools/dataset_converters/check.py '
-                                 f'{self.ann_file}` lists all that is wrong') from None
+                                 f'{self.ann_file}` lists all that is wrong') from error
         if not builder.mask_files:
             raise InputError(f'{self.ann_file} has no line; docs/data.md has the format')
         self._mask_files, self._no_target = make_column('mask', builder.mask_files), np.array(builder.no_target)
@@ -68,7 +68,7 @@ class ReferringJSONDataset(ReferringDataset):
             try:
                 mask = read_mask(join_path(self.data_prefix['seg_map_path'], name), item['height'], item['width'])
             except ValueError as error:
-                raise InputError(f'{self.ann_file}, line {item["ref_id"]} {error}') from None
+                raise InputError(f'{self.ann_file}, line {item["ref_id"]} {error}') from error
             item['segmentation']['counts'] = encode_mask(mask)
         return item
 

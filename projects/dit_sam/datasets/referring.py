@@ -96,9 +96,9 @@ class ReferringDataset(TrainingItems, BaseDataset):
     def _get_unserialized_subset(self, indices: Any) -> Any:
         try:
             return super()._get_unserialized_subset(indices)
-        except IndexError:
+        except IndexError as error:
             raise InputError(f'{self.source}: indices={reprlib.repr(indices)} reach beyond the {len(self.data_list)} '
-                             'items') from None
+                             'items') from error
 
     def get_data_info(self, idx: int) -> dict:
         """The item ``idx`` with a sentence of its reference, drawn where there are several."""
@@ -114,7 +114,7 @@ class ReferringDataset(TrainingItems, BaseDataset):
         try:
             item, said = self.table.reference(reference), self.table.sentence(sentence)
         except InputError as error:
-            raise InputError(f'{self.source}: {error}') from None
+            raise InputError(f'{self.source}: {error}') from error
         return dict(
             img_path=join_path(self.data_prefix['img_path'], item.pop('file_name')),
             **item,

@@ -87,7 +87,7 @@ class ReferringTable:
             check_rle(counts, *size)
             outlines = dict(outlines=json.loads(self.value(OUTLINES, target))) if OUTLINES in self.columns else {}
         except (RecursionError, ValueError) as error:
-            raise InputError(f'annotation {ann_id} {error}') from None
+            raise InputError(f'annotation {ann_id} {error}') from error
         return dict(
             **outlines,
             img_id=self.value('images.id', image),
@@ -156,7 +156,7 @@ class ReferringTable:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}
         # AttributeError: of types that numpy does not have.
         except (SafetensorError, AttributeError, RecursionError, TypeError, ValueError) as error:
-            raise InputError(f'{path} is damaged or no .safetensors file: {error}') from None
+            raise InputError(f'{path} is damaged or no .safetensors file: {error}') from error
         if not isinstance(header, dict) or header.pop('format', None) != FORMAT:
             raise InputError(f'{path} holds no referring data; tools/dataset_converters/refcoco.py writes such files')
         if header.pop('version', None) != VERSION:
@@ -167,7 +167,7 @@ class ReferringTable:
             return cls({name: Ragged(array, arrays[f'{name}.ends']) if f'{name}.ends' in arrays else array
                         for name, array in arrays.items() if not name.endswith('.ends')}, header)
         except InputError as error:
-            raise InputError(f'{path} is damaged: {error}') from None
+            raise InputError(f'{path} is damaged: {error}') from error
 
 
 class TableBuilder:

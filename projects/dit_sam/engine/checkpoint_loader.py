@@ -11,6 +11,7 @@ import socket
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlparse
+from zipfile import ZipFile
 
 import torch
 from mmengine.dist import barrier
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 # Seconds that a server may say nothing; torch would wait for ever.
 SILENCE = 60
+_REMEDY = 'fetch or save it anew, or remove it from its work dir, and --resume takes the one before'
 _CATALOGUES = {
     'torchvision': get_torchvision_models,
     'modelzoo': get_torchvision_models,
@@ -35,12 +37,15 @@ class CheckpointError(RuntimeError):
 
 
 @CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_from_local(filename: str, map_location: Any = None) -> dict:
+def load_from_local(filename: str, map_location: Any = None, mmap: bool = True) -> dict:
     """Read a local checkpoint without running anything that is in it.
 
     Args:
         filename (str): A ``.safetensors`` file, or anything else for ``torch.load``.
         map_location (str | torch.device | Callable, optional): Same as in ``torch.load``.
+        mmap: Map the file into memory, so that a tensor on the CPU is read when it is used, and processes of a machine
+            share what was read. Writing to such a tensor leaves the file as it is. Formats that cannot be mapped are
+            read.
 
     Returns:
         dict: The checkpoint. From a ``.safetensors`` file, ``state_dict`` with the tensors and ``meta`` with the
@@ -56,16 +61,24 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
                                 'checkpoints to the --work-dir')
     if path.endswith('.safetensors'):
         return _load_safetensors(path, map_location)
-    # What cannot be opened is not for lack of bytes.
-    with open(path, 'rb'):
-        pass
+    # What cannot be opened is not for lack of bytes. Only zip files, as torch writes them since 1.6, can be mapped.
+    with open(path, 'rb') as file:
+        mmap = mmap and file.read(4) == b'PK\x03\x04'
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        if mmap:
+            _check_heads(path)
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+        except RuntimeError as error:
+            # Some file systems cannot map, and limits on address space forbid it.
+            if not mmap or 'unable to mmap' not in str(error):
+                raise
+            return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(filename, str(error))) from None
+        raise CheckpointError(_refusal(filename, str(error))) from error
     except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
-        raise CheckpointError(f'checkpoint {filename} is damaged or not a checkpoint '
-                              f'({_first_line(error)}): fetch or save it anew') from None
+        raise CheckpointError(f'checkpoint {filename} is damaged or not a checkpoint ({_first_line(error)}): {_REMEDY}'
+                              ) from error
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
@@ -85,6 +98,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
         CheckpointError: If the download fails, or as in `load_from_local`.
     """
     path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(filename).path))
+    failure = None
     if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not osp.isfile(path):
         os.makedirs(osp.dirname(path), exist_ok=True)
         before = socket.getdefaulttimeout()
@@ -92,11 +106,15 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
         try:
             torch.hub.download_url_to_file(filename, path, progress=False)
         except OSError as error:
-            raise CheckpointError(f'checkpoint {filename} could not be downloaded ({_first_line(error)}): fetch it by '
-                                  'other means and name the file instead') from None
+            failure = error
         finally:
             socket.setdefaulttimeout(before)
+    # The others do not wait for a file that does not come.
     barrier()
+    if failure is not None or not osp.isfile(path):
+        raise CheckpointError(f'checkpoint {filename} could not be downloaded '
+                              f'({_first_line(failure) if failure else "by the first rank of this machine"}): fetch it '
+                              'by other means and name the file instead') from failure
     return load_from_local(path, map_location)
 
 
@@ -123,7 +141,7 @@ def load_from_catalogue(filename: str, map_location: Any = None) -> dict:
     # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
     except Exception as error:
         raise CheckpointError(f'checkpoint {filename}: the catalogue does not open ({_first_line(error)}): fetch the '
-                              'file by other means and name it instead') from None
+                              'file by other means and name it instead') from error
     name = get_deprecated_model_names().get(name, name) if 'mmlab' in catalogue else name
     if name not in addresses:
         near = ', '.join(get_close_matches(name, addresses))
@@ -144,6 +162,16 @@ def load_from_store(filename: str, map_location: Any = None) -> dict:
     raise CheckpointError(f'checkpoint {filename}: files of such a store are not read; copy it here and name the copy')
 
 
+def _check_heads(path: str) -> None:
+    """Raise an error where the table of a zip file does not fit the heads of its records, as torch does that reads it.
+
+    A file that is mapped is not looked at there, and a damaged head moves the tensor behind it.
+    """
+    with ZipFile(path) as file:
+        for record in file.infolist():
+            file.open(record).close()
+
+
 def _load_safetensors(path: str, map_location: Any) -> dict:
     device = str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu'
     try:
@@ -151,14 +179,14 @@ def _load_safetensors(path: str, map_location: Any) -> dict:
             return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=file.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(f'checkpoint {path} is damaged or not a safetensors file ({_first_line(error)}): '
-                              'fetch or save it anew') from None
+                              'fetch or save it anew') from error
 
 
 def _refusal(filename: str, message: str) -> str:
     """Shorten torch's page of advice to the name of what it stumbled over."""
     found = re.search(r'(?:GLOBAL|class) ([\w.]*\w)', message)
     if found is None:
-        return f'checkpoint {filename} is damaged or not a checkpoint: fetch or save it anew'
+        return f'checkpoint {filename} is damaged or not a checkpoint: {_REMEDY}'
     return (f"checkpoint {filename} was refused and nothing in it was run: it holds '{found.group(1)}', and only "
             'tensors and plain Python values are read; ask its author for the weights as safetensors')
 

@@ -87,7 +87,8 @@ def load_shard(path: str, map_location: Any = None) -> dict:
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
     with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
-        return load_from_local(path, map_location)
+        # DeepSpeed keeps tensors of the file as its state.
+        return load_from_local(path, map_location, mmap=False)
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -16,8 +16,9 @@ _KINDS = ('epoch', 'iter', 'stopped_iter')
 def find_latest_checkpoint(work_dir: str) -> str | None:
     """The newest checkpoint of a training that is whole, or None where there is none at all.
 
-    mmengine goes by the file `last_checkpoint`, and ends where the checkpoint that it names is damaged. Of the folders
-    that DeepSpeed writes it is looked at whether a file is cut off.
+    mmengine goes by the file `last_checkpoint`, and ends where the checkpoint that it names is damaged. Whether a file
+    is cut off, and what it holds besides the numbers of its tensors, is read and not the whole; of the folders that
+    DeepSpeed writes, whether a file is cut off.
 
     Args:
         work_dir: Folder of the training; its `best_*.pth` and exported weights do not count.

@@ -16,12 +16,13 @@ from mmengine.logging import print_log
 from mmseg.registry import MODELS
 
 from .. import compat
-from ..errors import InputError
+from ..errors import InputError, show_traceback
 from ..models import SAMViT
 from .autocast_optim_wrapper import NO_BFLOAT16
 from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
+from .ranks import told_by_rank_0
 from .run_check import check_launcher, check_run, check_shards, drop_worker_settings
 
 
@@ -30,7 +31,7 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr where the user's files are at fault.
 
     Missing files, refused checkpoints, `InputError` and full disks only: their messages say everything. Any other error
-    keeps its traceback.
+    keeps its traceback, and so do these with DIT_SAM_DEBUG=1 in the environment, before the line.
 
     Args:
         *others (type[Exception]): Further errors of one line that the user can mend.
@@ -42,11 +43,13 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         # An error of a data loading process carries that process's traceback, and ends in the message.
         if 'Traceback (most recent call last)' in message:
             message = message.splitlines()[-1]
+        show_traceback()
         print(f'error: {message}', file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
+        show_traceback()
         print(f'error: the disk is full{f" ({error.filename})" if error.filename else ""}: make room and run again; '
               'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest',
               file=sys.stderr)
@@ -174,14 +177,28 @@ def resume_latest(cfg: Config) -> None:
     be sent again and again. `resume=True` in the config continues from the state in `load_from` the first time, as in
     mmengine, and each time if `load_from` lies in the work dir itself, which is how an older checkpoint is chosen.
 
+    Rank 0 looks and tells the others, for whom the folder may look different a moment later, or over a network. The
+    process group of a launched run is started for it. What writers that were killed have left is removed before.
+
     Raises:
-        CheckpointError: There are checkpoints and none can be read, or `load_from` holds no training state.
+        CheckpointError: There are checkpoints and none can be read, or `load_from` holds no training state; on rank 0,
+            and the others exit.
     """
-    remove_unfinished_writes(cfg.work_dir)
+    compat.start_process_group(cfg)
     start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
     chosen = with_state and osp.dirname(osp.realpath(start)) == osp.realpath(cfg.work_dir)
-    newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
-    if newest is None and with_state:
+    remote = '://' in (start or '')
+
+    def look() -> str | None:
+        remove_unfinished_writes(cfg.work_dir)
+        newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
+        if newest is None and with_state and not remote:
+            check_resumable(start)
+        return newest
+
+    newest = told_by_rank_0(look)
+    if newest is None and with_state and remote:
+        # One rank of each machine downloads it, and all wait for that.
         check_resumable(start)
     cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
     print_log(f'--resume: {_origin(cfg)}', logger='current')

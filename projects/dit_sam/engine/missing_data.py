@@ -24,7 +24,7 @@ def missing_data_advice(cfg: Config) -> Iterator[None]:
         if not keys:
             raise
         raise FileNotFoundError(f'{error.filename} not found: put it there, or name its place by --cfg-options for '
-                                f'{" and ".join(sorted(keys))}') from None
+                                f'{" and ".join(sorted(keys))}') from error
 
 
 def keys_that_name(path: str, part: Any, prefix: str = '') -> Iterator[str]:

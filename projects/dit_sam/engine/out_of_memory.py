@@ -9,9 +9,16 @@ from mmengine.logging import MessageHub
 
 from ..errors import InputError
 
-# What the allocators of torch (GPU, CPU, cuDNN, cuBLAS, NCCL) say, and its data loader of its processes.
+# What the allocators of torch (GPU, CPU, cuDNN, cuBLAS, NCCL) say.
 _ON_DEVICE = re.compile(r"out of memory|can't allocate memory|not enough memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
-_IN_WORKER = re.compile(r'DataLoader worker .*(killed by signal|exited unexpectedly)|shared memory|\(shm\)')
+# What torch's DataLoader says of its processes (DataLoader.cpp, dataloader.py; faults of programs are none of memory),
+# and what its allocator says of the files by which they send tensors (MapAllocator.cpp), whose names begin so. Triton
+# calls a part of the GPU shared memory too.
+_IN_WORKER = re.compile(
+    r'DataLoader worker \(pid \d+\) is killed by signal: (?!Segmentation fault|Illegal|Floating)'
+    r'|DataLoader worker \(pid\(s\) [\d, ]+\) exited unexpectedly'
+    r'|unable to [^<]*</?torch_\d+[^>]*>(?!.*Too many open files)'
+    r'|Caught \w+ in DataLoader worker process (?=.*(can\'t allocate memory|not enough memory))', re.DOTALL)
 _AMOUNT = re.compile(r'tried to allocate ([\d.]+ ?\w+)', re.IGNORECASE)
 _NAMES = dict(train='training', val='validation', test='testing')
 
@@ -30,13 +37,14 @@ def out_of_memory_advice(cfg: Config, run: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        message = str(error)
+        # A process that is gone is told beside the signal that ended it.
+        message = str(error.__cause__ if 'is killed by signal' in str(error.__cause__) else error)
         stage = MessageHub.get_current_instance().runtime_info.get('loop_stage', run)
+        if isinstance(error, MemoryError) or _IN_WORKER.search(message):
+            raise InputError(advise_for_workers(cfg, stage)) from error
         if isinstance(error, torch.cuda.OutOfMemoryError) or _ON_DEVICE.search(message):
             amount = _AMOUNT.search(message)
-            raise InputError(advise(cfg, stage, amount[1] if amount else '')) from None
-        if isinstance(error, MemoryError) or _IN_WORKER.search(message):
-            raise InputError(advise_for_workers(cfg, stage)) from None
+            raise InputError(advise(cfg, stage, amount[1] if amount else '')) from error
         raise
 
 

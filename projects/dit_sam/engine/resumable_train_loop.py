@@ -6,6 +6,9 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmseg.registry import LOOPS
 from torch import nn
 
+from .item_streams import seed_sampler
+from .ranks import shared_seed
+
 
 @LOOPS.register_module()
 class ResumableTrainLoop(EpochBasedTrainLoop):
@@ -20,10 +23,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     def run(self) -> nn.Module:
         """As in the parent; a validation that was due before the checkpoint's next epoch is done first."""
-        sampler = self.dataloader.sampler
-        if hasattr(sampler, 'seed'):
-            # The loader was built before the checkpoint told the seed.
-            sampler.seed = self.runner.seed
+        seed_sampler(self.runner, shared_seed(self.runner))
         self.runner.call_hook('before_train')
         resumed_between_epochs = self._iter > 0 and self._steps_done() == 0
         if resumed_between_epochs and self._epoch < self._max_epochs:

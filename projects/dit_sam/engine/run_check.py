@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import get_world_size
+from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmseg.registry import DATA_SAMPLERS, LOOPS
 from torch.utils.data import DataLoader
 
@@ -25,6 +25,7 @@ LIMITS = {
     'default_hooks.logger.interval': (True, 1, ''),
     'default_hooks.checkpoint.interval': (True, 1, '; -1 saves none but the best'),
     'default_hooks.finite_step.interval': (True, 1, ''),
+    'default_hooks.stop_signal.interval': (True, 1, ''),
     'optim_wrapper.accumulative_counts': (True, 1, ''),
     'optim_wrapper.optimizer.lr': (False, 0, ''),
     'optim_wrapper.optimizer.weight_decay': (False, 0, ''),
@@ -151,22 +152,34 @@ def check_training(runner: Runner) -> None:
     mmengine finds out by a failed assertion, after the first epoch, or never.
 
     Raises:
-        InputError: A data loader gives no batch, or `save_best` or a `monitor` names no score.
+        InputError: A data loader gives no batch, ranks would have epochs of unequal lengths, or `save_best` or a
+            `monitor` names no score; on all ranks.
     """
-    check_loader(runner.train_loop.dataloader, 'train_dataloader')
+    batches = check_loader(runner.train_loop.dataloader, 'train_dataloader')
+    if isinstance(runner.train_loop, EpochBasedTrainLoop) and len(set(batches)) > 1:
+        raise InputError(f'train_dataloader gives the ranks {", ".join(map(str, batches))} batches an epoch, and those '
+                         'with more would wait for the others without end: leave out round_up=False of its sampler')
     if runner.val_loop is not None:
         check_loader(runner.val_loop.dataloader, 'val_dataloader')
         check_scores(runner)
 
 
-def check_loader(loader: DataLoader, name: str) -> None:
-    """Refuse a data loader without a batch."""
-    items = len(loader.dataset)
+def check_loader(loader: DataLoader, name: str) -> list[int]:
+    """Refuse a data loader without a batch on any rank; all ranks call it.
+
+    Returns:
+        list[int]: The batches of each rank.
+    """
+    items, batches = len(loader.dataset), all_gather_object(len(loader))
     if not items:
         raise InputError(f'{name}.dataset has no items: look at its split, indices and filter_cfg')
-    if not len(loader):
+    if not any(batches):
         raise InputError(f'{name} gives no batch: batch_size={loader.batch_size} and drop_last=True leave nothing of '
                          f'{items} items on {get_world_size()} rank(s); lower {name}.batch_size')
+    if not all(batches):
+        raise InputError(f'{name} gives rank {batches.index(0)} no batch of its {items} items: start fewer ranks, or '
+                         'leave out round_up=False of its sampler')
+    return batches
 
 
 def check_scores(runner: Runner) -> None:

@@ -82,7 +82,7 @@ def read_lines(path: str) -> list[dict]:
                 areas_of(line)
             except (ValueError, TypeError, KeyError) as error:
                 raise InputError(f'{path}: line {number} is none that ReferringIoU dumps '
-                                 f'({type(error).__name__}: {error})') from None
+                                 f'({type(error).__name__}: {error})') from error
             lines.append(line)
     if not lines:
         raise InputError(f'{path} is empty')

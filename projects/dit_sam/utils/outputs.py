@@ -56,7 +56,7 @@ def writing_to(place: str | Path, left: str = '') -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f'{place} could not be written{left}: {reason}; make room, or name another place') from None
+        raise InputError(f'{place} could not be written{left}: {reason}; make room, or name another place') from error
 
 
 @contextmanager

@@ -74,4 +74,4 @@ def read_image(path: str) -> np.ndarray:
     try:
         return cv2.cvtColor(decode(get(path)), cv2.COLOR_BGR2RGB)
     except ValueError as error:
-        raise InputError(f'image {path} cannot be decoded: it {error}') from None
+        raise InputError(f'image {path} cannot be decoded: it {error}') from error

@@ -69,7 +69,7 @@ def _names_of_sam(weights: Mapping[str, Tensor], layout: StateDictMap, checkpoin
         # In a checkpoint of ours there may be parts that no table knows, a neck say; they do not matter here.
         ours = weights if layout is OURS else layout.to_ours(weights)
     except InputError as error:
-        raise InputError(f'checkpoint {checkpoint}: {error}') from None
+        raise InputError(f'checkpoint {checkpoint}: {error}') from error
     return {re.sub(r'^decode_head\.', '', re.sub(r'^backbone\.', 'image_encoder.', name)): ours[name] for name in ours}
 
 

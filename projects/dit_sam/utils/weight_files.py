@@ -50,8 +50,8 @@ def weight_files(path: str) -> list[str]:
         return [str(found)]
     try:
         shards = set(json.loads(found.read_text())['weight_map'].values())
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f'{found} is damaged or not an index of weights: fetch it anew') from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f'{found} is damaged or not an index of weights: fetch it anew') from error
     return [str(found.with_name(shard)) for shard in sorted(shards)]
 
 
@@ -95,7 +95,7 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
         # torch has its own words for a full disk; the reason stands behind them.
         reason = str(error.__context__ or error).splitlines()[0]
         raise InputError(f'{path} could not be written, and nothing of it is left: {reason}; make room, or name '
-                         'another place') from None
+                         'another place') from error
 
 
 def _write_safetensors(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:

@@ -94,6 +94,6 @@ class LoadReferringMask(BaseTransform):
                 scaled = draw_scaled(_outlines(results), *size, self.scaled_side)
                 results['scaled_truth'] = dict(size=[self.scaled_side] * 2, counts=encode_mask(scaled))
         except ValueError as error:
-            raise InputError(f'Annotation {results["ann_id"]} of {results["img_path"]}: {error}') from None
+            raise InputError(f'Annotation {results["ann_id"]} of {results["img_path"]}: {error}') from error
         results.setdefault('seg_fields', []).append('gt_seg_map')
         return results

@@ -1,16 +1,16 @@
 """Weights of another model are refused."""
 from collections.abc import Mapping
 
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ...utils import describe_misfit
 from ..checkpoint_loader import CheckpointError
+from ..ranks import told_by_rank_0
 
 
 @HOOKS.register_module()
@@ -36,18 +36,22 @@ class CheckpointFitHook(Hook):
         if not self.strict:
             return
         if isinstance(runner.model, FullyShardedDataParallel):
-            # Its modules have shards. The whole weights are gathered on rank 0, which speaks for all.
+            # Its modules have shards. The whole weights are gathered on rank 0.
             expected = runner.model.state_dict()
-            if not is_main_process():
-                return
+            misfit = told_by_rank_0(lambda: _misfit(expected, checkpoint))
         else:
-            expected = runner.model
+            model = runner.model
             # What averages several views of a picture has no weights of its own; mmengine too looks into it.
-            while is_model_wrapper(expected) or isinstance(expected, BaseTTAModel):
-                expected = expected.module
-        # Where mmengine looks for them.
-        weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
-        misfit = describe_misfit(expected, {str(name).removeprefix('module.'): value for name, value in weights.items()
-                                         if isinstance(value, Tensor)})
+            while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+                model = model.module
+            misfit = _misfit(model, checkpoint)
         if misfit:
             raise CheckpointError(f'the checkpoint and the config belong to different models: {misfit}')
+
+
+def _misfit(expected: nn.Module | Mapping[str, Tensor], checkpoint: dict) -> str:
+    """What the weights of a checkpoint and those that a model expects differ in; '' for nothing."""
+    # Where mmengine looks for them.
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
+    return describe_misfit(expected, {str(name).removeprefix('module.'): value for name, value in weights.items()
+                                      if isinstance(value, Tensor)})

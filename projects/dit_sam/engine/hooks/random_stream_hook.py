@@ -1,35 +1,59 @@
 """Random numbers that are a function of the seed and of the place in the training."""
+import logging
+from collections.abc import Iterator
+from typing import Any
+
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.logging import print_log
+from mmengine.runner import IterBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader
 
 from ...random_streams import seed_all
+from ..item_streams import VisitedBatches, draw_by_visit, seed_sampler
+from ..ranks import shared_seed
 
 
 @HOOKS.register_module()
 class RandomStreamHook(Hook):
-    """Seed every step by (seed, rank, step) and every item by (seed, epoch, index).
+    """Seed every step by (seed, rank, step) and every item by (seed, pass over the data, place in the pass).
 
     So a resumed run draws what the uninterrupted one drew, with nothing to save, and neither the number of data-loading
-    workers nor a validation in between changes a training. Items are seeded by the data set, see `TrainingItems`.
+    workers nor a validation in between changes a training. Items are drawn anew at each visit, with any loop, sampler
+    and data set, wrapped or not: a place is counted over all ranks, see `VisitedBatches`. All ranks share one seed,
+    with `randomness.diff_rank_seed=True` too.
     """
 
     priority = 'VERY_HIGH'
 
+    def before_train(self, runner: Runner) -> None:
+        """Put the streams into the data loader, before its workers begin."""
+        self._seed = shared_seed(runner)
+        self._batches: VisitedBatches | None = None
+        loop, loader = runner.train_loop, runner.train_dataloader
+        if isinstance(loop, IterBasedTrainLoop):
+            # It has begun to load when it was built, with the seed from before the checkpoint.
+            seed_sampler(runner, self._seed)
+            # Workers that live for the whole training; others end with their iterator.
+            loader._iterator = None
+            loop.dataloader_iterator = _later(type(loop.dataloader_iterator), loader)
+        try:
+            self._batches = draw_by_visit(loader, self._seed)
+        except TypeError as error:
+            print_log(f'The random numbers of the items of train_dataloader are not those of their place, and a '
+                      f'training does not resume exactly: {error}', logger='current', level=logging.WARNING)
+
     def before_train_epoch(self, runner: Runner) -> None:
-        """Tell the data sets the epoch."""
-        for dataset in _leaves(runner.train_dataloader.dataset):
-            if hasattr(dataset, 'set_stream'):
-                dataset.set_stream(runner.seed, runner.epoch)
+        """Count the passes: by epochs, or in a loop without them from the beginning, which it goes through again."""
+        if self._batches is not None and not isinstance(runner.train_loop, IterBasedTrainLoop):
+            self._batches.next_pass = runner.epoch
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Seed what the model draws in this step."""
-        seed_all(runner.seed, get_rank(), runner.iter)
+        seed_all(self._seed, get_rank(), runner.iter)
 
 
-def _leaves(dataset: Dataset) -> list[Dataset]:
-    """The data sets in wrappers such as ConcatDataset."""
-    inner = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
-    return [leaf for each in inner for leaf in _leaves(each)] if inner else [dataset]
+def _later(kind: type, loader: DataLoader) -> Iterator[Any]:
+    """The iterator of an iteration loop, made when the first batch is asked for."""
+    yield from kind(loader)

@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from ..atomic_local_backend import checkpoints_straight_to_disk
 from ..latest_checkpoint import remove_old_stops
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -32,17 +33,28 @@ class StopSignalHook(Hook):
     these ignore it, as the step still needs data, and are killed when the training ends. A third signal, and one before
     the first step of a run is done, when there is nothing to save, do what they do without this hook. In a thread,
     where Python handles no signals, the hook does nothing.
+
+    Args:
+        interval: Several ranks ask each other at every so many batches whether one was told, as they wait for the GPU
+            to do so; one process looks at each. Between signal and checkpoint lie at most that many batches, and those
+            that end an accumulated step. In a validation, ranks ask as long as all of them have batches.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self) -> None:
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+        self._batches = 0
+        # Batches of a validation that all ranks have; 0 where there is no training around it.
+        self._shared = 0
+        self._in_training = False
         self._received: list[int] = []
         self._has_stepped = False
         self._handlers: dict[int, object] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Begin to listen, before the processes that load data begin."""
+        self._in_training = True
         if threading.current_thread() is not threading.main_thread():
             print_log('Signals are not handled: the training does not run in the main thread', logger='current',
                       level=logging.WARNING)
@@ -58,6 +70,10 @@ class StopSignalHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Listen no more."""
+        self._in_training = False
+        self._stop_listening()
+
+    def _stop_listening(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
@@ -76,17 +92,27 @@ class StopSignalHook(Hook):
                          outputs: dict | None = None) -> None:
         """Save and exit where any rank was told to."""
         self._has_stepped = True
+        self._batches += 1
         between_steps = getattr(runner.optim_wrapper, 'should_update', lambda: True)
-        if not between_steps() or not self._asked():
+        if not between_steps() or self._batches < self._every() or not self._asked():
             return
         # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
         name = f'stopped_iter_{runner.iter + 1}.pth'
-        runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+        with checkpoints_straight_to_disk():
+            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
         if is_main_process():
             with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as file:
                 file.write(osp.join(runner.work_dir, name))
             remove_old_stops(runner.work_dir)
-        self._exit(runner, f'{osp.join(runner.work_dir, name)} is saved')
+        self._exit(runner.iter + 1, f'{osp.join(runner.work_dir, name)} is saved')
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Agree on how many batches of the validation to ask in: a rank that has more would ask alone, and wait."""
+        self._shared = 0
+        if self._in_training:
+            batches = torch.tensor(len(runner.val_dataloader), device=get_device())
+            all_reduce(batches, 'min')
+            self._shared = int(batches)
 
     def after_val_iter(self,
                        runner: Runner,
@@ -94,22 +120,26 @@ class StopSignalHook(Hook):
                        data_batch: dict | None = None,
                        outputs: list | None = None) -> None:
         """Exit where any rank was told to, during a training only."""
-        if self._handlers and self._asked():
-            self._exit(runner, 'the checkpoint of the epoch is saved')
+        if batch_idx < self._shared and (batch_idx + 1) % self._every() == 0 and self._asked():
+            self._exit(runner.iter, 'the checkpoint of the epoch is saved')
+
+    def _every(self) -> int:
+        """Batches from one question to the next."""
+        return self.interval if get_world_size() > 1 else 1
 
     def _asked(self) -> bool:
-        """Whether any rank was told to stop; all ranks get the same answer."""
+        """Whether any rank was told to stop; all ranks call it together, and get the same answer."""
+        self._batches = 0
         if get_world_size() == 1:
             return bool(self._received)
         told = torch.tensor(len(self._received), device=get_device())
         all_reduce(told, 'max')
         return bool(told.item())
 
-    def _exit(self, runner: Runner, what: str) -> None:
+    def _exit(self, step: int, what: str) -> None:
         name = signal.Signals(self._received[0]).name if self._received else 'a signal to another rank'
-        print_log(f'Stopped by {name} after step {runner.iter + 1}: {what}; --resume goes on from there',
-                  logger='current')
-        self.after_train(runner)
+        print_log(f'Stopped by {name} after step {step}: {what}; --resume goes on from there', logger='current')
+        self._stop_listening()
         sys.exit(0)
 
 

@@ -3,8 +3,10 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
+from torch import Tensor
 
 from ..atomic_local_backend import checkpoints_straight_to_disk
 from ..latest_checkpoint import remove_old_stops
@@ -38,6 +40,18 @@ class LateRemoval:
         self._waiting.clear()
 
 
+def _leave_file(wrapper: Any) -> None:
+    """Copy what an optimizer took over from the checkpoint that is resumed, on a CPU as it lies in the mapped file.
+
+    A file that is removed keeps its place on the disk as long as it is mapped, and one that somebody copies over would
+    change the training.
+    """
+    for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+        for state in each.optimizer.state.values() if isinstance(each, OptimWrapper) else ():
+            state.update({name: value.clone() for name, value in state.items()
+                          if isinstance(value, Tensor) and value.device.type == 'cpu'})
+
+
 @HOOKS.register_module()
 class WriteFirstCheckpointHook(CheckpointHook):
     """`CheckpointHook` that loses nothing to a full disk or a kill in mid-save.
@@ -52,6 +66,7 @@ class WriteFirstCheckpointHook(CheckpointHook):
         """As in the parent."""
         super().before_train(runner)
         self.file_backend = LateRemoval(self.file_backend)
+        _leave_file(runner.optim_wrapper)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Note the scores, then save the best checkpoint."""

@@ -1,0 +1,94 @@
+"""Ranks that see, hold or are told different things end alike, and soon."""
+import shutil
+from pathlib import Path
+
+import pytest
+from dit_sam.engine.launch import load_config
+from mmengine.runner import Runner
+from processes import Done, run_ranks
+
+TOY = Path(__file__).parents[1] / 'toy_config.py'
+# Far below the minutes after which a collective call gives up.
+SOON = 60
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> Path:
+    """The checkpoint of the first of the toy's two epochs."""
+    folder = tmp_path_factory.mktemp('trained')
+    Runner.from_cfg(load_config(str(TOY), work_dir=str(folder), cfg_options={'train_cfg.max_epochs': 1})).train()
+    return folder / 'epoch_1.pth'
+
+
+def train(folder: Path, *arguments: str, environment: dict = {}, **settings: object) -> list[Done]:
+    """Train the toy on two ranks, with further variables in its config, which may ask for RANK."""
+    lines = [f"_base_ = '{TOY}'", *(f'{name} = {value}' for name, value in settings.items())]
+    (folder / 'toy.py').write_text('\n'.join(lines))
+    return run_ranks(2, 'train.py', folder / 'toy.py', *arguments, timeout=SOON,
+                     **{name: str(value) for name, value in environment.items()})
+
+
+def test_rank_0_chooses_the_checkpoint_for_all(tmp_path, checkpoint):
+    """Rank 1 sees a folder without one, as behind a slow network, and leaves files alone that somebody may write."""
+    for rank in '01':
+        (tmp_path / rank).mkdir()
+        (tmp_path / rank / '.epoch_2.pth.1.part').touch()
+    shutil.copy(checkpoint, tmp_path / '0')
+    done = train(tmp_path, '--resume', work_dir=f"'{tmp_path}/' + __import__('os').environ['RANK']")
+    assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
+    assert f'continues from {tmp_path}/0/epoch_1.pth' in done[0].output
+    assert [path.parent.name for path in tmp_path.glob('*/.*.part')] == ['1']
+    assert 'Epoch(train) [1]' not in done[0].output and (tmp_path / '0' / 'epoch_2.pth').is_file()
+
+
+def test_where_nothing_can_be_resumed_all_ranks_end_and_one_says_why(tmp_path, checkpoint):
+    (tmp_path / 'epoch_1.pth').write_bytes(checkpoint.read_bytes()[:-100])
+    done = train(tmp_path, '--resume', work_dir=repr(str(tmp_path)))
+    assert [each.returncode for each in done] == [1, 1]
+    assert done[0].output.splitlines()[-1].startswith(f'error: no checkpoint of {tmp_path} can be read')
+    assert 'error: ' not in done[1].output and 'Traceback' not in done[0].output + done[1].output
+
+
+def test_a_download_that_fails_ends_the_ranks_that_wait_for_it(tmp_path):
+    """The first rank of a machine downloads. Nobody listens at port 9."""
+    address = 'http://127.0.0.1:9/weights.pth'
+    done = train(tmp_path, work_dir=repr(str(tmp_path)), load_from=repr(address), environment=dict(TORCH_HOME=tmp_path))
+    assert [each.returncode for each in done] == [1, 1]
+    for each in done:
+        assert each.output.splitlines()[-1].startswith(f'error: checkpoint {address} could not be downloaded')
+        assert 'Traceback' not in each.output
+
+
+@pytest.mark.parametrize('signals', [[], [dict(step=2, during='val', by='SIGTERM', rank=1)]], ids=['none', 'SIGTERM'])
+def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signals):
+    """Rank 0 has four batches, and rank 1 two; the signal comes before the last that both have."""
+    done = train(
+        tmp_path, work_dir=repr(str(tmp_path)),
+        custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
+        custom_hooks=[dict(type='EndHook', **signal) for signal in signals],
+        default_hooks="dict(stop_signal=dict(interval=1))",
+        val_dataloader="dict(batch_size=1 + int(__import__('os').environ['RANK']))")
+    assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
+    assert (tmp_path / 'epoch_2.pth').exists() is not bool(signals)
+    assert ('Stopped by a signal to another rank after step 2: the checkpoint of' in done[0].output) is bool(signals)
+
+
+def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(tmp_path):
+    """Told behind batch 2; batch 3 would be the one to ask at, and lies between two steps."""
+    done = train(
+        tmp_path, work_dir=repr(str(tmp_path)),
+        custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
+        custom_hooks=[dict(type='EndHook', step=2, by='SIGTERM')],
+        default_hooks="dict(stop_signal=dict(interval=3))", optim_wrapper=dict(accumulative_counts=2),
+        train_dataloader="dict(dataset=dict(items=40))")
+    assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
+    assert 'Stopped by SIGTERM after step 4: ' in done[0].output and (tmp_path / 'stopped_iter_4.pth').exists()
+
+
+def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
+    """With 37 items rank 0 has ten batches, and rank 1 nine."""
+    done = train(tmp_path, work_dir=repr(str(tmp_path)),
+                 train_dataloader="dict(dataset=dict(items=37), sampler=dict(round_up=False))")
+    assert [each.returncode for each in done] == [1, 1]
+    for each in done:
+        assert each.output.splitlines()[-1].startswith('error: train_dataloader gives the ranks 10, 9 batches an epoch')
