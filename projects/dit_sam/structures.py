@@ -73,18 +73,23 @@ class SpatialPrompts:
             size: Height and width of the network's input.
             device: Where the result lies.
         """
-        sequences = [_as_points(*item, device=device) for item in zip(points, labels, boxes)]
+        sequences = [_as_points(*item) for item in zip(points, labels, boxes)]
         longest = max((len(sequence) for _, sequence in sequences), default=0)
         shape = (len(sequences), longest)
-        xy, kinds = torch.zeros(*shape, 2, device=device), torch.full(shape, NOT_A_POINT, device=device)
-        mask = torch.zeros(shape, dtype=torch.bool, device=device)
+        # On the CPU first: every number put into a tensor of a GPU would be waited for.
+        xy, kinds = torch.zeros(*shape, 2), torch.full(shape, NOT_A_POINT)
+        mask = torch.zeros(shape, dtype=torch.bool)
         for i, (place, kind) in enumerate(sequences):
             xy[i, :len(kind)], kinds[i, :len(kind)], mask[i, :len(kind)] = place, kind, True
-        return cls(xy, kinds, mask, size)
+        return cls(*(part.to(device, non_blocking=True) for part in (xy, kinds, mask)), size)
 
 
-def _as_points(points: Tensor | None, labels: Tensor | None, box: Tensor | None,
-               device: torch.device | str) -> tuple[Tensor, Tensor]:
+def index_tensor(numbers: Sequence[int], device: torch.device) -> Tensor:
+    """Numbers as int64 on a device, which is not waited for."""
+    return torch.tensor(numbers).to(device, non_blocking=True)
+
+
+def _as_points(points: Tensor | None, labels: Tensor | None, box: Tensor | None) -> tuple[Tensor, Tensor]:
     """The prompts of one image as SAM orders them: points, then the corners of the box, or −1 where there is none."""
     points = torch.zeros(0, 2) if points is None else torch.as_tensor(points, dtype=torch.float32).reshape(-1, 2)
     labels = torch.full((len(points), ), FOREGROUND) if labels is None else torch.as_tensor(labels).reshape(-1).long()
@@ -95,4 +100,4 @@ def _as_points(points: Tensor | None, labels: Tensor | None, box: Tensor | None,
     else:
         corners, kinds = torch.zeros(min(len(points), 1), 2), (NOT_A_POINT, ) * min(len(points), 1)
     kinds = torch.tensor(kinds, dtype=torch.long)
-    return (torch.cat([points.to(device), corners.to(device)]), torch.cat([labels.to(device), kinds.to(device)]))
+    return torch.cat([points.cpu(), corners.cpu()]), torch.cat([labels.cpu(), kinds])

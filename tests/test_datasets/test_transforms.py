@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from dit_sam.datasets.masks import encode_segmentation, unite
 from dit_sam.datasets.transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianBlur,
                                          ReferringColorJitter, ReferringFlip, swap_left_right)
@@ -8,8 +9,10 @@ from dit_sam.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.transforms import Compose, RandomChoiceResize
+from mmengine.dataset import pseudo_collate
 from PIL import Image, ImageEnhance
 from pycocotools import mask as coco_mask
+from torch.utils.data._utils.pin_memory import pin_memory
 
 BOX = np.zeros((4, 6), np.uint8)
 BOX[1:3, 1:4] = 1  # rows 1 and 2, columns 1 to 3
@@ -236,3 +239,22 @@ def test_pack():
     assert sample.metainfo == dict(
         text='right box', kind='place', img_id=1, ref_id=2, ann_id=7, sent_id=3, img_path='a.jpg', ori_shape=(4, 6),
         flip=True, flip_direction='horizontal')
+
+
+def test_a_data_loader_pins_the_mask_too(monkeypatch):
+    """Of a batch as it is collated. Without a GPU nothing can be pinned: the tensors that would be are told apart."""
+    results = dict(annotated([[1, 1, 4, 1, 4, 3, 1, 3]]), img=picture(4, 6), img_shape=(4, 6), text='the box')
+    packed = PackReferringInputs()(LoadReferringMask()(results))
+    pinned_ones = []
+
+    def pin(tensor, *_):
+        pinned_ones.append(tensor.clone())
+        return pinned_ones[-1]
+    monkeypatch.setattr(torch.Tensor, 'pin_memory', pin)
+    batch = pin_memory(pseudo_collate([packed, packed]))
+    assert len(pinned_ones) == 4
+    for image, sample in zip(batch['inputs'], batch['data_samples']):
+        assert any(image is one for one in pinned_ones)
+        assert any(sample.gt_sem_seg.data is one for one in pinned_ones)
+        assert torch.equal(sample.gt_sem_seg.data, packed['data_samples'].gt_sem_seg.data)
+        assert sample.metainfo == packed['data_samples'].metainfo

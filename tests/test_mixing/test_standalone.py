@@ -84,6 +84,33 @@ def test_a_sentence_for_each_image_comes_from_its_sample():
     assert torch.equal(predict(fixed, None), cat)
 
 
+class Wrapper(torch.nn.Module):
+    """As other packages wrap a part: it shows nothing of what it wraps."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+@pytest.mark.parametrize('wrap', [Wrapper, lambda part: torch.compile(part, backend='eager')],
+                         ids=['wrapper', 'torch.compile'])
+def test_a_wrapped_backbone_hears_sentences(wrap):
+    net = model('InstructedEncoderDecoder', text='red box')
+    before = [predict(net, text) for text in ('cat', 'dog', None)]
+    net.backbone = wrap(net.backbone)
+    for text, expected in zip(('cat', 'dog', None), before):
+        assert torch.allclose(predict(net, text), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(before[0], before[1])
+
+
+def test_text_without_an_instruction_is_an_error():
+    with pytest.raises(InputError, match='StandaloneDITViT has a text_encoder and no instruction'):
+        MODELS.build(encoder(instruction=None))
+
+
 def test_an_image_without_a_sentence_is_named():
     net = model('InstructedEncoderDecoder', text=None)
     with pytest.raises(InputError, match="data sample 0 has no 'text'.*meta_keys"):

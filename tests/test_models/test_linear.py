@@ -1,12 +1,17 @@
-"""The linear layers of the image encoder are PyTorch's, and those of SAM's MLP."""
+"""The linear layers of the image encoder are PyTorch's, and those of SAM's MLP; none is computed twice."""
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
+from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dit_sam.compat import import_sam_modeling
+from dit_sam.models.layers import InstructedBlock
 from dit_sam.models.layers.linear import LARGE, Linear
 from dit_sam.models.layers.mlp import MLP
 
@@ -77,3 +82,38 @@ def test_mlp_is_that_of_sam():
     x = torch.randn(GRID)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+PRODUCTS = ('mm', 'addmm', 'bmm', 'baddbmm')
+
+
+class Products(TorchDispatchMode):
+    """Counts products of matrices."""
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.__name__.split('.')[0] in PRODUCTS
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('kernel', ['fused'], indirect=True)
+@pytest.mark.parametrize('keep_text', [False, True], ids=['L-DIT', 'E-DIT'])
+def test_a_compiled_block_multiplies_no_more_than_another(keep_text, kernel):
+    """Forward and backward, with inductor's choice of what the backward pass computes anew."""
+    block = InstructedBlock(16, 2, 4)
+    # Of another size than the tables of relative position, which are resized.
+    x, text = torch.randn(1, 5, 6, 16, requires_grad=True), torch.randn(1, 3, 16, requires_grad=True)
+
+    def step(block):
+        sum(out.sum() for out in block(x, text, None, keep_text) if out is not None).backward()
+    with Products() as eager:
+        step(block)
+    counts = []
+
+    def count(graph, inputs):
+        counts.append(sum(getattr(node.target, '__name__', '').split('.')[0] in PRODUCTS for node in graph.graph.nodes))
+        return make_boxed_func(graph.forward)
+    backend = aot_autograd(fw_compiler=count, bw_compiler=count, partition_fn=min_cut_rematerialization_partition)
+    torch._dynamo.reset()
+    step(torch.compile(block, backend=backend, fullgraph=True))
+    assert len(counts) == 2 and sum(counts) == eager.count

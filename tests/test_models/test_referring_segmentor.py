@@ -3,7 +3,8 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
-from tiny import assert_close, backbone, batch, decode_head, noise, sample, segmentor, text_encoder
+from tiny import ARCH, assert_close, backbone, batch, decode_head, noise, sample, segmentor, text_encoder
+from torch import nn
 
 from dit_sam.errors import InputError
 
@@ -186,3 +187,79 @@ def test_a_model_made_in_inference_mode_is_one_like_others():
     model.train_step(batch(), OptimWrapper(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.1)))
     with torch.no_grad():
         assert not torch.equal(model.eval().test_step(batch())[0].seg_logits.data, after)
+
+
+class Wrapper(nn.Module):
+    """As FSDP and other wrappers: what it wraps takes is not to be seen."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__('module'), name)
+
+    def forward(self, *args, **kwargs):
+        return self.module(*args, **kwargs)
+
+
+NO_TEXT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3)
+
+
+@pytest.mark.parametrize('encoder', [
+    NO_TEXT, *(backbone(instruction=scheme and dict(type=scheme, text_dims=16)) for scheme in SCHEMES)],
+    ids=['no text', 'default', 'L-DIT', 'E-DIT'])
+@pytest.mark.parametrize('wrap', [
+    Wrapper, lambda part: torch.compile(part, backend='eager')], ids=['wrapper', 'torch.compile'])
+def test_text_arrives_where_parts_are_wrapped_later_on(encoder, wrap):
+    model, data = segmentor(backbone=encoder).eval(), batch([(32, 32)] * 3, ['cat', 'dog', 'the red box'])
+    data['inputs'] = [data['inputs'][0].clone() for _ in range(3)]
+    data['data_samples'][1].set_metainfo(dict(box=torch.tensor([1., 1., 9., 9.])))
+    with torch.no_grad():
+        before = [result.seg_logits.data for result in model.test_step(data)]
+        model.backbone, model.decode_head = wrap(model.backbone), wrap(model.decode_head)
+        after = [result.seg_logits.data for result in model.test_step(data)]
+    assert not torch.allclose(before[0], before[1])
+    for actual, expected in zip(after, before):
+        assert_close(actual, expected, 1e-6)
+
+
+@MODELS.register_module()
+class AnyKeywords(nn.Module):
+    """A backbone that hands on whatever it gets."""
+
+    def __init__(self, inner: dict) -> None:
+        super().__init__()
+        self.inner = MODELS.build(inner)
+
+    def forward(self, x, **kwargs):
+        return self.inner(x, **kwargs)
+
+
+def test_a_part_with_keywords_gets_text():
+    plain, wrapped = build().eval(), segmentor(backbone=dict(type='AnyKeywords', inner=backbone())).eval()
+    wrapped.load_state_dict({name.replace('backbone.', 'backbone.inner.'): value
+                             for name, value in plain.state_dict().items()})
+    data = plain.data_preprocessor(batch())
+    assert torch.equal(wrapped(**data), plain(**data))
+
+
+PLAIN_HEAD = dict(type='FCNHead', in_channels=16, channels=8, num_classes=2, num_convs=1)
+
+
+@pytest.mark.parametrize('head', [decode_head(text_dims=None), PLAIN_HEAD], ids=lambda head: head['type'])
+@pytest.mark.parametrize('encoder', [backbone(instruction=None), NO_TEXT], ids=lambda encoder: encoder['type'])
+def test_text_that_no_part_takes_is_an_error_when_the_model_is_built(encoder, head):
+    with pytest.raises(InputError, match=rf'model.text_encoder gives text that no part takes: model.backbone '
+                       rf'\({encoder["type"]}\).*model.decode_head \({head["type"]}\).*text_encoder=None'):
+        segmentor(backbone=encoder, decode_head=head)
+    segmentor(backbone=encoder, decode_head=head, text_encoder=None)
+
+
+def test_the_backbone_alone_may_take_text():
+    model = segmentor(decode_head=decode_head(text_dims=None)).eval()
+    logits = [model(**model.data_preprocessor(batch([(32, 32)], [text]))) for text in ('cat', 'dog')]
+    assert (logits[0] - logits[1]).abs().max() > 1e-3

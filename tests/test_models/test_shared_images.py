@@ -1,6 +1,7 @@
 """Sentences of one image in a batch: the image is prepared and embedded once, the masks are those of one by one."""
 import pytest
 import torch
+from mmseg.registry import MODELS
 from tiny import ARCH, assert_close, backbone, batch, decode_head, segmentor
 
 TEXTS = ['the red box', 'cat', 'big blue dog', 'cat', 'the cat left of the box']
@@ -10,12 +11,13 @@ FOREIGN = dict(type='ResNet', depth=18, base_channels=8, num_stages=2, strides=(
                out_indices=(1, ), norm_cfg=dict(type='BN'))
 
 
+@MODELS.register_module()
 class TextOnly(torch.nn.Module):
     """A backbone that takes text and does not know of shared images."""
 
-    def __init__(self, inner: torch.nn.Module) -> None:
+    def __init__(self, inner: dict) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner = MODELS.build(inner)
 
     def forward(self, x, text=None):
         return self.inner(x, text)
@@ -44,10 +46,8 @@ def build(kind: str):
     if kind == 'no text':
         return segmentor(backbone=NO_TEXT).eval()
     instruction = dict(type=kind, text_dims=16) if kind.endswith('Instruction') else None
-    model = segmentor(backbone=backbone(instruction=instruction)).eval()
-    if kind == 'text only':
-        model.backbone = TextOnly(model.backbone)
-    return model
+    encoder = backbone(instruction=instruction)
+    return segmentor(backbone=dict(type='TextOnly', inner=encoder) if kind == 'text only' else encoder).eval()
 
 
 def images_seen(model, part: str, step) -> list[int]:

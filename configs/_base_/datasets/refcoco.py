@@ -46,6 +46,7 @@ train_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type='ResumableSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
@@ -59,6 +60,7 @@ val_dataloader = dict(
     batch_size=8,
     num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     # The sentences of an image follow each other: it is read, resized and embedded once.
     batch_sampler=dict(type='ImageBatchSampler'),

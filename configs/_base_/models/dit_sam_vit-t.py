@@ -36,6 +36,6 @@ model = dict(
         # The paper trains with binary cross-entropy alone, from SAM's weights. From random ones Dice finds small
         # objects sooner.
         loss_decode=[
-            dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=5., loss_name='loss_bce'),
+            dict(type='BinaryCrossEntropyLoss', loss_weight=5.),
             dict(type='BinaryDiceLoss', loss_weight=1.)
         ]))

@@ -10,6 +10,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..errors import InputError
+from ..structures import index_tensor
 
 Place = Literal['middle', 'corner']
 
@@ -32,6 +33,8 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         size_divisor: See `size`.
         bgr_to_rgb: Whether the pictures come as BGR, as mmcv loads them.
         place: Where a picture lies in the batch: 'middle', or 'corner', the upper left one.
+        non_blocking: Whether images and masks go to a GPU while the host goes on; those that the data loader put into
+            pinned memory (`pin_memory=True`) do.
 
     Raises:
         InputError: `place` is another word.
@@ -43,8 +46,9 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
                  size: tuple[int, int] | None = None,
                  size_divisor: int = 16,
                  bgr_to_rgb: bool = True,
-                 place: Place = 'middle') -> None:
-        super().__init__()
+                 place: Place = 'middle',
+                 non_blocking: bool = True) -> None:
+        super().__init__(non_blocking)
         if place not in get_args(Place):
             raise InputError(f'data_preprocessor.place={place!r} is none of {", ".join(get_args(Place))}')
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
@@ -77,7 +81,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             sample.set_metainfo(dict(image_number=number))
             self._note_padding(sample, windows[number], size, training)
         if len(images) < len(numbers):
-            batch = batch[torch.tensor(numbers, device=batch.device)]
+            batch = batch[index_tensor(numbers, batch.device)]
         return dict(inputs=batch, data_samples=samples)
 
     def _common_size(self, images: Sequence[Tensor]) -> tuple[int, int]:

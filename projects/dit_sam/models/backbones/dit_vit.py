@@ -32,6 +32,11 @@ class DITViT(SAMViT):
             # Also inside a model of mmdet, whose registry does not know ours.
             self.instruction = MODELS.build(dict(dict(_scope_='mmseg'), **instruction, **sizes))
 
+    @property
+    def takes_text(self) -> bool:
+        """Whether text changes what it gives."""
+        return self.instruction is not None
+
     def train(self, mode: bool = True) -> 'DITViT':
         """As in `SAMViT`; the instruction of a frozen encoder still trains."""
         super().train(mode)

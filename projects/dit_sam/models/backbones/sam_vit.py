@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...compat import import_sam_modeling
 from ...errors import InputError
 from ...utils import load_sam_weights, pretrained_step
-from ..layers import InstructedBlock, PointwiseConv
+from ..layers import InstructedBlock, Kept, LayerNorm2d, PointwiseConv, resize
 from ..lora import add_lora, lora_names
 
 
@@ -82,15 +82,16 @@ class SAMViT(BaseModule):
         self.patch_embed = sam.image_encoder.PatchEmbed((patch_size, ) * 2, (patch_size, ) * 2, (0, 0), in_channels,
                                                         self.embed_dims)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, self.embed_dims))
+        self._position = Kept(_position_map)
         # The tables keep SAM's sizes in both modes, so that its weights load: 2·14 − 1 rows in windowed blocks.
         windows = [0 if i in sizes['global_attn_indexes'] else window_size for i in range(self.depth)]
         self.blocks = nn.ModuleList(
             InstructedBlock(self.embed_dims, sizes['num_heads'], window or grid, mlp_ratio, window if windowed else 0)
             for window in windows)
         self.neck = nn.Sequential(
-            PointwiseConv(self.embed_dims, out_channels), sam.common.LayerNorm2d(out_channels),
+            PointwiseConv(self.embed_dims, out_channels), LayerNorm2d(out_channels),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            sam.common.LayerNorm2d(out_channels)) if out_channels else nn.Identity()
+            LayerNorm2d(out_channels)) if out_channels else nn.Identity()
         if lora is not None:
             self.requires_grad_(False)
             add_lora(self.blocks, lora, 'backbone.lora')
@@ -149,6 +150,7 @@ class SAMViT(BaseModule):
 
     def train(self, mode: bool = True) -> 'SAMViT':
         """As in `nn.Module`; what is frozen stays in evaluation mode."""
+        self._position.clear()
         return super().train(mode and not self.frozen)
 
     def init_weights(self) -> None:
@@ -188,9 +190,7 @@ class SAMViT(BaseModule):
         tokens = self.patch_embed(F.pad(x, (0, pad_w, 0, pad_h)) if pad_h or pad_w else x)
         position = self.pos_embed
         if position.shape[1:3] != tokens.shape[1:3]:
-            position = F.interpolate(
-                position.permute(0, 3, 1, 2), size=tokens.shape[1:3], mode='bicubic',
-                align_corners=False).permute(0, 2, 3, 1)
+            position = self._position(position, *tokens.shape[1:3])
         # The patches come as (B, D, H, W) in memory, which would slow all that follows.
         return (tokens + position).contiguous()
 
@@ -211,3 +211,8 @@ class SAMViT(BaseModule):
         return tuple(
             self.neck(tokens.permute(0, 3, 1, 2)).contiguous() for i, tokens in enumerate(tokens_of_blocks)
             if i in self.out_indices)
+
+
+def _position_map(position: Tensor, height: int, width: int) -> Tensor:
+    """A position map (1, h, w, D) at another size."""
+    return resize(position.permute(0, 3, 1, 2), (height, width), 'bicubic', align_corners=False).permute(0, 2, 3, 1)

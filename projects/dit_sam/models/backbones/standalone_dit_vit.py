@@ -6,6 +6,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ...errors import InputError
 from ...structures import TextFeatures
 from ...utils import pretrained_step
 from .dit_vit import DITViT
@@ -23,6 +24,9 @@ class StandaloneDITViT(DITViT):
         text_encoder: Config of the text encoder.
         text: The instruction for all images, such as "road, car, person".
         **kwargs: As in `DITViT`.
+
+    Raises:
+        InputError: There is no instruction, so that no text would be heard.
     """
 
     OWN_WEIGHTS = (*DITViT.OWN_WEIGHTS, 'text_encoder.')
@@ -30,6 +34,9 @@ class StandaloneDITViT(DITViT):
     @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(self, text_encoder: dict, text: str | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
+        if self.instruction is None:
+            raise InputError('backbone.type=StandaloneDITViT has a text_encoder and no instruction, so that its text '
+                             'would change nothing: set backbone.instruction, or backbone.type=SAMViT')
         self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))
         self.text = text
         self._sentences: Sequence[str] | None = None

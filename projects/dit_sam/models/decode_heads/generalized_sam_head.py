@@ -62,7 +62,7 @@ class GeneralizedSAMHead(SAMHead):
                 prompts: SpatialPrompts | None = None) -> Tensor:
         """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere where nothing is meant."""
         seg_logits, tokens = self.decode(inputs, text, prompts)
-        nothing = self.no_target_head(tokens[:, 0]).sigmoid() > self.no_target_threshold  # (B, 1)
+        nothing = self.no_target_head(tokens[:, 0]).float().sigmoid() > self.no_target_threshold  # (B, 1)
         return self.predict_by_feat(seg_logits, batch_img_metas).masked_fill(nothing[..., None, None], EMPTY)
 
 

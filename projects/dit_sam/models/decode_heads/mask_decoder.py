@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...compat import import_sam_modeling
-from ..layers import attend
+from ..layers import LayerNorm2d, attend
 
 sam = import_sam_modeling()
 
@@ -99,7 +99,15 @@ class MaskedTwoWayTransformer(nn.Module):
 
 
 class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
-    """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0)."""
+    """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0).
+
+    Args:
+        **kwargs: As in `segment_anything`.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.output_upscaling[1] = LayerNorm2d(len(self.output_upscaling[1].weight))
 
     def forward(self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor,
                 sparse_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

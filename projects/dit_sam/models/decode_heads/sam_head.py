@@ -1,7 +1,6 @@
 """SAM's prompt encoder and mask decoder as an mmseg decode head that takes text."""
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures
 from ...utils import load_sam_weights, pretrained_step
+from ..layers import resize
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
 from .prompt_encoder import PairedPromptEncoder
 
@@ -47,7 +47,7 @@ class SAMHead(BaseDecodeHead):
                  mlp_dim: int = 2048,
                  iou_head_hidden_dim: int = 256,
                  threshold: float = 0.35,
-                 loss_decode: dict | list[dict] = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_bce'),
+                 loss_decode: dict | list[dict] = dict(type='BinaryCrossEntropyLoss'),
                  align_corners: bool = True,
                  init_cfg: dict | list[dict] | None = None,
                  **kwargs) -> None:
@@ -92,6 +92,11 @@ class SAMHead(BaseDecodeHead):
         self._is_init = True
 
     @property
+    def takes_text(self) -> bool:
+        """Whether text prompts it."""
+        return self.text_dims is not None
+
+    @property
     def own_weights(self) -> tuple[str, ...]:
         """Prefixes of the weights that SAM does not have."""
         extra = [f'mask_decoder.transformer.layers.{i}.' for i in range(SAM_DEPTH, self.depth)]
@@ -132,7 +137,7 @@ class SAMHead(BaseDecodeHead):
         if text is not None:
             sparse, mask = torch.cat([sparse, self._project(text)], 1), torch.cat([mask, text.mask], 1)
         dense = self.prompt_encoder.no_mask_embed.weight[..., None, None]
-        image_pe = self.prompt_encoder.pe_layer(image.shape[2:])
+        image_pe = self.prompt_encoder.grid_code(image.shape[2:])
         return self.mask_decoder(image, image_pe, sparse, dense, mask)
 
     def _project(self, text: TextFeatures) -> Tensor:
@@ -174,17 +179,17 @@ class SAMHead(BaseDecodeHead):
         logits = self._upsample(seg_logits, label.shape[2:])
         losses = {}
         for loss in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
-            value = loss(logits.float(), label.squeeze(1), ignore_index=self.ignore_index)
+            value = loss(logits, label.squeeze(1), ignore_index=self.ignore_index)
             losses[loss.loss_name] = losses.get(loss.loss_name, 0) + value
         losses['mean_iou'] = self._mean_iou(logits, label)
         return losses
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
-        """Logits (B, 1, h, w) at the size of the padded input."""
+        """Logits (B, 1, h, w) at the size of the padded input, in float32 at least."""
         return self._upsample(seg_logits, batch_img_metas[0]['pad_shape'][:2])
 
     def _upsample(self, seg_logits: Tensor, size: tuple[int, int]) -> Tensor:
-        return resize(seg_logits, size, mode='bilinear', align_corners=self.align_corners, warning=False)
+        return resize(seg_logits, size, 'bilinear', self.align_corners)
 
     @torch.no_grad()
     def _mean_iou(self, logits: Tensor, label: Tensor) -> Tensor:

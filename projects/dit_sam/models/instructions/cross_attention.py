@@ -35,7 +35,8 @@ class CrossAttentionLayer(nn.Module):
             projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L or N, C)
             for projection, tokens in ((self.q_proj, text), (self.k_proj, visual), (self.v_proj, visual)))
         seen = attend(q, k, v, q.shape[-1]**-0.5).transpose(1, 2).flatten(2)
-        text = self.norms[0](text + self.dropout(self.out_proj(seen)))
+        # The sum is in the type of the visual tokens, which autocast leaves in float32.
+        text = self.norms[0](text.to(visual.dtype) + self.dropout(self.out_proj(seen)))
         return text if self.ffn is None else self.norms[1](text + self.dropout(self.ffn(text)))
 
 

@@ -15,6 +15,7 @@ from .linear import Linear
 from .piecewise import piecewise_attention
 from .recompute import linear_of
 from .relative_position import relative_position_table
+from .resize import Kept
 from .windows import pad_to_windows, window_partition, window_unpartition
 
 
@@ -43,6 +44,13 @@ class InstructedAttention(nn.Module):
         self.proj = Linear(embed_dims, embed_dims)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
+        self._tables = (Kept(relative_position_table), Kept(relative_position_table))
+
+    def train(self, mode: bool = True) -> 'InstructedAttention':
+        """As in `nn.Module`."""
+        for kept in self._tables:
+            kept.clear()
+        return super().train(mode)
 
     def forward(self,
                 x: Tensor,
@@ -84,8 +92,8 @@ class InstructedAttention(nn.Module):
         size = (qkv.shape[1], qkv.shape[2])
         if self.window_size:
             qkv = window_partition(self._pad_projected(qkv), self.window_size)
-        tables = (relative_position_table(table, length).to(qkv.dtype)
-                  for table, length in zip((self.rel_pos_h, self.rel_pos_w), qkv.shape[1:3]))
+        tables = [kept(table, length)
+                  for kept, table, length in zip(self._tables, (self.rel_pos_h, self.rel_pos_w), qkv.shape[1:3])]
         # In 16 bits a CPU is slow to add rows and columns that are short: 8 ms for 48 heads of 14 × 14, folded 2 ms.
         short = qkv.dtype.itemsize < 4 and qkv.shape[1] * qkv.shape[2] <= SHORT
         biased_attention = piecewise_attention if on_cpu(qkv) and not short else folded_attention

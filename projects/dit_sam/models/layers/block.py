@@ -41,5 +41,6 @@ class InstructedBlock(nn.Module):
         x = x + self.mlp(x, self.norm2)
         if not keep_text:
             return x, None
-        text = text + attended_text
+        # In the type of the visual tokens, which autocast leaves in float32.
+        text = text.to(x.dtype) + attended_text
         return x, text + self.mlp(text, self.norm2)

@@ -21,12 +21,16 @@ def folded_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, 
     Softmax does not mind c = r_h[q, 0] + r_w[q, 0] less on all logits of a query. That frees the channels of the first
     row and column for the text: one holds c, which text keys take with −1, the other 1, which takes their mask. So 64
     channels and 32 × 32 tokens make 128, where the fast kernels end.
+
+    In 16 bits the tables, which come in float32, are rounded last of all: after the subtraction, and after 1 / s, which
+    leaves s to the kernel and q as it is.
     """
     q, k, v = split_heads(qkv, num_heads)
     height, width = q.shape[2:4]
-    rows, columns = relative_position_terms(q, _less_the_first(table_h), _less_the_first(table_w))
+    tables = ((_less_the_first(table) / scale).to(q.dtype) for table in (table_h, table_w))
+    rows, columns = relative_position_terms(q, *tables)
     first = rows[..., :1] + columns[..., :1]
-    q = torch.cat([q * scale, rows[..., 1:], columns[..., 1:], first, torch.ones_like(first)], -1)
+    q = torch.cat([q, rows[..., 1:], columns[..., 1:], first, torch.ones_like(first)], -1)
     place = torch.cat([
         torch.eye(height, device=q.device, dtype=q.dtype)[:, None, 1:].expand(-1, width, -1),
         torch.eye(width, device=q.device, dtype=q.dtype)[None, :, 1:].expand(height, -1, -1)
@@ -39,7 +43,7 @@ def folded_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, 
         text_k = F.pad(text_k, (0, height + width - 2))
         one = text_k.new_ones(()).expand(*text_k.shape[:3], 1)
         text_k = torch.cat([text_k, -one, masked.expand_as(one)], -1)
-    out = attend(q.flatten(2, 3), with_text(text_k, k), with_text(text_v, v))
+    out = attend(q.flatten(2, 3), with_text(text_k, k), with_text(text_v, v), scale)
     return out.unflatten(2, (height, width)).permute(0, 2, 3, 1, 4).flatten(3)
 
 

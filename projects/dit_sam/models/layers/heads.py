@@ -14,4 +14,9 @@ def with_text(text: Tensor | None, visual: Tensor) -> Tensor:
     visual = visual.flatten(2, 3)
     if text is None:
         return visual
-    return torch.cat([text.repeat_interleave(visual.shape[0] // text.shape[0], 0), visual], 2)
+    return torch.cat([repeat_rows(text, visual.shape[0] // text.shape[0]), visual], 2)
+
+
+def repeat_rows(x: Tensor, times: int) -> Tensor:
+    """(B, ...) as (B · times, ...), each row `times` times in turn; the backward pass is a sum."""
+    return x[:, None].expand(-1, times, *x.shape[1:]).flatten(0, 1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .attend import MASKED
-from .heads import split_heads, with_text
+from .heads import repeat_rows, split_heads, with_text
 from .relative_position import relative_position_terms
 
 # Logits in a piece, 8 MB in fp32. A quarter of them costs 10 % more, twice as many, which leave the cache, twice as
@@ -40,7 +40,7 @@ def piecewise_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | Non
     Returns:
         (G, h, w, D).
     """
-    arguments = (qkv, text_k, text_v, text_mask, table_h, table_w, num_heads)
+    arguments = (qkv, text_k, text_v, text_mask, table_h.to(qkv.dtype), table_w.to(qkv.dtype), num_heads)
     if torch.is_grad_enabled() and any(x.requires_grad for x in arguments[:-1] if x is not None):
         return _PiecewiseAttention.apply(*arguments, scale)
     return _attend(*_prepare(*arguments), scale)
@@ -81,7 +81,7 @@ def _prepare(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, text_mas
     words = 0 if text_k is None else text_k.shape[2]
     bias = qkv.new_zeros(len(qkv), 1, 1, words)
     if text_mask is not None:
-        bias.masked_fill_(~text_mask.repeat_interleave(len(qkv) // len(text_mask), 0)[:, None, None], MASKED)
+        bias.masked_fill_(~repeat_rows(text_mask, len(qkv) // len(text_mask))[:, None, None], MASKED)
     return q, with_text(text_k, k), with_text(text_v, v), *relative_position_terms(q, table_h, table_w), bias
 
 

@@ -12,7 +12,8 @@ def linear_of(linear: nn.Linear, cheap: Callable[[Tensor], Tensor], x: Tensor) -
     Autograd keeps the input of both functions. The product is not computed again: checkpointing stops as soon as it has
     what it wants, and a product's inputs are there before the product is.
     """
-    if not torch.is_grad_enabled():
+    # torch.compile computes norms and activations anew by itself; checkpointed, it would compute the product again too.
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return linear(cheap(x))
     # LoRA, in the place of the linear layer, may have dropout.
     random = not isinstance(linear, nn.Linear)

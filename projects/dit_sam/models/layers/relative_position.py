@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .resize import kept_matrix, without_autocast
+
 
 def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
     """Embedding of every (query, key) distance along one axis.
@@ -18,11 +20,37 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
     Returns:
         (size, size, C), indexed by query and key.
     """
+    if torch.is_grad_enabled() and rel_pos.requires_grad:
+        return _Table.apply(rel_pos, size)
+    return _table(rel_pos, size)
+
+
+class _Table(torch.autograd.Function):
+    """`_table`, whose backward pass is a product with a fixed matrix and so the same at every run, see resize.py."""
+
+    @staticmethod
+    def forward(ctx, rel_pos: Tensor, size: int) -> Tensor:
+        ctx.length, ctx.size = len(rel_pos), size
+        return _table(rel_pos, size)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        with without_autocast(grad.device):
+            matrix = kept_matrix(_table_matrix, ctx.length, ctx.size, like=grad)
+            return matrix.flatten(0, 1).t() @ grad.flatten(0, 1), None
+
+
+def _table(rel_pos: Tensor, size: int) -> Tensor:
     distances = 2 * size - 1
     if rel_pos.shape[0] != distances:
         rel_pos = F.interpolate(rel_pos.t()[None], size=distances, mode='linear')[0].t()
     position = torch.arange(size, device=rel_pos.device)
     return rel_pos[position[:, None] - position[None, :] + size - 1]
+
+
+def _table_matrix(length: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The share of each embedding in each entry of the table, (size, size, length)."""
+    return _table(torch.eye(length, device=device, dtype=dtype), size)
 
 
 def relative_position_terms(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:

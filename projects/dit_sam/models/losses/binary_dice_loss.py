@@ -32,5 +32,6 @@ class BinaryDiceLoss(nn.Module):
             The loss, a scalar.
         """
         valid = target != ignore_index
-        probability = pred.squeeze(1).sigmoid() * valid
+        # A sum over a map of 512 × 512 leaves the range of float16.
+        probability = pred.squeeze(1).float().sigmoid() * valid
         return self.loss_weight * dice_loss(probability, target * valid, weight, eps=self.eps, ignore_index=None)

@@ -10,7 +10,7 @@ from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ...structures import SpatialPrompts, TextFeatures
+from ...structures import SpatialPrompts, TextFeatures, index_tensor
 from .sentences import sentences_of
 
 
@@ -20,7 +20,9 @@ class ReferringSegmentor(BaseSegmentor):
 
     Text goes to those parts whose `forward` has an argument `text`, points and boxes to those that have `prompts`; the
     others are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with any mmseg head.
-    What does not depend on text is computed once for the data samples of a batch that share an image.
+    A part whose `forward` has `**kwargs` gets all of them, and one with `takes_text = False`, such as `DITViT` without
+    an instruction, no text. This is settled when the model is built: parts may be wrapped later on (FSDP,
+    `torch.compile`). What does not depend on text is computed once for the data samples of a batch that share an image.
 
     An item says in its metainfo `text`, and may say `points` (n, 2) with `point_labels` (n,), 1 inside and 0 outside,
     and `box` (x0, y0, x1, y1), in pixels of the image as it enters the data preprocessor, that is, before padding.
@@ -38,6 +40,9 @@ class ReferringSegmentor(BaseSegmentor):
             (1, h, w), at the size of the network's input without padding, for `ReferringIoU(protocol='dit')`.
         data_preprocessor: As in mmengine.
         init_cfg: As in mmengine.
+
+    Raises:
+        InputError: There is a text encoder, and neither backbone nor head takes its text.
     """
 
     # Weights made in inference mode could not train, and have no version counter.
@@ -58,6 +63,13 @@ class ReferringSegmentor(BaseSegmentor):
         if neck is not None:
             self.neck = MODELS.build(neck)
         self.decode_head = MODELS.build(decode_head)
+        self._taken = {part: _taken_by(getattr(self, part)) for part in ('backbone', 'decode_head')}
+        if text_encoder is not None and not any('text' in names for names in self._taken.values()):
+            raise InputError(
+                f'model.text_encoder gives text that no part takes: model.backbone ({backbone["type"]}) has no '
+                f'instruction and model.decode_head ({decode_head["type"]}) no text_dims; set '
+                'model.backbone.type=DITViT with an instruction, or model.decode_head.type=SAMHead with text_dims, or '
+                'model.text_encoder=None')
         # Only for the last step, from the input's size to the original one; the head says how it upsamples its own.
         self.align_corners = False
         self.scaled_points = scaled_points
@@ -99,8 +111,8 @@ class ReferringSegmentor(BaseSegmentor):
         distinct = list(dict.fromkeys(numbers))
         if None in distinct or len(distinct) == len(numbers):
             return inputs, None
-        index = torch.tensor([distinct.index(number) for number in numbers], device=inputs.device)
-        return inputs[[numbers.index(number) for number in distinct]], index
+        index = index_tensor([distinct.index(number) for number in numbers], inputs.device)
+        return inputs[index_tensor([numbers.index(number) for number in distinct], inputs.device)], index
 
     def extract_feat(self,
                      inputs: Tensor,
@@ -116,7 +128,7 @@ class ReferringSegmentor(BaseSegmentor):
         Returns:
             One map for each sentence. A backbone that takes no text runs once for each image.
         """
-        taken = _taken_by(self.backbone, text=text, image_index=image_index)
+        taken = self._for('backbone', text=text, image_index=image_index)
         if image_index is not None and 'text' in taken and 'image_index' not in taken:
             inputs, image_index = inputs[image_index], None
         features = self.backbone(inputs, **taken)
@@ -131,7 +143,11 @@ class ReferringSegmentor(BaseSegmentor):
         prompts = self.collect_prompts(inputs, data_samples)
         images, image_index = self.distinct_images(inputs, data_samples)
         features = self.extract_feat(images, text, image_index)
-        return features, _taken_by(self.decode_head, text=text, prompts=prompts)
+        return features, self._for('decode_head', text=text, prompts=prompts)
+
+    def _for(self, part: str, **keywords: TextFeatures | SpatialPrompts | Tensor | None) -> dict:
+        """Of the keywords, those that the part takes."""
+        return {name: value for name, value in keywords.items() if name in self._taken[part]}
 
     def encode_decode(self, inputs: Tensor, data_samples: OptSampleList) -> Tensor:
         """Mask logits at the size of the padded input, (B, out_channels, H, W).
@@ -181,7 +197,10 @@ def _require(data_samples: OptSampleList, mode: str) -> None:
         raise InputError(f'mode={mode!r} needs data_samples: the sentence of each image is in their metainfo')
 
 
-def _taken_by(module: nn.Module, **keywords: TextFeatures | SpatialPrompts | Tensor | None) -> dict:
-    """Of the keywords, those that the module's `forward` takes."""
-    parameters = inspect.signature(module.forward).parameters
-    return {name: value for name, value in keywords.items() if name in parameters}
+def _taken_by(part: nn.Module) -> set[str]:
+    """What of text, the index of images and prompts a part takes; `**kwargs` takes all."""
+    names = {'text', 'image_index', 'prompts'}
+    parameters = inspect.signature(part.forward).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        names &= {parameter.name for parameter in parameters}
+    return names if getattr(part, 'takes_text', True) else names - {'text'}

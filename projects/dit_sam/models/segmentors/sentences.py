@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 from torch import Tensor
 
 from ...errors import InputError
+from ..backbones import StandaloneDITViT
 
 
 def sentences_of(data_samples: Sequence[BaseDataElement]) -> list[str]:
@@ -40,12 +41,14 @@ class SentencesFromSamples:
             InputError: A data sample has no sentence while others have, or the backbone has no `text` either; or it is
                 a backbone that does not hear sentences.
         """
-        if not hasattr(self.backbone, 'hearing'):
+        # The backbone may be wrapped (FSDP, torch.compile).
+        backbone = next((part for part in self.backbone.modules() if isinstance(part, StandaloneDITViT)), None)
+        if backbone is None:
             raise InputError(f'{type(self).__name__} passes sentences to its backbone, and '
                              f'{type(self.backbone).__name__} takes none: set model.backbone.type=StandaloneDITViT')
         silent = not any('text' in sample.metainfo for sample in data_samples or ())
-        own = data_samples is None or (silent and self.backbone.text is not None)
-        with self.backbone.hearing(None if own else sentences_of(data_samples)):
+        own = data_samples is None or (silent and backbone.text is not None)
+        with backbone.hearing(None if own else sentences_of(data_samples)):
             return super().forward(inputs, data_samples, mode)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
-from ...structures import TextFeatures
+from ...structures import TextFeatures, index_tensor
 from ...utils import describe_misfit, pretrained_step, read_weights
 from ..lora import add_lora, lora_names
 from .sentence_cache import SentenceCache
@@ -171,13 +171,13 @@ class HuggingFaceTextEncoder(BaseModule):
             features = self._cache(distinct, self._encode, self.model)
         if len(distinct) == len(sentences):
             return features
-        index = [distinct.index(sentence) for sentence in sentences]
+        index = index_tensor([distinct.index(sentence) for sentence in sentences], features.tokens.device)
         return TextFeatures(features.tokens[index], features.mask[index])
 
     def _encode(self, sentences: Sequence[str]) -> TextFeatures:
         """As `forward`, every sentence by itself."""
         device = next(self.model.parameters()).device
-        return self.encode_tokens(*(values.to(device) for values in self._tokenize(sentences)))
+        return self.encode_tokens(*(values.to(device, non_blocking=True) for values in self._tokenize(sentences)))
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Features of sentences that are tokenized and padded already.

@@ -2,6 +2,7 @@
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import transformers
 from torch import Tensor, nn
@@ -14,6 +15,23 @@ from ...utils import read_weights
 from .sources import why_nowhere
 
 _CONFIG = 'a config.json with its model_type'
+
+# transformers' fused attention, whose mask is left out where a batch has no padding. To find out, the host asks the
+# mask, and waits for the GPU at every step. Here the mask is always made.
+try:
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+except ImportError:  # before 4.53; there attention in plain products does not ask
+    _UNASKED = None
+else:
+    _UNASKED = 'sdpa_unasked'
+
+    def _always_a_mask(*args: Any, **kwargs: Any) -> Tensor:
+        return sdpa_mask(*args, **dict(kwargs, allow_is_causal_skip=False, allow_is_bidirectional_skip=False))
+
+    AttentionInterface.register(_UNASKED, sdpa_attention_forward)
+    AttentionMaskInterface.register(_UNASKED, _always_a_mask)
 
 
 def make_config(model: str | Mapping) -> PretrainedConfig:
@@ -57,6 +75,8 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
     Raises:
         InputError: transformers has no model of text for the configuration, or its sizes do not fit together.
     """
+    if _UNASKED is None:
+        config._attn_implementation = 'eager'
     try:
         if config.model_type.startswith('siglip'):
             # It has no automatic class: SiglipTextConfig, SiglipTextModel.
@@ -68,6 +88,9 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
         raise InputError(f'text_encoder.model: {_first_line(error)}') from None
     if model.main_input_name != 'input_ids':
         raise InputError(f'text_encoder.model: {config.model_type!r} does not take text')
+    for part in model.modules():
+        if _UNASKED and getattr(getattr(part, 'config', None), '_attn_implementation', None) == 'sdpa':
+            part.config._attn_implementation = _UNASKED
     return _without_pooler(model)
 
 

@@ -1,3 +1,4 @@
+"""The losses for one output channel."""
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -5,6 +6,7 @@ from tiny import assert_close, noise
 from torchmetrics.functional.segmentation import dice_score
 
 from dit_sam.models import BinaryDiceLoss
+from dit_sam.models.losses import BinaryCrossEntropyLoss
 
 
 def test_by_hand():
@@ -49,3 +51,39 @@ def test_an_empty_mask_gives_a_finite_loss_and_gradient():
 
 def test_only_names_that_begin_with_loss_are_trained_on():
     assert MODELS.build(dict(type='BinaryDiceLoss')).loss_name == 'loss_dice'
+
+
+@pytest.mark.parametrize('ignored', [0, 20, 72])
+@pytest.mark.parametrize('weighted', [False, True])
+def test_cross_entropy_is_that_of_mmseg(ignored, weighted):
+    """With its gradient; pixels that are ignored count in the mean, as zeros."""
+    ours = MODELS.build(dict(type='BinaryCrossEntropyLoss', loss_weight=3.))
+    theirs = MODELS.build(dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=3.))
+    target = (noise(2, 6, 6, seed=1) > 0).long().flatten()
+    target[:ignored] = 255
+    if ignored == target.numel():
+        target[0] = 1  # of nothing mmseg's takes no maximum
+    target, weight = target.view(2, 6, 6), noise(2, 6, 6, seed=2).abs() if weighted else None
+    gradients = []
+    for loss in (ours, theirs):
+        pred = (5 * noise(2, 1, 6, 6)).requires_grad_()
+        value = loss(pred, target, weight=weight, ignore_index=255)
+        value.backward()
+        gradients.append((value.detach(), pred.grad))
+    for actual, expected in zip(*gradients):
+        assert_close(actual, expected, 1e-6)
+    assert ours.loss_name == 'loss_bce'
+
+
+def test_of_nothing_the_cross_entropy_is_zero():
+    loss = BinaryCrossEntropyLoss()(noise(1, 1, 4, 4), torch.full((1, 4, 4), 255))
+    assert loss.item() == 0
+
+
+@pytest.mark.parametrize('loss', [BinaryCrossEntropyLoss(), BinaryDiceLoss()], ids=lambda loss: type(loss).__name__)
+def test_large_maps_in_half_precision_stay_in_range(loss):
+    """512 × 512 pixels are more than float16 counts to."""
+    pred = torch.full((1, 1, 512, 512), 2., dtype=torch.float16)
+    target = torch.ones(1, 512, 512, dtype=torch.long)
+    expected = loss(pred.double(), target)
+    assert_close(loss(pred, target), expected, 1e-5)

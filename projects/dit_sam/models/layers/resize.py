@@ -1,0 +1,103 @@
+"""Bilinear and bicubic resizing whose backward pass is the same at every run, and what is resized but once.
+
+On GPUs the backward pass of `F.interpolate` adds in the order in which threads come, and
+`torch.use_deterministic_algorithms` refuses it. Resizing is a product with a fixed matrix along each axis. So is its
+backward pass, and here it is computed that way.
+"""
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Matrices by how they were made: some MB, as a training has few sizes.
+_MADE: dict[tuple, Tensor] = {}
+
+
+def resize(maps: Tensor, size: tuple[int, int], mode: Literal['bilinear', 'bicubic'], align_corners: bool) -> Tensor:
+    """Maps (B, C, H, W) at another size by `F.interpolate`, in float32 at least."""
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    if torch.is_grad_enabled() and maps.requires_grad:
+        return _Resize.apply(maps, size, mode, align_corners)
+    return F.interpolate(maps, size, mode=mode, align_corners=align_corners)
+
+
+class _Resize(torch.autograd.Function):
+    """`F.interpolate` with another backward pass."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, size: tuple[int, int], mode: str, align_corners: bool) -> Tensor:
+        ctx.size, ctx.mode, ctx.align_corners = maps.shape[2:], mode, align_corners
+        return F.interpolate(maps, size, mode=mode, align_corners=align_corners)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        with without_autocast(grad.device):
+            rows, columns = (kept_matrix(_resize_matrix, old, new, ctx.mode, ctx.align_corners, like=grad)
+                             for old, new in zip(ctx.size, grad.shape[2:]))
+            return rows.t() @ (grad @ columns), None, None, None
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Autocast, which would round products to 16 bits, is off; there is none of tensors without content."""
+    return nullcontext() if device.type == 'meta' else torch.autocast(device.type, enabled=False)
+
+
+def kept_matrix(make: Callable[..., Tensor], *arguments: Any, like: Tensor) -> Tensor:
+    """`make(*arguments, device, dtype)`, as another tensor has them, from among those that were made before.
+
+    It is made anew where shapes are traced and tensors have no content.
+    """
+    if torch.compiler.is_compiling() or type(like) is not Tensor:
+        return make(*arguments, like.device, like.dtype)
+    key = (make, *arguments, like.device, like.dtype)
+    made = _MADE.get(key)
+    if made is None:
+        with torch.inference_mode(False), torch.no_grad():
+            made = make(*arguments, like.device, like.dtype)
+        if type(made) is Tensor:
+            _MADE[key] = made
+    return made
+
+
+def _resize_matrix(length: int, size: int, mode: str, align_corners: bool, device: torch.device,
+                   dtype: torch.dtype) -> Tensor:
+    """What `F.interpolate` does along one axis, (size, length)."""
+    unit = torch.eye(length, device=device, dtype=dtype)[None, ..., None]
+    return F.interpolate(unit, (size, 1), mode=mode, align_corners=align_corners)[0, ..., 0].t().contiguous()
+
+
+class Kept:
+    """What was made of a weight last, without gradients, until the weight is another or was written to.
+
+    Weights that were made in `torch.inference_mode` do not tell that they were written to, traced ones have no content:
+    of these nothing is kept, nor is it in copies and pickles.
+
+    Args:
+        make: What makes it, of the weight and further arguments.
+    """
+
+    def __init__(self, make: Callable[..., Tensor]) -> None:
+        self.make, self._kept = make, None
+
+    def __reduce__(self) -> tuple:
+        return Kept, (self.make, )
+
+    def clear(self) -> None:
+        """Forget it. Averaged weights are exchanged unseen, and then the mode is set."""
+        self._kept = None
+
+    def __call__(self, weight: Tensor, *arguments: Any) -> Tensor:
+        """`make(weight, *arguments)`."""
+        if (torch.is_grad_enabled() or torch.compiler.is_compiling() or type(weight) not in (Tensor, nn.Parameter)
+                or weight.is_inference()):
+            return self.make(weight, *arguments)
+        state, kept = (weight.data_ptr(), weight._version, weight.dtype, *arguments), self._kept
+        if kept is None or kept[0] is not weight or kept[1] != state:
+            with torch.inference_mode(False), torch.no_grad():
+                kept = (weight, state, self.make(weight, *arguments))
+            if type(kept[2]) is Tensor:
+                self._kept = kept
+        return kept[2]

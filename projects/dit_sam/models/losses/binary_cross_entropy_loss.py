@@ -1,0 +1,37 @@
+"""Binary cross-entropy for one output channel."""
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class BinaryCrossEntropyLoss(nn.Module):
+    """Binary cross-entropy, averaged over all pixels; those that are ignored count as zeros.
+
+    The numbers of mmseg's `CrossEntropyLoss(use_sigmoid=True)`, which looks at the labels on the host: on a GPU every
+    step waits for that.
+
+    Args:
+        loss_weight: Factor.
+        loss_name: Name in the log; only names that begin with `loss_` are trained on.
+    """
+
+    def __init__(self, loss_weight: float = 1., loss_name: str = 'loss_bce') -> None:
+        super().__init__()
+        self.loss_weight, self.loss_name = loss_weight, loss_name
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
+        """
+        Args:
+            pred: Logits, (B, 1, H, W).
+            target: Labels in {0, 1} or `ignore_index`, (B, H, W).
+            weight: Weight of each pixel, (B, H, W).
+
+        Returns:
+            The loss, a scalar in float32.
+        """
+        counted = (target != ignore_index).float()
+        if weight is not None:
+            counted = counted * weight
+        truth = (target == 1).float()
+        return self.loss_weight * F.binary_cross_entropy_with_logits(pred.squeeze(1).float(), truth, counted)

@@ -1,0 +1,135 @@
+"""Position maps, tables and logits of another size: PyTorch's numbers, gradients by products, and what is kept."""
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmseg.registry import MODELS
+from tiny import ARCH, assert_close, noise, randomise
+
+from dit_sam.models.layers import relative_position_table, resize
+from dit_sam.models.layers.relative_position import _table
+
+SIZES = [((64, 64), (32, 32)), ((64, 64), (33, 20)), ((4, 5), (9, 7)), ((16, 16), (64, 64)), ((5, 7), (1, 3))]
+
+
+def both(function, reference, x, seed=1) -> None:
+    """Values and gradients of one function are those of the other."""
+    results = []
+    for f in (function, reference):
+        leaf = x.clone().requires_grad_()
+        out = f(leaf)
+        results.append((out.detach(), *torch.autograd.grad(out, leaf, noise(*out.shape, seed=seed).to(out))))
+    assert torch.equal(results[0][0], results[1][0])
+    assert_close(results[0][1], results[1][1], 1e-6)
+
+
+@pytest.mark.parametrize('mode, align_corners', [('bicubic', False), ('bilinear', False), ('bilinear', True)])
+@pytest.mark.parametrize('old, new', SIZES)
+def test_maps_are_resized_as_by_pytorch(old, new, mode, align_corners):
+    both(lambda x: resize(x, new, mode, align_corners),
+         lambda x: F.interpolate(x, new, mode=mode, align_corners=align_corners), noise(2, 3, *old))
+
+
+@pytest.mark.parametrize('length, size', [(127, 32), (127, 64), (27, 14), (5, 9), (13, 1)])
+def test_tables_are_resized_as_by_pytorch(length, size):
+    both(lambda x: relative_position_table(x, size), lambda x: _table(x, size), noise(length, 6))
+
+
+def test_autocast_around_the_backward_pass_rounds_nothing():
+    x = noise(1, 2, 8, 8).requires_grad_()
+    out, weights = resize(x, (32, 32), 'bilinear', True), noise(1, 2, 32, 32)
+    expected, = torch.autograd.grad(out, x, weights, retain_graph=True)
+    with torch.autocast('cpu', torch.bfloat16):
+        actual, = torch.autograd.grad(out, x, weights)
+    assert torch.equal(actual, expected)
+
+
+def test_what_was_made_in_inference_mode_trains():
+    with torch.inference_mode():
+        resize(noise(1, 1, 11, 11), (23, 23), 'bilinear', True)
+    x = noise(1, 1, 11, 11).requires_grad_()
+    resize(x, (23, 23), 'bilinear', True).square().sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def encoder(seed=0):
+    made = MODELS.build(dict(type='SAMViT', arch=ARCH, img_size=64, patch_size=8, out_channels=16, window_size=3))
+    return randomise(made, seed).eval()
+
+
+IMAGES = noise(1, 3, 40, 56)
+
+
+def resized(net) -> int:
+    """How often a forward pass without gradients resizes or spreads out a position table or map."""
+    counted = []
+    for kept in (net._position, *(kept for block in net.blocks for kept in block.attn._tables)):
+        kept.make = lambda *args, make=kept.make: counted.append(1) or make(*args)
+    with torch.no_grad():
+        net(IMAGES)
+    return len(counted)
+
+
+def test_in_evaluation_it_is_done_once():
+    net = encoder()
+    assert resized(net) == 7  # one map, two tables in each of three blocks
+    assert resized(net) == 0
+
+
+def swap_unseen(net) -> None:
+    """As averaged weights are exchanged, which no version counter tells; the mode is set next."""
+    for parameter, other in zip(net.parameters(), encoder(1).parameters()):
+        parameter.data.copy_(other)
+    net.eval()
+
+
+@pytest.mark.parametrize('change', [
+    lambda net: net.load_state_dict(encoder(1).state_dict()),
+    lambda net: [setattr(parameter, 'data', other.data) for parameter, other in zip(net.parameters(),
+                                                                                   encoder(1).parameters())],
+    lambda net: [torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(encoder(1).parameters()),
+                                                     net.parameters())],
+    lambda net: net.to(torch.float64), lambda net: net.to(torch.float64).to(torch.float32), swap_unseen
+], ids=['loaded', 'replaced', 'by vector', 'double', 'there and back', 'exchanged'])
+def test_other_weights_are_seen(change):
+    net = encoder()
+    with torch.no_grad():
+        net(IMAGES)
+        change(net)
+        fresh = encoder().to(net.pos_embed.dtype)
+        fresh.load_state_dict(net.state_dict())
+        images = IMAGES.to(net.pos_embed.dtype)
+        assert torch.equal(net(images)[0], fresh(images)[0])
+
+
+def test_another_size_is_seen():
+    net = encoder()
+    with torch.no_grad():
+        for size in ((40, 56), (56, 40), (40, 56)):
+            image = noise(1, 3, *size)
+            assert torch.equal(net(image)[0], copy.deepcopy(net)(image)[0])
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_keep_nothing_of_the_original(copied):
+    net = encoder()
+    with torch.no_grad():
+        expected = net(IMAGES)[0]
+        twin = copied(net)
+        assert all(kept._kept is None for kept in (twin._position, *twin.blocks[0].attn._tables))
+        for parameter in net.parameters():
+            parameter.zero_()
+        assert torch.equal(twin(IMAGES)[0], expected)
+
+
+def test_after_evaluation_it_trains():
+    """Nothing that was kept without gradients stands in the way of one."""
+    net = encoder()
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            net(IMAGES)
+        net.zero_grad()
+        net(IMAGES)[0].square().sum().backward()
+        assert net.pos_embed.grad.abs().sum() > 0 and net.blocks[0].attn.rel_pos_h.grad.abs().sum() > 0
