@@ -79,6 +79,7 @@ def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
     runner = Runner.from_cfg(cfg)
     runner.train_loop  # builds it
     runner.call_hook('before_run')
+    runner.call_hook('before_train')
     with FakeTensorMode():
         model = MODELS.build(cfg.model)
         runner.optim_wrapper = GuardedOptimWrapper(
@@ -91,6 +92,7 @@ def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
             outputs = model.train_step(batch, runner.optim_wrapper)
             with pytest.raises(DataDependentOutputException) if step == 3 else nullcontext():
                 runner.call_hook('after_train_iter', batch_idx=step, data_batch=batch, outputs=outputs)
+    runner.call_hook('after_train')
 
 
 def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimWrapper', **options) -> Runner:

@@ -83,7 +83,7 @@ class GuardedOptimWrapper(OptimWrapper):
         """Clip the gradients where asked for and step, if they are finite."""
         norm = self._norm()
         bad = ~norm.isfinite()
-        skipped, in_a_row = self.counts.to(bad.device)
+        skipped, in_a_row = self.counts.to(bad.device, non_blocking=True)
         self.counts = torch.stack([skipped + bad, (in_a_row + 1) * bad])
         if self._clips_here:
             self.grad_norm = norm

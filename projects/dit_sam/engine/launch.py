@@ -23,7 +23,7 @@ from .checkpoint_loader import CheckpointError
 from .config_check import check_config, unread
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
 from .ranks import told_by_rank_0
-from .run_check import check_launcher, check_run, check_shards, drop_worker_settings
+from .run_check import check_launcher, check_run, check_shards, drop_idle_settings
 
 
 @contextmanager
@@ -90,8 +90,11 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
     check_config(cfg, f'config {filename}')
     check_run(cfg, f'config {filename}')
     check_launcher(launcher)
-    drop_worker_settings(cfg)
+    drop_idle_settings(cfg)
     _score_in_float32(cfg)
+    if (cfg.get('randomness') or {}).get('deterministic'):
+        # What cuBLAS wants to be told before its first use; some releases of torch refuse to multiply without it.
+        os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if cfg.get('find_unused_parameters') and cfg.get('model_wrapper_cfg'):
         # The Runner reads the one only where there is no other.
         cfg.model_wrapper_cfg.find_unused_parameters = True

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_gather_object, get_world_size
@@ -139,11 +140,13 @@ def check_launcher(launcher: str) -> None:
                          '--launcher itself, or leave the option out to run one process')
 
 
-def drop_worker_settings(cfg: Config) -> None:
-    """Leave out what only worker processes need in data loaders with `num_workers=0`."""
+def drop_idle_settings(cfg: Config) -> None:
+    """Leave out of data loaders what needs worker processes, with `num_workers=0`, and what needs a GPU, without one."""
     for key, loader in cfg.items():
-        if key.endswith('_dataloader') and isinstance(loader, Mapping) and not loader.get('num_workers'):
-            loader.update({name: value for name, value in OF_WORKERS.items() if name in loader})
+        if key.endswith('_dataloader') and isinstance(loader, Mapping):
+            idle = {} if loader.get('num_workers') else OF_WORKERS
+            idle = idle if torch.cuda.is_available() else dict(idle, pin_memory=False)
+            loader.update({name: value for name, value in idle.items() if name in loader})
 
 
 def check_training(runner: Runner) -> None:

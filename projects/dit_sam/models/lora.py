@@ -31,7 +31,7 @@ def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise InputError(f'{key}: {INSTALL} ({error})') from None
+        raise InputError(f'{key}: {INSTALL} ({error})') from error
     _check_targets(model, lora.get('target_modules'), key)
     try:
         # Its `bias` would train what is the model's own, `lora_bias` is left out where SAM pads its windows.
@@ -39,7 +39,7 @@ def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
         model.requires_grad_(False)
         inject_adapter_in_model(config, model)
     except (TypeError, ValueError) as error:
-        raise InputError(f'{key}: {str(error).splitlines()[0]}') from None
+        raise InputError(f'{key}: {str(error).splitlines()[0]}') from error
     for layer in _layers(model).values():
         layer._register_state_dict_hook(_to_plain_names)
         layer._register_load_state_dict_pre_hook(_from_plain_names, with_module=True)

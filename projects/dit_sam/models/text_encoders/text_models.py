@@ -50,7 +50,7 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
         return AutoConfig.from_pretrained(model).get_text_config()
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f'no text model at {model!r} ({_first_line(error)}): '
-                                f'{why_nowhere(model, _CONFIG)}') from None
+                                f'{why_nowhere(model, _CONFIG)}') from error
 
 
 def _from_sizes(model: Mapping) -> PretrainedConfig:
@@ -59,11 +59,11 @@ def _from_sizes(model: Mapping) -> PretrainedConfig:
         unknown = [key for key in model if not hasattr(known, key)]
         if not unknown:
             return AutoConfig.for_model(**model)
-    except KeyError:
-        raise InputError("text_encoder.model lacks model_type, such as 'bert'") from None
+    except KeyError as error:
+        raise InputError("text_encoder.model lacks model_type, such as 'bert'") from error
     except (TypeError, ValueError) as error:
         # Where the type is unknown, all that are known follow.
-        raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from None
+        raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from error
     near = get_close_matches(unknown[0], known.to_dict(), n=1)
     raise InputError(f'text_encoder.model.{unknown[0]} is no size of {model["model_type"]}'
                      f'{f"; did you mean {near[0]}?" if near else ""}')
@@ -85,7 +85,7 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
             auto = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
             model = auto.from_config(config)
     except ValueError as error:
-        raise InputError(f'text_encoder.model: {_first_line(error)}') from None
+        raise InputError(f'text_encoder.model: {_first_line(error)}') from error
     if model.main_input_name != 'input_ids':
         raise InputError(f'text_encoder.model: {config.model_type!r} does not take text')
     for part in model.modules():

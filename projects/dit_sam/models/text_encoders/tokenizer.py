@@ -50,7 +50,7 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
             with open(source, encoding='utf-8', newline='\n') as file:
                 return _word_piece([line.rstrip() for line in file], source)
         except UnicodeDecodeError as error:
-            raise InputError(f'vocabulary {source} is no text: {error}') from None
+            raise InputError(f'vocabulary {source} is no text: {error}') from error
     try:
         return AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
