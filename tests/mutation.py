@@ -1,8 +1,8 @@
 """How many small errors in the code the tests notice: ``python tests/mutation.py evaluation --sample 150``.
 
 mutmut makes them in a copy of the repository under ``work_dirs/mutants``; `make test-mutants` installs it. Each
-changed function meets the tests of `TESTS` that call it, and if they do not notice, the tests that start other programs,
-in which mutmut cannot count calls. The wording of messages is left alone.
+changed function meets the tests of `TESTS` that call it, and if they do not notice, the tests that start other
+programs, in which mutmut cannot count calls. The wording of messages is left alone.
 """
 import argparse
 import json
@@ -65,10 +65,12 @@ def make_copy(package: str) -> None:
     settings = ConfigParser()
     settings.read(COPY / 'setup.cfg')
     settings['mutmut'] = dict(
-        source_paths='src', only_mutate=f'src/dit_sam/{package}/*', process_isolation='forkserver', timeout_constant='4',
+        source_paths='src', only_mutate=f'src/dit_sam/{package}/*', process_isolation='forkserver',
+        timeout_constant='4',
         also_copy=lines('projects', 'configs', 'tools', 'docs', 'requirements', 'README.md', 'Makefile', 'mkdocs.yml'),
         pytest_add_cli_args=lines('-k', ' and '.join(f'not {name}' for name in SLOW)),
-        pytest_add_cli_args_test_selection=lines(*tests_of(package)), do_not_mutate_patterns=lines(*WORDING).replace('%', '%%'))
+        pytest_add_cli_args_test_selection=lines(*tests_of(package)),
+        do_not_mutate_patterns=lines(*WORDING).replace('%', '%%'))
     with open(COPY / 'setup.cfg', 'w') as file:
         settings.write(file)
 
@@ -99,7 +101,8 @@ def results(package: str) -> dict[str, int | None]:
 
 def noticed_by_slow_tests(name: str, package: str) -> bool:
     """Whether a test of `SLOW` fails for an error; mutmut finds it by the environment, in other processes too."""
-    environment = dict(os.environ, OMP_NUM_THREADS='1', MUTANT_UNDER_TEST=name, PYTHONPATH=str(COPY / 'mutants' / 'src'))
+    environment = dict(
+        os.environ, OMP_NUM_THREADS='1', MUTANT_UNDER_TEST=name, PYTHONPATH=str(COPY / 'mutants' / 'src'))
     done = subprocess.run([sys.executable, '-m', 'pytest', '-x', '-p', 'no:cacheprovider', '-k', ' or '.join(SLOW),
                            *tests_of(package)], cwd=COPY / 'mutants', env=environment, capture_output=True)
     return done.returncode == 1

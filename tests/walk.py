@@ -1,4 +1,4 @@
-"""Steps of whole models on tensors that have a device, a type and a shape and no content: meta ones, and fake CUDA ones.
+"""Steps of whole models on tensors that have a device, a type and a shape and no content: meta and fake CUDA ones.
 
 A CUDA build of torch needs no GPU for fake tensors. An operation on two devices raises, and so does one that waits for
 content: `nonzero`, `.item()`, indices of bool. `no_blocking_copies` adds the copies that wait.
@@ -13,7 +13,6 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CONFIGS = Path(__file__).parents[1] / 'configs' / 'dit_sam'

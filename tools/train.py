@@ -6,10 +6,10 @@ import os
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import compile_blocks, enable_amp, load_config, one_line_errors, resume_latest
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
@@ -23,9 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--resume', action='store_true',
                         help='continue from the newest checkpoint of the work dir; if there is none, start')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='settings that replace those of the config, as key=value with dots in the key; a list '
-                        'is written key="[a,b]" or key=a,b, without spaces')
+    add_config_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)

@@ -124,7 +124,8 @@ def train(folder: Path, name: str, *options: str, ranks: int = 1, resume: bool =
     starter = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}'] if ranks > 1 else []
     done = subprocess.run(
         [sys.executable, *starter, *script, str(folder / 'small.py'), '--work-dir', str(folder / name),
-         *['--resume'] * resume, *['--launcher', 'pytorch'] * (ranks > 1), '--cfg-options', 'randomness.seed=7', *options],
+         *['--resume'] * resume, *['--launcher', 'pytorch'] * (ranks > 1), '--cfg-options', 'randomness.seed=7',
+         *options],
         env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True)
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
 

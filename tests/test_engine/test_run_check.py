@@ -67,8 +67,8 @@ def test_a_launcher_that_did_not_start_the_process(monkeypatch, launcher, variab
 
 @pytest.mark.filterwarnings('error:.*pin_memory')
 def test_data_are_loaded_without_worker_processes_and_without_a_gpu(tmp_path):
-    """The configs keep workers alive and prefetch, which a data loader without workers refuses, and pin memory, of which
-    torch warns without a GPU."""
+    """The configs keep workers alive and prefetch, which a data loader without workers refuses, and pin memory, of
+    which torch warns without a GPU."""
     settings = ('num_workers=0', 'persistent_workers=True', 'prefetch_factor=2', 'timeout=9', 'pin_memory=True')
     options = [f'{name}_dataloader.{setting}' for name in ('train', 'val', 'test') for setting in settings]
     assert call_tool('train.py', TOY, '--work-dir', tmp_path, '--cfg-options', *options) == 0

@@ -171,7 +171,8 @@ def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothin
     assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
     # What could not be resumed is not looked at where there is something newer.
     save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
-    assert resumed(mine, load_from=str(tmp_path / 'plain.safetensors'), resume=True) == (str(mine / 'epoch_2.pth'), True)
+    newest = (str(mine / 'epoch_2.pth'), True)
+    assert resumed(mine, load_from=str(tmp_path / 'plain.safetensors'), resume=True) == newest
     # An older checkpoint of the run itself is a choice, by whatever path.
     (tmp_path / 'link').symlink_to(mine)
     assert resumed(tmp_path / 'link', load_from=str(mine / 'epoch_1.pth'), resume=True)[0] == str(mine / 'epoch_1.pth')
@@ -343,3 +344,14 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
 def test_checkpoints_that_are_not_local_pass_the_check():
     check_checkpoint('https://example.com/a.pth')
     check_checkpoint(CONFIG)
+
+
+@pytest.mark.parametrize('setting, wanted', [
+    ('work_dir', 'key=value'),
+    ('a=[(1,2]', 'brackets and quotes that close, and no dict in a list'),
+    ('custom_hooks=[dict(type=EMAHook,momentum=0.1)]', 'brackets and quotes that close, and no dict in a list'),
+])
+def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
+    assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f'train.py: error: argument --cfg-options: {setting} is not read: it wants {wanted}'

@@ -22,7 +22,7 @@ from statistics import median
 import cv2
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import CheckpointLoader, Runner
@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.image_batches import images_of
 from dit_sam.datasets.shapes import write_shapes
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.engine.strict_loading import load_strictly
 from dit_sam.evaluation.dump import read_lines
@@ -53,8 +54,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=40, help='images of each set')
     parser.add_argument('--rounds', type=int, default=5, help='passes over each set in each way')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='settings that replace those of the config, as key=value with dots in the key')
+    add_config_options(parser)
     args = parser.parse_args()
     if min(args.images, args.rounds) < 1:
         parser.error('at least one image and one round are needed')

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmseg.registry import DATASETS
 from torch import Tensor
 
 from dit_sam.apis.results import box_around
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.visualization import draw_masks, file_stem, write_image
@@ -28,8 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', default='work_dirs/browse', help='folder for pictures; nothing in it is replaced')
     parser.add_argument('--sheet', action='store_true', help='one contact sheet in place of single pictures')
     parser.add_argument('--seed', type=int, default=0, help='of the augmentation and of the sentences that are drawn')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='settings that replace those of the config, as key=value with dots in the key')
+    add_config_options(parser)
     args = parser.parse_args()
     if args.num < 1:
         parser.error(f'--num takes a number from 1 on, got {args.num}')

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
 from dit_sam.apis import ReferringInferencer
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
@@ -57,8 +57,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', default='work_dirs/compare', help='folder for the pictures; nothing in it is replaced')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
     parser.add_argument('--font', help='.ttf or .otf file for the sentences')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='settings of the first config, as key=value with dots in the key: where its data are')
+    add_config_options(parser, '; those of the first config, such as where its data are')
     args = parser.parse_args()
     if len(args.models) % 2:
         parser.error(f'a checkpoint after each config is wanted, got {len(args.models)} files')

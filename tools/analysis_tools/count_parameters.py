@@ -10,13 +10,13 @@ import json
 from typing import Callable
 
 import torch
-from mmengine.config import DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.structures import TextFeatures
@@ -32,8 +32,7 @@ def parse_args() -> argparse.Namespace:
                         help="size of the network's input in pixels, one number for a square; default as in the config")
     parser.add_argument('--tokens', type=positive, help="tokens of the sentence; default the text encoder's max_length")
     parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, FLOPs instead of GFLOPs')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='settings that replace those of the config, as key=value with dots in the key')
+    add_config_options(parser)
     args = parser.parse_args()
     if args.size and len(args.size) > 2:
         parser.error('--size takes one number or two, HEIGHT WIDTH')

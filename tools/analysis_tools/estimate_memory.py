@@ -22,7 +22,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -34,6 +34,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from dit_sam.compat import has_bfloat16
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.structures import TextFeatures
@@ -52,9 +53,7 @@ def parse_args() -> argparse.Namespace:
                         help='the fused attention that GPUs run, or that in pieces; default gpu')
     parser.add_argument('--measure', action='store_true', help='also run a real step of the smallest batch')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file, in bytes')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='settings that replace those of the config, as key=value with dots in the key; '
-                        'model.backbone.with_cp=True recomputes activations')
+    add_config_options(parser, '; model.backbone.with_cp=True recomputes activations')
     parser.add_argument('--real', type=int, nargs=2, metavar=('SIZE', 'BATCH'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if min(*args.sizes, *args.batch_sizes) < 1:

@@ -41,7 +41,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.models import SAMViT
@@ -103,7 +103,8 @@ def free() -> None:
     torch.cuda.empty_cache()
 
 
-def gradients_of(model: nn.Module, images: Tensor, text: TextFeatures, dtype: str, device: str) -> tuple[Tensor, Tensor]:
+def gradients_of(model: nn.Module, images: Tensor, text: TextFeatures, dtype: str,
+                 device: str) -> tuple[Tensor, Tensor]:
     """The feature map, and the gradients of its mean square in one row, in float64."""
     with torch.autocast(device.partition(':')[0], torch.bfloat16, enabled=dtype == 'bfloat16'):
         output = features(model, images, text)
@@ -130,7 +131,8 @@ def parity(arch: str, size: int, device: str) -> list[list[str]]:
     expected = gradients_of(exact, images.double(), TextFeatures(text.tokens.double(), text.mask), 'float64', device)
     del exact
     rows = []
-    for name, dtype, rounds in (('float32', 'float32', False), ('TF32', 'float32', True), ('bfloat16', 'bfloat16', True)):
+    kinds = [('float32', 'float32', False), ('TF32', 'float32', True), ('bfloat16', 'bfloat16', True)]
+    for name, dtype, rounds in kinds:
         if dtype not in dtypes_of(device) or (name == 'TF32' and device == 'cpu'):
             continue
         with tf32(rounds):
@@ -213,13 +215,14 @@ def memory(arch: str, size: int, batch: int, device: str) -> list[list[str]]:
         said = estimate(cfg, size, batches, True)
         for each in batches:
             expected = said['totals'][each] - said['averaged']
-            measured = 'not on a CPU' if device == 'cpu' else if_it_fits(partial(measured_memory, cfg, size, each, device))
+            measure = partial(measured_memory, cfg, size, each)
+            measured = 'not on a CPU' if device == 'cpu' else if_it_fits(measure)
             rows.append([f'ViT-{arch} {size}²', str(each), f'{expected / GIB:.2f}', measured or NO_MEMORY])
             free()
     return rows
 
 
-def measured_memory(cfg: Config, size: int, batch: int, device: str) -> str:
+def measured_memory(cfg: Config, size: int, batch: int) -> str:
     free()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -249,10 +252,11 @@ def compiled(arch: str, size: int, batch: int, device: str) -> list[list[str]]:
 def loading(workers: int, folder: Path, items: int) -> list[list[str]]:
     """Rows: processes, and items a second."""
     cfg = Config.fromfile(CONFIGS / 'ldit_vit-b.py')
-    options = dict(cfg.train_dataloader.dataset, data_root=str(folder), ann_file='instances.json', refs_file='refs(unc).p')
+    options = dict(
+        cfg.train_dataloader.dataset, data_root=str(folder), ann_file='instances.json', refs_file='refs(unc).p')
     dataset = DATASETS.build(options)
-    loader = DataLoader(torch.utils.data.ConcatDataset([dataset] * -(-items // len(dataset))), BATCH, num_workers=workers,
-                        collate_fn=pseudo_collate, drop_last=True)
+    repeated = ConcatDataset([dataset] * -(-items // len(dataset)))
+    loader = DataLoader(repeated, BATCH, num_workers=workers, collate_fn=pseudo_collate, drop_last=True)
     batches = iter(loader)
     # Processes start and fill their queues.
     for _ in range(2 * workers):
@@ -304,11 +308,12 @@ def write_page(args: argparse.Namespace, folder: Path) -> str:
     clock, device, on_gpu = Clock(args.minutes), args.device, args.device != 'cpu'
     write_photographs(folder)
     # Images of a batch by size: as many pixels as at the first size.
-    points = [(arch, size, max(args.batch * args.sizes[0]**2 // size**2, 1)) for size in args.sizes for arch in args.archs]
-    named = [(f'ViT-{arch} {size}²', arch, size, batch) for arch, size, batch in points]
+    named = [(f'ViT-{arch} {size}²', arch, size, max(args.batch * args.sizes[0]**2 // size**2, 1))
+             for size in args.sizes for arch in args.archs]
+    first = [point for point in named if point[2] == args.sizes[0]]
     tables = dict(
         parity=('Parity', ['encoder', 'arithmetic', 'form', 'features', 'gradients'],
-                [(name, partial(parity, arch, size, device)) for name, arch, size, _ in named if size == args.sizes[0]]),
+                [(name, partial(parity, arch, size, device)) for name, arch, size, _ in first]),
         kernels=('Kernel of attention', ['encoder', 'blocks', 'width of a head', 'bfloat16', 'float32'],
                  [(name, partial(kernel, arch, size, device)) for name, arch, size, _ in named]),
         waits=('Waits of a training step', ['step', 'waits'],
@@ -319,10 +324,10 @@ def write_page(args: argparse.Namespace, folder: Path) -> str:
         memory=('Memory of a training step, bfloat16 (GiB)', ['model', 'images', 'estimated', 'measured'],
                 [(name, partial(memory, arch, size, batch, device)) for name, arch, size, batch in named]),
         compiled=('Compiled blocks', ['encoder, images', 'step (s)', 'compiled (s)', 'times as fast', 'first step (s)'],
-                  [(name, partial(compiled, arch, size, batch, device)) for name, arch, size, batch in named
-                   if size == args.sizes[0]]),
+                  [(name, partial(compiled, arch, size, batch, device)) for name, arch, size, batch in first]),
         loading=('Loading', ['processes', 'items/s', 'of each'],
-                 [(str(count), partial(loading, count, folder, 100 * count if on_gpu else 32)) for count in args.workers]))
+                 [(str(count), partial(loading, count, folder, 100 * count if on_gpu else 32))
+                  for count in args.workers]))
     head = [f'# {machine(device)}', '', f'{os.cpu_count()} CPU cores, {TOKENS} tokens of text. Written by '
             f'`python tools/analysis_tools/gpu_report.py`.']
     # Without a GPU nothing is waited for.

@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from mmengine.config import DictAction
 from torch import Tensor, nn
 
 from dit_sam.apis import ReferringInferencer
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
@@ -41,8 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', default='model.onnx', help='file to write; an old one is replaced')
     parser.add_argument('--size', type=int, help="side of the model's square input; default: as in the config")
     parser.add_argument('--check', action='store_true', help='compare ONNX Runtime with PyTorch, and fail above 1e-4')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='settings that replace those of the config, as key=value with dots in the key')
+    add_config_options(parser)
     args = parser.parse_args()
     if not args.out.endswith('.onnx'):
         parser.error(f'--out {args.out}: the file to write must end in .onnx')

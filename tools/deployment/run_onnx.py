@@ -98,8 +98,8 @@ class OnnxSegmenter:
             raise ValueError(f'an image of {image.shape[1]} x {image.shape[0]} pixels is too narrow: nothing is left '
                              'of it at the size at which the model works')
         if height > self.settings['input_size'][0] or width > self.settings['input_size'][1]:
-            raise ValueError(f'an image of {image.shape[1]} x {image.shape[0]} pixels becomes one of {width} x {height}, '
-                             'which does not fit the input of the model: export it with a square --size')
+            raise ValueError(f'an image of {image.shape[1]} x {image.shape[0]} pixels becomes one of {width} x '
+                             f'{height}, which does not fit the input of the model: export it with a square --size')
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[..., ::-1]
         top, left = ((whole - side) // 2 for whole, side in zip(self.settings['input_size'], (height, width)))
         window = slice(top, top + height), slice(left, left + width)

@@ -20,7 +20,8 @@ from ..errors import InputError, show_traceback
 from ..models import SAMViT
 from .autocast_optim_wrapper import NO_BFLOAT16
 from .checkpoint_loader import CheckpointError
-from .config_check import check_config, unread
+from .config_check import check_config
+from .config_options import apply_config_options
 from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
 from .ranks import told_by_rank_0
 from .run_check import check_launcher, check_run, check_shards, drop_idle_settings
@@ -84,7 +85,7 @@ def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] =
         raise FileNotFoundError(f'config {filename} not found: {hint}')
     cfg = _read(filename)
     cfg.launcher = launcher
-    _apply(cfg_options or {}, cfg)
+    apply_config_options(cfg_options or {}, cfg)
     name = osp.splitext(osp.basename(filename))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
     check_config(cfg, f'config {filename}')
@@ -150,20 +151,6 @@ def _read(filename: str) -> Config:
     except Exception as error:  # a config is a program, and may raise anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip(': ')
         raise InputError(f'config {filename} cannot be read: {reason}') from error
-
-
-def _apply(options: dict, cfg: Config) -> None:
-    for key, value in options.items():
-        problem = unread(key, cfg)
-        try:
-            if not problem:
-                cfg.merge_from_dict({key: value})
-        except (AssertionError, IndexError, KeyError, TypeError, ValueError) as error:
-            problem = str(error.args[0] if error.args else error).splitlines()[0]
-        except AttributeError:  # mmengine takes every item of a list for a dict
-            problem = 'a single value in a list cannot be set; give the whole list'
-        if problem:
-            raise InputError(f'--cfg-options {key}={value} does not fit the config: {problem}')
 
 
 def check_checkpoint(filename: str) -> None:

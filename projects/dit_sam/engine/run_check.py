@@ -141,7 +141,7 @@ def check_launcher(launcher: str) -> None:
 
 
 def drop_idle_settings(cfg: Config) -> None:
-    """Leave out of data loaders what needs worker processes, with `num_workers=0`, and what needs a GPU, without one."""
+    """Leave out of data loaders what needs worker processes where `num_workers=0`, and pinned memory without a GPU."""
     for key, loader in cfg.items():
         if key.endswith('_dataloader') and isinstance(loader, Mapping):
             idle = {} if loader.get('num_workers') else OF_WORKERS

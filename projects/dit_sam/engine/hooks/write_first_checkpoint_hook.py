@@ -56,8 +56,8 @@ def _leave_file(wrapper: Any) -> None:
 class WriteFirstCheckpointHook(CheckpointHook):
     """`CheckpointHook` that loses nothing to a full disk or a kill in mid-save.
 
-    mmengine removes the oldest checkpoint and the previous best one, and then writes. Here it is the other way round, and
-    a checkpoint is written without a copy of it in memory.
+    mmengine removes the oldest checkpoint and the previous best one, and then writes. Here it is the other way round,
+    and a checkpoint is written without a copy of it in memory.
     The scores of a validation go into the checkpoints that are written after it, under `scores` in the message hub's
     `runtime_info`, with the epoch that they belong to. Arguments as in the parent.
     """
