@@ -67,6 +67,18 @@ def test_masks_are_padded_with_background_in_training():
     assert result.sum() == mask.sum()
 
 
+def test_a_mask_of_several_labels_is_refused_in_training():
+    """Of a class or an instance map, that is. 255 are pixels that do not count."""
+    data = batch([(8, 8)] * 2, ['cat', 'dog'])
+    data['data_samples'][0].gt_sem_seg.data[0, 0, 0] = 255
+    ReferringDataPreProcessor(size=(8, 8))(data, training=True)
+    data = batch([(8, 8)] * 2, ['cat', 'dog'])
+    data['data_samples'][1].set_metainfo(dict(img_path='dogs.jpg'))
+    data['data_samples'][1].gt_sem_seg.data[0, 3, 3] = 2
+    with pytest.raises(InputError, match='the mask of dogs.jpg has the label 2: referring masks have 1 in the object'):
+        ReferringDataPreProcessor(size=(8, 8))(data, training=True)
+
+
 def test_masks_are_left_alone_in_testing():
     data = batch([(20, 32), (32, 16)])
     masks = [data_sample.gt_sem_seg.data.clone() for data_sample in data['data_samples']]

@@ -3,10 +3,11 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
-from tiny import ARCH, assert_close, backbone, batch, decode_head, noise, sample, segmentor, text_encoder
+from tiny import ARCH, assert_close, backbone, batch, decode_head, noise, randomise, sample, segmentor, text_encoder
 from torch import nn
 
 from dit_sam.errors import InputError
+from dit_sam.models import DITViT
 
 SCHEMES = [None, 'LayerWiseInstruction', 'EndToEndInstruction']
 every_scheme = pytest.mark.parametrize('scheme', SCHEMES, ids=['default', 'L-DIT', 'E-DIT'])
@@ -245,6 +246,49 @@ def test_a_part_with_keywords_gets_text():
                              for name, value in plain.state_dict().items()})
     data = plain.data_preprocessor(batch())
     assert torch.equal(wrapped(**data), plain(**data))
+
+
+@MODELS.register_module()
+class NoImageIndex(DITViT):
+    """A backbone whose keywords do not name the images."""
+
+    def forward(self, x, text=None, **kwargs):
+        assert not kwargs.keys() - {'prompts'}
+        return super().forward(x, text)
+
+
+def test_keywords_do_not_stand_for_the_index_of_images():
+    """The images are repeated for it, as for any backbone that does not share them."""
+    model = segmentor(backbone=backbone(type='NoImageIndex')).eval()
+    data = model.data_preprocessor(batch([(32, 32)] * 2, ['cat', 'dog']))
+    data['inputs'][1] = data['inputs'][0]
+    apart = model(**data)
+    for item in data['data_samples']:
+        item.set_metainfo(dict(image_number=0))
+    assert_close(model(**data), apart, 1e-6)
+
+
+@MODELS.register_module()
+class DeafEncoder(DITViT):
+    """It has an instruction, and no argument for the text."""
+
+    def forward(self, *images):
+        return super().forward(*images)
+
+
+def test_a_part_that_takes_text_and_has_no_argument_for_it_is_an_error():
+    with pytest.raises(InputError, match='DeafEncoder.forward has no argument `text`, so that no text would reach it'):
+        segmentor(backbone=backbone(type='DeafEncoder'))
+
+
+def test_a_part_that_is_replaced_later_on_is_asked_anew():
+    model = segmentor(backbone=NO_TEXT)
+    model.backbone = randomise(MODELS.build(backbone()))
+    model.eval()
+    data = model.data_preprocessor(batch([(32, 32)] * 2, ['cat', 'dog']))
+    words = model.encode_text(data['data_samples'])
+    with torch.no_grad():
+        assert torch.equal(model.extract_feat(data['inputs'], words)[0], model.backbone(data['inputs'], words)[0])
 
 
 PLAIN_HEAD = dict(type='FCNHead', in_channels=16, channels=8, num_classes=2, num_convs=1)

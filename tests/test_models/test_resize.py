@@ -2,9 +2,11 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.model import ExponentialMovingAverage
 from mmseg.registry import MODELS
 from tiny import ARCH, assert_close, noise, randomise
 
@@ -85,14 +87,45 @@ def swap_unseen(net) -> None:
     net.eval()
 
 
+def step(**options):
+    """A step of an optimizer without a word to the encoder, which stays in evaluation mode."""
+
+    def run(net) -> None:
+        with torch.enable_grad():
+            net(IMAGES)[0].square().sum().backward()
+        torch.optim.Adam(net.parameters(), lr=0.1, **options).step()
+
+    return run
+
+
+def average(net) -> None:
+    """mmengine's average of weights, which is a model of its own that nobody sets a mode of again."""
+    averaged = ExponentialMovingAverage(net, momentum=0.5)
+    averaged.update_parameters(net)
+    averaged.module = net
+    averaged.update_parameters(encoder(1))
+
+
+def write_twice(net) -> None:
+    """The second tensors may get the addresses of the first."""
+    for _ in range(2):
+        for parameter in net.parameters():
+            parameter.data = parameter.data * 2
+
+
 @pytest.mark.parametrize('change', [
     lambda net: net.load_state_dict(encoder(1).state_dict()),
     lambda net: [setattr(parameter, 'data', other.data) for parameter, other in zip(net.parameters(),
                                                                                    encoder(1).parameters())],
     lambda net: [torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(encoder(1).parameters()),
                                                      net.parameters())],
-    lambda net: net.to(torch.float64), lambda net: net.to(torch.float64).to(torch.float32), swap_unseen
-], ids=['loaded', 'replaced', 'by vector', 'double', 'there and back', 'exchanged'])
+    lambda net: net.to(torch.float64), lambda net: net.to(torch.float16).to(torch.float32), swap_unseen,
+    step(foreach=True), step(fused=True), average, write_twice,
+    lambda net: [parameter.data.mul_(2) for parameter in net.parameters()],
+    lambda net: [np.multiply(parameter.numpy(force=True), 2, out=parameter.numpy(force=True)) for parameter
+                 in net.parameters()],
+], ids=['loaded', 'replaced', 'by vector', 'double', 'there and back', 'exchanged', 'step', 'fused step', 'averaged',
+        'written twice', 'through data', 'by numpy'])
 def test_other_weights_are_seen(change):
     net = encoder()
     with torch.no_grad():
@@ -102,6 +135,25 @@ def test_other_weights_are_seen(change):
         fresh.load_state_dict(net.state_dict())
         images = IMAGES.to(net.pos_embed.dtype)
         assert torch.equal(net(images)[0], fresh(images)[0])
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
+def test_an_encoder_of_another_type_takes_any_size(dtype):
+    net = encoder().to(dtype)
+    with torch.no_grad():
+        kept = net(IMAGES.to(dtype))[0]
+    assert kept.dtype == dtype and torch.equal(net(IMAGES.to(dtype))[0], kept)
+
+
+@pytest.mark.filterwarnings('ignore:There is a performance drop')
+def test_many_encoders_at_once():
+    """`torch.func` runs the encoder over a batch of weights."""
+    nets = [encoder(0), encoder(1)]
+    weights, _ = torch.func.stack_module_state(nets)
+    with torch.no_grad():
+        both = torch.func.vmap(lambda each: torch.func.functional_call(nets[0], each, IMAGES)[0])(weights)
+        for one, net in zip(both, nets):
+            assert_close(one, net(IMAGES)[0], 1e-5)
 
 
 def test_another_size_is_seen():

@@ -1,4 +1,7 @@
 """tools/analysis_tools/gpu_report.py on the CPU and the smallest encoder; no time is looked at."""
+import runpy
+import warnings
+
 import pytest
 from processes import ROOT
 
@@ -41,6 +44,25 @@ def test_every_table_is_made(tmp_path, output_of):
 def test_what_there_is_no_time_for_is_said(output_of):
     page = output_of(TOOL, *SMALL, '--minutes', 0, '--parts', 'speed', 'loading')
     assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32²', 'no time was left']
+
+
+def test_what_fails_is_said_and_takes_nothing_with_it(tmp_path, monkeypatch, output_of):
+    """There may be no compiler, say; here the one that there is fails."""
+    monkeypatch.setattr('benchmark.measure_case', lambda *_: 1 / 0)
+    output_of(TOOL, *SMALL, '--parts', 'speed', 'kernels', '--out', tmp_path / 'page.md')
+    found = tables((tmp_path / 'page.md').read_text())
+    assert found['Speed'][1][:2] == ['ViT-tiny 32²', 'failed: ZeroDivisionError: division by zero']
+    assert len(found['Kernel of attention']) == 3
+
+
+def test_waits_are_those_of_operations():
+    messages = ['called a synchronizing CUDA operation (Triggered internally at …)',
+                'Synchronization debug mode is a prototype feature and does not yet detect all operations']
+    tool = runpy.run_path(str(ROOT / 'tools' / TOOL))
+    with pytest.warns() as said:
+        for message in messages:
+            warnings.warn(message)
+    assert tool['count_waits'](list(said)) == 1
 
 
 def test_a_gpu_that_is_not_there_is_one_line(error_of):

@@ -68,7 +68,7 @@ def positive(value: str) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot run.
+    """Refuse what cannot run; a device with a number becomes the current one, as what waits and counts memory asks it.
 
     Raises:
         InputError: There is no such device, images are not cut into whole patches, or the file for the figures cannot
@@ -78,6 +78,8 @@ def check(args: argparse.Namespace) -> None:
             args.device == 'cuda' and not torch.cuda.is_available()):
         raise InputError(f'--device {args.device} is not there; this machine has '
                          f'{"cuda and cpu" if torch.cuda.is_available() else "cpu"}')
+    if args.device.startswith('cuda:'):
+        torch.cuda.set_device(args.device)
     check_dtype(args.dtype, args.device)
     if args.size % 16:
         raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')

@@ -3,13 +3,15 @@
 Usage:
     python tools/analysis_tools/gpu_report.py --out gpu.md
 
-It takes at most `--minutes`, begins with what matters most, and says in the table what it had no time or memory for.
-All figures are of this run: what is compared took turns. `--device cpu --archs tiny --sizes 64` tries the program.
+It begins nothing after `--minutes`, a row of a table at a time, starts with what matters most, and says in the table
+what it had no time or memory for, or what failed. The file is written after every table. All figures are of this run:
+what is compared took turns. `--device cpu --archs tiny --sizes 64` tries the program.
 
 * Parity: relative deviation of L-DIT's encoder and of its gradients from the textbook's form in float64.
 * Kernel: which of PyTorch's fused attentions takes the heads of our encoder, bias and all.
 * Waits: how often the CPU waits for the GPU in a training step; the one wait of a step comes where losses are logged.
-* Speed: see benchmark.py. * Memory: that of estimate_memory.py beside the allocator's peak.
+* Speed: see benchmark.py; the deviation is from float32 with TF32.
+* Memory: that of estimate_memory.py beside the allocator's peak.
 * Compiled: a training step with the blocks compiled, as `compile=True` does.
 * Loading: items a second of RefCOCO's training pipeline, from JPEG files of 640 × 480.
 """
@@ -180,7 +182,12 @@ def waits(arch: str, device: str) -> list[list[str]]:
             step()
         finally:
             torch.cuda.set_sync_debug_mode('default')
-    return [[f'ViT-{arch}: forward, backward, Adam', str(len(said))]]
+    return [[f'ViT-{arch}: forward, backward, Adam', str(count_waits(said))]]
+
+
+def count_waits(said: list[warnings.WarningMessage]) -> int:
+    """The warnings of operations that wait; that the mode is a prototype is one too."""
+    return sum('synchronizing CUDA operation' in str(each.message) for each in said)
 
 
 def speed(arch: str, size: int, batch: int, device: str) -> list[list[str]]:
@@ -292,9 +299,14 @@ def section(title: str, columns: list[str], runs: list[tuple[str, Callable[[], l
     """A table in Markdown, row by row as time and memory allow."""
     rows = []
     for name, run in runs:
-        found = None if clock.is_over else if_it_fits(run)
+        late = clock.is_over
+        try:
+            found = None if late else if_it_fits(run)
+        # A row must not take the others with it: there may be no compiler, or another release of what is compared.
+        except Exception as error:
+            found = [[name, f'failed: {type(error).__name__}: {error}'.splitlines()[0].replace('|', '/')[:200]]]
         if found is None:
-            found = [[name, NO_TIME if clock.is_over else NO_MEMORY]]
+            found = [[name, NO_TIME if late else NO_MEMORY]]
         rows += [[*row, *[''] * (len(columns) - len(row))] for row in found]
         if on_gpu:
             free()
@@ -303,8 +315,8 @@ def section(title: str, columns: list[str], runs: list[tuple[str, Callable[[], l
     return '\n'.join([f'## {title}', '', *(f'| {" | ".join(line)} |' for line in lines)])
 
 
-def write_page(args: argparse.Namespace, folder: Path) -> str:
-    """The page."""
+def make_page(args: argparse.Namespace, folder: Path) -> str:
+    """The page, which is also written to `--out` after every table."""
     clock, device, on_gpu = Clock(args.minutes), args.device, args.device != 'cpu'
     write_photographs(folder)
     # Images of a batch by size: as many pixels as at the first size.
@@ -331,8 +343,14 @@ def write_page(args: argparse.Namespace, folder: Path) -> str:
     head = [f'# {machine(device)}', '', f'{os.cpu_count()} CPU cores, {TOKENS} tokens of text. Written by '
             f'`python tools/analysis_tools/gpu_report.py`.']
     # Without a GPU nothing is waited for.
-    made = [section(*tables[part], clock, on_gpu) for part in args.parts if on_gpu or part != 'waits']
-    return '\n\n'.join(['\n'.join(head), *made, f'{clock.spent / 60:.1f} minutes in all.']) + '\n'
+    made = ['\n'.join(head)]
+    for part in args.parts:
+        if on_gpu or part != 'waits':
+            made.append(section(*tables[part], clock, on_gpu))
+            page = '\n\n'.join([*made, f'{clock.spent / 60:.1f} minutes.']) + '\n'
+            if args.out:
+                write_whole(args.out, page)
+    return page
 
 
 def main() -> None:
@@ -343,10 +361,7 @@ def main() -> None:
             check(Namespace(device=args.device, dtype='float32', size=size, json=None))
         if args.out:
             check_file(args.out)
-        page = write_page(args, Path(folder))
-        print(page)
-        if args.out:
-            write_whole(args.out, page)
+        print(make_page(args, Path(folder)))
 
 
 if __name__ == '__main__':

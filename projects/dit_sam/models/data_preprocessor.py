@@ -65,8 +65,11 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             `inputs`, (B, 3, H, W), and `data_samples`.
 
         Raises:
-            InputError: An image is larger than `size`.
+            InputError: An image is larger than `size`; or, in training, a mask has a label other than 0, 1 and 255.
         """
+        if training:
+            for sample in data.get('data_samples') or ():
+                _check_labels(sample)
         numbers = list(range(len(data['inputs']))) if training else image_numbers(data['inputs'])
         images = [data['inputs'][numbers.index(number)] for number in range(max(numbers) + 1)]
         data = self.cast_data(dict(data, inputs=images))
@@ -114,6 +117,21 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             padded = mask.new_zeros((1, *size))
             padded[:, rows, columns] = mask
             sample.gt_sem_seg = PixelData(data=padded)
+
+
+def _check_labels(sample: SegDataSample) -> None:
+    """
+    Raises:
+        InputError: The mask has several objects or classes; the losses would take all but 1 for background.
+    """
+    mask = sample.gt_sem_seg.data
+    # Before it goes to a GPU, where the host would wait for the answer; and not of tensors without content.
+    if type(mask) is Tensor and mask.device.type == 'cpu' and mask.numel() and mask.max() > 1:
+        others = mask[(mask > 1) & (mask != 255)]
+        if len(others):
+            raise InputError(f'the mask of {sample.metainfo.get("img_path", "an item")} has the label '
+                             f'{others[0].item()}: referring masks have 1 in the object, 0 outside, and 255 where '
+                             'pixels do not count; load them by LoadReferringMask')
 
 
 def image_numbers(images: Sequence[Tensor]) -> list[int]:

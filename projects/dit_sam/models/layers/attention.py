@@ -46,10 +46,14 @@ class InstructedAttention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
         self._tables = (Kept(relative_position_table), Kept(relative_position_table))
 
-    def train(self, mode: bool = True) -> 'InstructedAttention':
-        """As in `nn.Module`."""
+    def forget_tables(self) -> None:
+        """Forget what was kept of the relative-position tables."""
         for kept in self._tables:
             kept.clear()
+
+    def train(self, mode: bool = True) -> 'InstructedAttention':
+        """As in `nn.Module`."""
+        self.forget_tables()
         return super().train(mode)
 
     def forward(self,

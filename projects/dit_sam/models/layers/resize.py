@@ -4,7 +4,7 @@ On GPUs the backward pass of `F.interpolate` adds in the order in which threads 
 `torch.use_deterministic_algorithms` refuses it. Resizing is a product with a fixed matrix along each axis. So is its
 backward pass, and here it is computed that way.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -69,11 +69,24 @@ def _resize_matrix(length: int, size: int, mode: str, align_corners: bool, devic
     return F.interpolate(unit, (size, 1), mode=mode, align_corners=align_corners)[0, ..., 0].t().contiguous()
 
 
-class Kept:
-    """What was made of a weight last, without gradients, until the weight is another or was written to.
+def can_keep(weight: Tensor) -> bool:
+    """Whether what is made of a weight may be kept: not with gradients, nor while shapes are traced; and not of weights
+    made in `torch.inference_mode`, which do not tell that they were written to."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or type(weight) not in (Tensor, nn.Parameter)
+                or weight.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(weight))
 
-    Weights that were made in `torch.inference_mode` do not tell that they were written to, traced ones have no content:
-    of these nothing is kept, nor is it in copies and pickles.
+
+def sample(weights: Sequence[Tensor]) -> list[float]:
+    """Two or three numbers of each weight, for which the host waits: they tell that a weight was written to where its
+    version counter does not, as through `.data`, by mmengine's averages, or by a fused optimizer of torch."""
+    flat = [weight.detach().flatten() for weight in weights]
+    return torch.cat([values[::max(len(values) // 2, 1)].float() for values in flat]).tolist()
+
+
+class Kept:
+    """What was made of a weight last, without gradients, until the weight is another or its version counter has moved.
+
+    See `can_keep`; nothing is kept in copies and pickles.
 
     Args:
         make: What makes it, of the weight and further arguments.
@@ -91,13 +104,13 @@ class Kept:
 
     def __call__(self, weight: Tensor, *arguments: Any) -> Tensor:
         """`make(weight, *arguments)`."""
-        if (torch.is_grad_enabled() or torch.compiler.is_compiling() or type(weight) not in (Tensor, nn.Parameter)
-                or weight.is_inference()):
+        if not can_keep(weight):
             return self.make(weight, *arguments)
         state, kept = (weight.data_ptr(), weight._version, weight.dtype, *arguments), self._kept
         if kept is None or kept[0] is not weight or kept[1] != state:
             with torch.inference_mode(False), torch.no_grad():
-                kept = (weight, state, self.make(weight, *arguments))
+                # With the storage, whose address no other may get meanwhile.
+                kept = (weight, state, self.make(weight, *arguments), weight.detach())
             if type(kept[2]) is Tensor:
                 self._kept = kept
         return kept[2]

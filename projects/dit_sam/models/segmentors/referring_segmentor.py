@@ -1,5 +1,6 @@
 """Text encoder → (instructed) image encoder → mask decoder."""
 import inspect
+from typing import Any
 
 import torch
 from mmengine.structures import PixelData
@@ -20,9 +21,10 @@ class ReferringSegmentor(BaseSegmentor):
 
     Text goes to those parts whose `forward` has an argument `text`, points and boxes to those that have `prompts`; the
     others are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with any mmseg head.
-    A part whose `forward` has `**kwargs` gets all of them, and one with `takes_text = False`, such as `DITViT` without
-    an instruction, no text. This is settled when the model is built: parts may be wrapped later on (FSDP,
-    `torch.compile`). What does not depend on text is computed once for the data samples of a batch that share an image.
+    A part whose `forward` has `**kwargs` gets both, and one with `takes_text = False`, such as `DITViT` without an
+    instruction, no text. This is settled when the model is built or a part is replaced; wrapping a part (FSDP,
+    `torch.compile`) changes nothing of it. What does not depend on text is computed once for the data samples of a
+    batch that share an image.
 
     An item says in its metainfo `text`, and may say `points` (n, 2) with `point_labels` (n,), 1 inside and 0 outside,
     and `box` (x0, y0, x1, y1), in pixels of the image as it enters the data preprocessor, that is, before padding.
@@ -42,7 +44,8 @@ class ReferringSegmentor(BaseSegmentor):
         init_cfg: As in mmengine.
 
     Raises:
-        InputError: There is a text encoder, and neither backbone nor head takes its text.
+        InputError: There is a text encoder, and neither backbone nor head takes its text; or a part with `takes_text`
+            has a `forward` that takes none.
     """
 
     # Weights made in inference mode could not train, and have no version counter.
@@ -74,6 +77,12 @@ class ReferringSegmentor(BaseSegmentor):
         self.align_corners = False
         self.scaled_points = scaled_points
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = self._modules.get(name) if name in self.__dict__.get('_taken', ()) else None
+        super().__setattr__(name, value)
+        if before is not None and all(part is not before for part in value.modules()):
+            self._taken[name] = _taken_by(value)
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
         """The sentences of a batch, encoded; None without data samples or without a text encoder.
@@ -198,9 +207,17 @@ def _require(data_samples: OptSampleList, mode: str) -> None:
 
 
 def _taken_by(part: nn.Module) -> set[str]:
-    """What of text, the index of images and prompts a part takes; `**kwargs` takes all."""
-    names = {'text', 'image_index', 'prompts'}
+    """What of text, the index of images and prompts a part takes.
+
+    Raises:
+        InputError: It says that it takes text, and its `forward` does not.
+    """
     parameters = inspect.signature(part.forward).parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        names &= {parameter.name for parameter in parameters}
-    return names if getattr(part, 'takes_text', True) else names - {'text'}
+    names = {parameter.name for parameter in parameters} & {'text', 'image_index', 'prompts'}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        names |= {'text', 'prompts'}
+    takes_text = getattr(part, 'takes_text', None)
+    if takes_text and 'text' not in names:
+        raise InputError(f'{type(part).__name__}.forward has no argument `text`, so that no text would reach it: add '
+                         'text=None or **kwargs to it')
+    return names - {'text'} if takes_text is False else names
