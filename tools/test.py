@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
 from dit_sam.engine.config_check import check_config
 from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
@@ -111,7 +112,7 @@ def main() -> None:
         if args.out is not None:
             check_folder(args.out)
             add_mask_writer(cfg, args.out)
-        with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg):
+        with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg), runners_map_checkpoints():
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             check_loader(runner.test_loop.dataloader, 'test_dataloader')
             runner.test()

@@ -74,15 +74,26 @@ def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signa
 
 
 def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(tmp_path):
-    """Told behind batch 2; batch 3 would be the one to ask at, and lies between two steps."""
+    """First behind batch 2; told behind batch 3; batch 5 would be the one to ask at, and lies between two steps."""
     done = train(
         tmp_path, work_dir=repr(str(tmp_path)),
         custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
-        custom_hooks=[dict(type='EndHook', step=2, by='SIGTERM')],
-        default_hooks="dict(stop_signal=dict(interval=3))", optim_wrapper=dict(accumulative_counts=2),
+        custom_hooks=[dict(type='EndHook', step=3, by='SIGTERM')],
+        default_hooks="dict(stop_signal=dict(interval=3, seconds=1e6))", optim_wrapper=dict(accumulative_counts=2),
         train_dataloader="dict(dataset=dict(items=40))")
     assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
-    assert 'Stopped by SIGTERM after step 4: ' in done[0].output and (tmp_path / 'stopped_iter_4.pth').exists()
+    assert 'Stopped by SIGTERM after step 6: ' in done[0].output and (tmp_path / 'stopped_iter_6.pth').exists()
+
+
+def test_ranks_whose_batches_take_long_ask_at_each(tmp_path):
+    """A batch alone takes longer than 0 seconds."""
+    done = train(
+        tmp_path, work_dir=repr(str(tmp_path)),
+        custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
+        custom_hooks=[dict(type='EndHook', step=3, by='SIGTERM', rank=1)],
+        default_hooks="dict(stop_signal=dict(seconds=0))", train_dataloader="dict(dataset=dict(items=40))")
+    assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
+    assert (tmp_path / 'stopped_iter_3.pth').exists()
 
 
 def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):

@@ -3,8 +3,9 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import all_gather_object, barrier, broadcast_object_list, is_main_process
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 T = TypeVar('T')
 
@@ -27,6 +28,11 @@ def told_by_rank_0(look: Callable[[], T]) -> T:
     if failed:
         sys.exit(1)
     return value
+
+
+def lengths_of_ranks(loader: DataLoader) -> set[int]:
+    """How many batches the ranks have in a data loader, which differ where an iteration loop allows it; all call it."""
+    return set(all_gather_object(len(loader)))
 
 
 def shared_seed(runner: Runner) -> int:
