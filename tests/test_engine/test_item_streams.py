@@ -135,6 +135,7 @@ def test_a_second_training_with_the_same_runner_goes_on(tmp_path):
         runner.train_loop._max_iters = steps
         runner.train()
         assert runner.iter == steps
+        assert '__getitems__' not in vars(runner.train_dataloader.dataset)
         assert sorted(int(item) for batch in runner.train_dataloader for item in batch['number']) == list(range(8))
 
 

@@ -56,17 +56,20 @@ def test_two_ranks_log_the_mean_of_both(tmp_path):
 
 
 def test_ranks_of_an_iteration_loop_with_unequal_numbers_of_batches_log_together(tmp_path):
-    """Of five items rank 0 has three and rank 1 two, behind which it asks for a line of its own."""
+    """Of seven items rank 0 has four and rank 1 three, behind which it writes a line; the first step is left out."""
     (tmp_path / 'toy.py').write_text(f"""_base_ = '{CONFIG}'
-train_dataloader = dict(batch_size=1, dataset=dict(items=5), sampler=dict(round_up=False))
-train_cfg = dict(_delete_=True, by_epoch=False, max_iters=7, val_interval=7)
+custom_imports = dict(imports=['dit_sam', 'toy_project', 'resume_project'])
+custom_hooks = [dict(type='SpoilHook', gradient=(1, ))]
+train_dataloader = dict(batch_size=1, dataset=dict(items=7), sampler=dict(round_up=False))
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=8, val_interval=8)
 optim_wrapper = dict(type='GuardedOptimWrapper')
-default_hooks = dict(logger=dict(interval=4), checkpoint=dict(by_epoch=False, interval=7))
+default_hooks = dict(logger=dict(interval=5), checkpoint=dict(by_epoch=False, interval=8))
 log_processor = dict(by_epoch=False)
 """)
-    done = run_ranks(2, 'train.py', tmp_path / 'toy.py', '--work-dir', tmp_path)
+    done = run_ranks(2, 'train.py', tmp_path / 'toy.py', '--work-dir', tmp_path, timeout=60)
     assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
-    assert re.findall(r'\d+/7', ' '.join(lines(tmp_path))) == ['3/7', '4/7']
+    assert re.findall(r'\d+/8', ' '.join(lines(tmp_path))) == ['4/8', '5/8']
+    assert 'Step 1 was left out' in done[0].output
 
 
 class WithTwoOptimizers(ToyModel):
