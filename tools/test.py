@@ -17,6 +17,7 @@ from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
+from dit_sam.engine.ranks import end_process_group
 from dit_sam.engine.run_check import check_loader
 from dit_sam.errors import InputError
 from dit_sam.utils import check_folder
@@ -116,6 +117,7 @@ def main() -> None:
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             check_loader(runner.test_loop.dataloader, 'test_dataloader')
             runner.test()
+        end_process_group(0)
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import compile_blocks, enable_amp, load_config, one_line_errors, resume_latest
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
+from dit_sam.engine.ranks import end_process_group
 from dit_sam.engine.run_check import check_training
 
 
@@ -46,6 +47,7 @@ def main() -> None:
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             check_training(runner)
             runner.train()
+        end_process_group(0)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,13 @@
 """Ranks that see, hold or are told different things end alike, and soon."""
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from dit_sam.engine.launch import load_config
 from mmengine.runner import Runner
-from processes import Done, run_ranks
+from processes import Done, dist_environment, run_ranks
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 # Far below the minutes after which a collective call gives up.
@@ -103,3 +105,22 @@ def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
     assert [each.returncode for each in done] == [1, 1]
     for each in done:
         assert each.output.splitlines()[-1].startswith('error: train_dataloader gives the ranks 10, 9 batches an epoch')
+
+
+def test_a_rank_leaves_before_python_takes_itself_down():
+    """What is due at exit is done; then Python would let go of the modules, while threads of gloo may still ask it."""
+    program = """import atexit, sys, torch
+from dit_sam.engine.ranks import end_process_group
+class Last:
+    def __del__(self):
+        print('taken down')
+last = Last()
+atexit.register(print, 'due at exit')
+torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+end_process_group(0)
+print('end')
+sys.exit(0)
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, env=dist_environment(
+        PYTHONPATH=str(TOY.parents[1] / 'projects')))
+    assert (done.returncode, done.stdout) == (0, 'end\ndue at exit\n'), done.stderr[-3000:]

@@ -12,7 +12,7 @@ from multiprocessing.util import Finalize
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
+from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -21,6 +21,7 @@ from mmseg.registry import HOOKS
 from ..atomic_local_backend import checkpoints_straight_to_disk
 from ..guarded_optim_wrapper import has_stepped
 from ..latest_checkpoint import remove_old_stops
+from ..ranks import end_process_group
 from .finite_step_hook import FiniteStepHook
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -163,10 +164,7 @@ class StopSignalHook(Hook):
         name = signal.Signals(self._received[0]).name if self._received else 'a signal to another rank'
         print_log(f'Stopped by {name} after step {step}: {what}; --resume goes on from there', logger='current')
         self._stop_listening()
-        if get_world_size() > 1:
-            # gloo's threads, which are still there when Python ends, may abort the process.
-            barrier()
-            torch.distributed.destroy_process_group()
+        end_process_group(0)
         sys.exit(0)
 
 
