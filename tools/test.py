@@ -11,11 +11,13 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
 from dit_sam.engine.config_check import check_config
 from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
+from dit_sam.engine.ranks import end_process_group
 from dit_sam.engine.run_check import check_loader
 from dit_sam.errors import InputError
 from dit_sam.utils import check_folder
@@ -111,10 +113,11 @@ def main() -> None:
         if args.out is not None:
             check_folder(args.out)
             add_mask_writer(cfg, args.out)
-        with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg):
+        with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg), runners_map_checkpoints():
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             check_loader(runner.test_loop.dataloader, 'test_dataloader')
             runner.test()
+        end_process_group(0)
 
 
 if __name__ == '__main__':

@@ -9,10 +9,12 @@ if 'OMP_WAIT_POLICY' not in os.environ:
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
 from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import compile_blocks, enable_amp, load_config, one_line_errors, resume_latest
 from dit_sam.engine.missing_data import missing_data_advice
 from dit_sam.engine.out_of_memory import out_of_memory_advice
+from dit_sam.engine.ranks import end_process_group
 from dit_sam.engine.run_check import check_training
 
 
@@ -41,10 +43,11 @@ def main() -> None:
         compile_blocks(cfg)
         if args.resume or cfg.get('resume'):
             resume_latest(cfg)
-        with out_of_memory_advice(cfg, 'train'), missing_data_advice(cfg):
+        with out_of_memory_advice(cfg, 'train'), missing_data_advice(cfg), runners_map_checkpoints():
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             check_training(runner)
             runner.train()
+        end_process_group(0)
 
 
 if __name__ == '__main__':

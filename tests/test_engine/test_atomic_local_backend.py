@@ -1,7 +1,7 @@
 """Files that appear whole or not at all."""
 import re
 import resource
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import mmengine
@@ -11,7 +11,6 @@ from dit_sam.engine import AtomicLocalBackend
 from dit_sam.engine.atomic_local_backend import checkpoints_straight_to_disk
 from dit_sam.engine.launch import one_line_errors
 from mmengine.fileio import get_file_backend
-from mmengine.runner.checkpoint import save_checkpoint
 
 
 def test_it_is_the_backend_of_local_paths(tmp_path):
@@ -28,12 +27,15 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
+@pytest.mark.parametrize('way', [nullcontext, checkpoints_straight_to_disk])
+@pytest.mark.parametrize('more', [[1] * 10000, torch.ones(100000)], ids=['list', 'tensor'])
+def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk, way, more):
     path = tmp_path / 'epoch_1.pth'
-    save_checkpoint(dict(state_dict={}), str(path))
-    before = path.read_bytes()
-    with pytest.raises(OSError, match='File too large.*epoch_1.pth'):
-        save_checkpoint(dict(state_dict={}, more=[1] * 10000), str(path))
+    with way():
+        mmengine.runner.checkpoint.save_checkpoint(dict(state_dict={}), str(path))
+        before = path.read_bytes()
+        with pytest.raises(OSError, match='File too large.*epoch_1.pth'):
+            mmengine.runner.checkpoint.save_checkpoint(dict(state_dict={}, more=more), str(path))
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ['epoch_1.pth']
 

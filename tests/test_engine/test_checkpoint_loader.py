@@ -1,3 +1,4 @@
+import multiprocessing
 import pickle
 import threading
 from functools import partial
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dit_sam.engine import CheckpointError
+from dit_sam.engine.checkpoint_loader import mapped_files, runners_map_checkpoints
 
 
 class Hostile:
@@ -120,7 +122,8 @@ def test_a_damaged_head_of_a_record_is_named(tmp_path):
         file.seek(start)
         file.write(bytes(200))
     with pytest.raises(CheckpointError, match=r'a\.pth is damaged .* or remove it from its work dir') as error:
-        read(path)
+        with mapped_files():
+            read(path)
     one_line(error)
 
 
@@ -128,11 +131,27 @@ def bytes_read() -> int:
     return int(Path('/proc/self/io').read_text().split()[1])
 
 
-def test_tensors_are_mapped_and_the_file_stays_as_it_is(tmp_path):
+def test_a_file_can_be_read_and_written_over(tmp_path):
+    """A program that writes over a file that it has mapped is ended by SIGBUS; here in a process of its own."""
+    torch.save(dict(weight=torch.arange(1000000.)), tmp_path / 'a.pth')
+    with runners_map_checkpoints():
+        process = multiprocessing.get_context('fork').Process(target=write_over, args=(tmp_path / 'a.pth', ))
+        process.start()
+        process.join()
+    assert process.exitcode == 0
+    assert read(tmp_path / 'a.pth')['weight'][-1] == 999999
+
+
+def write_over(path: Path) -> None:
+    torch.save(read(path), path)
+
+
+def test_tensors_are_mapped_where_asked_for_and_the_file_stays_as_it_is(tmp_path):
     """Of four megabytes little is read, though all is there."""
     torch.save(dict(weight=torch.arange(1000000.)), tmp_path / 'a.pth')
     before = bytes_read()
-    weight = read(tmp_path / 'a.pth')['weight']
+    with mapped_files():
+        weight = read(tmp_path / 'a.pth')['weight']
     assert bytes_read() - before < 100_000
     assert weight.sum(dtype=torch.float64) == 499999500000
     weight += 1
@@ -149,7 +168,8 @@ def test_a_file_that_cannot_be_mapped_is_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.UntypedStorage, 'from_file', refuse)
     for name in ('a.pth', 'old.pth'):
-        assert read(tmp_path / name)['weight'].tolist() == [1, 1]
+        with mapped_files():
+            assert read(tmp_path / name)['weight'].tolist() == [1, 1]
 
 
 def test_missing_file_is_named(tmp_path):

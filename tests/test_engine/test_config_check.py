@@ -72,6 +72,19 @@ def test_the_message_names_key_and_remedy(model, message):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize('part, message', [
+    (dict(default_hooks=dict(mean_loss=dict(type='MeanLossHook'))),
+     "mine.py: default_hooks.mean_loss.type='MeanLossHook' is no more: leave default_hooks.mean_loss out, and set "
+     "default_hooks.runtime_info=dict(type='LossLogHook')"),
+    (dict(optim_wrapper=dict(type='GuardedOptimWrapper', sharded=True)),
+     'mine.py: optim_wrapper.sharded is no more: leave it out, shards are found'),
+])
+def test_what_was_removed_is_named_with_what_takes_its_place(part, message):
+    with pytest.raises(InputError) as error:
+        check_config(dict(model={}, **part), 'mine.py')
+    assert str(error.value) == message
+
+
 def test_keys_of_a_loop_without_a_type_are_those_of_mmengine_s():
     check_config(dict(model={}, train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1)), 'mine.py')
     with pytest.raises(InputError, match='mine.py: train_cfg.max_epoch is no argument; did you mean max_epochs?'):

@@ -146,7 +146,8 @@ def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
 def test_two_ranks_resume_exactly(folder):
     """Stopped on one rank, behind the step at which they ask each other, then killed on the other."""
     assert train_on_two(folder, 'whole_2') == [0, 0]
-    assert train_on_two(folder, 'ended_2', 'default_hooks.stop_signal.interval=2', *end(3, by='SIGTERM')) == [0, 0]
+    interval = [f'default_hooks.stop_signal.{each}' for each in ('interval=3', 'seconds=1e6')]
+    assert train_on_two(folder, 'ended_2', *interval, *end(3, by='SIGTERM')) == [0, 0]
     assert (folder / 'ended_2' / 'stopped_iter_4.pth').exists()
     survivor, killed = train_on_two(folder, 'ended_2', *end(7, rank=1), resume=True)
     assert killed == -9 and survivor not in (0, -9)

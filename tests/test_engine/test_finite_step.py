@@ -79,11 +79,13 @@ def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
     runner = Runner.from_cfg(cfg)
     runner.train_loop  # builds it
     runner.call_hook('before_run')
-    runner.call_hook('before_train')
-    with FakeTensorMode():
+    without_content = FakeTensorMode()
+    with without_content:
         model = MODELS.build(cfg.model)
         runner.optim_wrapper = GuardedOptimWrapper(
             optimizer=torch.optim.Adam(model.parameters()), clip_grad=dict(max_norm=1.))
+    runner.call_hook('before_train')
+    with without_content:
         runner.call_hook('before_train_epoch')
         # The fourth is the last one of the epoch, and its line is written.
         for step in range(4):
@@ -122,8 +124,14 @@ def test_a_few_are_left_out_and_said(tmp_path):
     assert 'Step 3 was left out, its gradients are not finite (2 in a row, 2 in all)' in log
 
 
-@pytest.mark.parametrize('options', [{}, {'default_hooks.checkpoint.by_epoch': False,
-                                          'default_hooks.checkpoint.interval': 3}])
+@pytest.mark.parametrize('options', [
+    {},
+    {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 3},
+    # The best checkpoint of a validation, and that of a signal behind the third step.
+    {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=8, val_interval=3),
+     'default_hooks.checkpoint.interval': -1},
+    {'custom_hooks': [dict(type='EndHook', step=3, by='SIGTERM')]},
+], ids=['epoch', 'iteration', 'validation', 'signal'])
 def test_too_many_end_the_training_before_a_checkpoint(tmp_path, options):
     with pytest.raises(InputError, match=r'3 steps in a row had gradients that are not finite.*optim_wrapper'):
         run(tmp_path, {1, 2, 3}, limit=2, **options)
@@ -139,9 +147,12 @@ def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, int
     assert 'Step 2 was left out' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
 
 
-def test_a_wrapper_without_a_guard_is_watched_too(tmp_path):
-    with pytest.raises(InputError, match='3 steps in a row had gradients that are not finite'):
-        run(tmp_path, {2}, limit=2, wrapper='OptimWrapper')
+def test_a_wrapper_without_a_guard_is_watched_at_every_batch(tmp_path):
+    """Its weights are NaN behind the second, and the end comes behind the third."""
+    with pytest.raises(InputError, match='2 steps in a row had gradients that are not finite'):
+        run(tmp_path, {2}, limit=1, wrapper='OptimWrapper', **{'default_hooks.logger.interval': 1})
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert '[2/4]' in log and '[3/4]' not in log
 
 
 def test_items_are_called_by_image_and_sentence():

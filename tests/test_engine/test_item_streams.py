@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from dit_sam.datasets import WeightedConcatSampler
-from dit_sam.engine.item_streams import draw_by_visit, sampler_of, seed_sampler
+from dit_sam.engine.item_streams import draw_by_chance, draw_by_visit, sampler_of, seed_sampler
 from dit_sam.engine.launch import load_config
 from mmengine.dataset import BaseDataset, ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.runner import Runner
 from processes import run_ranks
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 
@@ -89,6 +89,54 @@ def test_batches_that_cannot_be_seeded_are_said():
         draw_by_visit(DataLoader(Draws(), batch_size=None), seed=5)
     with pytest.raises(TypeError, match='^a data set of type list takes no attributes$'):
         draw_by_visit(DataLoader([1, 2]), seed=5)
+    with pytest.raises(TypeError, match='^items of Stream, an IterableDataset, are not asked for by index$'):
+        draw_by_visit(DataLoader(Stream(), batch_size=2), seed=5)
+
+
+class Stream(IterableDataset):
+    """Items without indices."""
+
+    def __iter__(self):
+        return iter(range(4))
+
+
+class MakesBatches(Draws):
+    """Makes them itself, of items that have a mark."""
+
+    def __getitems__(self, indices):
+        return [('own', *self[index][1:]) for index in indices]
+
+
+@pytest.mark.parametrize('kind', [Draws, MakesBatches])
+def test_other_loaders_of_the_data_set_get_their_items_as_before(kind):
+    """Beside the training, by way of a part of the set, and behind the training; one's own way to make them is kept."""
+    dataset = kind()
+    names = ['own'] * 4 if kind is MakesBatches else [0, 1, 2, 3]
+    loader = DataLoader(dataset, batch_size=2, collate_fn=list)
+    draw_by_visit(loader, seed=5)
+    expected = [item for batch in loader for item in batch]
+    assert [item[0] for item in expected] == names
+    for other in (dataset, Subset(dataset, range(4))):
+        items = [item for batch in DataLoader(other, batch_size=2, collate_fn=list) for item in batch]
+        assert [item[0] for item in items] == names and items != expected
+    draw_by_chance(loader)
+    items = [item for batch in loader for item in batch]
+    assert [item[0] for item in items] == names and items != expected
+    draw_by_visit(loader, seed=5)
+    assert [item for batch in loader for item in batch] == expected
+
+
+def test_a_second_training_with_the_same_runner_goes_on(tmp_path):
+    """In a loop without epochs, whose iterator the first one has used; behind each the data set is a plain one."""
+    runner = Runner.from_cfg(load_config(str(TOY), work_dir=str(tmp_path), cfg_options={
+        'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_interval=3),
+        'default_hooks.checkpoint.by_epoch': False}))
+    for steps in (3, 5):
+        runner.train_loop._max_iters = steps
+        runner.train()
+        assert runner.iter == steps
+        assert '__getitems__' not in vars(runner.train_dataloader.dataset)
+        assert sorted(int(item) for batch in runner.train_dataloader for item in batch['number']) == list(range(8))
 
 
 @pytest.mark.parametrize('own, seed', [(None, 77), (3, 3)])

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from dit_sam.engine import GuardedOptimWrapper
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from processes import run_ranks
+from toy_project import ToyModel
 
 CONFIG = Path(__file__).parents[1] / 'toy_config.py'
 LOOPS = dict(epochs=dict(by_epoch=True, max_epochs=2, val_interval=1),
@@ -50,6 +53,59 @@ def test_two_ranks_log_the_mean_of_both(tmp_path):
             *([f'{key}={value}' for key, value in MMENGINE.items()] if ranks == 1 else []))
         assert [each.returncode for each in done] == [0] * ranks, done[0].output[-3000:]
     assert lines(tmp_path / '2') == lines(tmp_path / '1') != []
+
+
+def test_ranks_of_an_iteration_loop_with_unequal_numbers_of_batches_log_together(tmp_path):
+    """Of seven items rank 0 has four and rank 1 three, behind which it writes a line; the first step is left out."""
+    (tmp_path / 'toy.py').write_text(f"""_base_ = '{CONFIG}'
+custom_imports = dict(imports=['dit_sam', 'toy_project', 'resume_project'])
+custom_hooks = [dict(type='SpoilHook', gradient=(1, ))]
+train_dataloader = dict(batch_size=1, dataset=dict(items=7), sampler=dict(round_up=False))
+train_cfg = dict(_delete_=True, by_epoch=False, max_iters=8, val_interval=8)
+optim_wrapper = dict(type='GuardedOptimWrapper')
+default_hooks = dict(logger=dict(interval=5), checkpoint=dict(by_epoch=False, interval=8))
+log_processor = dict(by_epoch=False)
+""")
+    done = run_ranks(2, 'train.py', tmp_path / 'toy.py', '--work-dir', tmp_path, timeout=60)
+    assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
+    assert re.findall(r'\d+/8', ' '.join(lines(tmp_path))) == ['4/8', '5/8']
+    assert 'Step 1 was left out' in done[0].output
+
+
+class WithTwoOptimizers(ToyModel):
+    """`ToyModel` whose weight and bias have an optimizer each."""
+
+    def train_step(self, data, optim_wrapper):
+        loss = self(**self.data_preprocessor(data, True), mode='loss')
+        loss['loss'].backward()
+        for wrapper in optim_wrapper.values():
+            wrapper.step()
+            wrapper.zero_grad()
+        return loss
+
+
+def test_mmengine_s_hook_logs_the_norm_of_a_guarded_step_too(tmp_path):
+    cfg = load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options={
+        **OPTIONS, 'default_hooks.runtime_info.type': 'RuntimeInfoHook'})
+    Runner.from_cfg(cfg).train()
+    assert re.findall(r'grad_norm: \d+\.\d+', ' '.join(lines(tmp_path))) != []
+
+
+def test_several_optimizers_train_and_log_their_norm(tmp_path):
+    runner = Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options=OPTIONS))
+    runner.model = WithTwoOptimizers()
+    wrappers = {name: GuardedOptimWrapper(optimizer=torch.optim.SGD([weight], lr=0.1), clip_grad=dict(max_norm=1.))
+                for name, weight in runner.model.named_parameters()}
+    runner.optim_wrapper = OptimWrapperDict(**wrappers)
+    runner.train()
+    assert re.findall(r'grad_norm: \d+\.\d+', ' '.join(lines(tmp_path))) != []
+
+
+def test_a_second_hook_that_logs_losses_is_refused(tmp_path):
+    cfg = load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options={
+        'default_hooks.runtime_info.type': 'RuntimeInfoHook', 'custom_hooks': [dict(type='LossLogHook')]})
+    with pytest.raises(InputError, match=r"RuntimeInfoHook would each log.*runtime_info=dict\(type='LossLogHook'\)"):
+        Runner.from_cfg(cfg).train()
 
 
 @HOOKS.register_module()

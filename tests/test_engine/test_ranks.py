@@ -1,11 +1,13 @@
 """Ranks that see, hold or are told different things end alike, and soon."""
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from dit_sam.engine.launch import load_config
 from mmengine.runner import Runner
-from processes import Done, run_ranks
+from processes import Done, dist_environment, run_ranks
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 # Far below the minutes after which a collective call gives up.
@@ -74,15 +76,26 @@ def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signa
 
 
 def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(tmp_path):
-    """Told behind batch 2; batch 3 would be the one to ask at, and lies between two steps."""
+    """First behind batch 2; told behind batch 3; batch 5 would be the one to ask at, and lies between two steps."""
     done = train(
         tmp_path, work_dir=repr(str(tmp_path)),
         custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
-        custom_hooks=[dict(type='EndHook', step=2, by='SIGTERM')],
-        default_hooks="dict(stop_signal=dict(interval=3))", optim_wrapper=dict(accumulative_counts=2),
+        custom_hooks=[dict(type='EndHook', step=3, by='SIGTERM')],
+        default_hooks="dict(stop_signal=dict(interval=3, seconds=1e6))", optim_wrapper=dict(accumulative_counts=2),
         train_dataloader="dict(dataset=dict(items=40))")
     assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
-    assert 'Stopped by SIGTERM after step 4: ' in done[0].output and (tmp_path / 'stopped_iter_4.pth').exists()
+    assert 'Stopped by SIGTERM after step 6: ' in done[0].output and (tmp_path / 'stopped_iter_6.pth').exists()
+
+
+def test_ranks_whose_batches_take_long_ask_at_each(tmp_path):
+    """A batch alone takes longer than 0 seconds."""
+    done = train(
+        tmp_path, work_dir=repr(str(tmp_path)),
+        custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
+        custom_hooks=[dict(type='EndHook', step=3, by='SIGTERM', rank=1)],
+        default_hooks="dict(stop_signal=dict(seconds=0))", train_dataloader="dict(dataset=dict(items=40))")
+    assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
+    assert (tmp_path / 'stopped_iter_3.pth').exists()
 
 
 def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
@@ -92,3 +105,22 @@ def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
     assert [each.returncode for each in done] == [1, 1]
     for each in done:
         assert each.output.splitlines()[-1].startswith('error: train_dataloader gives the ranks 10, 9 batches an epoch')
+
+
+def test_a_rank_leaves_before_python_takes_itself_down():
+    """What is due at exit is done; then Python would let go of the modules, while threads of gloo may still ask it."""
+    program = """import atexit, sys, torch
+from dit_sam.engine.ranks import end_process_group
+class Last:
+    def __del__(self):
+        print('taken down')
+last = Last()
+atexit.register(print, 'due at exit')
+torch.distributed.init_process_group('gloo', store=torch.distributed.HashStore(), rank=0, world_size=1)
+end_process_group(0)
+print('end')
+sys.exit(0)
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, env=dist_environment(
+        PYTHONPATH=str(TOY.parents[1] / 'projects')))
+    assert (done.returncode, done.stdout) == (0, 'end\ndue at exit\n'), done.stderr[-3000:]

@@ -1,13 +1,13 @@
 """Old checkpoints are removed behind the writing of new ones."""
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.engine import load_from_local
+from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
 from dit_sam.engine.launch import load_config
 from dit_sam.engine.latest_checkpoint import find_latest_checkpoint, remove_old_stops
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
@@ -66,21 +66,26 @@ def test_checkpoints_of_stops_go_when_two_newer_ones_are_there(tmp_path):
     assert find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'stopped_iter_7.pth')
 
 
-def test_a_resumed_training_does_not_hold_its_checkpoint(tmp_path):
+class SeeMapsHook(Hook):
+    """Note which files this process has mapped, with the loaded checkpoint at hand and in each step."""
+
+    def __init__(self) -> None:
+        self.loading, self.training = '', []
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        self.loading = Path('/proc/self/maps').read_text()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.training.append(Path('/proc/self/maps').read_text())
+
+
+def test_a_resumed_training_maps_its_checkpoint_and_does_not_hold_it(tmp_path):
     """Mapped into memory, the file would keep its place on the disk when it is removed."""
     toy_runner(tmp_path, **{'train_cfg.max_epochs': 1}).train()
     path = tmp_path / 'epoch_1.pth'
-    assert path.name in maps_while(lambda: load_from_local(str(path)))
-    runner = toy_runner(tmp_path, load_from=str(path), resume=True, **{'train_cfg.max_epochs': 2})
-    step, seen = runner.train_loop.run_iter, []
-    runner.train_loop.run_iter = lambda *args: seen.append(maps_while(lambda: step(*args)))
-    runner.train()
-    assert len(seen) == 4 and not any(path.name in maps for maps in seen)
-
-
-def maps_while(act: Callable) -> str:
-    """The files that this process has mapped when `act` is done, and its result still there."""
-    result = act()
-    maps = Path('/proc/self/maps').read_text()
-    del result
-    return maps
+    runner, hook = toy_runner(tmp_path, load_from=str(path), resume=True, **{'train_cfg.max_epochs': 2}), SeeMapsHook()
+    runner.register_hook(hook)
+    with runners_map_checkpoints():
+        runner.train()
+    assert path.name in hook.loading
+    assert len(hook.training) == 4 and not any(path.name in maps for maps in hook.training)

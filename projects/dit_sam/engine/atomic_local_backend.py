@@ -36,10 +36,14 @@ class AtomicLocalBackend(LocalBackend):
                 os.fsync(file.fileno())
             os.replace(aside, target)
             _sync_folder(target.parent)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # torch closes its zip file on the way out, which fails anew with an error of its own.
+            cause = _system_error_of(error)
+            if cause is None:
+                raise
             # What could not be written is the file, and a full disk does not say so.
-            error.filename = error.filename or str(target)
-            raise
+            cause.filename = cause.filename or str(target)
+            raise cause
         finally:
             aside.unlink(missing_ok=True)
 
@@ -68,6 +72,13 @@ def _save_checkpoint(checkpoint: dict, filename: str, file_client_args: dict | N
         backend.write(lambda file: torch.save(checkpoint, file), filename)
     else:
         save_checkpoint(checkpoint, filename, file_client_args, backend_args)
+
+
+def _system_error_of(error: BaseException | None) -> OSError | None:
+    """The error itself, or the one in whose handling it came up, that the system raised; None where there is none."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,21 +8,26 @@ import os.path as osp
 import pickle
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
+from unittest import mock
 from urllib.parse import urlparse
 from zipfile import ZipFile
 
 import torch
 from mmengine.dist import barrier
-from mmengine.runner.checkpoint import (CheckpointLoader, _get_mmengine_home, _process_mmcls_checkpoint,
-                                        get_deprecated_model_names, get_external_models, get_mmcls_models,
-                                        get_torchvision_models)
+from mmengine.runner.checkpoint import (CheckpointLoader, _get_mmengine_home, _load_checkpoint,
+                                        _process_mmcls_checkpoint, get_deprecated_model_names, get_external_models,
+                                        get_mmcls_models, get_torchvision_models)
 from safetensors import SafetensorError, safe_open
 
 # Seconds that a server may say nothing; torch would wait for ever.
 SILENCE = 60
 _REMEDY = 'fetch or save it anew, or remove it from its work dir, and --resume takes the one before'
+_MAPPING = ContextVar('mapping', default=False)
 _CATALOGUES = {
     'torchvision': get_torchvision_models,
     'modelzoo': get_torchvision_models,
@@ -36,16 +41,48 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot or must not be read; the message is one line."""
 
 
+@contextmanager
+def mapped_files() -> Iterator[None]:
+    """While it lasts, local checkpoints are mapped into memory and not read, see `load_from_local`.
+
+    For what is copied into a model and let go: a program that writes over a file that it has mapped is ended by SIGBUS.
+    """
+    token = _MAPPING.set(True)
+    try:
+        yield
+    finally:
+        _MAPPING.reset(token)
+
+
+@contextmanager
+def runners_map_checkpoints() -> Iterator[None]:
+    """While it lasts, runners and mmengine's `load_checkpoint` map the checkpoints that go into a model.
+
+    `CheckpointLoader.load_checkpoint`, which hands one to its caller, reads it as ever.
+    """
+    with ExitStack() as stack:
+        # Runner has it under its own name, the strategies of FlexibleRunner import it at each use.
+        for module in ('mmengine.runner.runner', 'mmengine.runner.checkpoint'):
+            stack.enter_context(mock.patch(f'{module}._load_checkpoint', _load_mapped))
+        yield
+
+
+def _load_mapped(*args: Any, **kwargs: Any) -> dict:
+    with mapped_files():
+        return _load_checkpoint(*args, **kwargs)
+
+
 @CheckpointLoader.register_scheme(prefixes='', force=True)
-def load_from_local(filename: str, map_location: Any = None, mmap: bool = True) -> dict:
+def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Read a local checkpoint without running anything that is in it.
+
+    Within `mapped_files`, the file is mapped into memory: a tensor on the CPU is read when it is used, and processes of
+    a machine share what was read. Writing to such a tensor leaves the file as it is. Formats that cannot be mapped are
+    read.
 
     Args:
         filename (str): A ``.safetensors`` file, or anything else for ``torch.load``.
         map_location (str | torch.device | Callable, optional): Same as in ``torch.load``.
-        mmap: Map the file into memory, so that a tensor on the CPU is read when it is used, and processes of a machine
-            share what was read. Writing to such a tensor leaves the file as it is. Formats that cannot be mapped are
-            read.
 
     Returns:
         dict: The checkpoint. From a ``.safetensors`` file, ``state_dict`` with the tensors and ``meta`` with the
@@ -63,7 +100,7 @@ def load_from_local(filename: str, map_location: Any = None, mmap: bool = True) 
         return _load_safetensors(path, map_location)
     # What cannot be opened is not for lack of bytes. Only zip files, as torch writes them since 1.6, can be mapped.
     with open(path, 'rb') as file:
-        mmap = mmap and file.read(4) == b'PK\x03\x04'
+        mmap = _MAPPING.get() and file.read(4) == b'PK\x03\x04'
     try:
         if mmap:
             _check_heads(path)

@@ -33,6 +33,9 @@ TAKEN_OUT = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'con
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
 # Its further keywords go to `save_checkpoint`, which would stumble over them after the first epoch.
 COMPLETE = (CheckpointHook, )
+# What configs that earlier versions dumped may have.
+REMOVED_TYPES = {'MeanLossHook': "leave {path} out, and set default_hooks.runtime_info=dict(type='LossLogHook')"}
+REMOVED_KEYS = {'optim_wrapper.sharded': 'leave it out, shards are found'}
 # What an instruction gets from the backbone that builds it.
 FILLED_IN = {'self', 'embed_dims', 'depth'}
 
@@ -145,6 +148,8 @@ def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterat
             yield f'{path}.type={reprlib.repr(kind)} is neither a name nor a class'
     else:
         kinds = [found for found in (registry.get(kind) for registry in registries) if found is not None]
+        if not kinds and kind in REMOVED_TYPES:
+            yield f'{path}.type={kind!r} is no more: {REMOVED_TYPES[kind].format(path=path)}'
         if not kinds:
             names = {name for registry in registries for name in _names(registry)}
             near = _meant(get_close_matches(kind, names, n=1))
@@ -159,6 +164,8 @@ def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterat
 
 def _unknown(part: Mapping, allowed: Iterable[str], path: str) -> Iterator[str]:
     for key in sorted(part.keys() - set(allowed)):
+        if f'{path}.{key}' in REMOVED_KEYS:
+            yield f'{path}.{key} is no more: {REMOVED_KEYS[f"{path}.{key}"]}'
         kind = part.get('type')
         name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
         yield f'{path}.{key} is no argument{" of " if name else ""}{name}{_meant(get_close_matches(key, allowed, n=1))}'

@@ -88,7 +88,7 @@ def load_shard(path: str, map_location: Any = None) -> dict:
     from deepspeed.utils.tensor_fragment import fragment_address
     with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
         # DeepSpeed keeps tensors of the file as its state.
-        return load_from_local(path, map_location, mmap=False)
+        return load_from_local(path, map_location)
 
 
 @OPTIM_WRAPPERS.register_module()

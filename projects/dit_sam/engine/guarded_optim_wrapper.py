@@ -6,7 +6,7 @@ from typing import Any, Iterator
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -36,8 +36,9 @@ class GuardedOptimWrapper(OptimWrapper):
     Attributes:
         counts: Two whole numbers on the device: steps left out so far, and those since the last one that was taken.
             Every step makes a new tensor.
-        grad_norm: The norm of the last step before it was clipped, for `LossLogHook`; None where `clip_grad` does not
-            ask for the 2-norm.
+        grad_norm: The norm of the last step before it was clipped; None where `clip_grad` does not ask for the 2-norm.
+        writes_norm: Whether each step writes it to the log, for which the host waits. `LossLogHook` does so later, and
+            turns this off.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -45,6 +46,7 @@ class GuardedOptimWrapper(OptimWrapper):
         _fuse(self.optimizer)
         self.counts = torch.zeros(2, dtype=torch.long)
         self.grad_norm: Tensor | None = None
+        self.writes_norm = True
         self._model: nn.Module | None = None
         # Of each parameter, on how many ranks its gradient lies; empty without shards.
         self._copies: dict[nn.Parameter, int] = {}
@@ -87,6 +89,9 @@ class GuardedOptimWrapper(OptimWrapper):
         self.counts = torch.stack([skipped + bad, (in_a_row + 1) * bad])
         if self._clips_here:
             self.grad_norm = norm
+            # That of a step that is left out says nothing.
+            if self.writes_norm and not bad:
+                self.message_hub.update_scalar(f'train/{self.grad_name}', norm.item())
         in_kernel = bad.device.type in LISTENING and self._leaves_out_in_kernel()
         if not in_kernel and bad:
             return
@@ -146,6 +151,14 @@ class GuardedOptimWrapper(OptimWrapper):
         gradients = [p.grad for p in self._parameters()]
         if gradients:
             torch._foreach_mul_(gradients, factor)
+
+
+def has_stepped(wrapper: Any) -> bool:
+    """Whether the weights have changed in the batch that is done; True for wrappers that do not count batches."""
+    # A dict of wrappers has the method and no counts; models step its wrappers as they like.
+    if isinstance(wrapper, OptimWrapperDict):
+        return True
+    return getattr(wrapper, 'should_update', lambda: True)()
 
 
 def _fuse(optimizer: Optimizer) -> None:

@@ -1,11 +1,11 @@
 """Random numbers of the items of a training, by when an item is visited."""
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from mmengine.dist import get_dist_info
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from ..random_streams import seed_all
 
@@ -83,7 +83,8 @@ def draw_by_visit(loader: DataLoader, seed: int) -> VisitedBatches:
     """Have a data loader seed Python, numpy and torch by (seed, pass, place) before it makes an item.
 
     So neither the number of workers nor of ranks changes what is drawn, nor what was made before. The workers must not
-    have been started yet.
+    have been started yet. A data set that makes batches itself, by `__getitems__`, is asked for one item at a time.
+    Other loaders of the same data set get their items as before.
 
     Args:
         loader: A loader of batches, with any sampler and any data set.
@@ -93,25 +94,49 @@ def draw_by_visit(loader: DataLoader, seed: int) -> VisitedBatches:
         VisitedBatches: The batch sampler that the loader has from now on.
 
     Raises:
-        TypeError: The loader makes no batches (`batch_size=None`), or its data set takes no attributes.
+        TypeError: The loader makes no batches (`batch_size=None`), or its data set takes no attributes or has no
+            indices (`IterableDataset`).
     """
+    if isinstance(loader.dataset, IterableDataset):
+        raise TypeError(f'items of {type(loader.dataset).__name__}, an IterableDataset, are not asked for by index')
     if loader.batch_sampler is None:
         raise TypeError('batch_size=None')
+    draw_by_chance(loader)
     try:
         # torch's loaders ask the outermost data set for whole batches by this name, in every version from 2.1 on.
-        loader.dataset.__getitems__ = partial(_make, loader.dataset, seed)
+        loader.dataset.__getitems__ = partial(_make, _own_way(loader.dataset), seed)
     except AttributeError as error:
         raise TypeError(f'a data set of type {type(loader.dataset).__name__} takes no attributes') from error
-    batches = VisitedBatches(getattr(loader.batch_sampler, 'inner', loader.batch_sampler))
+    batches = VisitedBatches(loader.batch_sampler)
     # DataLoader itself refuses, as its iterators would not notice; there are none yet.
     object.__setattr__(loader, 'batch_sampler', batches)
     return batches
 
 
-def _make(dataset: Dataset, seed: int, visits: list[Visit]) -> list:
-    """The items of a batch."""
+def draw_by_chance(loader: DataLoader) -> None:
+    """Undo `draw_by_visit`, if it was done."""
+    if not isinstance(loader.batch_sampler, VisitedBatches):
+        return
+    object.__setattr__(loader, 'batch_sampler', loader.batch_sampler.inner)
+    del loader.dataset.__getitems__
+
+
+def _own_way(dataset: Dataset) -> Callable[[list], list]:
+    """How a data set makes the items of a list of indices by itself."""
+    own = getattr(dataset, '__getitems__', None)
+    return own if callable(own) else partial(_one_by_one, dataset)
+
+
+def _one_by_one(dataset: Dataset, indices: list) -> list:
+    return [dataset[index] for index in indices]
+
+
+def _make(own: Callable[[list], list], seed: int, indices: list) -> list:
+    """The items of a batch, which other loaders ask for by mere indices."""
+    if not all(isinstance(index, Visit) for index in indices):
+        return own(indices)
     items = []
-    for index, number, place in visits:
+    for index, number, place in indices:
         seed_all(seed, number, place, _ITEMS)
-        items.append(dataset[index])
+        items += own([index])
     return items

@@ -7,7 +7,7 @@ from zipfile import is_zipfile
 from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
-from .checkpoint_loader import CheckpointError
+from .checkpoint_loader import CheckpointError, mapped_files
 
 # A training that was told to stop writes the third kind; see `StopSignalHook`.
 _KINDS = ('epoch', 'iter', 'stopped_iter')
@@ -88,7 +88,8 @@ def _why_not_whole(folder: Path) -> str:
 def _why_not_resumable(path: Path | str) -> str:
     """What keeps a checkpoint from being resumed; '' where nothing does."""
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+        with mapped_files():
+            checkpoint = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     except CheckpointError as error:
         return str(error)
     return '' if {'state_dict', 'optimizer', 'meta'} <= set(checkpoint) else 'it holds no training state'

@@ -27,6 +27,7 @@ LIMITS = {
     'default_hooks.checkpoint.interval': (True, 1, '; -1 saves none but the best'),
     'default_hooks.finite_step.interval': (True, 1, ''),
     'default_hooks.stop_signal.interval': (True, 1, ''),
+    'default_hooks.stop_signal.seconds': (False, 0, ''),
     'optim_wrapper.accumulative_counts': (True, 1, ''),
     'optim_wrapper.optimizer.lr': (False, 0, ''),
     'optim_wrapper.optimizer.weight_decay': (False, 0, ''),

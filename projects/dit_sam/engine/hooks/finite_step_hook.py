@@ -12,6 +12,8 @@ from mmseg.registry import HOOKS
 from torch import Tensor
 
 from ...errors import InputError
+from ..guarded_optim_wrapper import has_stepped
+from ..ranks import lengths_of_ranks
 
 
 class _Batch(NamedTuple):
@@ -35,14 +37,14 @@ class FiniteStepHook(Hook):
     named, else those of all. mmengine trains on after NaN and saves it. With another wrapper, such as mmengine's for
     float16, which leaves out steps by itself, those steps count whose loss is not finite.
 
-    To look, the host must wait for the GPU. It does so at every `interval`-th batch, at the end of an epoch and before
-    a checkpoint of `CheckpointHook`: a report comes up to `interval` - 1 batches late, and so does the end of a
-    training. The weights are the same then, as the steps in between were judged when they were due. A training that a
-    signal stops says nothing of the steps since the last look.
+    To look, the host must wait for the GPU. It does so at every `interval`-th batch, at the end of an epoch, before a
+    validation and before a checkpoint of `CheckpointHook` or `StopSignalHook`: a report comes up to `interval` - 1
+    batches late, and so does the end of a training. The weights are the same then, as the steps in between were judged
+    when they were due. With a wrapper that lets steps with NaN pass, it looks at every batch.
 
     Args:
         limit: Steps in a row that may be left out; one more ends the training, before a checkpoint is written.
-        interval: Look in one batch of so many.
+        interval: Look in one batch of so many, where the wrapper counts what it leaves out.
     """
 
     priority = 'HIGHEST'
@@ -52,6 +54,12 @@ class FiniteStepHook(Hook):
         self._seen = self._own = self._own_in_a_row = 0
         self._batches: list[_Batch] = []
         self._steps: list[_Step] = []
+        # Batches after which a rank has gone through its data for the first time.
+        self._lengths: set[int] = set()
+
+    def before_train(self, runner: Runner) -> None:
+        """Ask the ranks for the lengths of their epochs."""
+        self._lengths = lengths_of_ranks(runner.train_dataloader)
 
     def after_train_iter(self,
                          runner: Runner,
@@ -65,20 +73,30 @@ class FiniteStepHook(Hook):
         """
         loss = (outputs or {}).get('loss')
         self._batches.append(_Batch(None if loss is None else loss.detach(), names_of(data_batch)))
-        if getattr(runner.optim_wrapper, 'should_update', lambda: True)():
+        if has_stepped(runner.optim_wrapper):
             self._steps.append(_Step(runner.iter + 1, getattr(runner.optim_wrapper, 'counts', None), self._batches))
             self._batches = []
         if self._is_time(runner, batch_idx):
-            self._look()
+            self.look()
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Look before the weights are scored, and maybe saved as the best."""
+        self.look()
 
     def _is_time(self, runner: Runner, batch_idx: int) -> bool:
         """Whether to look; the same on all ranks."""
-        return (self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
-                or self.end_of_epoch(runner.train_dataloader, batch_idx)
+        return (not hasattr(runner.optim_wrapper, 'counts')
+                or self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
+                or batch_idx + 1 in self._lengths
                 or any(self.every_n_train_iters(runner, hook.interval)
                        for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch))
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Report the steps that were left out since the last look; all ranks call it together.
+
+        Raises:
+            InputError: More than `limit` steps in a row were left out.
+        """
         steps, self._steps = self._steps, []
         left_out = []
         for step, (skipped, in_a_row) in zip(steps, self._counts(steps)):

@@ -11,7 +11,7 @@ from mmseg.registry import HOOKS
 from torch.utils.data import DataLoader
 
 from ...random_streams import seed_all
-from ..item_streams import VisitedBatches, draw_by_visit, seed_sampler
+from ..item_streams import VisitedBatches, draw_by_chance, draw_by_visit, seed_sampler
 from ..ranks import shared_seed
 
 
@@ -35,9 +35,11 @@ class RandomStreamHook(Hook):
         if isinstance(loop, IterBasedTrainLoop):
             # It has begun to load when it was built, with the seed from before the checkpoint.
             seed_sampler(runner, self._seed)
-            # Workers that live for the whole training; others end with their iterator.
-            loader._iterator = None
-            loop.dataloader_iterator = _later(type(loop.dataloader_iterator), loader)
+            # A second training finds the generator of the first.
+            self._kind = getattr(self, '_kind', type(loop.dataloader_iterator))
+            loop.dataloader_iterator = _later(self._kind, loader)
+        # Workers that live for the whole training; others end with their iterator.
+        loader._iterator = None
         try:
             self._batches = draw_by_visit(loader, self._seed)
         except TypeError as error:
@@ -48,6 +50,11 @@ class RandomStreamHook(Hook):
         """Count the passes: by epochs, or in a loop without them from the beginning, which it goes through again."""
         if self._batches is not None and not isinstance(runner.train_loop, IterBasedTrainLoop):
             self._batches.next_pass = runner.epoch
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the data loader and its data set as they were."""
+        if self._batches is not None:
+            draw_by_chance(runner.train_dataloader)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         """Seed what the model draws in this step."""

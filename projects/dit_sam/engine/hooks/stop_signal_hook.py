@@ -5,6 +5,7 @@ import os.path as osp
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.util import Finalize
@@ -18,7 +19,10 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..atomic_local_backend import checkpoints_straight_to_disk
+from ..guarded_optim_wrapper import has_stepped
 from ..latest_checkpoint import remove_old_stops
+from ..ranks import end_process_group
+from .finite_step_hook import FiniteStepHook
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -35,16 +39,20 @@ class StopSignalHook(Hook):
     where Python handles no signals, the hook does nothing.
 
     Args:
-        interval: Several ranks ask each other at every so many batches whether one was told, as they wait for the GPU
-            to do so; one process looks at each. Between signal and checkpoint lie at most that many batches, and those
-            that end an accumulated step. In a validation, ranks ask as long as all of them have batches.
+        interval: Several ranks ask each other whether one was told, for which they wait for the GPU; one process looks
+            at each batch. From one question to the next there are at most so many batches, and those that end an
+            accumulated step. In a validation, ranks ask as long as all of them have batches.
+        seconds: They ask sooner where so many batches of the slowest rank would take longer than this, but not within
+            a batch. torchrun gives ranks 30 s from the signal to their end, and the checkpoint must be written in them.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, interval: int = 10) -> None:
-        self.interval = interval
-        self._batches = 0
+    def __init__(self, interval: int = 10, seconds: float = 5.) -> None:
+        self.interval, self.seconds = interval, seconds
+        # Batches from one question to the next; the first batch tells how long one takes.
+        self._gap = 1
+        self._begin_to_count()
         # Batches of a validation that all ranks have; 0 where there is no training around it.
         self._shared = 0
         self._in_training = False
@@ -55,6 +63,7 @@ class StopSignalHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Begin to listen, before the processes that load data begin."""
         self._in_training = True
+        self._begin_to_count()
         if threading.current_thread() is not threading.main_thread():
             print_log('Signals are not handled: the training does not run in the main thread', logger='current',
                       level=logging.WARNING)
@@ -93,9 +102,11 @@ class StopSignalHook(Hook):
         """Save and exit where any rank was told to."""
         self._has_stepped = True
         self._batches += 1
-        between_steps = getattr(runner.optim_wrapper, 'should_update', lambda: True)
-        if not between_steps() or self._batches < self._every() or not self._asked():
+        if not has_stepped(runner.optim_wrapper) or not self._is_told():
             return
+        for hook in runner.hooks:
+            if isinstance(hook, FiniteStepHook):
+                hook.look()
         # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
         name = f'stopped_iter_{runner.iter + 1}.pth'
         with checkpoints_straight_to_disk():
@@ -109,6 +120,7 @@ class StopSignalHook(Hook):
     def before_val_epoch(self, runner: Runner) -> None:
         """Agree on how many batches of the validation to ask in: a rank that has more would ask alone, and wait."""
         self._shared = 0
+        self._begin_to_count()
         if self._in_training:
             batches = torch.tensor(len(runner.val_dataloader), device=get_device())
             all_reduce(batches, 'min')
@@ -120,26 +132,39 @@ class StopSignalHook(Hook):
                        data_batch: dict | None = None,
                        outputs: list | None = None) -> None:
         """Exit where any rank was told to, during a training only."""
-        if batch_idx < self._shared and (batch_idx + 1) % self._every() == 0 and self._asked():
+        if batch_idx >= self._shared:
+            return
+        self._batches += 1
+        if self._is_told():
             self._exit(runner.iter, 'the checkpoint of the epoch is saved')
 
-    def _every(self) -> int:
-        """Batches from one question to the next."""
-        return self.interval if get_world_size() > 1 else 1
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Count the batches of the training again."""
+        self._begin_to_count()
 
-    def _asked(self) -> bool:
-        """Whether any rank was told to stop; all ranks call it together, and get the same answer."""
-        self._batches = 0
+    def _begin_to_count(self) -> None:
+        """Count batches, and their time, from here."""
+        self._batches, self._since = 0, time.monotonic()
+
+    def _is_told(self) -> bool:
+        """Whether any rank was told to stop, as far as it is known; all ranks call it together and get one answer."""
         if get_world_size() == 1:
             return bool(self._received)
-        told = torch.tensor(len(self._received), device=get_device())
-        all_reduce(told, 'max')
-        return bool(told.item())
+        if self._batches < self._gap:
+            return False
+        seconds = (time.monotonic() - self._since) / self._batches
+        answer = torch.tensor([len(self._received), seconds], device=get_device())
+        all_reduce(answer, 'max')
+        told, seconds = answer.tolist()
+        self._gap = self.interval if seconds * self.interval <= self.seconds else max(1, int(self.seconds / seconds))
+        self._begin_to_count()
+        return told > 0
 
     def _exit(self, step: int, what: str) -> None:
         name = signal.Signals(self._received[0]).name if self._received else 'a signal to another rank'
         print_log(f'Stopped by {name} after step {step}: {what}; --resume goes on from there', logger='current')
         self._stop_listening()
+        end_process_group(0)
         sys.exit(0)
 
 
