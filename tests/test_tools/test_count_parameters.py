@@ -71,7 +71,8 @@ def test_every_flop_of_a_small_model(write_config, tmp_path):
     transformer = 2 * two_way + attention(10, 16, 16, 8, 2, 8)
     upscaling = 16 * 16 * 4 * 4 + 64 * 4 * 2 * 4  # to 4 channels on 8 × 8, to 2 on 16 × 16
     mask = 16 * 16 + 16 * 16 + 16 * 2 + 256 * 2
-    decoder = 5 * 16 * 16 + 16 * 2 * 8 + transformer + upscaling + mask  # with the text's projection, and Fourier code
+    # With the text's projection. The code of places is no product of matrices.
+    decoder = 5 * 16 * 16 + transformer + upscaling + mask
     expected = {
         'text encoder': bert, 'image encoder': encoder, 'instruction': instruction, 'mask decoder': decoder,
         'total': bert + encoder + instruction + decoder
