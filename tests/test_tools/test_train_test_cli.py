@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine import CheckpointError
+from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config, resume_latest
 from dit_sam.errors import InputError
 
@@ -355,3 +356,14 @@ def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
     assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == f'train.py: error: argument --cfg-options: {setting} is not read: it wants {wanted}'
+
+
+@pytest.mark.parametrize('text, value', [
+    ('the left cat', 'the left cat'), ('"the left cat"', 'the left cat'), ('3', 3), ('1e-4', 1e-4), ('True', True),
+    ('None', None), ('[a, b]', ['a', 'b']), ('a,b', ['a', 'b']), ('[(0.9, 0.98)]', [(0.9, 0.98)]), ('', '')])
+def test_settings_have_the_values_that_are_typed(text, value):
+    """mmengine takes the spaces out of a single value too."""
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    options = parser.parse_args(['--cfg-options', f'a.b={text}', 'c=1']).cfg_options
+    assert options == {'a.b': value, 'c': 1} and type(options['a.b']) is type(value)

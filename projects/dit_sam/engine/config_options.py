@@ -1,6 +1,7 @@
 """Settings on the command line."""
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmengine.config import Config, DictAction
 
@@ -9,7 +10,14 @@ from .config_check import unread
 
 
 class _Settings(DictAction):
-    """`DictAction` of which every value that it cannot read is one line."""
+    """`DictAction` that keeps the spaces of a single value, and says in one line what it cannot read."""
+
+    @staticmethod
+    def _parse_iterable(value: str) -> Any:
+        single = value.strip('\'"')
+        if ',' in single or single.startswith(('(', '[')):
+            return DictAction._parse_iterable(value)
+        return DictAction._parse_int_float_bool(single)
 
     def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str],
                  option_string: str | None = None) -> None:
