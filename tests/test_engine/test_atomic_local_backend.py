@@ -76,6 +76,13 @@ def test_text_and_new_folders(tmp_path):
     assert (tmp_path / 'new' / 'er' / 'a.txt').read_bytes() == b'\xc3\xbc'
 
 
+def test_a_limit_on_the_size_of_files_is_said_in_one_line(tmp_path, full_disk, capsys):
+    with pytest.raises(SystemExit), one_line_errors():
+        AtomicLocalBackend().put(bytes(8192), tmp_path / 'epoch_1.pth')
+    said = capsys.readouterr().err
+    assert re.fullmatch(r'error: a file is larger than the system allows \(.*epoch_1.pth\): make room.*\n', said)
+
+
 def test_a_full_disk_is_said_in_one_line(capsys):
     with pytest.raises(SystemExit), one_line_errors(), open('/dev/full', 'wb', buffering=0) as file:
         file.write(b'a checkpoint')

@@ -74,10 +74,10 @@ def test_the_message_names_key_and_remedy(model, message):
 
 @pytest.mark.parametrize('part, message', [
     (dict(default_hooks=dict(mean_loss=dict(type='MeanLossHook'))),
-     "mine.py: default_hooks.mean_loss.type='MeanLossHook' is no more: leave default_hooks.mean_loss out, and set "
+     "mine.py: default_hooks.mean_loss.type='MeanLossHook' was removed: leave default_hooks.mean_loss out, and set "
      "default_hooks.runtime_info=dict(type='LossLogHook')"),
     (dict(optim_wrapper=dict(type='GuardedOptimWrapper', sharded=True)),
-     'mine.py: optim_wrapper.sharded is no more: leave it out, shards are found'),
+     'mine.py: optim_wrapper.sharded was removed: leave it out, shards are detected'),
 ])
 def test_what_was_removed_is_named_with_what_takes_its_place(part, message):
     with pytest.raises(InputError) as error:

@@ -9,8 +9,9 @@ from .columns import MAX_SIDE
 from .masks import encode_segmentation, unite
 from .table import ReferringTable, TableBuilder
 
-REMEDY = ('`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data; for RefCOCO see '
-          '"Training on RefCOCO" in README.md')
+REMEDY = ('`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data '
+          '(`--generalized --out data/gshapes` those of the gshapes configs); for RefCOCO see "Training on RefCOCO" in '
+          'README.md')
 
 Id = Union[int, str]
 

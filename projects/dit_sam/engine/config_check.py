@@ -35,7 +35,7 @@ LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
 COMPLETE = (CheckpointHook, )
 # What configs that earlier versions dumped may have.
 REMOVED_TYPES = {'MeanLossHook': "leave {path} out, and set default_hooks.runtime_info=dict(type='LossLogHook')"}
-REMOVED_KEYS = {'optim_wrapper.sharded': 'leave it out, shards are found'}
+REMOVED_KEYS = {'optim_wrapper.sharded': 'leave it out, shards are detected'}
 # What an instruction gets from the backbone that builds it.
 FILLED_IN = {'self', 'embed_dims', 'depth'}
 
@@ -149,7 +149,7 @@ def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterat
     else:
         kinds = [found for found in (registry.get(kind) for registry in registries) if found is not None]
         if not kinds and kind in REMOVED_TYPES:
-            yield f'{path}.type={kind!r} is no more: {REMOVED_TYPES[kind].format(path=path)}'
+            yield f'{path}.type={kind!r} was removed: {REMOVED_TYPES[kind].format(path=path)}'
         if not kinds:
             names = {name for registry in registries for name in _names(registry)}
             near = _meant(get_close_matches(kind, names, n=1))
@@ -165,7 +165,7 @@ def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterat
 def _unknown(part: Mapping, allowed: Iterable[str], path: str) -> Iterator[str]:
     for key in sorted(part.keys() - set(allowed)):
         if f'{path}.{key}' in REMOVED_KEYS:
-            yield f'{path}.{key} is no more: {REMOVED_KEYS[f"{path}.{key}"]}'
+            yield f'{path}.{key} was removed: {REMOVED_KEYS[f"{path}.{key}"]}'
         kind = part.get('type')
         name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
         yield f'{path}.{key} is no argument{" of " if name else ""}{name}{_meant(get_close_matches(key, allowed, n=1))}'

@@ -31,8 +31,9 @@ from .run_check import check_launcher, check_run, check_shards, drop_idle_settin
 def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr where the user's files are at fault.
 
-    Missing files, refused checkpoints, `InputError` and full disks only: their messages say everything. Any other error
-    keeps its traceback, and so do these with DIT_SAM_DEBUG=1 in the environment, before the line.
+    Missing files, refused checkpoints, `InputError`, full disks and limits on file size only: their messages say
+    everything. Any other error keeps its traceback, and so do these with DIT_SAM_DEBUG=1 in the environment, before
+    the line.
 
     Args:
         *others (type[Exception]): Further errors of one line that the user can mend.
@@ -48,10 +49,11 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         print(f'error: {message}', file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         show_traceback()
-        print(f'error: the disk is full{f" ({error.filename})" if error.filename else ""}: make room and run again; '
+        reason = 'a file is larger than the system allows' if error.errno == errno.EFBIG else 'the disk is full'
+        print(f'error: {reason}{f" ({error.filename})" if error.filename else ""}: make room and run again; '
               'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest',
               file=sys.stderr)
         sys.exit(1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...compat import import_sam_modeling
 from ...errors import InputError
 from ...utils import load_sam_weights, pretrained_step
-from ..layers import InstructedBlock, Kept, LayerNorm2d, PointwiseConv, can_keep, resize, sample
+from ..layers import DerivedCache, InstructedBlock, LayerNorm2d, PointwiseConv, is_cacheable, resize, spot_values
 from ..lora import add_lora, lora_names
 
 
@@ -82,7 +82,7 @@ class SAMViT(BaseModule):
         self.patch_embed = sam.image_encoder.PatchEmbed((patch_size, ) * 2, (patch_size, ) * 2, (0, 0), in_channels,
                                                         self.embed_dims)
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, self.embed_dims))
-        self._position, self._tables_sample = Kept(_position_map), []
+        self._position, self._table_values = DerivedCache(_position_map), []
         # The tables keep SAM's sizes in both modes, so that its weights load: 2·14 − 1 rows in windowed blocks.
         windows = [0 if i in sizes['global_attn_indexes'] else window_size for i in range(self.depth)]
         self.blocks = nn.ModuleList(
@@ -186,7 +186,7 @@ class SAMViT(BaseModule):
 
     def embed(self, x: Tensor) -> Tensor:
         """Images to visual tokens with their position, (B, H / patch, W / patch, D). No text takes part."""
-        self._forget_old_tables()
+        self._clear_stale_tables()
         pad_h, pad_w = -x.shape[2] % self.patch_size, -x.shape[3] % self.patch_size
         tokens = self.patch_embed(F.pad(x, (0, pad_w, 0, pad_h)) if pad_h or pad_w else x)
         position = self.pos_embed
@@ -195,20 +195,20 @@ class SAMViT(BaseModule):
         # The patches come as (B, D, H, W) in memory, which would slow all that follows.
         return (tokens + position).contiguous()
 
-    def _forget_old_tables(self) -> None:
-        """Without gradients resized tables are kept; forget them where weights were written to unseen, see `sample`."""
+    def _clear_stale_tables(self) -> None:
+        """Clear the cached tables where weights have changed since, see `spot_values`."""
         attentions = [block.attn for block in self.blocks[:self.running_depth]]
         tables = [self.pos_embed, *(table for attn in attentions for table in (attn.rel_pos_h, attn.rel_pos_w))]
-        if not all(map(can_keep, tables)) or self.pos_embed.is_meta:
+        if not all(map(is_cacheable, tables)) or self.pos_embed.is_meta:
             return
         if self.pos_embed.is_cuda and torch.cuda.is_current_stream_capturing():
             return
-        found = sample(tables)
-        if found != self._tables_sample:
-            self._tables_sample = found
+        found = spot_values(tables)
+        if found != self._table_values:
+            self._table_values = found
             self._position.clear()
             for attn in attentions:
-                attn.forget_tables()
+                attn.clear_tables()
 
     def encode(self, tokens: Tensor) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D)."""

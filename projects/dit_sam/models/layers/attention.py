@@ -15,7 +15,7 @@ from .linear import Linear
 from .piecewise import piecewise_attention
 from .recompute import linear_of
 from .relative_position import relative_position_table
-from .resize import Kept
+from .resize import DerivedCache
 from .windows import pad_to_windows, window_partition, window_unpartition
 
 
@@ -44,16 +44,16 @@ class InstructedAttention(nn.Module):
         self.proj = Linear(embed_dims, embed_dims)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
-        self._tables = (Kept(relative_position_table), Kept(relative_position_table))
+        self._tables = (DerivedCache(relative_position_table), DerivedCache(relative_position_table))
 
-    def forget_tables(self) -> None:
+    def clear_tables(self) -> None:
         """Forget what was kept of the relative-position tables."""
         for kept in self._tables:
             kept.clear()
 
     def train(self, mode: bool = True) -> 'InstructedAttention':
         """As in `nn.Module`."""
-        self.forget_tables()
+        self.clear_tables()
         return super().train(mode)
 
     def forward(self,

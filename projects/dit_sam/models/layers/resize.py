@@ -69,34 +69,34 @@ def _resize_matrix(length: int, size: int, mode: str, align_corners: bool, devic
     return F.interpolate(unit, (size, 1), mode=mode, align_corners=align_corners)[0, ..., 0].t().contiguous()
 
 
-def can_keep(weight: Tensor) -> bool:
+def is_cacheable(weight: Tensor) -> bool:
     """Whether what is made of a weight may be kept: not with gradients, nor while shapes are traced; and not of weights
     made in `torch.inference_mode`, which do not tell that they were written to."""
     return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or type(weight) not in (Tensor, nn.Parameter)
                 or weight.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(weight))
 
 
-def sample(weights: Sequence[Tensor]) -> list[float]:
-    """Two or three numbers of each weight, for which the host waits: they tell that a weight was written to where its
-    version counter does not, as through `.data`, by mmengine's averages, or by a fused optimizer of torch."""
+def spot_values(weights: Sequence[Tensor]) -> list[float]:
+    """Two or three numbers of each weight; a GPU is waited for. They show writes that a version counter does not count:
+    through `.data`, by mmengine's averaged models, by torch's fused optimizers."""
     flat = [weight.detach().flatten() for weight in weights]
     return torch.cat([values[::max(len(values) // 2, 1)].float() for values in flat]).tolist()
 
 
-class Kept:
-    """What was made of a weight last, without gradients, until the weight is another or its version counter has moved.
+class DerivedCache:
+    """The last result computed from a weight, reused until the weight is replaced or its version counter moves.
 
-    See `can_keep`; nothing is kept in copies and pickles.
+    Only where `is_cacheable`; copies and pickles start empty.
 
     Args:
-        make: What makes it, of the weight and further arguments.
+        make: Computes the result from the weight and further arguments.
     """
 
     def __init__(self, make: Callable[..., Tensor]) -> None:
         self.make, self._kept = make, None
 
     def __reduce__(self) -> tuple:
-        return Kept, (self.make, )
+        return DerivedCache, (self.make, )
 
     def clear(self) -> None:
         """Forget it. Averaged weights are exchanged unseen, and then the mode is set."""
@@ -104,7 +104,7 @@ class Kept:
 
     def __call__(self, weight: Tensor, *arguments: Any) -> Tensor:
         """`make(weight, *arguments)`."""
-        if not can_keep(weight):
+        if not is_cacheable(weight):
             return self.make(weight, *arguments)
         state, kept = (weight.data_ptr(), weight._version, weight.dtype, *arguments), self._kept
         if kept is None or kept[0] is not weight or kept[1] != state:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ...structures import TextFeatures
-from ..layers import sample
+from ..layers import spot_values
 
 
 class SentenceCache:
@@ -69,5 +69,5 @@ def _state_of(model: nn.Module) -> tuple[Any, ...]:
     """What differs where the weights were replaced or written to, or autocast is another."""
     weights = list(model.parameters())
     probe = weights[0].new_ones(1, 1)
-    return (torch.mm(probe, probe).dtype, sample(weights), *((weight.data_ptr(), weight._version)
+    return (torch.mm(probe, probe).dtype, spot_values(weights), *((weight.data_ptr(), weight._version)
                                                              for weight in weights))
