@@ -33,12 +33,12 @@ def told_by_rank_0(look: Callable[[], T]) -> T:
 
 
 def end_process_group(status: int) -> None:
-    """Take leave of the other ranks, before the program ends; all ranks call it, and it does nothing for one alone.
+    """Leave the process group before the program ends. All ranks call it; a single process does nothing.
 
-    NCCL sends beside the program, so all wait for each other.
+    All wait for each other first, as NCCL sends asynchronously.
 
     Args:
-        status: With which the program is about to end.
+        status: Exit status of the program.
     """
     if is_distributed():
         barrier()
@@ -47,10 +47,10 @@ def end_process_group(status: int) -> None:
 
 
 def _leave(status: int) -> None:
-    """Do all that is due at exit, and end the process before Python takes itself down.
+    """Run the exit functions, then end the process without the interpreter's own shutdown.
 
-    That ends threads of C++ which ask for Python at that moment, and so aborts the process ("terminate called without
-    an active exception"): a third of the runs of two ranks with gloo.
+    With gloo, that shutdown aborted a third of the runs on two ranks ("terminate called without an active exception"),
+    probably in a C++ thread that asks for the interpreter.
     """
     atexit.unregister(_leave)
     atexit._run_exitfuncs()

@@ -16,7 +16,7 @@ from ..ranks import lengths_of_ranks
 
 @HOOKS.register_module()
 class LossLogHook(RuntimeInfoHook):
-    """`RuntimeInfoHook` that logs the mean of what a step gives out over the ranks; it takes the parent's place.
+    """`RuntimeInfoHook` that logs the mean of each step's losses over the ranks; it replaces the parent.
 
     mmengine logs the losses of rank 0 alone, so that the curve depends on the number of ranks, and reads each of them
     in each step, for which the host waits until the GPU has finished. Here they stay where they are until `LoggerHook`
