@@ -42,7 +42,6 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
      'optim_wrapper.type=AmpOptimWrapper, .* does not go with FSDP'),
     ({'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.clip_grad': dict(max_norm=1.)},
      'optim_wrapper.type=OptimWrapper clips by .*with FSDP take GuardedOptimWrapper'),
-    ({'optim_wrapper.sharded': True}, 'optim_wrapper.sharded is'),
     (EPOCHS, 'train_dataloader.sampler.type=InfiniteSampler never ends an epoch: take ResumableSampler'),
 ])
 def test_numbers_and_samplers_that_no_run_can_use(options, message):
