@@ -1,15 +1,19 @@
 """A tiny set in RefCOCO's format, written to a temporary folder, and what the tools print."""
+
 import json
 import os
 import pickle
-from typing import Callable, Optional
+from collections.abc import Callable
 
 # Before torch is imported: the tests run on the CPU wherever they run, but for those of `make test-cuda`.
 if 'DIT_SAM_TEST_GPU' not in os.environ:
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
+# Before mmseg: with mmcv-lite its visualizer imports only behind it.
+import dit_sam  # noqa: F401
+
+# isort: split
 import cv2
-import dit_sam  # noqa: F401  (registers everything)
 import numpy as np
 import pytest
 from mmengine.logging import MessageHub, MMLogger
@@ -72,10 +76,14 @@ def instances() -> dict:
         21: [rectangle(0, 0, 10, 10), rectangle(40, 20, 10, 10)],
         31: dict(size=list(SIZES[3]), counts=compressed['counts'].decode()),
     }
-    images = [dict(id=key, file_name=f'COCO_train2014_{key:012d}.jpg', height=height, width=width)
-              for key, (height, width) in SIZES.items()]
-    annotations = [dict(id=key, image_id=key // 10, category_id=1, iscrowd=0, segmentation=value)
-                   for key, value in segmentations.items()]
+    images = [
+        dict(id=key, file_name=f'COCO_train2014_{key:012d}.jpg', height=height, width=width)
+        for key, (height, width) in SIZES.items()
+    ]
+    annotations = [
+        dict(id=key, image_id=key // 10, category_id=1, iscrowd=0, segmentation=value)
+        for key, value in segmentations.items()
+    ]
     return dict(images=images, annotations=annotations, categories=[dict(id=1, name='thing')])
 
 
@@ -88,8 +96,11 @@ def reference(ref_id: int, ann_id: int, split: str, *sentences: str) -> dict:
         split=split,
         file_name=f'COCO_train2014_{ann_id // 10:012d}_{ann_id}.jpg',
         sent_ids=[10 * ref_id + number for number in range(len(sentences))],
-        sentences=[dict(sent_id=10 * ref_id + number, sent=sent, raw=sent, tokens=sent.split())
-                   for number, sent in enumerate(sentences)])
+        sentences=[
+            dict(sent_id=10 * ref_id + number, sent=sent, raw=sent, tokens=sent.split())
+            for number, sent in enumerate(sentences)
+        ],
+    )
 
 
 def references() -> list:
@@ -107,7 +118,7 @@ def references() -> list:
 def write_refcoco(tmp_path) -> Callable:
     """``write_refcoco(edit)`` writes the set after ``edit(instances, references)`` and returns its root."""
 
-    def write(edit: Optional[Callable] = None) -> str:
+    def write(edit: Callable | None = None) -> str:
         content, refs = instances(), references()
         if edit is not None:
             edit(content, refs)

@@ -4,6 +4,7 @@ mutmut makes them in a copy of the repository under ``work_dirs/mutants``; `make
 changed function meets the tests of `TESTS` that call it, and if they do not notice, the tests that start other
 programs, in which mutmut cannot count calls. The wording of messages is left alone.
 """
+
 import argparse
 import json
 import os
@@ -18,21 +19,51 @@ ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / 'work_dirs' / 'mutants'
 # The tests of each package beside those of its own folder.
 TESTS = {
-    'evaluation': ('test_mixing/test_mmdet.py', 'test_tools/test_analyze_results.py', 'test_engine/test_run_check.py',
-                   'test_shipped_model.py'),
-    'datasets': ('test_tools/test_mmdet_refcoco.py', 'test_tools/test_refcoco_converter.py',
-                 'test_tools/test_check_json_lines.py', 'test_tools/test_vocabulary.py', 'test_robustness'),
+    'evaluation': (
+        'test_mixing/test_mmdet.py',
+        'test_tools/test_analyze_results.py',
+        'test_engine/test_run_check.py',
+        'test_shipped_model.py',
+    ),
+    'datasets': (
+        'test_tools/test_mmdet_refcoco.py',
+        'test_tools/test_refcoco_converter.py',
+        'test_tools/test_check_json_lines.py',
+        'test_tools/test_vocabulary.py',
+        'test_robustness',
+    ),
     'engine': ('test_tools/test_train_test_cli.py', 'test_robustness', 'test_configs.py'),
     'models': (),
     'utils': ('test_models', 'test_tools/test_model_converters.py', 'test_robustness'),
 }
 # They start other programs: only what the others did not notice is given to them.
-SLOW = ('two_processes', 'two_ranks', 'one_rank', 'exact_resume', 'deepspeed', 'sharding', 'golden_loss',
-            'launchers', 'process_of_its_own', 'worked_examples', 'full_size', 'data_loading_process', 'sent_again',
-            'mixed_precision', 'safetensors_and_writes', 'no_checkpoint_gets', 'tta', 'compile')
+SLOW = (
+    'two_processes',
+    'two_ranks',
+    'one_rank',
+    'exact_resume',
+    'deepspeed',
+    'sharding',
+    'golden_loss',
+    'launchers',
+    'process_of_its_own',
+    'worked_examples',
+    'full_size',
+    'data_loading_process',
+    'sent_again',
+    'mixed_precision',
+    'safetensors_and_writes',
+    'no_checkpoint_gets',
+    'tta',
+    'compile',
+)
 # What messages say: lines that raise or log, and the lines of texts that go on from there.
-WORDING = (r'raise \w+', r'print_log\(', r'warnings?\.warn',
-           r'''^\s*f?['"].*['"][\s),:]*(from \w+|level=.*|logger=.*)?$''')
+WORDING = (
+    r'raise \w+',
+    r'print_log\(',
+    r'warnings?\.warn',
+    r"""^\s*f?['"].*['"][\s),:]*(from \w+|level=.*|logger=.*)?$""",
+)
 
 
 def main() -> None:
@@ -65,12 +96,15 @@ def make_copy(package: str) -> None:
     settings = ConfigParser()
     settings.read(COPY / 'setup.cfg')
     settings['mutmut'] = dict(
-        source_paths='src', only_mutate=f'src/dit_sam/{package}/*', process_isolation='forkserver',
+        source_paths='src',
+        only_mutate=f'src/dit_sam/{package}/*',
+        process_isolation='forkserver',
         timeout_constant='4',
         also_copy=lines('projects', 'configs', 'tools', 'docs', 'requirements', 'README.md', 'Makefile', 'mkdocs.yml'),
         pytest_add_cli_args=lines('-k', ' and '.join(f'not {name}' for name in SLOW)),
         pytest_add_cli_args_test_selection=lines(*tests_of(package)),
-        do_not_mutate_patterns=lines(*WORDING).replace('%', '%%'))
+        do_not_mutate_patterns=lines(*WORDING).replace('%', '%%'),
+    )
     with open(COPY / 'setup.cfg', 'w') as file:
         settings.write(file)
 
@@ -85,9 +119,14 @@ def lines(*values: str) -> str:
 
 def mutmut(*arguments: str, check: bool = True) -> str:
     """Run mutmut; what it printed. Not to a file: a test makes the system refuse large files."""
-    done = subprocess.run([sys.executable, '-m', 'mutmut', *arguments], cwd=COPY,
-                          env=dict(os.environ, OMP_NUM_THREADS='1'), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        [sys.executable, '-m', 'mutmut', *arguments],
+        cwd=COPY,
+        env=dict(os.environ, OMP_NUM_THREADS='1'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     if check and done.returncode:
         sys.exit('\n'.join(done.stdout.replace('\r', '\n').splitlines()[-40:]))
     return done.stdout
@@ -102,9 +141,14 @@ def results(package: str) -> dict[str, int | None]:
 def noticed_by_slow_tests(name: str, package: str) -> bool:
     """Whether a test of `SLOW` fails for an error; mutmut finds it by the environment, in other processes too."""
     environment = dict(
-        os.environ, OMP_NUM_THREADS='1', MUTANT_UNDER_TEST=name, PYTHONPATH=str(COPY / 'mutants' / 'src'))
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-x', '-p', 'no:cacheprovider', '-k', ' or '.join(SLOW),
-                           *tests_of(package)], cwd=COPY / 'mutants', env=environment, capture_output=True)
+        os.environ, OMP_NUM_THREADS='1', MUTANT_UNDER_TEST=name, PYTHONPATH=str(COPY / 'mutants' / 'src')
+    )
+    done = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-x', '-p', 'no:cacheprovider', '-k', ' or '.join(SLOW), *tests_of(package)],
+        cwd=COPY / 'mutants',
+        env=environment,
+        capture_output=True,
+    )
     return done.returncode == 1
 
 
@@ -116,8 +160,10 @@ def report(package: str, codes: dict[str, int | None]) -> None:
     for name in alive:
         print(mutmut('show', name))
     noticed = len(tried) - len(alive)
-    print(f'{package}: {noticed} of {len(tried)} errors were noticed ({noticed / len(tried):.1%}), '
-          f'{len(codes) - len(tried)} could not be judged')
+    print(
+        f'{package}: {noticed} of {len(tried)} errors were noticed ({noticed / len(tried):.1%}), '
+        f'{len(codes) - len(tried)} could not be judged'
+    )
 
 
 if __name__ == '__main__':

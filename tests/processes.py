@@ -3,6 +3,7 @@
 Every process of its own is forked from a server that has imported everything and run nothing. It gets the command line
 that a user types, and can be killed.
 """
+
 import logging
 import multiprocessing
 import os
@@ -17,15 +18,25 @@ from unittest import mock
 
 ROOT = Path(__file__).parents[1]
 CONTEXT = multiprocessing.get_context('forkserver')
-CONTEXT.set_forkserver_preload([
-    'dit_sam', 'mmengine.runner', 'mmseg.datasets', 'mmseg.engine', 'mmseg.evaluation', 'mmseg.models',
-    'mmseg.visualization', 'torch.distributed', 'transformers.models.bert.modeling_bert'
-])
+CONTEXT.set_forkserver_preload(
+    [
+        'dit_sam',
+        'mmengine.runner',
+        'mmseg.datasets',
+        'mmseg.engine',
+        'mmseg.evaluation',
+        'mmseg.models',
+        'mmseg.visualization',
+        'torch.distributed',
+        'transformers.models.bert.modeling_bert',
+    ]
+)
 
 
 @dataclass
 class Done:
     """A process that has ended: exit status, negative where a signal ended it, and all that it printed."""
+
     returncode: int
     output: str
 
@@ -62,8 +73,14 @@ def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240, *
         files = [Path(folder) / str(rank) for rank in range(ranks)]
         processes = [
             CONTEXT.Process(
-                target=_run, args=(ROOT / 'tools' / name, arguments, file, environment | (dict(
-                    shared, RANK=str(rank), LOCAL_RANK=str(rank)) if ranks > 1 else {})))
+                target=_run,
+                args=(
+                    ROOT / 'tools' / name,
+                    arguments,
+                    file,
+                    environment | (dict(shared, RANK=str(rank), LOCAL_RANK=str(rank)) if ranks > 1 else {}),
+                ),
+            )
             for rank, file in enumerate(files)
         ]
         for process in processes:
@@ -79,6 +96,7 @@ def _run(tool: Path, arguments: list[str], output: Path, environment: dict[str, 
     import numpy as np
     import torch
     from mmengine.config import config
+
     torch.set_num_threads(1)
     # A shell has the tests ignore it where it starts them in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -104,5 +122,12 @@ def free_port() -> int:
 
 def dist_environment(**changes: str) -> dict[str, str]:
     """The environment for the launch scripts: this Python, one thread, no GPU, a free port."""
-    return {**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT / 'tests'), 'OMP_NUM_THREADS': '1',
-            'CUDA_VISIBLE_DEVICES': '', 'PORT': str(free_port()), **changes}
+    return {
+        **os.environ,
+        'PYTHON': sys.executable,
+        'PYTHONPATH': str(ROOT / 'tests'),
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
+        'PORT': str(free_port()),
+        **changes,
+    }

@@ -1,4 +1,5 @@
 """Gaps of the environment. Most cases need an interpreter of their own: imports cannot be taken back."""
+
 import subprocess
 import sys
 
@@ -11,12 +12,12 @@ from mmengine.config import Config
 from dit_sam import compat
 
 # Run before anything else: `compat` alone, without the package that calls it.
-COMPAT_ALONE = f'''
+COMPAT_ALONE = f"""
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location('compat', {compat.__file__!r})
 compat = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compat)
-'''
+"""
 # A torchvision that is there and fails, as one built for another torch does.
 BROKEN_TORCHVISION = 'raise RuntimeError("operator torchvision::nms does not exist\\nsecond line")'
 without_ops = pytest.mark.skipif(check_ops_exist(), reason='the full mmcv is installed')
@@ -37,16 +38,19 @@ def write_package(folder, **files: str):
 
 
 def test_every_model_of_mmseg_and_mmdet_registers():
-    output = run('import dit_sam, mmseg.models, mmdet.models, mmseg.registry, mmdet.registry\n'
-                 'print(len(mmseg.registry.MODELS.module_dict), len(mmdet.registry.MODELS.module_dict))')
+    output = run(
+        'import dit_sam, mmseg.models, mmdet.models, mmseg.registry, mmdet.registry\n'
+        'print(len(mmseg.registry.MODELS.module_dict), len(mmdet.registry.MODELS.module_dict))'
+    )
     # The forks greet first.
     mmseg_models, mmdet_models = map(int, output.splitlines()[-1].split())
     assert mmseg_models >= 92
     assert mmdet_models >= 277
 
 
-@pytest.mark.parametrize('package, name', [('mmseg', 'fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512'),
-                                           ('mmdet', 'detr/detr_r50_8xb2-150e_coco')])
+@pytest.mark.parametrize(
+    'package, name', [('mmseg', 'fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512'), ('mmdet', 'detr/detr_r50_8xb2-150e_coco')]
+)
 def test_the_packages_own_configs_are_found_in_either_family(package, name, tmp_path):
     config = tmp_path / 'mine.py'
     config.write_text(f"_base_ = '{package}::{name}.py'\n")
@@ -56,6 +60,7 @@ def test_the_packages_own_configs_are_found_in_either_family(package, name, tmp_
 @without_ops
 def test_a_missing_op_says_its_name_and_what_it_needs():
     from mmcv.ops import nms
+
     with pytest.raises(RuntimeError, match="op 'nms' needs the full mmcv"):
         nms(torch.rand(2, 4), torch.rand(2), 0.5)
 
@@ -77,8 +82,7 @@ def test_real_ops_are_left_alone(tmp_path):
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it():
-    hide = ('real = compat.find_spec\n'
-            "compat.find_spec = lambda name: None if name == 'mmseg' else real(name)\n")
+    hide = "real = compat.find_spec\ncompat.find_spec = lambda name: None if name == 'mmseg' else real(name)\n"
     check = 'try: compat.install()\nexcept ImportError as error: print(error)'
     message = run(COMPAT_ALONE + hide + check)
     assert message.startswith("dit_sam needs the module 'mmseg', which is not installed")
@@ -95,7 +99,9 @@ def test_sam_modeling_without_torchvision(tmp_path, torchvision):
         'assert pickle.loads(pickle.dumps(modeling.MaskDecoder)) is modeling.MaskDecoder\n'
         'from segment_anything.utils import amg\n'
         'try: from segment_anything import SamPredictor\n'
-        'except ImportError as error: print(error)', tmp_path)
+        'except ImportError as error: print(error)',
+        tmp_path,
+    )
     assert output.startswith("'SamPredictor' of segment_anything needs torchvision")
     assert '\n' not in output
 
@@ -104,6 +110,8 @@ def test_a_working_torchvision_leaves_segment_anything_whole(tmp_path):
     write_package(tmp_path / 'torchvision', __init__='')
     write_package(tmp_path / 'segment_anything', __init__='import torchvision\npredictor = True')
     write_package(tmp_path / 'segment_anything' / 'modeling', __init__='')
-    output = run(COMPAT_ALONE + 'compat.import_sam_modeling()\nimport segment_anything\n'
-                 'print(segment_anything.predictor)', tmp_path)
+    output = run(
+        COMPAT_ALONE + 'compat.import_sam_modeling()\nimport segment_anything\nprint(segment_anything.predictor)',
+        tmp_path,
+    )
     assert output == 'True'

@@ -1,4 +1,5 @@
 """Every config is loaded and built; what it says of the paper is checked."""
+
 import ast
 import re
 from pathlib import Path
@@ -7,12 +8,13 @@ import pytest
 import torch
 import walk
 import yaml
-from dit_sam.datasets.shapes import GENERALIZED_VOCABULARY
-from dit_sam.engine.config_check import check_config
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
+
+from dit_sam.datasets.shapes import GENERALIZED_VOCABULARY
+from dit_sam.engine.config_check import check_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 # Those that start from a config of mmseg or mmdet are built in test_mixing/.
@@ -40,24 +42,24 @@ def size(arch: str, checkpoint: str) -> dict:
 
 # What each word in the name of a config of the paper changes in ldit_vit-b.
 WORDS = {
-    ('ldit', ): {},
-    ('edit', ): {f'{INSTRUCTION}.type': 'EndToEndInstruction'},
-    ('default', ): {INSTRUCTION: None, 'train_cfg.max_epochs': 25},
-    ('vit-b', ): {},
-    ('vit-l', ): size('large', 'sam_vit_l_0b3195.pth'),
-    ('vit-h', ): {**size('huge', 'sam_vit_h_4b8939.pth'), 'train_cfg.max_epochs': 25},
-    ('dec4', ): {'model.decode_head.depth': 4},
-    ('dec6', ): {'model.decode_head.depth': 6},
-    ('frozen-image', ): {FROZEN['image']: True},
-    ('frozen-text', ): {FROZEN['text']: True},
-    ('frozen-both', ): {FROZEN['image']: True, FROZEN['text']: True},
+    ('ldit',): {},
+    ('edit',): {f'{INSTRUCTION}.type': 'EndToEndInstruction'},
+    ('default',): {INSTRUCTION: None, 'train_cfg.max_epochs': 25},
+    ('vit-b',): {},
+    ('vit-l',): size('large', 'sam_vit_l_0b3195.pth'),
+    ('vit-h',): {**size('huge', 'sam_vit_h_4b8939.pth'), 'train_cfg.max_epochs': 25},
+    ('dec4',): {'model.decode_head.depth': 4},
+    ('dec6',): {'model.decode_head.depth': 6},
+    ('frozen-image',): {FROZEN['image']: True},
+    ('frozen-text',): {FROZEN['text']: True},
+    ('frozen-both',): {FROZEN['image']: True, FROZEN['text']: True},
     ('ldit', 'static'): {f'{INSTRUCTION}.type': 'LayerWiseStaticInstruction'},
     ('edit', 'static'): {f'{INSTRUCTION}.type': 'EndToEndStaticInstruction'},
     ('ldit', 'crossattn'): {f'{INSTRUCTION}.type': 'CrossAttentionInstruction'},
     ('ldit', 'crossattn-ffn'): {f'{INSTRUCTION}.type': 'CrossAttentionInstruction', f'{INSTRUCTION}.ffn': True},
-    ('refcocoplus', ): files('refcoco+', 'refs(unc).p'),
-    ('refcocog', ): files('refcocog', 'refs(umd).p'),
-    ('grefcoco', ): {
+    ('refcocoplus',): files('refcoco+', 'refs(unc).p'),
+    ('refcocog',): files('refcocog', 'refs(umd).p'),
+    ('grefcoco',): {
         **files('grefcoco', 'grefs(unc).json', type='GRefCOCODataset'),
         **{f'{evaluator}.generalized': True for evaluator in ('val_evaluator', 'test_evaluator')},
         'model.decode_head.type': 'GeneralizedSAMHead',
@@ -118,7 +120,7 @@ def test_views_for_averaging_are_those_of_the_test_pipeline_smaller_and_mirrored
     """The largest is the test pipeline's own, so that all fit `data_preprocessor.size`."""
     cfg = load(name)
     first, views = cfg.tta_pipeline
-    flips, = (options for options in views.transforms if options[0].type == 'ReferringFlip')
+    (flips,) = (options for options in views.transforms if options[0].type == 'ReferringFlip')
     assert [flip.prob for flip in flips] == [0, 1]
     assert [first, *(options[-1] for options in views.transforms if options is not flips)] == cfg.test_pipeline
     sides = [max(resize.scale) for resize in views.transforms[0]]
@@ -150,10 +152,13 @@ def test_frozen_encoders_have_no_gradient_and_all_else_has(name: str) -> None:
     """SAM's parts that a text prompt does not use are frozen everywhere."""
     with torch.device('meta'):
         model, tuned = (MODELS.build(load(file).model) for file in (name, re.sub('_frozen-[a-z]+', '', name)))
-    frozen = dict(image=('backbone.', ), text=('text_encoder.', ), both=('backbone.', 'text_encoder.'))
+    frozen = dict(image=('backbone.',), text=('text_encoder.',), both=('backbone.', 'text_encoder.'))
     prefixes = frozen[re.search('frozen-([a-z]+)', name)[1]]
-    expected = {key for key, parameter in tuned.named_parameters() if not parameter.requires_grad or (
-        key.startswith(prefixes) and not key.startswith('backbone.instruction.'))}
+    expected = {
+        key
+        for key, parameter in tuned.named_parameters()
+        if not parameter.requires_grad or (key.startswith(prefixes) and not key.startswith('backbone.instruction.'))
+    }
     assert {key for key, parameter in model.named_parameters() if not parameter.requires_grad} == expected
 
 
@@ -183,7 +188,7 @@ def readme_figures() -> dict[str, dict]:
 
 def test_metafile_has_the_papers_configs_and_the_readmes_figures() -> None:
     content = yaml.safe_load((CONFIGS / 'dit_sam' / 'metafile.yml').read_text())
-    collection, = content['Collections']
+    (collection,) = content['Collections']
     assert 'the paper' in collection['Metadata']['Source of Metrics']
     assert (CONFIGS.parent / collection['README']).is_file()
     models = {model['Name']: model for model in content['Models']}
@@ -224,8 +229,9 @@ def test_sizes_are_sams(scheme: str, size: str) -> None:
     assert counts['text_encoder'] / 1e6 == pytest.approx(BERT, abs=0.01)
 
 
-@pytest.mark.parametrize('name, epochs', [('ldit_vit-b', 40), ('edit_vit-l', 40), ('ldit_vit-h', 25),
-                                          ('default_vit-b', 25)])
+@pytest.mark.parametrize(
+    'name, epochs', [('ldit_vit-b', 40), ('edit_vit-l', 40), ('ldit_vit-h', 25), ('default_vit-b', 25)]
+)
 def test_schedule_is_the_papers(name: str, epochs: int) -> None:
     """Section 4.3: Adam, 1e-4, × 0.2 at epochs 30 and 35, three epochs of warm-up, batch 64."""
     cfg = load(f'{name}.py')

@@ -4,6 +4,7 @@ A fenced block whose first line names a file, as in ```python gated_text.py, is 
 that stands for the repository's root: a config (it has a `_base_`) is then loaded and its model built, any other Python
 file imported. Further tests take the same files by name.
 """
+
 import importlib
 import re
 from collections.abc import Callable
@@ -98,10 +99,14 @@ def samples(*sentences: str) -> dict:
     """A batch of pictures of noise whose left half is meant, with these sentences."""
     mask = torch.zeros(1, 64, 64, dtype=torch.long)
     mask[..., :32] = 1
-    data_samples = [SegDataSample(metainfo=dict(text=text, img_shape=(64, 64), ori_shape=(64, 64)),
-                                  gt_sem_seg=PixelData(data=mask)) for text in sentences]
-    return dict(inputs=[torch.full((3, 64, 64), 50 * i, dtype=torch.uint8) for i, _ in enumerate(sentences)],
-                data_samples=data_samples)
+    data_samples = [
+        SegDataSample(metainfo=dict(text=text, img_shape=(64, 64), ori_shape=(64, 64)), gt_sem_seg=PixelData(data=mask))
+        for text in sentences
+    ]
+    return dict(
+        inputs=[torch.full((3, 64, 64), 50 * i, dtype=torch.uint8) for i, _ in enumerate(sentences)],
+        data_samples=data_samples,
+    )
 
 
 def test_the_gated_scheme_builds_forwards_and_learns(write_blocks):
@@ -134,8 +139,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
-@pytest.mark.parametrize('page', sorted(
-    str(path.relative_to(ROOT)) for pages in ('*.md', 'docs/*.md', 'configs/*/*.md') for path in ROOT.glob(pages)))
+@pytest.mark.parametrize(
+    'page',
+    sorted(
+        str(path.relative_to(ROOT)) for pages in ('*.md', 'docs/*.md', 'configs/*/*.md') for path in ROOT.glob(pages)
+    ),
+)
 def test_links_lead_somewhere(page):
     """Files and headings of this repository; addresses are left alone."""
     path = ROOT / page
@@ -150,6 +159,7 @@ def test_links_lead_somewhere(page):
 def test_pages_are_built(tmp_path):
     mkdocs = pytest.importorskip('mkdocs.commands.build', reason='mkdocs is not installed: pip install -e .[docs]')
     from mkdocs.config import load_config
+
     config = load_config(str(ROOT / 'mkdocs.yml'), strict=True, site_dir=str(tmp_path))
     mkdocs.build(config)
     pages = {path.stem for path in (ROOT / 'docs').glob('*.md')} - {'README'}

@@ -1,21 +1,22 @@
 """The weights that come with the repository do what the README says of them."""
+
 import json
 from pathlib import Path
 
 import pytest
-from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
-from dit_sam.datasets.shapes import write_shapes
 from mmengine.config import Config
 from mmengine.runner import Runner
 from safetensors import safe_open
 
+from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
+from dit_sam.datasets.shapes import write_shapes
 
 GENERALIZED_CHECKPOINT = DEFAULT_CHECKPOINT.replace('_shapes', '_gshapes')
 
 
 def score(folder: Path, config: str, checkpoint: str, generalized: bool = False) -> dict:
     """Scores on 24 pictures of a seed that no training saw, by the very runner that tools/test.py uses."""
-    write_shapes(folder / 'data', 24, 77, 160, dict(val=1.), 1, generalized=generalized)
+    write_shapes(folder / 'data', 24, 77, 160, dict(val=1.0), 1, generalized=generalized)
     cfg = Config.fromfile(config)
     cfg.work_dir, cfg.load_from = str(folder / 'work'), checkpoint
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):

@@ -3,10 +3,14 @@ custom_imports = dict(imports=['dit_sam', 'toy_project'])
 
 model = dict(type='ToyModel')
 train_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(type='ToyDataset'), sampler=dict(type='DefaultSampler', shuffle=True))
+    batch_size=2, num_workers=0, dataset=dict(type='ToyDataset'), sampler=dict(type='DefaultSampler', shuffle=True)
+)
 val_dataloader = dict(
-    batch_size=2, num_workers=0, dataset=dict(type='ToyDataset', test_mode=True),
-    sampler=dict(type='DefaultSampler', shuffle=False))
+    batch_size=2,
+    num_workers=0,
+    dataset=dict(type='ToyDataset', test_mode=True),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+)
 test_dataloader = val_dataloader
 val_evaluator = dict(type='ToyMetric')
 test_evaluator = val_evaluator

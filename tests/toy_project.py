@@ -2,6 +2,7 @@
 
 Its "pictures" are called 0.jpg to 7.jpg, its "mask" is one pixel, set where the prediction is 1 or more.
 """
+
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
@@ -14,7 +15,6 @@ from torch import nn
 
 @DATASETS.register_module()
 class ToyDataset(BaseDataset):
-
     def __init__(self, missing_file=None, items=8, **kwargs):
         self.missing_file, self.items = missing_file, items
         super().__init__(serialize_data=False, **kwargs)
@@ -31,14 +31,13 @@ class ToyDataset(BaseDataset):
 
 @MODELS.register_module()
 class ToyModel(BaseModel):
-
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.linear = nn.Linear(1, 1)
 
     def forward(self, x, y, number, mode='tensor'):
         prediction = self.linear(torch.stack(list(x))).float()
-        error = (prediction - torch.stack(list(y)))**2
+        error = (prediction - torch.stack(list(y))) ** 2
         if mode == 'loss':
             return dict(loss=error.mean())
         return [
@@ -46,14 +45,14 @@ class ToyModel(BaseModel):
                 error=one_error.item(),
                 img_path=f'{one_number}.jpg',
                 sent_id=10 + int(one_number),
-                pred_sem_seg=dict(data=(one >= 1).reshape(1, 1, 1).long()))
+                pred_sem_seg=dict(data=(one >= 1).reshape(1, 1, 1).long()),
+            )
             for one, one_error, one_number in zip(prediction, error, number)
         ]
 
 
 @METRICS.register_module()
 class ToyMetric(BaseMetric):
-
     def process(self, data_batch, data_samples):
         self.results += [sample['error'] for sample in data_samples]
 

@@ -3,6 +3,7 @@
 A CUDA build of torch needs no GPU for fake tensors. An operation on two devices raises, and so does one that waits for
 content: `nonzero`, `.item()`, indices of bool. `no_blocking_copies` adds the copies that wait.
 """
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,14 +37,22 @@ def batch(cfg: Config, training: bool) -> dict:
     height, width = cfg.model.data_preprocessor.get('size') or (64, 64)
     samples = []
     for size, sentence in zip(((height, width // 2), (height - 3, width)), SENTENCES):
-        sample = SegDataSample(metainfo=dict(
-            text=sentence, img_shape=size, ori_shape=ORIGINAL, scale_factor=(1., 1.), points=[[10., 20.]],
-            box=[1., 2., 30., 40.]))
+        sample = SegDataSample(
+            metainfo=dict(
+                text=sentence,
+                img_shape=size,
+                ori_shape=ORIGINAL,
+                scale_factor=(1.0, 1.0),
+                points=[[10.0, 20.0]],
+                box=[1.0, 2.0, 30.0, 40.0],
+            )
+        )
         shape = size if training else ORIGINAL
         sample.gt_sem_seg = PixelData(data=torch.zeros(1, *shape, dtype=torch.uint8))
         samples.append(sample)
-    return dict(inputs=[torch.zeros(3, *sample.img_shape, dtype=torch.uint8) for sample in samples],
-                data_samples=samples)
+    return dict(
+        inputs=[torch.zeros(3, *sample.img_shape, dtype=torch.uint8) for sample in samples], data_samples=samples
+    )
 
 
 def on_cuda(model: nn.Module) -> nn.Module:
@@ -75,7 +84,6 @@ def cuda_autocast(dtype: torch.dtype | None) -> Iterator[None]:
 
 
 class _NoBlockingCopies(TorchDispatchMode):
-
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         if func in (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default):

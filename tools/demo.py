@@ -4,6 +4,7 @@ Usage: python tools/demo.py [--work-dir work_dirs/demo]      (`make demo` sets u
 
 Every step is a command that is printed before it runs; a step whose result is there already is not run again.
 """
+
 import argparse
 import json
 import shlex
@@ -30,8 +31,9 @@ def run(step: str, done: Path | None, *command: str, log: Path | None = None) ->
     if done is not None and done.exists():
         print(f'   done before: {done.relative_to(ROOT) if done.is_relative_to(ROOT) else done}')
         return
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               text=True)
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     lines = []
     for line in process.stdout:
         lines.append(line)
@@ -61,8 +63,11 @@ def losses(train_dir: Path) -> list[float]:
 def some_references(number: int) -> list[tuple[str, list[str]]]:
     """Pictures of the validation split, each with a sentence for every object that is referred to."""
     from dit_sam.datasets.safe_pickle import load_refs
-    names = {image['id']: image['file_name']
-             for image in json.loads((ROOT / DATA / 'shapes/instances.json').read_text())['images']}
+
+    names = {
+        image['id']: image['file_name']
+        for image in json.loads((ROOT / DATA / 'shapes/instances.json').read_text())['images']
+    }
     sentences = {}
     for ref in load_refs(str(ROOT / DATA / 'shapes/refs(unc).p')):
         if ref['split'] == 'val':
@@ -76,19 +81,47 @@ def main() -> None:
     work_dir = ROOT / parser.parse_args().work_dir
     work_dir.mkdir(parents=True, exist_ok=True)
 
-    run('Data: drawn pictures, their masks, and sentences with one right answer', None,
-        'tools/dataset_converters/shapes.py', '--out', DATA, '--images', '2000', '--seed', '1')
+    run(
+        'Data: drawn pictures, their masks, and sentences with one right answer',
+        None,
+        'tools/dataset_converters/shapes.py',
+        '--out',
+        DATA,
+        '--images',
+        '2000',
+        '--seed',
+        '1',
+    )
 
     test_log = work_dir / 'test.log'
-    run('Test: the small L-DIT that comes with the repository, on the validation split (half a minute)', test_log,
-        'tools/test.py', CONFIG, WEIGHTS, '--work-dir', str(work_dir / 'test'), log=test_log)
+    run(
+        'Test: the small L-DIT that comes with the repository, on the validation split (half a minute)',
+        test_log,
+        'tools/test.py',
+        CONFIG,
+        WEIGHTS,
+        '--work-dir',
+        str(work_dir / 'test'),
+        log=test_log,
+    )
     print(report(test_log))
 
     train_log = work_dir / 'train.log'
-    run('Train: the same config from random weights, coarser patches, 100 steps (a minute or two)', train_log,
-        'tools/train.py', CONFIG, '--work-dir', str(work_dir / 'train'), '--cfg-options',
-        'train_dataloader.dataset.indices=3200', 'model.backbone.patch_size=16', 'train_cfg.max_epochs=1',
-        'train_cfg.val_begin=2', 'default_hooks.logger.interval=10', log=train_log)
+    run(
+        'Train: the same config from random weights, coarser patches, 100 steps (a minute or two)',
+        train_log,
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        str(work_dir / 'train'),
+        '--cfg-options',
+        'train_dataloader.dataset.indices=3200',
+        'model.backbone.patch_size=16',
+        'train_cfg.max_epochs=1',
+        'train_cfg.val_begin=2',
+        'default_hooks.logger.interval=10',
+        log=train_log,
+    )
     curve = losses(work_dir / 'train')
     if curve[-1] >= curve[0]:
         sys.exit(f'demo: the loss did not fall: {curve[0]:.3f} to {curve[-1]:.3f}')
@@ -96,8 +129,15 @@ def main() -> None:
 
     overlays = work_dir / 'pictures'
     for image, sentences in some_references(4):
-        run(f'Segment {image}', overlays / Path(image).stem, 'tools/infer.py', image, *sentences, '--out',
-            str(overlays / Path(image).stem))
+        run(
+            f'Segment {image}',
+            overlays / Path(image).stem,
+            'tools/infer.py',
+            image,
+            *sentences,
+            '--out',
+            str(overlays / Path(image).stem),
+        )
 
     print(f'\nPictures   {overlays}\nLogs       {work_dir}{NEXT}')
 

@@ -1,4 +1,5 @@
 """Segment pictures by sentences: ``tools/infer.py IMAGE… SENTENCE… [options]``, the same as ``dit-sam infer``."""
+
 import os
 
 # Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").

@@ -7,6 +7,7 @@ Usage:
 For small encoders with a vocabulary of their own, which otherwise start from random weights; of the sentences no image
 is seen. The file is then model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
 """
+
 import argparse
 import math
 import os
@@ -33,9 +34,13 @@ from dit_sam.utils import check_target, save_weights
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config', help='config file with the text encoder')
-    parser.add_argument('files', nargs='+', metavar='FILE',
-                        help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
-                        'lines of JSON (.jsonl)')
+    parser.add_argument(
+        'files',
+        nargs='+',
+        metavar='FILE',
+        help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
+        'lines of JSON (.jsonl)',
+    )
     parser.add_argument('--out', required=True, help='weights to write, .safetensors or .pth')
     parser.add_argument('--steps', type=int, default=1000, help='steps')
     parser.add_argument('--batch-size', type=int, default=128, help='sentences of a step')
@@ -89,30 +94,34 @@ def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.
     """
     config, tokenizer = encoder.model.config, encoder.tokenizer
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
-        raise InputError(f'a text encoder of model_type={config.model_type!r} is not pre-trained by masked words; such '
-                         "as 'bert', 'roberta' and 'deberta-v2' are")
+        raise InputError(
+            f'a text encoder of model_type={config.model_type!r} is not pre-trained by masked words; such '
+            "as 'bert', 'roberta' and 'deberta-v2' are"
+        )
     # A vocabulary without [MASK] has [UNK] say that a word cannot be read.
     tokenizer.mask_token = tokenizer.mask_token or tokenizer.unk_token
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=args.masked)
     model = AutoModelForMaskedLM.from_config(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), args.lr, weight_decay=0.01)
     schedule = OneCycleLR(optimizer, args.lr, args.steps, pct_start=0.1)
-    total = 0.
+    total = 0.0
     for step in range(1, args.steps + 1):
-        picked = torch.randint(len(items), (args.batch_size, )).tolist()
+        picked = torch.randint(len(items), (args.batch_size,)).tolist()
         loss = model(**collate([items[i] for i in picked])).loss
         if not loss.isfinite():
-            raise InputError(f'the loss of step {step} is {loss.item()}: lower --lr, or raise --batch-size or '
-                             '--masked, so that no step goes without a masked word')
+            raise InputError(
+                f'the loss of step {step} is {loss.item()}: lower --lr, or raise --batch-size or '
+                '--masked, so that no step goes without a masked word'
+            )
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         total += loss.item()
         if step % 100 == 0:
             print(f'step {step} of {args.steps}: mean loss {total / 100:.3f}', flush=True)
-            total = 0.
+            total = 0.0
     return {f'model.{name}': value for name, value in model.base_model.state_dict().items()}
 
 

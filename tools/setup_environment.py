@@ -6,6 +6,7 @@ from 2.1 on, a full mmcv, the onedl forks of the OpenMMLab packages. A second ru
 have changed. With ``--forks`` a new environment gets the forks; their mmcv is compiled, for some twenty minutes on two
 cores. With ``--cuda`` it gets a CUDA build of torch, 5.5 GB, which runs on a CPU too.
 """
+
 import argparse
 import configparser
 import hashlib
@@ -26,14 +27,14 @@ MM_FAMILY = {'mmengine': 'mmengine', 'mmcv': 'mmcv-lite', 'mmseg': 'mmsegmentati
 # mmengine needs the pkg_resources of setuptools < 82; from 70.1 on it builds wheels without the package `wheel`.
 BUILDER = 'setuptools>=70.1,<82'
 # Runs in the environment: versions of its distributions, and which distribution brings each mm module.
-PROBE = '''
+PROBE = """
 import importlib.metadata as metadata, json, sys
 owners = metadata.packages_distributions()
 print(json.dumps(dict(
     python=sys.version_info[:2],
     versions={dist.metadata['Name'].lower(): dist.version for dist in metadata.distributions()},
     owners={module: owners[module][0].lower() for module in sys.argv[1:] if module in owners})))
-'''
+"""
 
 
 def main() -> None:
@@ -91,8 +92,10 @@ def check_family(owners: dict, venv: Path) -> None:
     """Stop where a fork of mmengine lacks companions: theirs from upstream would install the upstream mmengine."""
     missing = [module for module in MM_FAMILY if module not in owners]
     if owners.get('mmengine', 'mmengine') != 'mmengine' and missing:
-        fail(f"{venv} has {owners['mmengine']} but not {', '.join(missing)}: install the fork's packages for these "
-             'too, or set up in another place with VENV=...')
+        fail(
+            f"{venv} has {owners['mmengine']} but not {', '.join(missing)}: install the fork's packages for these "
+            'too, or set up in another place with VENV=...'
+        )
 
 
 def torch_requirements(found: dict, cuda: bool = False) -> list:
@@ -103,8 +106,10 @@ def torch_requirements(found: dict, cuda: bool = False) -> list:
     if cuda and installed.endswith('+cpu'):
         fail(f'torch {installed} is there, a build without CUDA: set up in another place')
     if version(installed) < (2, 1):
-        fail(f'torch {installed} is too old: dit_sam needs torch>=2.1; upgrade it, or set up in another place '
-             'with VENV=...')
+        fail(
+            f'torch {installed} is too old: dit_sam needs torch>=2.1; upgrade it, or set up in another place '
+            'with VENV=...'
+        )
     return []
 
 
@@ -165,8 +170,10 @@ def version(text: str) -> tuple:
 def pip_install(python: Path, arguments: list, what: str) -> None:
     if arguments:
         say(f'installing {what}')
-        run([str(python), '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', *arguments],
-            f'install {what}')
+        run(
+            [str(python), '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', *arguments],
+            f'install {what}',
+        )
 
 
 def run(command: list, what: str) -> None:

@@ -1,4 +1,5 @@
 """Score a checkpoint: ``tools/test.py CONFIG CHECKPOINT [options]``, with the options of mmseg's tool."""
+
 import argparse
 import os
 from typing import Any
@@ -34,8 +35,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--wait-time', type=float, default=2, help='how long a picture is shown, in seconds')
     add_config_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    parser.add_argument('--tta', action='store_true',
-                        help="average several views of each picture, those of the config's tta_pipeline")
+    parser.add_argument(
+        '--tta', action='store_true', help="average several views of each picture, those of the config's tta_pipeline"
+    )
     # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
@@ -50,8 +52,10 @@ def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: f
         InputError: If the config has none.
     """
     if 'visualization' not in cfg.get('default_hooks', {}):
-        raise InputError('--show and --show-dir need default_hooks.visualization in the config, as in '
-                         'configs/_base_/default_runtime.py')
+        raise InputError(
+            '--show and --show-dir need default_hooks.visualization in the config, as in '
+            'configs/_base_/default_runtime.py'
+        )
     cfg.default_hooks.visualization.draw = True
     if show:
         cfg.default_hooks.visualization.update(show=True, wait_time=wait_time)
@@ -66,8 +70,10 @@ def augment(cfg: Config) -> None:
         InputError: If the config has none.
     """
     if not (cfg.get('tta_model') and cfg.get('tta_pipeline')):
-        raise InputError('--tta needs tta_model and tta_pipeline in the config, as in '
-                         'configs/_base_/default_runtime.py and configs/_base_/datasets/refcoco.py')
+        raise InputError(
+            '--tta needs tta_model and tta_pipeline in the config, as in '
+            'configs/_base_/default_runtime.py and configs/_base_/datasets/refcoco.py'
+        )
     for dataset in _with_pipelines(cfg.test_dataloader.dataset):
         # The truth stays that of the ordinary test.
         truth = next((step for step in dataset.pipeline if step['type'] == 'LoadReferringMask'), None)

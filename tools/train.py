@@ -1,4 +1,5 @@
 """Train a model: ``tools/train.py CONFIG [options]``, with the options of mmseg's tool."""
+
 import argparse
 import os
 
@@ -22,8 +23,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train a model')
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints, default work_dirs/<name of the config>')
-    parser.add_argument('--resume', action='store_true',
-                        help='continue from the newest checkpoint of the work dir; if there is none, start')
+    parser.add_argument(
+        '--resume',
+        action='store_true',
+        help='continue from the newest checkpoint of the work dir; if there is none, start',
+    )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     add_config_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')

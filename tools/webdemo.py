@@ -3,6 +3,7 @@
 Needs the extra `web`: ``pip install -e .[web]``. It answers on this machine alone unless --host says otherwise, sends
 nothing elsewhere, and loads nothing from elsewhere. Pictures that are handed in are deleted after an hour.
 """
+
 import argparse
 import os
 import os.path as osp
@@ -76,8 +77,10 @@ def check_picture(path: str | None) -> None:
     except Exception as error:  # a damaged head may raise nearly anything
         raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from error
     if width * height > MAX_PIXELS:
-        raise InputError(f'the picture has {width * height / 1e6:.0f} megapixels, and {MAX_PIXELS // 10**6} are '
-                         'allowed: scale it down')
+        raise InputError(
+            f'the picture has {width * height / 1e6:.0f} megapixels, and {MAX_PIXELS // 10**6} are '
+            'allowed: scale it down'
+        )
 
 
 def split_sentences(text: str | None) -> list[str]:
@@ -93,8 +96,9 @@ def split_sentences(text: str | None) -> list[str]:
         raise InputError(f'{len(lines)} sentences, and {MAX_SENTENCES} are allowed at a time')
     too_long = next((number for number, line in enumerate(lines, 1) if len(line) > MAX_CHARACTERS), None)
     if too_long:
-        raise InputError(f'sentence {too_long} has {len(lines[too_long - 1])} characters, and {MAX_CHARACTERS} are '
-                         'allowed')
+        raise InputError(
+            f'sentence {too_long} has {len(lines[too_long - 1])} characters, and {MAX_CHARACTERS} are allowed'
+        )
     return lines
 
 
@@ -110,10 +114,22 @@ def segment(inferencer: ReferringInferencer, path: str | None, text: str | None)
         check_picture(path)
         sentences = split_sentences(text)
         result = inferencer(path, sentences, return_vis=True)
-    rows = [[one['sentence'], round(one['score'], 3), one['area'], f'{one["area"] / one["mask"].size:.1%}',
-             ', '.join(map(str, one['box'] or ['nothing found']))] for one in result['predictions']]
-    return (shrink(result['visualization'][0], SHOWN_SIDE), rows, gr.Dropdown(choices=sentences, value=sentences[0]),
-            None)
+    rows = [
+        [
+            one['sentence'],
+            round(one['score'], 3),
+            one['area'],
+            f'{one["area"] / one["mask"].size:.1%}',
+            ', '.join(map(str, one['box'] or ['nothing found'])),
+        ]
+        for one in result['predictions']
+    ]
+    return (
+        shrink(result['visualization'][0], SHOWN_SIDE),
+        rows,
+        gr.Dropdown(choices=sentences, value=sentences[0]),
+        None,
+    )
 
 
 def attend(inferencer: ReferringInferencer, path: str | None, sentence: str | None, direction: str):
@@ -121,13 +137,13 @@ def attend(inferencer: ReferringInferencer, path: str | None, sentence: str | No
     with said_in_the_page(path):
         check_picture(path)
         image = shrink(read_image(path), ATTENTION_SIDE)
-        sentence, = split_sentences(sentence)[:1]
+        (sentence,) = split_sentences(sentence)[:1]
         return draw_attention(image, attention_maps(inferencer, image[..., ::-1], sentence), DIRECTIONS[direction])
 
 
 def make_examples(folder: str, number: int = 4) -> list[list[str]]:
     """Pictures of shapes, drawn now, each with a sentence of every kind."""
-    write_shapes(folder, number, seed=20261121, splits=dict(val=1.))
+    write_shapes(folder, number, seed=20261121, splits=dict(val=1.0))
     sentences = {}
     for ref in load_refs(osp.join(folder, 'shapes', 'refs(unc).p')):
         for sentence in ref['sentences']:
@@ -165,8 +181,13 @@ def answer() -> tuple[gr.Image, gr.Dataframe, gr.Dropdown, gr.Radio, gr.Button, 
     with gr.Column():
         with gr.Tab('Masks'):
             overlay = gr.Image(label='Masks and sentences', elem_id='overlay', format='png', buttons=BUTTONS)
-            table = gr.Dataframe(headers=COLUMNS, elem_id='table', interactive=False, wrap=True,
-                                 column_widths=['30%', '12%', '14%', '19%', '25%'])
+            table = gr.Dataframe(
+                headers=COLUMNS,
+                elem_id='table',
+                interactive=False,
+                wrap=True,
+                column_widths=['30%', '12%', '14%', '19%', '25%'],
+            )
         with gr.Tab('Attention'):
             chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
             direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
@@ -177,8 +198,9 @@ def answer() -> tuple[gr.Image, gr.Dataframe, gr.Dropdown, gr.Radio, gr.Button, 
 
 def on(button: gr.Button, function: Callable, inputs: Sequence, outputs: Sequence) -> None:
     """Let a button call a function that uses the model."""
-    button.click(function, list(inputs), list(outputs), concurrency_limit=1, concurrency_id='model',
-                 api_visibility='private')
+    button.click(
+        function, list(inputs), list(outputs), concurrency_limit=1, concurrency_id='model', api_visibility='private'
+    )
 
 
 def check_address(host: str, port: int | None) -> None:
@@ -191,8 +213,10 @@ def check_address(host: str, port: int | None) -> None:
     try:
         socket.create_server((host, port or 0), family=family).close()
     except (OSError, UnicodeError) as error:
-        raise InputError(f'{host}, port {port or "any"}, cannot be served: {getattr(error, "strerror", "") or error}; '
-                         'name another --host or --port') from error
+        raise InputError(
+            f'{host}, port {port or "any"}, cannot be served: {getattr(error, "strerror", "") or error}; '
+            'name another --host or --port'
+        ) from error
 
 
 def main() -> None:
@@ -213,9 +237,15 @@ def main() -> None:
         page = build_page(inferencer, make_examples(osp.join(folder, 'examples')))
         try:
             # Fonts of the machine: Gradio's own theme fetches some.
-            page.launch(server_name=args.host, server_port=args.port, share=False, ssr_mode=False, footer_links=[],
-                        max_file_size=MAX_BYTES,
-                        theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']))
+            page.launch(
+                server_name=args.host,
+                server_port=args.port,
+                share=False,
+                ssr_mode=False,
+                footer_links=[],
+                max_file_size=MAX_BYTES,
+                theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
+            )
         except OSError as error:
             raise InputError(f'{args.host}, port {args.port or "any"}, cannot be served: {error}') from error
 

@@ -1,9 +1,7 @@
 custom_imports = dict(imports=['dit_sam'], allow_failed_imports=False)
 default_scope = 'mmseg'
 env_cfg = dict(
-    cudnn_benchmark=False,
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
 )
 default_hooks = dict(
     runtime_info=dict(type='LossLogHook'),
@@ -14,7 +12,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # The newest three: where one is damaged, two are left.
     checkpoint=dict(
-        type='WriteFirstCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'),
+        type='WriteFirstCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'
+    ),
     safe_checkpoint=dict(type='SafeCheckpointHook'),
     checkpoint_fit=dict(type='CheckpointFitHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),

@@ -1,3 +1,7 @@
 # L-DIT, SAM's ViT-B, RefCOCO.
-_base_ = ['../_base_/models/dit_sam_vit-b.py', '../_base_/datasets/refcoco.py', '../_base_/schedules/dit_40e.py',
-          '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/models/dit_sam_vit-b.py',
+    '../_base_/datasets/refcoco.py',
+    '../_base_/schedules/dit_40e.py',
+    '../_base_/default_runtime.py',
+]

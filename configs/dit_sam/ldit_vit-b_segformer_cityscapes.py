@@ -15,7 +15,10 @@ model = dict(
             type='HuggingFaceTextEncoder',
             max_length=48,
             frozen=True,
-            init_cfg=dict(type='Pretrained', checkpoint='bert-base-uncased')),
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth')),
+            init_cfg=dict(type='Pretrained', checkpoint='bert-base-uncased'),
+        ),
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth'),
+    ),
     # 256 channels behind SAM's neck
-    decode_head=dict(in_channels=[256, 256, 256, 256]))
+    decode_head=dict(in_channels=[256, 256, 256, 256]),
+)

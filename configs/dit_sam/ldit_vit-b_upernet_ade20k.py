@@ -14,8 +14,9 @@ model = dict(
         instruction=dict(type='LayerWiseInstruction', text_dims=768),
         text='a scene with wall, building, sky, floor, tree, ceiling, road and bed',
         text_encoder=dict(
-            type='HuggingFaceTextEncoder',
-            frozen=True,
-            init_cfg=dict(type='Pretrained', checkpoint='bert-base-uncased')),
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth')))
+            type='HuggingFaceTextEncoder', frozen=True, init_cfg=dict(type='Pretrained', checkpoint='bert-base-uncased')
+        ),
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth'),
+    ),
+)
 optim_wrapper = dict(constructor='SAMLayerDecayConstructor')

@@ -1,6 +1,10 @@
 # L-DIT, SAM's ViT-H, RefCOCO, where GPU memory is short, with --amp: docs/training.md says what each setting saves.
-_base_ = ['../_base_/models/dit_sam_vit-b.py', '../_base_/datasets/refcoco.py', '../_base_/schedules/dit_40e_groups.py',
-          '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/models/dit_sam_vit-b.py',
+    '../_base_/datasets/refcoco.py',
+    '../_base_/schedules/dit_40e_groups.py',
+    '../_base_/default_runtime.py',
+]
 sam = dict(checkpoint='checkpoints/sam_vit_h_4b8939.pth')
 model = dict(backbone=dict(arch='huge', with_cp=True, init_cfg=sam), decode_head=dict(init_cfg=sam))
 # 8 GPUs x 2 x 4 batches a step = 64

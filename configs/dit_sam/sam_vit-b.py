@@ -1,3 +1,7 @@
 # SAM's ViT-B, asked by points and boxes as by its own predictor.
-_base_ = ['../_base_/models/sam_vit-b.py', '../_base_/datasets/refcoco_prompts.py', '../_base_/schedules/dit_40e.py',
-          '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/models/sam_vit-b.py',
+    '../_base_/datasets/refcoco_prompts.py',
+    '../_base_/schedules/dit_40e.py',
+    '../_base_/default_runtime.py',
+]

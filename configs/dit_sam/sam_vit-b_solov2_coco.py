@@ -7,7 +7,10 @@ model = dict(
         _delete_=True,
         type='mmseg.SAMViT',
         arch='base',
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth')),
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth'),
+    ),
     # 16 / 4 = stride 4 to 16 / 0.25 = stride 64, as the five levels of the FPN there
     neck=dict(
-        _delete_=True, type='mmseg.MultiLevelNeck', in_channels=[256], out_channels=256, scales=[4, 2, 1, 0.5, 0.25]))
+        _delete_=True, type='mmseg.MultiLevelNeck', in_channels=[256], out_channels=256, scales=[4, 2, 1, 0.5, 0.25]
+    ),
+)

@@ -1,5 +1,9 @@
 # SAM's ViT-H, asked by points and boxes as by its own predictor.
-_base_ = ['../_base_/models/sam_vit-b.py', '../_base_/datasets/refcoco_prompts.py', '../_base_/schedules/dit_40e.py',
-          '../_base_/default_runtime.py']
+_base_ = [
+    '../_base_/models/sam_vit-b.py',
+    '../_base_/datasets/refcoco_prompts.py',
+    '../_base_/schedules/dit_40e.py',
+    '../_base_/default_runtime.py',
+]
 sam = dict(checkpoint='checkpoints/sam_vit_h_4b8939.pth')
 model = dict(backbone=dict(arch='huge', init_cfg=sam), decode_head=dict(init_cfg=sam))

@@ -3,6 +3,7 @@
 ``import dit_sam`` registers every part in mmseg's registries and does nothing else. A config of any project says
 ``custom_imports = dict(imports=['dit_sam'])``.
 """
+
 # ruff: noqa: E402
 from . import compat
 

@@ -19,14 +19,16 @@ transformers before 4.56               `in_float32` is how ``from_pretrained`` i
 a CPU without bfloat16 arithmetic      `has_bfloat16` says so, and what would compute in it stays in float32
 =====================================  ==============================================================================
 """
+
 import importlib
 import sys
-from functools import lru_cache
+from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any
 from unittest import mock
 
 _REQUIRED = dict(mmengine='mmengine', mmcv='mmcv-lite>=2.0.0rc4,<2.2', mmseg='mmsegmentation>=1.2')
@@ -42,8 +44,10 @@ def install() -> None:
     """
     for module, requirement in _REQUIRED.items():
         if module not in sys.modules and find_spec(module) is None:
-            raise ImportError(f"dit_sam needs the module '{module}', which is not installed: run `make setup` in the "
-                              f"repository, or `pip install '{requirement}'`")
+            raise ImportError(
+                f"dit_sam needs the module '{module}', which is not installed: run `make setup` in the "
+                f"repository, or `pip install '{requirement}'`"
+            )
     if 'mmcv._ext' not in sys.modules and find_spec('mmcv._ext') is None:
         sys.modules['mmcv._ext'] = _stand_in_for_mmcv_ext()
     _find_configs_of_forks()
@@ -52,6 +56,7 @@ def install() -> None:
 def _find_configs_of_forks() -> None:
     """Have ``mmseg::`` and ``mmdet::`` in configs find those that a fork brought."""
     from mmengine.config.utils import MODULE2PACKAGE
+
     for module, fork in _FORKS.items():
         if not _is_installed(MODULE2PACKAGE[module]) and _is_installed(fork):
             MODULE2PACKAGE[module] = fork
@@ -90,9 +95,11 @@ def _not_compiled() -> str:
 def _missing_op(name: str) -> Callable:
 
     def op(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError(f"op '{name}' needs the full mmcv, and only mmcv-lite (without compiled ops) is installed: "
-                           "`pip uninstall mmcv-lite`, then install mmcv>=2.0.0rc4,<2.2 for your torch and CUDA as in "
-                           'https://mmcv.readthedocs.io/en/latest/get_started/installation.html')
+        raise RuntimeError(
+            f"op '{name}' needs the full mmcv, and only mmcv-lite (without compiled ops) is installed: "
+            '`pip uninstall mmcv-lite`, then install mmcv>=2.0.0rc4,<2.2 for your torch and CUDA as in '
+            'https://mmcv.readthedocs.io/en/latest/get_started/installation.html'
+        )
 
     op.__name__ = op.__qualname__ = name
     return op
@@ -114,8 +121,10 @@ def import_sam_modeling() -> ModuleType:
     if 'segment_anything' not in sys.modules:
         spec = find_spec('segment_anything')
         if spec is None:
-            raise ImportError("SAM's mask decoder needs the module 'segment_anything', which is not installed: run "
-                              '`make setup` in the repository, or `pip install segment-anything`')
+            raise ImportError(
+                "SAM's mask decoder needs the module 'segment_anything', which is not installed: run "
+                '`make setup` in the repository, or `pip install segment-anything`'
+            )
         reason = _why_not_importable('torchvision')
         if reason:
             sys.modules['segment_anything'] = _bare_package(spec, reason)
@@ -143,8 +152,10 @@ def _bare_package(spec: ModuleSpec, reason: str) -> ModuleType:
         # Submodules must look absent until they are imported, or `from package import submodule` would end here.
         if name.startswith('__') or find_spec(f'{spec.name}.{name}') is not None:
             raise AttributeError(f"module '{spec.name}' has no attribute '{name}'")
-        raise ImportError(f"'{name}' of {spec.name} needs torchvision, which does not import here ({reason}): install "
-                          'the torchvision that belongs to your torch')
+        raise ImportError(
+            f"'{name}' of {spec.name} needs torchvision, which does not import here ({reason}): install "
+            'the torchvision that belongs to your torch'
+        )
 
     package.__getattr__ = __getattr__
     return package
@@ -155,11 +166,12 @@ def in_float32() -> dict[str, Any]:
     import torch
     import transformers
     from mmengine.utils import digit_version
+
     name = 'dtype' if digit_version(transformers.__version__) >= digit_version('4.56') else 'torch_dtype'
     return {name: torch.float32}
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_bfloat16(device: str) -> bool:
     """Whether matrix products in bfloat16 are worth asking for on a type of device, such as 'cpu'.
 
@@ -168,6 +180,7 @@ def has_bfloat16(device: str) -> bool:
     one.
     """
     import torch
+
     supported = getattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', None)
     return device != 'cpu' or (supported is not None and supported())
 
@@ -186,6 +199,7 @@ def init_dist_without_cuda(cfg: Any) -> None:
     """
     from mmengine.device import get_device
     from mmengine.dist import is_distributed
+
     if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
@@ -211,6 +225,7 @@ def start_process_group(cfg: Any) -> None:
     from mmengine.device import get_device
     from mmengine.dist import init_dist, is_distributed
     from mmengine.utils.dl_utils import set_multi_processing
+
     if cfg.get('launcher', 'none') == 'none' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
@@ -228,5 +243,7 @@ def _shard_on_cpu(strategy: dict) -> None:
     if strategy.get('state_dict_cfg') == 'full':
         here = dict(rank0_only=True, offload_to_cpu=False)
         strategy['state_dict_cfg'] = dict(
-            state_dict_type='FULL_STATE_DICT', state_dict_config=dict(type='FullStateDictConfig', **here),
-            optim_state_dict_config=dict(type='FullOptimStateDictConfig', **here))
+            state_dict_type='FULL_STATE_DICT',
+            state_dict_config=dict(type='FullStateDictConfig', **here),
+            optim_state_dict_config=dict(type='FullOptimStateDictConfig', **here),
+        )

@@ -1,4 +1,5 @@
 """The error of what users hand in, and how tools tell errors."""
+
 import os
 import traceback
 

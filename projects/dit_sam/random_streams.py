@@ -1,4 +1,5 @@
 """Random streams that are a function of numbers, and not of what was drawn before."""
+
 import random
 
 import numpy as np

@@ -1,4 +1,5 @@
 """What travels between the parts of the model beside feature maps: text, and SAM's points and boxes."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,10 @@ class TextFeatures:
 
     def __post_init__(self) -> None:
         if self.tokens.dim() != 3 or self.mask.shape != self.tokens.shape[:2]:
-            raise ValueError(f'TextFeatures wants tokens (B, L, D_t) and a mask (B, L), '
-                             f'got {tuple(self.tokens.shape)} and {tuple(self.mask.shape)}')
+            raise ValueError(
+                f'TextFeatures wants tokens (B, L, D_t) and a mask (B, L), '
+                f'got {tuple(self.tokens.shape)} and {tuple(self.mask.shape)}'
+            )
 
 
 # What the points of `SpatialPrompts` mean, as in SAM's ONNX export.
@@ -48,8 +51,10 @@ class SpatialPrompts:
     def __post_init__(self) -> None:
         shape = self.labels.shape
         if self.points.shape != (*shape, 2) or len(shape) != 2 or self.mask.shape != shape:
-            raise ValueError(f'SpatialPrompts wants points (B, N, 2), labels and a mask (B, N), got '
-                             f'{tuple(self.points.shape)}, {tuple(self.labels.shape)} and {tuple(self.mask.shape)}')
+            raise ValueError(
+                f'SpatialPrompts wants points (B, N, 2), labels and a mask (B, N), got '
+                f'{tuple(self.points.shape)}, {tuple(self.labels.shape)} and {tuple(self.mask.shape)}'
+            )
 
     @classmethod
     def none(cls, images: int, size: tuple[int, int], device: torch.device | str = 'cpu') -> 'SpatialPrompts':
@@ -58,12 +63,14 @@ class SpatialPrompts:
         return cls(torch.zeros(images, 0, 2, device=device), labels, labels.bool(), size)
 
     @classmethod
-    def collate(cls,
-                points: Sequence[Tensor | None],
-                labels: Sequence[Tensor | None],
-                boxes: Sequence[Tensor | None],
-                size: tuple[int, int],
-                device: torch.device | str = 'cpu') -> 'SpatialPrompts':
+    def collate(
+        cls,
+        points: Sequence[Tensor | None],
+        labels: Sequence[Tensor | None],
+        boxes: Sequence[Tensor | None],
+        size: tuple[int, int],
+        device: torch.device | str = 'cpu',
+    ) -> 'SpatialPrompts':
         """The prompts of the images of a batch, of which each has any number.
 
         Args:
@@ -80,7 +87,7 @@ class SpatialPrompts:
         xy, kinds = torch.zeros(*shape, 2), torch.full(shape, NOT_A_POINT)
         mask = torch.zeros(shape, dtype=torch.bool)
         for i, (place, kind) in enumerate(sequences):
-            xy[i, :len(kind)], kinds[i, :len(kind)], mask[i, :len(kind)] = place, kind, True
+            xy[i, : len(kind)], kinds[i, : len(kind)], mask[i, : len(kind)] = place, kind, True
         return cls(*(part.to(device, non_blocking=True) for part in (xy, kinds, mask)), size)
 
 
@@ -92,12 +99,12 @@ def index_tensor(numbers: Sequence[int], device: torch.device) -> Tensor:
 def _as_points(points: Tensor | None, labels: Tensor | None, box: Tensor | None) -> tuple[Tensor, Tensor]:
     """The prompts of one image as SAM orders them: points, then the corners of the box, or −1 where there is none."""
     points = torch.zeros(0, 2) if points is None else torch.as_tensor(points, dtype=torch.float32).reshape(-1, 2)
-    labels = torch.full((len(points), ), FOREGROUND) if labels is None else torch.as_tensor(labels).reshape(-1).long()
+    labels = torch.full((len(points),), FOREGROUND) if labels is None else torch.as_tensor(labels).reshape(-1).long()
     if len(points) != len(labels):
         raise ValueError(f'{len(points)} points with {len(labels)} labels: give each point one')
     if box is not None:
         corners, kinds = torch.as_tensor(box, dtype=torch.float32).reshape(2, 2), (UPPER_LEFT, LOWER_RIGHT)
     else:
-        corners, kinds = torch.zeros(min(len(points), 1), 2), (NOT_A_POINT, ) * min(len(points), 1)
+        corners, kinds = torch.zeros(min(len(points), 1), 2), (NOT_A_POINT,) * min(len(points), 1)
     kinds = torch.tensor(kinds, dtype=torch.long)
     return torch.cat([points.cpu(), corners.cpu()]), torch.cat([labels.cpu(), kinds])

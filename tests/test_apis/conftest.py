@@ -1,6 +1,7 @@
 import pytest
-from dit_sam.apis import ReferringInferencer
 from tiny_inferencer import save_random_weights, tiny_config
+
+from dit_sam.apis import ReferringInferencer
 
 
 @pytest.fixture(scope='session')

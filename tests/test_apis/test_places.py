@@ -1,11 +1,13 @@
 """Points and boxes in pixels of the picture, through every form of input to the head."""
+
 import numpy as np
 import pytest
 import torch
-from dit_sam.apis import InputError, ReferringInferencer
 from mmengine.config import Config
 from PIL import Image
 from tiny_inferencer import CONFIG, picture, save_random_weights, tiny_config
+
+from dit_sam.apis import InputError, ReferringInferencer
 
 BOX, POINTS = [10, 5, 40, 45], [[20, 30], [70.5, 8, 0]]
 
@@ -41,7 +43,7 @@ def prompts_of(inferencer, monkeypatch):
 
 def test_they_move_with_resize_and_padding(prompts_of):
     """60 × 90 is resized to 96 × 144, by 1.6, and lies in the middle of 144 × 144, 24 rows down."""
-    found, = prompts_of(picture(60, 90), 'a', points=POINTS, boxes=BOX)
+    (found,) = prompts_of(picture(60, 90), 'a', points=POINTS, boxes=BOX)
     assert found.size == (144, 144) and found.labels.tolist() == [[1, 0, 2, 3]]
     # (20 + 0.5) * 1.6 - 0.5 = 32.3; (30 + 0.5) * 1.6 - 0.5 + 24 = 72.3
     expected = [[32.3, 72.3], [113.1, 37.1], [16, 32], [64, 96]]
@@ -50,7 +52,7 @@ def test_they_move_with_resize_and_padding(prompts_of):
 
 def test_points_may_lie_anywhere_on_the_last_pixel(prompts_of):
     """Also between its middle, (89, 59), and its outer edge, where (90 + 0.5) * 1.6 - 0.5 = 144.3."""
-    found, = prompts_of(picture(60, 90), 'a', points=[[89.5, 59.5], [90, 60]])
+    (found,) = prompts_of(picture(60, 90), 'a', points=[[89.5, 59.5], [90, 60]])
     np.testing.assert_allclose(found.points[0][:2], [[143.5, 119.5], [144.3, 120.3]], atol=1e-4)
 
 
@@ -58,8 +60,8 @@ def test_they_are_those_of_the_picture_as_it_is_shown(prompts_of, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned clockwise by 90 degrees
     Image.fromarray(np.ascontiguousarray(np.rot90(picture(60, 90)))).save(tmp_path / 'a.png', exif=exif)
-    turned, = prompts_of(tmp_path / 'a.png', 'a', points=POINTS, boxes=BOX)
-    upright, = prompts_of(picture(60, 90), 'a', points=POINTS, boxes=BOX)
+    (turned,) = prompts_of(tmp_path / 'a.png', 'a', points=POINTS, boxes=BOX)
+    (upright,) = prompts_of(picture(60, 90), 'a', points=POINTS, boxes=BOX)
     assert torch.equal(turned.points, upright.points)
 
 
@@ -83,10 +85,13 @@ def test_one_for_all_sentences_or_one_for_each(inferencer, single):
 def test_batches_give_the_masks_of_one_by_one(inferencer):
     images = [picture(60, 90), picture(90, 50, 1), picture(33, 47, 2)]
     sentences = [['star', 'circle'], 'square', ['heart', 'a thing', 'star']]
-    places = dict(points=[POINTS, None, [None, [[3, 4]], [[5, 6, 0], [7, 8], [9, 10]]]],
-                  boxes=[[None, BOX], [0, 0, 50, 90], None])
-    alone = [masks_of(inferencer(image, text, points=points, boxes=box))
-             for image, text, points, box in zip(images, sentences, *places.values())]
+    places = dict(
+        points=[POINTS, None, [None, [[3, 4]], [[5, 6, 0], [7, 8], [9, 10]]]], boxes=[[None, BOX], [0, 0, 50, 90], None]
+    )
+    alone = [
+        masks_of(inferencer(image, text, points=points, boxes=box))
+        for image, text, points, box in zip(images, sentences, *places.values())
+    ]
     for batch_size in (1, 4, 100):
         together = inferencer(images, sentences, batch_size=batch_size, **places)['predictions']
         for prediction, mask in zip(together, [mask for masks in alone for mask in masks], strict=True):
@@ -102,20 +107,23 @@ def test_a_model_without_text_goes_by_place_alone(tmp_path):
     assert first != second and sums_of(sam, picture(), 'whatever', boxes=BOX) == [first]
 
 
-@pytest.mark.parametrize('places, message', [
-    (dict(boxes=[1, 2, 3]), 'the box for image_1 is [1, 2, 3]: give left, top, right, bottom, in this order'),
-    (dict(boxes=[40, 5, 10, 45]), 'the box for image_1 is [40, 5, 10, 45]: give left, top'),
-    (dict(boxes=7), 'the box for image_1 is 7: give left, top'),
-    (dict(boxes='1,2,3,4'), "the box for image_1 is 1,2,3,4, not finite numbers: give left"),
-    (dict(boxes=[0, 0, 1, float('nan')]), 'the box for image_1 is [0, 0, 1, nan], not finite numbers'),
-    (dict(boxes=[0, 0, 91, 60]), 'the corner (91, 60) lies beyond image image_1: x goes from 0 to 90, y to 60'),
-    (dict(boxes=[BOX] * 3), '2 sentences for image_1, but boxes for 3: give the same for all, or a list'),
-    (dict(points=[20, 30]), 'the points for image_1 are [20, 30]: give (x, y) or (x, y, label)'),
-    (dict(points=[[20, 30, 2]]), 'the points for image_1 are [[20, 30, 2]]: give (x, y)'),
-    (dict(points=[[20, 60.5]]), 'the point (20, 60.5) lies beyond image image_1: x goes from 0 to 90, y to 60'),
-    (dict(points=[[[1, 2]]]), '2 sentences for image_1, but points for 1: '),
-    (dict(points=[['a', 'b']]), "a point for image_1 is ['a', 'b'], not finite numbers"),
-])
+@pytest.mark.parametrize(
+    'places, message',
+    [
+        (dict(boxes=[1, 2, 3]), 'the box for image_1 is [1, 2, 3]: give left, top, right, bottom, in this order'),
+        (dict(boxes=[40, 5, 10, 45]), 'the box for image_1 is [40, 5, 10, 45]: give left, top'),
+        (dict(boxes=7), 'the box for image_1 is 7: give left, top'),
+        (dict(boxes='1,2,3,4'), 'the box for image_1 is 1,2,3,4, not finite numbers: give left'),
+        (dict(boxes=[0, 0, 1, float('nan')]), 'the box for image_1 is [0, 0, 1, nan], not finite numbers'),
+        (dict(boxes=[0, 0, 91, 60]), 'the corner (91, 60) lies beyond image image_1: x goes from 0 to 90, y to 60'),
+        (dict(boxes=[BOX] * 3), '2 sentences for image_1, but boxes for 3: give the same for all, or a list'),
+        (dict(points=[20, 30]), 'the points for image_1 are [20, 30]: give (x, y) or (x, y, label)'),
+        (dict(points=[[20, 30, 2]]), 'the points for image_1 are [[20, 30, 2]]: give (x, y)'),
+        (dict(points=[[20, 60.5]]), 'the point (20, 60.5) lies beyond image image_1: x goes from 0 to 90, y to 60'),
+        (dict(points=[[[1, 2]]]), '2 sentences for image_1, but points for 1: '),
+        (dict(points=[['a', 'b']]), "a point for image_1 is ['a', 'b'], not finite numbers"),
+    ],
+)
 def test_what_is_no_place_gets_one_line(inferencer, places, message):
     with pytest.raises(InputError) as caught:
         inferencer(picture(), ['star', 'circle'], **places)
@@ -140,8 +148,11 @@ def test_a_model_that_takes_none_says_so(inferencer, monkeypatch):
 def test_a_pipeline_that_may_move_the_image_is_refused():
     cfg = tiny_config()
     cfg.test_dataloader.dataset.pipeline.insert(2, dict(type='RandomFlip', prob=0.5))
-    with pytest.raises(InputError, match='behind Resize the test pipeline has steps that may move the image under '
-                       'them: RandomFlip, PackReferringInputs'):
+    with pytest.raises(
+        InputError,
+        match='behind Resize the test pipeline has steps that may move the image under '
+        'them: RandomFlip, PackReferringInputs',
+    ):
         ReferringInferencer(cfg, device='cpu')(picture(), 'star', points=[[1, 2]])
 
 

@@ -1,15 +1,17 @@
 """Pictures and sentences of every form into a tiny model of random weights, and every error that users meet."""
+
 import cv2
 import numpy as np
 import pytest
 import torch
-from dit_sam.apis import InputError, ReferringInferencer, as_json
-from dit_sam.engine import CheckpointError
 from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 from tiny_inferencer import CONFIG, picture, tiny_config
+
+from dit_sam.apis import InputError, ReferringInferencer, as_json
+from dit_sam.engine import CheckpointError
 
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
 
@@ -27,7 +29,7 @@ def assert_same(first: dict, second: dict) -> None:
 def test_a_prediction_has_the_size_of_the_picture_and_says_what_it_is(inferencer):
     result = inferencer(picture(60, 90), 'the red star')
     assert result['visualization'] == []
-    prediction, = result['predictions']
+    (prediction,) = result['predictions']
     mask = prediction['mask']
     assert mask.shape == (60, 90) and mask.dtype == bool and mask.any()
     assert prediction['sentence'] == 'the red star' and prediction['img_path'] is None
@@ -39,8 +41,8 @@ def test_a_prediction_has_the_size_of_the_picture_and_says_what_it_is(inferencer
 
 def test_the_score_is_the_mean_probability_inside_the_mask(inferencer):
     image = picture()
-    prediction, = inferencer(image, 'the red star')['predictions']
-    sample, = inferencer(image, 'the red star', return_datasamples=True)['predictions']
+    (prediction,) = inferencer(image, 'the red star')['predictions']
+    (sample,) = inferencer(image, 'the red star', return_datasamples=True)['predictions']
     assert isinstance(sample, SegDataSample)
     inside = sample.seg_logits.data[0].numpy()[prediction['mask']]
     # The threshold of the shapes model is 0.5.
@@ -49,8 +51,8 @@ def test_the_score_is_the_mean_probability_inside_the_mask(inferencer):
 
 
 def test_an_empty_mask_has_no_box_and_score_0(inferencer, monkeypatch):
-    monkeypatch.setattr(inferencer.model.decode_head, 'threshold', 1.)
-    prediction, = inferencer(picture(), 'the red star')['predictions']
+    monkeypatch.setattr(inferencer.model.decode_head, 'threshold', 1.0)
+    (prediction,) = inferencer(picture(), 'the red star')['predictions']
     assert (prediction['box'], prediction['score'], prediction['area']) == (None, 0, 0)
 
 
@@ -68,7 +70,13 @@ def test_batches_give_the_masks_of_one_by_one(inferencer):
         result = inferencer(images, sentences, batch_size=batch_size)
         assert_same(result, dict(predictions=expected))
         assert [prediction['sentence'] for prediction in result['predictions']] == [
-            'the red star', 'circle', 'the big blue object on the left', 'square', 'heart', 'a thing']
+            'the red star',
+            'circle',
+            'the big blue object on the left',
+            'square',
+            'heart',
+            'a thing',
+        ]
 
 
 def test_batches_give_the_masks_of_one_by_one_when_the_model_pads_to_the_largest(inferencer, monkeypatch):
@@ -128,7 +136,10 @@ def test_files_are_named_by_image_and_sentence_and_replace_none(inferencer, tmp_
     out = tmp_path / 'out'
     result = inferencer(str(tmp_path / 'photo.png'), ['the Red star', 'circle?'], out_dir=str(out))
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob('*.png')) == [
-        'pred/photo_circle_1.png', 'pred/photo_the-red-star_1.png', 'vis/photo_the-red-star-circle_1.png']
+        'pred/photo_circle_1.png',
+        'pred/photo_the-red-star_1.png',
+        'vis/photo_the-red-star-circle_1.png',
+    ]
     for prediction in result['predictions']:
         written = cv2.imread(prediction['mask_file'], cv2.IMREAD_UNCHANGED)
         np.testing.assert_array_equal(written, prediction['mask'] * np.uint8(255))
@@ -148,55 +159,70 @@ def test_images_before_a_damaged_one_are_written(inferencer, tmp_path):
 
 def test_show_opens_a_window_for_each_image(inferencer, monkeypatch):
     shown = []
-    monkeypatch.setattr(inferencer.visualizer, 'show', lambda drawn, win_name, wait_time: shown.append(
-        (drawn.shape[1], win_name, wait_time)))
+    monkeypatch.setattr(
+        inferencer.visualizer,
+        'show',
+        lambda drawn, win_name, wait_time: shown.append((drawn.shape[1], win_name, wait_time)),
+    )
     inferencer([picture(60, 500), picture(60, 600)], ['circle', ['star', 'heart']], show=True, wait_time=2)
     assert shown == [(500, 'image_1', 2), (600, 'image_2', 2)]
 
 
 def test_json_holds_the_mask_as_rle(inferencer):
-    prediction, = inferencer(picture(), 'circle')['predictions']
+    (prediction,) = inferencer(picture(), 'circle')['predictions']
     plain = as_json(prediction)
     assert 'mask' not in plain and plain['box'] == prediction['box']
     np.testing.assert_array_equal(coco_mask.decode(plain['segmentation']), prediction['mask'])
 
 
-@pytest.mark.parametrize('sentences, message', [
-    ('', 'sentence 1 of 1 for image_1 is empty: say what to segment'),
-    (['circle', ' \t'], 'sentence 2 of 2 for image_1 is empty: say what to segment'),
-    ([], 'there is no sentence for image_1: say what to segment'),
-    (['circle', 3], 'sentence 2 of 2 for image_1 is of int, not a string'),
-    (None, 'sentences are of NoneType: give a string or a list'),
-])
+@pytest.mark.parametrize(
+    'sentences, message',
+    [
+        ('', 'sentence 1 of 1 for image_1 is empty: say what to segment'),
+        (['circle', ' \t'], 'sentence 2 of 2 for image_1 is empty: say what to segment'),
+        ([], 'there is no sentence for image_1: say what to segment'),
+        (['circle', 3], 'sentence 2 of 2 for image_1 is of int, not a string'),
+        (None, 'sentences are of NoneType: give a string or a list'),
+    ],
+)
 def test_wrong_sentences(inferencer, sentences, message):
     with pytest.raises(InputError) as caught:
         inferencer(picture(), sentences)
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize('sentences, message', [
-    (['circle'], '2 images, but sentences for 1: give one sentence for all, or a sentence or a list of sentences for '
-     'each image'),
-    (['circle', 'star', 'heart'], '2 images, but sentences for 3'),
-    (['circle', []], 'there is no sentence for image_2'),
-    (['circle', None], 'the sentences for image_2 are of NoneType'),
-    ([['circle', ''], 'star'], 'sentence 2 of 2 for image_1 is empty'),
-])
+@pytest.mark.parametrize(
+    'sentences, message',
+    [
+        (
+            ['circle'],
+            '2 images, but sentences for 1: give one sentence for all, or a sentence or a list of sentences for '
+            'each image',
+        ),
+        (['circle', 'star', 'heart'], '2 images, but sentences for 3'),
+        (['circle', []], 'there is no sentence for image_2'),
+        (['circle', None], 'the sentences for image_2 are of NoneType'),
+        ([['circle', ''], 'star'], 'sentence 2 of 2 for image_1 is empty'),
+    ],
+)
 def test_wrong_sentences_for_two_images(inferencer, sentences, message):
     with pytest.raises(InputError) as caught:
         inferencer([picture(), picture()], sentences)
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize('image, message', [
-    (np.zeros((4, 4, 3), np.float32), r'image_1 is an array \(4, 4, 3\) of float32: give \(H, W, 3\), BGR, uint8'),
-    (np.zeros((4, 4, 2), np.uint8), r'image_1 is an array \(4, 4, 2\) of uint8'),
-    (np.zeros((0, 4, 3), np.uint8), r'image_1 is an array \(0, 4, 3\) of uint8'),
-    (torch.zeros(3, 4, 4), 'image_1 is of Tensor: give a path, a folder, an array'),
-    (Image.new('I;16', (4, 4)), 'image_1 is a PIL image of mode I;16'),
-    ([], 'no image given'),
-    (np.zeros((1, 900, 3), np.uint8), 'image image_1 of 900×1 pixels is too narrow'),
-])
+@pytest.mark.parametrize(
+    'image, message',
+    [
+        (np.zeros((4, 4, 3), np.float32), r'image_1 is an array \(4, 4, 3\) of float32: give \(H, W, 3\), BGR, uint8'),
+        (np.zeros((4, 4, 2), np.uint8), r'image_1 is an array \(4, 4, 2\) of uint8'),
+        (np.zeros((0, 4, 3), np.uint8), r'image_1 is an array \(0, 4, 3\) of uint8'),
+        (torch.zeros(3, 4, 4), 'image_1 is of Tensor: give a path, a folder, an array'),
+        (Image.new('I;16', (4, 4)), 'image_1 is a PIL image of mode I;16'),
+        ([], 'no image given'),
+        (np.zeros((1, 900, 3), np.uint8), 'image image_1 of 900×1 pixels is too narrow'),
+    ],
+)
 def test_wrong_images(inferencer, image, message):
     with pytest.raises(InputError, match=message):
         inferencer(image, 'circle')
@@ -228,12 +254,18 @@ def test_batch_size_must_be_a_positive_number(inferencer, batch_size):
         inferencer(picture(), 'circle', batch_size=batch_size)
 
 
-@pytest.mark.parametrize('wrap', [
-    lambda state: dict(state_dict=state, optimizer=dict(state={}), ema_state_dict={'steps': torch.tensor(1)}, meta={}),
-    lambda state: state,
-    lambda state: dict(model=state),
-    lambda state: dict(state_dict={f'module.{name}': value for name, value in state.items()}),
-], ids=['mmengine', 'bare', 'model', 'parallel'])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda state: dict(
+            state_dict=state, optimizer=dict(state={}), ema_state_dict={'steps': torch.tensor(1)}, meta={}
+        ),
+        lambda state: state,
+        lambda state: dict(model=state),
+        lambda state: dict(state_dict={f'module.{name}': value for name, value in state.items()}),
+    ],
+    ids=['mmengine', 'bare', 'model', 'parallel'],
+)
 def test_checkpoints_of_every_form(inferencer, tmp_path, wrap):
     torch.save(wrap(inferencer.model.state_dict()), tmp_path / 'a.pth')
     loaded = ReferringInferencer(tiny_config(), tmp_path / 'a.pth', device='cpu')
@@ -253,7 +285,8 @@ def test_weights_of_another_model_are_refused_with_the_differences(inferencer, t
     assert message.endswith(
         'the two belong to different models: 1 weights missing: decode_head.text_proj.weight; 1 weights unknown: '
         'neck.weight; 1 weights of another shape (another arch?): backbone.pos_embed is (1, 5, 12, 32), not '
-        '(1, 12, 12, 32)')
+        '(1, 12, 12, 32)'
+    )
 
 
 @pytest.mark.parametrize('content, found', [(dict(epoch=3, meta={}), 'only epoch, meta'), ([1], 'nothing')])

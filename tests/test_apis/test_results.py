@@ -1,15 +1,17 @@
 """Masks as run lengths and polygons, and predictions as files of COCO and numpy."""
+
 import io
 import json
 
 import cv2
 import numpy as np
 import pytest
-from dit_sam.apis import InputError, as_coco, as_json, as_npz
-from dit_sam.apis.results import trace_polygons
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tiny_inferencer import picture
+
+from dit_sam.apis import InputError, as_coco, as_json, as_npz
+from dit_sam.apis.results import trace_polygons
 
 
 def decode(segmentation, height: int, width: int) -> np.ndarray:
@@ -45,7 +47,7 @@ def test_a_pixel_is_a_square_and_nothing_has_no_polygon():
     mask = np.zeros((4, 5), bool)
     assert trace_polygons(mask) == []
     mask[2, 3] = True
-    polygon, = trace_polygons(mask)
+    (polygon,) = trace_polygons(mask)
     assert sorted(zip(polygon[::2], polygon[1::2])) == [(3, 2), (3, 3), (4, 2), (4, 3)]
 
 
@@ -59,7 +61,8 @@ def test_the_inferencer_returns_them(inferencer, form):
         mask = without_holes(one['mask']) if form == 'polygons' else one['mask']
         np.testing.assert_array_equal(decode(other['segmentation'], *mask.shape), mask)
         assert {key: one[key] for key in ('sentence', 'score', 'box', 'area')} == {
-            key: other[key] for key in ('sentence', 'score', 'box', 'area')}
+            key: other[key] for key in ('sentence', 'score', 'box', 'area')
+        }
         assert 'mask' not in other and json.loads(json.dumps(as_json(other))) == other
 
 
@@ -74,7 +77,7 @@ def predictions(inferencer, tmp_path) -> list:
     for name, size in (('a.png', (60, 90)), ('b.png', (50, 40))):
         cv2.imwrite(str(tmp_path / name), picture(*size))
     found = inferencer(tmp_path, [['star', 'круг'], 'circle'])['predictions']
-    found[-1].update(mask=np.zeros((50, 40), bool), box=None, score=0., area=0)
+    found[-1].update(mask=np.zeros((50, 40), bool), box=None, score=0.0, area=0)
     return found
 
 

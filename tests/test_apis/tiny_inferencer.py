@@ -1,23 +1,22 @@
 """A tiny model of random weights, and pictures for it."""
+
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from dit_sam.apis import ReferringInferencer
 from mmengine.config import Config
 from safetensors.torch import save_file
+
+from dit_sam.apis import ReferringInferencer
 
 CONFIG = str(Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 
 
 def tiny_config() -> Config:
     cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict({
-        'model.text_encoder.model.num_hidden_layers': 1,
-        'model.decode_head.depth': 1,
-    })
-    cfg.model.backbone.arch = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1, ))
+    cfg.merge_from_dict({'model.text_encoder.model.num_hidden_layers': 1, 'model.decode_head.depth': 1})
+    cfg.model.backbone.arch = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1,))
     return cfg
 
 

@@ -2,6 +2,7 @@
 
 The backward pass, whose engine wants a real device, is walked on meta tensors by test_configs.py.
 """
+
 from collections.abc import Callable, Iterator
 
 import pytest

@@ -2,6 +2,7 @@
 
 Tests that say something on a CPU too run there at small sizes, so that their own code is tried.
 """
+
 import os
 import subprocess
 import sys
@@ -65,8 +66,13 @@ def model_of(name: str, device: str, seed: int = 0) -> tuple[Config, nn.Module]:
     return cfg, model.to(device)
 
 
-@pytest.mark.parametrize('name, device', [('ldit_vit-t_shapes', 'cpu'), *(
-    pytest.param(name, 'cuda', marks=gpu) for name in ('ldit_vit-b', 'edit_vit-b', 'ldit_vit-h'))])
+@pytest.mark.parametrize(
+    'name, device',
+    [
+        ('ldit_vit-t_shapes', 'cpu'),
+        *(pytest.param(name, 'cuda', marks=gpu) for name in ('ldit_vit-b', 'edit_vit-b', 'ldit_vit-h')),
+    ],
+)
 @pytest.mark.parametrize('precision', ['GuardedOptimWrapper', 'AutocastOptimWrapper'])
 def test_a_step_moves_every_weight_that_trains(name, device, precision):
     cfg, model = model_of(name, device)
@@ -94,7 +100,8 @@ def test_losses_are_those_of_the_cpu():
         with tf32(False), torch.no_grad():
             values.append(model.loss(**model.data_preprocessor(data, True)))
     assert {key: value.item() for key, value in values[1].items()} == pytest.approx(
-        {key: value.item() for key, value in values[0].items()}, rel=1e-4)
+        {key: value.item() for key, value in values[0].items()}, rel=1e-4
+    )
 
 
 @pytest.mark.cuda
@@ -126,10 +133,23 @@ def train(folder: Path, name: str, *options: str, ranks: int = 1, resume: bool =
     script = [str(ROOT / 'tools' / 'train.py')]
     starter = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}'] if ranks > 1 else []
     done = subprocess.run(
-        [sys.executable, *starter, *script, str(folder / 'small.py'), '--work-dir', str(folder / name),
-         *['--resume'] * resume, *['--launcher', 'pytorch'] * (ranks > 1), '--cfg-options', 'randomness.seed=7',
-         *options],
-        env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True)
+        [
+            sys.executable,
+            *starter,
+            *script,
+            str(folder / 'small.py'),
+            '--work-dir',
+            str(folder / name),
+            *['--resume'] * resume,
+            *['--launcher', 'pytorch'] * (ranks > 1),
+            '--cfg-options',
+            'randomness.seed=7',
+            *options,
+        ],
+        env=dict(os.environ, PYTHONPATH=path),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
 
 

@@ -1,4 +1,5 @@
 """REFER's rules, written anew: how the reader that LAVT, CRIS and ReLA ship draws an annotation."""
+
 import numpy as np
 from pycocotools import mask as coco_mask
 

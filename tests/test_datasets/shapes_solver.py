@@ -1,4 +1,5 @@
 """A solver of `shapes` sentences: it knows English and the symbolic scene, and nothing of the grammar behind them."""
+
 import re
 
 ATTRIBUTES = {
@@ -7,20 +8,49 @@ ATTRIBUTES = {
     **{word: ('texture', word) for word in 'plain striped dotted'.split()},
     'stripes': ('texture', 'striped'), 'dots': ('texture', 'dotted'),
     'small': ('size', 'small'), 'little': ('size', 'small'), 'large': ('size', 'large'), 'big': ('size', 'large'),
-}  # yapf: disable
+}  # fmt: skip
 FILLERS = set('the a an thing one object shape that is and with'.split())
 SINGULAR = dict(circles='circle', squares='square', triangles='triangle', stars='star', crosses='cross',
-                things='thing', ones='one', objects='object', shapes='shape', are='is')  # yapf: disable
+                things='thing', ones='one', objects='object', shapes='shape', are='is')  # fmt: skip
 # How many a word says that there are; None where it says only that all are meant.
 NUMBERS = dict(both=2, two=2, three=3, all=None, every=None, each=None)
-RELATIONS = [('to the left of', 'left'), ('on the left of', 'left'), ('left of', 'left'), ('to the right of', 'right'),
-             ('on the right of', 'right'), ('right of', 'right'), ('above', 'up'), ('higher than', 'up'),
-             ('below', 'down'), ('under', 'down'), ('beneath', 'down'), ('lower than', 'down')]
-EXTREMES = [('furthest to the left', 'left'), ('on the far left', 'left'), ('far left', 'left'), ('leftmost', 'left'),
-            ('furthest to the right', 'right'), ('on the far right', 'right'), ('far right', 'right'),
-            ('rightmost', 'right'), ('at the very top', 'up'), ('at the top', 'up'), ('topmost', 'up'), ('top', 'up'),
-            ('highest', 'up'), ('at the very bottom', 'down'), ('at the bottom', 'down'), ('bottommost', 'down'),
-            ('bottom', 'down'), ('lowest', 'down'), ('biggest', 'big'), ('largest', 'big'), ('smallest', 'small')]
+RELATIONS = [
+    ('to the left of', 'left'),
+    ('on the left of', 'left'),
+    ('left of', 'left'),
+    ('to the right of', 'right'),
+    ('on the right of', 'right'),
+    ('right of', 'right'),
+    ('above', 'up'),
+    ('higher than', 'up'),
+    ('below', 'down'),
+    ('under', 'down'),
+    ('beneath', 'down'),
+    ('lower than', 'down'),
+]
+EXTREMES = [
+    ('furthest to the left', 'left'),
+    ('on the far left', 'left'),
+    ('far left', 'left'),
+    ('leftmost', 'left'),
+    ('furthest to the right', 'right'),
+    ('on the far right', 'right'),
+    ('far right', 'right'),
+    ('rightmost', 'right'),
+    ('at the very top', 'up'),
+    ('at the top', 'up'),
+    ('topmost', 'up'),
+    ('top', 'up'),
+    ('highest', 'up'),
+    ('at the very bottom', 'down'),
+    ('at the bottom', 'down'),
+    ('bottommost', 'down'),
+    ('bottom', 'down'),
+    ('lowest', 'down'),
+    ('biggest', 'big'),
+    ('largest', 'big'),
+    ('smallest', 'small'),
+]
 # What also says in which part of the picture something is.
 PLACES = 'on the far left', 'on the far right', 'at the very top', 'at the top', 'at the very bottom', 'at the bottom'
 
@@ -132,7 +162,8 @@ def look(sentence, scene, count):
         before, direction, after = extreme
         group = clearly_matching(f'{before} {after}', objects)
         elsewhere = any(f' {words} ' in f' {sentence} ' for words in PLACES) and all(
-            share_from(obj, direction, scene) > 0.59 for obj in group)
+            share_from(obj, direction, scene) > 0.59 for obj in group
+        )
         return [] if elsewhere else most_extreme(group, direction, unit, count) if group else []
     return clearly_matching(sentence, objects)
 
@@ -140,9 +171,12 @@ def look(sentence, scene, count):
 def clearly_matching(phrase, objects):
     """As `matching`; what is missing is not missing just for being of medium size."""
     found = matching(phrase, objects)
-    unsized = ' '.join(word for word in phrase.split() if ATTRIBUTES.get(word, ('', ))[0] != 'size')
-    assert found or unsized.split() == phrase.split() or not any(
-        obj['size'] == 'medium' for obj in matching(unsized, objects)), 'a size is clear'
+    unsized = ' '.join(word for word in phrase.split() if ATTRIBUTES.get(word, ('',))[0] != 'size')
+    assert (
+        found
+        or unsized.split() == phrase.split()
+        or not any(obj['size'] == 'medium' for obj in matching(unsized, objects))
+    ), 'a size is clear'
     return found
 
 
@@ -155,8 +189,11 @@ def share_from(obj, direction, scene):
 def mirrored(scene):
     width = scene['width']
     objects = [
-        dict(obj, centre=(width - obj['centre'][0], obj['centre'][1]),
-             box=(width - obj['box'][2], obj['box'][1], width - obj['box'][0], obj['box'][3]))
+        dict(
+            obj,
+            centre=(width - obj['centre'][0], obj['centre'][1]),
+            box=(width - obj['box'][2], obj['box'][1], width - obj['box'][0], obj['box'][3]),
+        )
         for obj in scene['objects']
     ]
     return dict(scene, objects=objects)

@@ -1,4 +1,5 @@
 """The command line that writes `shapes`, and the bytes that it wrote."""
+
 import hashlib
 import subprocess
 import sys
@@ -12,5 +13,8 @@ def run_tool(*arguments):
 
 
 def hashes(folder):
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(folder.rglob('*')) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }

@@ -1,24 +1,26 @@
 """gRefCOCO's own form: one object, several or none; areas by hand."""
+
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Optional
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import METRICS
+
 from dit_sam.datasets import GRefCOCODataset, ReferringDataset
 from dit_sam.datasets.masks import encode_segmentation, unite
 from dit_sam.datasets.transforms import decode_segmentation
 from dit_sam.errors import InputError
-from mmengine.config import Config
-from mmengine.runner import Runner
-from mmseg.registry import METRICS
 
 CONFIG = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'grefcoco.py'
 SQUARE = [[40, 20, 50, 20, 50, 30, 40, 30]]  # x 40-49, y 20-29
 CROWD = dict(size=[40, 60], counts=[0, 40, 2360])  # column 0
 
 
-def reference(ref_id: int, ann_id: object, split: str, *sentences: str, category_id: object = (1, ), **more) -> dict:
+def reference(ref_id: int, ann_id: object, split: str, *sentences: str, category_id: object = (1,), **more) -> dict:
     """As in the file; of image 1 with its annotations 11 (20 × 8 pixels), 12 (a column of 40), and 13 and 14 below."""
     return dict(
         ref_id=ref_id,
@@ -29,9 +31,12 @@ def reference(ref_id: int, ann_id: object, split: str, *sentences: str, category
         # With a number where it stems from RefCOCO: only the image's id says which file it is.
         file_name='COCO_train2014_000000000001_5.jpg',
         sent_ids=[10 * ref_id + number for number in range(len(sentences))],
-        sentences=[dict(sent_id=10 * ref_id + number, sent=sent, raw=sent.upper(), tokens=sent.split())
-                   for number, sent in enumerate(sentences)],
-        **more)
+        sentences=[
+            dict(sent_id=10 * ref_id + number, sent=sent, raw=sent.upper(), tokens=sent.split())
+            for number, sent in enumerate(sentences)
+        ],
+        **more,
+    )
 
 
 def references() -> list:
@@ -58,7 +63,7 @@ def write_grefcoco(write_refcoco) -> Callable:
             dict(id=15, image_id=1, category_id=1, iscrowd=0, segmentation=[[70, 20, 75, 20, 75, 30]]),
         ]
 
-    def write(edit: Optional[Callable] = None) -> str:
+    def write(edit: Callable | None = None) -> str:
         root, refs = Path(write_refcoco(add_annotations)), references()
         if edit is not None:
             edit(refs)
@@ -79,7 +84,10 @@ def test_masks_are_unions(write_grefcoco):
     dataset = GRefCOCODataset(write_grefcoco())
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['ref_id'], item['ann_id'], area(item)) for item in items] == [
-        (0, (11, ), 160), (1, (11, 13), 160 + 100), (2, (), 0)]
+        (0, (11,), 160),
+        (1, (11, 13), 160 + 100),
+        (2, (), 0),
+    ]
     assert items[0]['img_path'].endswith('train2014/COCO_train2014_000000000001.jpg')
     assert (items[2]['category_id'], items[2]['text'], items[2]['segmentation']['size']) == ((), 'the dog', [40, 60])
 
@@ -89,8 +97,12 @@ def test_item_of_testing_is_a_sentence(write_grefcoco):
     dataset = GRefCOCODataset(write_grefcoco(), split='val', test_mode=True)
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['sent_id'], item['text'], area(item)) for item in items] == [
-        (30, 'box and stripe', 160 + 40), (31, 'box with the stripe', 160 + 40), (50, 'a cat', 0),
-        (60, 'the square', 100), (70, 'a bird', 0)]
+        (30, 'box and stripe', 160 + 40),
+        (31, 'box with the stripe', 160 + 40),
+        (50, 'a cat', 0),
+        (60, 'the square', 100),
+        (70, 'a bird', 0),
+    ]
 
 
 def test_nothing_is_meant_where_the_annotation_says_so(write_grefcoco):
@@ -103,7 +115,12 @@ def test_nothing_is_meant_where_the_annotation_says_so(write_grefcoco):
     dataset = GRefCOCODataset(write_grefcoco(edit), split='val', test_mode=True)
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['ann_id'], item['no_target'], area(item)) for item in items] == [
-        ((15, ), False, 0), ((15, ), False, 0), ((), True, 0), ((14, ), False, 40), ((), True, 0)]
+        ((15,), False, 0),
+        ((15,), False, 0),
+        ((), True, 0),
+        ((14,), False, 40),
+        ((), True, 0),
+    ]
 
 
 def test_a_crowd_that_is_no_number_is_named(write_grefcoco):
@@ -121,14 +138,17 @@ def test_sentence_is_drawn_at_each_visit(write_grefcoco):
     assert {dataset.get_data_info(1)['text'] for _ in range(30)} == {'both boxes', 'the two boxes', 'all boxes'}
 
 
-@pytest.mark.parametrize('segmentations, pixels', [
-    ([], 0),
-    ([SQUARE], 100),
-    ([SQUARE, SQUARE], 100),
-    ([SQUARE, [[45, 25, 55, 25, 55, 35, 45, 35]]], 100 + 100 - 25),
-    ([SQUARE, CROWD], 100 + 40),
-    ([SQUARE, dict(size=[40, 60], counts=[40 * 40, 40, 40 * 19])], 100 + 40 - 10),  # column 40
-])
+@pytest.mark.parametrize(
+    'segmentations, pixels',
+    [
+        ([], 0),
+        ([SQUARE], 100),
+        ([SQUARE, SQUARE], 100),
+        ([SQUARE, [[45, 25, 55, 25, 55, 35, 45, 35]]], 100 + 100 - 25),
+        ([SQUARE, CROWD], 100 + 40),
+        ([SQUARE, dict(size=[40, 60], counts=[40 * 40, 40, 40 * 19])], 100 + 40 - 10),  # column 40
+    ],
+)
 def test_union_counts_a_pixel_once(segmentations, pixels):
     counts = unite([encode_segmentation(segmentation, 40, 60) for segmentation in segmentations], 40, 60)
     mask = decode_segmentation(dict(size=[40, 60], counts=counts), 40, 60)
@@ -151,8 +171,9 @@ def test_config_gives_batches_and_nothing_for_nothing_scores_full(write_grefcoco
     samples = {name: next(iter(loader))['data_samples'] for name, loader in loaders.items()}
     assert sorted(bool(sample.gt_sem_seg.data.any()) for sample in samples['train']) == [False, True, True]
     metric = METRICS.build(config.val_evaluator)
-    metric.process({}, [
-        dict(sample.to_dict(), pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0)) for sample in samples['val']])
+    metric.process(
+        {}, [dict(sample.to_dict(), pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0)) for sample in samples['val']]
+    )
     scores = metric.evaluate(len(samples['val']))
     assert scores['gIoU'] == pytest.approx(2 / 5 * 100)
     assert (scores['N-acc'], scores['T-acc']) == (100, 0)
@@ -162,8 +183,11 @@ def test_scored_as_rela_draws_its_truth(write_grefcoco, tmp_path):
     """From the original files and from a prepared one, by the settings in docs/scores.md. All targets are boxes of
     whole pixels, so that at 480 x 480 they are what they are, stretched."""
     root = write_grefcoco()
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask', scaled_side=480),
-                dict(type='PackReferringInputs')]
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadReferringMask', scaled_side=480),
+        dict(type='PackReferringInputs'),
+    ]
     original = GRefCOCODataset(root, split='val', test_mode=True, keep_outlines=True, pipeline=pipeline)
     original.table.save(tmp_path / 'prepared.safetensors')
     prepared = ReferringDataset('prepared.safetensors', root, test_mode=True, pipeline=pipeline)
@@ -201,14 +225,20 @@ def object_of_another_image(refs):
     refs[1]['ann_id'] = [11, 21]
 
 
-@pytest.mark.parametrize('edit, message', [
-    (no_split, "item 1 is no reference of gRefCOCO: it, or a sentence of it, has no key 'split'"),
-    (no_sentence_text, "item 1 is no reference of gRefCOCO: it, or a sentence of it, has no key 'sent'"),
-    (text_as_id, """item 1 is no reference of gRefCOCO: "ann_id" must be a number or a list of numbers, got ['el"""),
-    (number_as_text, 'item 1 is no reference of gRefCOCO: "sent" must be of type str, got 5'),
-    (unknown_object, 'has no ann_id 99: the two files do not belong together (reference 1 of'),
-    (object_of_another_image, 'annotation 21 is of image 2, not 1 (reference 1 of'),
-])
+@pytest.mark.parametrize(
+    'edit, message',
+    [
+        (no_split, "item 1 is no reference of gRefCOCO: it, or a sentence of it, has no key 'split'"),
+        (no_sentence_text, "item 1 is no reference of gRefCOCO: it, or a sentence of it, has no key 'sent'"),
+        (
+            text_as_id,
+            """item 1 is no reference of gRefCOCO: "ann_id" must be a number or a list of numbers, got ['el""",
+        ),
+        (number_as_text, 'item 1 is no reference of gRefCOCO: "sent" must be of type str, got 5'),
+        (unknown_object, 'has no ann_id 99: the two files do not belong together (reference 1 of'),
+        (object_of_another_image, 'annotation 21 is of image 2, not 1 (reference 1 of'),
+    ],
+)
 def test_bad_item_is_named(write_grefcoco, edit, message):
     root = write_grefcoco(edit)
     with pytest.raises(ValueError) as caught:
@@ -216,11 +246,14 @@ def test_bad_item_is_named(write_grefcoco, edit, message):
     assert message in str(caught.value) and 'grefs(unc).json' in str(caught.value)
 
 
-@pytest.mark.parametrize('content, message', [
-    (b'\x80\x02]q\x00.', 'is not JSON'),
-    (b'{"refs": []}', 'expected a list of references, got dict'),
-    (b'[[]]', 'item 0 is no reference of gRefCOCO'),
-])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'\x80\x02]q\x00.', 'is not JSON'),
+        (b'{"refs": []}', 'expected a list of references, got dict'),
+        (b'[[]]', 'item 0 is no reference of gRefCOCO'),
+    ],
+)
 def test_another_format_is_named(write_grefcoco, content, message):
     root = Path(write_grefcoco())
     (root / 'grefcoco' / 'grefs(unc).json').write_bytes(content)

@@ -1,4 +1,5 @@
 """The generalized data: its format, and a proof by a solver of its own that every sentence means what the file says."""
+
 import hashlib
 import json
 import math
@@ -42,8 +43,11 @@ def refs(folder):
 @pytest.fixture(scope='module')
 def sentences(refs):
     """(sentence, kind, ann_ids, image_id) of all."""
-    return [(sentence['sent'], sentence['kind'], set(ref['ann_id']) - {-1}, ref['image_id']) for ref in refs
-            for sentence in ref['sentences']]
+    return [
+        (sentence['sent'], sentence['kind'], set(ref['ann_id']) - {-1}, ref['image_id'])
+        for ref in refs
+        for sentence in ref['sentences']
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -74,44 +78,66 @@ def test_the_kind_is_what_the_sentence_means(sentences, scenes):
 
 def scene_of(*looks):
     """Objects in a row, 20 pixels apart; their ids count from 1."""
-    objects = [dict(ann_id=i, shape=shape, colour=colour, size=size, texture='plain', extent=20,
-                    centre=(20 * i, 50), box=(20 * i - 9, 41, 20 * i + 9, 59))
-               for i, (size, colour, shape) in enumerate(looks, 1)]
+    objects = [
+        dict(
+            ann_id=i,
+            shape=shape,
+            colour=colour,
+            size=size,
+            texture='plain',
+            extent=20,
+            centre=(20 * i, 50),
+            box=(20 * i - 9, 41, 20 * i + 9, 59),
+        )
+        for i, (size, colour, shape) in enumerate(looks, 1)
+    ]
     return dict(height=100, width=200, objects=objects)
 
 
-ROW = scene_of(('small', 'red', 'star'), ('small', 'red', 'star'), ('small', 'blue', 'circle'),
-               ('medium', 'red', 'square'), ('small', 'yellow', 'star'), ('small', 'purple', 'star'))
+ROW = scene_of(
+    ('small', 'red', 'star'),
+    ('small', 'red', 'star'),
+    ('small', 'blue', 'circle'),
+    ('medium', 'red', 'square'),
+    ('small', 'yellow', 'star'),
+    ('small', 'purple', 'star'),
+)
 
 
-@pytest.mark.parametrize('text, ann_ids', [
-    ('all red stars', {1, 2}),
-    ('both stars that are red', {1, 2}),
-    ('the two leftmost stars', {1, 2}),
-    ('every star right of the blue circle', {5, 6}),
-    ('the red stars and the circle', {1, 2, 3}),
-    ('the yellow star', {5}),
-    ('the blue star', set()),
-    ('the blue star and the green circle', set()),
-    ('all blue stars', set()),
-    ('the star left of the green square', set()),
-    ('the big red star', set()),
-    ('the red star on the far right', set()),
-])
+@pytest.mark.parametrize(
+    'text, ann_ids',
+    [
+        ('all red stars', {1, 2}),
+        ('both stars that are red', {1, 2}),
+        ('the two leftmost stars', {1, 2}),
+        ('every star right of the blue circle', {5, 6}),
+        ('the red stars and the circle', {1, 2, 3}),
+        ('the yellow star', {5}),
+        ('the blue star', set()),
+        ('the blue star and the green circle', set()),
+        ('all blue stars', set()),
+        ('the star left of the green square', set()),
+        ('the big red star', set()),
+        ('the red star on the far right', set()),
+    ],
+)
 def test_solver_knows_the_answers(text, ann_ids):
     assert answers(text, ROW) == ann_ids
 
 
-@pytest.mark.parametrize('text', [
-    'the red star',  # two of them
-    'all yellow stars',  # one
-    'the three red stars',  # two
-    'the large square',  # a medium one
-    'the two rightmost yellow stars',  # one
-    'the stars left of the blue circle and the yellow circle',  # the second is not there
-    'the star left of the red one',  # which?
-    'the stars left of the blue circle and the red stars',  # the same
-])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'the red star',  # two of them
+        'all yellow stars',  # one
+        'the three red stars',  # two
+        'the large square',  # a medium one
+        'the two rightmost yellow stars',  # one
+        'the stars left of the blue circle and the yellow circle',  # the second is not there
+        'the star left of the red one',  # which?
+        'the stars left of the blue circle and the red stars',  # the same
+    ],
+)
 def test_solver_is_no_rubber_stamp(text):
     with pytest.raises(AssertionError):
         answers(text, ROW)
@@ -132,7 +158,7 @@ def test_shares_of_one_several_and_none(refs, sentences):
 def test_words(sentences):
     words = {word for text, *_ in sentences for word in text.split()}
     assert words <= set(shapes.GENERALIZED_VOCABULARY)
-    assert shapes.GENERALIZED_VOCABULARY[:len(shapes.VOCABULARY)] == shapes.VOCABULARY
+    assert shapes.GENERALIZED_VOCABULARY[: len(shapes.VOCABULARY)] == shapes.VOCABULARY
     assert len(set(shapes.GENERALIZED_VOCABULARY)) == len(shapes.GENERALIZED_VOCABULARY)
     assert max(len(text.split()) for text, *_ in sentences) <= 14
     assert len({text for text, *_ in sentences}) > len(sentences) / 2
@@ -152,8 +178,9 @@ def test_many_sentences_that_mean_nothing_name_only_what_is_in_the_picture(sente
     near = []
     for text, kind, _, image_id in sentences:
         if kind == 'none':
-            shown = {(key, obj[key]) for obj in scenes[image_id]['objects']
-                     for key in ('shape', 'colour', 'texture', 'size')}
+            shown = {
+                (key, obj[key]) for obj in scenes[image_id]['objects'] for key in ('shape', 'colour', 'texture', 'size')
+            }
             near.append(attributes(text) <= shown)
     assert sum(near) / len(near) > 0.4
 
@@ -168,15 +195,21 @@ def test_words_alone_hardly_tell_that_nothing_is_meant(sentences):
         counts[kind == 'none'].update(set(text.split()))
 
     def says_none(words):
-        shares = {none: [(counts[none][word] + 1) / (totals[none] + 2) for word in shapes.GENERALIZED_VOCABULARY]
-                  for none in counts}
+        shares = {
+            none: [(counts[none][word] + 1) / (totals[none] + 2) for word in shapes.GENERALIZED_VOCABULARY]
+            for none in counts
+        }
         present = [word in words for word in shapes.GENERALIZED_VOCABULARY]
-        scores = {none: sum(math.log(share if here else 1 - share) for share, here in zip(shares[none], present))
-                  for none in shares}
+        scores = {
+            none: sum(math.log(share if here else 1 - share) for share, here in zip(shares[none], present))
+            for none in shares
+        }
         return scores[True] > scores[False]
 
-    right = {none: [says_none(text.split()) == none for text, kind, _, _ in asked if (kind == 'none') == none]
-             for none in counts}
+    right = {
+        none: [says_none(text.split()) == none for text, kind, _, _ in asked if (kind == 'none') == none]
+        for none in counts
+    }
     assert sum(sum(answered) / len(answered) for answered in right.values()) / 2 < 0.65
 
 
@@ -185,7 +218,7 @@ def test_references_are_those_of_grefcoco(folder, refs):
     annotations = {annotation['id']: annotation for annotation in content['annotations']}
     for ref in refs:
         assert list(ref) == ['sent_ids', 'file_name', 'ann_id', 'ref_id', 'image_id', 'split', 'sentences',
-                             'category_id']  # yapf: disable
+                             'category_id']  # fmt: skip
         assert ref['sent_ids'] == [sentence['sent_id'] for sentence in ref['sentences']]
         found = [annotations[ann_id] for ann_id in ref['ann_id'] if ann_id != -1]
         assert all(annotation['image_id'] == ref['image_id'] for annotation in found)
@@ -201,18 +234,16 @@ def test_pictures_are_those_of_the_set_as_it_is_and_workers_do_not_matter(tmp_pa
     shapes.write_shapes(tmp_path / 'plain', images=16, seed=3, size=96)
     written, plain = hashes(tmp_path / 'one'), hashes(tmp_path / 'plain')
     assert written == hashes(tmp_path / 'two')
-    assert sorted(set(written) - set(plain)) == [f'gshapes/{name}' for name in (
-        'grefs(unc).json', 'instances.json', 'scenes.json', 'summary.json')]
+    assert sorted(set(written) - set(plain)) == [
+        f'gshapes/{name}' for name in ('grefs(unc).json', 'instances.json', 'scenes.json', 'summary.json')
+    ]
     assert all(written[name] == plain[name] for name in plain if name.startswith('images/'))
     for name in ('instances.json', 'scenes.json'):
         assert written[f'gshapes/{name}'] == plain[f'shapes/{name}']
 
 
 # Of the ordinary set and the generalized one: what is said and outlined, and the pictures.
-CHECKSUMS = {
-    False: ('706378d6c5b0ac34', 'e9bcc10fcfbfa190'),
-    True: ('84d6b7c76a5b5a06', 'e9bcc10fcfbfa190'),
-}
+CHECKSUMS = {False: ('706378d6c5b0ac34', 'e9bcc10fcfbfa190'), True: ('84d6b7c76a5b5a06', 'e9bcc10fcfbfa190')}
 
 
 @pytest.mark.parametrize('generalized', [False, True])
@@ -257,12 +288,14 @@ def samples(folder):
 def test_config_scores_every_kind(samples):
     """Nothing is predicted: that is right where nothing is meant, and 0 elsewhere."""
     metric = METRICS.build(Config.fromfile(CONFIGS / 'gshapes.py').val_evaluator)
-    metric.process({}, [dict(pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0), **sample.to_dict())
-                        for sample in samples])
+    metric.process(
+        {}, [dict(pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0), **sample.to_dict()) for sample in samples]
+    )
     scores = metric.evaluate(len(samples))
     assert (scores['N-acc'], scores['T-acc']) == (100, 0)
     assert {kind: scores[f'gIoU/{kind}'] for kind in shapes.GENERALIZED_KINDS} == dict(
-        attribute=0, place=0, relation=0, several=0, none=100)
+        attribute=0, place=0, relation=0, several=0, none=100
+    )
 
 
 def test_config_gives_the_union_of_the_masks(folder, refs, samples):

@@ -1,4 +1,5 @@
 """The sentences of an image together: their order, and what is done to the image once."""
+
 from itertools import chain, zip_longest
 
 import mmcv
@@ -14,8 +15,12 @@ from mmseg.registry import DATASETS, TRANSFORMS
 from dit_sam.datasets import ImageBatchSampler
 from dit_sam.datasets.image_batches import divide, images_of
 
-PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), keep_ratio=True),
-            dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(32, 32), keep_ratio=True),
+    dict(type='LoadReferringMask'),
+    dict(type='PackReferringInputs'),
+]
 
 
 class Items:
@@ -56,10 +61,10 @@ def test_every_item_is_scored_once_whatever_the_number_of_ranks(images, batch_si
     ranks = [batches_of(images, batch_size, rank, world_size) for rank in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1
     results = [list(chain(*batches)) for batches in ranks]
-    gathered = [item for item in chain(*zip_longest(*results)) if item is not None][:len(images)]
+    gathered = [item for item in chain(*zip_longest(*results)) if item is not None][: len(images)]
     assert sorted(gathered) == list(range(len(images)))
     # An older mmengine stops at the rank with the fewest.
-    assert sorted(list(chain(*zip(*results)))[:len(images)]) == list(range(len(images)))
+    assert sorted(list(chain(*zip(*results)))[: len(images)]) == list(range(len(images)))
     assert all(1 <= len(batch) <= batch_size for batch in chain(*ranks))
 
 
@@ -80,7 +85,6 @@ def test_ranks_without_an_item_do_one_that_another_does():
 
 def test_other_data_sets_are_asked_for_the_paths():
     class Paths:
-
         def __len__(self) -> int:
             return 3
 
@@ -95,8 +99,9 @@ def build(write_refcoco):
     root = write_refcoco()
 
     def build(pipeline=PIPELINE, **kwargs):
-        return DATASETS.build(dict(type='RefCOCODataset', data_root=root, split='val', test_mode=True,
-                                   pipeline=pipeline, **kwargs))
+        return DATASETS.build(
+            dict(type='RefCOCODataset', data_root=root, split='val', test_mode=True, pipeline=pipeline, **kwargs)
+        )
 
     return build
 
@@ -131,7 +136,6 @@ def test_a_transform_that_nobody_knows_gets_an_image_of_its_own(build):
 
     @TRANSFORMS.register_module(force=True)
     class BlackenLeftColumn(BaseTransform):
-
         def transform(self, results: dict) -> dict:
             assert results['img'][:, 0].any()
             results['img'][:, 0] = 0

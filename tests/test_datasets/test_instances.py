@@ -1,8 +1,10 @@
 """Instances and references that do not fit each other, or are damaged: each is named."""
+
 import os
 from pathlib import Path
 
 import pytest
+
 from dit_sam.datasets import RefCOCODataset
 
 
@@ -106,34 +108,43 @@ def text_as_image_of_annotation(content, refs):
     content['annotations'][0]['image_id'] = '1'
 
 
-@pytest.mark.parametrize('edit, message', [
-    (without_image, 'has no image_id 1: the two files do not belong together (reference 1 of'),
-    (without_annotation, 'has no ann_id 11: the two files do not belong together (reference 1 of'),
-    (of_another_image, 'annotation 11 is of image 1, not 2 (reference 2 of'),
-    (blank_sentence, 'sentence 11 is blank (reference 1 of'),
-    (no_sentence, 'no sentence (reference 3 of'),
-    (two_points, 'annotation 11 has a polygon of 4 numbers: at least 3 points'),
-    (odd_numbers, 'annotation 11 has a polygon of 7 numbers'),
-    (no_polygon, 'annotation 11 has no polygon and no RLE'),
-    (no_number, 'annotation 11 has a polygon of which not all coordinates are numbers'),
-    (far_away, 'annotation 11 has a polygon far outside of its image of 40 x 60 pixels'),
-    (half_an_rle, 'annotation 12 has an RLE without the keys "size" and "counts"'),
-    (short_rle, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
-    (rle_of_another_size, 'annotation 12 has an RLE of size [60, 40], but its image is [40, 60]'),
-    (no_size, "image 1 has the file_name 'COCO_train2014_000000000001.jpg', height 'forty'"),
-    (mixed_ids, "references.ref_id: found int (3) and str ('two'), but ids are whole numbers or texts, all alike"),
-    (text_as_annotation, "has no ann_id '11': the two files do not belong together, as '11' is str in one, int in the "
-     'other (reference 2 of'),
-    (text_as_image, 'has no image_id 1: the two files do not belong together, as 1 is int in one, str in the other'),
-    (text_as_image_of_annotation, "annotation 11 is of image '1', not 1, as 1 is int in one, str in the other"),
-    (no_height, "image_id 3 lacks the key 'height' (reference 6 of"),
-    (no_segmentation, "ann_id 11 lacks the key 'segmentation' (reference 1 of"),
-    (twice, 'ann_id 11 stands for two that differ (reference 1 of'),
-    (one_object, 'a list of objects with image_id, segmentation is needed, got dict'),
-    (no_list, 'a list of objects with file_name, height, width is needed, got NoneType'),
-    (no_object, 'has no ann_id 11: the two files do not belong together (reference 1 of'),
-    (no_annotations, "the key 'annotations' is missing"),
-])
+@pytest.mark.parametrize(
+    'edit, message',
+    [
+        (without_image, 'has no image_id 1: the two files do not belong together (reference 1 of'),
+        (without_annotation, 'has no ann_id 11: the two files do not belong together (reference 1 of'),
+        (of_another_image, 'annotation 11 is of image 1, not 2 (reference 2 of'),
+        (blank_sentence, 'sentence 11 is blank (reference 1 of'),
+        (no_sentence, 'no sentence (reference 3 of'),
+        (two_points, 'annotation 11 has a polygon of 4 numbers: at least 3 points'),
+        (odd_numbers, 'annotation 11 has a polygon of 7 numbers'),
+        (no_polygon, 'annotation 11 has no polygon and no RLE'),
+        (no_number, 'annotation 11 has a polygon of which not all coordinates are numbers'),
+        (far_away, 'annotation 11 has a polygon far outside of its image of 40 x 60 pixels'),
+        (half_an_rle, 'annotation 12 has an RLE without the keys "size" and "counts"'),
+        (short_rle, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
+        (rle_of_another_size, 'annotation 12 has an RLE of size [60, 40], but its image is [40, 60]'),
+        (no_size, "image 1 has the file_name 'COCO_train2014_000000000001.jpg', height 'forty'"),
+        (mixed_ids, "references.ref_id: found int (3) and str ('two'), but ids are whole numbers or texts, all alike"),
+        (
+            text_as_annotation,
+            "has no ann_id '11': the two files do not belong together, as '11' is str in one, int in the "
+            'other (reference 2 of',
+        ),
+        (
+            text_as_image,
+            'has no image_id 1: the two files do not belong together, as 1 is int in one, str in the other',
+        ),
+        (text_as_image_of_annotation, "annotation 11 is of image '1', not 1, as 1 is int in one, str in the other"),
+        (no_height, "image_id 3 lacks the key 'height' (reference 6 of"),
+        (no_segmentation, "ann_id 11 lacks the key 'segmentation' (reference 1 of"),
+        (twice, 'ann_id 11 stands for two that differ (reference 1 of'),
+        (one_object, 'a list of objects with image_id, segmentation is needed, got dict'),
+        (no_list, 'a list of objects with file_name, height, width is needed, got NoneType'),
+        (no_object, 'has no ann_id 11: the two files do not belong together (reference 1 of'),
+        (no_annotations, "the key 'annotations' is missing"),
+    ],
+)
 def test_bad_item_is_named(write_refcoco, edit, message):
     root = write_refcoco(edit)
     with pytest.raises(ValueError) as caught:
@@ -151,10 +162,24 @@ def test_what_nothing_refers_to_is_not_in_the_way(write_refcoco, edit):
 def test_annotations_and_images_of_every_kind_may_be_there_besides(write_refcoco):
 
     def add(content, refs):
-        content['annotations'] += [dict(id=98), dict(id=99, image_id=1, segmentation=None), dict(image_id=1), {},
-                                   dict(id=[7]), None, 7, [dict(id=98)], 'x']
-        content['images'] += [None, 7, dict(id=98), dict(file_name='a.jpg'),
-                              dict(id=99, file_name=None, height=0, width='x')]
+        content['annotations'] += [
+            dict(id=98),
+            dict(id=99, image_id=1, segmentation=None),
+            dict(image_id=1),
+            {},
+            dict(id=[7]),
+            None,
+            7,
+            [dict(id=98)],
+            'x',
+        ]
+        content['images'] += [
+            None,
+            7,
+            dict(id=98),
+            dict(file_name='a.jpg'),
+            dict(id=99, file_name=None, height=0, width='x'),
+        ]
 
     assert len(RefCOCODataset(write_refcoco(add))) == 3
 

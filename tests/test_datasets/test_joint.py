@@ -1,4 +1,5 @@
 """Several data sets together: shares, ranks, and no image of a val or test split."""
+
 import json
 import os
 import pickle
@@ -7,17 +8,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, WeightedConcatSampler
-from dit_sam.datasets.coco_names import coco_numbers
-from dit_sam.datasets.held_out import evaluation_images
-from dit_sam.datasets.samplers import shares
-from dit_sam.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+
+from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, WeightedConcatSampler
+from dit_sam.datasets.coco_names import coco_numbers
+from dit_sam.datasets.held_out import evaluation_images
+from dit_sam.datasets.samplers import shares
+from dit_sam.errors import InputError
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-b_joint.py'
 
@@ -99,8 +101,10 @@ def test_shares_sum_up_and_are_less_than_one_off(weights, total):
 
 
 # Image -> split in RefCOCO+ and RefCOCOg; in RefCOCO image 1 is of train, 2 of val, 3 of testA.
-SPLITS = {'refcoco+/refs(unc).p': {1: 'train', 2: 'train', 3: 'testB'},
-          'refcocog/refs(umd).p': {1: 'train', 2: 'test', 3: 'train'}}
+SPLITS = {
+    'refcoco+/refs(unc).p': {1: 'train', 2: 'train', 3: 'testB'},
+    'refcocog/refs(umd).p': {1: 'train', 2: 'test', 3: 'train'},
+}
 
 
 @pytest.fixture
@@ -126,8 +130,13 @@ def log(monkeypatch) -> list:
 
 
 def plus(root: str, *sources: str, **kwargs) -> RefCOCODataset:
-    return RefCOCODataset(root, 'refcoco+/instances.json', 'refcoco+/refs(unc).p',
-                          filter_cfg=dict(evaluation_images=list(sources)), **kwargs)
+    return RefCOCODataset(
+        root,
+        'refcoco+/instances.json',
+        'refcoco+/refs(unc).p',
+        filter_cfg=dict(evaluation_images=list(sources)),
+        **kwargs,
+    )
 
 
 @pytest.mark.parametrize('source', ['refcoco/refs(unc).p', 'refcoco'])
@@ -135,8 +144,10 @@ def test_references_to_held_out_images_are_dropped_and_counted(family, log, sour
     """RefCOCO+ trains on three references to image 1, and on one to image 2, which is of RefCOCO's val."""
     dataset = plus(family, source)
     assert [dataset.get_data_info(index)['img_id'] for index in range(len(dataset))] == [1, 1, 1]
-    assert log[-1].endswith('refcoco+/refs(unc).p (train): 1 of 4 references and 1 of 2 images are left out of '
-                            'training: the images are in val or test splits')
+    assert log[-1].endswith(
+        'refcoco+/refs(unc).p (train): 1 of 4 references and 1 of 2 images are left out of '
+        'training: the images are in val or test splits'
+    )
     assert len(dataset.get_subset([2])) == 1 and len(plus(family, source, indices=2)) == 2
 
 
@@ -163,28 +174,33 @@ def test_images_of_every_split_but_train_are_held_out(family, tmp_path, split):
     assert evaluation_images([str(tmp_path / 'train.safetensors')]) == frozenset()
 
 
-@pytest.mark.parametrize('image, image_id, held_out', [
-    ('train2014/COCO_train2014_000000000002.jpg', None, True),
-    ('000000000002.jpg', None, True),
-    ('train2017\\000000000002.png', None, True),
-    ('COCO_train2014_000000000002_17.JPG', None, True),
-    ('mine/2.jpg', None, True),
-    ('x.jpg', 2, True),
-    ('x.jpg', '2', True),
-    ('x.jpg', '000000000002', True),
-    ('000000000002.jpg', 7, True),
-    ('2.jpg', 7, True),
-    ('COCO_train2014_2.jpg', '12', True),
-    ('000000000020.jpg', None, False),
-    ('20.jpg', None, False),
-    ('x.jpg', 20, False),
-    ('photo2.jpg', None, None),
-    ('202011230002.jpg', 'beach', None),
-])
+@pytest.mark.parametrize(
+    'image, image_id, held_out',
+    [
+        ('train2014/COCO_train2014_000000000002.jpg', None, True),
+        ('000000000002.jpg', None, True),
+        ('train2017\\000000000002.png', None, True),
+        ('COCO_train2014_000000000002_17.JPG', None, True),
+        ('mine/2.jpg', None, True),
+        ('x.jpg', 2, True),
+        ('x.jpg', '2', True),
+        ('x.jpg', '000000000002', True),
+        ('000000000002.jpg', 7, True),
+        ('2.jpg', 7, True),
+        ('COCO_train2014_2.jpg', '12', True),
+        ('000000000020.jpg', None, False),
+        ('20.jpg', None, False),
+        ('x.jpg', 20, False),
+        ('photo2.jpg', None, None),
+        ('202011230002.jpg', 'beach', None),
+    ],
+)
 def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, image, image_id, held_out):
     """Image 2 is of val. Pictures that nothing is known of (None) stay, and one of them is named."""
-    lines = [dict(image=name, sentence='it', bbox=[1, 1, 3, 3], height=9, width=9, image_id=number)
-             for name, number in ((image, image_id), ('000000000001.jpg', None))]
+    lines = [
+        dict(image=name, sentence='it', bbox=[1, 1, 3, 3], height=9, width=9, image_id=number)
+        for name, number in ((image, image_id), ('000000000001.jpg', None))
+    ]
     lines = [{key: value for key, value in line.items() if value is not None} for line in lines]
     Path(family, 'mine.jsonl').write_text('\n'.join(map(json.dumps, lines)))
     filter_cfg = dict(evaluation_images=['refcoco/refs(unc).p'])
@@ -194,10 +210,22 @@ def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, im
     assert [warned in line for line in log] == ([False] if held_out is not None else [True, False])
 
 
-@pytest.mark.parametrize('name', ['2.jpg', '2', 'COCO_train2014_2.jpg', 'COCO_val2014_000000000002.jpg', 'a/2.PNG',
-                                  '000000000002_9.jpg', 'beach.jpg'])
-@pytest.mark.parametrize('image_id', [7, '12', 'beach', '000000000031.jpg', 2, '2', '2.jpg', 'COCO_train2014_2.jpg',
-                                      'COCO_train2014_000000000002.jpg'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        '2.jpg',
+        '2',
+        'COCO_train2014_2.jpg',
+        'COCO_val2014_000000000002.jpg',
+        'a/2.PNG',
+        '000000000002_9.jpg',
+        'beach.jpg',
+    ],
+)
+@pytest.mark.parametrize(
+    'image_id',
+    [7, '12', 'beach', '000000000031.jpg', 2, '2', '2.jpg', 'COCO_train2014_2.jpg', 'COCO_train2014_000000000002.jpg'],
+)
 def test_the_number_of_the_name_and_that_of_the_id_count_both(name, image_id):
     """Whatever the other is: an id of one's own does not hide that the file is COCO's, nor the other way about."""
     assert (2 in coco_numbers(image_id, name)) == ('2' in re.split(r'\W|_|0{11}', f'{name} {image_id}'))

@@ -1,18 +1,20 @@
 """Lines of JSON of one's own: every form of mask, the same items as elsewhere, all problems by line."""
+
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dit_sam.datasets import ReferringJSONDataset
-from dit_sam.datasets.json_lines import parse_line
-from dit_sam.datasets.transforms import decode_segmentation
-from dit_sam.errors import InputError
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 from PIL import Image
 from processes import call_tool
+
+from dit_sam.datasets import ReferringJSONDataset
+from dit_sam.datasets.json_lines import parse_line
+from dit_sam.datasets.transforms import decode_segmentation
+from dit_sam.errors import InputError
 
 DOCS = Path(__file__).parents[2] / 'docs' / 'data.md'
 IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
@@ -65,8 +67,11 @@ def test_every_form_of_mask(root, form):
     assert item['no_target'] == (form == 'nothing')
 
 
-@pytest.mark.parametrize('target', [dict(bbox=[70, 10, 5, 5]), dict(mask='masks/box.png'),
-                                    dict(segmentation=dict(size=[40, 60], counts=[2400]))], ids=lambda one: [*one][0])
+@pytest.mark.parametrize(
+    'target',
+    [dict(bbox=[70, 10, 5, 5]), dict(mask='masks/box.png'), dict(segmentation=dict(size=[40, 60], counts=[2400]))],
+    ids=lambda one: [*one][0],
+)
 def test_a_target_without_a_pixel_is_a_target(root, target):
     Image.fromarray(BOX * 0).save(Path(root, 'masks', 'box.png'))
     item = dataset(root, line(bbox=None, **target) if 'bbox' not in target else line(**target)).get_data_info(0)
@@ -82,8 +87,20 @@ def test_items_are_those_of_the_other_data_sets(root):
     assert (mask_of(item) == BOX).all()
     del item['segmentation']
     assert item == dict(
-        img_path=f'{root}/b.jpg', img_id='9', ref_id=3, ann_id=3, sent_id=2, category_id=3, text='b', kind='place',
-        no_target=False, height=40, width=60, seg_fields=[], sample_idx=2)
+        img_path=f'{root}/b.jpg',
+        img_id='9',
+        ref_id=3,
+        ann_id=3,
+        sent_id=2,
+        category_id=3,
+        text='b',
+        kind='place',
+        no_target=False,
+        height=40,
+        width=60,
+        seg_fields=[],
+        sample_idx=2,
+    )
     first = data.get_data_info(0)
     assert (first['img_id'], first['text']) == ('1', 'the\u2028box\x85')
 
@@ -99,9 +116,15 @@ def test_pipeline_and_train2017_names(root):
     path = Path(root, IMAGE)
     path.rename(path.with_name('000000000001.jpg'))
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
-    data = DATASETS.build(dict(type='ReferringJSONDataset', ann_file='mine.jsonl', pipeline=pipeline,
-                               data_root=write(root, line(bbox=None, mask='box.png')),
-                               data_prefix=dict(img_path='', seg_map_path='masks')))
+    data = DATASETS.build(
+        dict(
+            type='ReferringJSONDataset',
+            ann_file='mine.jsonl',
+            pipeline=pipeline,
+            data_root=write(root, line(bbox=None, mask='box.png')),
+            data_prefix=dict(img_path='', seg_map_path='masks'),
+        )
+    )
     sample = data[0]['data_samples']
     assert (sample.gt_sem_seg.data.numpy() == BOX).all()
     assert sample.text == 'the box'
@@ -126,32 +149,35 @@ def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
     assert call_tool('dataset_converters/check.py', Path(root, 'mine.jsonl')) == 1
 
 
-@pytest.mark.parametrize('change, message', [
-    (dict(image=None), 'has no "image"'),
-    (dict(image=' '), 'has no "image"'),
-    (dict(sentence=None), 'needs either "sentence", a text, or "sentences"'),
-    (dict(sentences=['a']), 'needs either "sentence", a text, or "sentences"'),
-    (dict(sentence=['a']), "has a sentence that is blank or no text: ['a']"),
-    (dict(sentence='\t'), "has a sentence that is blank or no text: '\\t'"),
-    (dict(sentence=None, sentences=[]), '"sentences" is no list of texts or an empty one'),
-    (dict(sentence=None, sentences='ab'), '"sentences" is no list of texts or an empty one'),
-    (dict(bbox=None), 'needs one of "segmentation", "mask" and "bbox", has none'),
-    (dict(mask='a.png'), 'has mask and bbox'),
-    (dict(bbox=None, mask=3), 'has a "mask" that is no path'),
-    (dict(height=40), 'needs both or none of "height" and "width"'),
-    (dict(height=40, width=0), 'needs both or none of "height" and "width"'),
-    (dict(height=40, width='60'), 'needs both or none of "height" and "width"'),
-    (dict(image_id=1.5), 'has 1.5 as "image_id", which is int or str'),
-    (dict(category_id=2**63), 'has 9223372036854775808 as "category_id", which is int of 64 bits'),
-    (dict(category_id='dog'), """has 'dog' as "category_id", which is int"""),
-    (dict(kind=1), 'has 1 as "kind", which is str'),
-    (dict(bbox=[1, 2, 3]), 'has the box [1, 2, 3]: x, y, width and height'),
-    (dict(bbox=None, segmentation=[5, 10, 25, 10, 25, 18]), 'has a polygon of int'),
-    (dict(bbox=None, segmentation='a'), """has 'a' as "segmentation": polygons, an RLE, or null"""),
-    (dict(bbox=None, segmentation=[]), 'has no polygon and no RLE'),
-    (dict(image='none.jpg'), 'none.jpg, which is not there'),
-    (dict(image='mine.jsonl'), 'mine.jsonl, which cannot be read'),
-])
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(image=None), 'has no "image"'),
+        (dict(image=' '), 'has no "image"'),
+        (dict(sentence=None), 'needs either "sentence", a text, or "sentences"'),
+        (dict(sentences=['a']), 'needs either "sentence", a text, or "sentences"'),
+        (dict(sentence=['a']), "has a sentence that is blank or no text: ['a']"),
+        (dict(sentence='\t'), "has a sentence that is blank or no text: '\\t'"),
+        (dict(sentence=None, sentences=[]), '"sentences" is no list of texts or an empty one'),
+        (dict(sentence=None, sentences='ab'), '"sentences" is no list of texts or an empty one'),
+        (dict(bbox=None), 'needs one of "segmentation", "mask" and "bbox", has none'),
+        (dict(mask='a.png'), 'has mask and bbox'),
+        (dict(bbox=None, mask=3), 'has a "mask" that is no path'),
+        (dict(height=40), 'needs both or none of "height" and "width"'),
+        (dict(height=40, width=0), 'needs both or none of "height" and "width"'),
+        (dict(height=40, width='60'), 'needs both or none of "height" and "width"'),
+        (dict(image_id=1.5), 'has 1.5 as "image_id", which is int or str'),
+        (dict(category_id=2**63), 'has 9223372036854775808 as "category_id", which is int of 64 bits'),
+        (dict(category_id='dog'), """has 'dog' as "category_id", which is int"""),
+        (dict(kind=1), 'has 1 as "kind", which is str'),
+        (dict(bbox=[1, 2, 3]), 'has the box [1, 2, 3]: x, y, width and height'),
+        (dict(bbox=None, segmentation=[5, 10, 25, 10, 25, 18]), 'has a polygon of int'),
+        (dict(bbox=None, segmentation='a'), """has 'a' as "segmentation": polygons, an RLE, or null"""),
+        (dict(bbox=None, segmentation=[]), 'has no polygon and no RLE'),
+        (dict(image='none.jpg'), 'none.jpg, which is not there'),
+        (dict(image='mine.jsonl'), 'mine.jsonl, which cannot be read'),
+    ],
+)
 def test_bad_line_is_named(root, change, message):
     with pytest.raises(InputError) as caught:
         dataset(root, line(), line(**change))
@@ -159,8 +185,15 @@ def test_bad_line_is_named(root, change, message):
     assert 'tools/dataset_converters/check.py' in str(caught.value)
 
 
-@pytest.mark.parametrize('text, message', [('{', 'is no JSON'), ('[]', 'is no JSON object but list'),
-                                           ('{"image": "\\ud800"}', 'is no JSON'), ('[' * 100000, 'is no JSON')])
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('{', 'is no JSON'),
+        ('[]', 'is no JSON object but list'),
+        ('{"image": "\\ud800"}', 'is no JSON'),
+        ('[' * 100000, 'is no JSON'),
+    ],
+)
 def test_other_lines_are_named(root, text, message):
     with pytest.raises(InputError, match=message):
         dataset(root, line(), text)
@@ -180,10 +213,13 @@ def test_sizes_of_one_image_must_agree(root):
         dataset(root, line(), line(height=41, width=60))
 
 
-@pytest.mark.parametrize('mask, message', [
-    (np.zeros((60, 40), np.uint8), 'which is of [60, 40], but its image is [40, 60]'),
-    (np.zeros((40, 60, 3), np.uint8), 'which has the channels RGB: save it with one'),
-])
+@pytest.mark.parametrize(
+    'mask, message',
+    [
+        (np.zeros((60, 40), np.uint8), 'which is of [60, 40], but its image is [40, 60]'),
+        (np.zeros((40, 60, 3), np.uint8), 'which has the channels RGB: save it with one'),
+    ],
+)
 def test_mask_image_that_does_not_fit_is_named_when_it_is_read(root, mask, message):
     Image.fromarray(mask).save(Path(root, 'masks', 'box.png'))
     data = dataset(root, line(), line(bbox=None, mask='masks/box.png'))

@@ -1,11 +1,13 @@
 """Masks as compressed run lengths, against pycocotools and masks drawn by hand."""
+
 import numpy as np
 import pytest
-from dit_sam.datasets.masks import check_rle, encode_box, encode_mask, encode_segmentation, run_lengths, unite
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
+
+from dit_sam.datasets.masks import check_rle, encode_box, encode_mask, encode_segmentation, run_lengths, unite
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 MASKS = SIZES.flatmap(lambda size: arrays(np.uint8, size, elements=st.integers(0, 1)))
@@ -29,8 +31,11 @@ def test_runs_are_those_of_the_mask(mask):
 def test_every_form_gives_the_same_mask(mask):
     height, width = mask.shape
     counts = encode_mask(mask)
-    for rle in (dict(size=[height, width], counts=counts), dict(size=[height, width], counts=counts.decode()),
-                dict(size=[height, width], counts=run_lengths(counts).tolist())):
+    for rle in (
+        dict(size=[height, width], counts=counts),
+        dict(size=[height, width], counts=counts.decode()),
+        dict(size=[height, width], counts=run_lengths(counts).tolist()),
+    ):
         assert (decode(encode_segmentation(rle, height, width), height, width) == mask).all()
         assert (decode(encode_segmentation([rle, rle], height, width), height, width) == mask).all()
 
@@ -61,33 +66,43 @@ def test_union_of_nothing_is_empty():
     assert not decode(unite([], 4, 5), 4, 5).any()
 
 
-@pytest.mark.parametrize('segmentation, message', [
-    ([], 'no polygon and no RLE'),
-    ([[1, 2, 3, 4]], 'a polygon of 4 numbers'),
-    ([1, 2, 3, 4, 5, 6], 'a polygon of int'),
-    ([[1, 2, 3, 4, 5, None]], 'not all coordinates are numbers'),
-    ([[1, 2, 3, 4, 5, float('inf')]], 'not all coordinates are numbers'),
-    ([[1, 2, 3, 4, 5, 10**400]], 'far outside'),
-    (dict(size=[4, 5]), 'without the keys'),
-    (dict(size=[5, 4], counts=[20]), 'of size [5, 4], but its image is [4, 5]'),
-    (dict(size=[4, 5], counts=[21]), 'do not fill 4 x 5'),
-    (dict(size=[4, 5], counts=[30, -10]), 'do not fill 4 x 5'),
-    (dict(size=[4, 5], counts=[10, 10.5]), 'do not fill 4 x 5'),
-    (dict(size=[4, 5], counts=None), '"counts" are NoneType'),
-    (dict(size=[4, 5], counts=''), 'damaged'),
-    (dict(size=[4, 5], counts='é'), 'damaged'),
-    (dict(size=[4, 5], counts='oooo'), 'damaged'),
-    (dict(size=[4, 5], counts='o' * 20 + '0'), 'a run that no image can have'),
-    ([dict(size=[4, 5], counts=[20]), [1, 2, 3, 4, 5, 6]], 'a polygon of dict'),
-])
+@pytest.mark.parametrize(
+    'segmentation, message',
+    [
+        ([], 'no polygon and no RLE'),
+        ([[1, 2, 3, 4]], 'a polygon of 4 numbers'),
+        ([1, 2, 3, 4, 5, 6], 'a polygon of int'),
+        ([[1, 2, 3, 4, 5, None]], 'not all coordinates are numbers'),
+        ([[1, 2, 3, 4, 5, float('inf')]], 'not all coordinates are numbers'),
+        ([[1, 2, 3, 4, 5, 10**400]], 'far outside'),
+        (dict(size=[4, 5]), 'without the keys'),
+        (dict(size=[5, 4], counts=[20]), 'of size [5, 4], but its image is [4, 5]'),
+        (dict(size=[4, 5], counts=[21]), 'do not fill 4 x 5'),
+        (dict(size=[4, 5], counts=[30, -10]), 'do not fill 4 x 5'),
+        (dict(size=[4, 5], counts=[10, 10.5]), 'do not fill 4 x 5'),
+        (dict(size=[4, 5], counts=None), '"counts" are NoneType'),
+        (dict(size=[4, 5], counts=''), 'damaged'),
+        (dict(size=[4, 5], counts='é'), 'damaged'),
+        (dict(size=[4, 5], counts='oooo'), 'damaged'),
+        (dict(size=[4, 5], counts='o' * 20 + '0'), 'a run that no image can have'),
+        ([dict(size=[4, 5], counts=[20]), [1, 2, 3, 4, 5, 6]], 'a polygon of dict'),
+    ],
+)
 def test_what_pycocotools_would_stumble_over_is_named(segmentation, message):
     with pytest.raises(ValueError) as caught:
         encode_segmentation(segmentation, 4, 5)
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize('box, message', [([1, 2, 3], 'four numbers'), ([1, 2, 0, 3], 'without width or height'),
-                                          ([1, 2, 'x', 3], 'four numbers'), ([1, 2, 3, 1e9], 'far outside')])
+@pytest.mark.parametrize(
+    'box, message',
+    [
+        ([1, 2, 3], 'four numbers'),
+        ([1, 2, 0, 3], 'without width or height'),
+        ([1, 2, 'x', 3], 'four numbers'),
+        ([1, 2, 3, 1e9], 'far outside'),
+    ],
+)
 def test_bad_box_is_named(box, message):
     with pytest.raises(ValueError, match=message):
         encode_box(box, 4, 5)

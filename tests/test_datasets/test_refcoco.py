@@ -3,12 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dit_sam.datasets import RefCOCODataset
-from dit_sam.datasets.transforms import decode_segmentation
 from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 from PIL import Image
+
+from dit_sam.datasets import RefCOCODataset
+from dit_sam.datasets.transforms import decode_segmentation
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / 'shared' / 'realref'
@@ -43,7 +44,8 @@ def test_training_item_is_a_reference(write_refcoco):
         height=40,
         width=60,
         seg_fields=[],
-        sample_idx=1)
+        sample_idx=1,
+    )
 
 
 def test_references_that_share_an_annotation_are_kept(write_refcoco):
@@ -76,8 +78,15 @@ def test_draws_of_workers_are_seeded_and_vary_over_epochs(write_refcoco):
         pipeline = [dict(type='LoadImageFromFile'), dict(type='PackReferringInputs')]
         dataset = dict(type='RefCOCODataset', data_root=root, pipeline=pipeline, indices=[1] * 10)
         loader = Runner.build_dataloader(
-            dict(batch_size=1, num_workers=2, persistent_workers=True, dataset=dataset,
-                 sampler=dict(type='DefaultSampler', shuffle=True)), seed=seed)
+            dict(
+                batch_size=1,
+                num_workers=2,
+                persistent_workers=True,
+                dataset=dataset,
+                sampler=dict(type='DefaultSampler', shuffle=True),
+            ),
+            seed=seed,
+        )
         return [[sample.text for batch in loader for sample in batch['data_samples']] for _ in range(2)]
 
     first, again, other = epochs(0), epochs(0), epochs(1)
@@ -90,7 +99,11 @@ def test_item_of_testing_is_a_sentence(write_refcoco):
     dataset = RefCOCODataset(write_refcoco(), split='val', test_mode=True)
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['ref_id'], item['sent_id'], item['text']) for item in items] == [
-        (4, 40, 'two corners'), (4, 41, 'both squares'), (4, 42, 'squares'), (5, 50, 'everything')]
+        (4, 40, 'two corners'),
+        (4, 41, 'both squares'),
+        (4, 42, 'squares'),
+        (5, 50, 'everything'),
+    ]
     assert [pixels(item) for item in items] == [[0, 0, 29, 49, 2 * 100]] * 3 + [[0, 0, 35, 35, 36 * 36]]
 
 
@@ -165,8 +178,9 @@ def test_image_turned_by_its_exif_tag_is_an_error_with_a_way_out(write_refcoco):
     Image.open(path).save(path, exif=exif)
 
     def first(**loading):
-        return RefCOCODataset(root, pipeline=[dict(type='LoadImageFromFile', **loading),
-                                              dict(type='LoadReferringMask')])[0]
+        return RefCOCODataset(
+            root, pipeline=[dict(type='LoadImageFromFile', **loading), dict(type='LoadReferringMask')]
+        )[0]
 
     with pytest.raises(ValueError, match='EXIF'):
         first()
@@ -221,8 +235,10 @@ def test_config_builds(path):
 def test_prepared_config_gives_the_items_of_the_original(write_refcoco, tmp_path):
     root = write_refcoco()
     (tmp_path / 'prepared').mkdir()
-    original, prepared = (Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / name)
-                          for name in ('refcoco.py', 'refcoco_prepared.py'))
+    original, prepared = (
+        Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / name)
+        for name in ('refcoco.py', 'refcoco_prepared.py')
+    )
     for name, split in (('train', 'train'), ('val', 'val'), ('test', 'val')):
         datasets = []
         for config in (original, prepared):

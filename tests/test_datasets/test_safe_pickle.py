@@ -3,6 +3,7 @@ import pickle
 import tracemalloc
 
 import pytest
+
 from dit_sam.datasets.safe_pickle import load_plain_pickle, load_refs
 
 REFS = [
@@ -13,8 +14,9 @@ REFS = [
 def python2_pickle(value, encoding: str = 'utf-8') -> bytes:
     """The opcodes that Python 2 writes for ``dict``, ``list``, ``int`` and its ``str``, which is bytes."""
     if isinstance(value, dict):
-        items = b''.join(python2_pickle(key, encoding) + python2_pickle(item, encoding) + b's'
-                         for key, item in value.items())
+        items = b''.join(
+            python2_pickle(key, encoding) + python2_pickle(item, encoding) + b's' for key, item in value.items()
+        )
         return b'(d' + items
     if isinstance(value, list):
         return b'(l' + b''.join(python2_pickle(item, encoding) + b'a' for item in value)
@@ -41,12 +43,11 @@ def test_reads_python2_strings(tmp_path, encoding):
 
 
 class Command:
-
     def __init__(self, command: str) -> None:
         self.command = command
 
     def __reduce__(self):
-        return os.system, (self.command, )
+        return os.system, (self.command,)
 
 
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
@@ -58,14 +59,17 @@ def test_runs_nothing(tmp_path, protocol):
     assert not trace.exists()
 
 
-@pytest.mark.parametrize('stream, reason', [
-    (b'cos\nsystem\n.', 'global "os.system"'),
-    (b"(S'ls'\nios\nsystem\n.", 'global "os.system"'),
-    (b'cbuiltins\neval\n.', 'global "builtins.eval"'),
-    (b'cnumpy\nndarray\n.', 'global "numpy.ndarray"'),
-    (b'\x82\x01.', 'extension code 1'),
-    (b'P1\n.', "persistent id '1'"),
-])
+@pytest.mark.parametrize(
+    'stream, reason',
+    [
+        (b'cos\nsystem\n.', 'global "os.system"'),
+        (b"(S'ls'\nios\nsystem\n.", 'global "os.system"'),
+        (b'cbuiltins\neval\n.', 'global "builtins.eval"'),
+        (b'cnumpy\nndarray\n.', 'global "numpy.ndarray"'),
+        (b'\x82\x01.', 'extension code 1'),
+        (b'P1\n.', "persistent id '1'"),
+    ],
+)
 def test_refuses_every_lookup(tmp_path, stream, reason):
     with pytest.raises(ValueError, match='not a plain pickle') as caught:
         load_plain_pickle(write(tmp_path, stream))
@@ -86,20 +90,26 @@ def nested(depth: int) -> bytes:
 
 def doubled(times: int) -> bytes:
     """A tuple that holds one twice, that holds one twice, as a key: its hash visits 2^times of them."""
-    return b'\x80\x02})q\x00' + b''.join(b'0h%bh%b\x86q%b' % (n, n, n1) for n, n1 in (
-        (bytes([i]), bytes([i + 1])) for i in range(times))) + b'Ns.'
+    return (
+        b'\x80\x02})q\x00'
+        + b''.join(b'0h%bh%b\x86q%b' % (n, n, n1) for n, n1 in ((bytes([i]), bytes([i + 1])) for i in range(times)))
+        + b'Ns.'
+    )
 
 
-@pytest.mark.parametrize('data, reason', [
-    (nested(100_000), "unhashable type: 'list'"),
-    (doubled(60), "unhashable type: 'list'"),
-    (b'\x80\x02K\x01Q.', 'an instruction that plain data has no use for'),  # any object as a persistent id
-    (b'\x80\x02}}b.', 'an instruction that plain data has no use for'),
-    (b'\x80\x02X\x02\x00\x00\x00os)R.', 'an instruction that plain data has no use for'),
-    (b'\x80\x04(\x91.', 'an instruction that plain data has no use for'),
-    (pickle.dumps(REFS, protocol=2)[:-1], 'it ends too early'),
-    (b'\x80\x04\x8e' + (1 << 33).to_bytes(8, 'little') + b'.', 'it ends too early'),  # says that 8 GB follow
-])
+@pytest.mark.parametrize(
+    'data, reason',
+    [
+        (nested(100_000), "unhashable type: 'list'"),
+        (doubled(60), "unhashable type: 'list'"),
+        (b'\x80\x02K\x01Q.', 'an instruction that plain data has no use for'),  # any object as a persistent id
+        (b'\x80\x02}}b.', 'an instruction that plain data has no use for'),
+        (b'\x80\x02X\x02\x00\x00\x00os)R.', 'an instruction that plain data has no use for'),
+        (b'\x80\x04(\x91.', 'an instruction that plain data has no use for'),
+        (pickle.dumps(REFS, protocol=2)[:-1], 'it ends too early'),
+        (b'\x80\x04\x8e' + (1 << 33).to_bytes(8, 'little') + b'.', 'it ends too early'),  # says that 8 GB follow
+    ],
+)
 def test_hostile_file_neither_crashes_nor_runs_on(tmp_path, data, reason):
     with pytest.raises(ValueError, match='not a plain pickle') as caught:
         load_refs(write(tmp_path, data))
@@ -117,35 +127,41 @@ def test_the_number_of_a_memo_entry_takes_no_memory(tmp_path, data):
 
 
 def test_tuples_become_lists(tmp_path):
-    value = [(), (1, ), (1, 'a'), (1, 2, 3), (1, 2, 3, (4, 5))]
+    value = [(), (1,), (1, 'a'), (1, 2, 3), (1, 2, 3, (4, 5))]
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         path = write(tmp_path, pickle.dumps(value, protocol=protocol))
         assert load_plain_pickle(path) == [[], [1], [1, 'a'], [1, 2, 3], [1, 2, 3, [4, 5]]]
 
 
-@pytest.mark.parametrize('data', [
-    b'',
-    b'{"ref_id": 1}',
-    bytes(range(256)),
-    pickle.dumps(REFS)[:-20],
-    b'\x80\x04\x8e' + (1 << 60).to_bytes(8, 'little') + b'.',  # says that 2^60 bytes follow
-    b'X\x02\x00\x00\x00\xc3\x28.',  # text that is not UTF-8
-])
+@pytest.mark.parametrize(
+    'data',
+    [
+        b'',
+        b'{"ref_id": 1}',
+        bytes(range(256)),
+        pickle.dumps(REFS)[:-20],
+        b'\x80\x04\x8e' + (1 << 60).to_bytes(8, 'little') + b'.',  # says that 2^60 bytes follow
+        b'X\x02\x00\x00\x00\xc3\x28.',  # text that is not UTF-8
+    ],
+)
 def test_damaged_file_is_named(tmp_path, data):
     with pytest.raises(ValueError, match=r'refs\(unc\)\.p is not a plain pickle'):
         load_refs(write(tmp_path, data))
 
 
-@pytest.mark.parametrize('refs, message', [
-    (dict(), 'expected a list of references, got dict'),
-    ([REFS[0], 7], 'item 1: expected a dict, got int'),
-    ([{key: value for key, value in REFS[0].items() if key != 'split'}], 'item 0 has no key "split"'),
-    ([dict(REFS[0], split=1)], 'item 0: "split" must be text, got int'),
-    ([dict(REFS[0], ann_id=[2])], 'item 0: "ann_id" must be a number, got list'),
-    ([dict(REFS[0], sentences='the cat')], 'item 0: "sentences" must be a list, got str'),
-    ([dict(REFS[0], sentences=[dict(sent_id=5)])], 'item 0, sentence 0 has no key "sent"'),
-    ([dict(REFS[0], sentences=[dict(sent_id=5, sent=None)])], 'item 0, sentence 0: "sent" must be text'),
-])
+@pytest.mark.parametrize(
+    'refs, message',
+    [
+        (dict(), 'expected a list of references, got dict'),
+        ([REFS[0], 7], 'item 1: expected a dict, got int'),
+        ([{key: value for key, value in REFS[0].items() if key != 'split'}], 'item 0 has no key "split"'),
+        ([dict(REFS[0], split=1)], 'item 0: "split" must be text, got int'),
+        ([dict(REFS[0], ann_id=[2])], 'item 0: "ann_id" must be a number, got list'),
+        ([dict(REFS[0], sentences='the cat')], 'item 0: "sentences" must be a list, got str'),
+        ([dict(REFS[0], sentences=[dict(sent_id=5)])], 'item 0, sentence 0 has no key "sent"'),
+        ([dict(REFS[0], sentences=[dict(sent_id=5, sent=None)])], 'item 0, sentence 0: "sent" must be text'),
+    ],
+)
 def test_wrong_structure_is_named(tmp_path, refs, message):
     path = write(tmp_path, pickle.dumps(refs))
     with pytest.raises(ValueError) as caught:

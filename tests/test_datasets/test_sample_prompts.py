@@ -1,9 +1,11 @@
 """Prompts of place drawn from masks."""
+
 import numpy as np
 import pytest
-from dit_sam.datasets.transforms import SamplePrompts
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dit_sam.datasets.transforms import SamplePrompts
 
 MASK = np.zeros((20, 30), np.uint8)
 MASK[4:11, 8:19] = 1  # rows 4 to 10, columns 8 to 18: the middle is (13, 7)
@@ -18,7 +20,7 @@ def test_the_exact_box_and_the_deepest_point():
     assert box['box'].tolist() == [8, 4, 19, 11] and 'points' not in box
     point = SamplePrompts(box_prob=0, random=False)(item())
     # Four pixels to the upper and lower edge; of the pixels that are as deep the first is taken.
-    (x, y), = point['points']
+    ((x, y),) = point['points']
     assert y == 7 and 11 <= x <= 15
     assert point['point_labels'].tolist() == [1] and 'box' not in point
 
@@ -33,9 +35,9 @@ def test_prompts_are_in_pixels_of_the_image():
 @given(st.integers(0, 2**32 - 1))
 def test_drawn_points_lie_in_the_mask_and_drawn_boxes_in_the_picture(seed):
     np.random.seed(seed)
-    (x, y), = SamplePrompts(box_prob=0)(item())['points'].astype(int)
+    ((x, y),) = SamplePrompts(box_prob=0)(item())['points'].astype(int)
     assert MASK[y, x] == 1
-    x0, y0, x1, y1 = SamplePrompts(box_prob=1, noise=2.)(item())['box']
+    x0, y0, x1, y1 = SamplePrompts(box_prob=1, noise=2.0)(item())['box']
     assert 0 <= x0 < x1 <= 30 and 0 <= y0 < y1 <= 20
 
 

@@ -1,4 +1,5 @@
 """The generated data set: its format, its masks, and a proof by a solver of its own that every sentence is unique."""
+
 import json
 import pickle
 import pickletools
@@ -103,7 +104,7 @@ def test_refs_are_those_of_refcoco(folder, refs, instances):
     images = {image['id']: image for image in instances['images']}
     for ref in refs:
         assert list(ref) == ['sent_ids', 'file_name', 'ann_id', 'ref_id', 'image_id', 'split', 'sentences',
-                             'category_id']  # yapf: disable
+                             'category_id']  # fmt: skip
         assert ref['sent_ids'] == [sentence['sent_id'] for sentence in ref['sentences']]
         assert all(list(sentence) == ['tokens', 'raw', 'sent_id', 'sent', 'kind'] for sentence in ref['sentences'])
         assert all(sentence['tokens'] == sentence['sent'].split() for sentence in ref['sentences'])
@@ -145,7 +146,7 @@ def test_instances(folder, instances, scenes):
         x, y, w, h = annotation['bbox']
         assert mask.shape == (image['height'], image['width'])
         assert annotation['area'] == mask.sum() > 0
-        assert 0 <= x and x + w <= image['width'] and 0 <= y and y + h <= image['height']
+        assert x >= 0 and x + w <= image['width'] and y >= 0 and y + h <= image['height']
         assert symbols[annotation['id']]['shape'] == shapes.SHAPES[annotation['category_id'] - 1]
         assert all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in annotation['segmentation'])
 
@@ -243,16 +244,19 @@ def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('arguments, status, message', [
-    (['--images', 0], 2, 'images must be at least 1'),
-    (['--images', 2, '--size', 10], 2, 'size must be at least 64'),
-    (['--images', 2, '--workers', 0], 2, 'workers must be at least 1'),
-    (['--images', 2, '--seed', -1], 2, 'seed must not be negative'),
-    (['--images', 2, '--splits', 'train=0.8,val=0.1'], 2, 'must sum to 1, got train=0.8,val=0.1'),
-    (['--images', 2, '--splits', 'train=nan'], 2, 'must sum to 1'),
-    (['--images', 2, '--splits', 'train'], 2, "--splits takes name=share,name=share, got 'train'"),
-    (['--images', 2, '--splits', 'a=0.5,a=0.5'], 2, 'a name twice'),
-])
+@pytest.mark.parametrize(
+    'arguments, status, message',
+    [
+        (['--images', 0], 2, 'images must be at least 1'),
+        (['--images', 2, '--size', 10], 2, 'size must be at least 64'),
+        (['--images', 2, '--workers', 0], 2, 'workers must be at least 1'),
+        (['--images', 2, '--seed', -1], 2, 'seed must not be negative'),
+        (['--images', 2, '--splits', 'train=0.8,val=0.1'], 2, 'must sum to 1, got train=0.8,val=0.1'),
+        (['--images', 2, '--splits', 'train=nan'], 2, 'must sum to 1'),
+        (['--images', 2, '--splits', 'train'], 2, "--splits takes name=share,name=share, got 'train'"),
+        (['--images', 2, '--splits', 'a=0.5,a=0.5'], 2, 'a name twice'),
+    ],
+)
 def test_bad_arguments_are_one_line(tmp_path, arguments, status, message):
     done = run_tool('--out', tmp_path / 'data', *arguments)
     assert done.returncode == status and message in done.stderr and len(done.stderr.splitlines()) == 1
@@ -275,7 +279,7 @@ def test_read_by_the_class_that_reads_refcoco(folder, refs, instances):
     dataset = RefCOCODataset(
         data_root=str(folder), ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', split='val',
         data_prefix=dict(img_path='images/'), test_mode=True,
-        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadReferringMask')])  # yapf: disable
+        pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadReferringMask')])  # fmt: skip
     sentences = [sentence for ref in refs if ref['split'] == 'val' for sentence in ref['sentences']]
     items = [dataset[i] for i in range(len(dataset))]
     assert [(item['text'], item['kind']) for item in items] == [(s['sent'], s['kind']) for s in sentences]

@@ -1,15 +1,17 @@
 """The prepared form: the same items as the original, opened without parsing, refused where it is damaged."""
+
 import json
 import os
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
 from dit_sam.datasets import GRefCOCODataset, RefCOCODataset, ReferringDataset, ReferringTable
 from dit_sam.datasets.masks import encode_mask
 from dit_sam.datasets.table import TableBuilder
 from dit_sam.errors import InputError
-from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
 
 
 @pytest.fixture
@@ -18,8 +20,9 @@ def table() -> ReferringTable:
     builder = TableBuilder()
     images = [builder.add_image(7, 'é.jpg', 4, 5), builder.add_image(8, 'b.jpg', 3, 3)]
     targets = [builder.add_target(70, encode_mask(np.eye(4, 5))), builder.add_target(80, encode_mask(np.ones((3, 3))))]
-    builder.add_reference(1, 3, images[0], targets[0],
-                          [dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b', raw='B!')])
+    builder.add_reference(
+        1, 3, images[0], targets[0], [dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b', raw='B!')]
+    )
     builder.add_reference(2, 3, images[1], targets[1], [dict(sent_id=20, text='全部', kind='several')])
     builder.add_reference(3, 4, images[0], targets[0], [dict(sent_id=30, text='d')])
     return builder.build(dataset='mine', split='val')
@@ -48,10 +51,19 @@ def test_prepared_refcoco_gives_the_same_items(write_refcoco, tmp_path, split, t
 def test_prepared_grefcoco_gives_the_same_items(write_refcoco, tmp_path, test_mode):
     """Tuples of ids, a target of nothing among them."""
     root = write_refcoco()
-    refs = [dict(ref_id=1, image_id=1, ann_id=[11, 12], category_id=[1, 1], split='val',
-                 sentences=[dict(sent_id=10, sent='both')]),
-            dict(ref_id=2, image_id=1, ann_id=[-1], category_id=[-1], split='val',
-                 sentences=[dict(sent_id=20, sent='a dog')])]
+    refs = [
+        dict(
+            ref_id=1,
+            image_id=1,
+            ann_id=[11, 12],
+            category_id=[1, 1],
+            split='val',
+            sentences=[dict(sent_id=10, sent='both')],
+        ),
+        dict(
+            ref_id=2, image_id=1, ann_id=[-1], category_id=[-1], split='val', sentences=[dict(sent_id=20, sent='a dog')]
+        ),
+    ]
     (tmp_path / 'grefs(unc).json').write_text(json.dumps(refs))
     original = GRefCOCODataset(root, 'refcoco/instances.json', 'grefs(unc).json', split='val', test_mode=test_mode)
     original.table.save(tmp_path / 'prepared.safetensors')
@@ -67,8 +79,11 @@ def test_rows_and_header_come_back(table, tmp_path):
     assert opened.counts == table.counts == dict(images=2, references=3, sentences=4, masks=2)
     assert [opened.reference(row) for row in range(3)] == [table.reference(row) for row in range(3)]
     assert [opened.sentence(row) for row in range(4)] == [
-        dict(sent_id=10, text='naïve'), dict(sent_id=11, text='b'), dict(sent_id=20, text='全部', kind='several'),
-        dict(sent_id=30, text='d')]
+        dict(sent_id=10, text='naïve'),
+        dict(sent_id=11, text='b'),
+        dict(sent_id=20, text='全部', kind='several'),
+        dict(sent_id=30, text='d'),
+    ]
     assert [opened.raw(row) for row in range(4)] == ['naïve', 'B!', '全部', 'd']
     assert [opened.sentences_of(row) for row in range(3)] == [(0, 2), (2, 3), (3, 4)]
     assert [opened.reference_of(row) for row in range(4)] == [0, 0, 1, 2]
@@ -117,22 +132,28 @@ def without(name):
     return apply
 
 
-@pytest.mark.parametrize('edit, message', [
-    (without('sentences.text'), 'the column sentences.text is missing'),
-    (without('sentences.text.ends'), 'the column sentences.text is of the wrong type'),
-    (change('images.height', put(0, 0)), 'images.height has a value outside of 1 to 65535'),
-    (change('references.image', put(1, 2)), 'references.image has a value outside of 0 to 1'),
-    (change('references.target', put(1, -1)), 'references.target has a value outside of 0 to 1'),
-    (change('references.sentences', put(0, 3)), 'references.sentences does not fit the sentences'),
-    (change('references.sentences', put(2, 5)), 'references.sentences does not fit the sentences'),
-    (change('references.ref_id', lambda array: array[:2]), 'is longer or shorter than references.ref_id'),
-    (change('references.ref_id', lambda array: array.astype(float)), 'references.ref_id is of the wrong type'),
-    (change('images.height', lambda array: array[:, None]), 'images.height is of the wrong type or shape'),
-    (change('targets.mask.ends', put(0, 10**9)), 'the entries of the column targets.mask do not fit their ends'),
-    (change('targets.mask.ends', put(0, -1)), 'the entries of the column targets.mask do not fit their ends'),
-    (change('sentences.text', put(0, 0xff)), 'sentences.text is not UTF-8'),
-    (change('images.file_name.ends', put(0, 1)), 'an entry of the column images.file_name starts within a character'),
-])
+@pytest.mark.parametrize(
+    'edit, message',
+    [
+        (without('sentences.text'), 'the column sentences.text is missing'),
+        (without('sentences.text.ends'), 'the column sentences.text is of the wrong type'),
+        (change('images.height', put(0, 0)), 'images.height has a value outside of 1 to 65535'),
+        (change('references.image', put(1, 2)), 'references.image has a value outside of 0 to 1'),
+        (change('references.target', put(1, -1)), 'references.target has a value outside of 0 to 1'),
+        (change('references.sentences', put(0, 3)), 'references.sentences does not fit the sentences'),
+        (change('references.sentences', put(2, 5)), 'references.sentences does not fit the sentences'),
+        (change('references.ref_id', lambda array: array[:2]), 'is longer or shorter than references.ref_id'),
+        (change('references.ref_id', lambda array: array.astype(float)), 'references.ref_id is of the wrong type'),
+        (change('images.height', lambda array: array[:, None]), 'images.height is of the wrong type or shape'),
+        (change('targets.mask.ends', put(0, 10**9)), 'the entries of the column targets.mask do not fit their ends'),
+        (change('targets.mask.ends', put(0, -1)), 'the entries of the column targets.mask do not fit their ends'),
+        (change('sentences.text', put(0, 0xFF)), 'sentences.text is not UTF-8'),
+        (
+            change('images.file_name.ends', put(0, 1)),
+            'an entry of the column images.file_name starts within a character',
+        ),
+    ],
+)
 def test_damaged_columns_are_named(table, tmp_path, edit, message):
     path = str(tmp_path / 'mine.safetensors')
     table.save(path)
@@ -158,12 +179,15 @@ def test_mask_that_does_not_fill_its_image_is_refused_when_it_is_asked_for(table
 FP8 = b'{"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}'
 
 
-@pytest.mark.parametrize('data, message', [
-    (b'', 'is damaged or no .safetensors file'),
-    (len(FP8).to_bytes(8, 'little') + FP8 + b'ab', 'is damaged or no .safetensors file'),
-    (b'\x80\x04]q\x00.', 'is damaged or no .safetensors file'),
-    (b'\xff' * 100, 'is damaged or no .safetensors file'),
-])
+@pytest.mark.parametrize(
+    'data, message',
+    [
+        (b'', 'is damaged or no .safetensors file'),
+        (len(FP8).to_bytes(8, 'little') + FP8 + b'ab', 'is damaged or no .safetensors file'),
+        (b'\x80\x04]q\x00.', 'is damaged or no .safetensors file'),
+        (b'\xff' * 100, 'is damaged or no .safetensors file'),
+    ],
+)
 def test_other_files_are_refused(tmp_path, data, message):
     (tmp_path / 'other.safetensors').write_bytes(data)
     with pytest.raises(InputError, match=message):
@@ -178,12 +202,15 @@ def test_truncated_file_is_refused(table, tmp_path):
         ReferringTable.open(path)
 
 
-@pytest.mark.parametrize('metadata, message', [
-    (None, 'holds no referring data'),
-    (dict(dit_sam='{"format": "dit_sam referring table", "version": 2}'), 'is of another version than 1'),
-    (dict(dit_sam='[]'), 'holds no referring data'),
-    (dict(dit_sam='{'), 'is damaged'),
-])
+@pytest.mark.parametrize(
+    'metadata, message',
+    [
+        (None, 'holds no referring data'),
+        (dict(dit_sam='{"format": "dit_sam referring table", "version": 2}'), 'is of another version than 1'),
+        (dict(dit_sam='[]'), 'holds no referring data'),
+        (dict(dit_sam='{'), 'is damaged'),
+    ],
+)
 def test_weights_and_later_versions_are_refused(tmp_path, metadata, message):
     save_file(dict(weight=np.zeros(3)), tmp_path / 'other.safetensors', metadata)
     with pytest.raises(InputError, match=message):

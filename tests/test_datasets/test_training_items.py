@@ -1,11 +1,17 @@
 """Items of a training are replaced where an image cannot be read."""
+
 import pytest
 import torch
+
 from dit_sam.datasets import RefCOCODataset
 from dit_sam.errors import InputError
 
-PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='ReferringFlip', prob=0.5),
-            dict(type='PackReferringInputs')]
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadReferringMask'),
+    dict(type='ReferringFlip', prob=0.5),
+    dict(type='PackReferringInputs'),
+]
 
 
 def build(root: str, **kwargs) -> RefCOCODataset:
@@ -22,6 +28,7 @@ def damage(root: str, image: int) -> None:
 
 def test_an_unreadable_image_is_replaced_and_named(write_refcoco, caplog):
     """Image 1 is that of all three training references; with val's on top there are others."""
+
     def edit(instances, references):
         references[3]['split'] = references[4]['split'] = 'train'
 

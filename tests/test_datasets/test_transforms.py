@@ -1,11 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from dit_sam.datasets.masks import encode_segmentation, unite
-from dit_sam.datasets.transforms import (LoadReferringMask, PackReferringInputs, RandomGaussianBlur,
-                                         ReferringColorJitter, ReferringFlip, swap_left_right)
-from dit_sam.datasets.transforms.photometric import adjust_brightness, adjust_contrast, adjust_saturation
-from dit_sam.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
 from mmcv.transforms import Compose, RandomChoiceResize
@@ -13,6 +8,18 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image, ImageEnhance
 from pycocotools import mask as coco_mask
 from torch.utils.data._utils.pin_memory import pin_memory
+
+from dit_sam.datasets.masks import encode_segmentation, unite
+from dit_sam.datasets.transforms import (
+    LoadReferringMask,
+    PackReferringInputs,
+    RandomGaussianBlur,
+    ReferringColorJitter,
+    ReferringFlip,
+    swap_left_right,
+)
+from dit_sam.datasets.transforms.photometric import adjust_brightness, adjust_contrast, adjust_saturation
+from dit_sam.errors import InputError
 
 BOX = np.zeros((4, 6), np.uint8)
 BOX[1:3, 1:4] = 1  # rows 1 and 2, columns 1 to 3
@@ -26,13 +33,17 @@ def annotated(segmentation, ori_shape=(4, 6)) -> dict:
     return dict(segmentation=segmentation, height=4, width=6, ori_shape=ori_shape, img_path='a.jpg', ann_id=7)
 
 
-@pytest.mark.parametrize('segmentation', [
-    [[1, 1, 4, 1, 4, 3, 1, 3]],
-    [[1, 1, 2, 1, 2, 3, 1, 3], [2, 1, 4, 1, 4, 3, 2, 3]],
-    dict(size=[4, 6], counts=[5, 2, 2, 2, 2, 2, 9]),
-    coco_mask.encode(np.asfortranarray(BOX)),
-    dict(size=[4, 6], counts=coco_mask.encode(np.asfortranarray(BOX))['counts'].decode()),
-], ids=['polygon', 'polygons', 'RLE', 'compressed bytes', 'compressed text'])
+@pytest.mark.parametrize(
+    'segmentation',
+    [
+        [[1, 1, 4, 1, 4, 3, 1, 3]],
+        [[1, 1, 2, 1, 2, 3, 1, 3], [2, 1, 4, 1, 4, 3, 2, 3]],
+        dict(size=[4, 6], counts=[5, 2, 2, 2, 2, 2, 9]),
+        coco_mask.encode(np.asfortranarray(BOX)),
+        dict(size=[4, 6], counts=coco_mask.encode(np.asfortranarray(BOX))['counts'].decode()),
+    ],
+    ids=['polygon', 'polygons', 'RLE', 'compressed bytes', 'compressed text'],
+)
 def test_mask(segmentation):
     results = LoadReferringMask()(annotated(segmentation))
     assert results['seg_fields'] == ['gt_seg_map']
@@ -43,8 +54,17 @@ def test_mask(segmentation):
 def test_image_of_another_size_is_an_error():
     with pytest.raises(ValueError) as caught:
         LoadReferringMask()(annotated([[1, 1, 4, 1, 4, 3]], ori_shape=(6, 4)))
-    for part in ('a.jpg', '(6, 4)', '(4, 6)', 'annotation 7', 'One of the two', 'EXIF', 'as shown', 'as stored',
-                 'color_ignore_orientation'):
+    for part in (
+        'a.jpg',
+        '(6, 4)',
+        '(4, 6)',
+        'annotation 7',
+        'One of the two',
+        'EXIF',
+        'as shown',
+        'as stored',
+        'color_ignore_orientation',
+    ):
         assert part in str(caught.value)
     with pytest.raises(ValueError, match=r'is \(5, 4\) .* was drawn on \(4, 6\): one of the two is another picture$'):
         LoadReferringMask()(annotated([[1, 1, 4, 1, 4, 3]], ori_shape=(5, 4)))
@@ -60,11 +80,14 @@ SQUARES = [[1, 0, 3, 0, 3, 2, 1, 2], [2, 1, 4, 1, 4, 3, 2, 3]]
 OTHER = dict(size=[4, 6], counts=[9, 2, 13])  # rows 1 and 2 of column 2
 
 
-@pytest.mark.parametrize('outlines, once, twice', [
-    ([SQUARES], 4 + 4 - 2, 4 + 4 - 1),
-    ([SQUARES, OTHER], 4 + 4 - 1, 4 + 4 - 1),  # objects are united, as ever
-    ([[OTHER, dict(size=[4, 6], counts=[0, 10, 14])]], 10 + 2 - 2, 10 + 2 - 1),
-])
+@pytest.mark.parametrize(
+    'outlines, once, twice',
+    [
+        ([SQUARES], 4 + 4 - 2, 4 + 4 - 1),
+        ([SQUARES, OTHER], 4 + 4 - 1, 4 + 4 - 1),  # objects are united, as ever
+        ([[OTHER, dict(size=[4, 6], counts=[0, 10, 14])]], 10 + 2 - 2, 10 + 2 - 1),
+    ],
+)
 def test_parts_that_polygons_of_one_object_share_are_outside_where_wanted(outlines, once, twice):
     masks = [encode_segmentation(outline, 4, 6) for outline in outlines]
     item = dict(annotated(dict(size=[4, 6], counts=unite(masks, 4, 6))), outlines=outlines)
@@ -107,32 +130,63 @@ def test_truth_keeps_the_original_size_after_a_resize():
     np.testing.assert_array_equal(results['gt_seg_map'], BOX)
 
 
-@pytest.mark.parametrize('text, swapped', [
-    ('left', 'right'),
-    ('the man on the right', 'the man on the left'),
-    ('leftmost cup, not the rightmost', 'rightmost cup, not the leftmost'),
-    ('Left LEFT Leftmost LEFTMOST', 'Right RIGHT Rightmost RIGHTMOST'),
-    ('left-hand side; her right.', 'right-hand side; her left.'),
-    ("left's", "right's"),
-    ('right left right', 'left right left'),
-    ('lefthand leftside, the leftest', 'righthand rightside, the rightest'),
-    ('lefty or leftie, left-most, lefts', 'righty or rightie, right-most, rights'),
-    ('leftish, left-handed, lefthander, leftward', 'rightish, right-handed, righthander, rightward'),
-    ("Topleft TopLeft farright, the bottomleft's", "Topright TopRight farleft, the bottomright's"),
-    ('leftcorner, leftbottom, leftfront, leftback, leftmiddle', 'rightcorner, rightbottom, rightfront, rightback, '
-     'rightmiddle'),
-    ('righttop, rightcenter, rightupper, rightone, rightguy', 'lefttop, leftcenter, leftupper, leftone, leftguy'),
-    ('left_hand, top_left, _left_ and left_most', 'right_hand, top_right, _right_ and right_most'),
-    *[(text, text) for text in ('bright light, upright copyright, alright', 'leftovers, rightly, righteous, outright')],
-    ('', ''),
-])
+@pytest.mark.parametrize(
+    'text, swapped',
+    [
+        ('left', 'right'),
+        ('the man on the right', 'the man on the left'),
+        ('leftmost cup, not the rightmost', 'rightmost cup, not the leftmost'),
+        ('Left LEFT Leftmost LEFTMOST', 'Right RIGHT Rightmost RIGHTMOST'),
+        ('left-hand side; her right.', 'right-hand side; her left.'),
+        ("left's", "right's"),
+        ('right left right', 'left right left'),
+        ('lefthand leftside, the leftest', 'righthand rightside, the rightest'),
+        ('lefty or leftie, left-most, lefts', 'righty or rightie, right-most, rights'),
+        ('leftish, left-handed, lefthander, leftward', 'rightish, right-handed, righthander, rightward'),
+        ("Topleft TopLeft farright, the bottomleft's", "Topright TopRight farleft, the bottomright's"),
+        (
+            'leftcorner, leftbottom, leftfront, leftback, leftmiddle',
+            'rightcorner, rightbottom, rightfront, rightback, rightmiddle',
+        ),
+        ('righttop, rightcenter, rightupper, rightone, rightguy', 'lefttop, leftcenter, leftupper, leftone, leftguy'),
+        ('left_hand, top_left, _left_ and left_most', 'right_hand, top_right, _right_ and right_most'),
+        *[
+            (text, text)
+            for text in ('bright light, upright copyright, alright', 'leftovers, rightly, righteous, outright')
+        ],
+        ('', ''),
+    ],
+)
 def test_swap_left_right(text, swapped):
     assert swap_left_right(text) == swapped
     assert swap_left_right(swapped) == text
 
 
-@given(st.lists(st.sampled_from(['left', 'right', 'most', 'side', 'ie', 's', 'top', 'guy', '-', '_', ' ', ', ', "'s",
-                                 'b', 'over', 'ñ', '左'])).map(''.join))
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                'left',
+                'right',
+                'most',
+                'side',
+                'ie',
+                's',
+                'top',
+                'guy',
+                '-',
+                '_',
+                ' ',
+                ', ',
+                "'s",
+                'b',
+                'over',
+                'ñ',
+                '左',
+            ]
+        )
+    ).map(''.join)
+)
 def test_swapping_twice_changes_nothing(text):
     assert swap_left_right(swap_left_right(text)) == text
 
@@ -173,11 +227,14 @@ def test_flip_probability():
 
 
 @pytest.mark.parametrize('factor', [0.6, 0.9, 1.0, 1.4])
-@pytest.mark.parametrize('adjust, reference', [
-    (adjust_brightness, ImageEnhance.Brightness),
-    (adjust_contrast, ImageEnhance.Contrast),
-    (adjust_saturation, ImageEnhance.Color),
-])
+@pytest.mark.parametrize(
+    'adjust, reference',
+    [
+        (adjust_brightness, ImageEnhance.Brightness),
+        (adjust_contrast, ImageEnhance.Contrast),
+        (adjust_saturation, ImageEnhance.Color),
+    ],
+)
 def test_color_against_pillow(adjust, reference, factor):
     """torchvision's ColorJitter calls these for PIL images. Pillow truncates where we round."""
     img = picture()
@@ -211,12 +268,15 @@ def test_blur_probability_and_width():
     assert point[10, 10, 0] == 255
 
 
-@pytest.mark.parametrize('build', [
-    lambda: ReferringColorJitter(contrast=1.5),
-    lambda: ReferringColorJitter(prob=-1),
-    lambda: RandomGaussianBlur(sigma=(2.0, 0.1)),
-    lambda: RandomGaussianBlur(sigma=(0.0, 1.0)),
-])
+@pytest.mark.parametrize(
+    'build',
+    [
+        lambda: ReferringColorJitter(contrast=1.5),
+        lambda: ReferringColorJitter(prob=-1),
+        lambda: RandomGaussianBlur(sigma=(2.0, 0.1)),
+        lambda: RandomGaussianBlur(sigma=(0.0, 1.0)),
+    ],
+)
 def test_impossible_strength_is_an_error(build):
     with pytest.raises(ValueError, match='must'):
         build()
@@ -231,14 +291,24 @@ def test_pack():
         img_id=1,
         ref_id=2,
         sent_id=3,
-        flip=False)
+        flip=False,
+    )
     packed = PackReferringInputs()(ReferringFlip(prob=1)(LoadReferringMask()(results)))
     sample = packed['data_samples']
     assert packed['inputs'].shape == (3, 4, 6)
     np.testing.assert_array_equal(sample.gt_sem_seg.data.numpy(), BOX[None, :, ::-1])
     assert sample.metainfo == dict(
-        text='right box', kind='place', img_id=1, ref_id=2, ann_id=7, sent_id=3, img_path='a.jpg', ori_shape=(4, 6),
-        flip=True, flip_direction='horizontal')
+        text='right box',
+        kind='place',
+        img_id=1,
+        ref_id=2,
+        ann_id=7,
+        sent_id=3,
+        img_path='a.jpg',
+        ori_shape=(4, 6),
+        flip=True,
+        flip_direction='horizontal',
+    )
 
 
 def test_a_data_loader_pins_the_mask_too(monkeypatch):
@@ -250,6 +320,7 @@ def test_a_data_loader_pins_the_mask_too(monkeypatch):
     def pin(tensor, *_):
         pinned_ones.append(tensor.clone())
         return pinned_ones[-1]
+
     monkeypatch.setattr(torch.Tensor, 'pin_memory', pin)
     batch = pin_memory(pseudo_collate([packed, packed]))
     assert len(pinned_ones) == 4

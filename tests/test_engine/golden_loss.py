@@ -2,6 +2,7 @@
 
 Do so only where a change is meant to change the training, and say in the commit why.
 """
+
 import json
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ from tempfile import TemporaryDirectory
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from dit_sam.datasets.shapes import write_shapes  # noqa: E402
 from processes import ROOT, run_tool  # noqa: E402
+
+from dit_sam.datasets.shapes import write_shapes  # noqa: E402
 
 GOLDEN = Path(__file__).with_suffix('.json')
 CONFIG = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py'
@@ -45,7 +47,7 @@ def arguments(folder: Path, work_dir: Path, ranks: int = 1) -> list[str]:
 
 def losses(work_dir: Path) -> list[float]:
     """The losses that the training in a folder has logged, in order."""
-    file, = work_dir.glob('*/vis_data/scalars.json')
+    (file,) = work_dir.glob('*/vis_data/scalars.json')
     return [record['loss'] for record in map(json.loads, file.read_text().splitlines()) if 'loss' in record]
 
 

@@ -1,15 +1,17 @@
 """A small referring model on drawn pictures, with everything random that a training has."""
+
 import multiprocessing
 import os
 import signal
 import subprocess
 from pathlib import Path
 
-from dit_sam.datasets.shapes import write_shapes
-from dit_sam.engine.hooks.finite_step_hook import names_of
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
+
+from dit_sam.datasets.shapes import write_shapes
+from dit_sam.engine.hooks.finite_step_hook import names_of
 
 ROOT = Path(__file__).parents[2]
 # The same without epochs: ten steps.
@@ -90,21 +92,23 @@ def write_config(folder: Path) -> Path:
     """Data and config of a training of two epochs of five steps: dropout, flips, drawn sentences, EMA."""
     write_shapes(folder / 'data', images=10, seed=3, size=64, splits=dict(train=0.8, val=0.2))
     cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
-    cfg.model.backbone.arch = dict(embed_dims=24, depth=2, num_heads=3, global_attn_indexes=(1, ))
-    cfg.merge_from_dict({
-        'model.backbone.instruction.dropout': 0.1,
-        'model.text_encoder.model.hidden_size': 128,
-        'model.text_encoder.model.num_hidden_layers': 1,
-        'model.text_encoder.model.hidden_dropout_prob': 0.1,
-        'train_dataloader.dataset.data_root': f'{folder}/data/',
-        'train_dataloader.dataset.indices': 20,
-        'val_dataloader.dataset.data_root': f'{folder}/data/',
-        'val_dataloader.batch_size': 4,
-        'train_dataloader.batch_size': 4,
-        'train_cfg.max_epochs': 2,
-        'default_hooks.logger.interval': 1,
-        'custom_hooks': [dict(type='EMAHook', momentum=0.1), dict(type='EndHook')],
-    })
+    cfg.model.backbone.arch = dict(embed_dims=24, depth=2, num_heads=3, global_attn_indexes=(1,))
+    cfg.merge_from_dict(
+        {
+            'model.backbone.instruction.dropout': 0.1,
+            'model.text_encoder.model.hidden_size': 128,
+            'model.text_encoder.model.num_hidden_layers': 1,
+            'model.text_encoder.model.hidden_dropout_prob': 0.1,
+            'train_dataloader.dataset.data_root': f'{folder}/data/',
+            'train_dataloader.dataset.indices': 20,
+            'val_dataloader.dataset.data_root': f'{folder}/data/',
+            'val_dataloader.batch_size': 4,
+            'train_dataloader.batch_size': 4,
+            'train_cfg.max_epochs': 2,
+            'default_hooks.logger.interval': 1,
+            'custom_hooks': [dict(type='EMAHook', momentum=0.1), dict(type='EndHook')],
+        }
+    )
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.update(num_workers=0, persistent_workers=False)
     cfg.param_scheduler[0].end = 3

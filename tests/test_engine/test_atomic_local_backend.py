@@ -1,4 +1,5 @@
 """Files that appear whole or not at all."""
+
 import re
 import resource
 from contextlib import ExitStack, nullcontext
@@ -7,10 +8,11 @@ from pathlib import Path
 import mmengine
 import pytest
 import torch
+from mmengine.fileio import get_file_backend
+
 from dit_sam.engine import AtomicLocalBackend
 from dit_sam.engine.atomic_local_backend import checkpoints_straight_to_disk
 from dit_sam.engine.launch import one_line_errors
-from mmengine.fileio import get_file_backend
 
 
 def test_it_is_the_backend_of_local_paths(tmp_path):

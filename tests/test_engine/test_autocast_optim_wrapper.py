@@ -1,9 +1,10 @@
 import pytest
 import torch
-from dit_sam.engine import autocast_optim_wrapper
-from dit_sam.errors import InputError
 from mmseg.registry import OPTIM_WRAPPERS
 from torch import nn
+
+from dit_sam.engine import autocast_optim_wrapper
+from dit_sam.errors import InputError
 
 
 def build(**kwargs):
@@ -42,11 +43,14 @@ def test_accumulation_of_gradients_goes_on_working():
     torch.testing.assert_close(model.weight, before - 0.2)
 
 
-@pytest.mark.parametrize('dtype, told', [
-    ('float16', "dtype='float16' needs a loss scale.*optim_wrapper.type=AmpOptimWrapper"),
-    (torch.float16, 'needs a loss scale'),
-    ('int8', "must be 'bfloat16', got 'int8'"),
-])
+@pytest.mark.parametrize(
+    'dtype, told',
+    [
+        ('float16', "dtype='float16' needs a loss scale.*optim_wrapper.type=AmpOptimWrapper"),
+        (torch.float16, 'needs a loss scale'),
+        ('int8', "must be 'bfloat16', got 'int8'"),
+    ],
+)
 def test_other_dtypes_are_refused(dtype, told):
     """float16 without a loss scale loses small gradients."""
     with pytest.raises(InputError, match=told):

@@ -1,17 +1,18 @@
 """Weights of another model are refused, in training and in testing."""
+
 from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.engine import CheckpointError
-from dit_sam.engine.hooks import CheckpointFitHook
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
 
+from dit_sam.engine import CheckpointError
+from dit_sam.engine.hooks import CheckpointFitHook
+
 
 class Model(BaseModel):
-
     def __init__(self, width: int = 2) -> None:
         super().__init__()
         self.linear = nn.Linear(width, 1)
@@ -35,19 +36,24 @@ def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
     assert torch.equal(load(tmp_path, wrapped).model.linear.weight, weights['linear.weight'])
 
 
-@pytest.mark.parametrize('weights, message', [
-    (dict(Model(3).state_dict()), r'linear.weight is \(1, 3\), not \(1, 2\)'),
-    ({}, '2 weights missing: linear.bias, linear.weight'),
-    (dict(Model().state_dict(), other=torch.zeros(1)), '1 weights unknown: other'),
-    (dict(Model().state_dict(), **{'linear.lora_A.weight': torch.zeros(1)}), 'these are of LoRA: merge it by tools/'),
-])
+@pytest.mark.parametrize(
+    'weights, message',
+    [
+        (dict(Model(3).state_dict()), r'linear.weight is \(1, 3\), not \(1, 2\)'),
+        ({}, '2 weights missing: linear.bias, linear.weight'),
+        (dict(Model().state_dict(), other=torch.zeros(1)), '1 weights unknown: other'),
+        (
+            dict(Model().state_dict(), **{'linear.lora_A.weight': torch.zeros(1)}),
+            'these are of LoRA: merge it by tools/',
+        ),
+    ],
+)
 def test_others_are_refused_by_name(tmp_path: Path, weights: dict, message: str) -> None:
     with pytest.raises(CheckpointError, match=f'the checkpoint and the config belong to different models: .*{message}'):
         load(tmp_path, weights)
 
 
 class Averaged(BaseTTAModel):
-
     def merge_preds(self, data_samples_list: list) -> None:
         return None
 
@@ -66,14 +72,18 @@ def test_weights_fit_a_model_that_averages_views(tmp_path: Path) -> None:
 def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:
     pytest.importorskip('peft', reason='LoRA needs peft')
     from dit_sam.models.lora import add_lora
+
     model = Model()
     torch.save(model.state_dict(), tmp_path / 'weights.pth')
     add_lora(model, dict(r=1, target_modules=['linear']), 'lora')
     for strict in (True, False):
         runner = Runner(model, str(tmp_path), custom_hooks=[CheckpointFitHook(strict)])
         if strict:
-            with pytest.raises(CheckpointError, match='these are of LoRA, which the config has and the checkpoint not: '
-                               '.* set default_hooks.checkpoint_fit.strict=False'):
+            with pytest.raises(
+                CheckpointError,
+                match='these are of LoRA, which the config has and the checkpoint not: '
+                '.* set default_hooks.checkpoint_fit.strict=False',
+            ):
                 runner.load_checkpoint(str(tmp_path / 'weights.pth'))
         else:
             runner.load_checkpoint(str(tmp_path / 'weights.pth'))

@@ -70,8 +70,9 @@ def test_pth_loads_with_the_versions_of_its_modules(tmp_path):
     assert checkpoint['state_dict']._metadata['']['version'] == 2
 
 
-@pytest.mark.parametrize('save', [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))],
-                         ids=['torch.save', 'pickle'])
+@pytest.mark.parametrize(
+    'save', [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=['torch.save', 'pickle']
+)
 def test_hostile_file_is_refused_and_nothing_runs(tmp_path, save, monkeypatch):
     # This variable turns safe loading off wherever it is not asked for by name.
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
@@ -107,7 +108,7 @@ def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
     torch.save({f'layer_{i}': torch.ones(numbers // 5) for i in range(5)}, tmp_path / 'whole.pth')
     whole = (tmp_path / 'whole.pth').read_bytes()
     for part in range(1, 24):
-        (tmp_path / 'cut.pth').write_bytes(whole[:len(whole) * part // 24])
+        (tmp_path / 'cut.pth').write_bytes(whole[: len(whole) * part // 24])
         with pytest.raises(CheckpointError, match='cut.pth is damaged or not a checkpoint'):
             read(tmp_path / 'cut.pth')
 
@@ -115,7 +116,7 @@ def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
 def test_a_damaged_head_of_a_record_is_named(tmp_path):
     """A mapped file is not looked at there by torch, and gives other numbers."""
     path = tmp_path / 'a.pth'
-    torch.save(dict(weight=torch.arange(9000.)), path)
+    torch.save(dict(weight=torch.arange(9000.0)), path)
     with ZipFile(path) as file:
         start = file.getinfo('a/data/0').header_offset
     with open(path, 'rb+') as file:
@@ -133,9 +134,9 @@ def bytes_read() -> int:
 
 def test_a_file_can_be_read_and_written_over(tmp_path):
     """A program that writes over a file that it has mapped is ended by SIGBUS; here in a process of its own."""
-    torch.save(dict(weight=torch.arange(1000000.)), tmp_path / 'a.pth')
+    torch.save(dict(weight=torch.arange(1000000.0)), tmp_path / 'a.pth')
     with runners_map_checkpoints():
-        process = multiprocessing.get_context('fork').Process(target=write_over, args=(tmp_path / 'a.pth', ))
+        process = multiprocessing.get_context('fork').Process(target=write_over, args=(tmp_path / 'a.pth',))
         process.start()
         process.join()
     assert process.exitcode == 0
@@ -148,7 +149,7 @@ def write_over(path: Path) -> None:
 
 def test_tensors_are_mapped_where_asked_for_and_the_file_stays_as_it_is(tmp_path):
     """Of four megabytes little is read, though all is there."""
-    torch.save(dict(weight=torch.arange(1000000.)), tmp_path / 'a.pth')
+    torch.save(dict(weight=torch.arange(1000000.0)), tmp_path / 'a.pth')
     before = bytes_read()
     with mapped_files():
         weight = read(tmp_path / 'a.pth')['weight']

@@ -1,12 +1,14 @@
 """Checkpoints by name and from servers; files are in test_checkpoint_loader.py."""
+
 import json
 import socket
 
 import pytest
 import torch
-from dit_sam.engine import CheckpointError, checkpoint_loader
 from mmengine.runner.checkpoint import CheckpointLoader
 from test_checkpoint_loader import Hostile
+
+from dit_sam.engine import CheckpointError, checkpoint_loader
 
 
 def test_every_scheme_is_read_here():

@@ -1,13 +1,15 @@
 """What is right in a config passes; what is wrong by the thousand is in tests/test_robustness."""
+
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from dit_sam.engine.config_check import check_config, fits
-from dit_sam.errors import InputError
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import nn
+
+from dit_sam.engine.config_check import check_config, fits
+from dit_sam.errors import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -15,70 +17,118 @@ def mmseg_scope() -> None:
     init_default_scope('mmseg')
 
 
-@pytest.mark.parametrize('value, hint', [(1, int), (1, float), (0.5, float), (None, int | None), ('a', str | dict),
-                                         (dict(a=1), str | dict), ([1, 2], tuple[int, int]), ((1, ), Sequence[int]),
-                                         ([], Sequence[str]), (['a'], str | Sequence[str]),
-                                         ((1, 2, 3), tuple[int, ...]), ([dict(a=1)], dict | list[dict]),
-                                         (dict(type='SGD'), nn.Module), (3, Any), ('a', Any), (len, Callable),
-                                         (True, bool)])
+@pytest.mark.parametrize(
+    'value, hint',
+    [
+        (1, int),
+        (1, float),
+        (0.5, float),
+        (None, int | None),
+        ('a', str | dict),
+        (dict(a=1), str | dict),
+        ([1, 2], tuple[int, int]),
+        ((1,), Sequence[int]),
+        ([], Sequence[str]),
+        (['a'], str | Sequence[str]),
+        ((1, 2, 3), tuple[int, ...]),
+        ([dict(a=1)], dict | list[dict]),
+        (dict(type='SGD'), nn.Module),
+        (3, Any),
+        ('a', Any),
+        (len, Callable),
+        (True, bool),
+    ],
+)
 def test_values_that_fit(value, hint):
     assert fits(value, hint)
 
 
-@pytest.mark.parametrize('value, hint', [(True, int), (0.5, int), ('1', int), ('0.5', float), (None, int),
-                                         ('ab', Sequence[str]), ([1, 2, 3], tuple[int, int]), ([1, 'a'], Sequence[int]),
-                                         (1, str | dict), ({}, str | None), (1, bool), ('yes', bool),
-                                         ({
-                                             'a': 1
-                                         }, Sequence[str])])
+@pytest.mark.parametrize(
+    'value, hint',
+    [
+        (True, int),
+        (0.5, int),
+        ('1', int),
+        ('0.5', float),
+        (None, int),
+        ('ab', Sequence[str]),
+        ([1, 2, 3], tuple[int, int]),
+        ([1, 'a'], Sequence[int]),
+        (1, str | dict),
+        ({}, str | None),
+        (1, bool),
+        ('yes', bool),
+        ({'a': 1}, Sequence[str]),
+    ],
+)
 def test_values_that_do_not(value, hint):
     assert not fits(value, hint)
 
 
 @MODELS.register_module()
 class TakesAnything(nn.Module):
-
     def __init__(self, width: int = 1, **kwargs) -> None:
         super().__init__()
 
 
-@pytest.mark.parametrize('model', [
-    dict(type='TakesAnything', width=2, anything=3),
-    dict(type=TakesAnything, anything=3),
-    dict(type='torch.nn.ReLU', inplace=True),
-    dict(type='FCNHead', in_channels=8, channels=8, num_classes=2, norm_cfg=dict(type='SyncBN', requires_grad=True)),
-    dict(type='mmdet.FPN', in_channels=[8], out_channels=8, num_outs=1),
-    dict(type='SAMViT', init_cfg=[dict(type='Normal', layer='Linear', std=0.01, override=dict(name='neck'))])
-])
+@pytest.mark.parametrize(
+    'model',
+    [
+        dict(type='TakesAnything', width=2, anything=3),
+        dict(type=TakesAnything, anything=3),
+        dict(type='torch.nn.ReLU', inplace=True),
+        dict(
+            type='FCNHead', in_channels=8, channels=8, num_classes=2, norm_cfg=dict(type='SyncBN', requires_grad=True)
+        ),
+        dict(type='mmdet.FPN', in_channels=[8], out_channels=8, num_outs=1),
+        dict(type='SAMViT', init_cfg=[dict(type='Normal', layer='Linear', std=0.01, override=dict(name='neck'))]),
+    ],
+)
 def test_parts_of_others_pass(model):
     check_config(dict(model=model, anything_of_ones_own=dict(type='nothing')), 'mine.py')
 
 
-@pytest.mark.parametrize('model, message', [
-    (dict(type='SAMViT', arhc='base'), 'mine.py: model.arhc is no argument of SAMViT; did you mean arch?'),
-    (dict(type='DITViT', window_sise=7),
-     'mine.py: model.window_sise is no argument of DITViT; did you mean window_size?'),
-    (dict(type='DITVit'), "mine.py: model.type='DITVit' is not registered; did you mean DITViT?"),
-    (dict(type='SAMHead', depth='2'), "mine.py: model.depth='2' is of type str, and SAMHead wants int"),
-    (dict(type='ReferringSegmentor', decode_head=dict(type='SAMHead')),
-     'mine.py: model lacks backbone, which ReferringSegmentor needs'),
-    (dict(type='EncoderDecoder', backbone=dict(type='ResNet', dept=50)),
-     'mine.py: model.backbone.dept is no argument of ResNet; did you mean depth?'),
-    (dict(type=3), 'mine.py: model.type=3 is neither a name nor a class'),
-])
+@pytest.mark.parametrize(
+    'model, message',
+    [
+        (dict(type='SAMViT', arhc='base'), 'mine.py: model.arhc is no argument of SAMViT; did you mean arch?'),
+        (
+            dict(type='DITViT', window_sise=7),
+            'mine.py: model.window_sise is no argument of DITViT; did you mean window_size?',
+        ),
+        (dict(type='DITVit'), "mine.py: model.type='DITVit' is not registered; did you mean DITViT?"),
+        (dict(type='SAMHead', depth='2'), "mine.py: model.depth='2' is of type str, and SAMHead wants int"),
+        (
+            dict(type='ReferringSegmentor', decode_head=dict(type='SAMHead')),
+            'mine.py: model lacks backbone, which ReferringSegmentor needs',
+        ),
+        (
+            dict(type='EncoderDecoder', backbone=dict(type='ResNet', dept=50)),
+            'mine.py: model.backbone.dept is no argument of ResNet; did you mean depth?',
+        ),
+        (dict(type=3), 'mine.py: model.type=3 is neither a name nor a class'),
+    ],
+)
 def test_the_message_names_key_and_remedy(model, message):
     with pytest.raises(InputError) as error:
         check_config(dict(model=model), 'mine.py')
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize('part, message', [
-    (dict(default_hooks=dict(mean_loss=dict(type='MeanLossHook'))),
-     "mine.py: default_hooks.mean_loss.type='MeanLossHook' was removed: leave default_hooks.mean_loss out, and set "
-     "default_hooks.runtime_info=dict(type='LossLogHook')"),
-    (dict(optim_wrapper=dict(type='GuardedOptimWrapper', sharded=True)),
-     'mine.py: optim_wrapper.sharded was removed: leave it out, shards are detected'),
-])
+@pytest.mark.parametrize(
+    'part, message',
+    [
+        (
+            dict(default_hooks=dict(mean_loss=dict(type='MeanLossHook'))),
+            "mine.py: default_hooks.mean_loss.type='MeanLossHook' was removed: leave default_hooks.mean_loss out, and "
+            "set default_hooks.runtime_info=dict(type='LossLogHook')",
+        ),
+        (
+            dict(optim_wrapper=dict(type='GuardedOptimWrapper', sharded=True)),
+            'mine.py: optim_wrapper.sharded was removed: leave it out, shards are detected',
+        ),
+    ],
+)
 def test_what_was_removed_is_named_with_what_takes_its_place(part, message):
     with pytest.raises(InputError) as error:
         check_config(dict(model={}, **part), 'mine.py')

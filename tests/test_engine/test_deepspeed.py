@@ -1,4 +1,5 @@
 """DeepSpeed trains as DistributedDataParallel does, leaves out the same steps, resumes, and runs nothing."""
+
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def write_configs(folder: Path) -> dict[str, Path]:
     names = ('bfloat16', 'shards', 'stopped')
     paths = dict(plain=write_config(folder), **{name: folder / f'{name}.py' for name in names})
     plain, config = Config.fromfile(paths['plain']), Config.fromfile(ROOT / 'configs/dit_sam/ldit_vit-h_deepspeed.py')
-    plain.custom_hooks = [dict(type='SpoilHook', loss=(2, ), gradient=(7, ), rank=1)]
+    plain.custom_hooks = [dict(type='SpoilHook', loss=(2,), gradient=(7,), rank=1)]
     plain.dump(paths['plain'])
     shards = Config.fromfile(paths['plain'])
     for key in ('runner_type', 'strategy', 'optim_wrapper'):
@@ -46,6 +47,7 @@ def train(config: Path, *switches: str) -> str:
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> Path:
     from deepspeed.comm.torch import build_shm_op
+
     build_shm_op()
     path = tmp_path_factory.mktemp('deepspeed')
     for config in write_configs(path).values():
@@ -83,15 +85,24 @@ def test_it_resumes_bit_by_bit_from_the_newest_that_is_whole(folder):
 def test_a_signal_saves_a_folder_that_resumes(folder):
     assert (folder / 'stopped' / 'stopped_iter_8.pth').is_dir() and not (folder / 'stopped' / 'epoch_2.pth').exists()
     train(folder / 'stopped.py', '--resume')
-    actual, expected = (torch.load(folder / name / 'epoch_2.pth' / 'mp_rank_00_model_states.pt', weights_only=True)
-                        for name in ('stopped', 'shards'))
+    actual, expected = (
+        torch.load(folder / name / 'epoch_2.pth' / 'mp_rank_00_model_states.pt', weights_only=True)
+        for name in ('stopped', 'shards')
+    )
     assert all(torch.equal(actual['module'][name], value) for name, value in expected['module'].items())
 
 
 def test_the_best_checkpoint_is_one_file_that_any_tool_reads(folder):
-    best, = (folder / 'shards').glob('best_*.pth')
-    done = run_tool('test.py', folder / 'small.py', best, '--work-dir', folder / 'test', '--cfg-options',
-                    f'test_dataloader.dataset.data_root={folder}/data/')
+    (best,) = (folder / 'shards').glob('best_*.pth')
+    done = run_tool(
+        'test.py',
+        folder / 'small.py',
+        best,
+        '--work-dir',
+        folder / 'test',
+        '--cfg-options',
+        f'test_dataloader.dataset.data_root={folder}/data/',
+    )
     assert done.returncode == 0, done.output[-3000:]
 
 

@@ -1,15 +1,17 @@
 """A training that was ended and resumed equals one that was not, bit by bit."""
+
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.engine.launch import compile_blocks
-from dit_sam.errors import InputError
 from mmengine.config import Config
 from processes import run_ranks, run_tool
 from resume_project import ROOT, write_config
+
+from dit_sam.engine.launch import compile_blocks
+from dit_sam.errors import InputError
 
 # Of two epochs of five steps. A seed is named where trainings are compared that are not resumed from one another.
 SEED = 'randomness.seed=7'
@@ -22,8 +24,9 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def arguments(folder: Path, name: str, *options: str, resume: bool = False, amp: bool = False,
-              config: str = 'small.py') -> list[str]:
+def arguments(
+    folder: Path, name: str, *options: str, resume: bool = False, amp: bool = False, config: str = 'small.py'
+) -> list[str]:
     """The command line that users type."""
     switches = ['--resume'] * resume + ['--amp'] * amp
     return [str(folder / config), '--work-dir', str(folder / name), *switches, '--cfg-options', SEED, *options]
@@ -65,7 +68,10 @@ def assert_same_end(folder: Path, name: str, reference: str, last: str = 'epoch_
     for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
         assert part in expected and differences(actual[part], expected[part], part) == []
     assert [actual['meta'][key] for key in ('epoch', 'iter', 'seed')] == [
-        expected['meta']['epoch'], 10, expected['meta']['seed']]
+        expected['meta']['epoch'],
+        10,
+        expected['meta']['seed'],
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -112,10 +118,13 @@ def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
     assert not list((folder / f'early_{by}').glob('*.pth')) and ('KeyboardInterrupt' in output) == (by == 'SIGINT')
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(modus='default'), 'compile.modus is no argument of torch.compile, which has backend, '),
-    (dict(mode='fast'), "compile.mode='fast' is no mode of torch.compile, which has default, "),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(modus='default'), 'compile.modus is no argument of torch.compile, which has backend, '),
+        (dict(mode='fast'), "compile.mode='fast' is no mode of torch.compile, which has default, "),
+    ],
+)
 def test_options_of_compile_are_those_of_torch(options, message):
     cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
     cfg.compile = {}
@@ -190,13 +199,16 @@ def test_a_damaged_newest_checkpoint_is_passed_over(folder, whole):
     """Cut in half: the epoch before it is resumed."""
     shutil.copytree(folder / whole, folder / 'damaged')
     newest = folder / 'damaged' / 'epoch_2.pth'
-    newest.write_bytes(newest.read_bytes()[:newest.stat().st_size // 2])
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
     assert f'{newest} is passed over' in train(folder, 'damaged', resume=True)
     assert_same_end(folder, 'damaged', whole)
 
 
 def test_neither_workers_nor_validations_change_a_training(folder, whole):
-    workers = [f'{name}_dataloader.{setting}' for name in ('train', 'val')
-               for setting in ('num_workers=2', 'persistent_workers=True')]
+    workers = [
+        f'{name}_dataloader.{setting}'
+        for name in ('train', 'val')
+        for setting in ('num_workers=2', 'persistent_workers=True')
+    ]
     train(folder, 'workers', *workers, 'train_cfg.val_begin=2')
     assert_same_end(folder, 'workers', whole)

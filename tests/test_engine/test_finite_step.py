@@ -1,4 +1,5 @@
 """NaN is skipped, named, and ends the training before it is saved."""
+
 import re
 from contextlib import nullcontext
 from copy import deepcopy
@@ -7,10 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.engine import GuardedOptimWrapper
-from dit_sam.engine.hooks.finite_step_hook import FiniteStepHook, names_of
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmseg.registry import MODELS
@@ -18,6 +15,11 @@ from mmseg.structures import SegDataSample
 from processes import run_ranks
 from resume_project import write_config
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from dit_sam.engine import GuardedOptimWrapper
+from dit_sam.engine.hooks.finite_step_hook import FiniteStepHook, names_of
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
 
@@ -28,19 +30,27 @@ OPTIMIZERS = dict(
     adam_for_each=partial(torch.optim.Adam, lr=0.5, foreach=True),
     sgd=partial(torch.optim.SGD, lr=0.5),
     sgd_fused=partial(torch.optim.SGD, lr=0.5, fused=True),
-    sgd_fused_momentum=partial(torch.optim.SGD, lr=0.5, momentum=0.9, fused=True))
+    sgd_fused_momentum=partial(torch.optim.SGD, lr=0.5, momentum=0.9, fused=True),
+)
 FUSED = {'adam', 'adamw', 'sgd_fused', 'sgd_fused_momentum'}
 
 
 def wrapper(optimizer: str = 'sgd', **kwargs) -> tuple[GuardedOptimWrapper, torch.nn.Parameter]:
-    weight = torch.nn.Parameter(torch.tensor([1., 2.]))
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     return GuardedOptimWrapper(optimizer=OPTIMIZERS[optimizer]([weight]), **kwargs), weight
 
 
 @pytest.mark.parametrize('bad', [float('nan'), float('inf'), -float('inf')])
-@pytest.mark.parametrize('clip_grad', [
-    None, dict(max_norm=1.), dict(max_norm=1., norm_type=2), dict(max_norm=1., norm_type='inf'),
-    dict(type='value', clip_value=1.)])
+@pytest.mark.parametrize(
+    'clip_grad',
+    [
+        None,
+        dict(max_norm=1.0),
+        dict(max_norm=1.0, norm_type=2),
+        dict(max_norm=1.0, norm_type='inf'),
+        dict(type='value', clip_value=1.0),
+    ],
+)
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
 def test_a_step_that_is_not_finite_is_not_taken(optimizer, clip_grad, bad):
     """Neither weights, nor moments, nor the number of steps: the others are those of a training without it."""
@@ -48,7 +58,7 @@ def test_a_step_that_is_not_finite_is_not_taken(optimizer, clip_grad, bad):
     expected = torch.nn.Parameter(weight.detach().clone())
     plain = OptimWrapper(OPTIMIZERS[optimizer]([expected]), clip_grad=deepcopy(clip_grad))
     assert bool(optim.optimizer.param_groups[0]['fused']) == (optimizer in FUSED)
-    for step, counts in zip((bad, 0.8, bad, bad, -2., 0.5), ((1, 1), (1, 0), (2, 1), (3, 2), (3, 0), (3, 0))):
+    for step, counts in zip((bad, 0.8, bad, bad, -2.0, 0.5), ((1, 1), (1, 0), (2, 1), (3, 2), (3, 0), (3, 0))):
         optim.update_params((weight * torch.tensor([0.6, step])).sum())
         assert (optim.skipped, optim.skipped_in_a_row) == counts
         if step is not bad:
@@ -77,13 +87,14 @@ def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
     """Tensors without content raise an error where somebody asks for a number in them."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     runner = Runner.from_cfg(cfg)
-    runner.train_loop  # builds it
+    _ = runner.train_loop  # builds it
     runner.call_hook('before_run')
     without_content = FakeTensorMode()
     with without_content:
         model = MODELS.build(cfg.model)
         runner.optim_wrapper = GuardedOptimWrapper(
-            optimizer=torch.optim.Adam(model.parameters()), clip_grad=dict(max_norm=1.))
+            optimizer=torch.optim.Adam(model.parameters()), clip_grad=dict(max_norm=1.0)
+        )
     runner.call_hook('before_train')
     with without_content:
         runner.call_hook('before_train_epoch')
@@ -98,8 +109,11 @@ def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
 
 
 def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimWrapper', **options) -> Runner:
-    cfg = load_config(CONFIG, work_dir=str(tmp_path), cfg_options={
-        'default_hooks.finite_step.limit': limit, 'optim_wrapper.type': wrapper, **options})
+    cfg = load_config(
+        CONFIG,
+        work_dir=str(tmp_path),
+        cfg_options={'default_hooks.finite_step.limit': limit, 'optim_wrapper.type': wrapper, **options},
+    )
     runner = Runner.from_cfg(cfg)
     model, forward = runner.model, runner.model.forward
     counts = iter(range(1, 100))
@@ -124,14 +138,20 @@ def test_a_few_are_left_out_and_said(tmp_path):
     assert 'Step 3 was left out, its gradients are not finite (2 in a row, 2 in all)' in log
 
 
-@pytest.mark.parametrize('options', [
-    {},
-    {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 3},
-    # The best checkpoint of a validation, and that of a signal behind the third step.
-    {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=8, val_interval=3),
-     'default_hooks.checkpoint.interval': -1},
-    {'custom_hooks': [dict(type='EndHook', step=3, by='SIGTERM')]},
-], ids=['epoch', 'iteration', 'validation', 'signal'])
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 3},
+        # The best checkpoint of a validation, and that of a signal behind the third step.
+        {
+            'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=8, val_interval=3),
+            'default_hooks.checkpoint.interval': -1,
+        },
+        {'custom_hooks': [dict(type='EndHook', step=3, by='SIGTERM')]},
+    ],
+    ids=['epoch', 'iteration', 'validation', 'signal'],
+)
 def test_too_many_end_the_training_before_a_checkpoint(tmp_path, options):
     with pytest.raises(InputError, match=r'3 steps in a row had gradients that are not finite.*optim_wrapper'):
         run(tmp_path, {1, 2, 3}, limit=2, **options)
@@ -141,8 +161,12 @@ def test_too_many_end_the_training_before_a_checkpoint(tmp_path, options):
 @pytest.mark.parametrize('interval, seen', [(2, 2), (3, 3), (50, 4)])
 def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, interval, seen):
     with pytest.raises(InputError, match='1 steps in a row'):
-        run(tmp_path, {2}, limit=0, **{'default_hooks.finite_step.interval': interval,
-                                       'default_hooks.logger.interval': 1})
+        run(
+            tmp_path,
+            {2},
+            limit=0,
+            **{'default_hooks.finite_step.interval': interval, 'default_hooks.logger.interval': 1},
+        )
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert 'Step 2 was left out' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
 
@@ -168,7 +192,7 @@ def test_of_accumulated_batches_all_are_named(tmp_path):
     optim, weight = wrapper(accumulative_counts=2)
     runner, hook = Runner.from_cfg(cfg), FiniteStepHook(interval=1)
     runner.optim_wrapper = optim
-    for name, factor in (('a', float('nan')), ('b', 1.)):
+    for name, factor in (('a', float('nan')), ('b', 1.0)):
         loss = factor * weight.sum()
         optim.update_params(loss)
         batch = dict(data_samples=[SegDataSample(metainfo=dict(img_path=f'{name}.jpg', text='cat'))])
@@ -182,9 +206,17 @@ def test_one_rank_s_nan_is_every_rank_s(tmp_path):
     config = write_config(tmp_path)
     spoil = dict(loss='[2,6,8]', gradient='[3,7]', rank=1)
     done = run_ranks(
-        2, 'train.py', config, '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.batch_size=2',
-        'default_hooks.finite_step.limit=2', 'custom_hooks.1.type=SpoilHook',
-        *(f'custom_hooks.1.{key}={value}' for key, value in spoil.items()))
+        2,
+        'train.py',
+        config,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'train_dataloader.batch_size=2',
+        'default_hooks.finite_step.limit=2',
+        'custom_hooks.1.type=SpoilHook',
+        *(f'custom_hooks.1.{key}={value}' for key, value in spoil.items()),
+    )
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert [each.returncode for each in done] == [1, 1], log[-3000:]
     for each in done:
@@ -192,8 +224,13 @@ def test_one_rank_s_nan_is_every_rank_s(tmp_path):
         assert 'Traceback' not in each.output
     reports = dict(re.findall(r'Step (\d+) was left out, its gradients are not finite \((.*)', log))
     counts = {step: report.split(')')[0] for step, report in reports.items()}
-    assert counts == {'2': '1 in a row, 1 in all', '3': '2 in a row, 2 in all', '6': '1 in a row, 3 in all',
-                      '7': '2 in a row, 4 in all', '8': '3 in a row, 5 in all'}
+    assert counts == {
+        '2': '1 in a row, 1 in all',
+        '3': '2 in a row, 2 in all',
+        '6': '1 in a row, 3 in all',
+        '7': '2 in a row, 4 in all',
+        '8': '3 in a row, 5 in all',
+    }
     for step, names in re.findall(r'spoilt (\d+): (.*)', done[1].output):
         assert reports[step].endswith(f'In the batch whose loss is not finite (rank 1): {names}')
     # Two items of each rank.

@@ -1,4 +1,5 @@
 """The small config trains as it always did, on one rank and on two."""
+
 import json
 import subprocess
 
@@ -24,8 +25,12 @@ def test_the_losses_are_those_of_the_golden_curve(one_rank):
 
 
 def test_two_ranks_with_half_the_batch_have_the_same_losses(folder, one_rank):
-    command = [ROOT / 'tools' / 'dist_train.sh', str(arguments(folder, folder)[0]), '2',
-               *arguments(folder, folder / 'two', ranks=2)[1:]]
+    command = [
+        ROOT / 'tools' / 'dist_train.sh',
+        str(arguments(folder, folder)[0]),
+        '2',
+        *arguments(folder, folder / 'two', ranks=2)[1:],
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=dist_environment(), timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert losses(folder / 'two') == pytest.approx(one_rank, rel=1e-5)

@@ -1,4 +1,5 @@
 """The random numbers of an item are those of its visit, whoever makes it and by whatever loop."""
+
 import random
 import re
 from pathlib import Path
@@ -6,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dit_sam.datasets import WeightedConcatSampler
-from dit_sam.engine.item_streams import draw_by_chance, draw_by_visit, sampler_of, seed_sampler
-from dit_sam.engine.launch import load_config
 from mmengine.dataset import BaseDataset, ConcatDataset, InfiniteSampler, RepeatDataset
 from mmengine.runner import Runner
 from processes import run_ranks
 from torch.utils.data import DataLoader, IterableDataset, Subset
+
+from dit_sam.datasets import WeightedConcatSampler
+from dit_sam.engine.item_streams import draw_by_chance, draw_by_visit, sampler_of, seed_sampler
+from dit_sam.engine.launch import load_config
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 
@@ -71,11 +73,15 @@ def test_every_visit_of_an_item_draws_anew_whatever_the_data_set_and_the_sampler
     assert len({item[0] for item in first}) < len(first)
 
 
-@pytest.mark.parametrize('workers', [
-    # As with spawn, they are sent the data set.
-    dict(num_workers=1, multiprocessing_context='forkserver'),
-    dict(num_workers=2, persistent_workers=True),
-], ids=['sent', 'persistent'])
+@pytest.mark.parametrize(
+    'workers',
+    [
+        # As with spawn, they are sent the data set.
+        dict(num_workers=1, multiprocessing_context='forkserver'),
+        dict(num_workers=2, persistent_workers=True),
+    ],
+    ids=['sent', 'persistent'],
+)
 def test_what_is_drawn_depends_on_the_place_alone(workers):
     """Not on the workers, nor on what was drawn before."""
     expected = passes(repeated())
@@ -128,9 +134,16 @@ def test_other_loaders_of_the_data_set_get_their_items_as_before(kind):
 
 def test_a_second_training_with_the_same_runner_goes_on(tmp_path):
     """In a loop without epochs, whose iterator the first one has used; behind each the data set is a plain one."""
-    runner = Runner.from_cfg(load_config(str(TOY), work_dir=str(tmp_path), cfg_options={
-        'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_interval=3),
-        'default_hooks.checkpoint.by_epoch': False}))
+    runner = Runner.from_cfg(
+        load_config(
+            str(TOY),
+            work_dir=str(tmp_path),
+            cfg_options={
+                'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_interval=3),
+                'default_hooks.checkpoint.by_epoch': False,
+            },
+        )
+    )
     for steps in (3, 5):
         runner.train_loop._max_iters = steps
         runner.train()
@@ -165,6 +178,6 @@ randomness = dict(diff_rank_seed=True)
 """)
     done = run_ranks(2, 'train.py', tmp_path / 'toy.py', '--work-dir', tmp_path)
     assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
-    epochs = [np.hstack([visits(each.output)[first:first + 2] for each in done]) for first in (0, 2)]
+    epochs = [np.hstack([visits(each.output)[first : first + 2] for each in done]) for first in (0, 2)]
     assert [sorted(epoch.flatten()) for epoch in epochs] == [list(range(8))] * 2
     assert not np.array_equal(*epochs)

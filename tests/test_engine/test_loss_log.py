@@ -1,12 +1,10 @@
 """The log has the numbers that mmengine's has on one rank, though they are read where a line of it is written."""
+
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.engine import GuardedOptimWrapper
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
@@ -14,13 +12,24 @@ from mmseg.registry import HOOKS
 from processes import run_ranks
 from toy_project import ToyModel
 
+from dit_sam.engine import GuardedOptimWrapper
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+
 CONFIG = Path(__file__).parents[1] / 'toy_config.py'
-LOOPS = dict(epochs=dict(by_epoch=True, max_epochs=2, val_interval=1),
-             iterations=dict(by_epoch=False, max_iters=14, val_interval=7))
-OPTIONS = {'train_dataloader.batch_size': 2, 'train_dataloader.dataset.items': 14,
-           'optim_wrapper.type': 'GuardedOptimWrapper', 'optim_wrapper.accumulative_counts': 2,
-           'optim_wrapper.clip_grad': dict(max_norm=1.), 'default_hooks.logger.interval': 3,
-           'log_processor.window_size': 5}
+LOOPS = dict(
+    epochs=dict(by_epoch=True, max_epochs=2, val_interval=1),
+    iterations=dict(by_epoch=False, max_iters=14, val_interval=7),
+)
+OPTIONS = {
+    'train_dataloader.batch_size': 2,
+    'train_dataloader.dataset.items': 14,
+    'optim_wrapper.type': 'GuardedOptimWrapper',
+    'optim_wrapper.accumulative_counts': 2,
+    'optim_wrapper.clip_grad': dict(max_norm=1.0),
+    'default_hooks.logger.interval': 3,
+    'log_processor.window_size': 5,
+}
 MMENGINE = {'default_hooks.runtime_info.type': 'RuntimeInfoHook', 'optim_wrapper.type': 'OptimWrapper'}
 
 
@@ -48,9 +57,17 @@ def test_two_ranks_log_the_mean_of_both(tmp_path):
     options = [f'{key}={value}' for key, value in OPTIONS.items() if not isinstance(value, dict)]
     for ranks in (1, 2):
         done = run_ranks(
-            ranks, 'train.py', CONFIG, '--work-dir', tmp_path / str(ranks), '--cfg-options', *options,
-            'optim_wrapper.clip_grad.max_norm=1.', f'train_dataloader.batch_size={2 // ranks}',
-            *([f'{key}={value}' for key, value in MMENGINE.items()] if ranks == 1 else []))
+            ranks,
+            'train.py',
+            CONFIG,
+            '--work-dir',
+            tmp_path / str(ranks),
+            '--cfg-options',
+            *options,
+            'optim_wrapper.clip_grad.max_norm=1.',
+            f'train_dataloader.batch_size={2 // ranks}',
+            *([f'{key}={value}' for key, value in MMENGINE.items()] if ranks == 1 else []),
+        )
         assert [each.returncode for each in done] == [0] * ranks, done[0].output[-3000:]
     assert lines(tmp_path / '2') == lines(tmp_path / '1') != []
 
@@ -85,8 +102,11 @@ class WithTwoOptimizers(ToyModel):
 
 
 def test_mmengine_s_hook_logs_the_norm_of_a_guarded_step_too(tmp_path):
-    cfg = load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options={
-        **OPTIONS, 'default_hooks.runtime_info.type': 'RuntimeInfoHook'})
+    cfg = load_config(
+        str(CONFIG),
+        work_dir=str(tmp_path),
+        cfg_options={**OPTIONS, 'default_hooks.runtime_info.type': 'RuntimeInfoHook'},
+    )
     Runner.from_cfg(cfg).train()
     assert re.findall(r'grad_norm: \d+\.\d+', ' '.join(lines(tmp_path))) != []
 
@@ -94,16 +114,21 @@ def test_mmengine_s_hook_logs_the_norm_of_a_guarded_step_too(tmp_path):
 def test_several_optimizers_train_and_log_their_norm(tmp_path):
     runner = Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options=OPTIONS))
     runner.model = WithTwoOptimizers()
-    wrappers = {name: GuardedOptimWrapper(optimizer=torch.optim.SGD([weight], lr=0.1), clip_grad=dict(max_norm=1.))
-                for name, weight in runner.model.named_parameters()}
+    wrappers = {
+        name: GuardedOptimWrapper(optimizer=torch.optim.SGD([weight], lr=0.1), clip_grad=dict(max_norm=1.0))
+        for name, weight in runner.model.named_parameters()
+    }
     runner.optim_wrapper = OptimWrapperDict(**wrappers)
     runner.train()
     assert re.findall(r'grad_norm: \d+\.\d+', ' '.join(lines(tmp_path))) != []
 
 
 def test_a_second_hook_that_logs_losses_is_refused(tmp_path):
-    cfg = load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options={
-        'default_hooks.runtime_info.type': 'RuntimeInfoHook', 'custom_hooks': [dict(type='LossLogHook')]})
+    cfg = load_config(
+        str(CONFIG),
+        work_dir=str(tmp_path),
+        cfg_options={'default_hooks.runtime_info.type': 'RuntimeInfoHook', 'custom_hooks': [dict(type='LossLogHook')]},
+    )
     with pytest.raises(InputError, match=r"RuntimeInfoHook would each log.*runtime_info=dict\(type='LossLogHook'\)"):
         Runner.from_cfg(cfg).train()
 
@@ -111,6 +136,7 @@ def test_a_second_hook_that_logs_losses_is_refused(tmp_path):
 @HOOKS.register_module()
 class AskTF32Hook(Hook):
     """Note what torch is told in a training and in a validation."""
+
     told = []
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
@@ -120,8 +146,11 @@ class AskTF32Hook(Hook):
 
 
 def precision() -> tuple[str, bool, bool]:
-    return (torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32,
-            torch.backends.cudnn.allow_tf32)
+    return (
+        torch.get_float32_matmul_precision(),
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+    )
 
 
 @pytest.mark.parametrize('enabled, expected', [(False, ('highest', False, False)), (True, ('high', True, True))])
@@ -130,8 +159,13 @@ def test_tf32_is_what_the_config_says_in_a_run_and_what_it_was_behind_it(tmp_pat
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
     before = precision()
     AskTF32Hook.told.clear()
-    Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path), cfg_options={
-        'default_hooks.tf32.enabled': enabled, 'custom_hooks': [dict(type='AskTF32Hook')]})).train()
+    Runner.from_cfg(
+        load_config(
+            str(CONFIG),
+            work_dir=str(tmp_path),
+            cfg_options={'default_hooks.tf32.enabled': enabled, 'custom_hooks': [dict(type='AskTF32Hook')]},
+        )
+    ).train()
     assert set(AskTF32Hook.told) == {expected} and precision() == before
 
 
@@ -141,8 +175,11 @@ def test_tf32_by_the_newer_interface_of_torch_is_refused_in_one_line(tmp_path):
     try:
         with pytest.raises(InputError, match='has set fp32_precision.*default_hooks.tf32.enabled=None'):
             Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path))).train()
-        Runner.from_cfg(load_config(str(CONFIG), work_dir=str(tmp_path / 'without'),
-                                    cfg_options={'default_hooks.tf32.enabled': None})).train()
+        Runner.from_cfg(
+            load_config(
+                str(CONFIG), work_dir=str(tmp_path / 'without'), cfg_options={'default_hooks.tf32.enabled': None}
+            )
+        ).train()
         assert torch.backends.cuda.matmul.fp32_precision == 'tf32'
     finally:
         torch.set_float32_matmul_precision('highest')

@@ -1,13 +1,15 @@
 """Ranks that see, hold or are told different things end alike, and soon."""
+
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from dit_sam.engine.launch import load_config
 from mmengine.runner import Runner
 from processes import Done, dist_environment, run_ranks
+
+from dit_sam.engine.launch import load_config
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 # Far below the minutes after which a collective call gives up.
@@ -26,8 +28,14 @@ def train(folder: Path, *arguments: str, environment: dict = {}, **settings: obj
     """Train the toy on two ranks, with further variables in its config, which may ask for RANK."""
     lines = [f"_base_ = '{TOY}'", *(f'{name} = {value}' for name, value in settings.items())]
     (folder / 'toy.py').write_text('\n'.join(lines))
-    return run_ranks(2, 'train.py', folder / 'toy.py', *arguments, timeout=SOON,
-                     **{name: str(value) for name, value in environment.items()})
+    return run_ranks(
+        2,
+        'train.py',
+        folder / 'toy.py',
+        *arguments,
+        timeout=SOON,
+        **{name: str(value) for name, value in environment.items()},
+    )
 
 
 def test_rank_0_chooses_the_checkpoint_for_all(tmp_path, checkpoint):
@@ -65,11 +73,13 @@ def test_a_download_that_fails_ends_the_ranks_that_wait_for_it(tmp_path):
 def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signals):
     """Rank 0 has four batches, and rank 1 two; the signal comes before the last that both have."""
     done = train(
-        tmp_path, work_dir=repr(str(tmp_path)),
+        tmp_path,
+        work_dir=repr(str(tmp_path)),
         custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
         custom_hooks=[dict(type='EndHook', **signal) for signal in signals],
-        default_hooks="dict(stop_signal=dict(interval=1))",
-        val_dataloader="dict(batch_size=1 + int(__import__('os').environ['RANK']))")
+        default_hooks='dict(stop_signal=dict(interval=1))',
+        val_dataloader="dict(batch_size=1 + int(__import__('os').environ['RANK']))",
+    )
     assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
     assert (tmp_path / 'epoch_2.pth').exists() is not bool(signals)
     assert ('Stopped by a signal to another rank after step 2: the checkpoint of' in done[0].output) is bool(signals)
@@ -78,11 +88,14 @@ def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signa
 def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(tmp_path):
     """First behind batch 2; told behind batch 3; batch 5 would be the one to ask at, and lies between two steps."""
     done = train(
-        tmp_path, work_dir=repr(str(tmp_path)),
+        tmp_path,
+        work_dir=repr(str(tmp_path)),
         custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
         custom_hooks=[dict(type='EndHook', step=3, by='SIGTERM')],
-        default_hooks="dict(stop_signal=dict(interval=3, seconds=1e6))", optim_wrapper=dict(accumulative_counts=2),
-        train_dataloader="dict(dataset=dict(items=40))")
+        default_hooks='dict(stop_signal=dict(interval=3, seconds=1e6))',
+        optim_wrapper=dict(accumulative_counts=2),
+        train_dataloader='dict(dataset=dict(items=40))',
+    )
     assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
     assert 'Stopped by SIGTERM after step 6: ' in done[0].output and (tmp_path / 'stopped_iter_6.pth').exists()
 
@@ -90,18 +103,24 @@ def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(t
 def test_ranks_whose_batches_take_long_ask_at_each(tmp_path):
     """A batch alone takes longer than 0 seconds."""
     done = train(
-        tmp_path, work_dir=repr(str(tmp_path)),
+        tmp_path,
+        work_dir=repr(str(tmp_path)),
         custom_imports="dict(imports=['dit_sam', 'toy_project', 'resume_project'])",
         custom_hooks=[dict(type='EndHook', step=3, by='SIGTERM', rank=1)],
-        default_hooks="dict(stop_signal=dict(seconds=0))", train_dataloader="dict(dataset=dict(items=40))")
+        default_hooks='dict(stop_signal=dict(seconds=0))',
+        train_dataloader='dict(dataset=dict(items=40))',
+    )
     assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
     assert (tmp_path / 'stopped_iter_3.pth').exists()
 
 
 def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
     """With 37 items rank 0 has ten batches, and rank 1 nine."""
-    done = train(tmp_path, work_dir=repr(str(tmp_path)),
-                 train_dataloader="dict(dataset=dict(items=37), sampler=dict(round_up=False))")
+    done = train(
+        tmp_path,
+        work_dir=repr(str(tmp_path)),
+        train_dataloader='dict(dataset=dict(items=37), sampler=dict(round_up=False))',
+    )
     assert [each.returncode for each in done] == [1, 1]
     for each in done:
         assert each.output.splitlines()[-1].startswith('error: train_dataloader gives the ranks 10, 9 batches an epoch')
@@ -121,6 +140,10 @@ end_process_group(0)
 print('end')
 sys.exit(0)
 """
-    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, env=dist_environment(
-        PYTHONPATH=str(TOY.parents[1] / 'projects')))
+    done = subprocess.run(
+        [sys.executable, '-c', program],
+        capture_output=True,
+        text=True,
+        env=dist_environment(PYTHONPATH=str(TOY.parents[1] / 'projects')),
+    )
     assert (done.returncode, done.stdout) == (0, 'end\ndue at exit\n'), done.stderr[-3000:]

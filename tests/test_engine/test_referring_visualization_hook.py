@@ -88,6 +88,7 @@ def test_names_of_pictures_differ_whatever_the_ids_are(tmp_path, runner, samples
 def test_tensorboard_gets_each_picture_at_its_step(tmp_path, make_runner, samples):
     pytest.importorskip('tensorboard', reason='tensorboard is not installed: pip install tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     runner = make_runner('TensorboardVisBackend', 'NumberedVisBackend')
     hook = HOOKS.build(dict(type='ReferringVisualizationHook', draw=True, interval=1))
     for step in (10, 20):
@@ -110,8 +111,12 @@ def test_wandb_gets_each_picture(tmp_path, make_runner, samples, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runner = make_runner('WandbVisBackend')
     HOOKS.build(dict(type='ReferringVisualizationHook', draw=True)).after_test_iter(
-        runner, 0, {}, [samples[0], samples[0], samples[1]])
+        runner, 0, {}, [samples[0], samples[0], samples[1]]
+    )
     runner.visualizer.close()
     stored = sorted(path.name for path in tmp_path.rglob('media/images/*.png'))
     assert [name.rsplit('_', 2)[0] for name in stored] == [
-        'test_photo_left_1', 'test_photo_left_1_2', 'test_photo_the-other-left_2']
+        'test_photo_left_1',
+        'test_photo_left_1_2',
+        'test_photo_the-other-left_2',
+    ]

@@ -54,16 +54,19 @@ def test_ema_weights_are_kept(tmp_path):
     assert torch.is_tensor(checkpoint['ema_state_dict']['module.linear.weight'])
 
 
-@pytest.mark.parametrize('value, plain', [
-    (np.float64(0.5), 0.5),
-    (np.int64(3), 3),
-    (np.bool_(True), True),
-    (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
-    (Path('a') / 'b', 'a/b'),
-    (ConfigDict(palette=np.array([0, 255])), dict(palette=[0, 255])),
-    ((np.float32(0.5), [np.str_('text')]), (0.5, ['text'])),
-    (OrderedDict(a={np.int32(1)}), OrderedDict(a={1})),
-])
+@pytest.mark.parametrize(
+    'value, plain',
+    [
+        (np.float64(0.5), 0.5),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (Path('a') / 'b', 'a/b'),
+        (ConfigDict(palette=np.array([0, 255])), dict(palette=[0, 255])),
+        ((np.float32(0.5), [np.str_('text')]), (0.5, ['text'])),
+        (OrderedDict(a={np.int32(1)}), OrderedDict(a={1})),
+    ],
+)
 def test_values_become_plain_python(value, plain):
     result = to_plain(value)
     assert result == plain

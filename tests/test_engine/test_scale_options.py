@@ -1,4 +1,5 @@
 """What docs/training.md offers for large models: each option does what it says; a training with all of them resumes."""
+
 import sys
 from pathlib import Path
 
@@ -43,11 +44,11 @@ def test_every_parameter_gets_its_rate():
 
 def test_options_of_the_lean_config():
     cfg = lean()
-    ema, = cfg.custom_hooks
+    (ema,) = cfg.custom_hooks
     # 8 GPUs make the paper's batch, and the averaged weights decay per step as the paper's do.
     assert 8 * cfg.train_dataloader.batch_size * cfg.optim_wrapper.accumulative_counts == 64
     assert ema.interval % cfg.optim_wrapper.accumulative_counts == 0
-    assert ema.momentum == pytest.approx(1 - 0.9997**(ema.interval / cfg.optim_wrapper.accumulative_counts), rel=2e-3)
+    assert ema.momentum == pytest.approx(1 - 0.9997 ** (ema.interval / cfg.optim_wrapper.accumulative_counts), rel=2e-3)
     assert (ema.device, cfg.model.backbone.with_cp) == ('cpu', True)
 
 
@@ -56,9 +57,10 @@ def trained(with_cp: bool, batches: list[dict], **options) -> dict[str, torch.Te
     torch.manual_seed(0)
     model = segmentor(backbone=backbone(with_cp=with_cp)).eval()  # without dropout
     optimizer = dict(type='SGD', lr=0.1, fused=options.pop('fused', False))
-    paramwise = dict(custom_keys={'backbone.': dict(lr_mult=0.1), 'backbone.instruction.': dict(lr_mult=1.)})
-    wrapper = build_optim_wrapper(model, dict(dict(
-        type='GuardedOptimWrapper', optimizer=optimizer, paramwise_cfg=paramwise), **options))
+    paramwise = dict(custom_keys={'backbone.': dict(lr_mult=0.1), 'backbone.instruction.': dict(lr_mult=1.0)})
+    wrapper = build_optim_wrapper(
+        model, dict(dict(type='GuardedOptimWrapper', optimizer=optimizer, paramwise_cfg=paramwise), **options)
+    )
     for each in batches:
         model.train_step(each, wrapper)
     return dict(model.state_dict())
@@ -68,7 +70,7 @@ def test_recomputed_accumulated_fused_and_merged_is_the_same_step():
     """Two batches of one image accumulated are one batch of both, where images are of one size."""
     sizes, texts = [(32, 32)] * 2, ['the red box', 'big cat box']
     both = batch(sizes, texts)
-    parts = [{key: values[i:i + 1] for key, values in batch(sizes, texts).items()} for i in range(2)]
+    parts = [{key: values[i : i + 1] for key, values in batch(sizes, texts).items()} for i in range(2)]
     plain = trained(False, [both])
     options = dict(constructor='MergedOptimWrapperConstructor', fused=True, accumulative_counts=2)
     before, untouched = trained(True, [], **options), trained(True, parts[:1], **options)
@@ -90,17 +92,19 @@ def test_all_together_in_bfloat16_learns():
 
 def toy_run(folder: Path, resume: bool, device: str | None = 'cpu') -> Runner:
     cfg = Config.fromfile(ROOT / 'tests' / 'toy_config.py')
-    cfg.merge_from_dict({
-        'train_cfg.type': 'ResumableTrainLoop',
-        'train_cfg.max_epochs': 3,
-        'optim_wrapper.type': 'AutocastOptimWrapper',
-        'optim_wrapper.accumulative_counts': 2,
-        'optim_wrapper.constructor': 'MergedOptimWrapperConstructor',
-        'optim_wrapper.paramwise_cfg': dict(custom_keys=dict(bias=dict(lr_mult=0.5))),
-        'custom_hooks': [dict(type='EMAHook', momentum=0.1, interval=2, **({'device': device} if device else {}))],
-        'default_hooks.checkpoint.max_keep_ckpts': -1,
-        'resume': resume,
-    })
+    cfg.merge_from_dict(
+        {
+            'train_cfg.type': 'ResumableTrainLoop',
+            'train_cfg.max_epochs': 3,
+            'optim_wrapper.type': 'AutocastOptimWrapper',
+            'optim_wrapper.accumulative_counts': 2,
+            'optim_wrapper.constructor': 'MergedOptimWrapperConstructor',
+            'optim_wrapper.paramwise_cfg': dict(custom_keys=dict(bias=dict(lr_mult=0.5))),
+            'custom_hooks': [dict(type='EMAHook', momentum=0.1, interval=2, **({'device': device} if device else {}))],
+            'default_hooks.checkpoint.max_keep_ckpts': -1,
+            'resume': resume,
+        }
+    )
     del cfg.train_cfg['by_epoch']
     cfg.work_dir, cfg.experiment_name = str(folder), f'{folder.name}_{resume}_{device}'
     runner = Runner.from_cfg(cfg)

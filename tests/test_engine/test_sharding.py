@@ -1,4 +1,5 @@
 """FSDP trains as DistributedDataParallel does, and writes the same checkpoints."""
+
 import os
 import warnings
 from pathlib import Path
@@ -6,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from dit_sam.engine import GuardedOptimWrapper
-from dit_sam.errors import InputError
 from golden_loss import losses
 from mmengine.config import Config
 from processes import CONTEXT, ROOT, run_ranks, run_tool
@@ -16,6 +15,9 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from torch.nn.parallel import DistributedDataParallel
+
+from dit_sam.engine import GuardedOptimWrapper
+from dit_sam.errors import InputError
 
 FSDP = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'
 
@@ -38,8 +40,9 @@ def test_a_sharded_training_is_the_same_training(tmp_path):
         done = run_ranks(2, 'train.py', config, '--work-dir', tmp_path / name, *options)
         assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
     torch.testing.assert_close(losses(tmp_path / 'sharded'), losses(tmp_path / 'plain'), rtol=1e-5, atol=1e-5)
-    weights = [torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)['state_dict']
-               for name in ('plain', 'sharded')]
+    weights = [
+        torch.load(tmp_path / name / 'epoch_2.pth', weights_only=True)['state_dict'] for name in ('plain', 'sharded')
+    ]
     assert {name: value.shape for name, value in weights[0].items()} == {n: v.shape for n, v in weights[1].items()}
 
     (tmp_path / 'sharded' / 'epoch_2.pth').unlink()
@@ -47,15 +50,29 @@ def test_a_sharded_training_is_the_same_training(tmp_path):
     assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
     resumed = torch.load(tmp_path / 'sharded' / 'epoch_2.pth', weights_only=True)['state_dict']
     torch.testing.assert_close(resumed, weights[1], rtol=0, atol=0)
-    done = run_tool('test.py', plain, tmp_path / 'sharded' / 'epoch_2.pth', '--work-dir', tmp_path / 'test',
-                    '--cfg-options', f'test_dataloader.dataset.data_root={tmp_path}/data/')
+    done = run_tool(
+        'test.py',
+        plain,
+        tmp_path / 'sharded' / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--cfg-options',
+        f'test_dataloader.dataset.data_root={tmp_path}/data/',
+    )
     assert done.returncode == 0, done.output[-3000:]
 
     # Weights of another model end all ranks, though rank 0 alone has the whole ones to compare with.
     weights[1].popitem()
     torch.save(weights[1], tmp_path / 'other.pth')
-    for done in run_ranks(2, 'train.py', tmp_path / 'sharded.py', '--work-dir', tmp_path / 'other', *options,
-                          f'load_from={tmp_path}/other.pth'):
+    for done in run_ranks(
+        2,
+        'train.py',
+        tmp_path / 'sharded.py',
+        '--work-dir',
+        tmp_path / 'other',
+        *options,
+        f'load_from={tmp_path}/other.pth',
+    ):
         assert done.returncode == 1 and 'Traceback' not in done.output
         assert 'error: the checkpoint and the config belong to different models' in done.output.splitlines()[-1]
 
@@ -106,8 +123,9 @@ def train_all(rank: int, folder: Path) -> None:
         with FullyShardedDataParallel.summon_full_params(model, writeback=False):
             weights = [p.detach().clone() for p in model.parameters()]
         found[kind] = dict(norms=norms, skipped=wrapper.skipped, weights=weights)
-    wrong = GuardedOptimWrapper(optimizer=torch.optim.Adam(model.parameters()),
-                                clip_grad=dict(max_norm=1., norm_type=1))
+    wrong = GuardedOptimWrapper(
+        optimizer=torch.optim.Adam(model.parameters()), clip_grad=dict(max_norm=1.0, norm_type=1)
+    )
     with pytest.raises(InputError, match='optim_wrapper.clip_grad of gradients in shards'), wrong.optim_context(model):
         pass
     torch.save(found, folder / f'{rank}.pth')

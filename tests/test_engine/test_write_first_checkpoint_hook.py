@@ -1,14 +1,16 @@
 """Old checkpoints are removed behind the writing of new ones."""
+
 import os
 from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
-from dit_sam.engine.launch import load_config
-from dit_sam.engine.latest_checkpoint import find_latest_checkpoint, remove_old_stops
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+
+from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
+from dit_sam.engine.latest_checkpoint import find_latest_checkpoint, remove_old_stops
+from dit_sam.engine.launch import load_config
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
 
@@ -32,7 +34,8 @@ def test_a_failed_write_takes_nothing_away(tmp_path, monkeypatch, what):
 
     def fail(out_dir, filename, *args, **kwargs):
         if filename.startswith(what) and len([name for name in checkpoints(tmp_path) if name.startswith(what)]) > (
-                what == 'epoch_'):
+            what == 'epoch_'
+        ):
             before.append(checkpoints(tmp_path))
             raise OSError('No space left on device')
         save(out_dir, filename, *args, **kwargs)
@@ -48,7 +51,7 @@ def test_a_failed_write_takes_nothing_away(tmp_path, monkeypatch, what):
 def test_a_training_keeps_the_newest_and_the_best_with_its_scores(tmp_path):
     toy_runner(tmp_path).train()
     names = checkpoints(tmp_path)
-    best, = names - {'epoch_3.pth', 'epoch_4.pth'}
+    (best,) = names - {'epoch_3.pth', 'epoch_4.pth'}
     checkpoint = torch.load(tmp_path / best, weights_only=True)
     info = checkpoint['message_hub']['runtime_info']
     assert best == f'best_mIoU_epoch_{info["scores"]["epoch"]}.pth'

@@ -1,4 +1,5 @@
 """Items as the metric is given them, made by hand, and their scores."""
+
 import torch
 
 from dit_sam.evaluation import ReferringIoU
@@ -7,9 +8,9 @@ from dit_sam.evaluation import ReferringIoU
 def item(intersection: int, prediction_only: int = 0, truth_only: int = 0, **metainfo) -> dict:
     """Masks of 4 x 5 pixels: first the pixels in both, then those in one of the two."""
     prediction, truth = torch.zeros(20, dtype=torch.int64), torch.zeros(20, dtype=torch.int64)
-    prediction[:intersection + prediction_only] = 1
+    prediction[: intersection + prediction_only] = 1
     truth[:intersection] = 1
-    truth[intersection + prediction_only:intersection + prediction_only + truth_only] = 1
+    truth[intersection + prediction_only : intersection + prediction_only + truth_only] = 1
     return pair(prediction.view(4, 5), truth.view(4, 5), **metainfo)
 
 

@@ -1,4 +1,5 @@
 """One line a sentence."""
+
 import os
 
 import numpy as np
@@ -13,13 +14,46 @@ from dit_sam.evaluation.dump import KNOWN, areas_of, read_lines
 
 def test_dump_by_hand(tmp_path):
     path = tmp_path / 'new' / 'dump.jsonl'
-    items = [item(2, 1, 3, text='the\u2028"café"', img_id=np.int64(7), ref_id=1, ann_id=(3, 4), sent_id=9, kind='place',
-                  img_path='a/b.jpg', category_id=5, scale_factor=2), item(0, text='a unicorn')]
+    items = [
+        item(
+            2,
+            1,
+            3,
+            text='the\u2028"café"',
+            img_id=np.int64(7),
+            ref_id=1,
+            ann_id=(3, 4),
+            sent_id=9,
+            kind='place',
+            img_path='a/b.jpg',
+            category_id=5,
+            scale_factor=2,
+        ),
+        item(0, text='a unicorn'),
+    ]
     scores = score(items, dump=str(path))
     first, second = read_lines(str(path))
-    assert first == dict(img_id=7, ref_id=1, ann_id=[3, 4], sent_id=9, category_id=5, kind='place', img_path='a/b.jpg',
-                         sentence='the\u2028"café"', height=4, width=5, protocol='original', pixels=20, iou=2 / 6,
-                         intersection=2, union=6, prediction_area=3, truth_area=5, no_target=False, empty_iou=1)
+    assert first == dict(
+        img_id=7,
+        ref_id=1,
+        ann_id=[3, 4],
+        sent_id=9,
+        category_id=5,
+        kind='place',
+        img_path='a/b.jpg',
+        sentence='the\u2028"café"',
+        height=4,
+        width=5,
+        protocol='original',
+        pixels=20,
+        iou=2 / 6,
+        intersection=2,
+        union=6,
+        prediction_area=3,
+        truth_area=5,
+        no_target=False,
+        empty_iou=1,
+    )
     assert (second['sentence'], second['iou'], second['union'], second['no_target']) == ('a unicorn', 1, 0, True)
     assert scores['mIoU'] == (first['iou'] + second['iou']) / 2 * 100
     assert os.listdir(path.parent) == ['dump.jsonl']
@@ -41,7 +75,7 @@ def test_what_was_counted_comes_back_from_a_line(tmp_path):
     """With the IoU of nothing for nothing; older lines, without that, have 1. Letters of any script are read."""
     path = tmp_path / 'dump.jsonl'
     score([item(0, text='左边的人')], dump=str(path), empty_iou=0)
-    line, = read_lines(str(path))
+    (line,) = read_lines(str(path))
     assert '左边的人' in path.read_text(encoding='utf-8') and areas_of(line).iou == 0
     del line['empty_iou']
     assert areas_of(line).iou == 1
@@ -65,12 +99,19 @@ def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
     assert first['truth_area'] / first['pixels'] == 7 / 20
 
 
-@pytest.mark.parametrize('content, message', [
-    ('', 'is empty'),
-    ('{"iou": 1}\n', "line 1 is none that ReferringIoU dumps .KeyError: 'intersection'"),
-    ('[1]\n', 'line 1 is none that'),
-    ('{"intersection": 1, "prediction_area": 1, "truth_area": 1, "no_target": false}\n{"cut', 'line 2 is none that'),
-], ids=['empty', 'another file', 'no object', 'cut off'])
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        ('', 'is empty'),
+        ('{"iou": 1}\n', "line 1 is none that ReferringIoU dumps .KeyError: 'intersection'"),
+        ('[1]\n', 'line 1 is none that'),
+        (
+            '{"intersection": 1, "prediction_area": 1, "truth_area": 1, "no_target": false}\n{"cut',
+            'line 2 is none that',
+        ),
+    ],
+    ids=['empty', 'another file', 'no object', 'cut off'],
+)
 def test_a_file_that_is_no_dump_is_an_error(tmp_path, content, message):
     path = tmp_path / 'dump.jsonl'
     path.write_text(content)

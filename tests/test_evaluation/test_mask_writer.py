@@ -1,4 +1,5 @@
 """One file an answer, whatever the data sets and processes are."""
+
 import random
 
 import cv2
@@ -30,23 +31,38 @@ def written(folder, *answers: dict) -> dict:
 
 
 def test_names_are_image_and_sentence(tmp_path):
-    assert written(tmp_path / 'new', answer('a/one.jpg', 0, sent_id=7), answer('a/two.b.jpg', 1, sent_id=8),
-                   answer('a/one.jpg', 2)) == {'one_7.png': 0, 'two.b_8.png': 1, 'one.png': 2}
+    assert written(
+        tmp_path / 'new', answer('a/one.jpg', 0, sent_id=7), answer('a/two.b.jpg', 1, sent_id=8), answer('a/one.jpg', 2)
+    ) == {'one_7.png': 0, 'two.b_8.png': 1, 'one.png': 2}
 
 
 def test_every_answer_has_a_file_where_joined_sets_share_names(tmp_path):
     """In whatever order the processes hand them over. The last of the names is one that a number would make."""
-    answers = [answer('cam1/0001.png', 0, sent_id=0, sample_idx=0), answer('cam1/0001.png', 1, sent_id=0, sample_idx=1),
-               answer('cam2/0001.png', 2, sent_id=0, sample_idx=0), answer('cam1/0001_0.png', 3, sent_id=2)]
+    answers = [
+        answer('cam1/0001.png', 0, sent_id=0, sample_idx=0),
+        answer('cam1/0001.png', 1, sent_id=0, sample_idx=1),
+        answer('cam2/0001.png', 2, sent_id=0, sample_idx=0),
+        answer('cam1/0001_0.png', 3, sent_id=2),
+    ]
     for order in range(4):
         random.Random(order).shuffle(answers)
         assert written(tmp_path / str(order), *answers) == {
-            '0001_0.png': 0, '0001_0_3.png': 1, '0001_0_4.png': 2, '0001_0_2.png': 3}
+            '0001_0.png': 0,
+            '0001_0_3.png': 1,
+            '0001_0_4.png': 2,
+            '0001_0_2.png': 3,
+        }
 
 
 def test_items_without_ids_and_odd_ones_have_files(tmp_path):
-    found = written(tmp_path, answer('a.png', 0, text='x'), answer('a.png', 1, text='y'), answer('A.png', 2),
-                    answer('a.png', 3, sent_id='../../b/c'), answer('é' * 125 + '.png', 4, sent_id='7' * 250))
+    found = written(
+        tmp_path,
+        answer('a.png', 0, text='x'),
+        answer('a.png', 1, text='y'),
+        answer('A.png', 2),
+        answer('a.png', 3, sent_id='../../b/c'),
+        answer('é' * 125 + '.png', 4, sent_id='7' * 250),
+    )
     assert [found.pop(name) for name in ('A.png', 'a_2.png', 'a_3.png', 'a_-b-c.png')] == [2, 0, 1, 3]
     assert list(found.values()) == [4]
 

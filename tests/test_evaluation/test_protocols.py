@@ -1,4 +1,5 @@
 """The ways of scoring, against masks worked out by hand, Pillow, OpenCV, and the scores of other projects' code."""
+
 import json
 from pathlib import Path
 
@@ -58,10 +59,13 @@ def test_rela480_compares_with_the_truth_drawn_there():
     drawn[:240, :240] = 1
     sample = pair(truth, truth, scaled_truth=coco_mask.encode(np.asfortranarray(drawn)))
     scores = score([sample], protocol='rela480', generalized=True)
-    assert (scores['gIoU'], scores['cIoU']) == (pytest.approx(160 / 240 * 100), ) * 2
+    assert (scores['gIoU'], scores['cIoU']) == (pytest.approx(160 / 240 * 100),) * 2
     assert score([sample], protocol='lavt480', generalized=True)['gIoU'] == 100
-    with pytest.raises(InputError, match='set keep_outlines=True in the data set, RefCOCODataset or '
-                                         'GRefCOCODataset, and scaled_side=480 in its LoadReferringMask'):
+    with pytest.raises(
+        InputError,
+        match='set keep_outlines=True in the data set, RefCOCODataset or '
+        'GRefCOCODataset, and scaled_side=480 in its LoadReferringMask',
+    ):
         score([item(1)], protocol='rela480')
 
 
@@ -78,8 +82,16 @@ def test_dit_by_hand():
     assert score([dit_item(torch.tensor([[0.35, 0.34]]), truth)], protocol='dit')['mIoU'] == 0
 
 
-@pytest.mark.parametrize('size, original', [((384, 512), (480, 640)), ((512, 341), (500, 333)),
-                                            ((342, 512), (428, 640)), ((96, 128), (120, 160)), ((99, 99), (99, 99))])
+@pytest.mark.parametrize(
+    'size, original',
+    [
+        ((384, 512), (480, 640)),
+        ((512, 341), (500, 333)),
+        ((342, 512), (428, 640)),
+        ((96, 128), (120, 160)),
+        ((99, 99), (99, 99)),
+    ],
+)
 def test_dit_is_the_resize_of_opencv(size, original):
     """As the released code calls it, on float masks."""
     mask = blobs(*size, seed=0)
@@ -100,28 +112,42 @@ def golden() -> list:
         pytest.skip('the masks that others scored are not here')
     with open(GOLDEN / 'masks.jsonl') as file:
         lines = [json.loads(line) for line in file]
-    return [(line['kind'], pair(*(torch.from_numpy(coco_mask.decode(line[key])) for key in ('prediction', 'truth'))))
-            for line in lines]
+    return [
+        (line['kind'], pair(*(torch.from_numpy(coco_mask.decode(line[key])) for key in ('prediction', 'truth'))))
+        for line in lines
+    ]
 
 
-@pytest.mark.parametrize('name, kwargs, tolerance', [
-    ('LAVT evaluate, 480x480 nearest, all 336', dict(protocol='lavt480', empty_iou=0), 1e-9),
-    ('LAVT evaluate, 480x480 nearest, 290 with a truth', dict(protocol='lavt480'), 1e-9),
-    ("CRIS inference, original size, without 'emptytruth_*' and 'exact'", {}, 1e-6),
-    ('mmdet 3.3.0 RefSegMetric, 290 with a truth', {}, 1e-6),
-    ('torchmetrics binary_jaccard_index, mean over 290 with a truth', {}, 1e-6),
-    ('EVF-SAM evaluation, 290 with a truth', {}, 1e-6),
-    ('ReLA ReferEvaluator, all 336, decision = empty mask', dict(generalized=True), 1e-9),
-])
+@pytest.mark.parametrize(
+    'name, kwargs, tolerance',
+    [
+        ('LAVT evaluate, 480x480 nearest, all 336', dict(protocol='lavt480', empty_iou=0), 1e-9),
+        ('LAVT evaluate, 480x480 nearest, 290 with a truth', dict(protocol='lavt480'), 1e-9),
+        ("CRIS inference, original size, without 'emptytruth_*' and 'exact'", {}, 1e-6),
+        ('mmdet 3.3.0 RefSegMetric, 290 with a truth', {}, 1e-6),
+        ('torchmetrics binary_jaccard_index, mean over 290 with a truth', {}, 1e-6),
+        ('EVF-SAM evaluation, 290 with a truth', {}, 1e-6),
+        ('ReLA ReferEvaluator, all 336, decision = empty mask', dict(generalized=True), 1e-9),
+    ],
+)
 def test_against_the_scores_of_others(golden, name, kwargs, tolerance):
     """Under their own names. ReLA gives N-acc and T-acc as shares."""
-    chosen = [item for kind, item in golden if 'all' in name or not kind.startswith('emptytruth')
-              and not ('CRIS' in name and kind == 'exact')]
+    chosen = [
+        item
+        for kind, item in golden
+        if 'all' in name or not kind.startswith('emptytruth') and not ('CRIS' in name and kind == 'exact')
+    ]
     scores = score(chosen, **kwargs)
     overall, mean = ('cIoU', 'gIoU') if 'gIoU' in scores else ('oIoU', 'mIoU')
-    ours = {**scores, 'cIoU': scores[overall], 'accumulated': scores[overall], 'gIoU': scores[mean],
-            **{f'{letter}_acc': scores.get(f'{letter}-acc', 0) / 100 for letter in 'NT'},
-            **{f'Pr@{place}': scores[f'P@{place}'] for place in (0.7, 0.8, 0.9)}}
-    expected = {key: value for key, value in json.loads((GOLDEN / 'scores.json').read_text())[name].items()
-                if key != 'note'}
+    ours = {
+        **scores,
+        'cIoU': scores[overall],
+        'accumulated': scores[overall],
+        'gIoU': scores[mean],
+        **{f'{letter}_acc': scores.get(f'{letter}-acc', 0) / 100 for letter in 'NT'},
+        **{f'Pr@{place}': scores[f'P@{place}'] for place in (0.7, 0.8, 0.9)},
+    }
+    expected = {
+        key: value for key, value in json.loads((GOLDEN / 'scores.json').read_text())[name].items() if key != 'note'
+    }
     assert {key: ours[key] for key in expected} == pytest.approx(expected, rel=tolerance)

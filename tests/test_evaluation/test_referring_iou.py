@@ -4,10 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.errors import InputError
-from dit_sam.evaluation import ReferringIoU
-from dit_sam.evaluation.dump import read_lines
-from dit_sam.evaluation.scores import Areas, scores_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.dataset import DefaultSampler
@@ -18,6 +14,11 @@ from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
 from scored_items import item, pair, score
 from torchmetrics.classification import BinaryJaccardIndex
+
+from dit_sam.errors import InputError
+from dit_sam.evaluation import ReferringIoU
+from dit_sam.evaluation.dump import read_lines
+from dit_sam.evaluation.scores import Areas, scores_of
 
 
 def test_scores_by_hand():
@@ -132,10 +133,21 @@ def test_no_kind_takes_the_name_of_another_score(words, prefix):
     assert len({name.replace('/', '_') for name in scores}) == len(scores)
 
 
-@pytest.mark.parametrize('word, name', [
-    ('all', 'mIoU/all'), ('left side', 'mIoU/left side'), ('左', 'mIoU/左'), ('left/right', 'mIoU/left%2Fright'),
-    ('50 %', 'mIoU/50 %25'), ('two\nlines', 'mIoU/two%0Alines'), ((1, 2), 'mIoU/(1, 2)'),
-    ('a\\b', 'mIoU/a%5Cb'), ('\ud800', 'mIoU/%ED%A0%80'), ('X', 'mIoU/X')])
+@pytest.mark.parametrize(
+    'word, name',
+    [
+        ('all', 'mIoU/all'),
+        ('left side', 'mIoU/left side'),
+        ('左', 'mIoU/左'),
+        ('left/right', 'mIoU/left%2Fright'),
+        ('50 %', 'mIoU/50 %25'),
+        ('two\nlines', 'mIoU/two%0Alines'),
+        ((1, 2), 'mIoU/(1, 2)'),
+        ('a\\b', 'mIoU/a%5Cb'),
+        ('\ud800', 'mIoU/%ED%A0%80'),
+        ('X', 'mIoU/X'),
+    ],
+)
 def test_names_of_groups(word, name):
     assert score([item(1, 1, kind=word)], group_by='kind')[name] == 50
 
@@ -147,8 +159,10 @@ class ToyItems(list):
         return self[index]
 
 
-@pytest.mark.parametrize('options', [{}, dict(generalized=True), dict(prefix='val'), dict(group_by='kind'),
-                                     dict(group_by='kind', prefix='val')])
+@pytest.mark.parametrize(
+    'options',
+    [{}, dict(generalized=True), dict(prefix='val'), dict(group_by='kind'), dict(group_by='kind', prefix='val')],
+)
 def test_names_of_scores_are_known_beforehand(options):
     metric = ReferringIoU(**options)
     scores = score([item(1, kind='a'), item(0, kind='b')], **options)
@@ -177,17 +191,24 @@ def test_a_kind_called_all_is_a_row_below_the_total(capsys):
     table = [line for line in capsys.readouterr().out.splitlines() if line[:1] in ('+', '|')]
     assert ''.join(line[0] for line in table) == '+|+|+||+' and table[1].split()[1] == 'kind'
     rows = [line.split('|')[1:4] for line in table if line.startswith('|')]
-    assert [[cell.strip() for cell in row] for row in rows[1:]] == [['all', '2', '33.33'], ['all', '1', '50.00'],
-                                                                     ['b', '1', '0.00']]
+    assert [[cell.strip() for cell in row] for row in rows[1:]] == [
+        ['all', '2', '33.33'],
+        ['all', '1', '50.00'],
+        ['b', '1', '0.00'],
+    ]
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (dict(prefix='mIoU'), "prefix='mIoU' names the score mIoU: choose another prefix"),
-    (dict(prefix='val/P@0.5'), "prefix='val/P@0.5' names the score P@0.5"),
-    (dict(protocol='lavt'), "no protocol 'lavt': choose one of original, lavt480, rela480, dit"),
-    (dict(empty_iou=0.5), 'empty_iou is 0 or 1, got 0.5'),
-    (dict(dump_masks=True), r'dump_masks=True needs a file, dump=FILE\.jsonl'),
-], ids=['prefix', 'part of a prefix', 'protocol', 'empty_iou', 'dump_masks'])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (dict(prefix='mIoU'), "prefix='mIoU' names the score mIoU: choose another prefix"),
+        (dict(prefix='val/P@0.5'), "prefix='val/P@0.5' names the score P@0.5"),
+        (dict(protocol='lavt'), "no protocol 'lavt': choose one of original, lavt480, rela480, dit"),
+        (dict(empty_iou=0.5), 'empty_iou is 0 or 1, got 0.5'),
+        (dict(dump_masks=True), r'dump_masks=True needs a file, dump=FILE\.jsonl'),
+    ],
+    ids=['prefix', 'part of a prefix', 'protocol', 'empty_iou', 'dump_masks'],
+)
 def test_wrong_arguments_are_an_error(arguments, message):
     with pytest.raises(InputError, match=message):
         ReferringIoU(**arguments)
@@ -290,7 +311,7 @@ def score_one_rank(rank: int, world_size: int, folder: str) -> None:
     for batch_size in BATCH_SIZES:
         metric = ReferringIoU(group_by='kind', dump=f'dump_{batch_size}.jsonl')
         for start in range(0, len(share), batch_size):
-            metric.process({}, [NUMBERED[index] for index in share[start:start + batch_size]])
+            metric.process({}, [NUMBERED[index] for index in share[start : start + batch_size]])
         scores = metric.evaluate(len(NUMBERED))
         Path(f'scores_{batch_size}_{rank}.json').write_text(json.dumps(scores))
     torch.distributed.destroy_process_group()

@@ -2,15 +2,17 @@
 
 `python tests/test_mixing/combinations.py` runs all of them and writes the table on docs/mixing.md.
 """
+
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import dit_sam  # noqa: F401
 import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import init_default_scope
+
+import dit_sam  # noqa: F401
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_models'))
 
@@ -21,35 +23,94 @@ TABLE = re.compile(r'(?<=<!-- table -->\n).*?(?=<!-- end of table -->)', re.DOTA
 SIZES = ((64, 64), (48, 80), (56, 40))
 BN = dict(type='BN')
 
-DIT = backbone(arch=dict(embed_dims=24, depth=4, num_heads=3, global_attn_indexes=(1, 3)), out_indices=(0, 1, 2, 3),
-               img_size=64)
+DIT = backbone(
+    arch=dict(embed_dims=24, depth=4, num_heads=3, global_attn_indexes=(1, 3)), out_indices=(0, 1, 2, 3), img_size=64
+)
 # Name -> config, channels and strides of the maps, and whether it takes text.
 BACKBONES = {
     'DITViT': (DIT, [16] * 4, [8] * 4),
     'DITViT, E-DIT': (dict(DIT, instruction=dict(type='EndToEndInstruction', text_dims=16)), [16] * 4, [8] * 4),
-    'SAMViT': ({**{key: value for key, value in DIT.items() if key != 'instruction'}, 'type': 'SAMViT'}, [16] * 4,
-               [8] * 4),
-    'ResNet': (dict(type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, norm_cfg=BN), [8, 16, 32, 64],
-               [4, 8, 16, 32]),
-    'Swin': (dict(type='SwinTransformer', pretrain_img_size=64, embed_dims=8, depths=(1, 1, 1, 1),
-                  num_heads=(1, 1, 2, 2), window_size=3), [8, 16, 32, 64], [4, 8, 16, 32]),
-    'MixVisionTransformer': (dict(type='MixVisionTransformer', embed_dims=8, num_layers=[1] * 4, num_heads=[1] * 4,
-                                  mlp_ratio=2), [8] * 4, [4, 8, 16, 32]),
-    'VisionTransformer': (dict(type='VisionTransformer', img_size=64, patch_size=8, embed_dims=16, num_layers=4,
-                               num_heads=2, out_indices=(0, 1, 2, 3)), [16] * 4, [8] * 4),
-    'HRNet': (dict(type='HRNet', norm_cfg=BN, extra={
-        f'stage{i}': dict(num_modules=1, num_branches=max(i, 1), block='BOTTLENECK' if i == 1 else 'BASIC',
-                          num_blocks=(1, ) * i, num_channels=(8, 16, 32, 64)[:i]) for i in (1, 2, 3, 4)}),
-              [8, 16, 32, 64], [4, 8, 16, 32]),
-    'MSCAN': (dict(type='MSCAN', embed_dims=[8, 16, 16, 16], mlp_ratios=[2] * 4, depths=[1] * 4, norm_cfg=BN),
-              [8, 16, 16, 16], [4, 8, 16, 32]),
+    'SAMViT': (
+        {**{key: value for key, value in DIT.items() if key != 'instruction'}, 'type': 'SAMViT'},
+        [16] * 4,
+        [8] * 4,
+    ),
+    'ResNet': (
+        dict(type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, norm_cfg=BN),
+        [8, 16, 32, 64],
+        [4, 8, 16, 32],
+    ),
+    'Swin': (
+        dict(
+            type='SwinTransformer',
+            pretrain_img_size=64,
+            embed_dims=8,
+            depths=(1, 1, 1, 1),
+            num_heads=(1, 1, 2, 2),
+            window_size=3,
+        ),
+        [8, 16, 32, 64],
+        [4, 8, 16, 32],
+    ),
+    'MixVisionTransformer': (
+        dict(type='MixVisionTransformer', embed_dims=8, num_layers=[1] * 4, num_heads=[1] * 4, mlp_ratio=2),
+        [8] * 4,
+        [4, 8, 16, 32],
+    ),
+    'VisionTransformer': (
+        dict(
+            type='VisionTransformer',
+            img_size=64,
+            patch_size=8,
+            embed_dims=16,
+            num_layers=4,
+            num_heads=2,
+            out_indices=(0, 1, 2, 3),
+        ),
+        [16] * 4,
+        [8] * 4,
+    ),
+    'HRNet': (
+        dict(
+            type='HRNet',
+            norm_cfg=BN,
+            extra={
+                f'stage{i}': dict(
+                    num_modules=1,
+                    num_branches=max(i, 1),
+                    block='BOTTLENECK' if i == 1 else 'BASIC',
+                    num_blocks=(1,) * i,
+                    num_channels=(8, 16, 32, 64)[:i],
+                )
+                for i in (1, 2, 3, 4)
+            },
+        ),
+        [8, 16, 32, 64],
+        [4, 8, 16, 32],
+    ),
+    'MSCAN': (
+        dict(type='MSCAN', embed_dims=[8, 16, 16, 16], mlp_ratios=[2] * 4, depths=[1] * 4, norm_cfg=BN),
+        [8, 16, 16, 16],
+        [4, 8, 16, 32],
+    ),
 }
 # Those that need another package; the tests try them where it is installed.
 ELSEWHERE = {
-    'timm': (dict(type='TIMMBackbone', model_name='resnet10t', pretrained=False), [64, 64, 128, 256, 512],
-             [2, 4, 8, 16, 32]),
-    'mmpretrain': (dict(type='mmpretrain.ConvNeXt', arch=dict(depths=[1] * 4, channels=[8, 16, 32, 64]),
-                        out_indices=(0, 1, 2, 3), gap_before_final_norm=False), [8, 16, 32, 64], [4, 8, 16, 32]),
+    'timm': (
+        dict(type='TIMMBackbone', model_name='resnet10t', pretrained=False),
+        [64, 64, 128, 256, 512],
+        [2, 4, 8, 16, 32],
+    ),
+    'mmpretrain': (
+        dict(
+            type='mmpretrain.ConvNeXt',
+            arch=dict(depths=[1] * 4, channels=[8, 16, 32, 64]),
+            out_indices=(0, 1, 2, 3),
+            gap_before_final_norm=False,
+        ),
+        [8, 16, 32, 64],
+        [4, 8, 16, 32],
+    ),
 }
 HEADS = {
     'SAMHead': {},
@@ -66,8 +127,7 @@ PYRAMID = dict(type='Feature2Pyramid', embed_dim=16, rescales=[4, 2, 1, 0.5], no
 COMBINATIONS = [
     *[(name, '–', 'SAMHead') for name in BACKBONES],
     *[(name, 'FPN', 'SAMHead') for name in ('ResNet', 'Swin')],
-    *[('DITViT', '–', head)
-      for head in ('FCNHead', 'UPerHead', 'SegformerHead', 'PSPHead', 'ASPPHead', 'SETRUPHead')],
+    *[('DITViT', '–', head) for head in ('FCNHead', 'UPerHead', 'SegformerHead', 'PSPHead', 'ASPPHead', 'SETRUPHead')],
     *[('DITViT', 'Feature2Pyramid', head) for head in ('UPerHead', 'SegformerHead', 'FPNHead')],
     ('DITViT', 'MultiLevelNeck', 'UPerHead'),
 ]
@@ -76,6 +136,7 @@ COMBINATIONS = [
 @dataclass
 class Row:
     """What a combination did: the stride of its logits, where text enters, and the steps it came through."""
+
     stride: int
     text: str
     steps: str
@@ -104,8 +165,17 @@ def _head(name: str, channels: list[int], strides: list[int]) -> dict:
         # The map whose stride is nearest to SAM's, with SAM's logits four times as fine.
         index = min(range(len(strides)), key=lambda i: (abs(strides[i] - 16), i))
         return decode_head(in_channels=channels[index], in_index=index)
-    one = dict(type=name, num_classes=2, out_channels=1, threshold=0.4, norm_cfg=BN, align_corners=False, channels=8,
-               loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True), **HEADS[name])
+    one = dict(
+        type=name,
+        num_classes=2,
+        out_channels=1,
+        threshold=0.4,
+        norm_cfg=BN,
+        align_corners=False,
+        channels=8,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+        **HEADS[name],
+    )
     if 'in_index' in one:
         return {**one, 'in_channels': channels[-1]}
     if name == 'FPNHead':
@@ -129,7 +199,7 @@ def _steps(model: torch.nn.Module) -> list[str]:
         data['data_samples'] = [sample(size, text, ori_shape=(30, 75)) for text in ('cat', 'dog')]
         for result in model.test_step(data):
             assert result.pred_sem_seg.data.shape == (1, 30, 75)
-            assert set(result.pred_sem_seg.data.unique().tolist()) <= {0., 1.}
+            assert set(result.pred_sem_seg.data.unique().tolist()) <= {0.0, 1.0}
     return ['loss', 'backward', 'predict']
 
 
@@ -139,8 +209,10 @@ def _text_changes(model: torch.nn.Module) -> dict[str, bool]:
     model.eval()
     with torch.no_grad():
         images = model.data_preprocessor(batch([(64, 64)], ['cat']))['inputs']
-        pairs = [(model.extract_feat(images, model.text_encoder([text]))[-1],
-                  model(images, [sample((64, 64), text)])) for text in ('cat', 'dog')]
+        pairs = [
+            (model.extract_feat(images, model.text_encoder([text]))[-1], model(images, [sample((64, 64), text)]))
+            for text in ('cat', 'dog')
+        ]
     for i, name in enumerate(('encoder', 'decoder')):
         found[name] = (pairs[0][i] - pairs[1][i]).abs().max().item() > 1e-6
     return found

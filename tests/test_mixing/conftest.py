@@ -2,10 +2,11 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-import dit_sam  # noqa: F401
 import mmengine.config.utils
 import pytest
 import torch
+
+import dit_sam  # noqa: F401
 
 # tiny.py, and the blocks of the pages of docs/.
 sys.path += [str(Path(__file__).parents[1] / 'test_models'), str(Path(__file__).parents[1])]

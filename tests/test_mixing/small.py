@@ -1,4 +1,5 @@
 """Configs of full size made small, and batches for them."""
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +9,27 @@ from test_docs import blocks
 from tiny import text_encoder
 
 ROOT = Path(__file__).parents[2]
-CHANNELS = {'channels', 'in_channels', 'out_channels', 'embed_dims', 'embed_dim', 'feat_channels', 'num_feats',
-            'feedforward_channels'}
+CHANNELS = {
+    'channels',
+    'in_channels',
+    'out_channels',
+    'embed_dims',
+    'embed_dim',
+    'feat_channels',
+    'num_feats',
+    'feedforward_channels',
+}
 # Everything else that costs time, with what is enough.
 SMALL = dict(
-    num_groups=2, num_queries=5, max_per_img=5, num_layers=1, num_points=64, stacked_convs=1,
-    crop_size=(64, 64), stride=(48, 48))
+    num_groups=2,
+    num_queries=5,
+    max_per_img=5,
+    num_layers=1,
+    num_points=64,
+    stacked_convs=1,
+    crop_size=(64, 64),
+    stride=(48, 48),
+)
 
 
 def page_configs() -> dict[str, str]:
@@ -39,10 +55,15 @@ def shrink(value, key: str = ''):
 def shrink_backbone(backbone: ConfigDict) -> ConfigDict:
     """SAM's ViT of any size, with as many blocks as it gives out maps."""
     width = dict(base=24, large=32)[backbone.arch]
-    maps = len(backbone.get('out_indices', (-1, )))
-    arch = dict(embed_dims=width, depth=maps, num_heads=width // 8, global_attn_indexes=(maps - 1, ))
-    sizes = dict(arch=arch, img_size=64, window_size=3, out_channels=backbone.get('out_channels', 256) // 32,
-                 out_indices=tuple(range(maps)))
+    maps = len(backbone.get('out_indices', (-1,)))
+    arch = dict(embed_dims=width, depth=maps, num_heads=width // 8, global_attn_indexes=(maps - 1,))
+    sizes = dict(
+        arch=arch,
+        img_size=64,
+        window_size=3,
+        out_channels=backbone.get('out_channels', 256) // 32,
+        out_indices=tuple(range(maps)),
+    )
     small = ConfigDict(dict(backbone, **sizes))
     small.pop('init_cfg', None)
     small['frozen_stages'] = min(small.get('frozen_stages', -1), 1)

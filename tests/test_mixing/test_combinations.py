@@ -1,4 +1,5 @@
 """The table on docs/mixing.md is what runs."""
+
 import importlib
 
 import pytest

@@ -1,14 +1,11 @@
 """SAM's encoder in mmdet's models; referring data in mmdet's form, and its scores."""
+
 import json
 import sys
 
 import numpy as np
 import pytest
 import torch
-from dit_sam.datasets import RefCOCODataset, ReferringDataset
-from dit_sam.errors import InputError
-from dit_sam.evaluation import ReferringIoU
-from dit_sam.evaluation.dump import read_lines
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.optim import OptimWrapper
@@ -18,6 +15,11 @@ from processes import call_tool
 from pycocotools.mask import decode
 from small import small_model
 from test_docs import blocks, build_on_meta, write_blocks  # noqa: F401  (a fixture)
+
+from dit_sam.datasets import RefCOCODataset, ReferringDataset
+from dit_sam.errors import InputError
+from dit_sam.evaluation import ReferringIoU
+from dit_sam.evaluation.dump import read_lines
 
 mmdet_registry = pytest.importorskip('mmdet.registry')
 from mmdet.evaluation import RefSegMetric  # noqa: E402
@@ -34,12 +36,16 @@ def mmdet_scope(mmseg_scope) -> None:
 
 
 def detection(size: tuple[int, int], text: str) -> DetDataSample:
-    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
-                                         scale_factor=(1., 1.), text=text))
+    sample = DetDataSample(
+        metainfo=dict(
+            img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0), text=text
+        )
+    )
     mask = np.zeros((1, *size), dtype=np.uint8)
     mask[:, 8:40, 8:40] = 1
-    sample.gt_instances = InstanceData(bboxes=torch.tensor([[8., 8., 40., 40.]]), labels=torch.tensor([3]),
-                                       masks=BitmapMasks(mask, *size))
+    sample.gt_instances = InstanceData(
+        bboxes=torch.tensor([[8.0, 8.0, 40.0, 40.0]]), labels=torch.tensor([3]), masks=BitmapMasks(mask, *size)
+    )
     return sample
 
 
@@ -68,7 +74,7 @@ def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # no
     for text in ('cat', 'dog'):
         data = dict(inputs=[torch.full((3, 48, 64), 90, dtype=torch.uint8)], data_samples=[detection((48, 64), text)])
         outputs.append(model.eval().test_step(data)[0].pred_instances.scores)
-    assert outputs[0].shape == (5, )
+    assert outputs[0].shape == (5,)
     assert torch.equal(*outputs) == (name == 'detr.py')
 
 
@@ -76,7 +82,7 @@ def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # no
 def test_mask_r_cnns_pooling_says_what_it_needs():
     extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7, sampling_ratio=0), 8, [4])
     with pytest.raises(RuntimeError, match='needs the full mmcv, and only mmcv-lite'):
-        extractor((torch.zeros(1, 8, 16, 16), ), torch.tensor([[0., 0., 0., 8., 8.]]))
+        extractor((torch.zeros(1, 8, 16, 16),), torch.tensor([[0.0, 0.0, 0.0, 8.0, 8.0]]))
 
 
 @pytest.fixture
@@ -95,8 +101,9 @@ def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
         dataset = RefCOCODataset(root, split=split)
         files.append(tmp_path / f'refcoco_unc_{split}.safetensors')
         dataset.table.save(files[-1])
-        ours[split] = ReferringDataset(str(files[-1]), data_root='', data_prefix=dict(img_path=f'{root}/train2014/'),
-                                       test_mode=True)
+        ours[split] = ReferringDataset(
+            str(files[-1]), data_root='', data_prefix=dict(img_path=f'{root}/train2014/'), test_mode=True
+        )
     out = tmp_path / 'mmdet' / 'refcoco'
     assert call_tool(TOOL, *files, '--out', out) == 0
     return root, ours
@@ -120,7 +127,8 @@ def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_bloc
         typed = item['text'] if item['text'] == 'squares' else f'{item["text"]}!'
         expected.setdefault((item['img_id'], typed), []).append(int(decode(item['segmentation']).sum()))
     assert {key: sorted(value) for key, value in found.items()} == {
-        key: sorted(value) for key, value in expected.items()}
+        key: sorted(value) for key, value in expected.items()
+    }
 
 
 def test_ids_are_numbers_and_ends_are_named(capsys, converted, error_of, tmp_path):
@@ -131,8 +139,14 @@ def test_ids_are_numbers_and_ends_are_named(capsys, converted, error_of, tmp_pat
 
 
 def referring(predicted: list, meant: list, **meta) -> DetDataSample:
-    sample = DetDataSample(metainfo=dict(img_path='a.jpg', text=['one', 'two'][:len(meant)],
-                                         gt_masks=BitmapMasks(np.array(meant, dtype=np.uint8), 2, 2), **meta))
+    sample = DetDataSample(
+        metainfo=dict(
+            img_path='a.jpg',
+            text=['one', 'two'][: len(meant)],
+            gt_masks=BitmapMasks(np.array(meant, dtype=np.uint8), 2, 2),
+            **meta,
+        )
+    )
     sample.pred_instances = InstanceData(masks=torch.tensor(predicted, dtype=torch.bool))
     return sample
 
@@ -147,13 +161,14 @@ def test_our_metric_scores_mmdets_samples():
     evaluator.process(data_samples=samples, data_batch={})
     scores = evaluator.evaluate(1)
     assert scores['oIoU'] == pytest.approx(3 / 5 * 100) and scores['mIoU'] == pytest.approx((1 / 2 + 2 / 3) / 2 * 100)
-    assert (scores['P@0.5'], scores['P@0.6'], scores['P@0.7']) == (50., 50., 0.)
+    assert (scores['P@0.5'], scores['P@0.6'], scores['P@0.7']) == (50.0, 50.0, 0.0)
     assert scores['mmdet/cIoU'].item() == pytest.approx(scores['oIoU'])
     assert scores['mmdet/mIoU'].item() == pytest.approx(scores['mIoU'])
 
 
-@pytest.mark.parametrize('text, sentences', [(['one', 'two'], ['one', 'two']), (['one'], [['one'], ['one']]),
-                                             ('one', ['one', 'one'])])
+@pytest.mark.parametrize(
+    'text, sentences', [(['one', 'two'], ['one', 'two']), (['one'], [['one'], ['one']]), ('one', ['one', 'one'])]
+)
 def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences):
     """Of its picture, with its own words where there are as many as masks."""
     masks = [[[1, 0], [0, 0]], [[1, 1], [1, 0]]]
@@ -164,7 +179,8 @@ def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences
     metric.evaluate(1)
     found = read_lines(str(tmp_path / 'dump.jsonl'))
     assert [(line['img_path'], line['img_id'], line['sentence'], line['truth_area']) for line in found] == [
-        ('a.jpg', 7, sentence, area) for sentence, area in zip(sentences, (1, 3))]
+        ('a.jpg', 7, sentence, area) for sentence, area in zip(sentences, (1, 3))
+    ]
 
 
 def test_a_mask_too_few_is_named():

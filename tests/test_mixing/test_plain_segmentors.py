@@ -1,4 +1,5 @@
 """What the table of combinations does not have: a head of two classes, and `DITViT` where nothing hands it text."""
+
 import torch
 from combinations import DIT
 from mmengine.config import ConfigDict
@@ -7,8 +8,9 @@ from mmseg.registry import MODELS
 from small import moved_parts
 from tiny import batch, randomise, sample, segmentor
 
-TWO_CLASSES = dict(type='FCNHead', in_channels=16, in_index=3, channels=8, num_convs=1, num_classes=2,
-                   norm_cfg=dict(type='BN'))
+TWO_CLASSES = dict(
+    type='FCNHead', in_channels=16, in_index=3, channels=8, num_convs=1, num_classes=2, norm_cfg=dict(type='BN')
+)
 
 
 def step(model) -> None:
@@ -17,8 +19,9 @@ def step(model) -> None:
 
 
 def test_a_head_of_two_classes_answers_sentences():
-    model = segmentor(data_preprocessor=dict(type='ReferringDataPreProcessor', size=(64, 64)), backbone=DIT,
-                      decode_head=TWO_CLASSES).train()
+    model = segmentor(
+        data_preprocessor=dict(type='ReferringDataPreProcessor', size=(64, 64)), backbone=DIT, decode_head=TWO_CLASSES
+    ).train()
     assert moved_parts(model, lambda: step(model)) == {'backbone', 'decode_head', 'text_encoder'}
     model.eval()
     cat, dog = (model(**model.data_preprocessor(batch([(64, 64)], [text]))) for text in ('cat', 'dog'))
@@ -31,12 +34,19 @@ def test_a_head_of_two_classes_answers_sentences():
 
 
 def test_ditvit_trains_and_predicts_in_mmseg_s_own_segmentor():
-    model = randomise(MODELS.build(dict(
-        type='EncoderDecoder',
-        data_preprocessor=dict(type='SegDataPreProcessor', size=(64, 64), mean=[0.] * 3, std=[50.] * 3, seg_pad_val=0),
-        backbone=DIT,
-        decode_head=TWO_CLASSES,
-        test_cfg=ConfigDict(mode='whole'))))
+    model = randomise(
+        MODELS.build(
+            dict(
+                type='EncoderDecoder',
+                data_preprocessor=dict(
+                    type='SegDataPreProcessor', size=(64, 64), mean=[0.0] * 3, std=[50.0] * 3, seg_pad_val=0
+                ),
+                backbone=DIT,
+                decode_head=TWO_CLASSES,
+                test_cfg=ConfigDict(mode='whole'),
+            )
+        )
+    )
     model.train()
     step(model)
     first, other = (model.eval().test_step(batch([(64, 64)], [text]))[0] for text in ('cat', 'dog'))

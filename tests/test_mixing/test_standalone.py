@@ -1,16 +1,18 @@
 """An encoder with text of its own; what it learns at which rate."""
+
 import pytest
 import torch
-from dit_sam.errors import InputError
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmseg.registry import MODELS
 from tiny import ARCH, backbone, batch, noise, randomise, sample, text_encoder
 
+from dit_sam.errors import InputError
+
 BN = dict(type='BN')
 HEAD = dict(type='FCNHead', in_channels=16, channels=8, num_convs=1, num_classes=3, norm_cfg=BN)
 SAM = {key: value for key, value in backbone(type='SAMViT').items() if key != 'instruction'}
-PREPARE = dict(type='SegDataPreProcessor', size=(32, 32), mean=[0.] * 3, std=[50.] * 3, seg_pad_val=0)
+PREPARE = dict(type='SegDataPreProcessor', size=(32, 32), mean=[0.0] * 3, std=[50.0] * 3, seg_pad_val=0)
 
 
 def encoder(text='red box', frozen=True, **kwargs):
@@ -18,8 +20,13 @@ def encoder(text='red box', frozen=True, **kwargs):
 
 
 def model(kind='EncoderDecoder', seed=0, **kwargs):
-    parts = dict(type=kind, data_preprocessor=PREPARE, backbone=encoder(**kwargs), decode_head=HEAD,
-                 test_cfg=ConfigDict(mode='slide', crop_size=(32, 32), stride=(24, 24)))
+    parts = dict(
+        type=kind,
+        data_preprocessor=PREPARE,
+        backbone=encoder(**kwargs),
+        decode_head=HEAD,
+        test_cfg=ConfigDict(mode='slide', crop_size=(32, 32), stride=(24, 24)),
+    )
     return randomise(MODELS.build(parts), seed)
 
 
@@ -95,8 +102,9 @@ class Wrapper(torch.nn.Module):
         return self.module(*args, **kwargs)
 
 
-@pytest.mark.parametrize('wrap', [Wrapper, lambda part: torch.compile(part, backend='eager')],
-                         ids=['wrapper', 'torch.compile'])
+@pytest.mark.parametrize(
+    'wrap', [Wrapper, lambda part: torch.compile(part, backend='eager')], ids=['wrapper', 'torch.compile']
+)
 def test_a_wrapped_backbone_hears_sentences(wrap):
     net = model('InstructedEncoderDecoder', text='red box')
     before = [predict(net, text) for text in ('cat', 'dog', None)]
@@ -115,8 +123,9 @@ def test_an_image_without_a_sentence_is_named():
     net = model('InstructedEncoderDecoder', text=None)
     with pytest.raises(InputError, match="data sample 0 has no 'text'.*meta_keys"):
         predict(net, None)
-    net = MODELS.build(dict(type='InstructedEncoderDecoder', data_preprocessor=PREPARE, backbone=backbone(),
-                            decode_head=HEAD))
+    net = MODELS.build(
+        dict(type='InstructedEncoderDecoder', data_preprocessor=PREPARE, backbone=backbone(), decode_head=HEAD)
+    )
     with pytest.raises(InputError, match='DITViT takes none: set model.backbone.type=StandaloneDITViT'):
         predict(net, 'cat')
 
@@ -127,8 +136,11 @@ def test_weights_of_sam_leave_the_text_encoder_to_its_own(tmp_path):
     torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
     torch.save(words.state_dict(), tmp_path / 'words.pth')
     pretrained = {name: dict(type='Pretrained', checkpoint=str(tmp_path / f'{name}.pth')) for name in ('sam', 'words')}
-    net = MODELS.build(backbone(type='StandaloneDITViT', init_cfg=pretrained['sam'],
-                                text_encoder=text_encoder(init_cfg=pretrained['words'])))
+    net = MODELS.build(
+        backbone(
+            type='StandaloneDITViT', init_cfg=pretrained['sam'], text_encoder=text_encoder(init_cfg=pretrained['words'])
+        )
+    )
     net.init_weights()
     for name, value in sam.state_dict().items():
         assert torch.equal(net.state_dict()[name], value), name
@@ -136,12 +148,17 @@ def test_weights_of_sam_leave_the_text_encoder_to_its_own(tmp_path):
         assert torch.equal(net.text_encoder.state_dict()[name], value), name
 
 
-@pytest.mark.parametrize('stages, frozen', [(-1, set()), (0, {'pos_embed', 'patch_embed'}),
-                                            (2, {'pos_embed', 'patch_embed', 'blocks.0', 'blocks.1'})])
+@pytest.mark.parametrize(
+    'stages, frozen',
+    [(-1, set()), (0, {'pos_embed', 'patch_embed'}), (2, {'pos_embed', 'patch_embed', 'blocks.0', 'blocks.1'})],
+)
 def test_frozen_stages(stages, frozen):
     net = MODELS.build(backbone(frozen_stages=stages))
-    still = {'.'.join(name.split('.')[:2]) if name.startswith('blocks') else name.split('.')[0]
-             for name, parameter in net.named_parameters() if not parameter.requires_grad}
+    still = {
+        '.'.join(name.split('.')[:2]) if name.startswith('blocks') else name.split('.')[0]
+        for name, parameter in net.named_parameters()
+        if not parameter.requires_grad
+    }
     assert still == frozen
     with pytest.raises(InputError, match='frozen_stages=4 must lie between -1 .* 3'):
         MODELS.build(backbone(frozen_stages=4))
@@ -150,24 +167,39 @@ def test_frozen_stages(stages, frozen):
 def rates(decay: dict, **kwargs) -> dict[str, tuple[float, float]]:
     """Rate and weight decay by parameter."""
     net = model(**kwargs)
-    wrapper = build_optim_wrapper(net, dict(
-        type='OptimWrapper', constructor='SAMLayerDecayConstructor', paramwise_cfg=decay,
-        optimizer=dict(type='AdamW', lr=1., weight_decay=0.05)))
+    wrapper = build_optim_wrapper(
+        net,
+        dict(
+            type='OptimWrapper',
+            constructor='SAMLayerDecayConstructor',
+            paramwise_cfg=decay,
+            optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.05),
+        ),
+    )
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    return {names[id(parameter)]: (group['lr'], group['weight_decay'])
-            for group in wrapper.optimizer.param_groups for parameter in group['params']}
+    return {
+        names[id(parameter)]: (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+        for parameter in group['params']
+    }
 
 
 def test_rates_fall_with_depth():
     """Three blocks: the last one has d, the first one d³, patches and position d⁴."""
     found = rates(dict(decay_rate=0.5))
-    expected = {'backbone.pos_embed': 0.0625, 'backbone.patch_embed.proj.weight': 0.0625,
-                'backbone.blocks.0.mlp.lin1.weight': 0.125, 'backbone.blocks.1.attn.rel_pos_h': 0.25,
-                'backbone.blocks.2.attn.qkv.weight': 0.5, 'backbone.neck.0.weight': 1.,
-                'backbone.instruction.projections.0.weight': 1., 'decode_head.conv_seg.weight': 1.}
+    expected = {
+        'backbone.pos_embed': 0.0625,
+        'backbone.patch_embed.proj.weight': 0.0625,
+        'backbone.blocks.0.mlp.lin1.weight': 0.125,
+        'backbone.blocks.1.attn.rel_pos_h': 0.25,
+        'backbone.blocks.2.attn.qkv.weight': 0.5,
+        'backbone.neck.0.weight': 1.0,
+        'backbone.instruction.projections.0.weight': 1.0,
+        'decode_head.conv_seg.weight': 1.0,
+    }
     assert {name: found[name][0] for name in expected} == pytest.approx(expected)
     assert found['backbone.blocks.2.attn.qkv.weight'][1] == 0.05
-    assert found['backbone.blocks.2.attn.qkv.bias'][1] == found['backbone.blocks.2.norm1.weight'][1] == 0.
+    assert found['backbone.blocks.2.attn.qkv.bias'][1] == found['backbone.blocks.2.norm1.weight'][1] == 0.0
     assert not any(name.startswith('backbone.text_encoder.') for name in found)  # frozen
     assert not any(name.startswith('backbone.blocks.0.') for name in rates(dict(decay_rate=0.5), frozen_stages=1))
     assert rates(dict(layer_decay_rate=0.5, num_layers=12)) == found
@@ -175,8 +207,14 @@ def test_rates_fall_with_depth():
 
 def test_an_optimizer_without_weight_decay_steps():
     net = model()
-    wrapper = build_optim_wrapper(net, dict(
-        constructor='SAMLayerDecayConstructor', paramwise_cfg=dict(decay_rate=0.5), optimizer=dict(type='SGD', lr=1.)))
+    wrapper = build_optim_wrapper(
+        net,
+        dict(
+            constructor='SAMLayerDecayConstructor',
+            paramwise_cfg=dict(decay_rate=0.5),
+            optimizer=dict(type='SGD', lr=1.0),
+        ),
+    )
     weight = net.backbone.blocks[0].mlp.lin1.weight
     before, weight.grad = weight.detach().clone(), torch.ones_like(weight)
     wrapper.step()
@@ -187,11 +225,22 @@ def test_an_optimizer_without_weight_decay_steps():
 def test_rates_that_cannot_be_given_are_named():
     with pytest.raises(InputError, match='paramwise_cfg lacks decay_rate'):
         rates(dict(num_layers=3))
-    net = MODELS.build(dict(type='EncoderDecoder', backbone=dict(type='ResNet', depth=18, base_channels=8, norm_cfg=BN),
-                            decode_head=HEAD))
+    net = MODELS.build(
+        dict(
+            type='EncoderDecoder',
+            backbone=dict(type='ResNet', depth=18, base_channels=8, norm_cfg=BN),
+            decode_head=HEAD,
+        )
+    )
     with pytest.raises(InputError, match='is for the backbones SAMViT.*not ResNet'):
-        build_optim_wrapper(net, dict(constructor='SAMLayerDecayConstructor', paramwise_cfg=dict(decay_rate=0.5),
-                                      optimizer=dict(type='SGD', lr=1.)))
+        build_optim_wrapper(
+            net,
+            dict(
+                constructor='SAMLayerDecayConstructor',
+                paramwise_cfg=dict(decay_rate=0.5),
+                optimizer=dict(type='SGD', lr=1.0),
+            ),
+        )
 
 
 def test_recomputed_activations_change_nothing():

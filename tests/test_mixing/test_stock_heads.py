@@ -1,4 +1,5 @@
 """The heads of mmseg that take the maps of its ViT take those of our encoders."""
+
 import pytest
 import torch
 from combinations import BACKBONES, BN
@@ -46,12 +47,17 @@ def build(name: str) -> torch.nn.Module:
     kind = dict(type='EncoderDecoder', decode_head=heads[-1])
     if name in CASCADED:
         kind = dict(type='CascadeEncoderDecoder', decode_head=heads, num_stages=2)
-    return MODELS.build(dict(
-        kind,
-        data_preprocessor=dict(type='SegDataPreProcessor', size=SIZE, mean=[0.] * 3, std=[50.] * 3, seg_pad_val=0),
-        backbone=dict(BACKBONES['SAMViT'][0], out_channels=0),
-        train_cfg=ConfigDict(num_points=16, oversample_ratio=3, importance_sample_ratio=0.75),
-        test_cfg=ConfigDict(mode='whole', subdivision_steps=1, subdivision_num_points=16, scale_factor=2)))
+    return MODELS.build(
+        dict(
+            kind,
+            data_preprocessor=dict(
+                type='SegDataPreProcessor', size=SIZE, mean=[0.0] * 3, std=[50.0] * 3, seg_pad_val=0
+            ),
+            backbone=dict(BACKBONES['SAMViT'][0], out_channels=0),
+            train_cfg=ConfigDict(num_points=16, oversample_ratio=3, importance_sample_ratio=0.75),
+            test_cfg=ConfigDict(mode='whole', subdivision_steps=1, subdivision_num_points=16, scale_factor=2),
+        )
+    )
 
 
 @pytest.mark.parametrize('name', HEADS)
@@ -62,5 +68,7 @@ def test_a_stock_head_trains_and_predicts(name):
     losses.backward()
     assert losses.isfinite() and model.backbone.pos_embed.grad.abs().sum() > 0
     with torch.no_grad():
-        prediction, = model.eval().test_step(dict(batch([SIZE], ['cat']), data_samples=[sample(SIZE, None, (30, 75))]))
+        (prediction,) = model.eval().test_step(
+            dict(batch([SIZE], ['cat']), data_samples=[sample(SIZE, None, (30, 75))])
+        )
     assert prediction.seg_logits.data.shape == (3, 30, 75) and prediction.seg_logits.data.isfinite().all()

@@ -1,13 +1,15 @@
 """mmseg's own models with SAM's encoder in place of theirs, as docs/mixing.md has them."""
+
 import pytest
 import torch
-from dit_sam.structures import TextFeatures
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 from small import moved_parts, page_configs, small_model
 from test_docs import build_on_meta, write_blocks  # noqa: F401  (a fixture)
 from tiny import batch, sample
+
+from dit_sam.structures import TextFeatures
 
 IN_MMSEG = sorted(name for name, code in page_configs().items() if 'mmdet::' not in code and 'refcoco' not in name)
 IN_MMSEG.remove('swin.py')
@@ -29,9 +31,9 @@ def test_recipe(name, write_blocks):  # noqa: F811
     assert moved == {name for name, part in model.named_children() if any(True for _ in part.parameters())}
     model.eval()
     data = dict(inputs=batch([(80, 104)], ['cat'])['inputs'], data_samples=[sample((80, 104), 'cat', (61, 99))])
-    prediction, = model.test_step(data)
+    (prediction,) = model.test_step(data)
     assert prediction.pred_sem_seg.data.shape == (1, 61, 99)
-    assert 0 <= prediction.pred_sem_seg.data.min() and prediction.pred_sem_seg.data.max() < 150
+    assert prediction.pred_sem_seg.data.min() >= 0 and prediction.pred_sem_seg.data.max() < 150
 
 
 def train(model) -> None:

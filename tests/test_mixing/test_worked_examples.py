@@ -1,5 +1,6 @@
 """The configs that start from one of mmseg or mmdet: they train and are scored on data in ADE20K's, Cityscapes' and
 COCO's format, by the runner."""
+
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from dit_sam.engine.config_check import check_config
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from small import ROOT, small_model
 from test_docs import build_on_meta
+
+from dit_sam.engine.config_check import check_config
 
 SIZE = (70, 100)
 
@@ -44,10 +46,20 @@ def coco(root: Path) -> str:
     CocoDataset = pytest.importorskip('mmdet.datasets').CocoDataset
     (root / 'annotations').mkdir(parents=True)
     categories = [dict(id=i, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'], 1)]
-    for split, ids in (('train2017', (1, 2)), ('val2017', (3, ))):
+    for split, ids in (('train2017', (1, 2)), ('val2017', (3,))):
         images = [dict(id=i, file_name=f'{i:012d}.jpg', height=SIZE[0], width=SIZE[1]) for i in ids]
-        annotations = [dict(id=i, image_id=i, category_id=1 + i % 2, iscrowd=0, bbox=[20, 10, 60, 50], area=3000,
-                            segmentation=[[20, 10, 80, 10, 80, 60, 20, 60]]) for i in ids]
+        annotations = [
+            dict(
+                id=i,
+                image_id=i,
+                category_id=1 + i % 2,
+                iscrowd=0,
+                bbox=[20, 10, 60, 50],
+                area=3000,
+                segmentation=[[20, 10, 80, 10, 80, 60, 20, 60]],
+            )
+            for i in ids
+        ]
         content = dict(images=images, annotations=annotations, categories=categories)
         (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
         for image in images:
@@ -68,8 +80,10 @@ def load(name: str) -> Config:
 def run(cfg: Config, data_root: str, work_dir: Path, steps: dict) -> tuple[Runner, dict]:
     """Two steps on images of 64 × 64 at most, a checkpoint, and the scores."""
     cfg.model, cfg.work_dir = small_model(cfg), str(work_dir)
-    loaders = {name: dict(dataset=dict(data_root=data_root), num_workers=0, persistent_workers=False)
-               for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')}
+    loaders = {
+        name: dict(dataset=dict(data_root=data_root), num_workers=0, persistent_workers=False)
+        for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')
+    }
     loaders['train_dataloader']['batch_size'] = 2
     cfg.merge_from_dict(dict(loaders, train_cfg=steps))
     for transform in (*cfg.train_dataloader.dataset.pipeline, *cfg.val_dataloader.dataset.pipeline):
@@ -79,8 +93,9 @@ def run(cfg: Config, data_root: str, work_dir: Path, steps: dict) -> tuple[Runne
     return runner, runner.val_loop.run()
 
 
-@pytest.mark.parametrize('name, make', [('ldit_vit-b_upernet_ade20k', ade20k),
-                                        ('ldit_vit-b_segformer_cityscapes', cityscapes)])
+@pytest.mark.parametrize(
+    'name, make', [('ldit_vit-b_upernet_ade20k', ade20k), ('ldit_vit-b_segformer_cityscapes', cityscapes)]
+)
 def test_mmseg_trains_and_is_scored(name: str, make: Callable, tmp_path) -> None:
     cfg = load(name)
     encoder = dict(cfg.model.backbone.text_encoder)
@@ -91,8 +106,11 @@ def test_mmseg_trains_and_is_scored(name: str, make: Callable, tmp_path) -> None
     trained = {name for group in runner.optim_wrapper.optimizer.param_groups for name in group.get('param_names', ())}
     assert not any('text_encoder' in name for name in trained)
     if 'ade20k' in name:
-        rates = {name: group['lr'] / 1e-4 for group in runner.optim_wrapper.optimizer.param_groups
-                 for name in group['param_names']}
+        rates = {
+            name: group['lr'] / 1e-4
+            for group in runner.optim_wrapper.optimizer.param_groups
+            for name in group['param_names']
+        }
         warm_up = rates['decode_head.conv_seg.weight']
         assert rates['backbone.pos_embed'] / warm_up == pytest.approx(0.65**5)  # four blocks, and the patches
 
@@ -110,7 +128,7 @@ def test_mmdet_trains_and_is_scored(tmp_path) -> None:
     cfg = load('sam_vit-b_solov2_coco')
     cfg.model.mask_head.norm_cfg = dict(type='GN', num_groups=32)  # the default, there to be divided
     # What has learnt nothing is sure of nothing.
-    cfg.model.test_cfg.update(score_thr=0., filter_thr=0., mask_thr=0.)
+    cfg.model.test_cfg.update(score_thr=0.0, filter_thr=0.0, mask_thr=0.0)
     root = coco(tmp_path / 'data')
     for part in ('val_evaluator', 'test_evaluator'):
         cfg[part].ann_file = f'{root}/annotations/instances_val2017.json'

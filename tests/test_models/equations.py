@@ -3,15 +3,16 @@
 The attention that goes with them is in tools/analysis_tools/textbook.py. Shapes: H × W visual tokens, L text tokens,
 D channels.
 """
+
 import copy
-from typing import Optional
 
 import torch
 from torch import Tensor, nn
 
 
-def words_of(scheme: str, instruction: nn.Module, layer: int, features: Tensor, previous: Optional[Tensor],
-             visual: Tensor) -> Tensor:
+def words_of(
+    scheme: str, instruction: nn.Module, layer: int, features: Tensor, previous: Tensor | None, visual: Tensor
+) -> Tensor:
     """The text tokens T_i that enter block i = `layer`, as the paper has them.
 
     Args:
@@ -31,8 +32,12 @@ def words_of(scheme: str, instruction: nn.Module, layer: int, features: Tensor, 
         return features + instruction.static_tokens[layer][:length]
     if scheme == 'EndToEndStaticInstruction':
         return previous + instruction.static_tokens[layer - 1][:length] if layer else instruction.projection(features)
-    return torch.stack([cross_attention(instruction.layers[layer], words, image.reshape(-1, image.shape[-1]))
-                        for words, image in zip(features, visual)])
+    return torch.stack(
+        [
+            cross_attention(instruction.layers[layer], words, image.reshape(-1, image.shape[-1]))
+            for words, image in zip(features, visual)
+        ]
+    )
 
 
 def cross_attention(layer: nn.Module, words: Tensor, image: Tensor) -> Tensor:
@@ -40,7 +45,7 @@ def cross_attention(layer: nn.Module, words: Tensor, image: Tensor) -> Tensor:
     q, k, v = layer.q_proj(words), layer.k_proj(image), layer.v_proj(image)
     heads = []
     for part in torch.arange(q.shape[1]).chunk(layer.num_heads):
-        weights = (q[:, part] @ k[:, part].t() / len(part)**0.5).softmax(-1)
+        weights = (q[:, part] @ k[:, part].t() / len(part) ** 0.5).softmax(-1)
         heads.append(weights @ v[:, part])
     x = _norm(layer.norms[0], words + layer.out_proj(torch.cat(heads, -1)))
     if layer.ffn is None:

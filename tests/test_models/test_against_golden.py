@@ -1,4 +1,5 @@
 """Against tensors that the released DIT modules made at small size, with their own weights."""
+
 import json
 from pathlib import Path
 
@@ -45,13 +46,25 @@ def build(variant: str, sizes: dict) -> nn.ModuleDict:
     arch = dict(zip(('embed_dims', *keys[1:]), (sizes[key] for key in keys)))
     instruction = INSTRUCTIONS[variant] and dict(INSTRUCTIONS[variant], text_dims=sizes['text_dim'])
     backbone = dict(
-        type='DITViT', arch=arch, instruction=instruction, img_size=sizes['pretrain_img_size'],
-        patch_size=sizes['patch_size'], out_channels=sizes['out_chans'], window_size=sizes['window_size'],
-        mlp_ratio=sizes['mlp_ratio'], windowed=False)
+        type='DITViT',
+        arch=arch,
+        instruction=instruction,
+        img_size=sizes['pretrain_img_size'],
+        patch_size=sizes['patch_size'],
+        out_channels=sizes['out_chans'],
+        window_size=sizes['window_size'],
+        mlp_ratio=sizes['mlp_ratio'],
+        windowed=False,
+    )
     decode_head = dict(
-        type='SAMHead', in_channels=sizes['out_chans'], text_dims=sizes['text_dim'], depth=sizes['decoder_depth'],
-        num_heads=sizes['decoder_num_heads'], mlp_dim=sizes['decoder_mlp_dim'],
-        iou_head_hidden_dim=sizes['out_chans'])
+        type='SAMHead',
+        in_channels=sizes['out_chans'],
+        text_dims=sizes['text_dim'],
+        depth=sizes['decoder_depth'],
+        num_heads=sizes['decoder_num_heads'],
+        mlp_dim=sizes['decoder_mlp_dim'],
+        iou_head_hidden_dim=sizes['out_chans'],
+    )
     return nn.ModuleDict(dict(backbone=MODELS.build(backbone), decode_head=MODELS.build(decode_head))).eval()
 
 
@@ -63,9 +76,9 @@ def test_outputs_and_gradients_of_the_released_modules(variant):
 
     words = golden['input.text']
     text = TextFeatures(words, torch.ones(words.shape[:2], dtype=torch.bool))
-    embedding, = model.backbone(golden['input.image'], text=text)
+    (embedding,) = model.backbone(golden['input.image'], text=text)
     assert_close(embedding, golden['output.image_embedding'], 1e-4)
-    low_res = model.decode_head((embedding, ), text=text)
+    low_res = model.decode_head((embedding,), text=text)
     assert_close(low_res, golden['output.low_res_logits'], 1e-4)
     logits = F.interpolate(low_res, scale_factor=4, mode='bilinear', align_corners=True)
     assert_close(logits, golden['output.logits'], 1e-4)
@@ -73,9 +86,10 @@ def test_outputs_and_gradients_of_the_released_modules(variant):
     assert loss.item() == pytest.approx(golden['output.loss'].item(), rel=1e-5)
 
     loss.backward()
-    trained = {name: parameter.grad.norm().item() for name, parameter in model.named_parameters()
-               if parameter.requires_grad}
+    trained = {
+        name: parameter.grad.norm().item() for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     assert trained.keys() <= norms.keys()
     for name, norm in norms.items():
         # What is frozen here got a gradient of zero there.
-        assert trained.get(name, 0.) == pytest.approx(norm.item(), rel=1e-3, abs=1e-7), name
+        assert trained.get(name, 0.0) == pytest.approx(norm.item(), rel=1e-3, abs=1e-7), name

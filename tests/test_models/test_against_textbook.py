@@ -1,4 +1,5 @@
 """The whole encoder against the textbook's form of it (tools/analysis_tools/textbook.py): outputs and all gradients."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,10 +17,11 @@ everywhere = pytest.mark.parametrize('windowed', [True, False], ids=['windowed',
 
 def build(scheme, windowed):
     """The tiny encoder and, with its weights, the textbook's in float64."""
-    instruction = dict(type=INSTRUCTIONS[scheme], text_dims=16, dropout=0.)
+    instruction = dict(type=INSTRUCTIONS[scheme], text_dims=16, dropout=0.0)
     model = randomise(MODELS.build(backbone(instruction=instruction, windowed=windowed)))
-    exact = TextbookEncoder(ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3, windowed=windowed,
-                            instruction=instruction)
+    exact = TextbookEncoder(
+        ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3, windowed=windowed, instruction=instruction
+    )
     exact.load_state_dict(model.state_dict(), strict=True)
     return model, exact.double()
 
@@ -32,7 +34,7 @@ def sentences(mask):
 def compare(scheme, windowed, image, text, tolerance=1e-5, autocast=None):
     model, exact = build(scheme, windowed)
     with torch.autocast('cpu', autocast, enabled=autocast is not None):
-        actual, = model(image, text)
+        (actual,) = model(image, text)
     words = None if text is None else TextFeatures(text.tokens.double(), text.mask)
     expected = exact(image.double(), words)
     assert_close(actual, expected, tolerance)
@@ -71,8 +73,10 @@ def test_bfloat16_stays_within_its_rounding(scheme, windowed, kernel):
     scheme=st.sampled_from(sorted(INSTRUCTIONS)),
     windowed=st.booleans(),
     grid=st.tuples(st.integers(1, 6), st.integers(1, 6)),
-    mask=st.integers(1, 4).flatmap(lambda length: st.lists(
-        st.lists(st.booleans(), min_size=length, max_size=length), min_size=1, max_size=2)))
+    mask=st.integers(1, 4).flatmap(
+        lambda length: st.lists(st.lists(st.booleans(), min_size=length, max_size=length), min_size=1, max_size=2)
+    ),
+)
 def test_any_size(scheme, windowed, grid, mask):
     compare(scheme, windowed, noise(len(mask), 3, 8 * grid[0], 8 * grid[1]), sentences(mask))
 

@@ -1,4 +1,5 @@
 """The image encoder's attention with text beside the image, against a textbook's."""
+
 from unittest import mock
 
 import pytest
@@ -16,7 +17,8 @@ MASKS = dict(
     padded=[[True, True, True, False], [True, False, False, False]],
     full=[[True] * 4] * 2,
     empty=[[False] * 4, [True] * 4],
-    holes=[[False, True, False, True], [True, False, True, True]])
+    holes=[[False, True, False, True], [True, False, True, True]],
+)
 
 
 def check(layer, x, text=None, mask=None, keep_text=False, tolerance=1e-5):
@@ -67,8 +69,11 @@ def test_one_visual_token_and_one_text_token(window_size):
 def test_many_keys(monkeypatch, window_size, grid, keep_text, kernel):
     """23 · 23 = 529 in the whole image and in a window. The fused kernel is called where it should be."""
     calls, fused = [], torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(torch.nn.functional, 'scaled_dot_product_attention',
-                        lambda *args, **kwargs: calls.append(1) or fused(*args, **kwargs))
+    monkeypatch.setattr(
+        torch.nn.functional,
+        'scaled_dot_product_attention',
+        lambda *args, **kwargs: calls.append(1) or fused(*args, **kwargs),
+    )
     mask = torch.tensor(MASKS['padded'])
     check(layer_of(window_size, rel_pos_size=23), noise(2, *grid, 12), noise(2, 4, 12, seed=1), mask, keep_text)
     assert len(calls) == (1 + keep_text if kernel == 'fused' else 0)
@@ -83,7 +88,8 @@ def test_many_keys(monkeypatch, window_size, grid, keep_text, kernel):
     batch=st.integers(1, 2),
     keep_text=st.booleans(),
     piece=st.sampled_from([1, 30, 200, 2**20]),
-    data=st.data())
+    data=st.data(),
+)
 def test_any_sizes_against_the_textbook(grid, window_size, rel_pos_size, words, batch, keep_text, piece, data):
     """In pieces of any number of windows, heads and rows."""
     mask = data.draw(st.lists(st.lists(st.booleans(), min_size=words, max_size=words), min_size=batch, max_size=batch))

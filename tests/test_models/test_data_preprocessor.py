@@ -6,7 +6,7 @@ from tiny import assert_close, batch
 from dit_sam.errors import InputError
 from dit_sam.models import ReferringDataPreProcessor
 
-PLAIN = dict(mean=(0., 0., 0.), std=(1., 1., 1.))
+PLAIN = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
 def test_pixels_are_normalised_as_rgb():
@@ -23,8 +23,11 @@ def test_channels_stay_in_order_where_asked_for():
     assert inputs.view(3).tolist() == [10, 20, 30]
 
 
-@pytest.mark.parametrize('size,padding', [((32, 24), [4, 4, 0, 0]), ((20, 32), [0, 0, 6, 6]), ((31, 29), [1, 2, 0, 1]),
-                                          ((32, 32), [0, 0, 0, 0])], ids=str)
+@pytest.mark.parametrize(
+    'size,padding',
+    [((32, 24), [4, 4, 0, 0]), ((20, 32), [0, 0, 6, 6]), ((31, 29), [1, 2, 0, 1]), ((32, 32), [0, 0, 0, 0])],
+    ids=str,
+)
 def test_images_lie_in_the_middle_of_zeros(size, padding):
     data = batch([size], ['cat'])
     image = data['inputs'][0].float()
@@ -100,8 +103,11 @@ def test_too_large_an_image_says_what_to_do():
 
 def test_the_advice_for_pictures_that_stand_the_other_way_helps():
     """The pipeline resizes to the size already: 160 × 96 out of a portrait picture, 96 × 160 out of others."""
-    with pytest.raises(InputError, match='an image of 160×96 does not fit the batch of 96×160; Resize takes its scale '
-                       'for the long and the short side, .*Leave data_preprocessor.size out, or make it a square'):
+    with pytest.raises(
+        InputError,
+        match='an image of 160×96 does not fit the batch of 96×160; Resize takes its scale '
+        'for the long and the short side, .*Leave data_preprocessor.size out, or make it a square',
+    ):
         ReferringDataPreProcessor(size=(96, 160))(batch([(96, 160), (160, 96)]))
     for size in (None, (160, 160)):
         result = ReferringDataPreProcessor(size=size)(batch([(96, 160), (160, 96)]))

@@ -1,4 +1,5 @@
 """SAM's image encoder under instruction; the schemes themselves are in test_instructions.py."""
+
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -7,7 +8,7 @@ from tiny import assert_close, backbone, noise, randomise
 from dit_sam.models import DITViT, Instruction, SAMViT
 from dit_sam.structures import TextFeatures
 
-L_DIT = dict(type='LayerWiseInstruction', text_dims=16, dropout=0.)
+L_DIT = dict(type='LayerWiseInstruction', text_dims=16, dropout=0.0)
 
 
 def build(**kwargs) -> DITViT:
@@ -66,17 +67,22 @@ def test_only_the_blocks_that_run_are_asked():
     assert [call[0] for call in model.instruction.calls] == [0, 1]
 
 
-@pytest.mark.parametrize('index,message', [
-    (None, '2 images with 1 sentences'),
-    (torch.tensor([0, 1]), r'image_index has shape \(2,\), and there are 1 sentences: give one index'),
-], ids=['none', 'too many'])
+@pytest.mark.parametrize(
+    'index,message',
+    [
+        (None, '2 images with 1 sentences'),
+        (torch.tensor([0, 1]), r'image_index has shape \(2,\), and there are 1 sentences: give one index'),
+    ],
+    ids=['none', 'too many'],
+)
 def test_numbers_that_do_not_fit_are_an_error(index, message):
     with pytest.raises(ValueError, match=message):
         build()(noise(2, 3, 32, 32), sentences(batch=1), index)
 
 
-@pytest.mark.parametrize('instruction', [None, L_DIT, dict(L_DIT, type='EndToEndInstruction')],
-                         ids=['default', 'L-DIT', 'E-DIT'])
+@pytest.mark.parametrize(
+    'instruction', [None, L_DIT, dict(L_DIT, type='EndToEndInstruction')], ids=['default', 'L-DIT', 'E-DIT']
+)
 def test_sentences_share_their_image(instruction):
     """As with the images repeated, and the image is embedded, or without instruction encoded, only once."""
     model, image, text = build(instruction=instruction), noise(2, 3, 32, 40), sentences(batch=3)

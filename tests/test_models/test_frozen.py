@@ -1,4 +1,5 @@
 """What is frozen does not move, and everything else trains (paper Table 3)."""
+
 import itertools
 
 import pytest
@@ -14,7 +15,8 @@ from torch.utils.data import DataLoader
 
 COMBINATIONS = [dict(image=image, text=text) for image, text in itertools.product([True, False], repeat=2)]
 every_combination = pytest.mark.parametrize(
-    'frozen', COMBINATIONS, ids=lambda frozen: ' '.join(part for part in frozen if frozen[part]) or 'none')
+    'frozen', COMBINATIONS, ids=lambda frozen: ' '.join(part for part in frozen if frozen[part]) or 'none'
+)
 OPTIMIZERS = [
     dict(type='Adam', lr=1e-2, weight_decay=0.5),
     dict(type='AdamW', lr=1e-2, weight_decay=0.5),
@@ -26,15 +28,18 @@ ALWAYS_TRAINED = ('backbone.instruction.', 'decode_head.text_proj.', 'decode_hea
 def build(frozen: dict, scheme: str = 'L-DIT', **kwargs) -> nn.Module:
     """A tiny model with image encoder and text encoder frozen or not."""
     instruction = scheme and dict(SCHEMES[scheme], text_dims=16, **({'max_length': 8} if 'static' in scheme else {}))
-    return segmentor(backbone=backbone(instruction=instruction, frozen=frozen['image'], **kwargs),
-                     text_encoder=text_encoder(frozen=frozen['text']))
+    return segmentor(
+        backbone=backbone(instruction=instruction, frozen=frozen['image'], **kwargs),
+        text_encoder=text_encoder(frozen=frozen['text']),
+    )
 
 
 def is_frozen(name: str, frozen: dict) -> bool:
     """Whether a module or a weight belongs to what is frozen."""
     part, _, rest = name.partition('.')
     return (part == 'text_encoder' and frozen['text']) or (
-        part == 'backbone' and frozen['image'] and not rest.startswith('instruction'))
+        part == 'backbone' and frozen['image'] and not rest.startswith('instruction')
+    )
 
 
 def split(state: dict, frozen: dict) -> tuple[dict, dict]:
@@ -99,11 +104,17 @@ def test_the_moving_average_of_what_is_frozen_stays(tmp_path):
     data = batch()
     items = [dict(inputs=image, data_samples=sample) for image, sample in zip(data['inputs'], data['data_samples'])]
     runner = Runner(
-        model, str(tmp_path), train_dataloader=DataLoader(items, batch_size=2, collate_fn=pseudo_collate),
-        train_cfg=dict(by_epoch=True, max_epochs=4), log_level='ERROR', default_scope='mmseg',
+        model,
+        str(tmp_path),
+        train_dataloader=DataLoader(items, batch_size=2, collate_fn=pseudo_collate),
+        train_cfg=dict(by_epoch=True, max_epochs=4),
+        log_level='ERROR',
+        default_scope='mmseg',
         optim_wrapper=dict(type='OptimWrapper', optimizer=dict(OPTIMIZERS[1])),
-        default_hooks=dict(checkpoint=None), custom_hooks=[dict(type='EMAHook', momentum=0.5)],
-        experiment_name=tmp_path.name)
+        default_hooks=dict(checkpoint=None),
+        custom_hooks=[dict(type='EMAHook', momentum=0.5)],
+        experiment_name=tmp_path.name,
+    )
     runner.train()
     average = next(hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook))
     for weights in (model.state_dict(), average.state_dict()):

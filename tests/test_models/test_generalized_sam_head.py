@@ -1,4 +1,5 @@
 """The no-target decision."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -38,16 +39,18 @@ def decide(head: GeneralizedSAMHead, logit: float) -> None:
 def test_without_the_decision_it_is_sams_head():
     head = build()
     plain = MODELS.build(decode_head())
-    plain.load_state_dict({name: value for name, value in head.state_dict().items()
-                           if not name.startswith('no_target_head.')}, strict=True)
-    assert torch.equal(head((noise(2, 16, *GRID), ), sentences(2)), plain((noise(2, 16, *GRID), ), sentences(2)))
+    plain.load_state_dict(
+        {name: value for name, value in head.state_dict().items() if not name.startswith('no_target_head.')},
+        strict=True,
+    )
+    assert torch.equal(head((noise(2, 16, *GRID),), sentences(2)), plain((noise(2, 16, *GRID),), sentences(2)))
 
 
 def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     """A logit of 0.3 for each of three items of which one means nothing."""
     head = build(no_target_weight=0.2)
     decide(head, 0.3)
-    losses = head.loss((noise(3, 16, *GRID), ), items(False, True, False), None, sentences(3))
+    losses = head.loss((noise(3, 16, *GRID),), items(False, True, False), None, sentences(3))
     p = torch.tensor(0.3).sigmoid()
     assert_close(losses['loss_no_target'], 0.2 * -(p.log() + 2 * (1 - p).log()) / 3, 1e-6)
     # The decision "nothing" is right for one of three.
@@ -56,21 +59,22 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     # A target whose mask has no pixel: now nothing is meant in none of three, if the annotation says so.
     samples = items(False, True, False)
     samples[1].set_metainfo(dict(no_target=False))
-    losses = head.loss((noise(3, 16, *GRID), ), samples, None, sentences(3))
+    losses = head.loss((noise(3, 16, *GRID),), samples, None, sentences(3))
     assert_close(losses['loss_no_target'], 0.2 * -(1 - p).log(), 1e-6)
 
 
-@pytest.mark.parametrize('logit, threshold, nothing', [(5., 0.5, True), (-5., 0.5, False), (0.2, 0.6, False)])
+@pytest.mark.parametrize('logit, threshold, nothing', [(5.0, 0.5, True), (-5.0, 0.5, False), (0.2, 0.6, False)])
 def test_a_mask_is_emptied_where_nothing_is_meant(logit, threshold, nothing):
     head = build(no_target_threshold=threshold)
     decide(head, logit)
-    logits = head.predict((noise(2, 16, *GRID), ), [dict(pad_shape=(16, 16))] * 2, None, sentences(2))
+    logits = head.predict((noise(2, 16, *GRID),), [dict(pad_shape=(16, 16))] * 2, None, sentences(2))
     assert logits.shape == (2, 1, 16, 16)
     if nothing:
         assert not logits.sigmoid().any()
     else:
-        upsampled = F.interpolate(head((noise(2, 16, *GRID), ), sentences(2)), (16, 16), mode='bilinear',
-                                  align_corners=True)
+        upsampled = F.interpolate(
+            head((noise(2, 16, *GRID),), sentences(2)), (16, 16), mode='bilinear', align_corners=True
+        )
         assert_close(logits, upsampled, 1e-6)
 
 

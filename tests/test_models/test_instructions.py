@@ -1,4 +1,5 @@
 """Every scheme by which text enters the image encoder."""
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -23,7 +24,7 @@ SCHEMES = {
 every_scheme = pytest.mark.parametrize('scheme', SCHEMES)
 
 
-def build(scheme='L-DIT', text_dims=16, dropout=0., seed=0, **kwargs) -> DITViT:
+def build(scheme='L-DIT', text_dims=16, dropout=0.0, seed=0, **kwargs) -> DITViT:
     """The tiny encoder under an instruction. Without a seed it is as built, zeros and all."""
     instruction = dict(SCHEMES[scheme], text_dims=text_dims, dropout=dropout)
     model = MODELS.build(backbone(instruction=instruction, **kwargs))
@@ -45,8 +46,7 @@ def by_the_paper(model: DITViT, scheme: str, image: torch.Tensor, text: TextFeat
     features, words = instruction.text_projection(text.tokens.double()), None
     for layer, block in enumerate(model.blocks):
         words = words_of(SCHEMES[scheme]['type'], instruction, layer, features, words, visual)
-        attended = attention(block.attn, block.norm1(visual), block.norm1(words), text.mask,
-                             block.attn.window_size)
+        attended = attention(block.attn, block.norm1(visual), block.norm1(words), text.mask, block.attn.window_size)
         visual, words = visual + attended[0], words + attended[1]
         visual, words = (tokens + block.mlp(block.norm2(tokens)) for tokens in (visual, words))
     return model.neck(visual.permute(0, 3, 1, 2))
@@ -72,9 +72,9 @@ def test_one_token_is_enough(scheme):
 def test_padding_tokens_change_nothing(scheme, windowed):
     model, image, text = build(scheme, windowed=windowed), noise(2, 3, 32, 40), sentences()
     other = text.tokens.clone()
-    other[~text.mask] = 100.
+    other[~text.mask] = 100.0
     assert_close(model(image, TextFeatures(other, text.mask))[0], model(image, text)[0], 1e-6)
-    other[text.mask] += 1.
+    other[text.mask] += 1.0
     assert (model(image, TextFeatures(other, text.mask))[0] - model(image, text)[0]).abs().max() > 1e-2
 
 
@@ -88,10 +88,10 @@ def test_text_that_is_masked_throughout_is_as_none(scheme):
 def test_each_image_meets_its_own_sentence(scheme):
     """A batch is as one by one, each sentence at its own length, and sentences are told apart."""
     model, image, text = build(scheme), noise(2, 3, 32, 40), sentences()
-    together, = model(image, text)
+    (together,) = model(image, text)
     for i, count in enumerate((3, 2)):
-        alone = TextFeatures(text.tokens[i:i + 1, :count], text.mask[i:i + 1, :count])
-        assert_close(together[i:i + 1], model(image[i:i + 1], alone)[0])
+        alone = TextFeatures(text.tokens[i : i + 1, :count], text.mask[i : i + 1, :count])
+        assert_close(together[i : i + 1], model(image[i : i + 1], alone)[0])
     assert (together[:1] - model(image[:1], TextFeatures(text.tokens[1:], text.mask[1:]))[0]).abs().max() > 1e-2
 
 
@@ -108,8 +108,8 @@ FIRST_TO_LEARN = {
 @pytest.mark.parametrize('scheme', FIRST_TO_LEARN)
 def test_at_the_start_all_sentences_look_alike_and_the_instruction_learns(scheme):
     model, image, text = build(scheme, seed=None, windowed=False), noise(2, 3, 32, 32), sentences()
-    output, = model(image, text)
-    other, = model(image, TextFeatures(3 * text.tokens.flip(2), text.mask))
+    (output,) = model(image, text)
+    (other,) = model(image, TextFeatures(3 * text.tokens.flip(2), text.mask))
     assert torch.equal(output, other)
     (output * noise(*output.shape)).sum().backward()
     weights = dict(model.instruction.named_parameters())
@@ -145,8 +145,9 @@ def test_distributed_training_waits_for_no_parameter(scheme):
 @every_scheme
 def test_checkpointed_activations_give_the_same_gradients(scheme, frozen):
     """Dropout included: the second pass draws what the first one drew."""
-    plain, checkpointed = (build(scheme, dropout=0.3, frozen=frozen, with_cp=with_cp).train()
-                           for with_cp in (False, True))
+    plain, checkpointed = (
+        build(scheme, dropout=0.3, frozen=frozen, with_cp=with_cp).train() for with_cp in (False, True)
+    )
     checkpointed.load_state_dict(plain.state_dict())
     for model in (plain, checkpointed):
         torch.manual_seed(1)
@@ -165,7 +166,7 @@ def test_dropout_acts_in_training_only(scheme):
 
 
 def test_static_tokens_are_never_dropped():
-    scheme = LayerWiseStaticInstruction(max_length=4, embed_dims=24, depth=3, text_dims=24, dropout=1.)
+    scheme = LayerWiseStaticInstruction(max_length=4, embed_dims=24, depth=3, text_dims=24, dropout=1.0)
     tokens = randomise(scheme).train()(2, noise(2, 3, 24), None, noise(2, 4, 4, 24))
     assert torch.equal(tokens, scheme.static_tokens[2, :3].expand(2, 3, 24))
 
@@ -215,10 +216,14 @@ def test_cross_attention_equals_torch():
     layer, reference = randomise(scheme).eval().layers[1], nn.MultiheadAttention(24, 3, batch_first=True)
     text, visual = noise(2, 3, 24), noise(2, 4, 5, 24, seed=1)
     projections = [layer.q_proj, layer.k_proj, layer.v_proj]
-    reference.load_state_dict({
-        'in_proj_weight': torch.cat([projection.weight for projection in projections]),
-        'in_proj_bias': torch.cat([projection.bias for projection in projections]),
-        'out_proj.weight': layer.out_proj.weight, 'out_proj.bias': layer.out_proj.bias})
+    reference.load_state_dict(
+        {
+            'in_proj_weight': torch.cat([projection.weight for projection in projections]),
+            'in_proj_bias': torch.cat([projection.bias for projection in projections]),
+            'out_proj.weight': layer.out_proj.weight,
+            'out_proj.bias': layer.out_proj.bias,
+        }
+    )
     image = visual.flatten(1, 2)
     expected = layer.norms[0](text + reference(text, image, image)[0])
     assert_close(scheme(1, text, None, visual), expected)

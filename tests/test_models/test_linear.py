@@ -1,4 +1,5 @@
 """The linear layers of the image encoder are PyTorch's, and those of SAM's MLP; none is computed twice."""
+
 from unittest import mock
 
 import pytest
@@ -30,9 +31,10 @@ def like_torch(layer: Linear) -> nn.Linear:
     return reference
 
 
-@pytest.mark.parametrize('shape, expected', [
-    (GRID, 1), ((1, 33, 31, 129), 1), ((0, 32, 32, 128), 1), ((64, 31, 32, 128), 0), ((2, 1024, 128), 0), ((128, ), 0)
-])
+@pytest.mark.parametrize(
+    'shape, expected',
+    [(GRID, 1), ((1, 33, 31, 129), 1), ((0, 32, 32, 128), 1), ((64, 31, 32, 128), 0), ((2, 1024, 128), 0), ((128,), 0)],
+)
 @pytest.mark.parametrize('train', [True, False])
 def test_large_grids_are_convolved_where_nothing_trains(shape, expected, train):
     layer, x = Linear(shape[-1], 40), torch.randn(shape)
@@ -54,7 +56,7 @@ def test_types_are_those_of_torch(dtype, expected, autocast):
 
 def test_an_exported_graph_has_the_linear_layer():
     with torch.no_grad():
-        graph = torch.export.export(Linear(128, 40).eval(), (torch.randn(GRID), )).graph
+        graph = torch.export.export(Linear(128, 40).eval(), (torch.randn(GRID),)).graph
     names = [str(node.target) for node in graph.nodes]
     assert any('linear' in name for name in names) and not any('conv' in name for name in names)
 
@@ -89,6 +91,7 @@ PRODUCTS = ('mm', 'addmm', 'bmm', 'baddbmm')
 
 class Products(TorchDispatchMode):
     """Counts products of matrices."""
+
     count = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -106,6 +109,7 @@ def test_a_compiled_block_multiplies_no_more_than_another(keep_text, kernel):
 
     def step(block):
         sum(out.sum() for out in block(x, text, None, keep_text) if out is not None).backward()
+
     with Products() as eager:
         step(block)
     counts = []
@@ -113,6 +117,7 @@ def test_a_compiled_block_multiplies_no_more_than_another(keep_text, kernel):
     def count(graph, inputs):
         counts.append(sum(getattr(node.target, '__name__', '').split('.')[0] in PRODUCTS for node in graph.graph.nodes))
         return make_boxed_func(graph.forward)
+
     backend = aot_autograd(fw_compiler=count, bw_compiler=count, partition_fn=min_cut_rematerialization_partition)
     torch._dynamo.reset()
     step(torch.compile(block, backend=backend, fullgraph=True))

@@ -1,11 +1,10 @@
 """LoRA on the text and on the image encoder."""
+
 import copy
 import sys
 
 import pytest
 import torch
-from dit_sam.errors import InputError
-from dit_sam.models.lora import lora_names, merge_lora
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner.checkpoint import load_state_dict
 from mmseg.registry import MODELS
@@ -15,6 +14,9 @@ from safetensors.torch import load_file
 from segment_anything.modeling import ImageEncoderViT
 from tiny import assert_close, backbone, batch, gradients, randomise, segmentor, text_encoder
 from torch import nn
+
+from dit_sam.errors import InputError
+from dit_sam.models.lora import lora_names, merge_lora
 
 pytest.importorskip('peft', reason='LoRA needs peft')
 
@@ -78,8 +80,11 @@ def test_lora_has_effect_and_equals_the_merged_model(windowed):
     assert_close(logits(plain), expected, 1e-5)
     # W + 8 / 4 · B·A
     weights = {name.removeprefix('backbone.blocks.0.attn.qkv.'): value for name, value in model.state_dict().items()}
-    assert_close(plain.backbone.blocks[0].attn.qkv.weight,
-                 weights['weight'] + 2 * weights['lora_B.weight'] @ weights['lora_A.weight'], 1e-6)
+    assert_close(
+        plain.backbone.blocks[0].attn.qkv.weight,
+        weights['weight'] + 2 * weights['lora_B.weight'] @ weights['lora_A.weight'],
+        1e-6,
+    )
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
@@ -126,13 +131,17 @@ def test_only_lora_projections_and_head_train():
     assert 'decode_head.text_proj.weight' in moved
     names = {parameter: name for name, parameter in model.named_parameters()}
     assert {names[parameter] for parameter in wrapper.optimizer.state} == {
-        name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        name for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def test_frozen_and_unused_blocks_keep_their_lora():
-    model = segmentor(**parts(frozen_stages=1, out_indices=(1, )))
-    trained = {name.split('.')[2] for name, parameter in model.named_parameters()
-               if name.startswith('backbone.blocks.') and parameter.requires_grad}
+    model = segmentor(**parts(frozen_stages=1, out_indices=(1,)))
+    trained = {
+        name.split('.')[2]
+        for name, parameter in model.named_parameters()
+        if name.startswith('backbone.blocks.') and parameter.requires_grad
+    }
     assert trained == {'1'}
     frozen = MODELS.build(text_encoder(lora=TEXT, frozen=True)).train()
     assert not any(parameter.requires_grad or frozen.training for parameter in frozen.parameters())
@@ -163,8 +172,18 @@ def test_resuming_is_exact(tmp_path):
 
 
 def test_sams_own_file_loads(tmp_path):
-    sizes = dict(embed_dim=24, depth=3, num_heads=3, global_attn_indexes=(1, ), img_size=32, patch_size=8,
-                 out_chans=16, window_size=3, use_rel_pos=True, qkv_bias=True)
+    sizes = dict(
+        embed_dim=24,
+        depth=3,
+        num_heads=3,
+        global_attn_indexes=(1,),
+        img_size=32,
+        patch_size=8,
+        out_chans=16,
+        window_size=3,
+        use_rel_pos=True,
+        qkv_bias=True,
+    )
     sam = randomise(ImageEncoderViT(**sizes))
     torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
     model = MODELS.build(backbone(lora=IMAGE, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'sam.pth'))))
@@ -175,9 +194,12 @@ def test_sams_own_file_loads(tmp_path):
 
 def test_the_published_file_is_merged(tmp_path):
     model = segmentor(**parts())
-    config = dict(type='ReferringSegmentor', decode_head=dict(
-        type='SAMHead', in_channels=16, text_dims=16, num_heads=2, mlp_dim=32, iou_head_hidden_dim=16),
-        data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)), **parts())
+    config = dict(
+        type='ReferringSegmentor',
+        decode_head=dict(type='SAMHead', in_channels=16, text_dims=16, num_heads=2, mlp_dim=32, iou_head_hidden_dim=16),
+        data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)),
+        **parts(),
+    )
     torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=f'model = {config!r}')), tmp_path / 'last.pth')
     out = tmp_path / 'merged.safetensors'
     assert call_tool('model_converters/publish_model.py', tmp_path / 'last.pth', out, '--merge-lora') == 0
@@ -187,12 +209,15 @@ def test_the_published_file_is_merged(tmp_path):
     assert_close(logits(plain), logits(model), 1e-5)
 
 
-@pytest.mark.parametrize('lora, message', [
-    (dict(r=4, target_modules=['qkv', 'prj']), r"backbone.lora.target_modules: there is no 'prj'.*'lin1'"),
-    (dict(r=4, rank=8, target_modules=['qkv']), "backbone.lora: .*'rank'"),
-    (dict(r=0, target_modules=['qkv']), 'backbone.lora: .*positive integer'),
-    (dict(r=4), 'backbone.lora: Please specify `target_modules`'),
-])
+@pytest.mark.parametrize(
+    'lora, message',
+    [
+        (dict(r=4, target_modules=['qkv', 'prj']), r"backbone.lora.target_modules: there is no 'prj'.*'lin1'"),
+        (dict(r=4, rank=8, target_modules=['qkv']), "backbone.lora: .*'rank'"),
+        (dict(r=0, target_modules=['qkv']), 'backbone.lora: .*positive integer'),
+        (dict(r=4), 'backbone.lora: Please specify `target_modules`'),
+    ],
+)
 def test_a_mistake_is_one_line(lora, message):
     with pytest.raises(InputError, match=message):
         MODELS.build(backbone(lora=lora))

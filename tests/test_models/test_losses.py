@@ -1,4 +1,5 @@
 """The losses for one output channel."""
+
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -15,13 +16,13 @@ def test_by_hand():
     target = torch.tensor([[[1, 0], [1, 0]]])
     expected = 1 - 2 * (0.5 + 0.8) / (0.25 + 0.25 + 0.64 + 0.04 + 1 + 1 + 1 + 1)
     assert BinaryDiceLoss()(pred, target).item() == pytest.approx(expected)
-    assert BinaryDiceLoss(loss_weight=3.)(pred, target).item() == pytest.approx(3 * expected)
+    assert BinaryDiceLoss(loss_weight=3.0)(pred, target).item() == pytest.approx(3 * expected)
 
 
 def test_on_sure_masks_it_is_the_dice_score():
     """Where probabilities are 0 or 1, Σ p² = Σ p."""
     truth, predicted = (noise(4, 9, 11, seed=seed) > 0 for seed in (1, 2))
-    loss = BinaryDiceLoss(eps=0.)(200. * predicted[:, None] - 100, truth.long())
+    loss = BinaryDiceLoss(eps=0.0)(200.0 * predicted[:, None] - 100, truth.long())
     scores = dice_score(predicted[:, None].long(), truth[:, None].long(), num_classes=1, input_format='one-hot')
     assert_close(loss, 1 - scores.mean(), 1e-6)
 
@@ -29,9 +30,9 @@ def test_on_sure_masks_it_is_the_dice_score():
 def test_it_is_the_mean_over_the_batch():
     pred, target = noise(3, 1, 4, 4), (noise(3, 4, 4, seed=1) > 0).long()
     loss = BinaryDiceLoss()
-    each = torch.stack([loss(pred[i:i + 1], target[i:i + 1]) for i in range(3)])
+    each = torch.stack([loss(pred[i : i + 1], target[i : i + 1]) for i in range(3)])
     assert_close(loss(pred, target), each.mean(), 1e-6)
-    weight = torch.tensor([1., 0., 2.])
+    weight = torch.tensor([1.0, 0.0, 2.0])
     assert_close(loss(pred, target, weight), (each * weight).mean(), 1e-6)
 
 
@@ -43,7 +44,7 @@ def test_ignored_pixels_take_no_part():
 
 
 def test_an_empty_mask_gives_a_finite_loss_and_gradient():
-    pred = torch.full((1, 1, 4, 4), -30., requires_grad=True)
+    pred = torch.full((1, 1, 4, 4), -30.0, requires_grad=True)
     loss = BinaryDiceLoss()(pred, torch.zeros(1, 4, 4, dtype=torch.long))
     loss.backward()
     assert loss.isfinite() and pred.grad.isfinite().all()
@@ -57,8 +58,8 @@ def test_only_names_that_begin_with_loss_are_trained_on():
 @pytest.mark.parametrize('weighted', [False, True])
 def test_cross_entropy_is_that_of_mmseg(ignored, weighted):
     """With its gradient; pixels that are ignored count in the mean, as zeros."""
-    ours = MODELS.build(dict(type='BinaryCrossEntropyLoss', loss_weight=3.))
-    theirs = MODELS.build(dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=3.))
+    ours = MODELS.build(dict(type='BinaryCrossEntropyLoss', loss_weight=3.0))
+    theirs = MODELS.build(dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=3.0))
     target = (noise(2, 6, 6, seed=1) > 0).long().flatten()
     target[:ignored] = 255
     if ignored == target.numel():
@@ -83,7 +84,7 @@ def test_of_nothing_the_cross_entropy_is_zero():
 @pytest.mark.parametrize('loss', [BinaryCrossEntropyLoss(), BinaryDiceLoss()], ids=lambda loss: type(loss).__name__)
 def test_large_maps_in_half_precision_stay_in_range(loss):
     """512 × 512 pixels are more than float16 counts to."""
-    pred = torch.full((1, 1, 512, 512), 2., dtype=torch.float16)
+    pred = torch.full((1, 1, 512, 512), 2.0, dtype=torch.float16)
     target = torch.ones(1, 512, 512, dtype=torch.long)
     expected = loss(pred.double(), target)
     assert_close(loss(pred, target), expected, 1e-5)

@@ -1,4 +1,5 @@
 """What stays in float32 under autocast, and how near the rest is to float64."""
+
 import copy
 
 import pytest
@@ -23,7 +24,7 @@ def autocast(dtype):
 @HALVES
 def test_places_are_encoded_in_float32(dtype):
     encoder = segmentor().decode_head.prompt_encoder
-    prompts = SpatialPrompts.collate([torch.tensor([[3., 70.], [200., 1.]])], [None], [None], (96, 256))
+    prompts = SpatialPrompts.collate([torch.tensor([[3.0, 70.0], [200.0, 1.0]])], [None], [None], (96, 256))
     expected_grid, expected = encoder.pe_layer((32, 32)), encoder(prompts)
     with autocast(dtype):
         grid, points = encoder.grid_code((32, 32)), encoder(prompts)
@@ -72,8 +73,7 @@ def test_tables_are_rounded_last(dtype):
     centred = [table - table[:, :1] for table in tables]
     q, k, v = qkv.double().view(side * side, 3, heads, channels).permute(1, 2, 0, 3)
     grid = q.view(heads, side, side, channels)
-    rows, columns = (torch.einsum(f'mhwc,{axis}kc->mhwk', grid, table.double())
-                     for axis, table in zip('hw', centred))
+    rows, columns = (torch.einsum(f'mhwc,{axis}kc->mhwk', grid, table.double()) for axis, table in zip('hw', centred))
     bias = rows[..., :, None] + columns[..., None, :]
     expected = ((q @ k.transpose(1, 2)) * channels**-0.5 + bias.flatten(3).flatten(1, 2)).softmax(-1) @ v
     out = folded_attention(qkv, None, None, None, *tables, heads, channels**-0.5)
@@ -84,15 +84,17 @@ def test_tables_are_rounded_last(dtype):
 def test_folded_and_piecewise_attention_agree(dtype):
     """On a grid of 24 × 24, beside text; piecewise logits are sums of rounded terms."""
     heads, channels, side = 2, 16, 24
-    qkv, tables = noise(1, side, side, 3 * heads * channels).to(dtype), [0.2 * noise(side, side, channels, seed=s)
-                                                                         for s in (1, 2)]
+    qkv, tables = (
+        noise(1, side, side, 3 * heads * channels).to(dtype),
+        [0.2 * noise(side, side, channels, seed=s) for s in (1, 2)],
+    )
     text = [noise(1, heads, 5, channels, seed=seed).to(dtype) for seed in (3, 4)]
     mask = torch.tensor([[True, True, True, False, False]])
-    exact = piecewise_attention(qkv.double(), *(t.double() for t in text), mask, *(t.double() for t in tables), heads,
-                                channels**-0.5)
+    exact = piecewise_attention(
+        qkv.double(), *(t.double() for t in text), mask, *(t.double() for t in tables), heads, channels**-0.5
+    )
     for attention, steps in ((folded_attention, 2), (piecewise_attention, 4)):
-        assert_close(attention(qkv, *text, mask, *tables, heads, channels**-0.5), exact,
-                     steps * torch.finfo(dtype).eps)
+        assert_close(attention(qkv, *text, mask, *tables, heads, channels**-0.5), exact, steps * torch.finfo(dtype).eps)
 
 
 @HALVES
@@ -106,6 +108,7 @@ def test_the_stream_of_the_text_stays_in_float32(dtype):
         for block in blocks:
             x, text = block(x, text, keep_text=True)
         return text
+
     expected = run([double(block) for block in blocks], x.double(), text.double())
     with autocast(dtype):
         actual = run(blocks, x, text.to(dtype))
@@ -117,7 +120,7 @@ def test_the_stream_of_the_text_stays_in_float32(dtype):
 @HALVES
 def test_text_that_looks_at_the_image_is_added_to_in_float32(dtype):
     """As in a block: what attention gives is rounded, the sum with a text that is large beside it is not."""
-    layer = randomise(CrossAttentionLayer(12, 6, 2, 0, 0.))
+    layer = randomise(CrossAttentionLayer(12, 6, 2, 0, 0.0))
     visual, text = noise(1, 16, 12), (100 * noise(1, 3, 12, seed=1)).to(dtype)
     expected = double(layer)(text.double(), visual.double())
     with autocast(dtype):
@@ -139,9 +142,12 @@ def test_the_norm_of_maps_stays_in_the_range_of_float16():
 @pytest.mark.parametrize('scheme', ['LayerWiseInstruction', 'EndToEndInstruction', 'CrossAttentionInstruction'])
 def test_a_step_and_a_prediction_are_near_those_of_float32(scheme, kind, dtype):
     sizes = dict(attn_dims=8, num_heads=2) if scheme == 'CrossAttentionInstruction' else {}
-    model = segmentor(backbone=backbone(instruction=dict(type=scheme, text_dims=16, dropout=0., **sizes)),
-                      decode_head=decode_head(type=kind, loss_decode=[dict(type='BinaryCrossEntropyLoss'),
-                                                                      dict(type='BinaryDiceLoss')])).eval()
+    model = segmentor(
+        backbone=backbone(instruction=dict(type=scheme, text_dims=16, dropout=0.0, **sizes)),
+        decode_head=decode_head(
+            type=kind, loss_decode=[dict(type='BinaryCrossEntropyLoss'), dict(type='BinaryDiceLoss')]
+        ),
+    ).eval()
     data = model.data_preprocessor(batch(), training=True)
     expected = model(**copy.deepcopy(data), mode='loss')
     masks = [sample.seg_logits.data for sample in model(**copy.deepcopy(data), mode='predict')]

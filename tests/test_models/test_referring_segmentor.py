@@ -1,4 +1,5 @@
 """Text encoder, image encoder and mask decoder together."""
+
 import pytest
 import torch
 from mmengine.optim import OptimWrapper
@@ -70,8 +71,8 @@ def test_pairs_do_not_mix_in_a_batch():
     together = model(**model.data_preprocessor(batch()))
     data = batch()
     for i in range(2):
-        alone = {key: values[i:i + 1] for key, values in data.items()}
-        assert_close(together[i:i + 1], model(**model.data_preprocessor(alone)))
+        alone = {key: values[i : i + 1] for key, values in data.items()}
+        assert_close(together[i : i + 1], model(**model.data_preprocessor(alone)))
 
 
 def test_predictions_come_back_at_the_original_size_without_padding():
@@ -80,11 +81,11 @@ def test_predictions_come_back_at_the_original_size_without_padding():
     The head says 1 in all padding, and in a rectangle each that halves to whole original pixels.
     """
     model = build(data_preprocessor=dict(type='ReferringDataPreProcessor', size=(64, 64)))
-    known = torch.full((2, 1, 64, 64), 9.)
-    known[0, 0, 16:48] = -9.
-    known[0, 0, 16 + 8:16 + 16, 16:32] = 9.  # rows 4-7, columns 8-15
-    known[1, 0, :, 24:40] = -9.
-    known[1, 0, 60:, 24 + 2:24 + 6] = 9.  # rows 30-31, columns 1-2
+    known = torch.full((2, 1, 64, 64), 9.0)
+    known[0, 0, 16:48] = -9.0
+    known[0, 0, 16 + 8 : 16 + 16, 16:32] = 9.0  # rows 4-7, columns 8-15
+    known[1, 0, :, 24:40] = -9.0
+    known[1, 0, 60:, 24 + 2 : 24 + 6] = 9.0  # rows 30-31, columns 1-2
     model.decode_head.forward = lambda inputs, text=None, prompts=None: known
     data = batch([(32, 64), (64, 16)])
     data['data_samples'] = [sample((32, 64), ori_shape=(16, 32)), sample((64, 16), ori_shape=(32, 8))]
@@ -106,8 +107,11 @@ def test_probabilities_at_the_input_size_are_kept_where_wanted(channels):
 
     Two channels, background and object, are what mmseg's heads give.
     """
-    head = {} if channels == 1 else dict(decode_head=dict(
-        type='FCNHead', in_channels=16, channels=8, num_classes=2, num_convs=1))
+    head = (
+        {}
+        if channels == 1
+        else dict(decode_head=dict(type='FCNHead', in_channels=16, channels=8, num_classes=2, num_convs=1))
+    )
     size = dict(type='ReferringDataPreProcessor', size=(64, 64))
     model = build(data_preprocessor=size, test_cfg=dict(keep_input_probabilities=True), **head).eval()
     known = noise(2, channels, 64, 64)
@@ -133,7 +137,7 @@ def test_the_threshold_is_the_head_s(threshold, predicted):
     model = build(decode_head=decode_head(threshold=threshold), data_preprocessor=None)
     known = torch.tensor([0.3, 0.4, 0.6]).logit().view(1, 1, 1, 3)
     model.decode_head.forward = lambda inputs, text=None, prompts=None: known
-    result, = model(torch.zeros(1, 3, 1, 3), [sample((1, 3))], mode='predict')
+    (result,) = model(torch.zeros(1, 3, 1, 3), [sample((1, 3))], mode='predict')
     assert result.pred_sem_seg.data.flatten().tolist() == predicted
 
 
@@ -167,9 +171,16 @@ def test_bfloat16_autocast_trains():
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize('part', [
-    backbone(), backbone(type='SAMViT', instruction=None), text_encoder(),
-    dict(backbone(type='StandaloneDITViT'), text_encoder=text_encoder(), text='cat')], ids=lambda part: part['type'])
+@pytest.mark.parametrize(
+    'part',
+    [
+        backbone(),
+        backbone(type='SAMViT', instruction=None),
+        text_encoder(),
+        dict(backbone(type='StandaloneDITViT'), text_encoder=text_encoder(), text='cat'),
+    ],
+    ids=lambda part: part['type'],
+)
 def test_a_part_made_in_inference_mode_trains(part):
     part = {key: value for key, value in part.items() if value is not None}
     with torch.inference_mode():
@@ -210,15 +221,18 @@ class Wrapper(nn.Module):
 NO_TEXT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3)
 
 
-@pytest.mark.parametrize('encoder', [
-    NO_TEXT, *(backbone(instruction=scheme and dict(type=scheme, text_dims=16)) for scheme in SCHEMES)],
-    ids=['no text', 'default', 'L-DIT', 'E-DIT'])
-@pytest.mark.parametrize('wrap', [
-    Wrapper, lambda part: torch.compile(part, backend='eager')], ids=['wrapper', 'torch.compile'])
+@pytest.mark.parametrize(
+    'encoder',
+    [NO_TEXT, *(backbone(instruction=scheme and dict(type=scheme, text_dims=16)) for scheme in SCHEMES)],
+    ids=['no text', 'default', 'L-DIT', 'E-DIT'],
+)
+@pytest.mark.parametrize(
+    'wrap', [Wrapper, lambda part: torch.compile(part, backend='eager')], ids=['wrapper', 'torch.compile']
+)
 def test_text_arrives_where_parts_are_wrapped_later_on(encoder, wrap):
     model, data = segmentor(backbone=encoder).eval(), batch([(32, 32)] * 3, ['cat', 'dog', 'the red box'])
     data['inputs'] = [data['inputs'][0].clone() for _ in range(3)]
-    data['data_samples'][1].set_metainfo(dict(box=torch.tensor([1., 1., 9., 9.])))
+    data['data_samples'][1].set_metainfo(dict(box=torch.tensor([1.0, 1.0, 9.0, 9.0])))
     with torch.no_grad():
         before = [result.seg_logits.data for result in model.test_step(data)]
         model.backbone, model.decode_head = wrap(model.backbone), wrap(model.decode_head)
@@ -242,8 +256,9 @@ class AnyKeywords(nn.Module):
 
 def test_a_part_with_keywords_gets_text():
     plain, wrapped = build().eval(), segmentor(backbone=dict(type='AnyKeywords', inner=backbone())).eval()
-    wrapped.load_state_dict({name.replace('backbone.', 'backbone.inner.'): value
-                             for name, value in plain.state_dict().items()})
+    wrapped.load_state_dict(
+        {name.replace('backbone.', 'backbone.inner.'): value for name, value in plain.state_dict().items()}
+    )
     data = plain.data_preprocessor(batch())
     assert torch.equal(wrapped(**data), plain(**data))
 
@@ -297,8 +312,11 @@ PLAIN_HEAD = dict(type='FCNHead', in_channels=16, channels=8, num_classes=2, num
 @pytest.mark.parametrize('head', [decode_head(text_dims=None), PLAIN_HEAD], ids=lambda head: head['type'])
 @pytest.mark.parametrize('encoder', [backbone(instruction=None), NO_TEXT], ids=lambda encoder: encoder['type'])
 def test_text_that_no_part_takes_is_an_error_when_the_model_is_built(encoder, head):
-    with pytest.raises(InputError, match=rf'model.text_encoder gives text that no part takes: model.backbone '
-                       rf'\({encoder["type"]}\).*model.decode_head \({head["type"]}\).*text_encoder=None'):
+    with pytest.raises(
+        InputError,
+        match=rf'model.text_encoder gives text that no part takes: model.backbone '
+        rf'\({encoder["type"]}\).*model.decode_head \({head["type"]}\).*text_encoder=None',
+    ):
         segmentor(backbone=encoder, decode_head=head)
     segmentor(backbone=encoder, decode_head=head, text_encoder=None)
 

@@ -1,4 +1,5 @@
 """Test-time augmentation: the views of a picture to one mask."""
+
 import numpy as np
 import pytest
 import torch
@@ -39,7 +40,7 @@ def test_probabilities_are_averaged_and_the_sentence_is_the_one_of_the_picture_a
 @pytest.mark.parametrize('empty, expected', [(1, [0.6, 0.4, 0.1]), (2, [0.6, 0.4, 0.1]), (3, [0, 0, 0])])
 def test_views_vote_on_whether_anything_is_meant(empty, expected):
     """Two views with a mask, and some where the head decided that nothing is meant."""
-    merged = merge(view([0.9, 0.6, 0.2]), view([0.3, 0.2, 0.0]), *[view([0., 0., 0.]) for _ in range(empty)])
+    merged = merge(view([0.9, 0.6, 0.2]), view([0.3, 0.2, 0.0]), *[view([0.0, 0.0, 0.0]) for _ in range(empty)])
     assert_close(merged.seg_logits.data, torch.tensor([[expected]]))
 
 
@@ -61,17 +62,22 @@ def test_views_of_a_real_model_come_back_to_the_picture():
         views.append(one)
     alone = [model.module.test_step(one)[0].seg_logits.data for one in views]
     data = {key: [one[key] for one in views] for key in views[0]}
-    merged, = model.test_step(data)
+    (merged,) = model.test_step(data)
     assert alone[0].shape == (1, 30, 40)
     assert_close(merged.seg_logits.data, torch.stack(alone).mean(0), 1e-6)
     assert merged.input_probabilities.data.shape == (1, 24, 32)
 
 
-@pytest.mark.parametrize('views, message', [
-    ([view([0.9, 0.6, 0.2]), view([0.9, 0.6, 0.2], flip=True)],
-     'tta_pipeline flips the picture and leaves "left one" as it is: flip by ReferringFlip'),
-    ([view([0.9, 0.6, 0.2], flip=True)], 'tta_pipeline flips all views of a picture'),
-])
+@pytest.mark.parametrize(
+    'views, message',
+    [
+        (
+            [view([0.9, 0.6, 0.2]), view([0.9, 0.6, 0.2], flip=True)],
+            'tta_pipeline flips the picture and leaves "left one" as it is: flip by ReferringFlip',
+        ),
+        ([view([0.9, 0.6, 0.2], flip=True)], 'tta_pipeline flips all views of a picture'),
+    ],
+)
 def test_views_that_are_flipped_otherwise_are_refused(views, message):
     with pytest.raises(InputError, match=message):
         merge(*views)

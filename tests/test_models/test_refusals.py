@@ -1,4 +1,5 @@
 """What parts of the model refuse, each by one line, and what they leave alone."""
+
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -21,13 +22,13 @@ def test_each_image_has_its_own_sentence(images, sentences):
     text = TextFeatures(noise(sentences, 4, 16), torch.ones(sentences, 4, dtype=torch.bool))
     head = MODELS.build(decode_head())
     with pytest.raises(InputError, match=f'{images} images with {sentences} sentences: give one for each image'):
-        head((noise(images, 16, 4, 4), ), text)
+        head((noise(images, 16, 4, 4),), text)
 
 
 def test_each_image_has_its_own_prompts():
     prompts = SpatialPrompts.collate([torch.zeros(1, 2)], [None], [None], size=(32, 32))
     with pytest.raises(InputError, match='2 images with 1 prompts'):
-        MODELS.build(decode_head())((noise(2, 16, 4, 4), ), None, prompts)
+        MODELS.build(decode_head())((noise(2, 16, 4, 4),), None, prompts)
 
 
 @pytest.mark.parametrize('mode', ['loss', 'predict'])
@@ -40,7 +41,7 @@ def test_ignored_pixels_do_not_count_in_the_logged_iou():
     """Predicted 4 pixels, of which 2 are labelled and 1 is right; a third label is missed."""
     data = sample((1, 5))
     data.gt_sem_seg.data = torch.tensor([[[1, 0, 255, 255, 1]]])
-    losses = MODELS.build(decode_head()).loss_by_feat(torch.tensor([[[[9., 9., 9., 9., -9.]]]]), [data])
+    losses = MODELS.build(decode_head()).loss_by_feat(torch.tensor([[[[9.0, 9.0, 9.0, 9.0, -9.0]]]]), [data])
     assert losses['mean_iou'].item() == pytest.approx(1 / 3 * 100)
 
 
@@ -53,9 +54,11 @@ def test_a_head_without_text_leaves_the_projection_of_a_file_alone(tmp_path):
     assert all(torch.equal(value, expected[name]) for name, value in target.state_dict().items())
 
 
-@pytest.mark.parametrize('config, prefix', [(text_encoder(), ''), (backbone(), 'backbone.'),
-                                            (decode_head(), 'decode_head.')],
-                         ids=['text_encoder', 'backbone', 'decode_head'])
+@pytest.mark.parametrize(
+    'config, prefix',
+    [(text_encoder(), ''), (backbone(), 'backbone.'), (decode_head(), 'decode_head.')],
+    ids=['text_encoder', 'backbone', 'decode_head'],
+)
 def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
     source = randomise(MODELS.build(config))
     init_cfg = save(tmp_path, {prefix + name: value for name, value in source.state_dict().items()})

@@ -1,4 +1,5 @@
 """Position maps, tables and logits of another size: PyTorch's numbers, gradients by products, and what is kept."""
+
 import copy
 import pickle
 
@@ -30,8 +31,11 @@ def both(function, reference, x, seed=1) -> None:
 @pytest.mark.parametrize('mode, align_corners', [('bicubic', False), ('bilinear', False), ('bilinear', True)])
 @pytest.mark.parametrize('old, new', SIZES)
 def test_maps_are_resized_as_by_pytorch(old, new, mode, align_corners):
-    both(lambda x: resize(x, new, mode, align_corners),
-         lambda x: F.interpolate(x, new, mode=mode, align_corners=align_corners), noise(2, 3, *old))
+    both(
+        lambda x: resize(x, new, mode, align_corners),
+        lambda x: F.interpolate(x, new, mode=mode, align_corners=align_corners),
+        noise(2, 3, *old),
+    )
 
 
 @pytest.mark.parametrize('length, size', [(127, 32), (127, 64), (27, 14), (5, 9), (13, 1)])
@@ -42,9 +46,9 @@ def test_tables_are_resized_as_by_pytorch(length, size):
 def test_autocast_around_the_backward_pass_rounds_nothing():
     x = noise(1, 2, 8, 8).requires_grad_()
     out, weights = resize(x, (32, 32), 'bilinear', True), noise(1, 2, 32, 32)
-    expected, = torch.autograd.grad(out, x, weights, retain_graph=True)
+    (expected,) = torch.autograd.grad(out, x, weights, retain_graph=True)
     with torch.autocast('cpu', torch.bfloat16):
-        actual, = torch.autograd.grad(out, x, weights)
+        (actual,) = torch.autograd.grad(out, x, weights)
     assert torch.equal(actual, expected)
 
 
@@ -113,19 +117,47 @@ def write_twice(net) -> None:
             parameter.data = parameter.data * 2
 
 
-@pytest.mark.parametrize('change', [
-    lambda net: net.load_state_dict(encoder(1).state_dict()),
-    lambda net: [setattr(parameter, 'data', other.data) for parameter, other in zip(net.parameters(),
-                                                                                   encoder(1).parameters())],
-    lambda net: [torch.nn.utils.vector_to_parameters(torch.nn.utils.parameters_to_vector(encoder(1).parameters()),
-                                                     net.parameters())],
-    lambda net: net.to(torch.float64), lambda net: net.to(torch.float16).to(torch.float32), swap_unseen,
-    step(foreach=True), step(fused=True), average, write_twice,
-    lambda net: [parameter.data.mul_(2) for parameter in net.parameters()],
-    lambda net: [np.multiply(parameter.numpy(force=True), 2, out=parameter.numpy(force=True)) for parameter
-                 in net.parameters()],
-], ids=['loaded', 'replaced', 'by vector', 'double', 'there and back', 'exchanged', 'step', 'fused step', 'averaged',
-        'written twice', 'through data', 'by numpy'])
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda net: net.load_state_dict(encoder(1).state_dict()),
+        lambda net: [
+            setattr(parameter, 'data', other.data)
+            for parameter, other in zip(net.parameters(), encoder(1).parameters())
+        ],
+        lambda net: [
+            torch.nn.utils.vector_to_parameters(
+                torch.nn.utils.parameters_to_vector(encoder(1).parameters()), net.parameters()
+            )
+        ],
+        lambda net: net.to(torch.float64),
+        lambda net: net.to(torch.float16).to(torch.float32),
+        swap_unseen,
+        step(foreach=True),
+        step(fused=True),
+        average,
+        write_twice,
+        lambda net: [parameter.data.mul_(2) for parameter in net.parameters()],
+        lambda net: [
+            np.multiply(parameter.numpy(force=True), 2, out=parameter.numpy(force=True))
+            for parameter in net.parameters()
+        ],
+    ],
+    ids=[
+        'loaded',
+        'replaced',
+        'by vector',
+        'double',
+        'there and back',
+        'exchanged',
+        'step',
+        'fused step',
+        'averaged',
+        'written twice',
+        'through data',
+        'by numpy',
+    ],
+)
 def test_other_weights_are_seen(change):
     net = encoder()
     with torch.no_grad():

@@ -1,4 +1,5 @@
 """SAM's mask decoder as a decode head, against segment_anything's."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -26,10 +27,14 @@ def sentences(batch=3) -> TextFeatures:
 def segment_anything_like(head: SAMHead, depth: int) -> nn.ModuleDict:
     """segment_anything's parts with the head's weights, by name, none missing and none left over."""
     sam = import_sam_modeling()
-    parts = nn.ModuleDict(dict(
-        prompt_encoder=sam.PromptEncoder(16, GRID, (80, 112), mask_in_chans=16),
-        mask_decoder=sam.MaskDecoder(
-            transformer_dim=16, transformer=sam.TwoWayTransformer(depth, 16, 2, 32), iou_head_hidden_dim=16)))
+    parts = nn.ModuleDict(
+        dict(
+            prompt_encoder=sam.PromptEncoder(16, GRID, (80, 112), mask_in_chans=16),
+            mask_decoder=sam.MaskDecoder(
+                transformer_dim=16, transformer=sam.TwoWayTransformer(depth, 16, 2, 32), iou_head_hidden_dim=16
+            ),
+        )
+    )
     parts.prompt_encoder.load_state_dict(head.prompt_encoder.state_dict(), strict=True)
     parts.mask_decoder.load_state_dict(head.mask_decoder.state_dict(), strict=True)
     return parts
@@ -39,10 +44,11 @@ def one_by_one(sam: nn.ModuleDict, head: SAMHead, image, text: TextFeatures):
     """segment_anything's single mask for each image and the real tokens of its sentence."""
     masks = []
     for i in range(len(image)):
-        sparse = head.text_proj(text.tokens[i:i + 1, text.mask[i]])
+        sparse = head.text_proj(text.tokens[i : i + 1, text.mask[i]])
         _, dense = sam.prompt_encoder(points=None, boxes=None, masks=None)
-        mask, _ = sam.mask_decoder(image[i:i + 1], sam.prompt_encoder.get_dense_pe(), sparse, dense,
-                                   multimask_output=False)
+        mask, _ = sam.mask_decoder(
+            image[i : i + 1], sam.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output=False
+        )
         masks.append(mask)
     return torch.cat(masks)
 
@@ -52,7 +58,7 @@ def test_a_batch_of_pairs_equals_segment_anything_one_by_one(depth, kernel):
     head, text = build(depth=depth), sentences()
     sam = segment_anything_like(head, depth)
     ours, theirs = (noise(3, 16, *GRID).requires_grad_() for _ in range(2))
-    actual, expected = head((ours, ), text), one_by_one(sam, head, theirs, text)
+    actual, expected = head((ours,), text), one_by_one(sam, head, theirs, text)
     assert actual.shape == (3, 1, 20, 28)
     assert_close(actual, expected)
 
@@ -69,13 +75,13 @@ def test_without_text_it_is_the_decoder_without_a_prompt():
     head, image = build(), noise(2, 16, *GRID)
     sam = segment_anything_like(head, 2)
     nothing = TextFeatures(torch.zeros(2, 0, 16), torch.zeros(2, 0, dtype=torch.bool))
-    assert_close(head((image, )), one_by_one(sam, head, image, nothing))
+    assert_close(head((image,)), one_by_one(sam, head, image, nothing))
 
 
 def test_what_padding_tokens_hold_does_not_matter():
     head, image, text = build(), noise(3, 16, *GRID), sentences()
-    other = TextFeatures(torch.where(text.mask[..., None], text.tokens, 100.), text.mask)
-    assert_close(head((image, ), text), head((image, ), other), 1e-6)
+    other = TextFeatures(torch.where(text.mask[..., None], text.tokens, 100.0), text.mask)
+    assert_close(head((image,), text), head((image,), other), 1e-6)
 
 
 def test_the_map_at_in_index_is_used():
@@ -86,17 +92,18 @@ def test_the_map_at_in_index_is_used():
 def test_without_gradient_is_what_is_frozen_and_nothing_else():
     """What DistributedDataParallel needs."""
     head = build()
-    head((noise(3, 16, *GRID), ), sentences()).sum().backward()
+    head((noise(3, 16, *GRID),), sentences()).sum().backward()
     assert {name for name, parameter in head.named_parameters() if parameter.grad is None} == {
-        name for name, parameter in head.named_parameters() if not parameter.requires_grad}
+        name for name, parameter in head.named_parameters() if not parameter.requires_grad
+    }
     assert not head.mask_decoder.iou_prediction_head.layers[0].weight.requires_grad
     assert head.mask_decoder.iou_token.weight.requires_grad
 
 
 def test_loss_is_cross_entropy_at_full_resolution():
     """Logits upsampled with aligned corners by hand: 2 × 2 to 3 × 3 halves every distance."""
-    low = torch.tensor([[[[1., 3.], [5., -3.]]]])
-    full = torch.tensor([[1., 2., 3.], [3., 1.5, 0.], [5., 1., -3.]])
+    low = torch.tensor([[[[1.0, 3.0], [5.0, -3.0]]]])
+    full = torch.tensor([[1.0, 2.0, 3.0], [3.0, 1.5, 0.0], [5.0, 1.0, -3.0]])
     data = sample((3, 3))
     truth = data.gt_sem_seg.data[0].float()
     p = full.sigmoid()
@@ -108,16 +115,18 @@ def test_loss_of_features_is_that_of_its_logits():
     head, image, text = build(), noise(2, 16, *GRID), sentences(2)
     samples = [sample((40, 56), seed=i) for i in range(2)]
     truth = torch.stack([data.gt_sem_seg.data for data in samples]).float()
-    logits = F.interpolate(head((image, ), text), (40, 56), mode='bilinear', align_corners=True)
+    logits = F.interpolate(head((image,), text), (40, 56), mode='bilinear', align_corners=True)
     expected = F.binary_cross_entropy_with_logits(logits, truth)
-    losses = head.loss((image, ), samples, None, text)
+    losses = head.loss((image,), samples, None, text)
     assert set(losses) == {'loss_bce', 'mean_iou'}
     assert_close(losses['loss_bce'], expected, 1e-6)
 
 
 def test_mean_iou_is_the_mean_over_images_in_percent():
     """3 pixels of 4 predicted, 2 of them among 3 true; nothing predicted, nothing true; all right."""
-    logits = torch.tensor([[[9., 9.], [9., -9.]], [[-9., -9.], [-9., -9.]], [[9., -9.], [-9., 9.]]])[:, None]
+    logits = torch.tensor([[[9.0, 9.0], [9.0, -9.0]], [[-9.0, -9.0], [-9.0, -9.0]], [[9.0, -9.0], [-9.0, 9.0]]])[
+        :, None
+    ]
     truths = torch.tensor([[[1, 1], [0, 1]], [[0, 0], [0, 0]], [[1, 0], [0, 1]]])
     samples = [sample((2, 2)) for _ in truths]
     for data, truth in zip(samples, truths):
@@ -139,7 +148,7 @@ def test_mean_iou_uses_the_threshold(threshold, predicted):
 
 def test_losses_of_one_name_add_up_and_others_stand_beside():
     bce = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_bce')
-    head = build(loss_decode=[bce, dict(bce, loss_weight=2.), dict(type='BinaryDiceLoss', loss_weight=0.5)])
+    head = build(loss_decode=[bce, dict(bce, loss_weight=2.0), dict(type='BinaryDiceLoss', loss_weight=0.5)])
     logits, data = noise(1, 1, 8, 8), sample((8, 8))
     losses = head.loss_by_feat(logits, [data])
     plain = build().loss_by_feat(logits, [data])
@@ -149,12 +158,12 @@ def test_losses_of_one_name_add_up_and_others_stand_beside():
 
 def test_prediction_has_the_size_of_the_padded_input():
     head, image = build(), noise(2, 16, *GRID)
-    logits = head.predict((image, ), [dict(img_shape=(30, 50), pad_shape=(40, 56))] * 2, None, sentences(2))
-    expected = F.interpolate(head((image, ), sentences(2)), (40, 56), mode='bilinear', align_corners=True)
+    logits = head.predict((image,), [dict(img_shape=(30, 50), pad_shape=(40, 56))] * 2, None, sentences(2))
+    expected = F.interpolate(head((image,), sentences(2)), (40, 56), mode='bilinear', align_corners=True)
     assert_close(logits, expected, 1e-6)
 
 
 def test_text_of_another_width_says_what_to_set():
     text = TextFeatures(noise(1, 2, 20), torch.ones(1, 2, dtype=torch.bool))
     with pytest.raises(ValueError, match='width 20, the head expects text_dims=16; set decode_head.text_dims'):
-        build()((noise(1, 16, *GRID), ), text)
+        build()((noise(1, 16, *GRID),), text)

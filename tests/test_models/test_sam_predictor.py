@@ -1,4 +1,5 @@
 """Points and boxes on photographs, as the configs of SAM have them, against segment_anything's predictor."""
+
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from dit_sam.compat import import_sam_modeling
 from dit_sam.utils import SAM
 
 ROOT = Path(__file__).parents[2]
-ARCH = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1, ))
+ARCH = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1,))
 BOX, POINTS = [120, 80, 500, 371.5], [[300, 200, 1], [521.5, 33, 0]]
 # Points and boxes of the three answers: points alone, a box alone, both.
 GIVEN = dict(points=[POINTS, None, POINTS], boxes=[None, BOX, BOX])
@@ -50,10 +51,20 @@ def sam() -> nn.Module:
     torch.manual_seed(3)
     modeling = import_sam_modeling()
     encoder = modeling.ImageEncoderViT(
-        1024, 16, embed_dim=32, depth=2, num_heads=2, out_chans=32, use_rel_pos=True, window_size=14,
-        global_attn_indexes=(1, ), norm_layer=lambda width: nn.LayerNorm(width, eps=1e-6))
-    decoder = modeling.MaskDecoder(transformer_dim=32, transformer=modeling.TwoWayTransformer(2, 32, 8, 64),
-                                   iou_head_hidden_dim=256)
+        1024,
+        16,
+        embed_dim=32,
+        depth=2,
+        num_heads=2,
+        out_chans=32,
+        use_rel_pos=True,
+        window_size=14,
+        global_attn_indexes=(1,),
+        norm_layer=lambda width: nn.LayerNorm(width, eps=1e-6),
+    )
+    decoder = modeling.MaskDecoder(
+        transformer_dim=32, transformer=modeling.TwoWayTransformer(2, 32, 8, 64), iou_head_hidden_dim=256
+    )
     return randomise(modeling.Sam(encoder, modeling.PromptEncoder(32, (64, 64), (1024, 1024), 16), decoder)).eval()
 
 

@@ -1,4 +1,5 @@
 """SAM's image encoder, against segment_anything's and transformers'."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,14 @@ from dit_sam.compat import import_sam_modeling
 from dit_sam.models import SAMViT
 
 TRANSFORMERS_NAMES = {
-    'vision_encoder.': '', 'neck.conv1.': 'neck.0.', 'neck.layer_norm1.': 'neck.1.', 'neck.conv2.': 'neck.2.',
-    'neck.layer_norm2.': 'neck.3.', 'layers.': 'blocks.', '.layer_norm1.': '.norm1.', '.layer_norm2.': '.norm2.',
+    'vision_encoder.': '',
+    'neck.conv1.': 'neck.0.',
+    'neck.layer_norm1.': 'neck.1.',
+    'neck.conv2.': 'neck.2.',
+    'neck.layer_norm2.': 'neck.3.',
+    'layers.': 'blocks.',
+    '.layer_norm1.': '.norm1.',
+    '.layer_norm2.': '.norm2.',
     'patch_embed.projection.': 'patch_embed.proj.',
 }
 
@@ -23,9 +30,18 @@ def build(grid=10, window_size=4, **kwargs) -> SAMViT:
 def segment_anything_like(model: SAMViT) -> nn.Module:
     """segment_anything's encoder with the model's weights, by name, none missing and none left over."""
     sam = import_sam_modeling().ImageEncoderViT(
-        8 * model.pos_embed.shape[1], 8, 3, ARCH['embed_dims'], ARCH['depth'], ARCH['num_heads'], out_chans=16,
-        norm_layer=lambda dims: nn.LayerNorm(dims, eps=1e-6), use_rel_pos=True,
-        window_size=(model.blocks[0].attn.rel_pos_h.shape[0] + 1) // 2, global_attn_indexes=ARCH['global_attn_indexes'])
+        8 * model.pos_embed.shape[1],
+        8,
+        3,
+        ARCH['embed_dims'],
+        ARCH['depth'],
+        ARCH['num_heads'],
+        out_chans=16,
+        norm_layer=lambda dims: nn.LayerNorm(dims, eps=1e-6),
+        use_rel_pos=True,
+        window_size=(model.blocks[0].attn.rel_pos_h.shape[0] + 1) // 2,
+        global_attn_indexes=ARCH['global_attn_indexes'],
+    )
     sam.load_state_dict(model.state_dict(), strict=True)
     return sam
 
@@ -74,10 +90,19 @@ def test_other_sizes_equal_segment_anything_with_a_resized_map(grid, windowed):
 
 def test_it_equals_transformers():
     model = build(10, 4)
-    reference = SamVisionModel(SamVisionConfig(
-        hidden_size=ARCH['embed_dims'], num_hidden_layers=ARCH['depth'], num_attention_heads=ARCH['num_heads'],
-        global_attn_indexes=list(ARCH['global_attn_indexes']), image_size=80, patch_size=8, window_size=4,
-        output_channels=16, mlp_dim=4 * ARCH['embed_dims']))
+    reference = SamVisionModel(
+        SamVisionConfig(
+            hidden_size=ARCH['embed_dims'],
+            num_hidden_layers=ARCH['depth'],
+            num_attention_heads=ARCH['num_heads'],
+            global_attn_indexes=list(ARCH['global_attn_indexes']),
+            image_size=80,
+            patch_size=8,
+            window_size=4,
+            output_channels=16,
+            mlp_dim=4 * ARCH['embed_dims'],
+        )
+    )
 
     def ours(name: str) -> str:
         for theirs, replacement in TRANSFORMERS_NAMES.items():
@@ -101,7 +126,7 @@ def test_an_image_is_padded_to_whole_patches_with_zeros():
 @pytest.mark.parametrize('size', [(1, 1), (8, 8), (9, 100), (80, 16)], ids=str)
 @pytest.mark.parametrize('windowed', [True, False])
 def test_any_size_runs(size, windowed):
-    features, = build(10, 4, windowed=windowed)(noise(1, 3, *size))
+    (features,) = build(10, 4, windowed=windowed)(noise(1, 3, *size))
     assert features.shape == (1, 16, -(-size[0] // 8), -(-size[1] // 8))
     assert features.isfinite().all()
 
@@ -141,26 +166,33 @@ def test_without_a_neck_it_gives_its_tokens():
     assert not any(name.startswith('neck') for name in model.state_dict())
 
 
-@pytest.mark.parametrize('arch,sizes', [('tiny', (192, 6, 3)), ('base', (768, 12, 12)), ('large', (1024, 24, 16)),
-                                        ('huge', (1280, 32, 16))])
+@pytest.mark.parametrize(
+    'arch,sizes', [('tiny', (192, 6, 3)), ('base', (768, 12, 12)), ('large', (1024, 24, 16)), ('huge', (1280, 32, 16))]
+)
 def test_architectures_have_sam_s_names_and_shapes(arch, sizes):
     with torch.device('meta'):
         model = SAMViT(arch)
         embed_dims, depth, num_heads = sizes
         sam = import_sam_modeling().ImageEncoderViT(
-            embed_dim=embed_dims, depth=depth, num_heads=num_heads, use_rel_pos=True, window_size=14,
-            global_attn_indexes=[i for i in range(depth) if (i + 1) % (depth // (2 if arch == 'tiny' else 4)) == 0])
+            embed_dim=embed_dims,
+            depth=depth,
+            num_heads=num_heads,
+            use_rel_pos=True,
+            window_size=14,
+            global_attn_indexes=[i for i in range(depth) if (i + 1) % (depth // (2 if arch == 'tiny' else 4)) == 0],
+        )
     assert {name: value.shape for name, value in model.state_dict().items()} == {
-        name: value.shape for name, value in sam.state_dict().items()}
+        name: value.shape for name, value in sam.state_dict().items()
+    }
 
 
 def test_blocks_behind_the_last_output_do_not_run_and_ask_for_no_gradient():
     """Their weights stay, so that SAM's load, but must not make a distributed step wait for a gradient."""
-    model, image = build(out_indices=(1, )), noise(1, 3, 80, 80)
-    expected, = model(image)
+    model, image = build(out_indices=(1,)), noise(1, 3, 80, 80)
+    (expected,) = model(image)
     for parameter in model.blocks[2].parameters():
         nn.init.constant_(parameter, float('nan'))
-    output, = model(image)
+    (output,) = model(image)
     assert torch.equal(output, expected)
     output.pow(2).sum().backward()
     without = {name for name, parameter in model.named_parameters() if parameter.grad is None}

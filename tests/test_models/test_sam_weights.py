@@ -1,4 +1,5 @@
 """SAM's own checkpoint, and SAM in other layouts, into `SAMViT`, `DITViT` and `SAMHead` by `init_cfg`."""
+
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -18,13 +19,26 @@ SAM_VIT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels
 def sam() -> dict:
     """The state dict of a SAM with 24 channels, named as in sam_vit_b_01ec64.pth."""
     modeling = import_sam_modeling()
-    parts = nn.ModuleDict(dict(
-        image_encoder=modeling.ImageEncoderViT(
-            32, 8, 3, ARCH['embed_dims'], ARCH['depth'], ARCH['num_heads'], out_chans=16, use_rel_pos=True,
-            window_size=3, global_attn_indexes=ARCH['global_attn_indexes']),
-        prompt_encoder=modeling.PromptEncoder(16, (4, 4), (32, 32), mask_in_chans=16),
-        mask_decoder=modeling.MaskDecoder(
-            transformer_dim=16, transformer=modeling.TwoWayTransformer(2, 16, 2, 32), iou_head_hidden_dim=16)))
+    parts = nn.ModuleDict(
+        dict(
+            image_encoder=modeling.ImageEncoderViT(
+                32,
+                8,
+                3,
+                ARCH['embed_dims'],
+                ARCH['depth'],
+                ARCH['num_heads'],
+                out_chans=16,
+                use_rel_pos=True,
+                window_size=3,
+                global_attn_indexes=ARCH['global_attn_indexes'],
+            ),
+            prompt_encoder=modeling.PromptEncoder(16, (4, 4), (32, 32), mask_in_chans=16),
+            mask_decoder=modeling.MaskDecoder(
+                transformer_dim=16, transformer=modeling.TwoWayTransformer(2, 16, 2, 32), iou_head_hidden_dim=16
+            ),
+        )
+    )
     return randomise(parts).state_dict()
 
 
@@ -45,8 +59,11 @@ def from_sam(sam, tmp_path):
 
 def loaded(module: nn.Module, sam: dict, prefix: str = '') -> set:
     """Names in `module` of weights that equal SAM's."""
-    return {name for name, value in module.state_dict().items()
-            if prefix + name in sam and torch.equal(value, sam[prefix + name])}
+    return {
+        name
+        for name, value in module.state_dict().items()
+        if prefix + name in sam and torch.equal(value, sam[prefix + name])
+    }
 
 
 def test_the_image_encoder_takes_all_of_sam_s(sam, from_sam):
@@ -93,7 +110,7 @@ def test_missing_weights_are_listed(from_sam):
 
 def test_unknown_weights_are_listed(from_sam):
     with pytest.raises(ValueError, match='sam.pth: 1 names have no counterpart: image_encoder.zebra'):
-        from_sam(SAM_VIT, extra=('image_encoder.zebra', ))
+        from_sam(SAM_VIT, extra=('image_encoder.zebra',))
 
 
 def test_weights_of_another_size_are_listed(from_sam):
@@ -115,26 +132,47 @@ def build(config: dict, checkpoint) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize('save', [
-    lambda weights, folder: save_file(weights, folder / 'a.safetensors') or 'a.safetensors',
-    lambda weights, folder: torch.save(dict(state_dict=weights, meta=dict(), epoch=1), folder / 'a.pth') or 'a.pth',
-], ids=['safetensors', 'pth'])
+@pytest.mark.parametrize(
+    'save',
+    [
+        lambda weights, folder: save_file(weights, folder / 'a.safetensors') or 'a.safetensors',
+        lambda weights, folder: torch.save(dict(state_dict=weights, meta=dict(), epoch=1), folder / 'a.pth') or 'a.pth',
+    ],
+    ids=['safetensors', 'pth'],
+)
 @pytest.mark.parametrize('layout', [SAM, HUGGING_FACE_SAM, RELEASED_DIT, OURS], ids=lambda layout: layout.source)
 def test_any_layout_and_file_will_do(sam, tmp_path, layout, save):
     weights = {name: value.clone() for name, value in layout.to_theirs(SAM.to_ours(sam)).items()}
     path = tmp_path / save(weights, tmp_path)
     assert loaded(build(SAM_VIT, path), sam, 'image_encoder.') == {
-        name.removeprefix('image_encoder.') for name in sam if name.startswith('image_encoder.')}
+        name.removeprefix('image_encoder.') for name in sam if name.startswith('image_encoder.')
+    }
     assert loaded(build(decode_head(text_dims=None), path), sam) == {
-        name for name in sam if not name.startswith('image_encoder.')}
+        name for name in sam if not name.startswith('image_encoder.')
+    }
 
 
 def test_a_folder_of_transformers_will_do(tmp_path):
-    theirs = randomise(SamModel(SamConfig(
-        vision_config=dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=3, image_size=32, patch_size=8,
-                           window_size=3, global_attn_indexes=[1], output_channels=16, mlp_dim=96, num_pos_feats=8),
-        prompt_encoder_config=dict(hidden_size=16, image_size=32, patch_size=8),
-        mask_decoder_config=dict(hidden_size=16, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16))))
+    theirs = randomise(
+        SamModel(
+            SamConfig(
+                vision_config=dict(
+                    hidden_size=24,
+                    num_hidden_layers=3,
+                    num_attention_heads=3,
+                    image_size=32,
+                    patch_size=8,
+                    window_size=3,
+                    global_attn_indexes=[1],
+                    output_channels=16,
+                    mlp_dim=96,
+                    num_pos_feats=8,
+                ),
+                prompt_encoder_config=dict(hidden_size=16, image_size=32, patch_size=8),
+                mask_decoder_config=dict(hidden_size=16, mlp_dim=32, num_attention_heads=2, iou_head_hidden_dim=16),
+            )
+        )
+    )
     theirs.save_pretrained(tmp_path)
     weights = SAM.to_theirs(HUGGING_FACE_SAM.to_ours(theirs.state_dict()))
     backbone_, head = build(SAM_VIT, tmp_path), build(decode_head(text_dims=None), tmp_path)
@@ -147,8 +185,11 @@ def test_from_a_checkpoint_of_ours_comes_what_sam_does_not_have_too(tmp_path):
     head = decode_head(depth=3)
     model = segmentor(decode_head=head)
     torch.save(dict(state_dict={**model.state_dict(), 'auxiliary_head.x': torch.zeros(1)}), tmp_path / 'epoch_1.pth')
-    for config, part in ((backbone(), model.backbone), (backbone(out_channels=0), model.backbone),
-                         (head, model.decode_head)):
+    for config, part in (
+        (backbone(), model.backbone),
+        (backbone(out_channels=0), model.backbone),
+        (head, model.decode_head),
+    ):
         found = build(config, tmp_path / 'epoch_1.pth').state_dict()
         assert all(torch.equal(value, part.state_dict()[name]) for name, value in found.items())
     with pytest.raises(ValueError, match='does not fit DITViT: 8 weights unknown: instruction.projections.0.bias, '):
@@ -166,14 +207,20 @@ def test_a_file_of_another_size_says_which_arch_it_is(tmp_path, layout):
     weights = layout.to_theirs(sam_on_meta('large'))
     torch.save({name: torch.zeros(1).expand(value.shape) for name, value in weights.items()}, tmp_path / 'sam.pth')
     for kind in ('SAMViT', 'DITViT'):
-        with torch.device('meta'), pytest.raises(
-                ValueError, match=r"sam.pth is ViT-L \(large\), the config asks for arch='base': change arch, or name"):
+        with (
+            torch.device('meta'),
+            pytest.raises(
+                ValueError, match=r"sam.pth is ViT-L \(large\), the config asks for arch='base': change arch, or name"
+            ),
+        ):
             build(dict(type=kind), tmp_path / 'sam.pth')
 
 
 def test_a_file_of_a_size_without_name_says_its_numbers(sam, from_sam):
-    with pytest.raises(ValueError, match='sam.pth is a ViT of 24 channels and 3 blocks, the config asks for a ViT of '
-                       '48 channels and 3 blocks'):
+    with pytest.raises(
+        ValueError,
+        match='sam.pth is a ViT of 24 channels and 3 blocks, the config asks for a ViT of 48 channels and 3 blocks',
+    ):
         from_sam(dict(SAM_VIT, arch=dict(ARCH, embed_dims=48)))
 
 

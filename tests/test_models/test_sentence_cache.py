@@ -1,4 +1,5 @@
 """A text encoder that rests runs once for each sentence."""
+
 import copy
 
 import pytest
@@ -18,7 +19,8 @@ def encoded(encoder, sentences=SENTENCES, **kwargs) -> int:
     """How many sentences the model runs on."""
     rows = []
     handle = encoder.model.register_forward_pre_hook(
-        lambda module, args, kwargs: rows.append(len(kwargs['input_ids'])), with_kwargs=True)
+        lambda module, args, kwargs: rows.append(len(kwargs['input_ids'])), with_kwargs=True
+    )
     with torch.no_grad():
         encoder(sentences, **kwargs)
     handle.remove()

@@ -1,4 +1,5 @@
 """Sentences of one image in a batch: the image is prepared and embedded once, the masks are those of one by one."""
+
 import pytest
 import torch
 from mmseg.registry import MODELS
@@ -7,8 +8,16 @@ from tiny import ARCH, assert_close, backbone, batch, decode_head, segmentor
 TEXTS = ['the red box', 'cat', 'big blue dog', 'cat', 'the cat left of the box']
 IMAGES = [0, 0, 0, 1, 1]
 NO_TEXT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3)
-FOREIGN = dict(type='ResNet', depth=18, base_channels=8, num_stages=2, strides=(1, 1), dilations=(1, 1),
-               out_indices=(1, ), norm_cfg=dict(type='BN'))
+FOREIGN = dict(
+    type='ResNet',
+    depth=18,
+    base_channels=8,
+    num_stages=2,
+    strides=(1, 1),
+    dilations=(1, 1),
+    out_indices=(1,),
+    norm_cfg=dict(type='BN'),
+)
 
 
 @MODELS.register_module()
@@ -32,7 +41,7 @@ def data() -> dict:
 
 
 def alone(index: int) -> dict:
-    return {key: values[index:index + 1] for key, values in data().items()}
+    return {key: values[index : index + 1] for key, values in data().items()}
 
 
 def predict(model, batch_of: dict) -> list:
@@ -59,9 +68,17 @@ def images_seen(model, part: str, step) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize('kind, embedded, encoded', [
-    ('LayerWiseInstruction', 2, 5), ('EndToEndInstruction', 2, 5), ('default', 2, 2), ('no text', 2, 2),
-    ('text only', 5, 5), ('ResNet', 2, 2)])
+@pytest.mark.parametrize(
+    'kind, embedded, encoded',
+    [
+        ('LayerWiseInstruction', 2, 5),
+        ('EndToEndInstruction', 2, 5),
+        ('default', 2, 2),
+        ('no text', 2, 2),
+        ('text only', 5, 5),
+        ('ResNet', 2, 2),
+    ],
+)
 def test_masks_are_those_of_one_by_one(kind, embedded, encoded):
     model = build(kind)
     parts = dict.fromkeys(['ResNet'], ('conv1', 'layer2')).get(kind, ('patch_embed', 'blocks.2'))
@@ -71,7 +88,7 @@ def test_masks_are_those_of_one_by_one(kind, embedded, encoded):
     last = images_seen(model, prefix + parts[1], lambda: predict(model, data()))
     assert last == [encoded]
     for index, result in enumerate(together):
-        expected, = predict(model, alone(index))
+        (expected,) = predict(model, alone(index))
         assert torch.equal(result.pred_sem_seg.data, expected.pred_sem_seg.data)
         assert_close(result.seg_logits.data, expected.seg_logits.data, 1e-5)
         assert result.metainfo['text'] == TEXTS[index]
@@ -118,9 +135,10 @@ def test_nothing_is_shared_in_training():
 def test_points_and_boxes_stay_with_their_sentence():
     model = build('LayerWiseInstruction')
     together, single = data(), alone(1)
-    for sample, box in zip(together['data_samples'], [(2, 2, 9, 9), (8, 8, 30, 20), (0, 0, 5, 5), (1, 1, 4, 4),
-                                                     (3, 3, 8, 8)]):
+    for sample, box in zip(
+        together['data_samples'], [(2, 2, 9, 9), (8, 8, 30, 20), (0, 0, 5, 5), (1, 1, 4, 4), (3, 3, 8, 8)]
+    ):
         sample.set_metainfo(dict(box=torch.tensor(box, dtype=torch.float32)))
-    single['data_samples'][0].set_metainfo(dict(box=torch.tensor([8., 8., 30., 20.])))
-    expected, = predict(model, single)
+    single['data_samples'][0].set_metainfo(dict(box=torch.tensor([8.0, 8.0, 30.0, 20.0])))
+    (expected,) = predict(model, single)
     assert_close(predict(model, together)[1].seg_logits.data, expected.seg_logits.data, 1e-5)

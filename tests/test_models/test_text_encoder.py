@@ -1,4 +1,5 @@
 """Sentences to features, against transformers' own BERT."""
+
 import json
 from pathlib import Path
 
@@ -16,8 +17,19 @@ from dit_sam.models.text_encoders import build_tokenizer
 
 SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']
 ODD = [
-    'The RED box', 'a café', 'un-known cat!', 'dog\'s, cat. "box"?', 'zebra', 'a  wide \t gap', 'bluish box 12',
-    'red猫cat', '', '[SEP] the [cls] [CLS] cat', 'naïve ﬁsh — «box»', 'box\u200b\u0000ed', 'x' * 150
+    'The RED box',
+    'a café',
+    'un-known cat!',
+    'dog\'s, cat. "box"?',
+    'zebra',
+    'a  wide \t gap',
+    'bluish box 12',
+    'red猫cat',
+    '',
+    '[SEP] the [cls] [CLS] cat',
+    'naïve ﬁsh — «box»',
+    'box\u200b\u0000ed',
+    'x' * 150,
 ]
 
 
@@ -53,8 +65,9 @@ def test_the_tokenizer_equals_transformers(source, tmp_path, folder):
     tokenizer, expected = build_tokenizer(sources[source]), bert_tokenizer(split_special_tokens=True)
     for sentence in SENTENCES + ODD:
         assert tokenizer(sentence)['input_ids'] == expected(sentence)['input_ids'], sentence
-    assert tokenizer('the cats')['input_ids'] == [VOCABULARY.index(token)
-                                                  for token in ('[CLS]', 'the', 'cat', '##s', '[SEP]')]
+    assert tokenizer('the cats')['input_ids'] == [
+        VOCABULARY.index(token) for token in ('[CLS]', 'the', 'cat', '##s', '[SEP]')
+    ]
 
 
 @pytest.mark.parametrize('token', ['\u2028', '\u0085', '\x0b', '\x1c', '', 'a\rb', 'the ', 'cat\r'], ids=ascii)
@@ -108,7 +121,7 @@ def test_a_long_sentence_is_cut_with_one_warning(caplog):
             assert encoder(['cat ' * 7, 'dog']).tokens.shape == (2, 8, 16)
     finally:
         logger.removeHandler(caplog.handler)
-    message, = caplog.messages
+    (message,) = caplog.messages
     assert 'more than max_length=8 tokens' in message
 
 
@@ -145,8 +158,14 @@ def test_from_a_folder_alone(folder, file):
     if '-of-' in file:
         index = dict(weight_map=dict.fromkeys(weights, file))
         Path(folder, 'pytorch_model.bin.index.json').write_text(json.dumps(index))
-    encoder = MODELS.build(dict(type='HuggingFaceTextEncoder', model=folder, tokenizer=folder,
-                                init_cfg=dict(type='Pretrained', checkpoint=folder)))
+    encoder = MODELS.build(
+        dict(
+            type='HuggingFaceTextEncoder',
+            model=folder,
+            tokenizer=folder,
+            init_cfg=dict(type='Pretrained', checkpoint=folder),
+        )
+    )
     bert = BertModel(AutoConfig.from_pretrained(folder)).eval()
     bert.load_state_dict(weights)
     encoder.eval().init_weights()
@@ -167,8 +186,14 @@ def test_half_precision_on_disk_is_read_as_float32(folder):
 
 @pytest.mark.parametrize('prefix', ['', 'text_encoder.'])
 def test_weights_from_a_file(tmp_path, prefix):
-    source, target = build(), MODELS.build(text_encoder(
-        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'bert.safetensors'), prefix=prefix or None)))
+    source, target = (
+        build(),
+        MODELS.build(
+            text_encoder(
+                init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'bert.safetensors'), prefix=prefix or None)
+            )
+        ),
+    )
     save_file({prefix + name: value for name, value in source.state_dict().items()}, tmp_path / 'bert.safetensors')
     target.init_weights()
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
@@ -224,13 +249,29 @@ def test_a_vocabulary_larger_than_the_embedding_says_what_to_set():
         build(tokenizer=[*VOCABULARY, 'zebra'])(['cat'])
 
 
-@pytest.mark.parametrize('sizes', [
-    dict(model_type='distilbert', dim=16, n_layers=1, n_heads=2, hidden_dim=32),
-    dict(model_type='roberta', hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-         pad_token_id=0),
-    dict(model_type='electra', hidden_size=16, embedding_size=16, num_hidden_layers=1, num_attention_heads=2,
-         intermediate_size=32)
-], ids=lambda sizes: sizes['model_type'])
+@pytest.mark.parametrize(
+    'sizes',
+    [
+        dict(model_type='distilbert', dim=16, n_layers=1, n_heads=2, hidden_dim=32),
+        dict(
+            model_type='roberta',
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            pad_token_id=0,
+        ),
+        dict(
+            model_type='electra',
+            hidden_size=16,
+            embedding_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+        ),
+    ],
+    ids=lambda sizes: sizes['model_type'],
+)
 def test_other_text_models_run(sizes):
     features = build(model=dict(sizes, vocab_size=len(VOCABULARY)))(SENTENCES)
     assert features.tokens.shape == (3, 8, 16)

@@ -1,15 +1,17 @@
 """Every family of text models through the one text encoder, against transformers' own model called directly."""
+
 import re
 
 import pytest
 import torch
-from dit_sam.errors import InputError
-from dit_sam.models.text_encoders import build_tokenizer
 from mmseg.registry import MODELS
 from text_families import FAMILIES, Family, byte_pairs
 from tiny import assert_close, text_encoder
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
+
+from dit_sam.errors import InputError
+from dit_sam.models.text_encoders import build_tokenizer
 
 SENTENCES = ['the red box', 'cat', 'a small blue café right of the cats near un-known fish on the left']
 LENGTH = 12
@@ -23,9 +25,18 @@ def family(request, tmp_path_factory) -> Family:
 
 
 def build(family: Family, **kwargs):
-    encoder = MODELS.build(dict(dict(
-        type='HuggingFaceTextEncoder', model=family.folder, tokenizer=family.folder, max_length=LENGTH,
-        init_cfg=dict(type='Pretrained', checkpoint=family.folder)), **kwargs))
+    encoder = MODELS.build(
+        dict(
+            dict(
+                type='HuggingFaceTextEncoder',
+                model=family.folder,
+                tokenizer=family.folder,
+                max_length=LENGTH,
+                init_cfg=dict(type='Pretrained', checkpoint=family.folder),
+            ),
+            **kwargs,
+        )
+    )
     encoder.init_weights()
     return encoder.eval()
 
@@ -33,8 +44,9 @@ def build(family: Family, **kwargs):
 def tokenize(family: Family) -> dict:
     """What the family's own tokenizer gives, and a mask of what is no padding, by counting."""
     own = 'attention_mask' in family.tokenizer.model_input_names
-    batch = family.tokenizer(SENTENCES, padding='longest' if own else 'max_length', truncation=True, max_length=LENGTH,
-                             return_tensors='pt')
+    batch = family.tokenizer(
+        SENTENCES, padding='longest' if own else 'max_length', truncation=True, max_length=LENGTH, return_tensors='pt'
+    )
     lengths = [len(ids) for ids in family.tokenizer(SENTENCES, truncation=True, max_length=LENGTH)['input_ids']]
     mask = torch.arange(batch['input_ids'].shape[1]) < torch.tensor(lengths)[:, None]
     assert own == ('attention_mask' in batch)
@@ -57,7 +69,7 @@ def test_padding_changes_nothing_and_what_is_remembered_is_right(family):
         # Filled one by one, then read.
         alone = [encoder([sentence]) for sentence in SENTENCES]
         again = encoder(SENTENCES)
-    assert torch.equal(again.mask, together.mask[:, :again.mask.shape[1]])
+    assert torch.equal(again.mask, together.mask[:, : again.mask.shape[1]])
     assert_close(again.tokens[again.mask], together.tokens[together.mask], 1e-5)
     for i, one in enumerate(alone):
         assert_close(one.tokens[one.mask], together.tokens[i][together.mask[i]], 1e-5)
@@ -98,8 +110,11 @@ def test_a_sentence_may_be_as_long_as_there_are_places(family):
     features = encoder(['the cat ' * 100, 'cat'])
     assert features.tokens.shape[1] == encoder.max_length and features.tokens.isfinite().all()
     if family.places:
-        with pytest.raises(InputError, match=rf'max_length={family.places + 1} .*the {family.places} tokens .*'
-                                             r'max_position_embeddings=\d+'):
+        with pytest.raises(
+            InputError,
+            match=rf'max_length={family.places + 1} .*the {family.places} tokens .*'
+            r'max_position_embeddings=\d+',
+        ):
             build(family, max_length=family.places + 1)
 
 
@@ -111,8 +126,13 @@ def test_weights_of_another_family_are_refused(tmp_path):
 
 def test_a_model_of_images_is_refused():
     with pytest.raises(InputError, match="text_encoder.model: 'vit' does not take text"):
-        MODELS.build(text_encoder(model=dict(model_type='vit', hidden_size=16, num_hidden_layers=1,
-                                             num_attention_heads=2, intermediate_size=32)))
+        MODELS.build(
+            text_encoder(
+                model=dict(
+                    model_type='vit', hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+                )
+            )
+        )
 
 
 def test_a_tokenizer_that_pads_otherwise_is_refused_where_places_depend_on_it():

@@ -3,6 +3,7 @@
 On the device 'meta' tensors have no content. Whatever needs a number on the host fails there, as `item` and `nonzero`,
 and copies to it are those that would go to a GPU.
 """
+
 import itertools
 
 import pytest
@@ -19,13 +20,27 @@ INSTRUCTIONS = dict(
     edit=dict(type='EndToEndInstruction', text_dims=16),
     ldit_static=dict(type='LayerWiseStaticInstruction', text_dims=16, max_length=8),
     edit_static=dict(type='EndToEndStaticInstruction', text_dims=16, max_length=8),
-    cross=dict(type='CrossAttentionInstruction', text_dims=16, ffn=True, attn_dims=8, num_heads=2, ffn_dims=16))
+    cross=dict(type='CrossAttentionInstruction', text_dims=16, ffn=True, attn_dims=8, num_heads=2, ffn_dims=16),
+)
 LOSSES = [dict(type='BinaryCrossEntropyLoss'), dict(type='BinaryDiceLoss')]
 
 # Of `torch.use_deterministic_algorithms`: what it refuses on GPUs, as far as a model might have it.
-REFUSED = ('upsample_linear1d_backward', 'upsample_bilinear2d_backward', 'upsample_bicubic2d_backward', 'nll_loss',
-           'adaptive_avg_pool', 'adaptive_max_pool', 'reflection_pad', 'grid_sampler', 'histc', 'bincount', 'median',
-           '_embedding_bag', 'kthvalue', 'put_')
+REFUSED = (
+    'upsample_linear1d_backward',
+    'upsample_bilinear2d_backward',
+    'upsample_bicubic2d_backward',
+    'nll_loss',
+    'adaptive_avg_pool',
+    'adaptive_max_pool',
+    'reflection_pad',
+    'grid_sampler',
+    'histc',
+    'bincount',
+    'median',
+    '_embedding_bag',
+    'kthvalue',
+    'put_',
+)
 # What it slows down: sums in a fixed order of what threads would add in any.
 SLOWED = ('cumsum', 'scatter', 'index_add', 'index_select', 'gather', 'repeat_interleave')
 
@@ -65,18 +80,21 @@ def on_meta():
             model = segmentor(seed=None, **parts).train()
         model.data_preprocessor.to('meta')
         return model
+
     return build
 
 
 @pytest.mark.parametrize('scheme, head', itertools.product(INSTRUCTIONS, ['SAMHead', 'GeneralizedSAMHead']))
 def test_nothing_waits_and_all_is_deterministic(scheme, head, on_meta):
     # At 48 × 32 position map and tables are resized. Points and a box of some items, sentences of several lengths.
-    model = on_meta(backbone=backbone(instruction=INSTRUCTIONS[scheme], with_cp=scheme == 'edit'),
-                    decode_head=decode_head(type=head, loss_decode=LOSSES, spatial_prompts=True),
-                    data_preprocessor=dict(type='ReferringDataPreProcessor', size=(48, 32)))
+    model = on_meta(
+        backbone=backbone(instruction=INSTRUCTIONS[scheme], with_cp=scheme == 'edit'),
+        decode_head=decode_head(type=head, loss_decode=LOSSES, spatial_prompts=True),
+        data_preprocessor=dict(type='ReferringDataPreProcessor', size=(48, 32)),
+    )
     data = batch()
     data['data_samples'][0].set_metainfo(dict(points=torch.ones(2, 2), point_labels=torch.tensor([1, 0])))
-    data['data_samples'][1].set_metainfo(dict(box=torch.tensor([1., 1., 9., 9.]), scale_factor=(2., 2.)))
+    data['data_samples'][1].set_metainfo(dict(box=torch.tensor([1.0, 1.0, 9.0, 9.0]), scale_factor=(2.0, 2.0)))
     with GPU() as gpu:
         step(model, data)
     assert not gpu.noted
@@ -95,8 +113,9 @@ def test_sentences_and_images_that_are_shared_are_told_without_a_wait(frozen, on
     assert not gpu.noted
 
 
-@pytest.mark.parametrize('model_type', ['bert', 'roberta', 'deberta', 'deberta-v2', 't5', 'clip_text_model',
-                                        'siglip_text_model'])
+@pytest.mark.parametrize(
+    'model_type', ['bert', 'roberta', 'deberta', 'deberta-v2', 't5', 'clip_text_model', 'siglip_text_model']
+)
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_text_models_do_not_wait_for_their_mask(model_type):
     """MPNet's does, see docs/text_encoders.md."""
@@ -115,7 +134,8 @@ def test_encoder_alone_resizes_deterministically():
     """At another size than that of pre-training, in windows, globally and without text."""
     with torch.device('meta'):
         encoder = MODELS.build(
-            dict(type='SAMViT', arch=ARCH, img_size=64, patch_size=8, out_channels=16, window_size=3))
+            dict(type='SAMViT', arch=ARCH, img_size=64, patch_size=8, out_channels=16, window_size=3)
+        )
         images = torch.zeros(1, 3, 40, 56)
     with GPU() as gpu:
         encoder(images)[0].sum().backward()

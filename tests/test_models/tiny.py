@@ -1,6 +1,6 @@
 """Small parts to build models from, and the one way in which these tests compare numbers."""
+
 from collections.abc import Mapping, Sequence
-from typing import Optional
 
 import numpy as np
 import torch
@@ -9,9 +9,11 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-VOCABULARY = ('[PAD] [UNK] [CLS] [SEP] [MASK] the a left right small big red blue cat dog box cafe on of ##s ##ish un '
-              '##known , . - \' ! ? 2 1 猫').split()
-ARCH = dict(embed_dims=24, depth=3, num_heads=3, global_attn_indexes=(1, ))
+VOCABULARY = (
+    '[PAD] [UNK] [CLS] [SEP] [MASK] the a left right small big red blue cat dog box cafe on of ##s ##ish un '
+    "##known , . - ' ! ? 2 1 猫"
+).split()
+ARCH = dict(embed_dims=24, depth=3, num_heads=3, global_attn_indexes=(1,))
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -36,12 +38,15 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5, what
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
     """Gradients by name; zeros where the backward pass left none."""
-    return {name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            for name, parameter in module.named_parameters()}
+    return {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in module.named_parameters()
+    }
 
 
-def assert_same_gradients(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor],
-                          tolerance: float = 1e-5) -> None:
+def assert_same_gradients(
+    actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], tolerance: float = 1e-5
+) -> None:
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
         assert_close(actual[name], gradient, tolerance, name)
@@ -67,16 +72,22 @@ def decode_head(**kwargs) -> dict:
     return dict(dict(type='SAMHead', **sizes), **kwargs)
 
 
-def segmentor(seed: Optional[int] = 0, **parts) -> nn.Module:
+def segmentor(seed: int | None = 0, **parts) -> nn.Module:
     """A `ReferringSegmentor`; parts may be replaced by keyword. Without a seed it is as built, zeros and all."""
-    default = dict(type='ReferringSegmentor', text_encoder=text_encoder(), backbone=backbone(),
-                   decode_head=decode_head(), data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)))
+    default = dict(
+        type='ReferringSegmentor',
+        text_encoder=text_encoder(),
+        backbone=backbone(),
+        decode_head=decode_head(),
+        data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)),
+    )
     model = MODELS.build(dict(default, **parts))
     return model if seed is None else randomise(model, seed)
 
 
-def sample(size: tuple[int, int], text: Optional[str] = 'the red box', ori_shape: Optional[tuple] = None,
-           seed: int = 0) -> SegDataSample:
+def sample(
+    size: tuple[int, int], text: str | None = 'the red box', ori_shape: tuple | None = None, seed: int = 0
+) -> SegDataSample:
     """A data sample as `PackReferringInputs` makes it, with a random mask of `size`."""
     meta = dict(img_shape=size, ori_shape=ori_shape or size)
     if text is not None:
@@ -85,10 +96,14 @@ def sample(size: tuple[int, int], text: Optional[str] = 'the red box', ori_shape
     return SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=torch.from_numpy(mask)))
 
 
-def batch(sizes: Sequence[tuple[int, int]] = ((32, 32), (24, 32)),
-          texts: Sequence[str] = ('the red box', 'cat')) -> dict:
+def batch(
+    sizes: Sequence[tuple[int, int]] = ((32, 32), (24, 32)), texts: Sequence[str] = ('the red box', 'cat')
+) -> dict:
     """Images and data samples as a data loader collates them."""
-    images = [torch.from_numpy(np.random.default_rng(i).integers(0, 256, (3, *size), dtype=np.uint8))
-              for i, size in enumerate(sizes)]
-    return dict(inputs=images, data_samples=[sample(size, text, seed=i)
-                                             for i, (size, text) in enumerate(zip(sizes, texts))])
+    images = [
+        torch.from_numpy(np.random.default_rng(i).integers(0, 256, (3, *size), dtype=np.uint8))
+        for i, size in enumerate(sizes)
+    ]
+    return dict(
+        inputs=images, data_samples=[sample(size, text, seed=i) for i, (size, text) in enumerate(zip(sizes, texts))]
+    )

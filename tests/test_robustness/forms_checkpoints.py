@@ -1,4 +1,5 @@
 """Files of weights, read as everything in this project reads them and loaded into the tiny model."""
+
 import io
 import json
 import pickle
@@ -8,13 +9,14 @@ from random import Random
 from typing import Any
 
 import torch
-from dit_sam.engine import load_strictly
 from forms_references import HOSTILE
 from fuzzing import Attempt, accepted, cut, damage, either, junk, refused
 from mmengine.runner import CheckpointLoader
 from safetensors.torch import save
 from subjects import inferencer
 from torch import nn
+
+from dit_sam.engine import load_strictly
 
 PTH, SAFE = 'weights.pth', 'weights.safetensors'
 
@@ -81,8 +83,9 @@ def other_precision(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@refused('checkpoints', 'weights of integers, truth values, complex numbers, sparse or quantised',
-         'file, weight, both types')
+@refused(
+    'checkpoints', 'weights of integers, truth values, complex numbers, sparse or quantised', 'file, weight, both types'
+)
 def other_type(rng: Random, folder: Path) -> Attempt:
     state = small().state_dict()
     key = rng.choice([key for key, value in state.items() if value.is_floating_point()])
@@ -129,18 +132,27 @@ def other_weights(rng: Random, folder: Path) -> Attempt:
 
 @refused('checkpoints', 'files without weights: numbers, lists, texts, empty dicts, optimizers alone', 'file')
 def no_weights(rng: Random, folder: Path) -> Attempt:
-    content = rng.choice([{}, [], 1, 'x', None, b'x',
-                          dict(epoch=3),
-                          dict(state_dict={}),
-                          dict(state_dict=[1]), {
-                              1: torch.zeros(1)
-                          },
-                          dict(state_dict=dict(a=1)),
-                          torch.zeros(3), [torch.zeros(3)],
-                          dict(model='x'),
-                          dict(state_dict=None),
-                          dict(optimizer=dict(lr=0.1), meta={}),
-                          junk(rng)])
+    content = rng.choice(
+        [
+            {},
+            [],
+            1,
+            'x',
+            None,
+            b'x',
+            dict(epoch=3),
+            dict(state_dict={}),
+            dict(state_dict=[1]),
+            {1: torch.zeros(1)},
+            dict(state_dict=dict(a=1)),
+            torch.zeros(3),
+            [torch.zeros(3)],
+            dict(model='x'),
+            dict(state_dict=None),
+            dict(optimizer=dict(lr=0.1), meta={}),
+            junk(rng),
+        ]
+    )
     return refuse(folder, PTH, as_pth(content, old=rng.random() < 0.5))
 
 
@@ -152,8 +164,11 @@ def cut_file(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, name, cut(rng, data))
 
 
-@either('checkpoints', 'the same with changed, lost and added bytes',
-        'finite weights of the right names and shapes, or the file')
+@either(
+    'checkpoints',
+    'the same with changed, lost and added bytes',
+    'finite weights of the right names and shapes, or the file',
+)
 def damaged_file(rng: Random, folder: Path) -> Attempt:
     state = small().state_dict()
     name, data = rng.choice([(PTH, as_pth(state)), (PTH, as_pth(state, old=True)), (SAFE, save(state))])
@@ -164,12 +179,20 @@ def damaged_file(rng: Random, folder: Path) -> Attempt:
 def other_files(rng: Random, folder: Path) -> Attempt:
     state = small().state_dict()
     name, other = rng.choice([(PTH, save(state)), (SAFE, as_pth(state))])
-    data = rng.choice([
-        b'', b'<html>404</html>',
-        bytes(1000),
-        rng.randbytes(1000), b'\x89PNG\r\n\x1a\n', b'PK\x03\x04', b'\x80\x02.', b'PK\x05\x06' + bytes(18),
-        b'version https://git-lfs.github.com/spec/v1\n', other
-    ])
+    data = rng.choice(
+        [
+            b'',
+            b'<html>404</html>',
+            bytes(1000),
+            rng.randbytes(1000),
+            b'\x89PNG\r\n\x1a\n',
+            b'PK\x03\x04',
+            b'\x80\x02.',
+            b'PK\x05\x06' + bytes(18),
+            b'version https://git-lfs.github.com/spec/v1\n',
+            other,
+        ]
+    )
     return refuse(folder, name, data)
 
 
@@ -177,23 +200,34 @@ def other_files(rng: Random, folder: Path) -> Attempt:
 def no_files(rng: Random, folder: Path) -> Attempt:
     (folder / 'folder.pth').mkdir(exist_ok=True)
     name = rng.choice(['folder.pth', 'none.pth', 'none.safetensors', 'none', 'a/b.pth', '\x00.pth', 'x' * 300])
-    return Attempt(lambda: CheckpointLoader.load_checkpoint(str(folder / name), map_location='cpu'), (name[:200], ))
+    return Attempt(lambda: CheckpointLoader.load_checkpoint(str(folder / name), map_location='cpu'), (name[:200],))
 
 
 @refused('checkpoints', "names of mmengine's catalogues that they do not have, and addresses of stores", 'name')
 def names(rng: Random, folder: Path) -> Attempt:
-    name = rng.choice([
-        'torchvision://resnet5000', 'modelzoo://x', 'open-mmlab://resnet50_v1', 'openmmlab://no/such', 'mmcls://x',
-        's3://bucket/a.pth', 'mine:s3://bucket/a.pth', 'petrel://a.pth', 'pavi://x', 'torchvision://', 'ftp://x/a.pth'
-    ])
-    return Attempt(lambda: CheckpointLoader.load_checkpoint(name, map_location='cpu'), (name, ))
+    name = rng.choice(
+        [
+            'torchvision://resnet5000',
+            'modelzoo://x',
+            'open-mmlab://resnet50_v1',
+            'openmmlab://no/such',
+            'mmcls://x',
+            's3://bucket/a.pth',
+            'mine:s3://bucket/a.pth',
+            'petrel://a.pth',
+            'pavi://x',
+            'torchvision://',
+            'ftp://x/a.pth',
+        ]
+    )
+    return Attempt(lambda: CheckpointLoader.load_checkpoint(name, map_location='cpu'), (name,))
 
 
 @refused('checkpoints', 'safetensors whose header lies: length, offsets, shapes, types', 'file')
 def lying_header(rng: Random, folder: Path) -> Attempt:
     data = save(small().state_dict())
     size = int.from_bytes(data[:8], 'little')
-    header = json.loads(data[8:8 + size])
+    header = json.loads(data[8 : 8 + size])
     key, wrong = rng.choice(list(header)), rng.choice(['length', 'offsets', 'shape', 'dtype'])
     if wrong == 'offsets':
         header[key]['data_offsets'][rng.randrange(2)] += rng.choice([-1, 1, 4, 2**40, 2**63])
@@ -203,7 +237,7 @@ def lying_header(rng: Random, folder: Path) -> Attempt:
         header[key]['dtype'] = rng.choice(['F4', 'I128', '', None, 'OBJECT'])
     text = json.dumps(header).encode()
     length = rng.choice([0, 2**63, 2**40, size - 1, 10**8 + 1]) if wrong == 'length' else len(text)
-    return refuse(folder, SAFE, length.to_bytes(8, 'little') + text + data[8 + size:])
+    return refuse(folder, SAFE, length.to_bytes(8, 'little') + text + data[8 + size :])
 
 
 class Call:
@@ -218,14 +252,27 @@ class Call:
 
 def hostile_pickle(rng: Random, trace: str) -> bytes:
     """A pickle that calls something, by one of five instructions."""
-    module, name = rng.choice(HOSTILE + [('torch', 'load'), ('torch.serialization', 'load'), ('torch', 'hub.load'),
-                                         ('torch._utils', '_rebuild_tensor'), ('numpy.core.multiarray', 'scalar')])
+    module, name = rng.choice(
+        HOSTILE
+        + [
+            ('torch', 'load'),
+            ('torch.serialization', 'load'),
+            ('torch', 'hub.load'),
+            ('torch._utils', '_rebuild_tensor'),
+            ('numpy.core.multiarray', 'scalar'),
+        ]
+    )
     argument = b'(X' + len(trace).to_bytes(4, 'little') + trace.encode() + b't'
     by_name = f'c{module}\n{name}\n'.encode()
-    call = rng.choice([
-        by_name + argument + b'R', by_name + argument + b'\x81', by_name + argument + b'b',
-        b'(' + by_name + argument[1:-1] + b'o', f'(S{trace!r}\ni{module}\n{name}\n'.encode()
-    ])
+    call = rng.choice(
+        [
+            by_name + argument + b'R',
+            by_name + argument + b'\x81',
+            by_name + argument + b'b',
+            b'(' + by_name + argument[1:-1] + b'o',
+            f'(S{trace!r}\ni{module}\n{name}\n'.encode(),
+        ]
+    )
     return b'\x80\x02' + rng.choice([call, b'}' + b'X\x01\x00\x00\x00a' + call + b's']) + b'.'
 
 
@@ -239,34 +286,50 @@ def in_zip(data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-@refused('checkpoints', 'pickles that call something: 22 functions, 5 ways, bare and in both formats',
-         'file; nothing of it is run')
+@refused(
+    'checkpoints',
+    'pickles that call something: 22 functions, 5 ways, bare and in both formats',
+    'file; nothing of it is run',
+)
 def hostile(rng: Random, folder: Path) -> Attempt:
     trace = f'touch {folder}/trace'
     evil = hostile_pickle(rng, trace)
-    data = rng.choice([
-        evil,
-        in_zip(evil),
-        as_pth(dict(small().state_dict(), x=Call(open, f'{folder}/trace', 'w'))),
-        as_pth(Call(exec, f'open("{folder}/trace", "w")'), old=True),
-        pickle.dumps(Call(eval, '1'), protocol=rng.randint(0, 5))
-    ])
+    data = rng.choice(
+        [
+            evil,
+            in_zip(evil),
+            as_pth(dict(small().state_dict(), x=Call(open, f'{folder}/trace', 'w'))),
+            as_pth(Call(exec, f'open("{folder}/trace", "w")'), old=True),
+            pickle.dumps(Call(eval, '1'), protocol=rng.randint(0, 5)),
+        ]
+    )
     return refuse(folder, PTH, data)
 
 
 @refused('checkpoints', 'random pickle instructions, bare and in the new format', 'file; nothing of it is run')
 def opcodes(rng: Random, folder: Path) -> Attempt:
     codes = [
-        getattr(pickle, name) for name in dir(pickle)
+        getattr(pickle, name)
+        for name in dir(pickle)
         if name.isupper() and isinstance(getattr(pickle, name), bytes) and len(getattr(pickle, name)) == 1
     ]
     known = [
-        b'ctorch._utils\n_rebuild_tensor_v2\n', b'ccollections\nOrderedDict\n', b'cos\nsystem\n', b'K\x01', b'(', b't',
-        b'R', b'}', b']', b'X\x01\x00\x00\x00a', b'cbuiltins\nbytearray\n', b'J\xff\xff\xff\x7f'
+        b'ctorch._utils\n_rebuild_tensor_v2\n',
+        b'ccollections\nOrderedDict\n',
+        b'cos\nsystem\n',
+        b'K\x01',
+        b'(',
+        b't',
+        b'R',
+        b'}',
+        b']',
+        b'X\x01\x00\x00\x00a',
+        b'cbuiltins\nbytearray\n',
+        b'J\xff\xff\xff\x7f',
     ]
     parts = [
-        rng.choice([rng.choice(codes), rng.choice(known),
-                    rng.randbytes(rng.randint(1, 5))]) for _ in range(rng.randint(1, 60))
+        rng.choice([rng.choice(codes), rng.choice(known), rng.randbytes(rng.randint(1, 5))])
+        for _ in range(rng.randint(1, 60))
     ]
     data = b'\x80\x02' + b''.join(parts) + b'.'
     return refuse(folder, PTH, rng.choice([data, in_zip(data)]))
@@ -285,17 +348,19 @@ def beyond_memory(rng: Random, folder: Path) -> Attempt:
         size = rng.choice([(rng.choice(big), 3), (4, rng.choice(big))])
     else:
         stride = rng.choice([(rng.choice(big), 1), (3, rng.choice(big))])
-    storage = torch.storage.TypedStorage(wrap_storage=torch.zeros(12).untyped_storage(),
-                                         dtype=torch.float32,
-                                         _internal=True)
+    storage = torch.storage.TypedStorage(
+        wrap_storage=torch.zeros(12).untyped_storage(), dtype=torch.float32, _internal=True
+    )
     state[key] = Call(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, {})
     return refuse(folder, PTH, as_pth(state, old=rng.random() < 0.5))
 
 
-@refused('checkpoints',
-         'the tiny model itself with one fault of those above',
-         'file, weight; the model stays as it was',
-         share=0.1)
+@refused(
+    'checkpoints',
+    'the tiny model itself with one fault of those above',
+    'file, weight; the model stays as it was',
+    share=0.1,
+)
 def model(rng: Random, folder: Path) -> Attempt:
     network = inferencer().model
     state = dict(network.state_dict())
@@ -306,7 +371,6 @@ def model(rng: Random, folder: Path) -> Attempt:
     else:
         state[key] = dict(nan=state[key] * float('nan'), int=state[key].int(), shape=state[key][None])[fault]
     return Attempt(
-        lambda: load(folder, SAFE, save({
-            name: value.contiguous()
-            for name, value in state.items()
-        }), network), (SAFE, key))
+        lambda: load(folder, SAFE, save({name: value.contiguous() for name, value in state.items()}), network),
+        (SAFE, key),
+    )

@@ -1,4 +1,5 @@
 """Pictures through the pipeline of a data set, against Pillow's decoder, and through the inferencer."""
+
 import io
 import runpy
 import struct
@@ -11,24 +12,27 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from dit_sam.datasets.images import image_problem, orientation_doubt, read_mask
-from dit_sam.utils import read_image
 from fuzzing import ERRORS, Attempt, accepted, cut, damage, either, refused
 from PIL import Image, ImageOps
 from subjects import LOAD, content, inferencer, open_set, reference, write_set
+
+from dit_sam.datasets.images import image_problem, orientation_doubt, read_mask
+from dit_sam.utils import read_image
 
 # A box in the upper left quarter: turned or mirrored it lies elsewhere.
 BOX = [1, 1, 4, 1, 4, 3, 1, 3]
 ORIENTATION = 0x0112
 # What is written and read back without loss.
-EXACT = dict(png=('1', 'L', 'LA', 'P', 'RGB', 'RGBA'),
-             bmp=('1', 'L', 'P', 'RGB'),
-             tif=('1', 'L', 'P', 'RGB', 'CMYK'),
-             gif=('L', 'P'),
-             webp=('RGB', 'RGBA'),
-             ppm=('RGB', ),
-             pgm=('L', ))
-LOSSY = dict(jpg=('L', 'RGB', 'CMYK', 'YCbCr'), webp=('RGB', ), jp2=('RGB', ))
+EXACT = dict(
+    png=('1', 'L', 'LA', 'P', 'RGB', 'RGBA'),
+    bmp=('1', 'L', 'P', 'RGB'),
+    tif=('1', 'L', 'P', 'RGB', 'CMYK'),
+    gif=('L', 'P'),
+    webp=('RGB', 'RGBA'),
+    ppm=('RGB',),
+    pgm=('L',),
+)
+LOSSY = dict(jpg=('L', 'RGB', 'CMYK', 'YCbCr'), webp=('RGB',), jp2=('RGB',))
 
 
 def picture(rng: Random, height: int, width: int) -> Image.Image:
@@ -45,8 +49,10 @@ def size_of(rng: Random) -> tuple[int, int]:
 def readers() -> list[Callable[[str], np.ndarray]]:
     """What else opens pictures, BGR: the tools that draw and, where its runtime is installed, ONNX's example."""
     runtime = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
-    return [lambda path: read_image(path)[..., ::-1],
-            *([runpy.run_path(str(runtime))['read_image']] if find_spec('onnxruntime') else [])]
+    return [
+        lambda path: read_image(path)[..., ::-1],
+        *([runpy.run_path(str(runtime))['read_image']] if find_spec('onnxruntime') else []),
+    ]
 
 
 def load(folder: Path, name: str, height: int, width: int, box: list = BOX) -> tuple[np.ndarray, np.ndarray]:
@@ -69,7 +75,7 @@ def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -
         assert all((read(str(folder / name)) == found[..., ::-1]).all() for read in readers()), name
         # Sides of less than a pixel at the size of the network are another form.
         if max(mask.shape) < 48 * min(mask.shape):
-            prediction, = inferencer()(str(folder / name), 'circle')['predictions']
+            (prediction,) = inferencer()(str(folder / name), 'circle')['predictions']
             assert prediction['mask'].shape == mask.shape
 
     return Attempt(run)
@@ -89,13 +95,15 @@ def refuse(folder: Path, name: str, size: tuple[int, int] = (10, 12)) -> Attempt
                 raise AssertionError('the inferencer or a tool takes it')
         load(folder, name, *size)
 
-    return Attempt(run, (name, ))
+    return Attempt(run, (name,))
 
 
-@accepted('images',
-          'PNG, BMP, TIFF, GIF, WebP, PPM: 1 bit, grey, palette, RGB, alpha, CMYK',
-          "Pillow's pixels; alpha is left out",
-          share=0.4)
+@accepted(
+    'images',
+    'PNG, BMP, TIFF, GIF, WebP, PPM: 1 bit, grey, palette, RGB, alpha, CMYK',
+    "Pillow's pixels; alpha is left out",
+    share=0.4,
+)
 def exact(rng: Random, folder: Path) -> Attempt:
     suffix = rng.choice(list(EXACT))
     image = picture(rng, *size_of(rng)).convert(rng.choice(EXACT[suffix]))
@@ -115,15 +123,19 @@ def tiff_with_alpha(rng: Random, folder: Path) -> Attempt:
     return expect(folder, 'a.tif', image.point(lambda value: value * alpha / 255), tolerance=1)
 
 
-@accepted('images',
-          'JPEG (grey, RGB, CMYK, YCbCr, progressive), JPEG 2000, WebP, of any quality',
-          "Pillow's pixels, but for 3 of 255",
-          share=0.4)
+@accepted(
+    'images',
+    'JPEG (grey, RGB, CMYK, YCbCr, progressive), JPEG 2000, WebP, of any quality',
+    "Pillow's pixels, but for 3 of 255",
+    share=0.4,
+)
 def lossy(rng: Random, folder: Path) -> Attempt:
     suffix = rng.choice(list(LOSSY))
-    options = dict(jpg=dict(quality=rng.randint(5, 95), progressive=rng.random() < 0.5, subsampling=rng.randint(0, 2)),
-                   webp=dict(quality=rng.randint(5, 95)),
-                   jp2={})
+    options = dict(
+        jpg=dict(quality=rng.randint(5, 95), progressive=rng.random() < 0.5, subsampling=rng.randint(0, 2)),
+        webp=dict(quality=rng.randint(5, 95)),
+        jp2={},
+    )
     picture(rng, *size_of(rng)).convert(rng.choice(LOSSY[suffix])).save(folder / f'a.{suffix}', **options[suffix])
     return expect(folder, f'a.{suffix}', Image.open(folder / f'a.{suffix}'), tolerance=3)
 
@@ -150,18 +162,17 @@ def thin(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@either('images',
-        'pictures 1 to 4,000 times as wide as high',
-        'a mask of their size, or the file and its size',
-        share=0.4)
+@either(
+    'images', 'pictures 1 to 4,000 times as wide as high', 'a mask of their size, or the file and its size', share=0.4
+)
 def narrow(rng: Random, folder: Path) -> Attempt:
-    height, width = rng.randint(1, 3), int(4000**rng.random())
+    height, width = rng.randint(1, 3), int(4000 ** rng.random())
     image = picture(rng, height, width)
     image = image if rng.random() < 0.5 else image.transpose(Image.Transpose.ROTATE_90)
     image.save(folder / 'a.png')
 
     def run() -> None:
-        prediction, = inferencer()(str(folder / 'a.png'), 'circle')['predictions']
+        (prediction,) = inferencer()(str(folder / 'a.png'), 'circle')['predictions']
         assert prediction['mask'].shape == image.size[::-1]
 
     return Attempt(run, ('a.png', 'too narrow'))
@@ -174,10 +185,12 @@ def oriented(rng: Random, folder: Path, height: int, width: int, orientation: in
     return ImageOps.exif_transpose(Image.open(folder / name))
 
 
-@accepted('images',
-          'each of the eight EXIF orientations, annotated as they are shown',
-          'the picture as it is shown',
-          share=0.4)
+@accepted(
+    'images',
+    'each of the eight EXIF orientations, annotated as they are shown',
+    'the picture as it is shown',
+    share=0.4,
+)
 def exif(rng: Random, folder: Path) -> Attempt:
     name = rng.choice(['a.jpg', 'a.png', 'a.tif'])
     return expect(folder, name, oriented(rng, folder, *size_of(rng), rng.randint(1, 8), name), tolerance=3)
@@ -246,14 +259,15 @@ def damaged_image(rng: Random, folder: Path) -> Attempt:
             raise
         assert not problem, f'a check before training refuses it: {problem}'
 
-    return Attempt(run, (name, ))
+    return Attempt(run, (name,))
 
 
 @refused('images', 'other files: empty, text, zeros, noise, a folder, a missing one', 'file', share=0.4)
 def other_files(rng: Random, folder: Path) -> Attempt:
-    path, what = folder / 'a.png', rng.choice(
-        [b'', b'<html>404</html>', bytes(1000),
-         rng.randbytes(1000), None, 'folder'])
+    path, what = (
+        folder / 'a.png',
+        rng.choice([b'', b'<html>404</html>', bytes(1000), rng.randbytes(1000), None, 'folder']),
+    )
     path.unlink(missing_ok=True)
     if what == 'folder':
         (folder / 'folder.png').mkdir(exist_ok=True)
@@ -290,13 +304,21 @@ def wide_numbers(rng: Random, folder: Path) -> Attempt:
 
 @refused('images', 'arrays and Pillow images of other shapes and types', 'which one')
 def arrays(rng: Random, folder: Path) -> Attempt:
-    values: Any = rng.choice([
-        np.zeros((4, 4, 3), rng.choice([np.float32, np.int64, np.uint16, bool, complex])),
-        np.zeros(rng.choice([(), (3, ), (0, 4, 3), (4, 0, 3), (4, 4, 2), (4, 4, 5), (1, 4, 4, 3), (4, 4, 7)]),
-                 np.uint8),
-        Image.new(rng.choice(['I', 'F', 'I;16']), (4, 4)), None, 3, b'a.png', {}, [[]]
-    ])
-    return Attempt(lambda: inferencer()([np.zeros((4, 4, 3), np.uint8), values], 'circle'), ('image_2', ))
+    values: Any = rng.choice(
+        [
+            np.zeros((4, 4, 3), rng.choice([np.float32, np.int64, np.uint16, bool, complex])),
+            np.zeros(
+                rng.choice([(), (3,), (0, 4, 3), (4, 0, 3), (4, 4, 2), (4, 4, 5), (1, 4, 4, 3), (4, 4, 7)]), np.uint8
+            ),
+            Image.new(rng.choice(['I', 'F', 'I;16']), (4, 4)),
+            None,
+            3,
+            b'a.png',
+            {},
+            [[]],
+        ]
+    )
+    return Attempt(lambda: inferencer()([np.zeros((4, 4, 3), np.uint8), values], 'circle'), ('image_2',))
 
 
 @accepted('images', 'Pillow images of every mode that it makes RGB of, La too', 'a mask of their size', share=0.4)
@@ -304,7 +326,7 @@ def pillow_modes(rng: Random, folder: Path) -> Attempt:
     mode = rng.choice(['1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'LAB', 'HSV'])
 
     def run() -> None:
-        prediction, = inferencer()(Image.new(mode, (12, 10), 1), 'circle')['predictions']
+        (prediction,) = inferencer()(Image.new(mode, (12, 10), 1), 'circle')['predictions']
         assert prediction['mask'].shape == (10, 12)
 
     return Attempt(run)
@@ -315,7 +337,7 @@ def huge(rng: Random, folder: Path) -> Attempt:
     Image.new('1', (20000, 10000)).save(folder / 'a.png')
 
     def run() -> None:
-        prediction, = inferencer()(str(folder / 'a.png'), 'circle')['predictions']
+        (prediction,) = inferencer()(str(folder / 'a.png'), 'circle')['predictions']
         assert prediction['mask'].shape == (10000, 20000)
 
     return Attempt(run)
@@ -341,8 +363,11 @@ def too_large(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_image(str(folder / 'a.png')), ('a.png', megapixels))
 
 
-@accepted('images', 'each EXIF orientation, before training (`--check-images`, check.py)',
-          'nothing where the size tells that the annotation is turned as the picture is, else words')
+@accepted(
+    'images',
+    'each EXIF orientation, before training (`--check-images`, check.py)',
+    'nothing where the size tells that the annotation is turned as the picture is, else words',
+)
 def looked_at(rng: Random, folder: Path) -> Attempt:
     (height, width), orientation = size_of(rng), rng.randint(1, 8)
     shown = oriented(rng, folder, height, width, orientation, 'a.jpg').size[::-1]
@@ -361,8 +386,9 @@ def looked_at(rng: Random, folder: Path) -> Attempt:
 def damage_looked_at(rng: Random, folder: Path) -> Attempt:
     data, name = encoded(rng, 30, 40)
     how = rng.choice(['whole', 'cut', 'damaged', 'other'])
-    contents = dict(whole=data, cut=cut(rng, data[:-32]), damaged=damage(rng, data),
-                    other=rng.choice([rng.randbytes(99), b'']))
+    contents = dict(
+        whole=data, cut=cut(rng, data[:-32]), damaged=damage(rng, data), other=rng.choice([rng.randbytes(99), b''])
+    )
     (folder / name).write_bytes(contents[how])
 
     def run() -> None:

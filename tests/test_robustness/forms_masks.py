@@ -1,4 +1,5 @@
 """Polygons and run-length codes, drawn by RefCOCODataset and, independently of it, by matplotlib and numpy."""
+
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -18,7 +19,7 @@ def size_of(rng: Random) -> tuple[int, int]:
     return rng.randint(1, 60), rng.randint(1, 60)
 
 
-def polygon(rng: Random, height: int, width: int, points: int, beyond: float = 0.) -> list[float]:
+def polygon(rng: Random, height: int, width: int, points: int, beyond: float = 0.0) -> list[float]:
     """Points at random, which may cross each other and leave the image by a share of its size."""
     low, high = -beyond, 1 + beyond
     return [round(rng.uniform(low, high) * side, rng.randint(0, 3)) for _ in range(points) for side in (width, height)]
@@ -102,8 +103,15 @@ def long_polygon(rng: Random, folder: Path) -> Attempt:
 @refused('masks', 'polygons of too few or an odd number of numbers, or of none', SAYS)
 def short_polygon(rng: Random, folder: Path) -> Attempt:
     size = size_of(rng)
-    wrong = rng.choice([[], [[]], [polygon(rng, *size, 3)[:rng.choice([1, 2, 3, 4, 5])]], [polygon(rng, *size, 5)[:-1]],
-                        [polygon(rng, *size, 4), []]])
+    wrong = rng.choice(
+        [
+            [],
+            [[]],
+            [polygon(rng, *size, 3)[: rng.choice([1, 2, 3, 4, 5])]],
+            [polygon(rng, *size, 5)[:-1]],
+            [polygon(rng, *size, 4), []],
+        ]
+    )
     return refuse(folder, wrong, size)
 
 
@@ -111,11 +119,25 @@ def short_polygon(rng: Random, folder: Path) -> Attempt:
 def odd_coordinate(rng: Random, folder: Path) -> Attempt:
     size = size_of(rng)
     numbers = polygon(rng, *size, 5)
-    numbers[rng.randrange(10)] = rng.choice([
-        None, 'x', '1', True, [], {},
-        float('nan'),
-        float('inf'), -float('inf'), 1e9, -1e9, 1e300, 2**63, -2**70, 10**400
-    ])
+    numbers[rng.randrange(10)] = rng.choice(
+        [
+            None,
+            'x',
+            '1',
+            True,
+            [],
+            {},
+            float('nan'),
+            float('inf'),
+            -float('inf'),
+            1e9,
+            -1e9,
+            1e300,
+            2**63,
+            -(2**70),
+            10**400,
+        ]
+    )
     return refuse(folder, [numbers], size)
 
 
@@ -158,7 +180,7 @@ def uncompressed(rng: Random, folder: Path) -> Attempt:
         # a run in two, with nothing of the other value between
         place = rng.randrange(len(runs))
         part = rng.randint(0, runs[place])
-        runs[place:place + 1] = [part, 0, runs[place] - part]
+        runs[place : place + 1] = [part, 0, runs[place] - part]
     return expect(folder, rle(mask, runs), mask)
 
 
@@ -181,8 +203,9 @@ def lying_runs(rng: Random, folder: Path) -> Attempt:
     runs, place = runs_of(mask), 0
     place = rng.randrange(len(runs))
     wrong = rng.choice(
-        [runs[place] + 1, runs[place] + 2**31, 2**63, 2**70, -1, -2**40, runs[place] + 0.5, None, 'x', [1]])
-    runs[place:place + 1] = [wrong] if wrong != -1 else [runs[place] + 1, -1]
+        [runs[place] + 1, runs[place] + 2**31, 2**63, 2**70, -1, -(2**40), runs[place] + 0.5, None, 'x', [1]]
+    )
+    runs[place : place + 1] = [wrong] if wrong != -1 else [runs[place] + 1, -1]
     return refuse(folder, rle(mask, runs), mask.shape)
 
 
@@ -190,8 +213,20 @@ def lying_runs(rng: Random, folder: Path) -> Attempt:
 def lying_size(rng: Random, folder: Path) -> Attempt:
     mask = random_mask(rng)
     height, width = mask.shape
-    size = rng.choice([[height, width + 1], [height * width, 1], [-height, -width], [2**31, 2**31], [height], height,
-                       None, [height, width, 1], [str(height), width], [[height], width]])
+    size = rng.choice(
+        [
+            [height, width + 1],
+            [height * width, 1],
+            [-height, -width],
+            [2**31, 2**31],
+            [height],
+            height,
+            None,
+            [height, width, 1],
+            [str(height), width],
+            [[height], width],
+        ]
+    )
     if size == [height, width]:
         size = [height + 1, width]
     wrong = dict(size=size, counts=rng.choice([compressed(mask), runs_of(mask)]))
@@ -203,8 +238,9 @@ def lying_size(rng: Random, folder: Path) -> Attempt:
 @refused('masks', 'counts that are neither a list nor text', SAYS)
 def odd_counts(rng: Random, folder: Path) -> Attempt:
     mask = random_mask(rng)
-    return refuse(folder, rle(mask, rng.choice([None, 5, True, {}, 1.5, '', ' ', 'é', '\x00', '\ud800', 'o' * 100])),
-                  mask.shape)
+    return refuse(
+        folder, rle(mask, rng.choice([None, 5, True, {}, 1.5, '', ' ', 'é', '\x00', '\ud800', 'o' * 100])), mask.shape
+    )
 
 
 def decoded_by_hand(counts: bytes, height: int, width: int) -> np.ndarray:
@@ -237,9 +273,14 @@ def damaged_code(how: Callable) -> Callable:
     return make
 
 
-either('masks', 'compressed counts with changed, lost and added bytes', 'exactly what is left to decode, or file, '
-       'annotation, reference')(damaged_code(damage))
-either('masks', 'compressed counts cut off', 'exactly what is left to decode, or file, annotation, '
-       'reference')(damaged_code(cut))
+either(
+    'masks',
+    'compressed counts with changed, lost and added bytes',
+    'exactly what is left to decode, or file, annotation, reference',
+)(damaged_code(damage))
+either('masks', 'compressed counts cut off', 'exactly what is left to decode, or file, annotation, reference')(
+    damaged_code(cut)
+)
 either('masks', 'counts of random bytes', 'exactly what they decode to, or file, annotation, reference')(
-    damaged_code(lambda rng, _: bytes(rng.choices(range(48, 112), k=rng.randint(1, 12)))))
+    damaged_code(lambda rng, _: bytes(rng.choices(range(48, 112), k=rng.randint(1, 12))))
+)

@@ -1,30 +1,48 @@
 """What is said: through the inferencer and a data set."""
+
 from pathlib import Path
 from random import Random
 
 import numpy as np
-from dit_sam.visualization import file_stem
 from fuzzing import Attempt, accepted, refused
 from subjects import GOOD, REFS, inferencer, open_set, read_all, reference, write_set
+
+from dit_sam.visualization import file_stem
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 WORDS = 'circle square triangle star the red green blue left of above big small striped thing'.split()
 # Letters of scripts that are written from the right, from above, or joined; marks; symbols.
-SCRIPTS = [(0x5d0, 0x5ea), (0x627, 0x64a), (0x4e00, 0x9fff), (0x3041, 0x3096), (0xac00, 0xd7a3), (0x904, 0x939),
-           (0xe01, 0xe2e), (0x410, 0x44f), (0x3b1, 0x3c9), (0x1f300, 0x1f64f), (0x1f900, 0x1f9ff), (0x300, 0x36f),
-           (0x2190, 0x21ff), (0xe000, 0xf8ff), (0xff01, 0xff5e), (0x10000, 0x100ff)]
+SCRIPTS = [
+    (0x5D0, 0x5EA),
+    (0x627, 0x64A),
+    (0x4E00, 0x9FFF),
+    (0x3041, 0x3096),
+    (0xAC00, 0xD7A3),
+    (0x904, 0x939),
+    (0xE01, 0xE2E),
+    (0x410, 0x44F),
+    (0x3B1, 0x3C9),
+    (0x1F300, 0x1F64F),
+    (0x1F900, 0x1F9FF),
+    (0x300, 0x36F),
+    (0x2190, 0x21FF),
+    (0xE000, 0xF8FF),
+    (0xFF01, 0xFF5E),
+    (0x10000, 0x100FF),
+]
 # Less what BERT's normaliser takes for white space, as that parts words. The last ones are zero-width characters, marks
 # of direction, the soft hyphen and the byte-order mark.
 CONTROLS = [
-    *map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160))), *'\u200b\u200c\u200d\u200e\u200f\u202a\u202b'
-    '\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u00ad\ufeff'
+    *map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160))),
+    *'\u200b\u200c\u200d\u200e\u200f\u202a\u202b'
+    '\u202c\u202d\u202e\u2060\u2061\u2062\u2063\u2064\u2066\u2067\u2068\u2069\u00ad\ufeff',
 ]
 SPACES = [' ', '\t', '\n', '\r', '\u00a0', '\u2003', '\u3000', '\u2028', '\x0b', '\x85']
 
 
 def probabilities(sentence: str) -> np.ndarray:
     """What the tiny model makes of a sentence: the probability of every pixel."""
-    sample, = inferencer()(IMAGE, sentence, return_datasamples=True)['predictions']
+    (sample,) = inferencer()(IMAGE, sentence, return_datasamples=True)['predictions']
     assert sample.text == sentence
     found = sample.seg_logits.data[0].numpy()
     assert found.shape == IMAGE.shape[:2] and found.min() >= 0 and found.max() <= 1
@@ -49,14 +67,13 @@ def same(folder: Path, sentence: str, plain: str) -> Attempt:
 
 def kept(folder: Path, sentence: str) -> None:
     write_set(folder, GOOD, [reference(text=sentence)])
-    item, = read_all(open_set(folder))
+    (item,) = read_all(open_set(folder))
     assert item['text'] == sentence
 
 
-@accepted('sentences',
-          'other scripts, right to left, emoji, marks, private letters',
-          'a mask; the text is kept',
-          share=0.4)
+@accepted(
+    'sentences', 'other scripts, right to left, emoji, marks, private letters', 'a mask; the text is kept', share=0.4
+)
 def scripts(rng: Random, folder: Path) -> Attempt:
     text = ''.join(chr(rng.randint(*rng.choice(SCRIPTS))) for _ in range(rng.randint(1, 40)))
     text = text + ' ' + ' '.join(words(rng))
@@ -76,13 +93,15 @@ def long(rng: Random, folder: Path) -> Attempt:
 
 @accepted('sentences', 'words of 100 to 100,000 letters', 'the mask of an unknown word', share=0.1)
 def long_word(rng: Random, folder: Path) -> Attempt:
-    return same(folder, rng.choice('abcxyz') * int(10**rng.uniform(2, 5)), 'zebra')
+    return same(folder, rng.choice('abcxyz') * int(10 ** rng.uniform(2, 5)), 'zebra')
 
 
-@accepted('sentences',
-          'control and format characters in and between words, NUL too',
-          'the mask of the words without them',
-          share=0.4)
+@accepted(
+    'sentences',
+    'control and format characters in and between words, NUL too',
+    'the mask of the words without them',
+    share=0.4,
+)
 def controls(rng: Random, folder: Path) -> Attempt:
     plain = ' '.join(words(rng))
     text = list(plain)
@@ -91,20 +110,21 @@ def controls(rng: Random, folder: Path) -> Attempt:
     return same(folder, ''.join(text), plain)
 
 
-@accepted('sentences',
-          'capital letters, all kinds of white space between words',
-          'the mask of the plain words',
-          share=0.4)
+@accepted(
+    'sentences', 'capital letters, all kinds of white space between words', 'the mask of the plain words', share=0.4
+)
 def spaces(rng: Random, folder: Path) -> Attempt:
     parts = words(rng)
     text = ''.join(
         rng.choice([word, word.upper(), word.title()]) + ''.join(rng.choices(SPACES[:7], k=rng.randint(1, 3)))
-        for word in parts)
+        for word in parts
+    )
     return same(folder, text, ' '.join(parts))
 
 
-@accepted('sentences', 'special tokens of the tokenizer, such as [SEP]', 'the mask of their letters, marks apart',
-          share=0.4)
+@accepted(
+    'sentences', 'special tokens of the tokenizer, such as [SEP]', 'the mask of their letters, marks apart', share=0.4
+)
 def special_tokens(rng: Random, folder: Path) -> Attempt:
     parts = words(rng, 3)
     for _ in range(rng.randint(1, 3)):
@@ -128,13 +148,13 @@ def blank_reference(rng: Random, folder: Path) -> Attempt:
 @refused('sentences', 'half characters (lone surrogates)', 'which sentence', share=0.4)
 def surrogates(rng: Random, folder: Path) -> Attempt:
     text = list(' '.join(words(rng)))
-    text.insert(rng.randrange(len(text) + 1), chr(rng.randint(0xd800, 0xdfff)))
+    text.insert(rng.randrange(len(text) + 1), chr(rng.randint(0xD800, 0xDFFF)))
     return Attempt(lambda: inferencer()(IMAGE, ['circle', ''.join(text)]), ('sentence 2 of 2', 'image_1'))
 
 
 @refused('sentences', 'half characters in a data set', 'file, reference, sentence')
 def surrogate_reference(rng: Random, folder: Path) -> Attempt:
-    text = 'a box ' + chr(rng.randint(0xd800, 0xdfff))
+    text = 'a box ' + chr(rng.randint(0xD800, 0xDFFF))
     return Attempt(lambda: kept(folder, text), (REFS, 'reference 1', 'sentence 10'))
 
 

@@ -1,13 +1,15 @@
 """Folders of text models, as `hf download` would leave them."""
+
 from functools import lru_cache
 from pathlib import Path
 from random import Random
 from shutil import rmtree
 
-from dit_sam.models import HuggingFaceTextEncoder
 from forms_checkpoints import as_pth, hostile_pickle, in_zip
 from fuzzing import Attempt, refused
 from transformers import BertConfig
+
+from dit_sam.models import HuggingFaceTextEncoder
 
 SIZES = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=8)
 
@@ -17,11 +19,13 @@ def encoder() -> HuggingFaceTextEncoder:
     return HuggingFaceTextEncoder(dict(SIZES, model_type='bert'))
 
 
-@refused('checkpoints',
-         'folders of a text model: empty, without config or weights, with weights that are another model\'s or call '
-         'something',
-         'folder; nothing of it is run',
-         share=0.1)
+@refused(
+    'checkpoints',
+    "folders of a text model: empty, without config or weights, with weights that are another model's or call "
+    'something',
+    'folder; nothing of it is run',
+    share=0.1,
+)
 def text_folder(rng: Random, folder: Path) -> Attempt:
     path = folder / 'bert'
     rmtree(path, ignore_errors=True)
@@ -40,4 +44,4 @@ def text_folder(rng: Random, folder: Path) -> Attempt:
         finally:
             assert not (folder / 'trace').exists(), 'something of the file was run'
 
-    return Attempt(run, (str(path), ))
+    return Attempt(run, (str(path),))

@@ -4,6 +4,7 @@ Makes every form of input N times at random and hands it to the part that meets 
 own, so that a crash, a hang or memory without end is seen for what it is. Prints the table of docs/robustness.md; the
 exit status is 1 where an outcome is not the stated one.
 """
+
 import argparse
 import logging
 import multiprocessing
@@ -110,8 +111,10 @@ def main() -> int:
             again = f'--only "{form.text}" --count 1 --first {seed}'
             print(f'FAILED, again by {again}:\n{what}', file=sys.stderr, flush=True)
     print('\n' + ', '.join(f'{kind} {count:,}' for kind, count in kinds.items()))
-    print(f'{sum(total.values()):,} tried in {time.time() - start:.0f} s: {total["accepted"]:,} accepted, '
-          f'{total["refused"]:,} refused, {failed:,} otherwise')
+    print(
+        f'{sum(total.values()):,} tried in {time.time() - start:.0f} s: {total["accepted"]:,} accepted, '
+        f'{total["refused"]:,} refused, {failed:,} otherwise'
+    )
     return int(failed > 0)
 
 

@@ -2,14 +2,15 @@
 
 The modules `forms_*.py` fill `FORMS`. `fuzz.py` tries each many times, `test_fuzz.py` a few times.
 """
+
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from random import Random
-from typing import Any, Iterator, NamedTuple
+from typing import Any, NamedTuple
 
 from dit_sam.engine import CheckpointError
 from dit_sam.errors import InputError
@@ -18,12 +19,21 @@ from dit_sam.errors import InputError
 ERRORS = (InputError, CheckpointError, FileNotFoundError)
 LONGEST_LINE = 1000
 SECONDS = 30
-MODULES = ('forms_references', 'forms_masks', 'forms_own_data', 'forms_sentences', 'forms_images', 'forms_configs',
-           'forms_checkpoints', 'forms_text_models')
+MODULES = (
+    'forms_references',
+    'forms_masks',
+    'forms_own_data',
+    'forms_sentences',
+    'forms_images',
+    'forms_configs',
+    'forms_checkpoints',
+    'forms_text_models',
+)
 
 
 class Attempt(NamedTuple):
     """What is done with an input (which checks its own result) and what an error must name."""
+
     run: Callable[[], Any]
     names: tuple[str, ...] = ()
 
@@ -40,6 +50,7 @@ class Form:
         make: Makes one at random in a folder.
         share: How often it is tried, as a share of the others.
     """
+
     kind: str
     text: str
     outcomes: tuple[str, ...]
@@ -51,15 +62,15 @@ class Form:
 FORMS: list[Form] = []
 
 
-def accepted(kind: str, text: str, says: str, share: float = 1.) -> Callable:
-    return _form(kind, text, ('accepted', ), says, share)
+def accepted(kind: str, text: str, says: str, share: float = 1.0) -> Callable:
+    return _form(kind, text, ('accepted',), says, share)
 
 
-def refused(kind: str, text: str, says: str, share: float = 1.) -> Callable:
-    return _form(kind, text, ('refused', ), says, share)
+def refused(kind: str, text: str, says: str, share: float = 1.0) -> Callable:
+    return _form(kind, text, ('refused',), says, share)
 
 
-def either(kind: str, text: str, says: str, share: float = 1.) -> Callable:
+def either(kind: str, text: str, says: str, share: float = 1.0) -> Callable:
     """For damage at random, which may hit what does not matter."""
     return _form(kind, text, ('accepted', 'refused'), says, share)
 
@@ -125,7 +136,7 @@ def damage(rng: Random, data: bytes) -> bytes:
         if how < 0.6:
             damaged[place] = rng.randrange(256)
         elif how < 0.8:
-            del damaged[place:place + rng.randint(1, 8)]
+            del damaged[place : place + rng.randint(1, 8)]
         else:
             damaged[place:place] = rng.randbytes(rng.randint(1, 8))
         damaged = damaged or bytearray(b' ')
@@ -134,33 +145,55 @@ def damage(rng: Random, data: bytes) -> bytes:
 
 def cut(rng: Random, data: bytes) -> bytes:
     """The beginning, at least one byte short."""
-    return data[:rng.randrange(len(data))]
+    return data[: rng.randrange(len(data))]
 
 
 def misspell(rng: Random, word: str) -> str:
     """A letter doubled, dropped or exchanged with the next, so that the word is another one."""
     while True:
         place = rng.randrange(len(word) - 1)
-        wrong = rng.choice([
-            word[:place] + word[place] + word[place:], word[:place] + word[place + 1:],
-            word[:place] + word[place + 1] + word[place] + word[place + 2:]
-        ])
+        wrong = rng.choice(
+            [
+                word[:place] + word[place] + word[place:],
+                word[:place] + word[place + 1 :],
+                word[:place] + word[place + 1] + word[place] + word[place + 2 :],
+            ]
+        )
         if wrong != word and wrong:
             return wrong
 
 
 def junk(rng: Random) -> Any:
     """A JSON value that is hardly ever what is wanted."""
-    return rng.choice([
-        None, True, -1, 0, 2**40, -2**70, 10**400, 0.5,
-        float('nan'),
-        float('inf'), '', ' ', 'x', '\x00', '\ud800', 'é' * 300, [], [[]], [None], [[[[1]]]], {}, {
-            'a': {}
-        }, {
-            'type': 'x'
-        }, [1, 'a', None],
-        list(range(1000))
-    ])
+    return rng.choice(
+        [
+            None,
+            True,
+            -1,
+            0,
+            2**40,
+            -(2**70),
+            10**400,
+            0.5,
+            float('nan'),
+            float('inf'),
+            '',
+            ' ',
+            'x',
+            '\x00',
+            '\ud800',
+            'é' * 300,
+            [],
+            [[]],
+            [None],
+            [[[[1]]]],
+            {},
+            {'a': {}},
+            {'type': 'x'},
+            [1, 'a', None],
+            list(range(1000)),
+        ]
+    )
 
 
 def places(value: Any, path: tuple = ()) -> Iterator[tuple]:

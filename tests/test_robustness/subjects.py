@@ -1,18 +1,20 @@
 """What the inputs are handed to: data sets in files of their own, and a tiny model."""
+
 import json
 import pickle
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import dit_sam  # noqa: F401  (registers everything)
 import numpy as np
 import torch
-from dit_sam.apis import ReferringInferencer
-from dit_sam.datasets import RefCOCODataset
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
+
+import dit_sam  # noqa: F401  (registers everything)
+from dit_sam.apis import ReferringInferencer
+from dit_sam.datasets import RefCOCODataset
 
 init_default_scope('mmseg')
 CONFIG = str(Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
@@ -21,18 +23,22 @@ LOAD = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(typ
 
 
 def reference(ref_id: int = 1, ann_id: Any = 7, image_id: int = 3, split: str = 'val', text: str = 'the box') -> dict:
-    return dict(ref_id=ref_id,
-                ann_id=ann_id,
-                image_id=image_id,
-                category_id=1,
-                split=split,
-                sentences=[dict(sent_id=10 * ref_id, sent=text)])
+    return dict(
+        ref_id=ref_id,
+        ann_id=ann_id,
+        image_id=image_id,
+        category_id=1,
+        split=split,
+        sentences=[dict(sent_id=10 * ref_id, sent=text)],
+    )
 
 
 def content(segmentation: Any, height: int, width: int, name: str = 'a.png') -> dict:
     """Instances: one image and one annotation."""
-    return dict(images=[dict(id=3, file_name=name, height=height, width=width)],
-                annotations=[dict(id=7, image_id=3, category_id=1, iscrowd=0, segmentation=segmentation)])
+    return dict(
+        images=[dict(id=3, file_name=name, height=height, width=width)],
+        annotations=[dict(id=7, image_id=3, category_id=1, iscrowd=0, segmentation=segmentation)],
+    )
 
 
 GOOD = content([[2, 2, 9, 2, 9, 8, 2, 8]], 10, 12)
@@ -61,7 +67,7 @@ def read_all(dataset: Any) -> list[dict]:
 def mask_of(folder: Path, segmentation: Any, height: int, width: int) -> np.ndarray:
     """The mask that RefCOCODataset has of a segmentation."""
     write_set(folder, content(segmentation, height, width), [reference()])
-    item, = read_all(open_set(folder))
+    (item,) = read_all(open_set(folder))
     return item['mask']
 
 
@@ -69,13 +75,15 @@ def mask_of(folder: Path, segmentation: Any, height: int, width: int) -> np.ndar
 def inferencer() -> ReferringInferencer:
     """A tiny model of random weights whose masks are neither empty nor full."""
     cfg = Config.fromfile(CONFIG)
-    cfg.merge_from_dict({
-        'model.text_encoder.model.num_hidden_layers': 1,
-        'model.decode_head.depth': 1,
-        'model.data_preprocessor.size': (48, 48)
-    })
+    cfg.merge_from_dict(
+        {
+            'model.text_encoder.model.num_hidden_layers': 1,
+            'model.decode_head.depth': 1,
+            'model.data_preprocessor.size': (48, 48),
+        }
+    )
     cfg.test_dataloader.dataset.pipeline[1].scale = (48, 48)
-    cfg.model.backbone.arch = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1, ))
+    cfg.model.backbone.arch = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1,))
     torch.set_num_threads(1)
     torch.manual_seed(0)
     made = ReferringInferencer(cfg, device='cpu', show_progress=False)

@@ -1,4 +1,5 @@
 """Every form of bad input a few times; `fuzz.py` tries thousands, docs/robustness.md says what came of them."""
+
 import pytest
 from forms_sentences import probabilities
 from fuzzing import FORMS, load_forms, try_once

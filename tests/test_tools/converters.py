@@ -1,4 +1,5 @@
 """What the tests of the converters share."""
+
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ def randomise(module: nn.Module) -> nn.Module:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             table = parameter.dim() == 1 or 'pos' in name or 'token' in name or 'embed.' in name
-            scale = 0.1 if table and 'patch_embed' not in name else 0.5 * parameter[0].numel()**-0.5
+            scale = 0.1 if table and 'patch_embed' not in name else 0.5 * parameter[0].numel() ** -0.5
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
     return module.eval()
 

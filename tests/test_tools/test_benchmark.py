@@ -1,9 +1,11 @@
 """tools/analysis_tools/benchmark.py and benchmark_scaling.py on the smallest encoder; no time is looked at."""
+
 import json
 
 import pytest
-from dit_sam.compat import has_bfloat16
 from processes import ROOT, call_tool, run_tool
+
+from dit_sam.compat import has_bfloat16
 
 BENCHMARK, SCALING = 'analysis_tools/benchmark.py', 'analysis_tools/benchmark_scaling.py'
 
@@ -19,17 +21,42 @@ def test_it_measures_all_that_it_promises(tmp_path, output_of):
     bfloat16 is measured where the CPU has arithmetic for it.
     """
     bfloat16, target = has_bfloat16('cpu'), tmp_path / 'figures.json'
-    printed = output_of(BENCHMARK, '--arch', 'tiny', '--size', 32, '--tokens', 3, '--batch', 2, '--rounds', 1, '--json',
-                        target, '--cases', 'ldit', 'edit-windowed', 'sam')
+    printed = output_of(
+        BENCHMARK,
+        '--arch',
+        'tiny',
+        '--size',
+        32,
+        '--tokens',
+        3,
+        '--batch',
+        2,
+        '--rounds',
+        1,
+        '--json',
+        target,
+        '--cases',
+        'ldit',
+        'edit-windowed',
+        'sam',
+    )
     result = json.loads(target.read_text())
     assert set(result['ratios']) == {
-        'forward_vs_textbook', 'train_step_vs_textbook', 'memory_vs_textbook', 'sam_forward_vs_segment_anything',
-        'sam_forward_vs_transformers', *['bf16_vs_fp32'] * bfloat16}
+        'forward_vs_textbook',
+        'train_step_vs_textbook',
+        'memory_vs_textbook',
+        'sam_forward_vs_segment_anything',
+        'sam_forward_vs_transformers',
+        *['bf16_vs_fp32'] * bfloat16,
+    }
     assert all(ratio > 0 for ratio in result['ratios'].values())
     rows = {(row['case'], row['encoder'], row['dtype']): row for row in result['encoders']}
     assert {key[1] for key in rows if key[0] == 'sam'} == {'ours', 'segment_anything', 'transformers'}
     assert {key[1:] for key in rows if key[0] == 'ldit'} == {
-        ('ours', 'float32'), *[('ours', 'bfloat16')] * bfloat16, ('textbook', 'float32')}
+        ('ours', 'float32'),
+        *[('ours', 'bfloat16')] * bfloat16,
+        ('textbook', 'float32'),
+    }
     for key, row in rows.items():
         assert row['deviation'] <= (1e-5 if key[2] == 'float32' else 3e-2)
         assert min(row[name] for name in ('forward_s', 'train_step_s', 'memory_mb', 'forward_of_peak')) > 0
@@ -37,16 +64,20 @@ def test_it_measures_all_that_it_promises(tmp_path, output_of):
     attention = 4 * 192 * (2 * (4 + 3) + 2 + 2)  # logits, values, rows and columns
     ends = 3 * 768 * 192 + 4 * 768 * 192 + 4 * 192 * 256 + 4 * 9 * 256 * 256  # text projection, patches, neck
     assert rows['ldit', 'ours', 'float32']['needed_gflops'] == pytest.approx(
-        2 * 2 * (6 * (linear + attention) + ends) / 1e9)
+        2 * 2 * (6 * (linear + attention) + ends) / 1e9
+    )
     assert 'edit-windowed' in printed
 
 
-@pytest.mark.parametrize('arguments,message', [
-    (['--device', 'cuda:9'], '--device cuda:9 is not there; this machine has '),
-    (['--device', 'cpu:x'], '--device cpu:x is not there; this machine has '),
-    (['--json', '.'], '. is a folder: name a file in it'),
-    (['--size', 100], '--size 100 is no multiple of 16, the side of a patch'),
-])
+@pytest.mark.parametrize(
+    'arguments,message',
+    [
+        (['--device', 'cuda:9'], '--device cuda:9 is not there; this machine has '),
+        (['--device', 'cpu:x'], '--device cpu:x is not there; this machine has '),
+        (['--json', '.'], '. is a folder: name a file in it'),
+        (['--size', 100], '--size 100 is no multiple of 16, the side of a patch'),
+    ],
+)
 def test_bad_input_is_one_line(arguments, message, error_of):
     assert message in error_of(BENCHMARK, '--arch', 'tiny', *arguments)
 
@@ -56,13 +87,16 @@ def test_bfloat16_without_arithmetic_for_it_is_refused():
     assert done.returncode == 1 and done.output.startswith('error: --dtype bfloat16: this CPU has no bfloat16 arith')
 
 
-@pytest.mark.parametrize('arguments, message', [
-    ([], 'say --axis for what to measure, or --json for a file of figures'),
-    (['--json', 'none.json'], 'say --axis for what to measure'),
-    (['--json', 'text'], 'text holds no figures of this tool: name another --json'),
-    (['--json', 'other'], 'other holds no figures of this tool'),
-    (['--axis', 'tokens', '--json', 'new/a.json', '--plot', 'text/a.png'], 'text cannot be written to: '),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        ([], 'say --axis for what to measure, or --json for a file of figures'),
+        (['--json', 'none.json'], 'say --axis for what to measure'),
+        (['--json', 'text'], 'text holds no figures of this tool: name another --json'),
+        (['--json', 'other'], 'other holds no figures of this tool'),
+        (['--axis', 'tokens', '--json', 'new/a.json', '--plot', 'text/a.png'], 'text cannot be written to: '),
+    ],
+)
 def test_files_of_other_content_are_refused_and_stay(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text').write_text('text')

@@ -1,4 +1,5 @@
 """tools/analysis_tools/benchmark_datasets.py: the set that it writes and what it measures, at a small size."""
+
 import json
 import runpy
 from pathlib import Path
@@ -47,8 +48,17 @@ def test_a_data_set_that_is_there_is_not_replaced(tmp_path, error_of):
 
 
 def test_table_has_the_ratios(tool):
-    figures = dict(prepared=dict(seconds=.1, memory_mb=30., peak_mb=40., worker_mb=1.),
-                   mmdet=dict(seconds=4., memory_mb=600., peak_mb=900., worker_mb=50.))
+    figures = dict(
+        prepared=dict(seconds=0.1, memory_mb=30.0, peak_mb=40.0, worker_mb=1.0),
+        mmdet=dict(seconds=4.0, memory_mb=600.0, peak_mb=900.0, worker_mb=50.0),
+    )
     lines = tool['table'](figures).splitlines()
     assert [cell.strip() for cell in lines[3].strip('|').split('|')] == [
-        'prepared', '0.10', '30', '40', '1', '0.025 x mmdet', '0.050 x mmdet']
+        'prepared',
+        '0.10',
+        '30',
+        '40',
+        '1',
+        '0.025 x mmdet',
+        '0.050 x mmdet',
+    ]

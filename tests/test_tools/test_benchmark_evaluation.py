@@ -1,4 +1,5 @@
 """tools/analysis_tools/benchmark_evaluation.py: three ways to score the same sentences, and the same results."""
+
 import json
 import runpy
 from pathlib import Path
@@ -15,9 +16,21 @@ TOOL = str(Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'benchmark_e
 def test_all_ways_give_the_same_results(tmp_path, output_of):
     """The shipped model; where masks hang on a rounding error, as random weights have them, the batch size shows."""
     printed = output_of(
-        TOOL, '--images', 2, '--rounds', 1, '--sets', 'shapes', '--json', tmp_path / 'figures.json', '--checkpoint',
-        DEFAULT_CHECKPOINT, '--cfg-options', 'test_dataloader.num_workers=0',
-        'test_dataloader.persistent_workers=False')
+        TOOL,
+        '--images',
+        2,
+        '--rounds',
+        1,
+        '--sets',
+        'shapes',
+        '--json',
+        tmp_path / 'figures.json',
+        '--checkpoint',
+        DEFAULT_CHECKPOINT,
+        '--cfg-options',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+    )
     figures = json.loads((tmp_path / 'figures.json').read_text())['shapes']
     assert (figures['images'], figures['sentences']) == (2, 14)
     assert figures['different'] == {'one by one': 0, 'apart': 0, 'by image': 0}
@@ -25,10 +38,16 @@ def test_all_ways_give_the_same_results(tmp_path, output_of):
     assert 'shapes: 14 sentences on 2 images' in printed
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--json', '.'], '. is a folder: name a file in it'),
-    (['--checkpoint', DEFAULT_CHECKPOINT, '--cfg-options', 'model.decode_head.depth=3'], 'belong to different models'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--json', '.'], '. is a folder: name a file in it'),
+        (
+            ['--checkpoint', DEFAULT_CHECKPOINT, '--cfg-options', 'model.decode_head.depth=3'],
+            'belong to different models',
+        ),
+    ],
+)
 def test_bad_input_is_one_line(arguments, message, error_of):
     assert message in error_of(TOOL, *arguments)
 

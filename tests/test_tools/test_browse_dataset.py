@@ -1,4 +1,5 @@
 """What the model sees, as pictures."""
+
 import runpy
 
 import cv2
@@ -21,8 +22,12 @@ def item(mask: torch.Tensor, **metainfo) -> dict:
     """A blue picture of 30 x 40, channels blue, green, red, with a mask."""
     image = torch.zeros(3, 30, 40, dtype=torch.uint8)
     image[0] = 255
-    return dict(inputs=image, data_samples=SegDataSample(
-        metainfo=dict(text='the box', img_path='a.jpg', **metainfo), gt_sem_seg=PixelData(data=mask[None])))
+    return dict(
+        inputs=image,
+        data_samples=SegDataSample(
+            metainfo=dict(text='the box', img_path='a.jpg', **metainfo), gt_sem_seg=PixelData(data=mask[None])
+        ),
+    )
 
 
 @pytest.mark.parametrize('bgr, color', [(True, (0, 0, 255)), (False, (255, 0, 0))])
@@ -43,9 +48,13 @@ def test_mask_and_box_lie_where_they_are(bgr, color):
 
 def test_a_sentence_without_a_target_says_so():
     tool = runpy.run_path(TOOL)
-    picture, expected = (tool[draw](*arguments) for draw, arguments in (
-        ('draw_item', [item(torch.zeros(30, 40))]),
-        ('draw_masks', [np.zeros((30, 40, 3), np.uint8), [np.ones((30, 40), bool)], ['the box: no target']])))
+    picture, expected = (
+        tool[draw](*arguments)
+        for draw, arguments in (
+            ('draw_item', [item(torch.zeros(30, 40))]),
+            ('draw_masks', [np.zeros((30, 40, 3), np.uint8), [np.ones((30, 40), bool)], ['the box: no target']]),
+        )
+    )
     assert np.array_equal(picture[360:], expected[360:])
 
 
@@ -59,8 +68,12 @@ def test_the_truth_of_testing_is_drawn_at_the_size_of_the_image():
 
 def test_prompts_are_drawn():
     prompts_of = runpy.run_path(TOOL)['prompts_of']
-    sample = item(torch.ones(30, 40), points=np.array([[8., 5.], [30., 20.]]), point_labels=np.array([1, 0]),
-                  box=np.array([2.2, 3., 20., 25.]))['data_samples']
+    sample = item(
+        torch.ones(30, 40),
+        points=np.array([[8.0, 5.0], [30.0, 20.0]]),
+        point_labels=np.array([1, 0]),
+        box=np.array([2.2, 3.0, 20.0, 25.0]),
+    )['data_samples']
     prompts = prompts_of(sample, (30, 40))
     assert list(prompts) == ['prompt: box', 'prompt: point 1, inside', 'prompt: point 2, outside']
     box, inside, outside = prompts.values()
@@ -70,8 +83,9 @@ def test_prompts_are_drawn():
 
 def test_a_contact_sheet():
     """Three pictures of width 6, 3 and 3 come to the width 6, in two columns and two rows; the rest is white."""
-    pictures = [np.full((height, width, 3), value, np.uint8) for height, width, value in
-                ((4, 6, 10), (5, 3, 20), (2, 3, 30))]
+    pictures = [
+        np.full((height, width, 3), value, np.uint8) for height, width, value in ((4, 6, 10), (5, 3, 20), (2, 3, 30))
+    ]
     sheet = runpy.run_path(TOOL)['contact_sheet'](pictures, width=6, gap=1)
     assert sheet.shape == ((10 + 1) + (4 + 1), (6 + 1) * 2, 3)
     assert (sheet[:4, :6] == 10).all() and (sheet[:10, 7:13] == 20).all() and (sheet[11:15, :6] == 30).all()
@@ -83,8 +97,10 @@ def test_pictures_of_a_split(output_of, write_refcoco, tmp_path):
     out, root = tmp_path / 'out', write_refcoco()
     arguments = CONFIG, '--split', 'val', '--num', 9, '--out', out, *options(root, 'val')
     output = output_of(TOOL, *arguments)
-    names = [f'val_COCO_train2014_00000000000{number}_{words}_1.png' for number, words in
-             ((2, 'two-corners'), (2, 'both-squares'), (2, 'squares'), (3, 'everything'))]
+    names = [
+        f'val_COCO_train2014_00000000000{number}_{words}_1.png'
+        for number, words in ((2, 'two-corners'), (2, 'both-squares'), (2, 'squares'), (3, 'everything'))
+    ]
     assert output.split()[1:] == [str(out / name) for name in names]
     # 30 x 50 pixels become 307 x 512 in the pipeline, with the sentence below.
     assert cv2.imread(str(out / names[0])).shape[1] == 512
@@ -96,18 +112,22 @@ def test_a_sheet_of_augmented_items(output_of, write_refcoco, tmp_path):
     """The same seed shows the same, another one another augmentation."""
     root, sheets = write_refcoco(), []
     for seed in (0, 0, 1):
-        output = output_of(TOOL, CONFIG, '--num', 3, '--sheet', '--seed', seed, '--out', tmp_path / 'out',
-                           *options(root, 'train'))
+        output = output_of(
+            TOOL, CONFIG, '--num', 3, '--sheet', '--seed', seed, '--out', tmp_path / 'out', *options(root, 'train')
+        )
         sheets.append(cv2.imread(output.split()[1]))
     assert np.array_equal(sheets[0], sheets[1])
     assert sheets[0].shape != sheets[2].shape or (sheets[0] != sheets[2]).any()
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [f'train_sheet_{i}.png' for i in (1, 2, 3)]
 
 
-@pytest.mark.parametrize('missing, message', [
-    ('refcoco/refs(unc).p', 'References not found: '),
-    ('train2014/COCO_train2014_000000000001.jpg', 'Image not found: '),
-])
+@pytest.mark.parametrize(
+    'missing, message',
+    [
+        ('refcoco/refs(unc).p', 'References not found: '),
+        ('train2014/COCO_train2014_000000000001.jpg', 'Image not found: '),
+    ],
+)
 def test_missing_data_get_one_line(error_of, write_refcoco, tmp_path, missing, message):
     root = write_refcoco()
     (tmp_path / missing).unlink()

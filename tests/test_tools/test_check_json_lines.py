@@ -1,4 +1,5 @@
 """tools/dataset_converters/check.py: every problem with the number of its line."""
+
 import json
 from pathlib import Path
 
@@ -34,8 +35,13 @@ def line(**more) -> dict:
 def test_good_file(root, capsys):
     (root / 'masks').mkdir()
     Image.fromarray(np.eye(40, 60, dtype=np.uint8)).save(root / 'masks' / 'a.png')
-    path = write(root, line(), '', line(bbox=None, mask='masks/a.png', sentence=None, sentences=['a', 'b']),
-                 line(bbox=None, segmentation=None, mask=None) | dict(segmentation=None))
+    path = write(
+        root,
+        line(),
+        '',
+        line(bbox=None, mask='masks/a.png', sentence=None, sentences=['a', 'b']),
+        line(bbox=None, segmentation=None, mask=None) | dict(segmentation=None),
+    )
     assert check(path) == 0
     assert capsys.readouterr().out == f'{path}: 3 lines, 4 good sentences, 0 problems\n'
 
@@ -91,7 +97,8 @@ def test_a_target_without_a_pixel_is_named(root, capsys):
     assert check(path) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(';')[0] for line in lines[:2]] == [
-        f'line {number} has a target without a pixel in its image' for number in (1, 2)]
+        f'line {number} has a target without a pixel in its image' for number in (1, 2)
+    ]
     assert lines[2].endswith('3 lines, 1 good sentences, 2 problems')
 
 
@@ -105,17 +112,24 @@ def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
     for name, mask in (('good.png', square), ('blurred.jpg', square), ('bordered.png', bordered)):
         Image.fromarray(mask).save(root / name)
     pixels = np.count_nonzero(Image.open(root / 'blurred.jpg'))
-    path = write(root, *(line(bbox=None, mask=name) for name in ('good.png', 'blurred.jpg', 'bordered.png')),
-                 line(image_id=1), line(image_id='1'), line(image_id=8),
-                 line(image='train2014/COCO_train2014_000000000002.jpg', image_id=8))
+    path = write(
+        root,
+        *(line(bbox=None, mask=name) for name in ('good.png', 'blurred.jpg', 'bordered.png')),
+        line(image_id=1),
+        line(image_id='1'),
+        line(image_id=8),
+        line(image='train2014/COCO_train2014_000000000002.jpg', image_id=8),
+    )
     assert check(path) == 0
     lines = capsys.readouterr().out.splitlines()
     assert pixels > 16 and lines[0].startswith(
-        f'warning: line 2 names the mask {root}/blurred.jpg, a JPEG, which blurs edges: save it as PNG; all {pixels} ')
+        f'warning: line 2 names the mask {root}/blurred.jpg, a JPEG, which blurs edges: save it as PNG; all {pixels} '
+    )
     assert lines[1:] == [
         f'warning: line 3 names the mask {root}/bordered.png, all 21 pixels with the values 7, 8, 9, … count as inside',
         f"warning: line 6 gives {IMAGE} the image_id 8, but line 1 comes first with '1', which is used",
-        f'{path}: 7 lines, 7 good sentences, 0 problems, 3 warnings']
+        f'{path}: 7 lines, 7 good sentences, 0 problems, 3 warnings',
+    ]
 
 
 @pytest.mark.parametrize('orientation, shape', [(2, (40, 60)), (3, (40, 60)), (4, (40, 60)), (6, (40, 40))])
@@ -127,8 +141,10 @@ def test_a_picture_whose_size_does_not_tell_that_it_is_turned_gets_one_warning(r
     path = write(root, line(image='a.png'), line(image='a.png', height=shape[0], width=shape[1]))
     assert check(path) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f'warning: line 1 names the image {root}/a.png, which is turned or mirrored by its EXIF '
-                               f'tag ({orientation}), and its size does not tell whether its annotation is: look')
+    assert lines[0].startswith(
+        f'warning: line 1 names the image {root}/a.png, which is turned or mirrored by its EXIF '
+        f'tag ({orientation}), and its size does not tell whether its annotation is: look'
+    )
     assert lines[1:] == [f'{path}: 2 lines, 2 good sentences, 0 problems, 1 warnings']
 
 

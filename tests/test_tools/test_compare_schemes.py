@@ -1,4 +1,5 @@
 """tools/analysis_tools/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
+
 import argparse
 import json
 import runpy
@@ -57,9 +58,9 @@ def test_files_of_runs_differ() -> None:
 
 
 def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
-    for seed, score in ((0, 40.), (1, 43.)):
+    for seed, score in ((0, 40.0), (1, 43.0)):
         path = tmp_path / (TOOL['name_of']('L-DIT', seed) + '.json')
-        path.write_text(json.dumps(dict({key: score for key in TOOL['SCORES']}, row='L-DIT', seed=seed)))
+        path.write_text(json.dumps(dict(dict.fromkeys(TOOL['SCORES'], score), row='L-DIT', seed=seed)))
     table = TOOL['Comparison'](SimpleNamespace(work_dir=tmp_path)).table().splitlines()
     assert len(table) == 3
     # (40 + 43) / 2 = 41.5
@@ -67,17 +68,26 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert table[2].endswith('| 71.98 | 74.73 |')
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--jobs', '0'], '--jobs is more than 0, got 0'),
-    (['--pretraining-epochs', '-1'], '--pretraining-epochs is more than 0, got -1'),
-    (['--lr', 'nan'], '--lr is more than 0, got nan'),
-    (['--size', '100'], '--size 100 is no multiple of 16'),
-    (['--seeds', '0', '-1'], '--seeds are 0 or more, got -1'),
-    (['--rows', 'zebra'], "invalid choice: 'zebra'"),
-    (['--work-dir', 'afile'], 'afile cannot be written to: '),
-    (['--work-dir', 'none', '--table'], 'there is no result in none: leave out --table, or name another --work-dir'),
-    (['--work-dir', '.', '--table'], 'L-DIT_seed0.json is damaged: delete it, and the next run scores that row anew'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--jobs', '0'], '--jobs is more than 0, got 0'),
+        (['--pretraining-epochs', '-1'], '--pretraining-epochs is more than 0, got -1'),
+        (['--lr', 'nan'], '--lr is more than 0, got nan'),
+        (['--size', '100'], '--size 100 is no multiple of 16'),
+        (['--seeds', '0', '-1'], '--seeds are 0 or more, got -1'),
+        (['--rows', 'zebra'], "invalid choice: 'zebra'"),
+        (['--work-dir', 'afile'], 'afile cannot be written to: '),
+        (
+            ['--work-dir', 'none', '--table'],
+            'there is no result in none: leave out --table, or name another --work-dir',
+        ),
+        (
+            ['--work-dir', '.', '--table'],
+            'L-DIT_seed0.json is damaged: delete it, and the next run scores that row anew',
+        ),
+    ],
+)
 def test_bad_input_is_one_line_before_the_hours(tmp_path, monkeypatch, capsys, arguments, message) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'afile').touch()

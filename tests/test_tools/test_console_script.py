@@ -1,4 +1,5 @@
 """The console script `dit-sam`, and what an installation without a checkout finds."""
+
 import configparser
 import sys
 from pathlib import Path
@@ -6,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from dit_sam import cli
 from dit_sam.apis import ASSETS, config_folder, defaults
 from dit_sam.cli import demo as demo_command
@@ -42,7 +44,7 @@ def test_models_are_listed_with_their_figures_and_weights(monkeypatch, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ['ldit_vit-t_shapes', 'shapes', 'shipped'] in lines
     assert ['ldit_vit-b', 'RefCOCO', 'val', '71.98'] in lines
-    named = {line[0] for line in lines[1:lines.index([])]}
+    named = {line[0] for line in lines[1 : lines.index([])]}
     assert all((config_folder() / 'dit_sam' / f'{name}.py').is_file() for name in named)
     assert {path.stem for path in ASSETS.glob('*.safetensors')} < named
 
@@ -79,8 +81,14 @@ def test_without_a_checkout_the_configs_of_the_installation_are_taken(monkeypatc
 def test_an_installation_has_every_config():
     setup = configparser.ConfigParser()
     setup.read(ROOT / 'setup.cfg')
-    installed = {(Path(target).relative_to('share/dit_sam'), path.name)
-                 for target, patterns in setup['options.data_files'].items()
-                 for pattern in patterns.split() for path in ROOT.glob(pattern)}
-    assert installed == {(path.parent.relative_to(ROOT), path.name)
-                         for suffix in ('py', 'yml', 'md') for path in (ROOT / 'configs').rglob(f'*.{suffix}')}
+    installed = {
+        (Path(target).relative_to('share/dit_sam'), path.name)
+        for target, patterns in setup['options.data_files'].items()
+        for pattern in patterns.split()
+        for path in ROOT.glob(pattern)
+    }
+    assert installed == {
+        (path.parent.relative_to(ROOT), path.name)
+        for suffix in ('py', 'yml', 'md')
+        for path in (ROOT / 'configs').rglob(f'*.{suffix}')
+    }

@@ -1,30 +1,52 @@
 """tools/analysis_tools/count_parameters.py: every number by hand for a small model, known sizes for the big ones."""
+
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Optional
 
 import pytest
 import torch
-from dit_sam.compat import import_sam_modeling
 from mmengine.config import Config
 from processes import ROOT, call_tool
+
+from dit_sam.compat import import_sam_modeling
 
 TOOL = 'analysis_tools/count_parameters.py'
 
 # L-DIT: 3 heads of 8 channels, 2 blocks, patches of 8; BERT and decoder 16 wide with 2 heads.
-ARCH = dict(embed_dims=24, depth=2, num_heads=3, global_attn_indexes=(1, ))
+ARCH = dict(embed_dims=24, depth=2, num_heads=3, global_attn_indexes=(1,))
 TEXT = dict(
-    type='HuggingFaceTextEncoder', max_length=5,
-    model=dict(model_type='bert', vocab_size=10, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-               intermediate_size=32, max_position_embeddings=8))
+    type='HuggingFaceTextEncoder',
+    max_length=5,
+    model=dict(
+        model_type='bert',
+        vocab_size=10,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=8,
+    ),
+)
 ENCODER = dict(
-    type='DITViT', arch=ARCH, img_size=32, patch_size=8, out_channels=16, mlp_ratio=2, windowed=False,
-    instruction=dict(type='LayerWiseInstruction', text_dims=16))
+    type='DITViT',
+    arch=ARCH,
+    img_size=32,
+    patch_size=8,
+    out_channels=16,
+    mlp_ratio=2,
+    windowed=False,
+    instruction=dict(type='LayerWiseInstruction', text_dims=16),
+)
 HEAD = dict(type='SAMHead', in_channels=16, text_dims=16, num_heads=2, mlp_dim=32, iou_head_hidden_dim=16)
 MODEL = dict(
-    type='ReferringSegmentor', text_encoder=TEXT, backbone=ENCODER, decode_head=HEAD,
-    data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)))
+    type='ReferringSegmentor',
+    text_encoder=TEXT,
+    backbone=ENCODER,
+    decode_head=HEAD,
+    data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)),
+)
 RESNET = dict(type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, norm_cfg=dict(type='BN'))
 
 
@@ -32,7 +54,7 @@ RESNET = dict(type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, norm
 def write_config(tmp_path) -> Callable:
     """``write_config(**parts)`` writes a config of the small model with other parts and returns its path."""
 
-    def write(model: Optional[dict] = None, **parts) -> str:
+    def write(model: dict | None = None, **parts) -> str:
         model = dict(MODEL, **parts) if model is None else model
         path = tmp_path / 'small.py'
         Config(dict(custom_imports=dict(imports=['dit_sam']), default_scope='mmseg', model=model)).dump(path)
@@ -74,8 +96,11 @@ def test_every_flop_of_a_small_model(write_config, tmp_path):
     # With the text's projection. The code of places is no product of matrices.
     decoder = 5 * 16 * 16 + transformer + upscaling + mask
     expected = {
-        'text encoder': bert, 'image encoder': encoder, 'instruction': instruction, 'mask decoder': decoder,
-        'total': bert + encoder + instruction + decoder
+        'text encoder': bert,
+        'image encoder': encoder,
+        'instruction': instruction,
+        'mask decoder': decoder,
+        'total': bert + encoder + instruction + decoder,
     }
     assert {part: result[part]['flops'] for part in expected} == {part: 2 * macs for part, macs in expected.items()}
     assert result['instruction']['parameters'] == 16 * 24 + 24 + 2 * (24 * 24 + 24)
@@ -99,13 +124,17 @@ def test_size_and_tokens_are_heeded(write_config, tmp_path):
 def test_table_is_in_millions_and_gflops(write_config, tmp_path, capsys):
     total = counts(tmp_path, write_config(), '--size', 1024)['total']
     row = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-2].strip('|').split('|')]
-    assert row == ['total', *(f'{total[key] / 1e6:.3f}' for key in ('parameters', 'trainable', 'frozen')),
-                   f'{total["flops"] / 1e9:.2f}']
+    assert row == [
+        'total',
+        *(f'{total[key] / 1e6:.3f}' for key in ('parameters', 'trainable', 'frozen')),
+        f'{total["flops"] / 1e9:.2f}',
+    ]
 
 
 def test_frozen_is_told_from_trainable(write_config, tmp_path):
-    result = counts(tmp_path, write_config(), '--cfg-options', 'model.backbone.frozen=True',
-                    'model.text_encoder.frozen=True')
+    result = counts(
+        tmp_path, write_config(), '--cfg-options', 'model.backbone.frozen=True', 'model.text_encoder.frozen=True'
+    )
     total = result['total']
     assert result['image encoder']['trainable'] == result['text encoder']['trainable'] == 0
     assert result['instruction']['frozen'] == 0 < result['instruction']['trainable']
@@ -118,8 +147,9 @@ def test_edit_pays_for_the_text_s_way_through_the_blocks(write_config, tmp_path)
     """Output projection and MLP of 5 tokens in the first of two blocks, and what they attend to; nobody wants the last
     one's text."""
     ldit = counts(tmp_path, write_config())['instruction']
-    edit = counts(tmp_path, write_config(backbone=dict(
-        ENCODER, instruction=dict(type='EndToEndInstruction', text_dims=16))))['instruction']
+    edit = counts(
+        tmp_path, write_config(backbone=dict(ENCODER, instruction=dict(type='EndToEndInstruction', text_dims=16)))
+    )['instruction']
     assert edit['parameters'] == ldit['parameters']
     of_block = 5 * 24 * 24 + 2 * 5 * 24 * 48 + 2 * 3 * 5 * (5 + 16) * 8
     assert edit['flops'] - ldit['flops'] == 2 * of_block
@@ -130,8 +160,10 @@ def test_sizes_are_sams_and_berts_and_the_documents(tmp_path, size, encoder):
     """In millions; SAM's decoder, counted on segment_anything's own, is 4.06."""
     sam = import_sam_modeling()
     with torch.device('meta'):
-        own = [sam.MaskDecoder(transformer_dim=256, transformer=sam.TwoWayTransformer(2, 256, 8, 2048)),
-               sam.PromptEncoder(256, (64, 64), (1024, 1024), 16)]
+        own = [
+            sam.MaskDecoder(transformer_dim=256, transformer=sam.TwoWayTransformer(2, 256, 8, 2048)),
+            sam.PromptEncoder(256, (64, 64), (1024, 1024), 16),
+        ]
     decoder = sum(parameter.numel() for module in own for parameter in module.parameters())
     assert decoder / 1e6 == pytest.approx(4.06, abs=0.01)
     result = counts(tmp_path, ROOT / 'configs' / 'dit_sam' / f'ldit_vit-{size}.py')
@@ -143,37 +175,62 @@ def test_sizes_are_sams_and_berts_and_the_documents(tmp_path, size, encoder):
     sizes = [f'{result[part]["parameters"] / 1e6:.2f}' for part in parts]
     assert ' | '.join([f'| `ldit_vit-{size}`', *sizes, f'{result["total"]["trainable"] / 1e6:.2f} |']) in document
     gflops = {part: f'{result[part]["flops"] / 1e9:.1f}' for part in parts}
-    assert (f'| `ldit_vit-{size}` | {gflops["image encoder"]} + {gflops["instruction"]} | {gflops["total"]} |'
-            in document)
+    assert (
+        f'| `ldit_vit-{size}` | {gflops["image encoder"]} + {gflops["instruction"]} | {gflops["total"]} |' in document
+    )
 
 
 def test_mmsegs_backbones_and_segmentors_are_counted_too(write_config, tmp_path):
     foreign = counts(tmp_path, write_config(backbone=RESNET, decode_head=dict(HEAD, in_channels=64, in_index=-1)))
     assert foreign['instruction'] == dict(parameters=0, trainable=0, frozen=0, flops=0)
     assert foreign['image encoder']['flops'] > 0 < foreign['text encoder']['flops']
-    head = dict(type='FCNHead', in_channels=64, channels=8, num_convs=1, concat_input=False, num_classes=2,
-                norm_cfg=dict(type='BN'))
-    plain = counts(tmp_path, write_config(dict(
-        type='EncoderDecoder', backbone=RESNET, decode_head=head,
-        auxiliary_head=dict(head, in_channels=32, in_index=2))), '--size', 32)
+    head = dict(
+        type='FCNHead',
+        in_channels=64,
+        channels=8,
+        num_convs=1,
+        concat_input=False,
+        num_classes=2,
+        norm_cfg=dict(type='BN'),
+    )
+    plain = counts(
+        tmp_path,
+        write_config(
+            dict(
+                type='EncoderDecoder',
+                backbone=RESNET,
+                decode_head=head,
+                auxiliary_head=dict(head, in_channels=32, in_index=2),
+            )
+        ),
+        '--size',
+        32,
+    )
     assert plain['image encoder'] == foreign['image encoder']
     assert plain['text encoder']['parameters'] == 0
     # 3 × 3 convolution of 32 to 8 channels, its norm, and 8 to 2 with bias
     assert plain['other'] == dict(parameters=2338, trainable=2338, frozen=0, flops=0)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['none.py'], 'config none.py not found'),
-    (['empty.py'], 'config empty.py: it has no model; is it the config of a run'),
-    (['small.py', '--cfg-options', 'model.backbone.type=DITVit'],
-     r"config small.py: model.backbone.type='DITVit' is not registered; did you mean DITViT\?"),
-    (['small.py', '--cfg-options', 'model.backbone.arch=giant'], "cannot be built: .*arch='giant' is none of"),
-    (['small.py', '--cfg-options', 'model.backbone.depths=3'],
-     'config small.py: model.backbone.depths is no argument of DITViT'),
-    (['small.py', '--json', '.'], '. is a folder: name a file in it'),
-    (['small.py', '--tokens', '6'], '--tokens 6: the text encoder cuts sentences to max_length=5'),
-    (['small.py', '--cfg-options', 'model.decode_head.text_dims=24'], 'the head expects text_dims=24'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['none.py'], 'config none.py not found'),
+        (['empty.py'], 'config empty.py: it has no model; is it the config of a run'),
+        (
+            ['small.py', '--cfg-options', 'model.backbone.type=DITVit'],
+            r"config small.py: model.backbone.type='DITVit' is not registered; did you mean DITViT\?",
+        ),
+        (['small.py', '--cfg-options', 'model.backbone.arch=giant'], "cannot be built: .*arch='giant' is none of"),
+        (
+            ['small.py', '--cfg-options', 'model.backbone.depths=3'],
+            'config small.py: model.backbone.depths is no argument of DITViT',
+        ),
+        (['small.py', '--json', '.'], '. is a folder: name a file in it'),
+        (['small.py', '--tokens', '6'], '--tokens 6: the text encoder cuts sentences to max_length=5'),
+        (['small.py', '--cfg-options', 'model.decode_head.text_dims=24'], 'the head expects text_dims=24'),
+    ],
+)
 def test_bad_input_is_one_line(write_config, tmp_path, monkeypatch, error_of, arguments, message):
     write_config()
     (tmp_path / 'empty.py').write_text('a = 1\n')

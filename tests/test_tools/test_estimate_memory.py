@@ -1,12 +1,14 @@
 """tools/analysis_tools/estimate_memory.py: the parts of its sum by hand, and what a real step takes."""
+
 import runpy
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
-from dit_sam.errors import InputError
 from mmengine.config import Config
+
+from dit_sam.errors import InputError
 
 TOOL = str(Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'estimate_memory.py')
 CONFIG = str(Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
@@ -20,7 +22,7 @@ def tool() -> dict:
 @pytest.fixture
 def cfg() -> Config:
     cfg = Config.fromfile(CONFIG)
-    cfg.model.backbone.arch = dict(embed_dims=48, depth=2, num_heads=3, global_attn_indexes=(1, ))
+    cfg.model.backbone.arch = dict(embed_dims=48, depth=2, num_heads=3, global_attn_indexes=(1,))
     cfg.model.backbone.patch_size = 16
     return cfg
 
@@ -83,8 +85,10 @@ def test_a_step_on_fake_tensors_takes_what_a_real_one_takes(tool, cfg, monkeypat
 def test_a_real_step_runs_in_a_process_of_its_own(tool, tmp_path, monkeypatch):
     """Here a program that says what it was given."""
     program = tmp_path / 'program.py'
-    program.write_text('import os, sys\nassert sys.argv[1:] == ["config.py", "--real", "512", "1"]\n'
-                       'print("a line of a library", 8, sep="\\n")\n')
+    program.write_text(
+        'import os, sys\nassert sys.argv[1:] == ["config.py", "--real", "512", "1"]\n'
+        'print("a line of a library", 8, sep="\\n")\n'
+    )
     monkeypatch.setattr('sys.argv', [str(program), 'config.py'])
     assert tool['measure'](512, 1) == 8
     program.write_text('raise MemoryError("no memory left")')
@@ -103,7 +107,17 @@ def test_a_table_of_gibibytes(tool):
     row = dict(size=512, fixed=2**31, per_image=2**29, totals={1: 5 * 2**29, 4: 2**32}, averaged=2**29, measured=2**31)
     lines = tool['table']([row]).splitlines()
     assert lines[1].replace('|', ' ').split() == [
-        'size', 'fixed', 'per', 'image', 'batch', '1', 'batch', '4', 'measured', 'estimated']
+        'size',
+        'fixed',
+        'per',
+        'image',
+        'batch',
+        '1',
+        'batch',
+        '4',
+        'measured',
+        'estimated',
+    ]
     # The real step has no averaged weights.
     assert lines[3].replace('|', ' ').split() == ['512', '2.00', '0.50', '2.50', '4.00', '2.00', '2.00']
 

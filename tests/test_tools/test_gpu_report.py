@@ -1,4 +1,5 @@
 """tools/analysis_tools/gpu_report.py on the CPU and the smallest encoder; no time is looked at."""
+
 import runpy
 import warnings
 
@@ -29,8 +30,13 @@ def test_every_table_is_made(tmp_path, output_of):
     page = tmp_path / 'page.md'
     output_of(TOOL, *SMALL, '--parts', 'parity', 'kernels', 'waits', 'speed', 'memory', 'loading', '--out', page)
     found = tables(page.read_text())
-    assert list(found) == ['Parity', 'Kernel of attention', 'Speed', 'Memory of a training step, bfloat16 (GiB)',
-                           'Loading']
+    assert list(found) == [
+        'Parity',
+        'Kernel of attention',
+        'Speed',
+        'Memory of a training step, bfloat16 (GiB)',
+        'Loading',
+    ]
     for _, arithmetic, _, features, gradients in found['Parity'][1:]:
         bound = 1e-5 if arithmetic == 'float32' else 0.3
         assert 0 < float(features) < bound and 0 < float(gradients) < bound
@@ -56,12 +62,14 @@ def test_what_fails_is_said_and_takes_nothing_with_it(tmp_path, monkeypatch, out
 
 
 def test_waits_are_those_of_operations():
-    messages = ['called a synchronizing CUDA operation (Triggered internally at …)',
-                'Synchronization debug mode is a prototype feature and does not yet detect all operations']
+    messages = [
+        'called a synchronizing CUDA operation (Triggered internally at …)',
+        'Synchronization debug mode is a prototype feature and does not yet detect all operations',
+    ]
     tool = runpy.run_path(str(ROOT / 'tools' / TOOL))
     with pytest.warns() as said:
         for message in messages:
-            warnings.warn(message)
+            warnings.warn(message, stacklevel=1)
     assert tool['count_waits'](list(said)) == 1
 
 

@@ -1,4 +1,5 @@
 """tools/infer.py: pictures and sentences in any order, files out, one line on bad input."""
+
 import json
 import os
 import re
@@ -12,11 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer
-from dit_sam.cli.infer import write_predictions
 from processes import ROOT, call_tool
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
+
+from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer
+from dit_sam.cli.infer import write_predictions
 
 
 def infer(*arguments) -> None:
@@ -48,15 +50,27 @@ def test_the_default_model_lies_where_the_repository_has_it():
 
 
 def test_pictures_and_masks_from_a_process_of_its_own(photo, weights):
-    command = [sys.executable, ROOT / 'tools' / 'infer.py', photo, 'the red star', '--checkpoint', weights, '--out',
-               'out', 'circle']
+    command = [
+        sys.executable,
+        ROOT / 'tools' / 'infer.py',
+        photo,
+        'the red star',
+        '--checkpoint',
+        weights,
+        '--out',
+        'out',
+        'circle',
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode == 0, done.stderr
     # The onedl forks say first what they did not find.
     lines = done.stdout.splitlines()[-4:]
     assert [re.sub('(: score .*|: nothing found)$', '', line) for line in lines] == [
-        'photo.png: the red star', 'photo.png: circle', 'written:',
-        os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png')]
+        'photo.png: the red star',
+        'photo.png: circle',
+        'written:',
+        os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png'),
+    ]
     assert cv2.imread(lines[-1]).shape[1] == 480
     for name in ('photo_the-red-star_1.png', 'photo_circle_1.png'):
         mask = cv2.imread(f'out/pred/{name}', cv2.IMREAD_UNCHANGED)
@@ -87,7 +101,8 @@ def test_coco_and_numpy_hold_what_json_holds(photo, weights, capsys):
     found = json.loads(Path('out/coco_1.json').read_text())
     assert found['images'] == [dict(id=1, file_name='photo.png', height=30, width=40)]
     assert [(one['sentence'], one['segmentation']) for one in found['annotations']] == [
-        (one['sentence'], one['segmentation']) for one in expected]
+        (one['sentence'], one['segmentation']) for one in expected
+    ]
     with np.load('out/predictions_1.npz') as arrays:
         for number, one in enumerate(expected, 1):
             np.testing.assert_array_equal(arrays[f'mask_{number}'], coco_mask.decode(one['segmentation']))
@@ -101,39 +116,60 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
         path = capsys.readouterr().out.splitlines()[-1]
         return [one['score'] for one in json.loads(Path(path).read_text())['predictions']]
 
-    points, box, boxes = scores('--points', '3,4 20,9.5,0'), scores('--boxes', '0,0,9,9'), scores(
-        '--boxes', '0,0,9,9 10,10,40,30')
+    points, box, boxes = (
+        scores('--points', '3,4 20,9.5,0'),
+        scores('--boxes', '0,0,9,9'),
+        scores('--boxes', '0,0,9,9 10,10,40,30'),
+    )
     assert boxes[0] == box[0] and len({*points, *box, *boxes}) == 5
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['none.jpg', 'a star'], 'image none.jpg not found: check the path'),
-    (['a star', 'a circle'], "no image among the arguments: 'a star' is no file or folder, and ends in none of .bmp, "),
-    (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
-    (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
-    (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
-    (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
-    (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
-    (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
-    (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),
-    (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', '.'], 'config . is a folder: name a file in it'),
-    (['photo.png', 'a star', '--out', 'photo.png/new'], 'photo.png/new cannot be written to: '),
-    (['photo.png', 'a star', '--out', ''], 'the folder to write to has no name: name one'),
-    (['photo.png', 'a star', '--device', 'zebra'], "there is no device 'zebra' here (Expected one of cpu, cuda, "),
-    (['photo.png', 'a star', '--device', 'cuda:99'], "there is no device 'cuda:99' here ("),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['none.jpg', 'a star'], 'image none.jpg not found: check the path'),
+        (
+            ['a star', 'a circle'],
+            "no image among the arguments: 'a star' is no file or folder, and ends in none of .bmp, ",
+        ),
+        (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
+        (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
+        (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
+        (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
+        (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
+        (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
+        (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),
+        (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', '.'], 'config . is a folder: name a file in it'),
+        (['photo.png', 'a star', '--out', 'photo.png/new'], 'photo.png/new cannot be written to: '),
+        (['photo.png', 'a star', '--out', ''], 'the folder to write to has no name: name one'),
+        (['photo.png', 'a star', '--device', 'zebra'], "there is no device 'zebra' here (Expected one of cpu, cuda, "),
+        (['photo.png', 'a star', '--device', 'cuda:99'], "there is no device 'cuda:99' here ("),
+    ],
+)
 def test_what_is_missing_gets_one_line(photo, error_of, arguments, message):
     assert error_of('infer.py', *arguments).startswith(message)
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['photo.png', ''], 'sentence 1 of 1 for photo.png is empty: say what to segment'),
-    (['photo.png', 'text.png', 'a star'], 'image text.png cannot be decoded: it is damaged or cut off, or of a format'),
-    (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be a whole number of 1 or more, got 0'),
-    (['photo.png', 'a star', '--boxes', '1,2,3'], 'the box for photo.png is [1.0, 2.0, 3.0]: give left, top, right'),
-    (['photo.png', 'a star', '--points', '41,3'], 'the point (41, 3) lies beyond image photo.png: x goes from 0 to 40'),
-    (['photo.png', 'a star', '--font', 'none.ttf'], 'font none.ttf not found: name a .ttf or .otf file'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['photo.png', ''], 'sentence 1 of 1 for photo.png is empty: say what to segment'),
+        (
+            ['photo.png', 'text.png', 'a star'],
+            'image text.png cannot be decoded: it is damaged or cut off, or of a format',
+        ),
+        (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be a whole number of 1 or more, got 0'),
+        (
+            ['photo.png', 'a star', '--boxes', '1,2,3'],
+            'the box for photo.png is [1.0, 2.0, 3.0]: give left, top, right',
+        ),
+        (
+            ['photo.png', 'a star', '--points', '41,3'],
+            'the point (41, 3) lies beyond image photo.png: x goes from 0 to 40',
+        ),
+        (['photo.png', 'a star', '--font', 'none.ttf'], 'font none.ttf not found: name a .ttf or .otf file'),
+    ],
+)
 def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
     Path('text.png').write_text('no image')
     assert error_of('infer.py', *arguments, '--checkpoint', weights, '--device', 'cpu').startswith(message)

@@ -1,4 +1,5 @@
 """The launch scripts, really run: several machines, Slurm, a rank that dies, and the scores of two ranks."""
+
 import json
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ TOY = str(ROOT / 'tests' / 'toy_config.py')
 SHAPES = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 WEIGHTS = str(ROOT / 'projects' / 'dit_sam' / 'assets' / 'ldit_vit-t_shapes.safetensors')
 # srun of Slurm: so many tasks, each of which is told its number. scontrol answers with the name of the first machine.
-SRUN = '''#!/usr/bin/env bash
+SRUN = """#!/usr/bin/env bash
 for argument; do
     case "$argument" in
         --ntasks=*) tasks="${argument#*=}" ;;
@@ -28,13 +29,14 @@ done
 status=0
 for ((task = 0; task < tasks; task++)); do wait -n || status=$?; done
 exit $status
-'''
+"""
 
 
 def start(name: str, *arguments: object, **environment: str) -> subprocess.Popen:
     command = [str(ROOT / 'tools' / name), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            env=dist_environment(**environment))
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dist_environment(**environment)
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -53,8 +55,10 @@ def assert_two_ranks_trained(work_dir: Path, output: str) -> None:
 def test_two_machines_meet_and_train(tmp_path):
     """The same command on both; each has one process."""
     environment = dict(NNODES='2', MASTER_ADDR='localhost', PORT=str(free_port()))
-    machines = [start('dist_train.sh', TOY, 1, '--work-dir', tmp_path, '--cfg-options', 'randomness.seed=3',
-                      **environment) for _ in range(2)]
+    machines = [
+        start('dist_train.sh', TOY, 1, '--work-dir', tmp_path, '--cfg-options', 'randomness.seed=3', **environment)
+        for _ in range(2)
+    ]
     assert_two_ranks_trained(tmp_path, ''.join(map(finish, machines)))
 
 
@@ -63,17 +67,29 @@ def test_slurm_starts_the_tasks(tmp_path):
         (tmp_path / name).write_text(program)
         (tmp_path / name).chmod(0o755)
     environment = dist_environment()
-    job = start('slurm_train.sh', 'gpu', 'toy', TOY, '--work-dir', tmp_path / 'work', '--cfg-options',
-                'randomness.seed=3', GPUS='2', PATH=f'{tmp_path}:{environment["PATH"]}')
+    job = start(
+        'slurm_train.sh',
+        'gpu',
+        'toy',
+        TOY,
+        '--work-dir',
+        tmp_path / 'work',
+        '--cfg-options',
+        'randomness.seed=3',
+        GPUS='2',
+        PATH=f'{tmp_path}:{environment["PATH"]}',
+    )
     assert_two_ranks_trained(tmp_path / 'work', finish(job))
 
 
 def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
     """Killed as the kernel kills where memory runs out; the other one waits for its gradients."""
     config = tmp_path / 'dying.py'
-    config.write_text(f"_base_ = '{TOY}'\n"
-                      "custom_imports = dict(imports=['dit_sam', 'toy_project', 'resume_project'])\n"
-                      "custom_hooks = [dict(type='EndHook', step=2, rank=1)]\n")
+    config.write_text(
+        f"_base_ = '{TOY}'\n"
+        "custom_imports = dict(imports=['dit_sam', 'toy_project', 'resume_project'])\n"
+        "custom_hooks = [dict(type='EndHook', step=2, rank=1)]\n"
+    )
     folders = f'{ROOT}/tests:{ROOT}/tests/test_engine'
     job = start('dist_train.sh', config, 2, '--work-dir', tmp_path, PYTHONPATH=folders)
     # Its two processes take seconds to start; behind the death a minute is given.
@@ -86,15 +102,20 @@ def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('pictures')
-    write_shapes(folder, images=6, seed=11, splits=dict(val=1.))
+    write_shapes(folder, images=6, seed=11, splits=dict(val=1.0))
     return folder
 
 
 def test_two_ranks_score_as_one_does(pictures, tmp_path):
     """A number of sentences that neither ranks nor batches divide."""
-    options = ['--cfg-options', f'test_dataloader.dataset.data_root={pictures}/', 'test_dataloader.dataset.indices=37',
-               'test_dataloader.batch_size=4', 'test_dataloader.num_workers=0',
-               'test_dataloader.persistent_workers=False']
+    options = [
+        '--cfg-options',
+        f'test_dataloader.dataset.data_root={pictures}/',
+        'test_dataloader.dataset.indices=37',
+        'test_dataloader.batch_size=4',
+        'test_dataloader.num_workers=0',
+        'test_dataloader.persistent_workers=False',
+    ]
     finish(start('dist_test.sh', SHAPES, WEIGHTS, 2, '--work-dir', tmp_path / 'two', *options))
     done = run_tool('test.py', SHAPES, WEIGHTS, '--work-dir', tmp_path / 'one', *options)
     assert done.returncode == 0, done.output[-3000:]

@@ -1,8 +1,10 @@
 """tools/dataset_converters/mmdet_refcoco.py on a bad day; what it writes is read by mmdet in tests/test_mixing."""
+
 import resource
 from pathlib import Path
 
 import pytest
+
 from dit_sam.datasets import RefCOCODataset
 
 TOOL = 'dataset_converters/mmdet_refcoco.py'
@@ -21,12 +23,21 @@ def prepared(write_refcoco, tmp_path, monkeypatch) -> str:
     return 'val.safetensors'
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['none.safetensors', '--out', 'out'], 'none.safetensors not found; tools/dataset_converters/refcoco.py writes'),
-    (['afile', '--out', 'out'], 'afile is damaged or no .safetensors file'),
-    (['val.safetensors', '--out', 'afile'], 'afile cannot be written to: '),
-    (['val.safetensors', 'val.safetensors', '--out', 'out'], 'val.safetensors is named twice: name every file once'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (
+            ['none.safetensors', '--out', 'out'],
+            'none.safetensors not found; tools/dataset_converters/refcoco.py writes',
+        ),
+        (['afile', '--out', 'out'], 'afile is damaged or no .safetensors file'),
+        (['val.safetensors', '--out', 'afile'], 'afile cannot be written to: '),
+        (
+            ['val.safetensors', 'val.safetensors', '--out', 'out'],
+            'val.safetensors is named twice: name every file once',
+        ),
+    ],
+)
 def test_bad_input_is_one_line(prepared, error_of, arguments, message):
     assert error_of(TOOL, *arguments, alone=True).startswith(message)
     assert [path.read_text() for path in sorted(Path('out').iterdir())] == ['before', 'before']

@@ -1,4 +1,5 @@
 """Weights of others into ours and back, by the tools; what is wrong with a file, in one line."""
+
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +16,7 @@ from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
 from dit_sam.utils.conversion import ARCHS, build_on_meta
 
 LDIT_VIT_H = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h.py')
-CONFIG = '''
+CONFIG = """
 sizes = dict(embed_dims=768, depth=2, num_heads=12, global_attn_indexes=(1, ))
 bert = dict(model_type='bert', num_hidden_layers=1, intermediate_size=64, vocab_size=16, max_position_embeddings=24)
 model = dict(
@@ -24,7 +25,7 @@ model = dict(
     backbone=dict(type='DITViT', arch=sizes, instruction=dict(type='LayerWiseInstruction', text_dims=768),
                   windowed=False),
     decode_head=dict(type='SAMHead', text_dims=768))
-'''
+"""
 
 
 @pytest.fixture
@@ -41,15 +42,29 @@ def build_dit() -> nn.Module:
 def released(model: nn.Module) -> dict:
     """A checkpoint of the model as the released code writes it."""
     weights = RELEASED_DIT.to_theirs(model.state_dict())
-    weights.update({name: torch.ones(2, 2) for name in (
-        'query_embeddings.weight', 'self_attention.in_proj_weight', 'self_attention.in_proj_bias',
-        'lang_encoder.bert.pooler.dense.weight', 'lang_encoder.bert.embeddings.position_ids')})
+    weights.update(
+        {
+            name: torch.ones(2, 2)
+            for name in (
+                'query_embeddings.weight',
+                'self_attention.in_proj_weight',
+                'self_attention.in_proj_bias',
+                'lang_encoder.bert.pooler.dense.weight',
+                'lang_encoder.bert.embeddings.position_ids',
+            )
+        }
+    )
     optimizer = torch.optim.Adam(model.decode_head.text_proj.parameters())
     model.decode_head.text_proj(torch.ones(1, 768)).sum().backward()
     optimizer.step()
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 35], 0.2)
-    return dict(epoch=39, lr=4e-6, optimizer=optimizer.state_dict(), scheduler=scheduler.state_dict(),
-                state_dict={f'module.{name}': value.clone() for name, value in weights.items()})
+    return dict(
+        epoch=39,
+        lr=4e-6,
+        optimizer=optimizer.state_dict(),
+        scheduler=scheduler.state_dict(),
+        state_dict={f'module.{name}': value.clone() for name, value in weights.items()},
+    )
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
@@ -59,19 +74,27 @@ def test_released_dit(folder, capsys, suffix):
     torch.save(checkpoint, folder / 'det_best.pth')
     config.write_text(CONFIG)
     convert('dit2mmseg', folder / 'det_best.pth', folder / f'ours{suffix}', '--config', config)
-    assert ('dropped: query_embeddings* (1), self_attention.* (2), lang_encoder.bert.pooler.* (1), '
-            'lang_encoder.bert.embeddings.position_ids* (1)') in capsys.readouterr().out
+    assert (
+        'dropped: query_embeddings* (1), self_attention.* (2), lang_encoder.bert.pooler.* (1), '
+        'lang_encoder.bert.embeddings.position_ids* (1)'
+    ) in capsys.readouterr().out
 
     found = CheckpointLoader.load_checkpoint(str(folder / f'ours{suffix}'))
     assert_equal(found['state_dict'], model.state_dict())
     assert 'LayerWiseInstruction' in found['meta']['config']
 
 
-@pytest.mark.parametrize('layout, names', [
-    (SAM, ('image_encoder.blocks.3.norm1.bias', 'mask_decoder.zebra', 'image_encoder.neck.0.weight')),
-    (HUGGING_FACE_SAM, ('vision_encoder.layers.3.layer_norm1.bias', 'vision_encoder.zebra',
-                        'vision_encoder.neck.conv1.weight')),
-], ids=['segment_anything', 'transformers'])
+@pytest.mark.parametrize(
+    'layout, names',
+    [
+        (SAM, ('image_encoder.blocks.3.norm1.bias', 'mask_decoder.zebra', 'image_encoder.neck.0.weight')),
+        (
+            HUGGING_FACE_SAM,
+            ('vision_encoder.layers.3.layer_norm1.bias', 'vision_encoder.zebra', 'vision_encoder.neck.conv1.weight'),
+        ),
+    ],
+    ids=['segment_anything', 'transformers'],
+)
 @pytest.mark.parametrize('arch', ARCHS)
 def test_what_does_not_fit_is_listed_by_the_names_of_the_file(folder, error_of, layout, names, arch):
     weights, (missing, unknown, misshapen) = hollow(layout, arch), names
@@ -81,7 +104,8 @@ def test_what_does_not_fit_is_listed_by_the_names_of_the_file(folder, error_of, 
     path = save(folder, weights)
     assert error_of('sam2mmseg', path, folder / 'ours.pth') == (
         f"{path} does not fit SAM's ViT-{arch[0].upper()}: 1 weights missing: {missing}; 1 weights unknown: {unknown}; "
-        f'1 weights of another shape (another arch?): {misshapen} is (2, 2), not (256, {width}, 1, 1)')
+        f'1 weights of another shape (another arch?): {misshapen} is (2, 2), not (256, {width}, 1, 1)'
+    )
     assert untouched(folder, 'theirs.pth')
 
 
@@ -93,9 +117,11 @@ def test_of_many_misfits_the_first_are_listed(folder, error_of):
 
 
 @pytest.mark.parametrize('arch, asked', [('huge', 'base'), ('base', 'large')])
-@pytest.mark.parametrize('tool, layout', [
-    ('sam2mmseg', SAM), ('sam2mmseg', HUGGING_FACE_SAM), ('dit2mmseg', RELEASED_DIT), ('mmseg2sam', OURS),
-], ids=lambda value: getattr(value, 'source', value))
+@pytest.mark.parametrize(
+    'tool, layout',
+    [('sam2mmseg', SAM), ('sam2mmseg', HUGGING_FACE_SAM), ('dit2mmseg', RELEASED_DIT), ('mmseg2sam', OURS)],
+    ids=lambda value: getattr(value, 'source', value),
+)
 def test_another_arch_than_asked_for_says_which_it_is(folder, error_of, tool, layout, arch, asked):
     path = save(folder, hollow(layout, arch))
     line = error_of(tool, path, folder / 'ours.pth', '--arch', asked)
@@ -106,8 +132,10 @@ def test_another_arch_than_asked_for_says_which_it_is(folder, error_of, tool, la
 def test_another_size_than_sam_s_says_which_it_is(folder, error_of):
     weights = {name: value for name, value in hollow(SAM).items() if '.blocks.1' not in name}
     line = error_of('sam2mmseg', save(folder, weights), folder / 'ours.pth')
-    assert line.endswith('is a ViT of 768 channels and 10 blocks; SAM has (channels × blocks) base 768 × 12, '
-                         'large 1024 × 24, huge 1280 × 32')
+    assert line.endswith(
+        'is a ViT of 768 channels and 10 blocks; SAM has (channels × blocks) base 768 × 12, '
+        'large 1024 × 24, huge 1280 × 32'
+    )
 
 
 def test_without_a_config_a_released_dit_is_held_against_l_dit_of_its_size(folder, error_of):
@@ -124,35 +152,48 @@ def test_without_a_config_a_released_dit_is_held_against_l_dit_of_its_size(folde
 def test_a_released_dit_of_another_size_than_the_config_s_says_which_it_is(folder, error_of):
     path = save(folder, hollow(RELEASED_DIT))
     assert error_of('dit2mmseg', path, folder / 'ours.pth', '--config', LDIT_VIT_H) == (
-        f"{path} is ViT-B (base), the config asks for arch='huge': change arch, or name weights of that size")
+        f"{path} is ViT-B (base), the config asks for arch='huge': change arch, or name weights of that size"
+    )
 
 
 def test_text_is_dropped_on_the_way_to_sam_and_more_decoder_blocks_are_refused(folder, error_of, capsys):
-    weights = {**hollow(OURS), 'text_encoder.model.x': torch.zeros(1), 'decode_head.text_proj.bias': torch.zeros(1),
-               'backbone.instruction.static_tokens': torch.zeros(1)}
+    weights = {
+        **hollow(OURS),
+        'text_encoder.model.x': torch.zeros(1),
+        'decode_head.text_proj.bias': torch.zeros(1),
+        'backbone.instruction.static_tokens': torch.zeros(1),
+    }
     convert('mmseg2sam', save(folder, dict(state_dict=weights)), folder / 'sam.pth')
     assert capsys.readouterr().out.endswith(
-        'dropped: text_encoder.* (1), backbone.instruction.* (1), decode_head.text_proj.* (1)\n')
+        'dropped: text_encoder.* (1), backbone.instruction.* (1), decode_head.text_proj.* (1)\n'
+    )
     assert torch.load(folder / 'sam.pth', weights_only=True).keys() == hollow(SAM).keys()
 
     weights['decode_head.mask_decoder.transformer.layers.2.norm1.bias'] = torch.zeros(256)
     assert error_of('mmseg2sam', save(folder, weights), folder / 'other.pth').endswith(
-        "SAM's ViT-B: 1 weights unknown: decode_head.mask_decoder.transformer.layers.2.norm1.bias")
+        "SAM's ViT-B: 1 weights unknown: decode_head.mask_decoder.transformer.layers.2.norm1.bias"
+    )
 
 
 def test_lora_is_to_be_merged_on_the_way_to_sam(folder, error_of):
-    weights = {**hollow(OURS), 'backbone.blocks.0.attn.qkv.lora_A.weight': torch.zeros(2, 768),
-               'backbone.blocks.0.attn.qkv.lora_B.weight': torch.zeros(2304, 2)}
+    weights = {
+        **hollow(OURS),
+        'backbone.blocks.0.attn.qkv.lora_A.weight': torch.zeros(2, 768),
+        'backbone.blocks.0.attn.qkv.lora_B.weight': torch.zeros(2304, 2),
+    }
     line = error_of('mmseg2sam', save(folder, weights), folder / 'sam.pth')
     assert 'qkv.lora_B.weight; these are of LoRA: merge it by tools/model_converters/publish_model.py ' in line
 
 
-@pytest.mark.parametrize('tool, layout, message', [
-    ('sam2mmseg', RELEASED_DIT, 'has the names of the released DIT: dit2mmseg.py converts'),
-    ('sam2mmseg', OURS, 'has the names of dit_sam'),
-    ('dit2mmseg', SAM, 'is no released DIT'),
-    ('mmseg2sam', SAM, 'has the names of segment_anything, not of dit_sam: convert it by sam2mmseg.py'),
-])
+@pytest.mark.parametrize(
+    'tool, layout, message',
+    [
+        ('sam2mmseg', RELEASED_DIT, 'has the names of the released DIT: dit2mmseg.py converts'),
+        ('sam2mmseg', OURS, 'has the names of dit_sam'),
+        ('dit2mmseg', SAM, 'is no released DIT'),
+        ('mmseg2sam', SAM, 'has the names of segment_anything, not of dit_sam: convert it by sam2mmseg.py'),
+    ],
+)
 def test_a_file_for_another_converter_says_so(folder, error_of, tool, layout, message):
     assert message in error_of(tool, save(folder, hollow(layout)), folder / 'ours.pth')
 
@@ -160,20 +201,21 @@ def test_a_file_for_another_converter_says_so(folder, error_of, tool, layout, me
 @pytest.mark.parametrize('tool', ['sam2mmseg', 'dit2mmseg', 'mmseg2sam'])
 def test_files_that_are_no_weights_get_one_line(folder, error_of, tool):
     class Hostile:
-
         def __reduce__(self):
             return open, (str(folder / 'was_here'), 'w')
 
     save(folder, dict(state_dict=dict(), extra=Hostile()), 'hostile.pth')
     whole = save(folder, {'image_encoder.pos_embed': torch.zeros(1, 64, 64, 768)}, 'cut.pth').read_bytes()
-    (folder / 'cut.pth').write_bytes(whole[:len(whole) // 2])
+    (folder / 'cut.pth').write_bytes(whole[: len(whole) // 2])
     save(folder, {'zebra.weight': torch.zeros(1)}, 'zebra.pth')
     save(folder, dict(epoch=1), 'empty.pth')
-    for name, message in (('hostile.pth', "was refused and nothing in it was run: it holds 'io.open'"),
-                          ('cut.pth', 'is damaged or not a checkpoint'),
-                          ('zebra.pth', 'holds neither SAM nor a model of dit_sam: none of its 1 names is known'),
-                          ('empty.pth', 'holds no weights'),
-                          ('none.pth', 'not found')):
+    for name, message in (
+        ('hostile.pth', "was refused and nothing in it was run: it holds 'io.open'"),
+        ('cut.pth', 'is damaged or not a checkpoint'),
+        ('zebra.pth', 'holds neither SAM nor a model of dit_sam: none of its 1 names is known'),
+        ('empty.pth', 'holds no weights'),
+        ('none.pth', 'not found'),
+    ):
         assert message in error_of(tool, folder / name, folder / 'ours.pth')
     assert untouched(folder, 'hostile.pth', 'cut.pth', 'zebra.pth', 'empty.pth')
 
@@ -191,8 +233,12 @@ def test_the_file_to_write_is_checked_first(folder, error_of, tool, monkeypatch)
 
 def test_weights_for_sharing(folder, error_of, capsys):
     # As `WriteFirstCheckpointHook` notes the scores.
-    checkpoint = dict(state_dict=dict(a=torch.ones(3), ids=torch.arange(3)), meta=dict(cfg='x = 1', epoch=2, iter=7),
-                      message_hub=dict(runtime_info=dict(scores=dict(mIoU=79.5, epoch=2))), optimizer=dict())
+    checkpoint = dict(
+        state_dict=dict(a=torch.ones(3), ids=torch.arange(3)),
+        meta=dict(cfg='x = 1', epoch=2, iter=7),
+        message_hub=dict(runtime_info=dict(scores=dict(mIoU=79.5, epoch=2))),
+        optimizer=dict(),
+    )
     convert('publish_model', save(folder, checkpoint), folder / 'new' / 'a.safetensors', '--half')
     with safe_open(folder / 'new' / 'a.safetensors', 'pt') as file:
         assert file.get_tensor('a').dtype == torch.float16 and file.get_tensor('ids').dtype == torch.int64
@@ -202,15 +248,21 @@ def test_weights_for_sharing(folder, error_of, capsys):
     assert 'is the file to read too' in error_of('publish_model', *[folder / 'new' / 'a.safetensors'] * 2)
 
 
-@pytest.mark.parametrize('checkpoint, options, message', [
-    ([1], [], 'theirs.pth has no state_dict: name a checkpoint written by tools/train.py'),
-    (dict(state_dict=dict()), [], 'theirs.pth holds no weights'),
-    (dict(state_dict=dict(a=1)), [], 'theirs.pth holds no weights'),
-    (dict(state_dict=dict(a=torch.ones(1))), ['--merge-lora'], 'has no config inside, which --merge-lora needs'),
-    (dict(state_dict=dict(a=torch.ones(1)), meta=dict(cfg='x = (')), ['--merge-lora'],
-     "theirs.pth cannot be read ('(' was never closed"),
-    (dict(state_dict=dict(a=torch.ones(1))), ['--config', 'none.py'], 'config none.py not found'),
-])
+@pytest.mark.parametrize(
+    'checkpoint, options, message',
+    [
+        ([1], [], 'theirs.pth has no state_dict: name a checkpoint written by tools/train.py'),
+        (dict(state_dict=dict()), [], 'theirs.pth holds no weights'),
+        (dict(state_dict=dict(a=1)), [], 'theirs.pth holds no weights'),
+        (dict(state_dict=dict(a=torch.ones(1))), ['--merge-lora'], 'has no config inside, which --merge-lora needs'),
+        (
+            dict(state_dict=dict(a=torch.ones(1)), meta=dict(cfg='x = (')),
+            ['--merge-lora'],
+            "theirs.pth cannot be read ('(' was never closed",
+        ),
+        (dict(state_dict=dict(a=torch.ones(1))), ['--config', 'none.py'], 'config none.py not found'),
+    ],
+)
 def test_what_cannot_be_shared_gets_one_line(folder, error_of, checkpoint, options, message):
     path = save(folder, checkpoint)
     assert message in error_of('publish_model', path, folder / 'a.safetensors', *options)

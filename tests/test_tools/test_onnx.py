@@ -1,4 +1,5 @@
 """Exported models: the same numbers as PyTorch's at any batch and length, and the same masks without torch."""
+
 import json
 import runpy
 import sys
@@ -42,14 +43,18 @@ def tiny(instruction: dict | None, **parts) -> torch.nn.Module:
     instruction = None if instruction is None else dict(instruction, text_dims=16)
     encoder = text_encoder()
     encoder['model']['num_hidden_layers'] = 1
-    return segmentor(text_encoder=encoder, backbone=backbone(arch=dict(ARCH, depth=2), instruction=instruction),
-                     decode_head=decode_head(depth=1, **parts))
+    return segmentor(
+        text_encoder=encoder,
+        backbone=backbone(arch=dict(ARCH, depth=2), instruction=instruction),
+        decode_head=decode_head(depth=1, **parts),
+    )
 
 
 # Every other scheme has a part of these two.
 SCHEMES = {
-    'E-DIT, static, no-target': dict(instruction=dict(type='EndToEndStaticInstruction', max_length=8),
-                                     type='GeneralizedSAMHead'),
+    'E-DIT, static, no-target': dict(
+        instruction=dict(type='EndToEndStaticInstruction', max_length=8), type='GeneralizedSAMHead'
+    ),
     'CrossAtt': dict(instruction=dict(type='CrossAttentionInstruction', attn_dims=16, num_heads=2)),
 }
 
@@ -69,7 +74,7 @@ def test_export_agrees_with_pytorch(scheme, tool, tmp_path):
 def segments_as_the_model_does(model, tool, path):
     """The runtime example on a picture that is not square, against the model with its preprocessor."""
     head = model.model.decode_head
-    head.threshold, head.no_target_threshold = 0.5, 2.
+    head.threshold, head.no_target_threshold = 0.5, 2.0
     settings = tool['settings_of'](model.model, PIPELINE)
     path.with_suffix('.json').write_text(json.dumps(settings))
     model.model.text_encoder.tokenizer.backend_tokenizer.save(str(path.with_suffix('.tokenizer.json')))
@@ -79,7 +84,7 @@ def segments_as_the_model_does(model, tool, path):
     expected = predict(model.model, image, sentences)
     assert masks.shape == (3, 48, 80) and masks.dtype == bool
     assert (masks != expected).mean() < 1e-3 and 0.05 < masks.mean() < 0.95
-    settings['no_target_threshold'] = -1.
+    settings['no_target_threshold'] = -1.0
     path.with_suffix('.json').write_text(json.dumps(settings))
     assert not runpy.run_path(RUNTIME)['OnnxSegmenter'](path)(image, sentences).any()
 
@@ -87,6 +92,7 @@ def segments_as_the_model_does(model, tool, path):
 def predict(model, image: np.ndarray, sentences: list) -> np.ndarray:
     """The model's masks, (S, H, W)."""
     from mmseg.structures import SegDataSample
+
     resized = torch.from_numpy(cv2.resize(image, (32, 19)).transpose(2, 0, 1).copy())
     samples = [SegDataSample(metainfo=dict(text=text, img_shape=(19, 32), ori_shape=(48, 80))) for text in sentences]
     results = model.test_step(dict(inputs=[resized] * len(sentences), data_samples=samples))
@@ -120,6 +126,7 @@ def test_files_that_fail_replace_none(tool, tmp_path, monkeypatch):
 def exported(tmp_path, monkeypatch) -> Path:
     """A model that gives back its input, with its files and a picture, in the current folder."""
     import onnx
+
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy']
     graph = onnx.helper.make_graph([onnx.helper.make_node('Identity', ['x'], ['y'])], 'a', value[:1], value[1:])
     opset = onnx.helper.make_opsetid('', 17)
@@ -133,19 +140,26 @@ def exported(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize('name, content, message', [
-    ('a.onnx', None, 'a.onnx not found: export_onnx.py writes NAME.onnx, NAME.json and NAME.tokenizer.json, which'),
-    ('a.json', None, 'a.json not found: export_onnx.py writes'),
-    ('a.tokenizer.json', None, 'a.tokenizer.json not found: export_onnx.py writes'),
-    ('a.onnx', 'x', 'a.onnx is damaged ('),
-    ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
-    ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it anew by export_onnx.py'),
-    ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
-    ('photo.png', None, 'image photo.png not found: check the path'),
-    ('photo.png', '', 'image photo.png cannot be decoded: it is damaged or cut off, has more than 2^30 pixels, or is'),
-    ('photo.png', JPEG[:len(JPEG) // 2], 'image photo.png cannot be decoded: it is damaged or cut off'),
-    ('photo.png', NARROW, 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
-])
+@pytest.mark.parametrize(
+    'name, content, message',
+    [
+        ('a.onnx', None, 'a.onnx not found: export_onnx.py writes NAME.onnx, NAME.json and NAME.tokenizer.json, which'),
+        ('a.json', None, 'a.json not found: export_onnx.py writes'),
+        ('a.tokenizer.json', None, 'a.tokenizer.json not found: export_onnx.py writes'),
+        ('a.onnx', 'x', 'a.onnx is damaged ('),
+        ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
+        ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it anew by export_onnx.py'),
+        ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
+        ('photo.png', None, 'image photo.png not found: check the path'),
+        (
+            'photo.png',
+            '',
+            'image photo.png cannot be decoded: it is damaged or cut off, has more than 2^30 pixels, or is',
+        ),
+        ('photo.png', JPEG[: len(JPEG) // 2], 'image photo.png cannot be decoded: it is damaged or cut off'),
+        ('photo.png', NARROW, 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
+    ],
+)
 def test_the_runtime_says_which_file_is_wrong(exported, error_of, name, content, message):
     (exported / name).unlink()
     if content is not None:
@@ -188,7 +202,7 @@ def test_what_cannot_be_exported_is_refused(tool):
     with pytest.raises(InputError, match='Resize must be bilinear and by OpenCV, as run_onnx.py resizes'):
         tool['settings_of'](model, [dict(step, backend='pillow') for step in PIPELINE])
     model.data_preprocessor.place = 'corner'
-    with pytest.raises(InputError, match="run_onnx.py puts pictures into the middle"):
+    with pytest.raises(InputError, match='run_onnx.py puts pictures into the middle'):
         tool['settings_of'](model, PIPELINE)
     model.data_preprocessor.place, model.data_preprocessor.size = 'middle', None
     with pytest.raises(InputError, match='give --size'):

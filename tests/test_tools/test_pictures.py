@@ -1,14 +1,16 @@
 """compare.py and attention.py: several models side by side, and where a model looks."""
+
 import runpy
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from processes import ROOT, call_tool
+
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.errors import InputError
-from processes import ROOT, call_tool
 
 COMPARE, ATTENTION = (str(ROOT / 'tools' / 'analysis_tools' / name) for name in ('compare.py', 'attention.py'))
 MODEL = (DEFAULT_CONFIG, DEFAULT_CHECKPOINT)
@@ -22,7 +24,7 @@ def compare() -> dict:
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('shapes')
-    write_shapes(root, 3, 5, 160, dict(val=1.), 1)
+    write_shapes(root, 3, 5, 160, dict(val=1.0), 1)
     return root
 
 
@@ -70,13 +72,27 @@ def test_choice(compare):
 
 
 def test_compare_draws_models_side_by_side(output_of, data, tmp_path):
-    lines = output_of(COMPARE, *MODEL, *MODEL, '--indices', 0, 1, '--order', 'worst', '--out', tmp_path / 'out',
-                      '--device', 'cpu', '--cfg-options', f'val_dataloader.dataset.data_root={data}/').splitlines()
+    lines = output_of(
+        COMPARE,
+        *MODEL,
+        *MODEL,
+        '--indices',
+        0,
+        1,
+        '--order',
+        'worst',
+        '--out',
+        tmp_path / 'out',
+        '--device',
+        'cpu',
+        '--cfg-options',
+        f'val_dataloader.dataset.data_root={data}/',
+    ).splitlines()
     assert lines[-1] == str(tmp_path / 'out' / 'val_worst_1.png')
     picture = cv2.imread(lines[-1])
     # image, truth and two models, 220 wide and 10 apart
     assert picture.shape[1] == 4 * 230 + 10
-    truth, first, second = (picture[:, 10 + 230 * i:][:, :220] for i in (1, 2, 3))
+    truth, first, second = (picture[:, 10 + 230 * i :][:, :220] for i in (1, 2, 3))
     # Both are the same model, and its masks are much like the truth.
     rows = np.s_[60:120]
     assert (first[rows] == second[rows]).all() and (first[rows] != truth[rows]).any(-1).mean() < 0.2
@@ -84,8 +100,19 @@ def test_compare_draws_models_side_by_side(output_of, data, tmp_path):
 
 def test_attention_draws_both_directions(output_of, data, tmp_path):
     image = sorted((data / 'images').glob('*.png'))[0]
-    lines = output_of(ATTENTION, *MODEL, image, 'the leftmost shape', '--layers', 'encoder.1', 'decoder.0', '--device',
-                      'cpu', '--out', tmp_path / 'out').splitlines()
+    lines = output_of(
+        ATTENTION,
+        *MODEL,
+        image,
+        'the leftmost shape',
+        '--layers',
+        'encoder.1',
+        'decoder.0',
+        '--device',
+        'cpu',
+        '--out',
+        tmp_path / 'out',
+    ).splitlines()
     stem = f'{image.stem}_the-leftmost-shape'
     assert lines[-2:] == [str(tmp_path / 'out' / f'{stem}_to_{end}_1.png') for end in ('text', 'image')]
     to_text, to_image = (cv2.imread(path) for path in lines[-2:])
@@ -93,14 +120,17 @@ def test_attention_draws_both_directions(output_of, data, tmp_path):
     assert to_text.shape[1] == to_image.shape[1] == 3 * 170 + 10 and len(to_text) > len(to_image)
 
 
-@pytest.mark.parametrize('tool, arguments, message', [
-    (COMPARE, [DEFAULT_CONFIG], 'a checkpoint after each config is wanted, got 1 files'),
-    (COMPARE, [DEFAULT_CONFIG, 'none.pth'], 'checkpoint none.pth not found'),
-    (COMPARE, [*MODEL, '--out', 'afile'], 'afile cannot be written to: '),
-    (ATTENTION, [*MODEL, 'none.png', 'left'], 'image none.png not found'),
-    (ATTENTION, [*MODEL, '.', 'left'], '. is a folder: name one image'),
-    (ATTENTION, [*MODEL, 'none.png', 'left', '--out', 'afile/new'], 'afile/new cannot be written to: '),
-])
+@pytest.mark.parametrize(
+    'tool, arguments, message',
+    [
+        (COMPARE, [DEFAULT_CONFIG], 'a checkpoint after each config is wanted, got 1 files'),
+        (COMPARE, [DEFAULT_CONFIG, 'none.pth'], 'checkpoint none.pth not found'),
+        (COMPARE, [*MODEL, '--out', 'afile'], 'afile cannot be written to: '),
+        (ATTENTION, [*MODEL, 'none.png', 'left'], 'image none.png not found'),
+        (ATTENTION, [*MODEL, '.', 'left'], '. is a folder: name one image'),
+        (ATTENTION, [*MODEL, 'none.png', 'left', '--out', 'afile/new'], 'afile/new cannot be written to: '),
+    ],
+)
 def test_wrong_input_ends_in_one_line(tmp_path, monkeypatch, capsys, tool, arguments, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'afile').touch()

@@ -1,4 +1,5 @@
 """tools/dataset_converters/refcoco.py: prepared files, counts beside the published ones, images, hostile files."""
+
 import json
 import os
 import pickle
@@ -9,11 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+from processes import ROOT, call_tool
+
 from dit_sam.datasets import RefCOCODataset, ReferringDataset, ReferringTable
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.datasets.transforms import decode_segmentation
-from PIL import Image
-from processes import ROOT, call_tool
 
 TOOL = str(ROOT / 'tools' / 'dataset_converters' / 'refcoco.py')
 REAL = ROOT.parent / 'shared' / 'realref'
@@ -48,7 +50,8 @@ def test_every_split_becomes_a_file_with_the_same_items(source, tmp_path, capsys
         assert all_of(prepared) == all_of(original)
     header = ReferringTable.open(tmp_path / 'out' / 'refcoco_unc_val.safetensors').header
     assert {key: header[key] for key in ('dataset', 'partition', 'split')} == dict(
-        dataset='refcoco', partition='unc', split='val')
+        dataset='refcoco', partition='unc', split='val'
+    )
     assert sorted(header['source']) == ['instances.json', 'refs(unc).p']
     assert len(re.findall(r'\.safetensors: [1-9] kB\n', capsys.readouterr().out)) == 3
 
@@ -104,11 +107,13 @@ def test_all_partitions_of_the_family(source, tmp_path, capsys):
     instances['annotations'][1]['segmentation'] = [rle]
     (source / 'refclef' / 'instances.json').write_text(json.dumps(instances))
     (source / 'refclef' / 'refs(berkeley).p').write_bytes(
-        pickle.dumps([dict(refs[2], split='testAB'), dict(refs[3], split='testA')]))
+        pickle.dumps([dict(refs[2], split='testAB'), dict(refs[3], split='testA')])
+    )
     (source / 'grefcoco').mkdir()
     (source / 'grefcoco' / 'instances.json').write_text(json.dumps(instances))
-    (source / 'grefcoco' / 'grefs(unc).json').write_text(json.dumps(
-        [dict(refs[0], ann_id=[11, 12], category_id=[1, 1]), dict(refs[1], ann_id=[-1], category_id=[-1])]))
+    (source / 'grefcoco' / 'grefs(unc).json').write_text(
+        json.dumps([dict(refs[0], ann_id=[11, 12], category_id=[1, 1]), dict(refs[1], ann_id=[-1], category_id=[-1])])
+    )
     assert convert(source, '--out', tmp_path / 'out') == 0
     found = rows(capsys.readouterr().out)
     assert found[('refcoco google', 'all')] == found[('refcoco unc', 'all')]
@@ -126,12 +131,11 @@ def test_the_folder_of_one_data_set_will_do(source, tmp_path):
 
 
 class Command:
-
     def __init__(self, command: str) -> None:
         self.command = command
 
     def __reduce__(self):
-        return os.system, (self.command, )
+        return os.system, (self.command,)
 
 
 def hostile(source: Path, trace: Path) -> None:
@@ -166,15 +170,18 @@ def nothing(source: Path, trace: Path) -> None:
         path.unlink()
 
 
-@pytest.mark.parametrize('damage, message', [
-    (hostile, 'refs(google).p is not a plain pickle of lists, dicts, numbers and text: it asks for the global'),
-    (truncated, 'refs(unc).p is not a plain pickle'),
-    (nested, 'instances.json is not in the format of COCO instances: it is nested too deep'),
-    (not_a_number, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
-    (split_of_another_folder, "refs(unc).p has a split named '../a': letters and digits are needed"),
-    (no_instances, 'instances.json not found, which belongs to refs(unc).p'),
-    (nothing, 'holds no refs(*).p or grefs(*).json'),
-])
+@pytest.mark.parametrize(
+    'damage, message',
+    [
+        (hostile, 'refs(google).p is not a plain pickle of lists, dicts, numbers and text: it asks for the global'),
+        (truncated, 'refs(unc).p is not a plain pickle'),
+        (nested, 'instances.json is not in the format of COCO instances: it is nested too deep'),
+        (not_a_number, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
+        (split_of_another_folder, "refs(unc).p has a split named '../a': letters and digits are needed"),
+        (no_instances, 'instances.json not found, which belongs to refs(unc).p'),
+        (nothing, 'holds no refs(*).p or grefs(*).json'),
+    ],
+)
 def test_bad_file_ends_in_one_line_and_leaves_nothing(source, tmp_path, error_of, damage, message):
     damage(source, tmp_path / 'trace')
     assert message in error_of(TOOL, source, '--out', tmp_path / 'out', alone=True)
@@ -207,8 +214,10 @@ def test_image_of_another_size_and_turned_image_are_found(source, tmp_path, caps
     for path, exif[0x0112] in ((second, 6), (third, 3)):  # Orientation: to be shown turned by 90 and 180 degrees
         Image.open(path).save(path, exif=exif)
     folder.rename(tmp_path / 'elsewhere')
-    assert convert(source, '--out', tmp_path / 'out', '--images', tmp_path / 'elsewhere', '--check-images',
-                   '--workers', 1) == 1
+    assert (
+        convert(source, '--out', tmp_path / 'out', '--images', tmp_path / 'elsewhere', '--check-images', '--workers', 1)
+        == 1
+    )
     out = capsys.readouterr().out
     assert f'{first.name} is 60 x 40, not 40 x 60 (height x width)' in out
     assert f'{second.name} is turned by its EXIF tag' in out
@@ -225,8 +234,10 @@ def test_images_may_lie_in_several_folders(source, tmp_path, capsys):
     named = ['--images', source / 'train2014', '--images', source / 'saiapr_tc-12']
     assert convert(source, '--out', tmp_path / 'out', '--check-images', *named) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if 'missing' in line]
-    assert lines == 2 * [f'{second.name} is missing', f'3 images in {source}/train2014 and {source}/saiapr_tc-12: '
-                         '1 missing or of no use']
+    assert lines == 2 * [
+        f'{second.name} is missing',
+        f'3 images in {source}/train2014 and {source}/saiapr_tc-12: 1 missing or of no use',
+    ]
 
 
 def test_missing_folder_of_images_is_named_before_the_work(source, tmp_path, capsys):
@@ -245,8 +256,19 @@ def test_a_file_in_place_of_the_folder_is_named_before_the_work(source, tmp_path
 
 def test_shapes_go_through_the_whole_chain(tmp_path):
     write_shapes(tmp_path / 'shapes', images=20, seed=3)
-    assert convert(tmp_path / 'shapes', '--out', tmp_path / 'out', '--check-images', '--workers', 1, '--images',
-                   tmp_path / 'shapes' / 'images') == 0
+    assert (
+        convert(
+            tmp_path / 'shapes',
+            '--out',
+            tmp_path / 'out',
+            '--check-images',
+            '--workers',
+            1,
+            '--images',
+            tmp_path / 'shapes' / 'images',
+        )
+        == 0
+    )
     check_chain(str(tmp_path / 'shapes'), 'shapes', 'images', tmp_path / 'out')
 
 

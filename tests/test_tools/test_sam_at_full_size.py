@@ -1,4 +1,5 @@
 """ViT-B as segment_anything and transformers build it, converted by the tools: the same image embedding and masks."""
+
 import importlib
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from transformers import SamConfig, SamModel
 from dit_sam.compat import import_sam_modeling
 from dit_sam.structures import SpatialPrompts, TextFeatures
 
-POINTS, LABELS = torch.tensor([[[300., 420.], [710., 95.5]]]), torch.tensor([[1, 0]])
-BOX = torch.tensor([[120., 80., 900.5, 640.]])
+POINTS, LABELS = torch.tensor([[[300.0, 420.0], [710.0, 95.5]]]), torch.tensor([[1, 0]])
+BOX = torch.tensor([[120.0, 80.0, 900.5, 640.0]])
 WORDS = 5
 
 
@@ -60,11 +61,14 @@ def masks_of_segment_anything(sam: nn.Module, image: Tensor, sparse: Tensor) -> 
 def masks_of_transformers(sam: SamModel, image: Tensor, sparse: Tensor) -> dict[str, Tensor]:
     """The same by `SamModel`."""
     points, box = dict(input_points=POINTS[:, None], input_labels=LABELS[:, None]), dict(input_boxes=BOX[:, None])
-    masks = {key: sam(image_embeddings=image, multimask_output=False, **prompt).pred_masks[:, 0]
-             for key, prompt in dict(points=points, box=box, both={**points, **box}).items()}
+    masks = {
+        key: sam(image_embeddings=image, multimask_output=False, **prompt).pred_masks[:, 0]
+        for key, prompt in dict(points=points, box=box, both={**points, **box}).items()
+    }
     dense = sam.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1).expand(-1, -1, 64, 64)
-    masks['text'] = sam.mask_decoder(image, sam.get_image_wide_positional_embeddings(), sparse[:, None], dense,
-                                     multimask_output=False)[0][:, 0]
+    masks['text'] = sam.mask_decoder(
+        image, sam.get_image_wide_positional_embeddings(), sparse[:, None], dense, multimask_output=False
+    )[0][:, 0]
     return masks
 
 
@@ -75,15 +79,17 @@ def masks_of_ours(head: nn.Module, image: Tensor, words: Tensor) -> dict[str, Te
         return SpatialPrompts.collate([points], [labels], [box], (1024, 1024))
 
     given = dict(points=place(POINTS[0], LABELS[0]), box=place(box=BOX[0]), both=place(POINTS[0], LABELS[0], BOX[0]))
-    masks = {key: head((image, ), prompts=prompts) for key, prompts in given.items()}
-    masks['text'] = head((image, ), TextFeatures(words, torch.ones(1, WORDS, dtype=torch.bool)))
+    masks = {key: head((image,), prompts=prompts) for key, prompts in given.items()}
+    masks['text'] = head((image,), TextFeatures(words, torch.ones(1, WORDS, dtype=torch.bool)))
     return masks
 
 
 def load_ours(checkpoint: Path) -> tuple[nn.Module, nn.Module]:
     """Image encoder and head of a default config with that checkpoint as `init_cfg`."""
-    parts = [MODELS.build(dict(type=name, init_cfg=dict(type='Pretrained', checkpoint=str(checkpoint)))).eval()
-             for name in ('SAMViT', 'SAMHead')]
+    parts = [
+        MODELS.build(dict(type=name, init_cfg=dict(type='Pretrained', checkpoint=str(checkpoint)))).eval()
+        for name in ('SAMViT', 'SAMHead')
+    ]
     for part in parts:
         part.init_weights()
     return parts
@@ -113,8 +119,11 @@ def test_segment_anything_s_vit_b_and_back(folder, capsys):
     # SAM's own file does as well as the converted one.
     direct = [part.state_dict() for part in load_ours(folder / 'sam_vit_b.pth')]
     converted = load_file(folder / 'ours.safetensors')
-    assert_equal({f'backbone.{name}': value for name, value in direct[0].items()} | {
-        f'decode_head.{name}': value for name, value in direct[1].items() if 'text_proj' not in name}, converted)
+    assert_equal(
+        {f'backbone.{name}': value for name, value in direct[0].items()}
+        | {f'decode_head.{name}': value for name, value in direct[1].items() if 'text_proj' not in name},
+        converted,
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
 """The rules of the set-up. The set-up itself is what runs these tests."""
+
 import configparser
 import importlib.util
 import json
@@ -61,12 +62,15 @@ def test_a_torch_without_cuda_is_not_taken_for_one_with_it(capsys):
     assert 'torch 2.13.0+cpu is there, a build without CUDA' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('torch, python, pinned', [
-    ('2.13.0+cpu', (3, 11), True),
-    ('2.6.0+cu124', (3, 12), True),
-    ('2.6.0', (3, 10), False),
-    ('2.1.2', (3, 11), False),
-])
+@pytest.mark.parametrize(
+    'torch, python, pinned',
+    [
+        ('2.13.0+cpu', (3, 11), True),
+        ('2.6.0+cu124', (3, 12), True),
+        ('2.6.0', (3, 10), False),
+        ('2.1.2', (3, 11), False),
+    ],
+)
 def test_the_installed_torch_is_kept_and_the_rest_pinned_where_it_can_be(torch, python, pinned):
     pins = setup.pins(found(torch=torch, python=python))
     assert [line for line in pins if line.startswith('torch==')] == [f'torch=={torch}']

@@ -1,4 +1,5 @@
 """The command line: mmseg's arguments, clear errors, one process and two."""
+
 import argparse
 import copy
 import os
@@ -30,15 +31,32 @@ from dit_sam.errors import InputError
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
 # mmseg 1.2.2: tools/train.py and tools/test.py
 TRAIN_ARGUMENTS = ['config', '--work-dir', '--resume', '--amp', '--cfg-options', '--launcher', '--local_rank']
-TEST_ARGUMENTS = ['config', 'checkpoint', '--work-dir', '--out', '--show', '--show-dir', '--wait-time',
-                  '--cfg-options', '--launcher', '--tta', '--local_rank']
+TEST_ARGUMENTS = [
+    'config',
+    'checkpoint',
+    '--work-dir',
+    '--out',
+    '--show',
+    '--show-dir',
+    '--wait-time',
+    '--cfg-options',
+    '--launcher',
+    '--tta',
+    '--local_rank',
+]
 TOY_WEIGHTS = {'linear.weight': torch.tensor([[2.0]]), 'linear.bias': torch.tensor([0.0])}
 
 
 def run(*command, **changes) -> subprocess.CompletedProcess:
     """Run a command outside the repository, with one thread and without a GPU."""
-    env = {**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT / 'tests'), 'OMP_NUM_THREADS': '1',
-           'CUDA_VISIBLE_DEVICES': '', **changes.pop('env', {})}
+    env = {
+        **os.environ,
+        'PYTHON': sys.executable,
+        'PYTHONPATH': str(ROOT / 'tests'),
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
+        **changes.pop('env', {}),
+    }
     command = [str(part) for part in command]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, **changes)
 
@@ -66,14 +84,28 @@ def test_arguments_are_those_of_mmseg(name, expected):
     assert launcher.choices == ['none', 'pytorch', 'slurm', 'mpi'] and launcher.default == 'none'
 
 
-@pytest.mark.parametrize('name, arguments, message', [
-    ('train.py', ['nowhere/none.py'], 'config nowhere/none.py not found: configs/dit_sam has those of this project'),
-    ('train.py', ['toy_confg.py'], 'config toy_confg.py not found: did you mean toy_config.py?'),
-    ('test.py', [CONFIG, 'none.pth'], 'checkpoint none.pth not found: check the path; tools/train.py writes its '
-     'checkpoints to the --work-dir'),
-    ('test.py', [CONFIG, CONFIG, '--out', CONFIG], f'{CONFIG} cannot be written to: {CONFIG} is a file; name another '
-     'place'),
-], ids=['config', 'misspelt config', 'checkpoint', 'folder of masks'])
+@pytest.mark.parametrize(
+    'name, arguments, message',
+    [
+        (
+            'train.py',
+            ['nowhere/none.py'],
+            'config nowhere/none.py not found: configs/dit_sam has those of this project',
+        ),
+        ('train.py', ['toy_confg.py'], 'config toy_confg.py not found: did you mean toy_config.py?'),
+        (
+            'test.py',
+            [CONFIG, 'none.pth'],
+            'checkpoint none.pth not found: check the path; tools/train.py writes its checkpoints to the --work-dir',
+        ),
+        (
+            'test.py',
+            [CONFIG, CONFIG, '--out', CONFIG],
+            f'{CONFIG} cannot be written to: {CONFIG} is a file; name another place',
+        ),
+    ],
+    ids=['config', 'misspelt config', 'checkpoint', 'folder of masks'],
+)
 def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, error_of):
     monkeypatch.chdir(ROOT / 'tests')
     assert error_of(name, *arguments, alone=True) == message
@@ -96,8 +128,15 @@ def test_a_file_that_is_no_checkpoint_gets_one_line_and_status_1(tmp_path):
 
 
 def test_a_missing_file_met_by_a_data_loading_process_gets_one_line(tmp_path):
-    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', 'train_dataloader.num_workers=1',
-                    'train_dataloader.dataset.missing_file=pictures/1.jpg')
+    done = run_tool(
+        'train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        'train_dataloader.num_workers=1',
+        'train_dataloader.dataset.missing_file=pictures/1.jpg',
+    )
     assert done.returncode == 1
     assert done.output.splitlines()[-1] == 'error: FileNotFoundError: pictures/1.jpg is missing'
     assert 'Traceback' not in done.output
@@ -110,7 +149,7 @@ def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path):
     with ThreadPoolExecutor(1) as threads:
         threads.submit(runner.train).result()
     assert (tmp_path / 'epoch_1.pth').is_file()
-    log, = tmp_path.glob('*/*.log')
+    (log,) = tmp_path.glob('*/*.log')
     assert 'Signals are not handled: the training does not run in the main thread' in log.read_text()
 
 
@@ -126,8 +165,16 @@ def test_resume_goes_on_in_mixed_precision(tmp_path):
 
 def test_mixed_precision_stays_in_float32_on_a_cpu_without_bfloat16(tmp_path):
     """Where each product would take dozens of times as long; the variable makes oneDNN take this CPU for such a one."""
-    done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--amp', '--cfg-options', 'val_cfg.fp16=True',
-                    ONEDNN_MAX_CPU_ISA='AVX2')
+    done = run_tool(
+        'train.py',
+        CONFIG,
+        '--work-dir',
+        tmp_path,
+        '--amp',
+        '--cfg-options',
+        'val_cfg.fp16=True',
+        ONEDNN_MAX_CPU_ISA='AVX2',
+    )
     assert done.returncode == 0, done.output
     assert 'This CPU has no bfloat16 arithmetic: the training stays in float32' in done.output
     assert 'This CPU has no bfloat16 arithmetic: the validation stays in float32' in done.output
@@ -155,8 +202,15 @@ def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_
     mine = tmp_path / 'mine'
     for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
         assert resumed(mine, load_from=start) == (start, False)
-    done = run_tool('train.py', CONFIG, '--work-dir', mine, '--resume', '--cfg-options',
-                    f'load_from={tmp_path / "plain.safetensors"}')
+    done = run_tool(
+        'train.py',
+        CONFIG,
+        '--work-dir',
+        mine,
+        '--resume',
+        '--cfg-options',
+        f'load_from={tmp_path / "plain.safetensors"}',
+    )
     assert done.returncode == 0 and 'Epoch(train) [2]' in done.output, done.output
     for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
         assert resumed(mine, load_from=start) == (str(mine / 'epoch_2.pth'), True)
@@ -201,11 +255,25 @@ def test_test_reads_safetensors_and_writes_masks(tmp_path, monkeypatch):
 
 def test_tta_scores_the_average_of_several_views(tmp_path, output_of):
     """By ours also where the config names mmseg's, which takes probabilities for logits."""
-    write_shapes(tmp_path / 'data', 2, 77, 160, dict(val=1.), 1)
-    options = [f'test_dataloader.dataset.data_root={tmp_path}/data/', 'test_dataloader.dataset.indices=4',
-               'test_dataloader.num_workers=0', 'tta_model.type=SegTTAModel']
-    output = output_of('test.py', DEFAULT_CONFIG, DEFAULT_CHECKPOINT, '--tta', '--work-dir', tmp_path / 'work',
-                       '--out', tmp_path / 'masks', '--cfg-options', *options)
+    write_shapes(tmp_path / 'data', 2, 77, 160, dict(val=1.0), 1)
+    options = [
+        f'test_dataloader.dataset.data_root={tmp_path}/data/',
+        'test_dataloader.dataset.indices=4',
+        'test_dataloader.num_workers=0',
+        'tta_model.type=SegTTAModel',
+    ]
+    output = output_of(
+        'test.py',
+        DEFAULT_CONFIG,
+        DEFAULT_CHECKPOINT,
+        '--tta',
+        '--work-dir',
+        tmp_path / 'work',
+        '--out',
+        tmp_path / 'masks',
+        '--cfg-options',
+        *options,
+    )
     assert float(re.findall(r' mIoU: ([0-9.]+)', output)[-1]) > 80
     assert len(list((tmp_path / 'masks').iterdir())) == 4
 
@@ -217,10 +285,12 @@ def test_tta_keeps_the_truth_of_the_ordinary_test():
     plain = cfg.test_dataloader.dataset
     other = copy.deepcopy(plain)
     other.pipeline[2].covered_twice = False
-    cfg.test_dataloader.dataset = dict(type='ConcatDataset', datasets=[
-        plain, dict(type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, dataset=other)])])
+    cfg.test_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[plain, dict(type='ConcatDataset', datasets=[dict(type='RepeatDataset', times=2, dataset=other)])],
+    )
     augment(cfg)
-    first, (second, ) = cfg.test_dataloader.dataset.datasets[0], cfg.test_dataloader.dataset.datasets[1].datasets
+    first, (second,) = cfg.test_dataloader.dataset.datasets[0], cfg.test_dataloader.dataset.datasets[1].datasets
     found = [re.findall("'covered_twice': False", str(each)) for each in (first, second.dataset)]
     assert list(map(len, found)) == [0, str(cfg.tta_pipeline).count('LoadReferringMask')]
     assert all('TestTimeAug' in str(each.pipeline) for each in (first, second.dataset))
@@ -232,47 +302,91 @@ def test_tta_says_what_is_wrong_in_its_part_of_the_config(tmp_path, error_of):
     line = error_of('test.py', CONFIG, weights, '--tta', alone=True)
     assert line.startswith('--tta needs tta_model and tta_pipeline')
     message = error_of('test.py', DEFAULT_CONFIG, weights, '--tta', '--cfg-options', 'tta_model.module_=1', alone=True)
-    assert message == (f'config {DEFAULT_CONFIG} with --tta: model.module_ is no argument of ReferringTTAModel; did '
-                       'you mean module?')
+    assert message == (
+        f'config {DEFAULT_CONFIG} with --tta: model.module_ is no argument of ReferringTTAModel; did you mean module?'
+    )
 
 
-@pytest.mark.parametrize('name, arguments, expected', [
-    ('dist_train.sh', ['c.py', '8', '--cfg-options', 'a=b c'],
-     ['train.py', 'c.py', '--launcher', 'pytorch', '--cfg-options', 'a=b c']),
-    ('dist_test.sh', ['c.py', 'w.pth', '8', '--tta'], ['test.py', 'c.py', 'w.pth', '--launcher', 'pytorch', '--tta']),
-])
+@pytest.mark.parametrize(
+    'name, arguments, expected',
+    [
+        (
+            'dist_train.sh',
+            ['c.py', '8', '--cfg-options', 'a=b c'],
+            ['train.py', 'c.py', '--launcher', 'pytorch', '--cfg-options', 'a=b c'],
+        ),
+        (
+            'dist_test.sh',
+            ['c.py', 'w.pth', '8', '--tta'],
+            ['test.py', 'c.py', 'w.pth', '--launcher', 'pytorch', '--tta'],
+        ),
+    ],
+)
 def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
-    done = run(ROOT / 'tools' / name, *arguments, cwd=tmp_path,
-               env=dict(PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', NODE_RANK='3', MASTER_ADDR='host',
-                        PORT='12345'))
+    done = run(
+        ROOT / 'tools' / name,
+        *arguments,
+        cwd=tmp_path,
+        env=dict(
+            PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', NODE_RANK='3', MASTER_ADDR='host', PORT='12345'
+        ),
+    )
     lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
     assert lines[:2] == ['-m', 'torch.distributed.run']
-    assert lines[2:7] == ['--nnodes=4', '--node-rank=3', '--master-addr=host', '--master-port=12345',
-                          '--nproc-per-node=8']
+    assert lines[2:7] == [
+        '--nnodes=4',
+        '--node-rank=3',
+        '--master-addr=host',
+        '--master-port=12345',
+        '--nproc-per-node=8',
+    ]
     assert lines[7:] == expected
 
 
 def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
-    done = run(ROOT / 'tools' / 'dist_train.sh', 'c.py', '8', cwd=tmp_path,
-               env=dict(PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', MASTER_ADDR='host', RDZV_ID='7'))
-    assert done.stdout.splitlines()[2:7] == ['--nnodes=4', '--rdzv-backend=c10d', '--rdzv-endpoint=host:29500',
-                                             '--rdzv-id=7', '--nproc-per-node=8']
+    done = run(
+        ROOT / 'tools' / 'dist_train.sh',
+        'c.py',
+        '8',
+        cwd=tmp_path,
+        env=dict(PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', MASTER_ADDR='host', RDZV_ID='7'),
+    )
+    assert done.stdout.splitlines()[2:7] == [
+        '--nnodes=4',
+        '--rdzv-backend=c10d',
+        '--rdzv-endpoint=host:29500',
+        '--rdzv-id=7',
+        '--nproc-per-node=8',
+    ]
 
 
-@pytest.mark.parametrize('name, arguments, expected', [
-    ('slurm_train.sh', ['part', 'job', 'c.py', '--cfg-options', 'a=b c'],
-     ['train.py', 'c.py', '--launcher', 'slurm', '--cfg-options', 'a=b c']),
-    ('slurm_test.sh', ['part', 'job', 'c.py', 'w.pth', '--tta'],
-     ['test.py', 'c.py', 'w.pth', '--launcher', 'slurm', '--tta']),
-])
+@pytest.mark.parametrize(
+    'name, arguments, expected',
+    [
+        (
+            'slurm_train.sh',
+            ['part', 'job', 'c.py', '--cfg-options', 'a=b c'],
+            ['train.py', 'c.py', '--launcher', 'slurm', '--cfg-options', 'a=b c'],
+        ),
+        (
+            'slurm_test.sh',
+            ['part', 'job', 'c.py', 'w.pth', '--tta'],
+            ['test.py', 'c.py', 'w.pth', '--launcher', 'slurm', '--tta'],
+        ),
+    ],
+)
 def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
     print_arguments(tmp_path / 'srun')
-    done = run(ROOT / 'tools' / name, *arguments, cwd=tmp_path,
-               env=dict(PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', GPUS='16', SRUN_ARGS='--quiet --time=1'))
+    done = run(
+        ROOT / 'tools' / name,
+        *arguments,
+        cwd=tmp_path,
+        env=dict(PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', GPUS='16', SRUN_ARGS='--quiet --time=1'),
+    )
     lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
     assert lines[:2] == ['--partition=part', '--job-name=job']
     assert {'--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8', '--quiet', '--time=1'} <= set(lines)
-    assert lines[-len(expected):] == expected
+    assert lines[-len(expected) :] == expected
 
 
 def test_scripts_without_arguments_say_how_they_are_used():
@@ -287,14 +401,20 @@ def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
     assert load_config(CONFIG, cfg_options=dict(work_dir='a'), work_dir='b').work_dir == 'b'
 
 
-@pytest.mark.parametrize('options, message', [
-    ({'zebra': 1}, '--cfg-options zebra=1 does not fit the config: zebra is neither in the config nor anything that a '
-                   'run reads$'),
-    ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
-    ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
-    ({'param_scheduler.0': 3}, 'a single value in a list cannot be set; give the whole list$'),
-    ({'custom_imports.imports': ['mine']}, 'custom_imports is followed when the config is read; write it there$'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            {'zebra': 1},
+            '--cfg-options zebra=1 does not fit the config: zebra is neither in the config nor anything that a '
+            'run reads$',
+        ),
+        ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
+        ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
+        ({'param_scheduler.0': 3}, 'a single value in a list cannot be set; give the whole list$'),
+        ({'custom_imports.imports': ['mine']}, 'custom_imports is followed when the config is read; write it there$'),
+    ],
+)
 def test_settings_that_would_do_nothing_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         load_config(CONFIG, cfg_options=options)
@@ -302,11 +422,15 @@ def test_settings_that_would_do_nothing_are_refused(options, message):
 
 def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path):
     path = tmp_path / 'mine.py'
-    path.write_text(f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=[11, 13])\n"
-                    "randomness = dict(seed=number)\nenv_cfg = dict(mp_cfg=sizes['side'])\n")
-    for option, place in (({'number': 1}, 'number was copied when the config was read; set randomness.seed$'),
-                          ({'sizes.side': [1, 2]}, 'sizes was copied .*; set env_cfg.mp_cfg$'),
-                          ({'sizes.side.1': 2}, 'sizes was copied .*; set env_cfg.mp_cfg.1$')):
+    path.write_text(
+        f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=[11, 13])\n"
+        "randomness = dict(seed=number)\nenv_cfg = dict(mp_cfg=sizes['side'])\n"
+    )
+    for option, place in (
+        ({'number': 1}, 'number was copied when the config was read; set randomness.seed$'),
+        ({'sizes.side': [1, 2]}, 'sizes was copied .*; set env_cfg.mp_cfg$'),
+        ({'sizes.side.1': 2}, 'sizes was copied .*; set env_cfg.mp_cfg.1$'),
+    ):
         with pytest.raises(InputError, match=place):
             load_config(str(path), cfg_options=option)
     assert load_config(str(path), cfg_options=dict(for_my_hook=2)).for_my_hook == 2
@@ -318,7 +442,8 @@ def test_settings_beside_those_of_the_config_arrive():
     assert {key: cfg[key] for key in options} == options
     # What mmengine's runner reads in its place.
     assert cfg.model_wrapper_cfg == dict(
-        broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
+        broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+    )
 
 
 def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
@@ -347,20 +472,35 @@ def test_checkpoints_that_are_not_local_pass_the_check():
     check_checkpoint(CONFIG)
 
 
-@pytest.mark.parametrize('setting, wanted', [
-    ('work_dir', 'key=value'),
-    ('a=[(1,2]', 'brackets and quotes that close, and no dict in a list'),
-    ('custom_hooks=[dict(type=EMAHook,momentum=0.1)]', 'brackets and quotes that close, and no dict in a list'),
-])
+@pytest.mark.parametrize(
+    'setting, wanted',
+    [
+        ('work_dir', 'key=value'),
+        ('a=[(1,2]', 'brackets and quotes that close, and no dict in a list'),
+        ('custom_hooks=[dict(type=EMAHook,momentum=0.1)]', 'brackets and quotes that close, and no dict in a list'),
+    ],
+)
 def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
     assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == f'train.py: error: argument --cfg-options: {setting} is not read: it wants {wanted}'
 
 
-@pytest.mark.parametrize('text, value', [
-    ('the left cat', 'the left cat'), ('"the left cat"', 'the left cat'), ('3', 3), ('1e-4', 1e-4), ('True', True),
-    ('None', None), ('[a, b]', ['a', 'b']), ('a,b', ['a', 'b']), ('[(0.9, 0.98)]', [(0.9, 0.98)]), ('', '')])
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ('the left cat', 'the left cat'),
+        ('"the left cat"', 'the left cat'),
+        ('3', 3),
+        ('1e-4', 1e-4),
+        ('True', True),
+        ('None', None),
+        ('[a, b]', ['a', 'b']),
+        ('a,b', ['a', 'b']),
+        ('[(0.9, 0.98)]', [(0.9, 0.98)]),
+        ('', ''),
+    ],
+)
 def test_settings_have_the_values_that_are_typed(text, value):
     """mmengine takes the spaces out of a single value too."""
     parser = argparse.ArgumentParser()

@@ -1,10 +1,12 @@
 """tools/dataset_converters/vocabulary.py: the words of the training sentences, whatever file they are in."""
+
 import json
 from pathlib import Path
 
 import pytest
-from dit_sam.datasets import RefCOCODataset
 from processes import call_tool
+
+from dit_sam.datasets import RefCOCODataset
 
 TOOL = 'dataset_converters/vocabulary.py'
 # Of the training sentences in tests/conftest.py, by number and then by the alphabet. "a" to "z" are there as letters.
@@ -20,9 +22,17 @@ def files(write_refcoco, tmp_path) -> dict:
     sentences = [dataset.table.sentence(row)['text'] for row in rows]
     record = dict(image='a.jpg', sentences=sentences, bbox=[1, 2, 3, 4])
     (tmp_path / 'train.jsonl').write_text(json.dumps(record) + '\n')
-    refs = [dict(ref_id=number, image_id=1, ann_id=[1], category_id=[1], split=split,
-                 sentences=[dict(sent_id=0, sent=sent) for sent in texts])
-            for number, (split, texts) in enumerate((('train', sentences), ('val', ['other words'])))]
+    refs = [
+        dict(
+            ref_id=number,
+            image_id=1,
+            ann_id=[1],
+            category_id=[1],
+            split=split,
+            sentences=[dict(sent_id=0, sent=sent) for sent in texts],
+        )
+        for number, (split, texts) in enumerate((('train', sentences), ('val', ['other words'])))
+    ]
     (tmp_path / 'grefs(unc).json').write_text(json.dumps(refs))
     names = ('refcoco/refs(unc).p', 'train.safetensors', 'train.jsonl', 'grefs(unc).json')
     return {Path(name).suffix: tmp_path / name for name in names}
@@ -33,7 +43,7 @@ def test_words_of_training_come_by_their_number(files, tmp_path, form):
     assert call_tool(TOOL, files[form], '--out', tmp_path / 'new' / 'vocab.txt') == 0
     tokens = (tmp_path / 'new' / 'vocab.txt').read_text().splitlines()
     assert tokens[:5] == ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
-    assert tokens[-len(WORDS):] == WORDS and len(tokens) == len(set(tokens))
+    assert tokens[-len(WORDS) :] == WORDS and len(tokens) == len(set(tokens))
 
 
 def test_several_files_and_a_bound(files, tmp_path):

@@ -1,4 +1,5 @@
 """Pictures are opened in one way, whoever opens them: a data set, a check before training, a tool, ONNX's example."""
+
 import json
 import runpy
 import struct
@@ -8,12 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
+
 from dit_sam.datasets import ReferringJSONDataset
 from dit_sam.datasets.images import image_problem, image_size, orientation_doubt, read_mask
 from dit_sam.errors import InputError
 from dit_sam.utils import decode, read_image
-from PIL import Image, features
-from PIL.PngImagePlugin import PngInfo
 
 RUNTIME = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
@@ -68,7 +70,7 @@ def behind_the_pixels(image: Image.Image, exif: Image.Exif, suffix: str) -> byte
     """As ImageMagick may write it: the chunk of the tag goes behind all others but the last, of 12 bytes."""
     data = plain(image, exif, suffix)
     start = data.index(b'eXIf') - 4
-    end = start + 12 + int.from_bytes(data[start:start + 4], 'big')
+    end = start + 12 + int.from_bytes(data[start : start + 4], 'big')
     return data[:start] + data[end:-12] + data[start:end] + data[-12:]
 
 
@@ -81,8 +83,18 @@ def in_xmp_alone(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-@pytest.mark.parametrize('write, suffix', [(plain, 'jpg'), (plain, 'png'), (plain, 'webp'), (plain, 'tif'),
-                                           (plain, 'avif'), (behind_the_pixels, 'png'), (in_xmp_alone, 'png')])
+@pytest.mark.parametrize(
+    'write, suffix',
+    [
+        (plain, 'jpg'),
+        (plain, 'png'),
+        (plain, 'webp'),
+        (plain, 'tif'),
+        (plain, 'avif'),
+        (behind_the_pixels, 'png'),
+        (in_xmp_alone, 'png'),
+    ],
+)
 def test_a_size_said_by_the_head_is_that_of_the_pixels(tmp_path, write, suffix, orientation):
     """Those that OpenCV decodes for the model, whatever Pillow thinks of the tag. A mask image is turned likewise."""
     if suffix in ('webp', 'avif') and not features.check(suffix):
@@ -99,8 +111,10 @@ def test_a_size_said_by_the_head_is_that_of_the_pixels(tmp_path, write, suffix, 
         pytest.skip(f'this OpenCV reads no {suffix}')
     height, width = shown.shape[:2]
     assert image_size(str(path)) == (height, width) and image_problem(str(path), height, width) is None
-    assert image_problem(str(path), height + 1, width) == f'is {height} x {width}, not {height + 1} x {width} ' \
-                                                          '(height x width)'
+    assert (
+        image_problem(str(path), height + 1, width) == f'is {height} x {width}, not {height + 1} x {width} '
+        '(height x width)'
+    )
     turned = (height, width) != stored.shape
     if turned:
         assert 'turned by its EXIF tag' in image_problem(str(path), *stored.shape)
@@ -111,7 +125,7 @@ def test_a_size_said_by_the_head_is_that_of_the_pixels(tmp_path, write, suffix, 
 
 
 def half(data: bytes) -> bytes:
-    return data[:len(data) // 2]
+    return data[: len(data) // 2]
 
 
 def without_end_mark(data: bytes) -> bytes:

@@ -1,9 +1,11 @@
 """Places that are written to: looked at before, named where the writing fails, and nothing good is lost."""
+
 import os
 import resource
 from collections.abc import Iterator
 
 import pytest
+
 from dit_sam.errors import InputError
 from dit_sam.utils import check_file, check_folder, write_whole, writing_to, written_whole
 
@@ -40,8 +42,10 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
     with pytest.raises(InputError, match='a.json could not be written, and nothing of it is left: File too large; '):
         write_whole(tmp_path / 'a.json', 'x' * 2000)
     assert os.listdir(tmp_path) == ['a.json'] and (tmp_path / 'a.json').read_text() == 'before'
-    with pytest.raises(InputError, match='^out could not be written: File too large; make room, or name another '), \
-            writing_to('out'):
+    with (
+        pytest.raises(InputError, match='^out could not be written: File too large; make room, or name another '),
+        writing_to('out'),
+    ):
         (tmp_path / 'b').write_bytes(bytes(2000))
 
 

@@ -1,7 +1,9 @@
 """What keeps weights from fitting a module, in words. SAM's own file is in test_models/test_sam_weights.py."""
+
 import torch
-from dit_sam.utils import describe_misfit
 from torch import nn
+
+from dit_sam.utils import describe_misfit
 
 
 def test_what_fits_needs_no_words() -> None:
@@ -13,22 +15,24 @@ def test_everything_is_listed() -> None:
     weights = dict(weight=torch.zeros(2, 2), scale=torch.zeros(1))
     assert describe_misfit(nn.Linear(2, 3), weights) == (
         '1 weights missing: bias; 1 weights unknown: scale; '
-        '1 weights of another shape (another arch?): weight is (2, 2), not (3, 2)')
+        '1 weights of another shape (another arch?): weight is (2, 2), not (3, 2)'
+    )
 
 
 def test_what_cannot_be_weights_is_listed() -> None:
     weights = dict(weight=torch.full((3, 2), float('nan')), bias=torch.zeros(3, dtype=torch.int64))
     assert describe_misfit(nn.Linear(2, 3), weights) == (
-        '1 weights of another type: bias is torch.int64, not torch.float32; 1 weights with NaN or infinity: weight')
+        '1 weights of another type: bias is torch.int64, not torch.float32; 1 weights with NaN or infinity: weight'
+    )
 
 
 def test_what_a_part_has_of_its_own_may_be_missing() -> None:
-    assert describe_misfit(nn.Linear(2, 3), dict(weight=torch.zeros(3, 2)), own=('bias', )) == ''
+    assert describe_misfit(nn.Linear(2, 3), dict(weight=torch.zeros(3, 2)), own=('bias',)) == ''
 
 
 def test_what_a_part_has_of_its_own_fits_where_it_is_there() -> None:
     weights = dict(weight=torch.zeros(3, 2), bias=torch.zeros(2))
-    assert describe_misfit(nn.Linear(2, 3), weights, own=('bias', )).endswith('bias is (2,), not (3,)')
+    assert describe_misfit(nn.Linear(2, 3), weights, own=('bias',)).endswith('bias is (2,), not (3,)')
 
 
 def test_long_lists_are_cut() -> None:

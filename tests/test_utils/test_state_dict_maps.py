@@ -10,15 +10,26 @@ from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM, StateDictMa
 from dit_sam.utils.conversion import ARCHS, sam_on_meta
 
 RELEASED = [
-    'visual_encoder.pos_embed', 'visual_encoder.blocks.0.attn.qkv.weight', 'visual_encoder.neck.0.weight',
-    'visual_encoder.probs.3.bias', 'visual_encoder.prob_text.weight', 'prompt_encoder.no_mask_embed.weight',
-    'mask_decoder.iou_token.weight', 'text_proj.bias', 'lang_encoder.bert.encoder.layer.0.output.dense.weight'
+    'visual_encoder.pos_embed',
+    'visual_encoder.blocks.0.attn.qkv.weight',
+    'visual_encoder.neck.0.weight',
+    'visual_encoder.probs.3.bias',
+    'visual_encoder.prob_text.weight',
+    'prompt_encoder.no_mask_embed.weight',
+    'mask_decoder.iou_token.weight',
+    'text_proj.bias',
+    'lang_encoder.bert.encoder.layer.0.output.dense.weight',
 ]
 OUR_NAMES = [
-    'backbone.pos_embed', 'backbone.blocks.0.attn.qkv.weight', 'backbone.neck.0.weight',
-    'backbone.instruction.projections.3.bias', 'backbone.instruction.text_projection.weight',
-    'decode_head.prompt_encoder.no_mask_embed.weight', 'decode_head.mask_decoder.iou_token.weight',
-    'decode_head.text_proj.bias', 'text_encoder.model.encoder.layer.0.output.dense.weight'
+    'backbone.pos_embed',
+    'backbone.blocks.0.attn.qkv.weight',
+    'backbone.neck.0.weight',
+    'backbone.instruction.projections.3.bias',
+    'backbone.instruction.text_projection.weight',
+    'decode_head.prompt_encoder.no_mask_embed.weight',
+    'decode_head.mask_decoder.iou_token.weight',
+    'decode_head.text_proj.bias',
+    'text_encoder.model.encoder.layer.0.output.dense.weight',
 ]
 
 
@@ -37,16 +48,25 @@ def test_a_wrapper_s_prefix_is_taken_off():
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
 def test_what_has_no_use_is_dropped(prefix):
-    unused = weights(prefix + name for name in (
-        'query_embeddings.weight', 'self_attention.in_proj_weight', 'lang_encoder.bert.pooler.dense.weight',
-        'lang_encoder.bert.embeddings.position_ids'))
+    unused = weights(
+        prefix + name
+        for name in (
+            'query_embeddings.weight',
+            'self_attention.in_proj_weight',
+            'lang_encoder.bert.pooler.dense.weight',
+            'lang_encoder.bert.embeddings.position_ids',
+        )
+    )
     assert RELEASED_DIT.to_ours(unused) == {}
 
 
 def test_sam_s_names_to_ours_and_back():
     theirs = ['image_encoder.pos_embed', 'prompt_encoder.no_mask_embed.weight', 'mask_decoder.iou_token.weight']
-    ours = ['backbone.pos_embed', 'decode_head.prompt_encoder.no_mask_embed.weight',
-            'decode_head.mask_decoder.iou_token.weight']
+    ours = [
+        'backbone.pos_embed',
+        'decode_head.prompt_encoder.no_mask_embed.weight',
+        'decode_head.mask_decoder.iou_token.weight',
+    ]
     assert SAM.to_ours(weights(theirs)) == weights(ours)
     assert SAM.to_theirs(weights(ours)) == weights(theirs)
 
@@ -61,7 +81,7 @@ def test_unknown_names_are_all_listed(direction):
 
 
 def test_of_many_unknown_names_the_first_are_listed():
-    with pytest.raises(InputError, match="7 names .*: zebra0, zebra1, zebra2, zebra3, zebra4 and 2 more$"):
+    with pytest.raises(InputError, match='7 names .*: zebra0, zebra1, zebra2, zebra3, zebra4 and 2 more$'):
         SAM.to_ours(weights(f'zebra{i}' for i in range(7)))
 
 
@@ -80,7 +100,7 @@ def test_the_first_prefix_that_fits_decides():
 
 
 def test_a_number_stands_on_both_sides():
-    table = StateDictMap(prefixes=(('a.{}.b{}.', 'x{}.y.{}.'), ))
+    table = StateDictMap(prefixes=(('a.{}.b{}.', 'x{}.y.{}.'),))
     assert table.to_ours(weights(['a.3.b12.w'])) == weights(['x3.y.12.w'])
     assert table.to_theirs(weights(['x3.y.12.w'])) == weights(['a.3.b12.w'])
     assert not table.knows('a.c.b1.w')
@@ -110,9 +130,13 @@ def shapes(state_dict: dict) -> dict:
 def test_against_transformers(arch):
     """All names and shapes of `SamModel`, with the sizes of facebook/sam-vit-{base,large,huge}."""
     sizes = SAMViT.ARCHITECTURES[arch]
-    vision = dict(hidden_size=sizes['embed_dims'], num_hidden_layers=sizes['depth'],
-                  num_attention_heads=sizes['num_heads'], global_attn_indexes=list(sizes['global_attn_indexes']),
-                  mlp_dim=4 * sizes['embed_dims'])
+    vision = dict(
+        hidden_size=sizes['embed_dims'],
+        num_hidden_layers=sizes['depth'],
+        num_attention_heads=sizes['num_heads'],
+        global_attn_indexes=list(sizes['global_attn_indexes']),
+        mlp_dim=4 * sizes['embed_dims'],
+    )
     with torch.device('meta'):
         theirs = SamModel(SamConfig(vision_config=vision)).state_dict()
     ours = sam_on_meta(arch)
@@ -124,13 +148,22 @@ def test_against_transformers(arch):
 def test_against_segment_anything(arch):
     modeling, sizes = import_sam_modeling(), SAMViT.ARCHITECTURES[arch]
     with torch.device('meta'):
-        theirs = nn.ModuleDict(dict(
-            image_encoder=modeling.ImageEncoderViT(
-                embed_dim=sizes['embed_dims'], depth=sizes['depth'], num_heads=sizes['num_heads'], use_rel_pos=True,
-                window_size=14, global_attn_indexes=sizes['global_attn_indexes']),
-            prompt_encoder=modeling.PromptEncoder(256, (64, 64), (1024, 1024), mask_in_chans=16),
-            mask_decoder=modeling.MaskDecoder(
-                transformer_dim=256, transformer=modeling.TwoWayTransformer(2, 256, 8, 2048)))).state_dict()
+        theirs = nn.ModuleDict(
+            dict(
+                image_encoder=modeling.ImageEncoderViT(
+                    embed_dim=sizes['embed_dims'],
+                    depth=sizes['depth'],
+                    num_heads=sizes['num_heads'],
+                    use_rel_pos=True,
+                    window_size=14,
+                    global_attn_indexes=sizes['global_attn_indexes'],
+                ),
+                prompt_encoder=modeling.PromptEncoder(256, (64, 64), (1024, 1024), mask_in_chans=16),
+                mask_decoder=modeling.MaskDecoder(
+                    transformer_dim=256, transformer=modeling.TwoWayTransformer(2, 256, 8, 2048)
+                ),
+            )
+        ).state_dict()
     assert shapes(SAM.to_theirs(sam_on_meta(arch))) == shapes(theirs)
 
 

@@ -1,4 +1,5 @@
 """Files of weights. Refused and damaged ones are in test_engine/test_checkpoint_loader.py."""
+
 import json
 import resource
 from pathlib import Path
@@ -13,16 +14,22 @@ from dit_sam.engine import CheckpointError
 from dit_sam.errors import InputError
 from dit_sam.utils import check_target, read_weights, save_weights
 
-WEIGHTS = dict(a=torch.arange(3.), b=torch.ones(2, 2).half())
+WEIGHTS = dict(a=torch.arange(3.0), b=torch.ones(2, 2).half())
 
 
 def same(actual: dict, expected: dict) -> bool:
     return actual.keys() == expected.keys() and all(torch.equal(actual[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize('wrap', [dict, lambda weights: dict(state_dict=weights, epoch=3, optimizer=dict(lr=1.)),
-                                  lambda weights: {f'module.{name}': value for name, value in weights.items()}],
-                         ids=['bare', 'checkpoint', 'wrapped'])
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        dict,
+        lambda weights: dict(state_dict=weights, epoch=3, optimizer=dict(lr=1.0)),
+        lambda weights: {f'module.{name}': value for name, value in weights.items()},
+    ],
+    ids=['bare', 'checkpoint', 'wrapped'],
+)
 def test_weights_are_found_in_what_programs_save(tmp_path, wrap):
     torch.save(wrap(WEIGHTS), tmp_path / 'a.pth')
     assert same(read_weights(str(tmp_path / 'a.pth')), WEIGHTS)

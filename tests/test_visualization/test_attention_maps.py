@@ -1,10 +1,12 @@
 """The recorded weights are those that the model uses, and come out under the right word."""
+
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
 from dit_sam.apis import ReferringInferencer
 from dit_sam.errors import InputError
 from dit_sam.models.layers import window_unpartition
@@ -79,8 +81,9 @@ def test_each_scheme_has_the_directions_that_it_has(scheme):
     recorder, data = AttentionRecorder(), batch()
     with torch.no_grad(), recorder.watch(model):
         watched = model.test_step(data)
-    to_text, to_image = ({name for name, maps in recorder.maps.items() if direction in maps}
-                         for direction in ('to_text', 'to_image'))
+    to_text, to_image = (
+        {name for name, maps in recorder.maps.items() if direction in maps} for direction in ('to_text', 'to_image')
+    )
     assert to_text == {*SCHEMES[scheme][0], *DECODER}
     assert to_image == {*SCHEMES[scheme][1], *DECODER, 'decoder.final'}
     length = recorder.length
@@ -113,8 +116,14 @@ def test_pieces_and_punctuation_join_their_word():
 
 def sentence_attention(**maps) -> SentenceAttention:
     """One word on a grid of 4 × 4, of which a picture twice as wide as high takes the middle."""
-    return SentenceAttention('box', ['[CLS]', 'box'], [True, False], [LayerAttention('encoder.0', **maps)],
-                             (0, 0.25, 1, 0.75), np.zeros((20, 40), bool))
+    return SentenceAttention(
+        'box',
+        ['[CLS]', 'box'],
+        [True, False],
+        [LayerAttention('encoder.0', **maps)],
+        (0, 0.25, 1, 0.75),
+        np.zeros((20, 40), bool),
+    )
 
 
 def test_maps_lie_over_the_picture_without_its_padding():
@@ -134,8 +143,10 @@ def test_the_attended_place_is_coloured():
     assert drawn.ndim == 3 and drawn.dtype == np.uint8 and with_special.shape == drawn.shape
     colored = (np.ptp(drawn.astype(int), axis=2) > 60).sum()
     assert 100 < colored < drawn.shape[0] * drawn.shape[1] / 4
-    for direction, layers, message in (('to_image', None, 'none of these layers has attention to_image'),
-                                       ('to_text', ['encoder.7'], "no layer 'encoder.7' .* there are encoder.0")):
+    for direction, layers, message in (
+        ('to_image', None, 'none of these layers has attention to_image'),
+        ('to_text', ['encoder.7'], "no layer 'encoder.7' .* there are encoder.0"),
+    ):
         with pytest.raises(InputError, match=message):
             draw_attention(image, attention, direction, layers)
 

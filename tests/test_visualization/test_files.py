@@ -4,16 +4,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from dit_sam.visualization import file_stem, write_image, write_new
 
 
-@pytest.mark.parametrize('image, sentences, stem', [
-    ('photos/a.b.jpg', ['The man, in RED!'], 'a.b_the-man-in-red'),
-    ('a.png', ['left', 'right one'], 'a_left-right-one'),
-    ('a.png', ['左边的人 ÉTÉ'], 'a_左边的人-été'),
-    ('a.png', ['../../etc'], 'a_etc'),
-    ('a.png', ['?'], 'a'),
-])
+@pytest.mark.parametrize(
+    'image, sentences, stem',
+    [
+        ('photos/a.b.jpg', ['The man, in RED!'], 'a.b_the-man-in-red'),
+        ('a.png', ['left', 'right one'], 'a_left-right-one'),
+        ('a.png', ['左边的人 ÉTÉ'], 'a_左边的人-été'),
+        ('a.png', ['../../etc'], 'a_etc'),
+        ('a.png', ['?'], 'a'),
+    ],
+)
 def test_stem(image, sentences, stem):
     assert file_stem(image, *sentences) == stem
 

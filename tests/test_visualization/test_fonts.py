@@ -1,14 +1,16 @@
 """Every script gets a font that has it, or the reader is told."""
+
 import warnings
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
-from dit_sam.errors import InputError
-from dit_sam.visualization import draw_masks, fonts
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+from dit_sam.errors import InputError
+from dit_sam.visualization import draw_masks, fonts
 
 CMTT = str(Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'cmtt10.ttf'))
 
@@ -45,8 +47,18 @@ def write_font(path: Path, letters: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize('text', ['the red star (0.93)', 'κόκκινο αστέρι', 'красная звезда', 'النجمة الحمراء',
-                                  'הכוכב האדום', 'l’étoile\n\trouge', ''])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'the red star (0.93)',
+        'κόκκινο αστέρι',
+        'красная звезда',
+        'النجمة الحمراء',
+        'הכוכב האדום',
+        'l’étoile\n\trouge',
+        '',
+    ],
+)
 def test_the_default_has_these(on_this_machine, text):
     on_this_machine(other=text + 'x')
     with warnings.catch_warnings():
@@ -83,6 +95,6 @@ def test_sentences_of_one_picture_may_have_different_fonts(on_this_machine):
     image, mask = np.full((100, 480, 3), 100, np.uint8), np.ones((100, 480), bool)
     alone = [draw_masks(image, [mask], [text])[100:] for text in ('красная', '红色的星')]
     both = draw_masks(image, [mask] * 2, ['красная', '红色的星'])[100:]
-    np.testing.assert_array_equal(both[:len(alone[0]) - 10], alone[0][:-10])
+    np.testing.assert_array_equal(both[: len(alone[0]) - 10], alone[0][:-10])
     ink = [(legend == 30).all(axis=-1).sum() for legend in (*alone, both)]
     assert ink[0] + ink[1] == ink[2] and ink[1] > 3 * 100  # squares: more ink than letters

@@ -2,6 +2,7 @@
 
 `make test-web` installs gradio and selenium. Debian has the browser: apt-get install chromium chromium-driver.
 """
+
 import json
 import os
 import re
@@ -19,8 +20,9 @@ from urllib.parse import urlparse
 import cv2
 import numpy as np
 import pytest
-from dit_sam.errors import InputError
 from processes import ROOT, call_tool
+
+from dit_sam.errors import InputError
 
 TOOL = ROOT / 'tools' / 'webdemo.py'
 DRIVER, BROWSER = shutil.which('chromedriver'), shutil.which('chromium') or shutil.which('chromium-browser')
@@ -65,9 +67,19 @@ def wait_for_address(server: subprocess.Popen, log: Path) -> str:
 def browser(tmp_path_factory) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
-    for argument in ('headless=new', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'no-first-run',
-                     'disable-background-networking', 'disable-component-update', 'disable-sync', 'disable-quic',
-                     'window-size=1300,1500', f'user-data-dir={tmp_path_factory.mktemp("browser")}'):
+    for argument in (
+        'headless=new',
+        'no-sandbox',
+        'disable-gpu',
+        'disable-dev-shm-usage',
+        'no-first-run',
+        'disable-background-networking',
+        'disable-component-update',
+        'disable-sync',
+        'disable-quic',
+        'window-size=1300,1500',
+        f'user-data-dir={tmp_path_factory.mktemp("browser")}',
+    ):
         options.add_argument(f'--{argument}')
     options.set_capability('goog:loggingPrefs', dict(performance='ALL'))
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
@@ -94,19 +106,25 @@ def ask(page: webdriver.Chrome, picture: Path | None, sentences: str) -> None:
         until(page, lambda: page.find_elements(By.CSS_SELECTOR, f'img[src*="{picture.name}"]'))
     box = page.find_element(By.CSS_SELECTOR, '#sentences textarea')
     # Sentences of thousands of letters are slow to type.
-    page.execute_script('arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event("input"))', box,
-                        sentences)
+    page.execute_script(
+        'arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event("input"))', box, sentences
+    )
     page.find_element(By.ID, 'segment').click()
 
 
 def picture_in(page: webdriver.Chrome, name: str) -> np.ndarray:
     """The picture that an output of the page shows, BGR, as the browser has loaded it."""
-    image = until(page, lambda: [one for one in page.find_elements(By.CSS_SELECTOR, f'#{name} img')
-                                 if one.get_property('naturalWidth')])[0]
+    image = until(
+        page,
+        lambda: [
+            one for one in page.find_elements(By.CSS_SELECTOR, f'#{name} img') if one.get_property('naturalWidth')
+        ],
+    )[0]
     content = page.execute_async_script(
         'const [image, done] = arguments; fetch(image.src).then(found => found.blob()).then(blob => {'
         'const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(blob)})',
-        image)
+        image,
+    )
     return cv2.imdecode(np.frombuffer(b64decode(content.split(',')[1]), np.uint8), cv2.IMREAD_COLOR)
 
 
@@ -171,12 +189,13 @@ def test_what_is_too_much_or_missing_is_said_in_the_page(page, photo, tmp_path):
     cv2.imwrite(str(tmp_path / 'large.png'), np.zeros((5000, 6000), np.uint8))
     (tmp_path / 'text.png').write_text('no picture')
     for picture, sentences, message in (
-            (None, 'a star', 'no picture yet: drop one'),
-            (photo, ' \n', 'no sentence yet: type what to look for'),
-            (photo, 'star\n' * 9, '9 sentences, and 8 are allowed at a time'),
-            (photo, 'star\n' + 'x' * 201, 'sentence 2 has 201 characters, and 200 are allowed'),
-            (tmp_path / 'large.png', 'a star', 'the picture has 30 megapixels, and 25 are allowed: scale it down'),
-            (tmp_path / 'text.png', 'a star', 'text.png is no picture: take a JPEG, PNG or WebP')):
+        (None, 'a star', 'no picture yet: drop one'),
+        (photo, ' \n', 'no sentence yet: type what to look for'),
+        (photo, 'star\n' * 9, '9 sentences, and 8 are allowed at a time'),
+        (photo, 'star\n' + 'x' * 201, 'sentence 2 has 201 characters, and 200 are allowed'),
+        (tmp_path / 'large.png', 'a star', 'the picture has 30 megapixels, and 25 are allowed: scale it down'),
+        (tmp_path / 'text.png', 'a star', 'text.png is no picture: take a JPEG, PNG or WebP'),
+    ):
         page.refresh()
         until(page, lambda: page.find_elements(By.ID, 'segment'))
         ask(page, picture, sentences)
@@ -217,8 +236,9 @@ def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, mon
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
     page = tool['build_page'](None, [[str(photo), 'a star']])
     try:
-        address = page.launch(server_name='127.0.0.1', share=False, ssr_mode=False, prevent_thread_lock=True,
-                              quiet=True)[1]
+        address = page.launch(
+            server_name='127.0.0.1', share=False, ssr_mode=False, prevent_thread_lock=True, quiet=True
+        )[1]
         found = httpx.post(f'{address}gradio_api/upload', files=dict(files=('a.png', photo.read_bytes())))
         handed_in = Path(found.json()[0])
         assert handed_in.read_bytes() == photo.read_bytes()
@@ -230,15 +250,18 @@ def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, mon
         page.close()
 
 
-@pytest.mark.parametrize('arguments, message', [
-    (['--config', 'a.py'], '--config without --checkpoint: name the weights that belong to that config'),
-    (['--config', 'none.py', '--checkpoint', 'a.pth'], 'config none.py not found'),
-    (['--checkpoint', 'a.pth'], 'a.pth without a config: name the config too'),
-    (['--device', 'zebra'], "there is no device 'zebra' here"),
-    (['--host', '300.1.2.3'], '300.1.2.3, port any, cannot be served: '),
-    (['--port', 'TAKEN'], 'cannot be served: Address already in use'),
-    (['--port', '70000'], '--port lies between 1 and 65535, got 70000'),
-])
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['--config', 'a.py'], '--config without --checkpoint: name the weights that belong to that config'),
+        (['--config', 'none.py', '--checkpoint', 'a.pth'], 'config none.py not found'),
+        (['--checkpoint', 'a.pth'], 'a.pth without a config: name the config too'),
+        (['--device', 'zebra'], "there is no device 'zebra' here"),
+        (['--host', '300.1.2.3'], '300.1.2.3, port any, cannot be served: '),
+        (['--port', 'TAKEN'], 'cannot be served: Address already in use'),
+        (['--port', '70000'], '--port lies between 1 and 65535, got 70000'),
+    ],
+)
 def test_what_cannot_be_served_gets_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.setenv('TMPDIR', str(tmp_path))
     with socket.socket() as taken:

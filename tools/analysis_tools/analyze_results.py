@@ -5,6 +5,7 @@ of the object. With ``--worst`` it draws the sentences with the lowest IoU; the 
 
     python tools/test.py CONFIG CHECKPOINT --cfg-options test_evaluator.dump=DUMP.jsonl test_evaluator.dump_masks=True
 """
+
 import argparse
 import json
 import os.path as osp
@@ -137,8 +138,9 @@ def draw_worst(lines: Sequence[dict], number: int, folder: str) -> list[str]:
         if 'prediction' not in line or 'truth' not in line:
             raise InputError('the dump has no masks to draw: score again with test_evaluator.dump_masks=True')
         if not osp.isfile(line.get('img_path', '')):
-            raise FileNotFoundError(f'image {line.get("img_path")} of the dump not found: run this where tools/test.py '
-                                    'ran')
+            raise FileNotFoundError(
+                f'image {line.get("img_path")} of the dump not found: run this where tools/test.py ran'
+            )
         image = read_image(line['img_path'])
         masks = [coco_mask.decode(line['prediction']) == 1]
         if line['no_target']:
@@ -163,8 +165,9 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         lines = read_lines(args.dump)
-        views = dict(kind=by_kind, length=by_length, category=by_category(read_categories(args.categories)),
-                     size=by_size)
+        views = dict(
+            kind=by_kind, length=by_length, category=by_category(read_categories(args.categories)), size=by_size
+        )
         for title, group_of in views.items():
             table = report(lines, title, group_of)
             print(table or f'No line has a {title}.', end='\n\n')

@@ -3,6 +3,7 @@
 Draws for each layer and word where visual tokens look at the word, and where the word looks in the image, in the layers
 that have such attention: L-DIT's text, for one, never looks at the image within the encoder.
 """
+
 import argparse
 import os.path as osp
 import sys
@@ -22,8 +23,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint: .pth or .safetensors')
     parser.add_argument('image', help='image file')
     parser.add_argument('sentence', help='what to segment in it')
-    parser.add_argument('--layers', nargs='+', metavar='LAYER',
-                        help='encoder.0, …, decoder.0, …, decoder.final; default: all that have such attention')
+    parser.add_argument(
+        '--layers',
+        nargs='+',
+        metavar='LAYER',
+        help='encoder.0, …, decoder.0, …, decoder.final; default: all that have such attention',
+    )
     parser.add_argument('--special', action='store_true', help='draw special tokens such as [CLS] too')
     parser.add_argument('--out', default='work_dirs/attention', help='folder for the pictures; none is replaced')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
@@ -42,8 +47,11 @@ def main() -> None:
         attention = attention_maps(inferencer, args.image, args.sentence)
         image, stem = read_image(args.image), file_stem(args.image, args.sentence)
         layers = attention.select(args.layers)
-        drawn = {direction: draw_attention(image, attention, direction, args.layers, args.special, args.font)
-                 for direction in DIRECTIONS if any(getattr(layer, direction) is not None for layer in layers)}
+        drawn = {
+            direction: draw_attention(image, attention, direction, args.layers, args.special, args.font)
+            for direction in DIRECTIONS
+            if any(getattr(layer, direction) is not None for layer in layers)
+        }
         with writing_to(args.out):
             files = [write_image(picture, args.out, f'{stem}_{direction}') for direction, picture in drawn.items()]
     print('\n'.join(['written:', *files]))

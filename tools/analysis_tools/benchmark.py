@@ -12,6 +12,7 @@ forward and backward. Memory is what tensors take beside the weights: activation
 product of large matrices in any round, and the share of it counts what the equations need, thrice that in training.
 Ratios above 1 are in our favour. What a GPU's memory does not hold is left blank.
 """
+
 import argparse
 import json
 from collections.abc import Callable, Iterable
@@ -38,9 +39,14 @@ DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 MEASURES = ('forward', 'train', 'memory')
 # Key of a row: title and format in the table.
 COLUMNS = dict(
-    forward_s=('forward (s)', '.4f'), train_step_s=('train step (s)', '.4f'), memory_mb=('train memory (MB)', '.0f'),
-    needed_gflops=('GFLOP needed', '.1f'), forward_of_peak=('forward of peak', '.0%'),
-    train_of_peak=('train of peak', '.0%'), deviation=('deviation', '.1e'))
+    forward_s=('forward (s)', '.4f'),
+    train_step_s=('train step (s)', '.4f'),
+    memory_mb=('train memory (MB)', '.0f'),
+    needed_gflops=('GFLOP needed', '.1f'),
+    forward_of_peak=('forward of peak', '.0%'),
+    train_of_peak=('train of peak', '.0%'),
+    deviation=('deviation', '.1e'),
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,8 +58,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='the one that the ratios are about')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='which encoders; default all')
-    parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES,
-                        help='what to measure; default all')
+    parser.add_argument(
+        '--measures', nargs='+', choices=MEASURES, default=MEASURES, help='what to measure; default all'
+    )
     parser.add_argument('--rounds', type=positive, default=5, help='rounds, after one that does not count')
     parser.add_argument('--compile', action='store_true', help='torch.compile all of them, without graph breaks')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
@@ -75,9 +82,12 @@ def check(args: argparse.Namespace) -> None:
             be written.
     """
     if args.device not in ('cpu', 'cuda', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))) or (
-            args.device == 'cuda' and not torch.cuda.is_available()):
-        raise InputError(f'--device {args.device} is not there; this machine has '
-                         f'{"cuda and cpu" if torch.cuda.is_available() else "cpu"}')
+        args.device == 'cuda' and not torch.cuda.is_available()
+    ):
+        raise InputError(
+            f'--device {args.device} is not there; this machine has '
+            f'{"cuda and cpu" if torch.cuda.is_available() else "cpu"}'
+        )
     if args.device.startswith('cuda:'):
         torch.cuda.set_device(args.device)
     check_dtype(args.dtype, args.device)
@@ -157,8 +167,9 @@ def deviations(forwards: dict[tuple[str, str], Callable[[], Tensor]]) -> dict[tu
     """Relative deviation of each encoder from ours in float32; this is also their warm-up."""
     exact = forwards['ours', 'float32']().double()
     outputs = {key: if_it_fits(forward) for key, forward in forwards.items()}
-    return {key: ((output - exact).norm() / exact.norm()).item() for key, output in outputs.items()
-            if output is not None}
+    return {
+        key: ((output - exact).norm() / exact.norm()).item() for key, output in outputs.items() if output is not None
+    }
 
 
 def take_times(runs: dict, args: argparse.Namespace, peaks: dict[str, float]) -> dict[tuple, dict[str, float]]:
@@ -171,15 +182,21 @@ def take_times(runs: dict, args: argparse.Namespace, peaks: dict[str, float]) ->
             if None not in times[key][names[measure]]:
                 times[key][names[measure]].append(if_it_fits(partial(seconds, run[measure], args.device)))
         for dtype in {dtype for _, dtype in runs}:
-            peaks[dtype] = max(peaks.get(dtype, 0.), gemm_rate(args.device, DTYPES[dtype]))
-    return {key: {name: median(values[1:]) for name, values in figures.items() if None not in values}
-            for key, figures in times.items()}
+            peaks[dtype] = max(peaks.get(dtype, 0.0), gemm_rate(args.device, DTYPES[dtype]))
+    return {
+        key: {name: median(values[1:]) for name, values in figures.items() if None not in values}
+        for key, figures in times.items()
+    }
+
+
+def _one_pass(case: str, args: argparse.Namespace) -> Tensor:
+    return features(ours(case, args.arch, args.size), *inputs(args.size, args.tokens))
 
 
 def add_shares(rows: list[dict], args: argparse.Namespace, peaks: dict[str, float]) -> None:
     """Add FLOPs, and what the needed ones are of the peak."""
     for case in dict.fromkeys(row['case'] for row in rows):
-        needed = args.batch * flops(lambda: features(ours(case, args.arch, args.size), *inputs(args.size, args.tokens)))
+        needed = args.batch * flops(partial(_one_pass, case, args))
         for row in (row for row in rows if row['case'] == case):
             peak = peaks.get(row['dtype'])
             row['needed_gflops'] = needed / 1e9
@@ -193,21 +210,35 @@ def ratios(rows: list[dict], dtype: str) -> dict[str, float]:
     """How many times faster and smaller ours is, where both were measured; of a reference's dtypes the faster one."""
 
     def figures(case: str, encoder: str, measure: str, dtypes: Iterable[str] = DTYPES) -> list[float]:
-        return [row[measure] for row in rows if (row['case'], row['encoder']) == (case, encoder)
-                and row['dtype'] in dtypes and measure in row]
+        return [
+            row[measure]
+            for row in rows
+            if (row['case'], row['encoder']) == (case, encoder) and row['dtype'] in dtypes and measure in row
+        ]
 
     pairs = dict(
         forward_vs_textbook=(figures('ldit', 'textbook', 'forward_s'), figures('ldit', 'ours', 'forward_s', [dtype])),
-        train_step_vs_textbook=(figures('ldit', 'textbook', 'train_step_s'),
-                                figures('ldit', 'ours', 'train_step_s', [dtype])),
-        memory_vs_textbook=(figures('ldit', 'textbook', 'memory_mb', [dtype]),
-                            figures('ldit', 'ours', 'memory_mb', [dtype])),
-        sam_forward_vs_segment_anything=(figures('sam', 'segment_anything', 'forward_s'),
-                                         figures('sam', 'ours', 'forward_s', [dtype])),
-        sam_forward_vs_transformers=(figures('sam', 'transformers', 'forward_s'),
-                                     figures('sam', 'ours', 'forward_s', [dtype])),
-        bf16_vs_fp32=(figures('ldit', 'ours', 'forward_s', ['float32']),
-                      figures('ldit', 'ours', 'forward_s', ['bfloat16'])))
+        train_step_vs_textbook=(
+            figures('ldit', 'textbook', 'train_step_s'),
+            figures('ldit', 'ours', 'train_step_s', [dtype]),
+        ),
+        memory_vs_textbook=(
+            figures('ldit', 'textbook', 'memory_mb', [dtype]),
+            figures('ldit', 'ours', 'memory_mb', [dtype]),
+        ),
+        sam_forward_vs_segment_anything=(
+            figures('sam', 'segment_anything', 'forward_s'),
+            figures('sam', 'ours', 'forward_s', [dtype]),
+        ),
+        sam_forward_vs_transformers=(
+            figures('sam', 'transformers', 'forward_s'),
+            figures('sam', 'ours', 'forward_s', [dtype]),
+        ),
+        bf16_vs_fp32=(
+            figures('ldit', 'ours', 'forward_s', ['float32']),
+            figures('ldit', 'ours', 'forward_s', ['bfloat16']),
+        ),
+    )
     return {name: min(theirs) / min(mine) for name, (theirs, mine) in pairs.items() if theirs and mine}
 
 
@@ -218,8 +249,14 @@ def table(rows: list[dict]) -> str:
     for column in ('case', 'encoder', 'dtype'):
         lines.align[column] = 'l'
     for row in rows:
-        lines.add_row([row['case'], row['encoder'], row['dtype'],
-                       *(format(row[key], style) if key in row else '' for key, (_, style) in columns.items())])
+        lines.add_row(
+            [
+                row['case'],
+                row['encoder'],
+                row['dtype'],
+                *(format(row[key], style) if key in row else '' for key, (_, style) in columns.items()),
+            ]
+        )
     return lines.get_string()
 
 
@@ -235,11 +272,23 @@ def main() -> None:
     keys = ('arch', 'size', 'tokens', 'batch', 'device', 'dtype', 'rounds', 'compile')
     result = dict(
         {key: getattr(args, key) for key in keys},
-        machine=machine(args.device), gemm_peak_gflops={dtype: peak / 1e9 for dtype, peak in peaks.items()},
-        encoders=rows, ratios=ratios(rows, args.dtype))
-    print(', '.join([f'ViT-{args.arch}', f'{args.size} x {args.size} pixels', f'{args.tokens} tokens',
-                     f'batch {args.batch}', result['machine'],
-                     *(f'{dtype} peak {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items())]))
+        machine=machine(args.device),
+        gemm_peak_gflops={dtype: peak / 1e9 for dtype, peak in peaks.items()},
+        encoders=rows,
+        ratios=ratios(rows, args.dtype),
+    )
+    print(
+        ', '.join(
+            [
+                f'ViT-{args.arch}',
+                f'{args.size} x {args.size} pixels',
+                f'{args.tokens} tokens',
+                f'batch {args.batch}',
+                result['machine'],
+                *(f'{dtype} peak {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items()),
+            ]
+        )
+    )
     print(table(rows))
     print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
     if args.json:

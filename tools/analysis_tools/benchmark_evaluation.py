@@ -9,6 +9,7 @@ Scores the same sentences in three ways, in turn, several times, from the files 
 Two sets with seven sentences an image are made for it: `shapes`, and JPEG files of 640 x 480 pixels. Before, each way
 dumps its results with all masks, and the dumps are compared.
 """
+
 import argparse
 import json
 import logging
@@ -65,7 +66,7 @@ def parse_args() -> argparse.Namespace:
 
 def write_drawn(folder: Path, images: int) -> None:
     """Pictures of `shapes`, the first seven sentences of each."""
-    write_shapes(folder, images, splits=dict(val=1.))
+    write_shapes(folder, images, splits=dict(val=1.0))
     path = folder / 'shapes' / 'refs(unc).p'
     refs, used = pickle.loads(path.read_bytes()), Counter()
     for ref in refs:
@@ -87,12 +88,24 @@ def write_photos(folder: Path, images: int) -> None:
         cv2.imwrite(str(folder / 'images' / name), photo(rng), [cv2.IMWRITE_JPEG_QUALITY, 92])
         outline = np.stack([320 + 150 * np.cos(angles), 240 + 90 * np.sin(angles)], axis=1).round(2)
         instances['images'].append(dict(id=number, file_name=name, height=480, width=640))
-        instances['annotations'].append(dict(id=number, image_id=number, category_id=1, iscrowd=0,
-                                             segmentation=[outline.ravel().tolist()]))
-        sentences = [dict(sent=' '.join(rng.choice(WORDS, 4)), sent_id=SENTENCES * number + place)
-                     for place in range(SENTENCES)]
-        refs.append(dict(ref_id=number, ann_id=number, image_id=number, category_id=1, split='val', file_name=name,
-                         sent_ids=[sentence['sent_id'] for sentence in sentences], sentences=sentences))
+        instances['annotations'].append(
+            dict(id=number, image_id=number, category_id=1, iscrowd=0, segmentation=[outline.ravel().tolist()])
+        )
+        sentences = [
+            dict(sent=' '.join(rng.choice(WORDS, 4)), sent_id=SENTENCES * number + place) for place in range(SENTENCES)
+        ]
+        refs.append(
+            dict(
+                ref_id=number,
+                ann_id=number,
+                image_id=number,
+                category_id=1,
+                split='val',
+                file_name=name,
+                sent_ids=[sentence['sent_id'] for sentence in sentences],
+                sentences=sentences,
+            )
+        )
     (folder / 'shapes' / 'instances.json').write_text(json.dumps(instances))
     (folder / 'shapes' / 'refs(unc).p').write_bytes(pickle.dumps(refs, protocol=2))
 
@@ -119,8 +132,14 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 def build_loader(cfg: Config, folder: Path, way: str) -> DataLoader:
     """The config's test loader for the set in `folder`, changed as the way needs it."""
-    files = dict(data_root=str(folder), ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', split='val',
-                 data_prefix=dict(img_path='images/'), type='RefCOCODataset')
+    files = dict(
+        data_root=str(folder),
+        ann_file='shapes/instances.json',
+        refs_file='shapes/refs(unc).p',
+        split='val',
+        data_prefix=dict(img_path='images/'),
+        type='RefCOCODataset',
+    )
     loader = cfg.test_dataloader.to_dict()
     loader['dataset'].update(files)
     if way != 'by image':
@@ -168,7 +187,8 @@ def benchmark(model: nn.Module, cfg: Config, folder: Path, rounds: int) -> dict:
         sentences=number,
         images=len(set(images_of(loader.dataset).tolist())),
         rate={way: number / median(times) for way, times in seconds.items()},
-        different={way: sum(a != b for a, b in zip(dumps[WAYS[0]], dumps[way], strict=True)) for way in WAYS})
+        different={way: sum(a != b for a, b in zip(dumps[WAYS[0]], dumps[way], strict=True)) for way in WAYS},
+    )
 
 
 def table(results: dict[str, dict]) -> str:

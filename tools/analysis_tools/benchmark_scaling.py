@@ -8,6 +8,7 @@ Every point is the fastest of a few rounds, and memory is what tensors take besi
 `DistributedDataParallel` with gloo, which share the machine's cores and train on one image each. Figures of axes that
 are measured anew replace those in the file; the others stay.
 """
+
 import argparse
 import json
 import os
@@ -29,11 +30,16 @@ from dit_sam.models import SAMViT
 from dit_sam.utils import check_file, write_whole, writing_to
 
 POINTS = dict(size=(512, 768, 1024, 1536), tokens=(5, 10, 20, 40, 80), sentences=(1, 2, 4, 8), ranks=(1, 2))
-TITLES = dict(size='side of the image (pixels)', tokens='tokens of a sentence', sentences='sentences of an image',
-              ranks='ranks, an image each')
+TITLES = dict(
+    size='side of the image (pixels)',
+    tokens='tokens of a sentence',
+    sentences='sentences of an image',
+    ranks='ranks, an image each',
+)
 # Of `encoders.CASES`, and the decoder's scheme, whose encoder sees no text.
-CASES = dict(size=('ldit', 'ldit-windowed'), tokens=('ldit', 'edit'), sentences=('ldit', 'edit', 'default'),
-             ranks=('ldit', ))
+CASES = dict(
+    size=('ldit', 'ldit-windowed'), tokens=('ldit', 'edit'), sentences=('ldit', 'edit', 'default'), ranks=('ldit',)
+)
 FIGURES = dict(forward_s='forward (s)', train_step_s='train step (s)', memory_mb='train memory (MB)')
 
 
@@ -110,8 +116,9 @@ def table(axis: str, figures: dict) -> str:
     lines = PrettyTable([TITLES[axis], *(f'{case}: {FIGURES[name]}' for case, name in columns)])
     lines.set_style(TableStyle.MARKDOWN)
     for value in next(iter(figures.values())):
-        lines.add_row([value, *(f'{figures[case][value][name]:.{0 if name == "memory_mb" else 2}f}'
-                                for case, name in columns)])
+        lines.add_row(
+            [value, *(f'{figures[case][value][name]:.{0 if name == "memory_mb" else 2}f}' for case, name in columns)]
+        )
     return lines.get_string()
 
 
@@ -135,6 +142,7 @@ def read_figures(path: Path | None) -> dict:
 def plot(results: dict, path: Path) -> None:
     """Training step and memory against every axis, one panel each."""
     from matplotlib import pyplot
+
     axes = [axis for axis in POINTS if axis in results]
     figure, panels = pyplot.subplots(2, len(axes), figsize=(3.2 * len(axes), 5), squeeze=False, sharex='col')
     for column, axis in zip(panels.T, axes):
@@ -143,7 +151,7 @@ def plot(results: dict, path: Path) -> None:
                 values = [point[name] for point in points.values()]
                 panel.plot([int(value) for value in points], values, 'o-', label=case)
             panel.set_ylim(0)
-            panel.grid(alpha=.3)
+            panel.grid(alpha=0.3)
             panel.legend(fontsize=7)
         column[-1].set_xlabel(TITLES[axis])
     panels[0, 0].set_ylabel(FIGURES['train_step_s'])

@@ -3,6 +3,7 @@
 Draws items after the pipeline, so after augmentation, and before the data preprocessor: the image, its sentence, the
 mask, the box around it, and points and boxes that prompt the model, where the pipeline makes them.
 """
+
 import argparse
 from collections.abc import Sequence
 
@@ -60,7 +61,7 @@ def draw_item(item: dict, bgr: bool = True) -> np.ndarray:
 
 
 def _picture(inputs: Tensor, bgr: bool) -> np.ndarray:
-    image = np.ascontiguousarray(inputs.numpy().transpose(1, 2, 0)[..., ::-1 if bgr else 1])
+    image = np.ascontiguousarray(inputs.numpy().transpose(1, 2, 0)[..., :: -1 if bgr else 1])
     return image.clip(0, 255).astype(np.uint8)
 
 
@@ -92,14 +93,16 @@ def contact_sheet(pictures: Sequence[np.ndarray], width: int = 480, gap: int = 8
         gap: White pixels to the right of each and below.
     """
     columns = int(np.ceil(np.sqrt(len(pictures))))
-    cells = [cv2.resize(picture, (width, round(len(picture) * width / picture.shape[1])), interpolation=cv2.INTER_AREA)
-             for picture in pictures]
+    cells = [
+        cv2.resize(picture, (width, round(len(picture) * width / picture.shape[1])), interpolation=cv2.INTER_AREA)
+        for picture in pictures
+    ]
     rows = []
     for start in range(0, len(cells), columns):
-        members = cells[start:start + columns]
+        members = cells[start : start + columns]
         row = np.full((max(map(len, members)) + gap, columns * (width + gap), 3), 255, np.uint8)
         for column, cell in enumerate(members):
-            row[:len(cell), column * (width + gap):][:, :width] = cell
+            row[: len(cell), column * (width + gap) :][:, :width] = cell
         rows.append(row)
     return np.concatenate(rows)
 

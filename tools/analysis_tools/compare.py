@@ -3,6 +3,7 @@
 Draws for each sentence the image, the truth and the mask of each model with its IoU. The data are those of the first
 config; each model prepares images as its own config says.
 """
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ ROWS = 8  # on a sheet
 
 class Item(NamedTuple):
     """A sentence, its truth at the image's size, the mask of each model, and whether nothing is meant."""
+
     img_path: str
     sentence: str
     truth: np.ndarray
@@ -34,13 +36,18 @@ class Item(NamedTuple):
     @property
     def ious(self) -> list[float]:
         """The IoU of each model; 1 for nothing where nothing is meant."""
-        return [Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
-                for mask in self.masks]
+        return [
+            Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
+            for mask in self.masks
+        ]
 
 
 # By --order: what the sentences are sorted by, the smallest first.
-ORDERS = dict(given=lambda item: 0, worst=lambda item: float(np.mean(item.ious)),
-              difference=lambda item: min(item.ious) - max(item.ious))
+ORDERS = dict(
+    given=lambda item: 0,
+    worst=lambda item: float(np.mean(item.ious)),
+    difference=lambda item: min(item.ious) - max(item.ious),
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,9 +57,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--indices', type=int, nargs='+', help='items of the dataset')
     parser.add_argument('--number', type=int, default=ROWS, help='sentences to draw')
     parser.add_argument('--kind', help="only sentences of this kind, as in the dataset's items: attribute, place, …")
-    parser.add_argument('--order', choices=ORDERS, default='given',
-                        help='given: spread evenly over the dataset; worst: by the mean IoU of the models; difference: '
-                        'by the largest difference between two of them')
+    parser.add_argument(
+        '--order',
+        choices=ORDERS,
+        default='given',
+        help='given: spread evenly over the dataset; worst: by the mean IoU of the models; difference: '
+        'by the largest difference between two of them',
+    )
     parser.add_argument('--among', type=int, default=200, help='sentences, spread evenly, that --order chooses from')
     parser.add_argument('--out', default='work_dirs/compare', help='folder for the pictures; nothing in it is replaced')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
@@ -100,8 +111,9 @@ def choose(dataset, indices: Sequence[int] | None, kind: str | None, number: int
         kinds = {index: dataset.get_data_info(index).get('kind') for index in found}
         found = [index for index in found if kinds[index] == kind]
         if not found:
-            raise InputError(f'no item is of --kind {kind}; there are '
-                             f'{", ".join(sorted(set(map(str, kinds.values()))))}')
+            raise InputError(
+                f'no item is of --kind {kind}; there are {", ".join(sorted(set(map(str, kinds.values()))))}'
+            )
     if indices is None:
         found = [found[place] for place in np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int)]
     return found
@@ -111,8 +123,9 @@ def segment(dataset, indices: Sequence[int], inferencers: Sequence[ReferringInfe
     """The items with the masks of all models."""
     samples = [dataset[index]['data_samples'] for index in indices]
     paths, sentences = [sample.img_path for sample in samples], [sample.text for sample in samples]
-    masks = [[prediction['mask'] for prediction in inferencer(paths, sentences)['predictions']]
-             for inferencer in inferencers]
+    masks = [
+        [prediction['mask'] for prediction in inferencer(paths, sentences)['predictions']] for inferencer in inferencers
+    ]
     truths = [sample.gt_sem_seg.data[0].numpy() == 1 for sample in samples]
     nothing = [sample.get('no_target', not truth.any()) for sample, truth in zip(samples, truths)]
     return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)), nothing)]
@@ -124,8 +137,10 @@ def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -
     for item in items:
         image = read_image(item.img_path)
         captions = ['truth', *(f'{name}, IoU {100 * iou:.1f}' for name, iou in zip(names, item.ious))]
-        cells = [(caption, draw_masks(image, [mask], [''], min_side=0)[:len(image)])
-                 for caption, mask in zip(captions, [item.truth, *item.masks])]
+        cells = [
+            (caption, draw_masks(image, [mask], [''], min_side=0)[: len(image)])
+            for caption, mask in zip(captions, [item.truth, *item.masks])
+        ]
         rows.append((item.sentence, [('image', image), *cells]))
     return draw_sheet(rows, cell_width=220, font=font)
 
@@ -150,9 +165,9 @@ def main() -> None:
         inferencers = [ReferringInferencer(*model, args.device) for model in zip(configs, checkpoints)]
         items = sorted(segment(dataset, indices, inferencers), key=ORDERS[args.order])
         if args.indices is None:
-            items = items[:args.number]
+            items = items[: args.number]
         names = names_of(configs, checkpoints)
-        sheets = [draw(items[first:first + ROWS], names, args.font) for first in range(0, len(items), ROWS)]
+        sheets = [draw(items[first : first + ROWS], names, args.font) for first in range(0, len(items), ROWS)]
         with writing_to(args.out):
             paths = [write_image(sheet, args.out, f'{args.split}_{args.order}') for sheet in sheets]
     print('\n'.join(['written:', *paths]))

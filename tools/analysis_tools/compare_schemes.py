@@ -8,6 +8,7 @@ Writes data, pre-trains a small SAM without text on points and boxes and a small
 then trains and scores every row and seed with tools/train.py and tools/test.py. What is done is skipped, what was cut
 off goes on: run it again until it says so.
 """
+
 import argparse
 import json
 import os
@@ -35,8 +36,10 @@ SCHEMES = {
     'E-DIT, static': ([f'{INSTRUCTION}.type=EndToEndStaticInstruction'], (68.53, 72.11)),
     'L-DIT, static': ([f'{INSTRUCTION}.type=LayerWiseStaticInstruction'], (67.31, 70.84)),
     'L-DIT, CrossAtt': ([f'{INSTRUCTION}.type=CrossAttentionInstruction'], (67.06, 70.33)),
-    'L-DIT, CrossAtt+FFN': ([f'{INSTRUCTION}.type=CrossAttentionInstruction', f'{INSTRUCTION}.ffn=True'],
-                            (68.26, 71.42)),
+    'L-DIT, CrossAtt+FFN': (
+        [f'{INSTRUCTION}.type=CrossAttentionInstruction', f'{INSTRUCTION}.ffn=True'],
+        (68.26, 71.42),
+    ),
 }
 FROZEN = {
     'default': (55.67, 57.98),
@@ -47,8 +50,10 @@ FROZEN = {
 }
 ROWS = {
     **SCHEMES,
-    **{f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
-       for name, paper in FROZEN.items()}
+    **{
+        f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
+        for name, paper in FROZEN.items()
+    },
 }
 # The rows that carry the claim are run with every seed, the others with the first.
 MAIN = ('default', 'E-DIT', 'L-DIT')
@@ -93,9 +98,13 @@ class Comparison:
     def options(self) -> list[str]:
         """Settings of all trainings and tests."""
         scale = f'({self.args.size},{self.args.size})'
-        return [f'model.backbone.img_size={self.args.size}', f'model.data_preprocessor.size={scale}',
-                f'train_dataloader.dataset.pipeline.2.scale={scale}',
-                f'test_dataloader.dataset.pipeline.1.scale={scale}', *self.args.cfg_options]
+        return [
+            f'model.backbone.img_size={self.args.size}',
+            f'model.data_preprocessor.size={scale}',
+            f'train_dataloader.dataset.pipeline.2.scale={scale}',
+            f'test_dataloader.dataset.pipeline.1.scale={scale}',
+            *self.args.cfg_options,
+        ]
 
     def call(self, log: str, *command: str, jobs: int = 1) -> None:
         """Run a tool of this repository, with its share of the cores among `jobs`; its output goes to `log`.
@@ -105,8 +114,9 @@ class Comparison:
         """
         environment = dict(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs))) | dict(os.environ)
         with writing_to(self.folder / log), open(self.folder / log, 'a') as file:
-            done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file,
-                                  stderr=subprocess.STDOUT)
+            done = subprocess.run(
+                [sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
+            )
         if done.returncode:
             raise RuntimeError(f'{command[0]} ended with status {done.returncode}: see {self.folder / log}')
 
@@ -115,8 +125,18 @@ class Comparison:
         with writing_to(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         out = (self.folder / name).resolve()
-        self.call('data.log', 'tools/dataset_converters/shapes.py', '--out', out, '--images', images, '--seed', seed,
-                  '--splits', splits)
+        self.call(
+            'data.log',
+            'tools/dataset_converters/shapes.py',
+            '--out',
+            out,
+            '--images',
+            images,
+            '--seed',
+            seed,
+            '--splits',
+            splits,
+        )
         return out
 
     def train(self, config: str, name: str, epochs: int, *options: str, jobs: int = 1) -> Path:
@@ -125,11 +145,29 @@ class Comparison:
         last = work_dir / f'epoch_{epochs}.pth'
         if last.exists():
             return last
-        options = [f'train_dataloader.dataset.data_root={self.training}/', 'val_evaluator=None', 'val_cfg=None',
-                   'val_dataloader=None', 'default_hooks.checkpoint.save_best=None', f'train_cfg.max_epochs={epochs}',
-                   f'param_scheduler.1.end={epochs}', *self.options, *options]
-        self.call(f'{name}.log', 'tools/train.py', config, '--work-dir', work_dir, '--resume',
-                  *['--amp'] * self.args.amp, '--cfg-options', *options, jobs=jobs)
+        options = [
+            f'train_dataloader.dataset.data_root={self.training}/',
+            'val_evaluator=None',
+            'val_cfg=None',
+            'val_dataloader=None',
+            'default_hooks.checkpoint.save_best=None',
+            f'train_cfg.max_epochs={epochs}',
+            f'param_scheduler.1.end={epochs}',
+            *self.options,
+            *options,
+        ]
+        self.call(
+            f'{name}.log',
+            'tools/train.py',
+            config,
+            '--work-dir',
+            work_dir,
+            '--resume',
+            *['--amp'] * self.args.amp,
+            '--cfg-options',
+            *options,
+            jobs=jobs,
+        )
         if not last.exists():  # a signal ends a training with status 0
             raise RuntimeError(f'the training of {name} was stopped; the same command goes on with it')
         return last
@@ -138,16 +176,32 @@ class Comparison:
         """Pre-train the text encoder, unless that was done; the weights."""
         weights = (self.folder / 'text_encoder.safetensors').resolve()
         if not weights.exists():
-            self.call('text_pretraining.log', 'tools/pretrain_text_encoder.py', CONFIG,
-                      self.training / 'shapes' / 'refs(unc).p', '--out', weights)
+            self.call(
+                'text_pretraining.log',
+                'tools/pretrain_text_encoder.py',
+                CONFIG,
+                self.training / 'shapes' / 'refs(unc).p',
+                '--out',
+                weights,
+            )
         return weights
 
     def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
         """The scores of a row on the test pictures, which are then kept beside the checkpoint."""
         work_dir = checkpoint.parent / 'test'
-        self.call(f'{name}.log', 'tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir, '--cfg-options',
-                  f'test_dataloader.dataset.data_root={self.testing}/', *self.options, *options,
-                  jobs=self.args.jobs)
+        self.call(
+            f'{name}.log',
+            'tools/test.py',
+            CONFIG,
+            checkpoint,
+            '--work-dir',
+            work_dir,
+            '--cfg-options',
+            f'test_dataloader.dataset.data_root={self.testing}/',
+            *self.options,
+            *options,
+            jobs=self.args.jobs,
+        )
         logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
         return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
 
@@ -157,11 +211,24 @@ class Comparison:
         result = self.folder / f'{name}.json'
         if result.exists():
             return
-        options = ROWS[row][0] + [f'model.{part}.init_cfg.checkpoint={file}' for part, file in (
-            ('backbone', self.weights), ('decode_head', self.weights), ('text_encoder', self.text_weights))]
-        checkpoint = self.train(CONFIG, name, self.args.epochs, f'randomness.seed={seed}',
-                                f'optim_wrapper.optimizer.lr={self.args.lr}',
-                                f'param_scheduler.0.end={self.args.warmup}', *options, jobs=self.args.jobs)
+        options = ROWS[row][0] + [
+            f'model.{part}.init_cfg.checkpoint={file}'
+            for part, file in (
+                ('backbone', self.weights),
+                ('decode_head', self.weights),
+                ('text_encoder', self.text_weights),
+            )
+        ]
+        checkpoint = self.train(
+            CONFIG,
+            name,
+            self.args.epochs,
+            f'randomness.seed={seed}',
+            f'optim_wrapper.optimizer.lr={self.args.lr}',
+            f'param_scheduler.0.end={self.args.warmup}',
+            *options,
+            jobs=self.args.jobs,
+        )
         scores = self.score(name, checkpoint, options)
         write_whole(result, json.dumps(dict(row=row, seed=seed, **scores), indent=1))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
@@ -189,8 +256,10 @@ class Comparison:
         Raises:
             InputError: Nothing is there, or a file of results is damaged.
         """
-        lines = ['| Scheme | Seeds | ' + ' | '.join(SCORES) + ' | Paper: oIoU | mIoU |',
-                 '|---' * (len(SCORES) + 4) + '|']
+        lines = [
+            '| Scheme | Seeds | ' + ' | '.join(SCORES) + ' | Paper: oIoU | mIoU |',
+            '|---' * (len(SCORES) + 4) + '|',
+        ]
         for row, (_, paper) in ROWS.items():
             found = [read_scores(path) for path in sorted(self.folder.glob(f'{name_of(row, "*")}.json'))]
             if not found:

@@ -4,10 +4,11 @@ Parameters, trainable and frozen, and GFLOPs of a forward pass for one image and
 multiply-add. Matrix products and convolutions are counted, as ``torch.utils.flop_counter`` does. Everything runs on
 the meta device: nothing is computed and no weight takes memory.
 """
+
 import argparse
 import inspect
 import json
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from mmengine.registry import init_default_scope
@@ -28,8 +29,13 @@ Counts = dict[str, dict[str, int]]
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Count parameters and FLOPs of a model by part')
     parser.add_argument('config', help='config file')
-    parser.add_argument('--size', type=positive, nargs='+', metavar=('HEIGHT', 'WIDTH'),
-                        help="size of the network's input in pixels, one number for a square; default as in the config")
+    parser.add_argument(
+        '--size',
+        type=positive,
+        nargs='+',
+        metavar=('HEIGHT', 'WIDTH'),
+        help="size of the network's input in pixels, one number for a square; default as in the config",
+    )
     parser.add_argument('--tokens', type=positive, help="tokens of the sentence; default the text encoder's max_length")
     parser.add_argument('--json', metavar='FILE', help='also write the counts to this file, FLOPs instead of GFLOPs')
     add_config_options(parser)
@@ -63,8 +69,10 @@ def build(filename: str, cfg_options: dict | None = None) -> tuple[nn.Module, tu
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise InputError(f'the model of {filename} cannot be built: {" ".join(str(error).split())}') from error
     if not hasattr(model, 'backbone') or not hasattr(model, 'decode_head'):
-        raise InputError(f'the model of {filename} is a {type(model).__name__}, not a segmentor with a backbone and a '
-                         'decode_head; give a config of configs/dit_sam or another with such a one')
+        raise InputError(
+            f'the model of {filename} is a {type(model).__name__}, not a segmentor with a backbone and a '
+            'decode_head; give a config of configs/dit_sam or another with such a one'
+        )
     size = (cfg.model.get('data_preprocessor') or {}).get('size') or (512, 512)
     return model.eval(), tuple(size)
 
@@ -100,7 +108,7 @@ def count(model: nn.Module, size: tuple[int, int], tokens: int | None = None) ->
         'text encoder': (parameters_of(model, 'text_encoder'), text_flops),
         'image encoder': (parameters_of(model, 'backbone', 'neck') - inside, plain),
         'instruction': (inside, instructed - plain),
-        'mask decoder': (parameters_of(model, 'decode_head'), decoded)
+        'mask decoder': (parameters_of(model, 'decode_head'), decoded),
     }
     everything = set(model.parameters())
     parts['other'] = (everything.difference(*(parameters for parameters, _ in parts.values())), 0)

@@ -1,8 +1,10 @@
 """The image encoders that benchmark.py sets side by side: ours and its references, with one set of weights."""
+
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from textbook import TextbookEncoder
 from torch import Tensor, nn
 from transformers import SamVisionConfig, SamVisionModel
 
@@ -10,7 +12,6 @@ from dit_sam.compat import import_sam_modeling
 from dit_sam.models import DITViT, SAMViT
 from dit_sam.structures import TextFeatures
 from dit_sam.utils import HUGGING_FACE_SAM
-from textbook import TextbookEncoder
 
 # Case: instruction, and whether blocks attend in windows.
 CASES = {
@@ -28,7 +29,7 @@ Encoder = Callable[[Tensor, TextFeatures], Tensor]
 def ours(case: str, arch: str, size: int) -> DITViT:
     """Our encoder with random weights, none of them zero, for images of `size`; SAM's position tables are for 1024²."""
     kind, windowed = CASES[case]
-    instruction = kind and dict(type=kind, text_dims=TEXT_DIMS, dropout=0.)
+    instruction = kind and dict(type=kind, text_dims=TEXT_DIMS, dropout=0.0)
     # What takes no text is for one size of images only.
     model = DITViT(instruction, arch=arch, img_size=size if kind is None else 1024, windowed=windowed)
     with torch.no_grad():
@@ -42,14 +43,28 @@ def references(case: str, arch: str, size: int) -> dict[str, nn.Module]:
     """What does the same: the textbook's form, or without text `segment_anything`'s and transformers' encoders."""
     sizes, (kind, windowed) = SAMViT.ARCHITECTURES[arch], CASES[case]
     if kind is not None:
-        instruction = dict(type=kind, text_dims=TEXT_DIMS, dropout=0.)
+        instruction = dict(type=kind, text_dims=TEXT_DIMS, dropout=0.0)
         return dict(textbook=TextbookEncoder(sizes, windowed=windowed, instruction=instruction))
     sam = import_sam_modeling().ImageEncoderViT(
-        size, 16, 3, sizes['embed_dims'], sizes['depth'], sizes['num_heads'], use_rel_pos=True, window_size=14,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6), global_attn_indexes=sizes['global_attn_indexes'])
+        size,
+        16,
+        3,
+        sizes['embed_dims'],
+        sizes['depth'],
+        sizes['num_heads'],
+        use_rel_pos=True,
+        window_size=14,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        global_attn_indexes=sizes['global_attn_indexes'],
+    )
     config = SamVisionConfig(
-        hidden_size=sizes['embed_dims'], num_hidden_layers=sizes['depth'], num_attention_heads=sizes['num_heads'],
-        global_attn_indexes=list(sizes['global_attn_indexes']), image_size=size, mlp_dim=4 * sizes['embed_dims'])
+        hidden_size=sizes['embed_dims'],
+        num_hidden_layers=sizes['depth'],
+        num_attention_heads=sizes['num_heads'],
+        global_attn_indexes=list(sizes['global_attn_indexes']),
+        image_size=size,
+        mlp_dim=4 * sizes['embed_dims'],
+    )
     return dict(segment_anything=sam, transformers=SamVisionModel(config))
 
 

@@ -8,6 +8,7 @@ On a GPU come the context of CUDA, what the allocator cannot reuse, and the buff
 ``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak beside the estimate: that of
 the GPU's allocator where there is one, else that of the process, above what it took after its imports (Linux).
 """
+
 import argparse
 import inspect
 import json
@@ -49,8 +50,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sizes', type=int, nargs='+', default=[512, 1024], help='sides of the image in pixels')
     parser.add_argument('--batch-sizes', type=int, nargs='+', default=[1, 2, 4, 8], help='images on one device')
     parser.add_argument('--amp', action='store_true', help='forward pass in bfloat16, as tools/train.py --amp')
-    parser.add_argument('--attention', choices=['gpu', 'cpu'], default='gpu',
-                        help='the fused attention that GPUs run, or that in pieces; default gpu')
+    parser.add_argument(
+        '--attention',
+        choices=['gpu', 'cpu'],
+        default='gpu',
+        help='the fused attention that GPUs run, or that in pieces; default gpu',
+    )
     parser.add_argument('--measure', action='store_true', help='also run a real step of the smallest batch')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file, in bytes')
     add_config_options(parser, '; model.backbone.with_cp=True recomputes activations')
@@ -105,8 +110,10 @@ class Step:
         with torch.device(device):
             self.model = MODELS.build(cfg.model).train()
         if not hasattr(self.model, 'backbone') or not hasattr(self.model, 'decode_head'):
-            raise InputError(f'the model is a {type(self.model).__name__}, not a segmentor with a backbone and a '
-                             'decode_head; give a config of configs/dit_sam or another with such a one')
+            raise InputError(
+                f'the model is a {type(self.model).__name__}, not a segmentor with a backbone and a '
+                'decode_head; give a config of configs/dit_sam or another with such a one'
+            )
         self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.amp, self.device = amp, device
 
@@ -168,8 +175,9 @@ def estimate(cfg: Config, size: int, batch_sizes: list[int], amp: bool) -> dict:
     """Bytes for every batch size, and what they are made of."""
     found = {batch: peaks(cfg, size, batch, amp) for batch in batch_sizes}
     parts = found[batch_sizes[0]]
-    averaged = parts['weights'] * sum(hook.get('type') == 'EMAHook' and hook.get('device') != 'cpu'
-                                      for hook in cfg.get('custom_hooks', []))
+    averaged = parts['weights'] * sum(
+        hook.get('type') == 'EMAHook' and hook.get('device') != 'cpu' for hook in cfg.get('custom_hooks', [])
+    )
     fixed = parts['weights'] + parts['gradients'] + parts['state'] + averaged
     totals = {batch: one['peak'] + averaged for batch, one in found.items()}
     (small, less), (large, more) = ([(0, fixed)] + list(totals.items()))[-2:]
@@ -234,8 +242,10 @@ def main() -> None:
                 return
             results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
         if args.measure and args.amp and not has_bfloat16('cpu'):
-            raise InputError('--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times '
-                             'as long; leave one of the two out')
+            raise InputError(
+                '--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times '
+                'as long; leave one of the two out'
+            )
         for result in results if args.measure else ():
             result['measured'] = measure(result['size'], min(args.batch_sizes))
     print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')

@@ -15,6 +15,7 @@ what is compared took turns. `--device cpu --archs tiny --sizes 64` tries the pr
 * Compiled: a training step with the blocks compiled, as `compile=True` does.
 * Loading: items a second of RefCOCO's training pipeline, from JPEG files of 640 × 480.
 """
+
 import argparse
 import gc
 import json
@@ -62,12 +63,17 @@ NO_TIME, NO_MEMORY = 'no time was left', 'memory does not hold it'
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda', help='cuda, cuda:N, or cpu to try the program')
-    parser.add_argument('--minutes', type=float, default=8., help='after which nothing new is begun')
-    parser.add_argument('--archs', nargs='+', choices=sorted(CONFIG_OF), default=['base', 'large', 'huge'],
-                        help='sizes of the encoder')
+    parser.add_argument('--minutes', type=float, default=8.0, help='after which nothing new is begun')
+    parser.add_argument(
+        '--archs', nargs='+', choices=sorted(CONFIG_OF), default=['base', 'large', 'huge'], help='sizes of the encoder'
+    )
     parser.add_argument('--sizes', nargs='+', type=positive, default=[512, 1024], help='sides of the images in pixels')
-    parser.add_argument('--batch', type=positive, default=BATCH, help='images of a step at the first size; of larger '
-                        'images as many as have as many pixels')
+    parser.add_argument(
+        '--batch',
+        type=positive,
+        default=BATCH,
+        help='images of a step at the first size; of larger images as many as have as many pixels',
+    )
     parser.add_argument('--workers', nargs='+', type=positive, default=[4, 8], help='data-loading processes')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS, help='tables to make; default all')
     parser.add_argument('--out', type=Path, metavar='FILE', help='also write the page to this file')
@@ -105,14 +111,16 @@ def free() -> None:
     torch.cuda.empty_cache()
 
 
-def gradients_of(model: nn.Module, images: Tensor, text: TextFeatures, dtype: str,
-                 device: str) -> tuple[Tensor, Tensor]:
+def gradients_of(
+    model: nn.Module, images: Tensor, text: TextFeatures, dtype: str, device: str
+) -> tuple[Tensor, Tensor]:
     """The feature map, and the gradients of its mean square in one row, in float64."""
     with torch.autocast(device.partition(':')[0], torch.bfloat16, enabled=dtype == 'bfloat16'):
         output = features(model, images, text)
     output.double().square().mean().backward()
-    found = torch.cat([weight.grad.double().flatten() for _, weight in sorted(model.named_parameters())
-                       if weight.grad is not None])
+    found = torch.cat(
+        [weight.grad.double().flatten() for _, weight in sorted(model.named_parameters()) if weight.grad is not None]
+    )
     model.zero_grad()
     return output.detach().double(), found
 
@@ -153,8 +161,10 @@ def kernel(arch: str, size: int, device: str) -> list[list[str]]:
         width = -(-(sizes['embed_dims'] // heads + 2 * side) // 8) * 8
         row = [f'ViT-{arch} {size}²', where, str(width)]
         for dtype in (torch.bfloat16, torch.float32):
-            q, k = (torch.zeros(1, heads, count, width, device=device, dtype=dtype, requires_grad=True)
-                    for count in (side * side, side * side + words))
+            q, k = (
+                torch.zeros(1, heads, count, width, device=device, dtype=dtype, requires_grad=True)
+                for count in (side * side, side * side + words)
+            )
             choice = torch._fused_sdp_choice(q, k, k)
             row.append(torch.nn.attention.SDPBackend(choice).name.lower().replace('_attention', ''))
         rows.append(row)
@@ -195,20 +205,43 @@ def speed(arch: str, size: int, batch: int, device: str) -> list[list[str]]:
     dtype = 'bfloat16' if 'bfloat16' in dtypes_of(device) else 'float32'
     rows = []
     for case in ('ldit', 'sam'):
-        args = Namespace(arch=arch, size=size, tokens=TOKENS, batch=batch, device=device, dtype=dtype, rounds=3,
-                         compile=False, measures=MEASURES)
+        args = Namespace(
+            arch=arch,
+            size=size,
+            tokens=TOKENS,
+            batch=batch,
+            device=device,
+            dtype=dtype,
+            rounds=3,
+            compile=False,
+            measures=MEASURES,
+        )
         peaks: dict[str, float] = {}
         with tf32(True):
             found = measure_case(case, args, peaks)
         add_shares(found, args, peaks)
         gained = ratios(found, dtype)
         for row in found:
-            shown = [format(row[key], style) if key in row else NO_MEMORY for key, style in (
-                ('forward_s', '.4f'), ('forward_of_peak', '.0%'), ('train_step_s', '.4f'), ('train_of_peak', '.0%'),
-                ('memory_mb', '.0f'), ('deviation', '.1e'))]
+            shown = [
+                format(row[key], style) if key in row else NO_MEMORY
+                for key, style in (
+                    ('forward_s', '.4f'),
+                    ('forward_of_peak', '.0%'),
+                    ('train_step_s', '.4f'),
+                    ('train_of_peak', '.0%'),
+                    ('memory_mb', '.0f'),
+                    ('deviation', '.1e'),
+                )
+            ]
             rows.append([f'ViT-{arch} {size}², {batch}', f'{case}, {row["encoder"]}', row['dtype'], *shown])
-        rows.append([f'ViT-{arch} {size}², {batch}', f'{case}, times as fast', dtype,
-                     '; '.join(f'{name} {value:.2f}' for name, value in gained.items())])
+        rows.append(
+            [
+                f'ViT-{arch} {size}², {batch}',
+                f'{case}, times as fast',
+                dtype,
+                '; '.join(f'{name} {value:.2f}' for name, value in gained.items()),
+            ]
+        )
         free()
     return rows
 
@@ -260,7 +293,8 @@ def loading(workers: int, folder: Path, items: int) -> list[list[str]]:
     """Rows: processes, and items a second."""
     cfg = Config.fromfile(CONFIGS / 'ldit_vit-b.py')
     options = dict(
-        cfg.train_dataloader.dataset, data_root=str(folder), ann_file='instances.json', refs_file='refs(unc).p')
+        cfg.train_dataloader.dataset, data_root=str(folder), ann_file='instances.json', refs_file='refs(unc).p'
+    )
     dataset = DATASETS.build(options)
     repeated = ConcatDataset([dataset] * -(-items // len(dataset)))
     loader = DataLoader(repeated, BATCH, num_workers=workers, collate_fn=pseudo_collate, drop_last=True)
@@ -286,16 +320,26 @@ def write_photographs(folder: Path, images: int = 64) -> None:
         angles = np.linspace(0, 2 * np.pi, 30, endpoint=False)
         outline = np.stack([320 + 150 * np.cos(angles), 240 + 120 * np.sin(angles)], 1).round(2).ravel().tolist()
         annotations.append(dict(id=number, image_id=number, category_id=1, iscrowd=0, segmentation=[outline]))
-        refs.append(dict(ref_id=number, ann_id=number, image_id=number, category_id=1, split='train', file_name=name,
-                         sent_ids=[number], sentences=[dict(sent_id=number, sent='the man on the left',
-                                                            raw='the man on the left', tokens=[])]))
+        refs.append(
+            dict(
+                ref_id=number,
+                ann_id=number,
+                image_id=number,
+                category_id=1,
+                split='train',
+                file_name=name,
+                sent_ids=[number],
+                sentences=[dict(sent_id=number, sent='the man on the left', raw='the man on the left', tokens=[])],
+            )
+        )
     content = dict(images=listed, annotations=annotations, categories=[dict(id=1, name='person')])
     (folder / 'instances.json').write_text(json.dumps(content))
     (folder / 'refs(unc).p').write_bytes(pickle.dumps(refs, protocol=2))
 
 
-def section(title: str, columns: list[str], runs: list[tuple[str, Callable[[], list[list[str]]]]], clock: Clock,
-            on_gpu: bool) -> str:
+def section(
+    title: str, columns: list[str], runs: list[tuple[str, Callable[[], list[list[str]]]]], clock: Clock, on_gpu: bool
+) -> str:
     """A table in Markdown, row by row as time and memory allow."""
     rows = []
     for name, run in runs:
@@ -320,28 +364,64 @@ def make_page(args: argparse.Namespace, folder: Path) -> str:
     clock, device, on_gpu = Clock(args.minutes), args.device, args.device != 'cpu'
     write_photographs(folder)
     # Images of a batch by size: as many pixels as at the first size.
-    named = [(f'ViT-{arch} {size}²', arch, size, max(args.batch * args.sizes[0]**2 // size**2, 1))
-             for size in args.sizes for arch in args.archs]
+    named = [
+        (f'ViT-{arch} {size}²', arch, size, max(args.batch * args.sizes[0] ** 2 // size**2, 1))
+        for size in args.sizes
+        for arch in args.archs
+    ]
     first = [point for point in named if point[2] == args.sizes[0]]
     tables = dict(
-        parity=('Parity', ['encoder', 'arithmetic', 'form', 'features', 'gradients'],
-                [(name, partial(parity, arch, size, device)) for name, arch, size, _ in first]),
-        kernels=('Kernel of attention', ['encoder', 'blocks', 'width of a head', 'bfloat16', 'float32'],
-                 [(name, partial(kernel, arch, size, device)) for name, arch, size, _ in named]),
-        waits=('Waits of a training step', ['step', 'waits'],
-               [(f'ViT-{args.archs[0]}', partial(waits, args.archs[0], device))]),
-        speed=('Speed', ['encoder, images', 'case', 'type', 'forward (s)', 'of peak', 'training step (s)', 'of peak',
-                         'memory (MB)', 'deviation'],
-               [(name, partial(speed, arch, size, batch, device)) for name, arch, size, batch in named]),
-        memory=('Memory of a training step, bfloat16 (GiB)', ['model', 'images', 'estimated', 'measured'],
-                [(name, partial(memory, arch, size, batch, device)) for name, arch, size, batch in named]),
-        compiled=('Compiled blocks', ['encoder, images', 'step (s)', 'compiled (s)', 'times as fast', 'first step (s)'],
-                  [(name, partial(compiled, arch, size, batch, device)) for name, arch, size, batch in first]),
-        loading=('Loading', ['processes', 'items/s', 'of each'],
-                 [(str(count), partial(loading, count, folder, 100 * count if on_gpu else 32))
-                  for count in args.workers]))
-    head = [f'# {machine(device)}', '', f'{os.cpu_count()} CPU cores, {TOKENS} tokens of text. Written by '
-            f'`python tools/analysis_tools/gpu_report.py`.']
+        parity=(
+            'Parity',
+            ['encoder', 'arithmetic', 'form', 'features', 'gradients'],
+            [(name, partial(parity, arch, size, device)) for name, arch, size, _ in first],
+        ),
+        kernels=(
+            'Kernel of attention',
+            ['encoder', 'blocks', 'width of a head', 'bfloat16', 'float32'],
+            [(name, partial(kernel, arch, size, device)) for name, arch, size, _ in named],
+        ),
+        waits=(
+            'Waits of a training step',
+            ['step', 'waits'],
+            [(f'ViT-{args.archs[0]}', partial(waits, args.archs[0], device))],
+        ),
+        speed=(
+            'Speed',
+            [
+                'encoder, images',
+                'case',
+                'type',
+                'forward (s)',
+                'of peak',
+                'training step (s)',
+                'of peak',
+                'memory (MB)',
+                'deviation',
+            ],
+            [(name, partial(speed, arch, size, batch, device)) for name, arch, size, batch in named],
+        ),
+        memory=(
+            'Memory of a training step, bfloat16 (GiB)',
+            ['model', 'images', 'estimated', 'measured'],
+            [(name, partial(memory, arch, size, batch, device)) for name, arch, size, batch in named],
+        ),
+        compiled=(
+            'Compiled blocks',
+            ['encoder, images', 'step (s)', 'compiled (s)', 'times as fast', 'first step (s)'],
+            [(name, partial(compiled, arch, size, batch, device)) for name, arch, size, batch in first],
+        ),
+        loading=(
+            'Loading',
+            ['processes', 'items/s', 'of each'],
+            [(str(count), partial(loading, count, folder, 100 * count if on_gpu else 32)) for count in args.workers],
+        ),
+    )
+    head = [
+        f'# {machine(device)}',
+        '',
+        f'{os.cpu_count()} CPU cores, {TOKENS} tokens of text. Written by `python tools/analysis_tools/gpu_report.py`.',
+    ]
     # Without a GPU nothing is waited for.
     made = ['\n'.join(head)]
     for part in args.parts:

@@ -1,4 +1,5 @@
 """What benchmark.py measures: seconds, memory, FLOPs, and what the machine could do."""
+
 import json
 import platform
 import re
@@ -73,8 +74,11 @@ def flops(function: Callable[[], object]) -> int:
     """
     # The counter does not know this one by itself. In one piece, as it takes no memory.
     in_place = {torch.ops.aten.baddbmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * a[2] * b[2]}
-    with (FakeTensorMode(), FlopCounterMode(display=False, custom_mapping=in_place) as counter,
-          mock.patch('dit_sam.models.layers.piecewise.PIECE', 2**60)):
+    with (
+        FakeTensorMode(),
+        FlopCounterMode(display=False, custom_mapping=in_place) as counter,
+        mock.patch('dit_sam.models.layers.piecewise.PIECE', 2**60),
+    ):
         function()
     return counter.get_total_flops()
 

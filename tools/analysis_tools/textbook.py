@@ -6,6 +6,7 @@ instruction, which gives each block its text, is the package's own.
 
 Shapes: B pairs, L text tokens, H × W visual tokens, M heads, C channels a head, D = M · C.
 """
+
 from functools import partial
 
 import torch
@@ -19,12 +20,14 @@ from dit_sam.structures import TextFeatures
 sam = import_sam_modeling().image_encoder
 
 
-def attention(layer: nn.Module,
-              x: Tensor,
-              text: Tensor | None = None,
-              mask: Tensor | None = None,
-              window_size: int = 0,
-              keep_text: bool = True) -> tuple[Tensor, Tensor | None]:
+def attention(
+    layer: nn.Module,
+    x: Tensor,
+    text: Tensor | None = None,
+    mask: Tensor | None = None,
+    window_size: int = 0,
+    keep_text: bool = True,
+) -> tuple[Tensor, Tensor | None]:
     """Self-attention over [text; visual].
 
     Args:
@@ -54,8 +57,9 @@ def _join(text: Tensor | None, x: Tensor) -> Tensor:
     return x.flatten(1, 2) if text is None else torch.cat([text, x.flatten(1, 2)], 1)
 
 
-def _attend(layer: nn.Module, tokens: Tensor, count: int, mask: Tensor | None,
-            grid: tuple[int, int] | None = None) -> Tensor:
+def _attend(
+    layer: nn.Module, tokens: Tensor, count: int, mask: Tensor | None, grid: tuple[int, int] | None = None
+) -> Tensor:
     """What tokens (B, L + N, D), of which `count` are text, gather from all that are real; those of the text alone, and
     without relative position, where no grid is given."""
     q, k, v = layer.qkv(tokens).unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
@@ -78,13 +82,20 @@ def _position(layer: nn.Module, q: Tensor, grid: tuple[int, int]) -> Tensor:
     return (rows[..., None] + columns[..., None, :]).flatten(4).flatten(2, 3)
 
 
-def run_block(block: nn.Module, x: Tensor, text: Tensor | None, mask: Tensor | None,
-              keep_text: bool) -> tuple[Tensor, Tensor | None]:
+def run_block(
+    block: nn.Module, x: Tensor, text: Tensor | None, mask: Tensor | None, keep_text: bool
+) -> tuple[Tensor, Tensor | None]:
     """One of `segment_anything`'s blocks on text and image; arguments and results as in `attention`."""
     normed = block.norm1(_join(text, x))
     count = 0 if text is None else text.shape[1]
-    visual, words = attention(block.attn, normed[:, count:].unflatten(1, x.shape[1:3]),
-                              normed[:, :count] if count else None, mask, block.window_size, keep_text)
+    visual, words = attention(
+        block.attn,
+        normed[:, count:].unflatten(1, x.shape[1:3]),
+        normed[:, :count] if count else None,
+        mask,
+        block.window_size,
+        keep_text,
+    )
     x, text = x + visual, None if words is None else text + words
     tokens = _join(text, x)
     tokens = tokens + block.mlp(block.norm2(tokens))
@@ -105,17 +116,29 @@ class TextbookEncoder(sam.ImageEncoderViT):
         instruction: As in `DITViT`.
     """
 
-    def __init__(self,
-                 arch: dict,
-                 img_size: int = 1024,
-                 patch_size: int = 16,
-                 out_channels: int = 256,
-                 window_size: int = 14,
-                 windowed: bool = True,
-                 instruction: dict | None = None) -> None:
-        super().__init__(img_size, patch_size, 3, arch['embed_dims'], arch['depth'], arch['num_heads'],
-                         out_chans=out_channels, norm_layer=partial(nn.LayerNorm, eps=1e-6), use_rel_pos=True,
-                         window_size=window_size, global_attn_indexes=arch['global_attn_indexes'])
+    def __init__(
+        self,
+        arch: dict,
+        img_size: int = 1024,
+        patch_size: int = 16,
+        out_channels: int = 256,
+        window_size: int = 14,
+        windowed: bool = True,
+        instruction: dict | None = None,
+    ) -> None:
+        super().__init__(
+            img_size,
+            patch_size,
+            3,
+            arch['embed_dims'],
+            arch['depth'],
+            arch['num_heads'],
+            out_chans=out_channels,
+            norm_layer=partial(nn.LayerNorm, eps=1e-6),
+            use_rel_pos=True,
+            window_size=window_size,
+            global_attn_indexes=arch['global_attn_indexes'],
+        )
         if not windowed:
             for block in self.blocks:
                 block.window_size = 0

@@ -3,11 +3,12 @@
 Every line is looked at, and the images and mask images that it names are decoded. The exit status is 1 where anything
 is wrong. What is read, but may be other than meant, gets a warning. docs/data.md has the format.
 """
+
 import argparse
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Iterator
 
 from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
 from dit_sam.datasets.json_lines import image_id, mask_of, means_nothing, parse_line, read_lines, sentences_of, size_of
@@ -22,8 +23,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(':')[0])
     parser.add_argument('file', type=Path, metavar='FILE', help='one JSON object a line')
     parser.add_argument('--images', type=Path, help='folder of the images, data_prefix.img_path; default that of FILE')
-    parser.add_argument('--masks', type=Path,
-                        help='folder of the mask images, data_prefix.seg_map_path; default that of FILE')
+    parser.add_argument(
+        '--masks', type=Path, help='folder of the mask images, data_prefix.seg_map_path; default that of FILE'
+    )
     return parser.parse_args()
 
 
@@ -47,8 +49,7 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
         yield 'has a target without a pixel in its image; "segmentation": null says that there is none'
 
 
-def doubts_of(record: dict, number: int, images: Path, masks: Path,
-              ids: dict[str, tuple[str, int]]) -> Iterator[str]:
+def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[str, tuple[str, int]]) -> Iterator[str]:
     """What may be other than meant in a good line; `ids` has the image_id that each image got, and in which line."""
     turned = orientation_doubt(str(images / record['image'])) if record['image'] not in ids else None
     if turned:
@@ -58,8 +59,10 @@ def doubts_of(record: dict, number: int, images: Path, masks: Path,
         yield doubt
     counts, line = ids.setdefault(record['image'], (image_id(record), number))
     if 'image_id' in record and image_id(record) != counts:
-        yield (f'gives {record["image"]} the image_id {record["image_id"]!r}, but line {line} comes first with '
-               f'{counts!r}, which is used')
+        yield (
+            f'gives {record["image"]} the image_id {record["image_id"]!r}, but line {line} comes first with '
+            f'{counts!r}, which is used'
+        )
 
 
 def main() -> int:
@@ -78,8 +81,10 @@ def main() -> int:
     if not lines:
         print(f'{args.file} has no line')
         return 1
-    print(f'{args.file}: {lines:,} lines, {sentences:,} good sentences, {problems:,} problems'
-          + (f', {warnings:,} warnings' if warnings else ''))
+    print(
+        f'{args.file}: {lines:,} lines, {sentences:,} good sentences, {problems:,} problems'
+        + (f', {warnings:,} warnings' if warnings else '')
+    )
     return int(problems > 0)
 
 

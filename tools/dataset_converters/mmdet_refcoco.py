@@ -9,6 +9,7 @@ makes instances.json (its `ann_file`) and refs.p (its `split_file`) with the spl
 mmdet keeps one reference to an annotation and loses the others: here every reference has an annotation of its own,
 numbered from 1. Masks become RLE. Of the images only those that are referred to are listed.
 """
+
 import argparse
 import json
 import pickle
@@ -31,8 +32,10 @@ def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
     for table in tables:
         split = table.header.get('split')
         if not split:
-            raise InputError(f'a file does not say its split (its header: {table.header}); write it anew with '
-                             'tools/dataset_converters/refcoco.py')
+            raise InputError(
+                f'a file does not say its split (its header: {table.header}); write it anew with '
+                'tools/dataset_converters/refcoco.py'
+            )
         for row in range(table.rows('references')):
             item, (first, end) = table.reference(row), table.sentences_of(row)
             image = images.setdefault(item['img_id'], _image(item))
@@ -40,9 +43,18 @@ def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
             size, counts = item['segmentation']['size'], item['segmentation']['counts']
             annotations.append(dict(common, iscrowd=0, segmentation=dict(size=size, counts=counts.decode())))
             sentences = [_sentence(table, sentence) for sentence in range(first, end)]
-            refs.append(dict(ref_id=len(refs) + 1, ann_id=common['id'], image_id=image['id'], split=split,
-                             category_id=common['category_id'], file_name=item['file_name'],
-                             sent_ids=[one['sent_id'] for one in sentences], sentences=sentences))
+            refs.append(
+                dict(
+                    ref_id=len(refs) + 1,
+                    ann_id=common['id'],
+                    image_id=image['id'],
+                    split=split,
+                    category_id=common['category_id'],
+                    file_name=item['file_name'],
+                    sent_ids=[one['sent_id'] for one in sentences],
+                    sentences=sentences,
+                )
+            )
     categories = [dict(id=number, name=str(number)) for number in sorted({one['category_id'] for one in annotations})]
     return dict(images=list(images.values()), annotations=annotations, categories=categories), refs
 

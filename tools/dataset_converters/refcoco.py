@@ -9,15 +9,20 @@ SRC holds the original downloads, a folder a data set: refcoco, refcoco+, refcoc
 refs(*).p, grefcoco with instances.json and grefs(*).json, or any in their format. What is there is prepared, all of it
 or, where a file is damaged, nothing. See docs/data.md.
 """
+
 import argparse
 import hashlib
 import os
 import re
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
+
+from prettytable import PrettyTable
+from rich.progress import track
 
 from dit_sam.datasets import ReferringTable
 from dit_sam.datasets.grefs import load_grefs
@@ -27,8 +32,6 @@ from dit_sam.datasets.refcoco import select_split, splits_of
 from dit_sam.datasets.safe_pickle import load_refs
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from prettytable import PrettyTable
-from rich.progress import track
 
 COLUMNS = ('images', 'references', 'sentences', 'masks')
 # COCO's under either name, and RefCLEF's.
@@ -39,25 +42,41 @@ IMAGE_FOLDERS = ('train2014', 'train2017', 'saiapr_tc-12')
 # before REFER cleaned it); https://github.com/henghuiding/gRefCOCO/issues/6 (gRefCOCO's file).
 PUBLISHED = {
     ('refcoco', 'unc'): dict(
-        train=(16994, 42404, 120624, None), val=(1500, 3811, 10834, None), testA=(750, 1975, 5657, None),
-        testB=(750, 1810, 5095, None), all=(19994, 50000, 142210, 50000)),
+        train=(16994, 42404, 120624, None),
+        val=(1500, 3811, 10834, None),
+        testA=(750, 1975, 5657, None),
+        testB=(750, 1810, 5095, None),
+        all=(19994, 50000, 142210, 50000),
+    ),
     ('refcoco', 'google'): dict(
-        train=(19213, 40000, None, None), val=(4559, 5000, None, None), test=(4527, 5000, None, None),
-        all=(19994, 50000, 142210, 50000)),
+        train=(19213, 40000, None, None),
+        val=(4559, 5000, None, None),
+        test=(4527, 5000, None, None),
+        all=(19994, 50000, 142210, 50000),
+    ),
     ('refcoco+', 'unc'): dict(
-        train=(16992, 42278, 120191, None), val=(1500, 3805, 10758, None), testA=(750, 1975, 5726, None),
-        testB=(750, 1798, 4889, None), all=(19992, 49856, 141564, 49856)),
+        train=(16992, 42278, 120191, None),
+        val=(1500, 3805, 10758, None),
+        testA=(750, 1975, 5726, None),
+        testB=(750, 1798, 4889, None),
+        all=(19992, 49856, 141564, 49856),
+    ),
     ('refcocog', 'umd'): dict(
-        train=(21899, 42226, 80512, None), val=(1300, 2573, 4896, None), test=(2600, 5023, 9602, None),
-        all=(25799, 49822, 95010, 49822)),
+        train=(21899, 42226, 80512, None),
+        val=(1300, 2573, 4896, None),
+        test=(2600, 5023, 9602, None),
+        all=(25799, 49822, 95010, 49822),
+    ),
     ('refcocog', 'google'): dict(
-        train=(24698, 44822, 85474, None), val=(4650, 5000, 9536, None), all=(25799, 49822, 95010, 49822)),
+        train=(24698, 44822, 85474, None), val=(4650, 5000, 9536, None), all=(25799, 49822, 95010, 49822)
+    ),
     ('refclef', 'unc'): dict(all=(19894, None, 130525, 96654)),
     ('refclef', 'berkeley'): dict(all=(19894, None, 130525, 96654)),
     ('grefcoco', 'unc'): dict(all=(19994, None, 259859, None)),
 }
-REFCOCOG = ('the paper counts 26,711 images, 54,822 objects and 104,560 sentences, with a test split that was never '
-            'published')
+REFCOCOG = (
+    'the paper counts 26,711 images, 54,822 objects and 104,560 sentences, with a test split that was never published'
+)
 REFCLEF = "the counts are the paper's; the files were cleaned since and differ a little"
 NOTES = {
     ('refcoco', 'unc'): 'testB: the paper prints 5,059 sentences, its files have 5,095',
@@ -71,6 +90,7 @@ NOTES = {
 
 class Source(NamedTuple):
     """The files of one partition of a data set."""
+
     dataset: str
     partition: str
     refs: Path
@@ -81,8 +101,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('src', type=Path, metavar='SRC', help='folder of the original downloads')
     parser.add_argument('--out', type=Path, required=True, metavar='DST', help='folder to write to')
-    parser.add_argument('--images', type=Path, action='append', metavar='DIR',
-                        help=f'folder of images, may be given again; default SRC/{", SRC/".join(IMAGE_FOLDERS)}')
+    parser.add_argument(
+        '--images',
+        type=Path,
+        action='append',
+        metavar='DIR',
+        help=f'folder of images, may be given again; default SRC/{", SRC/".join(IMAGE_FOLDERS)}',
+    )
     parser.add_argument('--check-images', action='store_true', help='decode every image that the sets need')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads that check images')
     return parser.parse_args()
@@ -100,18 +125,23 @@ def find_sources(src: Path) -> list[Source]:
     folders = [src.resolve(), *sorted(path for path in src.iterdir() if path.is_dir())]
     sources = [
         Source(path.parent.name, path.name.partition('(')[2].partition(')')[0], path, path.with_name('instances.json'))
-        for folder in folders for path in sorted([*folder.glob('refs(*).p'), *folder.glob('grefs(*).json')])]
+        for folder in folders
+        for path in sorted([*folder.glob('refs(*).p'), *folder.glob('grefs(*).json')])
+    ]
     if not sources:
-        raise FileNotFoundError(f'{src} holds no refs(*).p or grefs(*).json, nor does a folder in it; docs/data.md '
-                                'says where to get them')
+        raise FileNotFoundError(
+            f'{src} holds no refs(*).p or grefs(*).json, nor does a folder in it; docs/data.md says where to get them'
+        )
     named: dict[tuple[str, str], Path] = {}
     for source in sources:
         if not source.instances.is_file():
             raise FileNotFoundError(f'{source.instances} not found, which belongs to {source.refs.name}')
         other = named.setdefault((source.dataset, source.partition), source.refs)
         if other != source.refs:
-            raise InputError(f'{other} and {source.refs} would be written to the same files, '
-                             f'{source.dataset}_{source.partition}_*: give one of them a folder of another name')
+            raise InputError(
+                f'{other} and {source.refs} would be written to the same files, '
+                f'{source.dataset}_{source.partition}_*: give one of them a folder of another name'
+            )
     return sources
 
 
@@ -130,8 +160,19 @@ def read_tables(sources: list[Source]) -> Iterator[tuple[Source, str, ReferringT
             if not re.fullmatch(r'\w+', split, re.ASCII):  # it becomes part of a file's name
                 raise InputError(f'{source.refs} has a split named {split!r}: letters and digits are needed')
             selected = select_split(refs, split, str(source.refs))
-            yield source, split, make_table(selected, str(source.refs), instances, dataset=source.dataset,
-                                            partition=source.partition, split=split, source=origin)
+            yield (
+                source,
+                split,
+                make_table(
+                    selected,
+                    str(source.refs),
+                    instances,
+                    dataset=source.dataset,
+                    partition=source.partition,
+                    split=split,
+                    source=origin,
+                ),
+            )
 
 
 def sha256(path: Path) -> str:
@@ -149,7 +190,7 @@ def counts_table(tables: list[tuple[Source, str, ReferringTable]]) -> tuple[Pret
         rows = [*found.items(), ('all', total([table for of, _, table in tables if of is source]))]
         known = PUBLISHED.get(key, {})
         for place, (split, counts) in enumerate(rows, 1):
-            published = known.get(split, (None, ) * len(COLUMNS))
+            published = known.get(split, (None,) * len(COLUMNS))
             cells = [cell(counts[column], number) for column, number in zip(COLUMNS, published)]
             lines.add_row([' '.join(key), split, *cells], divider=place == len(rows))
         missing = ', '.join(split for split in known if split not in (*found, 'all'))
@@ -210,9 +251,11 @@ def problem_of(path: str, height: int, width: int) -> str | None:
 
 def check_images(tables: list[ReferringTable], folders: list[Path], workers: int) -> int:
     """Print what is wrong with the images that the tables need; the number of those."""
-    sizes = {table.value('images.file_name', row): tuple(
-        table.value(f'images.{side}', row) for side in ('height', 'width'))
-        for table in tables for row in range(table.counts['images'])}
+    sizes = {
+        table.value('images.file_name', row): tuple(table.value(f'images.{side}', row) for side in ('height', 'width'))
+        for table in tables
+        for row in range(table.counts['images'])
+    }
     # Threads: OpenCV decodes without Python's lock, and a forked process may inherit a lock of OpenCV's that is held.
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda name: problem_of(locate(name, folders), *sizes[name]), sizes)

@@ -1,17 +1,18 @@
 """Writes the embedded `shapes` data set in RefCOCO's own format, or its generalized variant in gRefCOCO's."""
+
 import argparse
 import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional
 
 
 def _load_shapes():
     """`dit_sam.datasets.shapes` on its own: importing it by name would import the whole package, and torch with it."""
     folder = Path(__file__).resolve().parents[2] / 'projects' / 'dit_sam' / 'datasets' / 'shapes'
     spec = importlib.util.spec_from_file_location(
-        'dit_sam_shapes', folder / '__init__.py', submodule_search_locations=[str(folder)])
+        'dit_sam_shapes', folder / '__init__.py', submodule_search_locations=[str(folder)]
+    )
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -22,7 +23,7 @@ def _load_shapes():
 shapes = _load_shapes()
 
 
-def parse_splits(text: str) -> Dict[str, float]:
+def parse_splits(text: str) -> dict[str, float]:
     """{'train': 0.8, 'val': 0.2} of 'train=0.8,val=0.2'."""
     try:
         pairs = [part.split('=') for part in text.split(',')]
@@ -34,21 +35,21 @@ def parse_splits(text: str) -> Dict[str, float]:
     return splits
 
 
-def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--out', required=True, help='folder to write; kept when it holds just this data set already')
     parser.add_argument('--images', type=int, default=10000, help='number of pictures')
     parser.add_argument('--seed', type=int, default=1, help='0 made the pictures that the shipped weights saw')
     parser.add_argument('--size', type=int, default=160, help='long side of the pictures in pixels')
     parser.add_argument(
-        '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split')
-    parser.add_argument(
-        '--generalized', action='store_true', help='also sentences with several answers and with none')
+        '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split'
+    )
+    parser.add_argument('--generalized', action='store_true', help='also sentences with several answers and with none')
     parser.add_argument('--workers', type=int, default=2, help='processes; the result does not depend on them')
     return parser.parse_args(argv)
 
 
-def print_table(counts: Dict[str, Dict[str, int]]) -> None:
+def print_table(counts: dict[str, dict[str, int]]) -> None:
     columns = list(next(iter(counts.values())))
     total = {column: sum(row[column] for row in counts.values()) for column in columns}
     print('split'.ljust(8) + ''.join(column.rjust(12) for column in columns))
@@ -60,8 +61,9 @@ def main() -> int:
     args = parse_args()
     try:
         splits = parse_splits(args.splits)
-        counts = shapes.write_shapes(args.out, args.images, args.seed, args.size, splits, args.workers,
-                                     args.generalized)
+        counts = shapes.write_shapes(
+            args.out, args.images, args.seed, args.size, splits, args.workers, args.generalized
+        )
     except (OSError, ValueError) as error:
         # As in the other tools, which import the package.
         if os.environ.get('DIT_SAM_DEBUG') == '1':

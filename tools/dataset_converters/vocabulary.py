@@ -4,17 +4,19 @@ Usage:
     python tools/dataset_converters/vocabulary.py "data/coco/refcoco/refs(unc).p" --out data/coco/vocab.txt
     python tools/dataset_converters/vocabulary.py data/mine/train.jsonl --out data/mine/vocab.txt
 """
+
 import argparse
 import string
 from collections import Counter
 from collections.abc import Iterable
 
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
 from dit_sam.datasets import training_sentences
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.utils import check_file, write_whole
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 # Letters, alone and as the continuation of a word, spell the words that are not in the list.
@@ -32,8 +34,9 @@ def vocabulary(sentences: Iterable[str], size: int) -> list[str]:
     if size <= len(ALWAYS):
         raise InputError(f'--size must be more than {len(ALWAYS)}, which special tokens and letters take, got {size}')
     normalizer, splitter = BertNormalizer(lowercase=True), BertPreTokenizer()
-    words = Counter(word for sentence in sentences
-                    for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(sentence)))
+    words = Counter(
+        word for sentence in sentences for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(sentence))
+    )
     if not words:
         raise InputError('there is no training sentence: name files that have a training split')
     ranked = sorted(words, key=lambda word: (-words[word], word))
@@ -42,9 +45,13 @@ def vocabulary(sentences: Iterable[str], size: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('files', nargs='+', metavar='FILE',
-                        help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
-                        'lines of JSON (.jsonl)')
+    parser.add_argument(
+        'files',
+        nargs='+',
+        metavar='FILE',
+        help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
+        'lines of JSON (.jsonl)',
+    )
     parser.add_argument('--out', required=True, help='file to write, one token a line')
     parser.add_argument('--size', type=int, default=8192, help=f'number of tokens at most, more than {len(ALWAYS)}')
     args = parser.parse_args()

@@ -7,6 +7,7 @@ Inputs: ``image``, float32 (batch, 3, H, W), normalised and padded; ``input_ids`
 length). Outputs: ``mask_logits``, float32 (batch, 1, H, W), and where the head decides about it ``no_target``, the
 probability that nothing is meant, (batch,). Batch and length are free, height and width are not.
 """
+
 import argparse
 import json
 import os
@@ -62,8 +63,11 @@ class OnnxModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        for name, kind in (('data_preprocessor', ReferringDataPreProcessor), ('decode_head', SAMHead),
-                           ('text_encoder', HuggingFaceTextEncoder)):
+        for name, kind in (
+            ('data_preprocessor', ReferringDataPreProcessor),
+            ('decode_head', SAMHead),
+            ('text_encoder', HuggingFaceTextEncoder),
+        ):
             part = getattr(model, name, None)
             if not isinstance(part, kind):
                 raise InputError(f'model.{name} is {type(part).__name__}: only {kind.__name__} can be exported')
@@ -73,7 +77,7 @@ class OnnxModel(nn.Module):
     @property
     def output_names(self) -> list[str]:
         """Names of what `forward` gives."""
-        return ['mask_logits', 'no_target'][:1 + isinstance(self.model.decode_head, GeneralizedSAMHead)]
+        return ['mask_logits', 'no_target'][: 1 + isinstance(self.model.decode_head, GeneralizedSAMHead)]
 
     def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         encoder, head = self.model.text_encoder, self.model.decode_head
@@ -81,7 +85,7 @@ class OnnxModel(nn.Module):
         masks, tokens = head.decode(self.model.extract_feat(image, text), text)
         masks = head.predict_by_feat(masks, [dict(pad_shape=image.shape[2:])])
         if not isinstance(head, GeneralizedSAMHead):
-            return masks,
+            return (masks,)
         return masks, head.no_target_head(tokens[:, 0]).sigmoid().squeeze(1)
 
 
@@ -101,9 +105,15 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
     length = torch.export.Dim('length', min=1, max=model.model.text_encoder.max_length)
     with torch.no_grad():
         program = torch.onnx.export(
-            model, (torch.zeros(2, 3, *size), ids, ones), dynamo=True, input_names=INPUTS,
-            output_names=model.output_names, verbose=False, optimize=optimize,
-            dynamic_shapes=({0: batch}, {0: batch, 1: length}, {0: batch, 1: length}))
+            model,
+            (torch.zeros(2, 3, *size), ids, ones),
+            dynamo=True,
+            input_names=INPUTS,
+            output_names=model.output_names,
+            verbose=False,
+            optimize=optimize,
+            dynamic_shapes=({0: batch}, {0: batch, 1: length}, {0: batch, 1: length}),
+        )
     program.save(str(path))
 
 
@@ -124,8 +134,9 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
     if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
         raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
     if {resizes[0].get('backend', 'cv2'), resizes[0].get('interpolation', 'bilinear')} != {'cv2', 'bilinear'}:
-        raise InputError('Resize must be bilinear and by OpenCV, as run_onnx.py resizes: leave its backend and '
-                         'interpolation out')
+        raise InputError(
+            'Resize must be bilinear and by OpenCV, as run_onnx.py resizes: leave its backend and interpolation out'
+        )
     if preprocessor.place != 'middle':
         raise InputError("run_onnx.py puts pictures into the middle: set data_preprocessor.place='middle'")
     if size is None and preprocessor.size is None:
@@ -138,7 +149,8 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
         max_length=encoder.max_length,
         pad_id=encoder.tokenizer.pad_token_id,
         pad_to_max_length=encoder.pads_to_max_length,
-        threshold=model.decode_head.threshold)
+        threshold=model.decode_head.threshold,
+    )
     if isinstance(model.decode_head, GeneralizedSAMHead):
         settings['no_target_threshold'] = model.decode_head.no_target_threshold
     return settings
@@ -151,18 +163,22 @@ def examples(size: tuple[int, int], max_length: int, vocabulary: int) -> Iterato
     for batch, length, padded in product((1, 3), lengths, (False, True)):
         mask = torch.ones(batch, length, dtype=torch.long)
         if padded:
-            mask[0, length // 2:] = 0
-        yield (torch.randn(batch, 3, *size, generator=generator),
-               torch.randint(vocabulary, (batch, length), generator=generator), mask)
+            mask[0, length // 2 :] = 0
+        yield (
+            torch.randn(batch, 3, *size, generator=generator),
+            torch.randint(vocabulary, (batch, length), generator=generator),
+            mask,
+        )
 
 
 def largest_difference(model: OnnxModel, size: tuple[int, int], path: Path) -> float:
     """Of the outputs of ONNX Runtime and of PyTorch over all `examples`, as a share of the largest logit."""
     from onnxruntime import InferenceSession, SessionOptions
+
     options = SessionOptions()
     options.log_severity_level = 3
     session = InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
-    encoder, worst = model.model.text_encoder, 0.
+    encoder, worst = model.model.text_encoder, 0.0
     for inputs in examples(size, encoder.max_length, len(encoder.tokenizer)):
         with torch.no_grad():
             expected = [output.numpy() for output in model(*inputs)]

@@ -3,6 +3,7 @@
 Needs numpy, opencv-python, tokenizers and onnxruntime, and neither torch nor OpenMMLab. It is an example: take
 `OnnxSegmenter` into your program.
 """
+
 import argparse
 import json
 import os
@@ -26,8 +27,10 @@ def read(path: Path, reader: Callable[[Path], Any]) -> Any:
         ValueError: It is damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f'{path} not found: export_onnx.py writes NAME.onnx, NAME.json and '
-                                'NAME.tokenizer.json, which belong together')
+        raise FileNotFoundError(
+            f'{path} not found: export_onnx.py writes NAME.onnx, NAME.json and '
+            'NAME.tokenizer.json, which belong together'
+        )
     try:
         return reader(path)
     except Exception as error:  # every library has errors of its own
@@ -66,7 +69,8 @@ class OnnxSegmenter:
         length = self.settings['max_length']
         self.tokenizer.enable_truncation(length)
         self.tokenizer.enable_padding(
-            pad_id=self.settings['pad_id'], length=length if self.settings['pad_to_max_length'] else None)
+            pad_id=self.settings['pad_id'], length=length if self.settings['pad_to_max_length'] else None
+        )
 
     def __call__(self, image: np.ndarray, sentences: Sequence[str]) -> np.ndarray:
         """Boolean masks (S, H, W) of what each of S sentences means in an image (H, W, 3), BGR, uint8.
@@ -78,10 +82,14 @@ class OnnxSegmenter:
             raise ValueError('a sentence is empty: say what to segment')
         pixels, window = self.prepare(image)
         encoded = self.tokenizer.encode_batch(list(sentences))
-        logits, *no_target = self.session.run(None, dict(
-            image=np.repeat(pixels[None], len(encoded), 0),
-            input_ids=np.array([item.ids for item in encoded]),
-            attention_mask=np.array([item.attention_mask for item in encoded])))
+        logits, *no_target = self.session.run(
+            None,
+            dict(
+                image=np.repeat(pixels[None], len(encoded), 0),
+                input_ids=np.array([item.ids for item in encoded]),
+                attention_mask=np.array([item.attention_mask for item in encoded]),
+            ),
+        )
         found = [sentence_logits[0][window] for sentence_logits in logits]
         found = [cv2.resize(one, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for one in found]
         masks = 1 / (1 + np.exp(-np.stack(found))) > self.settings['threshold']
@@ -95,17 +103,21 @@ class OnnxSegmenter:
         scale = min(long / max(image.shape[:2]), short / min(image.shape[:2]))
         height, width = (int(side * scale + 0.5) for side in image.shape[:2])
         if not (height and width):
-            raise ValueError(f'an image of {image.shape[1]} x {image.shape[0]} pixels is too narrow: nothing is left '
-                             'of it at the size at which the model works')
+            raise ValueError(
+                f'an image of {image.shape[1]} x {image.shape[0]} pixels is too narrow: nothing is left '
+                'of it at the size at which the model works'
+            )
         if height > self.settings['input_size'][0] or width > self.settings['input_size'][1]:
-            raise ValueError(f'an image of {image.shape[1]} x {image.shape[0]} pixels becomes one of {width} x '
-                             f'{height}, which does not fit the input of the model: export it with a square --size')
+            raise ValueError(
+                f'an image of {image.shape[1]} x {image.shape[0]} pixels becomes one of {width} x '
+                f'{height}, which does not fit the input of the model: export it with a square --size'
+            )
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)[..., ::-1]
         top, left = ((whole - side) // 2 for whole, side in zip(self.settings['input_size'], (height, width)))
         window = slice(top, top + height), slice(left, left + width)
         pixels = np.zeros((3, *self.settings['input_size']), np.float32)
         mean, std = (np.array(self.settings[name], np.float32) for name in ('mean', 'std'))
-        pixels[:, *window] = ((image - mean) / std).transpose(2, 0, 1)
+        pixels[(slice(None), *window)] = ((image - mean) / std).transpose(2, 0, 1)
         return pixels, window
 
 
@@ -145,8 +157,10 @@ def read_image(path: str) -> np.ndarray:
     except cv2.error:  # it is empty or too large
         image = None
     if image is None:
-        raise ValueError(f'image {path} cannot be decoded: it is damaged or cut off, has more than 2^30 pixels, or is '
-                         'of a format that OpenCV does not read')
+        raise ValueError(
+            f'image {path} cannot be decoded: it is damaged or cut off, has more than 2^30 pixels, or is '
+            'of a format that OpenCV does not read'
+        )
     return image
 
 

@@ -6,6 +6,7 @@ file does not say which of the two it is.
 Usage:
     python tools/model_converters/dit2mmseg.py SRC.pth checkpoints/ldit_vit-b.safetensors [--config CONFIG]
 """
+
 import argparse
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def main() -> None:
         cfg = load_config(config)
         model = build_on_meta(cfg.model)
         check_size(encoder_size(weights, RELEASED_DIT), model.backbone, args.src)
-        converted = to_ours_exactly(weights, RELEASED_DIT, model.state_dict(), args.src,
-                                    f'{config} (--config names that of another scheme)')
+        converted = to_ours_exactly(
+            weights, RELEASED_DIT, model.state_dict(), args.src, f'{config} (--config names that of another scheme)'
+        )
         save_weights(args.dst, converted, dict(dit_sam=__version__, config=cfg.pretty_text))
     unused = count_by_prefix([name.removeprefix('module.') for name in weights], RELEASED_DIT.unused)
     print(summary(args.dst, converted, Path(config).stem, unused))

@@ -7,6 +7,7 @@ Usage:
     python tools/model_converters/mmseg2sam.py work_dirs/NAME/epoch_25.pth sam_vit_b.pth
     python tools/model_converters/mmseg2sam.py work_dirs/NAME/epoch_25.pth DIR/model.safetensors --layout huggingface
 """
+
 import argparse
 
 from dit_sam.engine.launch import one_line_errors
@@ -21,8 +22,12 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('src', help='checkpoint of this project')
     parser.add_argument('dst', help='file to write, *.pth or *.safetensors')
-    parser.add_argument('--layout', choices=list(LAYOUTS), default='sam', help="whose names: segment_anything's (the "
-                        "default), or those of transformers' SamModel")
+    parser.add_argument(
+        '--layout',
+        choices=list(LAYOUTS),
+        default='sam',
+        help="whose names: segment_anything's (the default), or those of transformers' SamModel",
+    )
     parser.add_argument('--arch', choices=ARCHS, help='the size that SRC should have; it is told from the weights')
     return parser.parse_args()
 
@@ -35,8 +40,10 @@ def main() -> None:
         weights = read_weights(args.src)
         found = find_layout(weights, args.src)
         if found is not OURS:
-            raise InputError(f'{args.src} has the names of {found.source}, not of dit_sam: convert it by sam2mmseg.py '
-                             'or dit2mmseg.py first')
+            raise InputError(
+                f'{args.src} has the names of {found.source}, not of dit_sam: convert it by sam2mmseg.py '
+                'or dit2mmseg.py first'
+            )
         arch = tell_arch(weights, OURS, args.src, args.arch)
         kept = {name: value for name, value in weights.items() if not name.startswith(layout.ours_alone)}
         kept = to_ours_exactly(kept, OURS, sam_on_meta(arch), args.src, f"SAM's ViT-{arch[0].upper()}")

@@ -4,9 +4,16 @@ Usage:
     python tools/model_converters/publish_model.py work_dirs/NAME/best_mIoU_epoch_10.pth NAME.safetensors \
         [--half] [--merge-lora] [--config CONFIG]
 """
+
 import argparse
 import json
 from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
+from mmseg.registry import MODELS
+from torch import Tensor
 
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.engine.strict_loading import load_strictly, weights_of
@@ -14,11 +21,6 @@ from dit_sam.errors import InputError
 from dit_sam.models.lora import merge_lora
 from dit_sam.utils import check_target, save_weights
 from dit_sam.version import __version__
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
-from mmseg.registry import MODELS
-from torch import Tensor
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,8 +28,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint written by tools/train.py')
     parser.add_argument('out', help='file to write, *.safetensors')
     parser.add_argument('--half', action='store_true', help='store float16; loading makes it float32 again')
-    parser.add_argument('--merge-lora', action='store_true', help='add LoRA to the weights that it stands beside; the '
-                        'config inside is then without')
+    parser.add_argument(
+        '--merge-lora',
+        action='store_true',
+        help='add LoRA to the weights that it stands beside; the config inside is then without',
+    )
     parser.add_argument('--config', help='config to put inside; by default the one in the checkpoint, with its paths')
     args = parser.parse_args()
     if not args.out.endswith('.safetensors'):
@@ -94,7 +99,8 @@ def metadata_of(checkpoint: dict, config: str) -> dict[str, str]:
         config=config,
         epoch=str(meta.get('epoch', '')),
         iter=str(meta.get('iter', '')),
-        scores=json.dumps(scores))
+        scores=json.dumps(scores),
+    )
 
 
 def main() -> None:
@@ -112,11 +118,14 @@ def main() -> None:
             parsed = parse(config, args.checkpoint)
             weights = merge(checkpoint, parsed, args.checkpoint)
             config = parsed.pretty_text
-        weights = {name: value.half() if args.half and value.is_floating_point() else value
-                   for name, value in weights.items()}
+        weights = {
+            name: value.half() if args.half and value.is_floating_point() else value for name, value in weights.items()
+        }
         save_weights(args.out, weights, metadata_of(checkpoint, config))
-    print(f'{args.out}: {sum(value.numel() for value in weights.values()):,} weights, '
-          f'{Path(args.out).stat().st_size / 2**20:.2f} MiB')
+    print(
+        f'{args.out}: {sum(value.numel() for value in weights.values()):,} weights, '
+        f'{Path(args.out).stat().st_size / 2**20:.2f} MiB'
+    )
     if any('.lora_' in name for name in weights):
         print('LoRA stands beside the weights that it changes, and wants peft; --merge-lora adds it to them')
 

@@ -6,11 +6,12 @@ SRC is SAM's own file (sam_vit_{b,l,h}_*.pth), or a file or a folder in the layo
 Usage:
     python tools/model_converters/sam2mmseg.py checkpoints/sam_vit_b_01ec64.pth checkpoints/sam_vit-b.safetensors
 """
+
 import argparse
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import (HUGGING_FACE_SAM, SAM, check_target, find_layout, read_weights, save_weights, weight_files)
+from dit_sam.utils import HUGGING_FACE_SAM, SAM, check_target, find_layout, read_weights, save_weights, weight_files
 from dit_sam.utils.conversion import ARCHS, sam_on_meta, summary, tell_arch, to_ours_exactly
 from dit_sam.version import __version__
 
@@ -30,8 +31,10 @@ def main() -> None:
         weights = read_weights(args.src)
         layout = find_layout(weights, args.src)
         if layout not in (SAM, HUGGING_FACE_SAM):
-            raise InputError(f'{args.src} has the names of {layout.source}: dit2mmseg.py converts the released DIT, '
-                             'names of dit_sam need no conversion')
+            raise InputError(
+                f'{args.src} has the names of {layout.source}: dit2mmseg.py converts the released DIT, '
+                'names of dit_sam need no conversion'
+            )
         arch = tell_arch(weights, layout, args.src, args.arch)
         converted = to_ours_exactly(weights, layout, sam_on_meta(arch), args.src, f"SAM's ViT-{arch[0].upper()}")
         save_weights(args.dst, converted, dict(dit_sam=__version__, arch=arch))

@@ -10,13 +10,13 @@ train_pipeline = [
     dict(type='LoadReferringMask'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
-    dict(type='PackReferringInputs')
+    dict(type='PackReferringInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
     dict(type='LoadReferringMask'),
-    dict(type='PackReferringInputs')
+    dict(type='PackReferringInputs'),
 ]
 # For tools/test.py --tta: each of the scales, as it is and mirrored.
 tta_pipeline = [
@@ -25,16 +25,18 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (112, 128)],
-            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
+            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
             [dict(type='LoadReferringMask')],
-            [dict(type='PackReferringInputs')]
-        ])
+            [dict(type='PackReferringInputs')],
+        ],
+    ),
 ]
 files = dict(
     type='GRefCOCODataset',
     data_root='data/gshapes/',
     ann_file='gshapes/instances.json',
-    refs_file='gshapes/grefs(unc).json')
+    refs_file='gshapes/grefs(unc).json',
+)
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline, **files))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline, **files))
 test_dataloader = val_dataloader

@@ -17,16 +17,17 @@ train_pipeline = [
     dict(
         type='RandomChoiceResize',
         scales=[(512, 512), (480, 480), (448, 448), (416, 416), (384, 384), (352, 352), (320, 320)],
-        keep_ratio=True),
+        keep_ratio=True,
+    ),
     dict(type='ReferringFlip', prob=0.5),
-    dict(type='PackReferringInputs')
+    dict(type='PackReferringInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(512, 512), keep_ratio=True),
     # After the resize: the truth keeps the original size.
     dict(type='LoadReferringMask'),
-    dict(type='PackReferringInputs')
+    dict(type='PackReferringInputs'),
 ]
 # For tools/test.py --tta: each of the scales, as it is and mirrored.
 tta_pipeline = [
@@ -35,10 +36,11 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (448, 512)],
-            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
+            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
             [dict(type='LoadReferringMask')],
-            [dict(type='PackReferringInputs')]
-        ])
+            [dict(type='PackReferringInputs')],
+        ],
+    ),
 ]
 
 # 8 GPUs x 8 = the batch of 64 in the paper.
@@ -55,7 +57,9 @@ train_dataloader = dict(
         refs_file='refcoco/refs(unc).p',
         split='train',
         data_prefix=images,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=8,
     num_workers=4,
@@ -72,7 +76,9 @@ val_dataloader = dict(
         split='val',
         data_prefix=images,
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='ReferringIoU')

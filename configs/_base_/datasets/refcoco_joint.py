@@ -10,7 +10,8 @@ part = dict(
     split='train',
     data_prefix={{_base_.images}},
     filter_cfg=dict(evaluation_images=held_out),
-    pipeline={{_base_.train_pipeline}})
+    pipeline={{_base_.train_pipeline}},
+)
 train_dataloader = dict(
     sampler=dict(_delete_=True, type='WeightedConcatSampler', weights=[1, 1, 1]),
     dataset=dict(
@@ -19,5 +20,7 @@ train_dataloader = dict(
         datasets=[
             dict(part, ann_file='refcoco/instances.json', refs_file='refcoco/refs(unc).p'),
             dict(part, ann_file='refcoco+/instances.json', refs_file='refcoco+/refs(unc).p'),
-            dict(part, ann_file='refcocog/instances.json', refs_file='refcocog/refs(umd).p')
-        ]))
+            dict(part, ann_file='refcocog/instances.json', refs_file='refcocog/refs(umd).p'),
+        ],
+    ),
+)

@@ -6,9 +6,11 @@ _base_ = './refcoco.py'
 
 prepared = dict(_delete_=True, type='ReferringDataset', data_root={{_base_.data_root}}, data_prefix={{_base_.images}})
 train_dataloader = dict(
-    dataset=dict(
-        ann_file='prepared/refcoco_unc_train.safetensors', pipeline={{_base_.train_pipeline}}, **prepared))
+    dataset=dict(ann_file='prepared/refcoco_unc_train.safetensors', pipeline={{_base_.train_pipeline}}, **prepared)
+)
 val_dataloader = dict(
     dataset=dict(
-        ann_file='prepared/refcoco_unc_val.safetensors', pipeline={{_base_.test_pipeline}}, test_mode=True, **prepared))
+        ann_file='prepared/refcoco_unc_val.safetensors', pipeline={{_base_.test_pipeline}}, test_mode=True, **prepared
+    )
+)
 test_dataloader = val_dataloader

@@ -9,15 +9,15 @@ train_pipeline = [
     resize,
     dict(type='ReferringFlip', prob=0.5),
     dict(type='SamplePrompts', box_prob=0.5),
-    dict(type='PackReferringInputs')
+    dict(type='PackReferringInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     resize,
     # After the resize: the truth keeps the original size.
     dict(type='LoadReferringMask'),
-    dict(type='SamplePrompts', box_prob=0., random=False),
-    dict(type='PackReferringInputs')
+    dict(type='SamplePrompts', box_prob=0.0, random=False),
+    dict(type='PackReferringInputs'),
 ]
 # For tools/test.py --tta: each of the scales, as it is and mirrored with its prompt.
 tta_pipeline = [
@@ -27,10 +27,11 @@ tta_pipeline = [
         transforms=[
             [dict(type='Resize', scale=(side, side), keep_ratio=True, backend='pillow') for side in (896, 1024)],
             [dict(type='LoadReferringMask')],
-            [dict(type='SamplePrompts', box_prob=0., random=False)],
-            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
-            [dict(type='PackReferringInputs')]
-        ])
+            [dict(type='SamplePrompts', box_prob=0.0, random=False)],
+            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
+            [dict(type='PackReferringInputs')],
+        ],
+    ),
 ]
 train_dataloader = dict(batch_size=1, dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(batch_size=1, dataset=dict(pipeline=test_pipeline))

@@ -12,7 +12,8 @@ vocabulary = (
     'plain striped dotted stripes dots small little large big thing one object shape leftmost furthest to the '
     'left on far rightmost right topmost highest at very top lowest bottommost bottom biggest largest smallest of '
     'above higher than below lower under beneath a an that is and with '
-    'circles squares triangles stars crosses things ones objects shapes all every each both two three are').split()
+    'circles squares triangles stars crosses things ones objects shapes all every each both two three are'
+).split()
 
 # No colour jitter and no blur: the sentences tell objects apart by colour and texture.
 train_pipeline = [
@@ -20,14 +21,14 @@ train_pipeline = [
     dict(type='LoadReferringMask'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
-    dict(type='PackReferringInputs')
+    dict(type='PackReferringInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
     # After the resize: the truth keeps the original size.
     dict(type='LoadReferringMask'),
-    dict(type='PackReferringInputs')
+    dict(type='PackReferringInputs'),
 ]
 # For tools/test.py --tta: each of the scales, as it is and mirrored.
 tta_pipeline = [
@@ -36,10 +37,11 @@ tta_pipeline = [
         type='TestTimeAug',
         transforms=[
             [dict(type='Resize', scale=(side, side), keep_ratio=True) for side in (128, 144)],
-            [dict(type='ReferringFlip', prob=0.), dict(type='ReferringFlip', prob=1.)],
+            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
             [dict(type='LoadReferringMask')],
-            [dict(type='PackReferringInputs')]
-        ])
+            [dict(type='PackReferringInputs')],
+        ],
+    ),
 ]
 
 train_dataloader = dict(
@@ -55,7 +57,9 @@ train_dataloader = dict(
         refs_file='shapes/refs(unc).p',
         split='train',
         data_prefix=images,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=32,
     num_workers=2,
@@ -72,7 +76,9 @@ val_dataloader = dict(
         split='val',
         data_prefix=images,
         test_mode=True,
-        pipeline=test_pipeline))
+        pipeline=test_pipeline,
+    ),
+)
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='ReferringIoU', group_by='kind')

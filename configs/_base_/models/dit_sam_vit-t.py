@@ -12,9 +12,11 @@ model = dict(
             num_attention_heads=4,
             intermediate_size=512,
             max_position_embeddings=32,
-            hidden_dropout_prob=0.,
-            attention_probs_dropout_prob=0.),
-        max_length=20),
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+        max_length=20,
+    ),
     backbone=dict(
         type='DITViT',
         arch='tiny',
@@ -25,7 +27,8 @@ model = dict(
         windowed=False,
         mlp_ratio=3,
         out_channels=128,
-        instruction=dict(type='LayerWiseInstruction', text_dims=128, dropout=0.)),
+        instruction=dict(type='LayerWiseInstruction', text_dims=128, dropout=0.0),
+    ),
     decode_head=dict(
         type='SAMHead',
         in_channels=128,
@@ -36,6 +39,8 @@ model = dict(
         # The paper trains with binary cross-entropy alone, from SAM's weights. From random ones Dice finds small
         # objects sooner.
         loss_decode=[
-            dict(type='BinaryCrossEntropyLoss', loss_weight=5.),
-            dict(type='BinaryDiceLoss', loss_weight=1.)
-        ]))
+            dict(type='BinaryCrossEntropyLoss', loss_weight=5.0),
+            dict(type='BinaryDiceLoss', loss_weight=1.0),
+        ],
+    ),
+)

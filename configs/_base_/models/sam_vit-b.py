@@ -7,11 +7,14 @@ model = dict(
     data_preprocessor=dict(type='ReferringDataPreProcessor', size=(1024, 1024), place='corner'),
     scaled_points=True,
     backbone=dict(
-        type='DITViT', arch='base', init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth')),
+        type='DITViT', arch='base', init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth')
+    ),
     decode_head=dict(
         type='SAMHead',
         text_dims=None,
         spatial_prompts=True,
         threshold=0.5,
         align_corners=False,
-        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth')))
+        init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth'),
+    ),
+)

@@ -9,5 +9,7 @@ optim_wrapper = dict(
         custom_keys={
             'text_encoder.': dict(lr_mult=0.1),
             'backbone.': dict(lr_mult=0.1),
-            'backbone.instruction.': dict(lr_mult=1.)
-        }))
+            'backbone.instruction.': dict(lr_mult=1.0),
+        }
+    ),
+)

@@ -1,10 +1,20 @@
 """What a program calls: sentences in, masks out."""
+
 from .defaults import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, config_folder
 from .inputs import IMAGE_SUFFIXES, InputError, list_images
 from .referring_inferencer import ReferringInferencer
 from .results import as_coco, as_json, as_npz
 
 __all__ = [
-    'ASSETS', 'DEFAULT_CHECKPOINT', 'DEFAULT_CONFIG', 'IMAGE_SUFFIXES', 'InputError', 'ReferringInferencer', 'as_coco',
-    'as_json', 'as_npz', 'config_folder', 'list_images'
+    'ASSETS',
+    'DEFAULT_CHECKPOINT',
+    'DEFAULT_CONFIG',
+    'IMAGE_SUFFIXES',
+    'InputError',
+    'ReferringInferencer',
+    'as_coco',
+    'as_json',
+    'as_npz',
+    'config_folder',
+    'list_images',
 ]

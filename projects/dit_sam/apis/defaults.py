@@ -1,4 +1,5 @@
 """The model that is used when none is named: the small one of the embedded data, shipped with the repository."""
+
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 

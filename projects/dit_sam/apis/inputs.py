@@ -1,8 +1,9 @@
 """What users hand to `ReferringInferencer`, checked and brought to one form."""
+
 import os
 import os.path as osp
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +13,8 @@ from ..errors import InputError
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
-ImageInput = Union[str, os.PathLike, np.ndarray, Image.Image]
-Sentences = Union[str, Sequence[Union[str, Sequence[str]]]]
+ImageInput = str | os.PathLike | np.ndarray | Image.Image
+Sentences = str | Sequence[str | Sequence[str]]
 
 
 def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndarray]:
@@ -40,8 +41,9 @@ def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndar
         elif isinstance(item, np.ndarray):
             images.append(_to_bgr(item, name))
         else:
-            raise InputError(f'{name} is of {type(item).__name__}: give a path, a folder, an array (BGR, uint8) or a '
-                             'PIL image')
+            raise InputError(
+                f'{name} is of {type(item).__name__}: give a path, a folder, an array (BGR, uint8) or a PIL image'
+            )
     if not images:
         raise InputError('no image given')
     return images
@@ -71,8 +73,10 @@ def match_sentences(sentences: Sentences, names: Sequence[str], single: bool) ->
     elif single:
         sentences = [sentences]
     if len(sentences) != len(names):
-        raise InputError(f'{len(names)} images, but sentences for {len(sentences)}: give one sentence for all, or a '
-                         'sentence or a list of sentences for each image')
+        raise InputError(
+            f'{len(names)} images, but sentences for {len(sentences)}: give one sentence for all, or a '
+            'sentence or a list of sentences for each image'
+        )
     matched = [[item] if isinstance(item, str) else item for item in sentences]
     for name, item in zip(names, matched):
         _check_sentences(name, item)
@@ -86,8 +90,9 @@ def _check_sentences(name: str, sentences: Any) -> None:
         raise InputError(f'there is no sentence for {name}: say what to segment')
     for number, sentence in enumerate(sentences, 1):
         if not isinstance(sentence, str):
-            raise InputError(f'sentence {number} of {len(sentences)} for {name} is of {type(sentence).__name__}, not a '
-                             'string')
+            raise InputError(
+                f'sentence {number} of {len(sentences)} for {name} is of {type(sentence).__name__}, not a string'
+            )
         if not sentence.strip():
             raise InputError(f'sentence {number} of {len(sentences)} for {name} is empty: say what to segment')
         try:

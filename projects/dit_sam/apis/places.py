@@ -1,14 +1,15 @@
 """Points and boxes that users hand in beside their sentences: checked, matched, and brought to the model's pixels."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 
 # Of one sentence; of one image a list of them, one for each sentence; of several images a list of either.
-Places = Union[None, np.ndarray, Sequence]
+Places = np.ndarray | Sequence | None
 
 _POINTS_FORM = 'give (x, y) or (x, y, label) for each point, label 1 inside and 0 outside the object'
 _BOX_FORM = 'give left, top, right, bottom'
@@ -22,6 +23,7 @@ class Place:
         points: x, y and label (1 inside, 0 outside the object), (n, 3); None without points.
         box: left, top, right, bottom, (4,); None without a box.
     """
+
     points: np.ndarray | None = None
     box: np.ndarray | None = None
 
@@ -53,8 +55,9 @@ class Place:
         return item
 
 
-def match_places(points: Places, boxes: Places, names: Sequence[str], numbers: Sequence[int],
-                 single: bool) -> list[list[Place]]:
+def match_places(
+    points: Places, boxes: Places, names: Sequence[str], numbers: Sequence[int], single: bool
+) -> list[list[Place]]:
     """The place of each sentence of each image.
 
     Args:
@@ -82,8 +85,9 @@ def _by_image(values: Places, what: str, names: Sequence[str], single: bool) -> 
         return [values] * len(names)
     if _depth(values) < 1 or len(values) != len(names):
         number = len(values) if _depth(values) else 'none of them'
-        raise InputError(f'{len(names)} images, but {what} for {number}: give a list with an entry, or None, for each '
-                         'image')
+        raise InputError(
+            f'{len(names)} images, but {what} for {number}: give a list with an entry, or None, for each image'
+        )
     return values
 
 
@@ -92,8 +96,10 @@ def _by_sentence(values: Places, depth: int, number: int, what: str, name: str) 
     if _depth(values) <= depth and not _has_none(values):
         return [values] * number
     if len(values) != number:
-        raise InputError(f'{number} sentences for {name}, but {what} for {len(values)}: give the same for all, or a '
-                         'list with an entry, or None, for each sentence')
+        raise InputError(
+            f'{number} sentences for {name}, but {what} for {len(values)}: give the same for all, or a '
+            'list with an entry, or None, for each sentence'
+        )
     return values
 
 
@@ -113,7 +119,7 @@ def _as_points(values: Any, name: str) -> np.ndarray | None:
     if values is None or (_depth(values) == 1 and len(values) == 0):
         return None
     rows = [_numbers(row, f'a point for {name}', _POINTS_FORM) for row in (values if _depth(values) else [values])]
-    if any(row.shape not in ((2, ), (3, )) or (len(row) == 3 and row[2] not in (0, 1)) for row in rows):
+    if any(row.shape not in ((2,), (3,)) or (len(row) == 3 and row[2] not in (0, 1)) for row in rows):
         raise InputError(f'the points for {name} are {_short(values)}: {_POINTS_FORM}')
     return np.stack([np.append(row[:2], row[2] if len(row) == 3 else 1) for row in rows])
 
@@ -123,7 +129,7 @@ def _as_box(values: Any, name: str) -> np.ndarray | None:
     if values is None:
         return None
     box = _numbers(values, f'the box for {name}', _BOX_FORM)
-    if box.shape != (4, ) or not (box[2:] > box[:2]).all():
+    if box.shape != (4,) or not (box[2:] > box[:2]).all():
         raise InputError(f'the box for {name} is {_short(values)}: {_BOX_FORM}, in this order')
     return box
 
@@ -143,8 +149,10 @@ def _check_inside(xy: np.ndarray, height: int, width: int, what: str, name: str)
     outside = xy[((xy < 0) | (xy > [width, height])).any(axis=1)]
     if len(outside):
         x, y = outside[0]
-        raise InputError(f'the {what} ({x:g}, {y:g}) lies beyond image {name}: x goes from 0 to {width}, y to '
-                         f'{height}, in its own pixels, turned as it is shown')
+        raise InputError(
+            f'the {what} ({x:g}, {y:g}) lies beyond image {name}: x goes from 0 to {width}, y to '
+            f'{height}, in its own pixels, turned as it is shown'
+        )
 
 
 def _short(values: Any) -> str:

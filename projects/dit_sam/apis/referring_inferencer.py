@@ -1,4 +1,5 @@
 """Ask for an object in a picture by a sentence."""
+
 import inspect
 import logging
 import os
@@ -61,15 +62,18 @@ class ReferringInferencer(BaseInferencer):
             pipeline does not load an image, the model is of another scope, or there is no such device.
     """
 
-    def __init__(self,
-                 model: str | os.PathLike | Config | ConfigDict | dict | None = None,
-                 weights: str | os.PathLike | None = None,
-                 device: str | None = None,
-                 scope: str = 'mmseg',
-                 show_progress: bool = True) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike | Config | ConfigDict | dict | None = None,
+        weights: str | os.PathLike | None = None,
+        device: str | None = None,
+        scope: str = 'mmseg',
+        show_progress: bool = True,
+    ) -> None:
         if model is None and weights is not None:
-            raise InputError(f'{weights} without a config: name the config too; one inside a checkpoint is code, and '
-                             'is not run')
+            raise InputError(
+                f'{weights} without a config: name the config too; one inside a checkpoint is code, and is not run'
+            )
         if model is None:
             model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
         _check_device(device)
@@ -86,21 +90,24 @@ class ReferringInferencer(BaseInferencer):
             weights=None if weights is None else os.fspath(weights),
             device=device,
             scope=scope,
-            show_progress=show_progress)
+            show_progress=show_progress,
+        )
 
-    def __call__(self,
-                 inputs: ImageInput | Sequence[ImageInput],
-                 sentences: Sentences,
-                 points: Places = None,
-                 boxes: Places = None,
-                 batch_size: int = 1,
-                 return_masks: MaskForm = 'array',
-                 out_dir: str = '',
-                 show: bool = False,
-                 wait_time: float = 0,
-                 return_vis: bool = False,
-                 return_datasamples: bool = False,
-                 font: str | None = None) -> dict[str, list]:
+    def __call__(
+        self,
+        inputs: ImageInput | Sequence[ImageInput],
+        sentences: Sentences,
+        points: Places = None,
+        boxes: Places = None,
+        batch_size: int = 1,
+        return_masks: MaskForm = 'array',
+        out_dir: str = '',
+        show: bool = False,
+        wait_time: float = 0,
+        return_vis: bool = False,
+        return_datasamples: bool = False,
+        font: str | None = None,
+    ) -> dict[str, list]:
         """Segment.
 
         Args:
@@ -157,8 +164,14 @@ class ReferringInferencer(BaseInferencer):
             results += [sample for _, sample in found] if return_datasamples else predictions
         return self.postprocess(results, visualization)
 
-    def preprocess(self, inputs: Sequence[str | np.ndarray], batch_size: int, names: Sequence[str],
-                   sentences: Sequence[Sequence[str]], places: Sequence[Sequence[Place]]) -> Iterator[dict]:
+    def preprocess(
+        self,
+        inputs: Sequence[str | np.ndarray],
+        batch_size: int,
+        names: Sequence[str],
+        sentences: Sequence[Sequence[str]],
+        places: Sequence[Sequence[Place]],
+    ) -> Iterator[dict]:
         """Batches of pairs of image and sentence, as the data loader would collate them.
 
         A batch also ends where the size of the images changes, if the model pads to the largest of a batch: then the
@@ -177,15 +190,17 @@ class ReferringInferencer(BaseInferencer):
         if batch:
             yield self.collate_fn(batch)
 
-    def visualize(self,
-                  inputs: Sequence[str | np.ndarray],
-                  preds: Sequence[Sequence[dict]],
-                  names: Sequence[str],
-                  out_dir: str = '',
-                  show: bool = False,
-                  wait_time: float = 0,
-                  return_vis: bool = False,
-                  font: str | None = None) -> list[np.ndarray]:
+    def visualize(
+        self,
+        inputs: Sequence[str | np.ndarray],
+        preds: Sequence[Sequence[dict]],
+        names: Sequence[str],
+        out_dir: str = '',
+        show: bool = False,
+        wait_time: float = 0,
+        return_vis: bool = False,
+        font: str | None = None,
+    ) -> list[np.ndarray]:
         """Draw, show and write the predictions `preds` of each image, and note the files in them."""
         visualization = []
         if not (out_dir or show or return_vis):
@@ -207,9 +222,15 @@ class ReferringInferencer(BaseInferencer):
         """mm's form of a result; `preds` are dicts or data samples already."""
         return dict(predictions=preds, visualization=visualization)
 
-    def _predict(self, images: Sequence[str | np.ndarray], names: Sequence[str], sentences: Sequence[Sequence[str]],
-                 places: Sequence[Sequence[Place]], batch_size: int,
-                 keep_samples: bool) -> Iterator[tuple[dict, SegDataSample | None]]:
+    def _predict(
+        self,
+        images: Sequence[str | np.ndarray],
+        names: Sequence[str],
+        sentences: Sequence[Sequence[str]],
+        places: Sequence[Sequence[Place]],
+        batch_size: int,
+        keep_samples: bool,
+    ) -> Iterator[tuple[dict, SegDataSample | None]]:
         """The prediction for each pair of image and sentence, and its data sample where wanted."""
         batches = self.preprocess(images, batch_size, names=names, sentences=sentences, places=places)
         for batch in self._track(batches, sum(map(len, sentences)), batch_size):
@@ -231,8 +252,13 @@ class ReferringInferencer(BaseInferencer):
         except (OSError, ValueError) as error:  # addresses can fail to answer
             raise InputError(f'image {name} cannot be read: {error}') from error
 
-    def _items(self, images: Sequence[str | np.ndarray], names: Sequence[str], sentences: Sequence[Sequence[str]],
-               places: Sequence[Sequence[Place]]) -> Iterator[dict]:
+    def _items(
+        self,
+        images: Sequence[str | np.ndarray],
+        names: Sequence[str],
+        sentences: Sequence[Sequence[str]],
+        places: Sequence[Sequence[Place]],
+    ) -> Iterator[dict]:
         """The pairs of image and sentence, prepared for the model; each image is read and resized once."""
         for image, name, texts, where in zip(images, names, sentences, places):
             yield from self._prepare(self._load(image, name), texts, where, name)
@@ -246,12 +272,16 @@ class ReferringInferencer(BaseInferencer):
         height, width = loaded['ori_shape']
         try:
             image = self.pipeline.image(loaded)
-            items = [dict(place.metainfo(height, width, image.results['img'].shape[:2], name), text=text, seg_fields=[])
-                     for text, place in zip(texts, places)]
+            items = [
+                dict(place.metainfo(height, width, image.results['img'].shape[:2], name), text=text, seg_fields=[])
+                for text, place in zip(texts, places)
+            ]
             return [self.pipeline.item(image, item) for item in items]
         except cv2.error as error:
-            raise InputError(f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
-                             'size at which the model works') from error
+            raise InputError(
+                f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
+                'size at which the model works'
+            ) from error
 
     def _check_takes_places(self) -> None:
         """
@@ -260,16 +290,24 @@ class ReferringInferencer(BaseInferencer):
         """
         head = self.model.decode_head
         if 'prompts' not in inspect.signature(head.forward).parameters:
-            raise InputError(f'points or boxes are given, but {type(head).__name__} takes none: leave them out, or '
-                             'choose a model with SAMHead')
+            raise InputError(
+                f'points or boxes are given, but {type(head).__name__} takes none: leave them out, or '
+                'choose a model with SAMHead'
+            )
         if not self.pipeline.shares:
             steps = ', '.join(type(step).__name__ for step in self.pipeline.rest.transforms)
-            raise InputError('points or boxes are given, but behind Resize the test pipeline has steps that may move '
-                             f'the image under them: {steps}')
+            raise InputError(
+                'points or boxes are given, but behind Resize the test pipeline has steps that may move '
+                f'the image under them: {steps}'
+            )
         embeddings = getattr(head, 'prompt_encoder', None)
         if embeddings is not None and not any(one.requires_grad for one in embeddings.point_embeddings.parameters()):
-            print_log('this model was not trained with points and boxes (decode_head.spatial_prompts=False): what they '
-                      "do is left to chance, unless its weights began as SAM's", 'current', logging.WARNING)
+            print_log(
+                'this model was not trained with points and boxes (decode_head.spatial_prompts=False): what they '
+                "do is left to chance, unless its weights began as SAM's",
+                'current',
+                logging.WARNING,
+            )
 
     def _track(self, batches: Iterable[dict], total: int, batch_size: int) -> Iterator[dict]:
         """Pass batches on and show how many pairs are done."""
@@ -282,13 +320,13 @@ class ReferringInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg: Config | ConfigDict) -> ImageStage:
         """The test pipeline without the truth; its loader becomes `self.loader`, which takes arrays too."""
-        steps = [
-            dict(step) for step in cfg.test_dataloader.dataset.pipeline if _name_of(step) not in OF_THE_TRUTH
-        ]
+        steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline if _name_of(step) not in OF_THE_TRUTH]
         index = next((i for i, step in enumerate(steps) if _name_of(step) == 'LoadImageFromFile'), None)
         if index is None:
-            raise InputError('the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
-                             'to know how images are read')
+            raise InputError(
+                'the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
+                'to know how images are read'
+            )
         self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
         return ImageStage(Compose(steps))
 

@@ -1,4 +1,5 @@
 """What `ReferringInferencer` gives back for a sentence, and the forms that it takes in files."""
+
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Literal
@@ -31,7 +32,7 @@ def describe(sample: SegDataSample) -> dict[str, Any]:
     values = sample.seg_logits.data
     probability = values[0] if len(values) == 1 else values.softmax(0)[1]
     area = int(mask.sum())
-    score = float(probability[mask].mean()) if area else 0.
+    score = float(probability[mask].mean()) if area else 0.0
     mask = mask.cpu().numpy()
     return dict(
         img_path=sample.metainfo.get('img_path'),
@@ -39,7 +40,8 @@ def describe(sample: SegDataSample) -> dict[str, Any]:
         mask=mask,
         score=score,
         box=box_around(mask),
-        area=area)
+        area=area,
+    )
 
 
 def box_around(mask: np.ndarray) -> list[int] | None:
@@ -107,9 +109,18 @@ def as_coco(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict]]:
             images.append(dict(id=numbers[path], file_name=path, height=code['size'][0], width=code['size'][1]))
         left, top, right, bottom = prediction['box'] or (0, 0, 0, 0)
         annotations.append(
-            dict(id=len(annotations) + 1, image_id=numbers[path], category_id=1, segmentation=code,
-                 bbox=[left, top, right - left, bottom - top], area=prediction['area'], iscrowd=0,
-                 sentence=prediction['sentence'], score=prediction['score']))
+            dict(
+                id=len(annotations) + 1,
+                image_id=numbers[path],
+                category_id=1,
+                segmentation=code,
+                bbox=[left, top, right - left, bottom - top],
+                area=prediction['area'],
+                iscrowd=0,
+                sentence=prediction['sentence'],
+                score=prediction['score'],
+            )
+        )
     return dict(images=images, annotations=annotations, categories=[dict(id=1, name='object')])
 
 
@@ -122,7 +133,8 @@ def as_npz(predictions: Sequence[dict[str, Any]]) -> bytes:
     columns = dict(
         image=[prediction['img_path'] or '' for prediction in predictions],
         box=[prediction['box'] or [0] * 4 for prediction in predictions],
-        **{key: [prediction[key] for prediction in predictions] for key in ('sentence', 'score', 'area')})
+        **{key: [prediction[key] for prediction in predictions] for key in ('sentence', 'score', 'area')},
+    )
     masks = {f'mask_{number}': prediction['mask'] for number, prediction in enumerate(predictions, 1)}
     buffer = BytesIO()
     np.savez_compressed(buffer, **{key: np.array(column) for key, column in columns.items()}, **masks)

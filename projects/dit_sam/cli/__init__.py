@@ -1,4 +1,5 @@
 """The console script `dit-sam`."""
+
 import sys
 
 from . import demo, infer, list_models

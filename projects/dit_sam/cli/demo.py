@@ -1,4 +1,5 @@
 """``dit-sam demo``: what ``make demo`` runs."""
+
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ def main(arguments: Sequence[str], program: str) -> None:
     tool = config_folder().parent / 'tools' / 'demo.py'
     with one_line_errors(InputError):
         if not tool.is_file():
-            raise InputError(f'{program} writes data and trains in a checkout of the repository, and this is an '
-                             'installed package: clone the repository and call `make demo` there')
+            raise InputError(
+                f'{program} writes data and trains in a checkout of the repository, and this is an '
+                'installed package: clone the repository and call `make demo` there'
+            )
     sys.exit(subprocess.run([sys.executable, str(tool), *arguments]).returncode)

@@ -1,4 +1,5 @@
 """``dit-sam list-models``: the models of configs/dit_sam/metafile.yml, after those that come with weights."""
+
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +21,10 @@ def main(arguments: Sequence[str], program: str) -> None:
     widths = [max(map(len, column)) for column in zip(HEADER, *rows)]
     for row in (HEADER, *rows):
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print(f'\nThe oIoU are those of the paper, not measured here.\nConfigs   {config_folder() / "dit_sam"}/MODEL.py\n'
-          f'Weights   {ASSETS}/MODEL.safetensors')
+    print(
+        f'\nThe oIoU are those of the paper, not measured here.\nConfigs   {config_folder() / "dit_sam"}/MODEL.py\n'
+        f'Weights   {ASSETS}/MODEL.safetensors'
+    )
 
 
 def models(folder: Path) -> Iterator[tuple[str, str, str, str]]:
@@ -35,12 +38,12 @@ def models(folder: Path) -> Iterator[tuple[str, str, str, str]]:
     """
     metafile = folder / 'metafile.yml'
     if not metafile.is_file():
-        raise FileNotFoundError(f'{metafile} not found: install the package anew, or run in a checkout of the '
-                                'repository')
+        raise FileNotFoundError(
+            f'{metafile} not found: install the package anew, or run in a checkout of the repository'
+        )
     for path in sorted(ASSETS.glob('*.safetensors')):
         yield path.stem, path.stem.split('_')[-1], '', 'shipped'
     for model in mmengine.load(metafile)['Models']:
         first = model.get('Results', [dict(Dataset='', Metrics={})])[0]
         figure = first['Metrics'].get('oIoU')
         yield model['Name'], first['Dataset'], '' if figure is None else f'{figure:.2f}', ''
-

@@ -1,22 +1,24 @@
 """The columns of a :class:`ReferringTable`: what they hold, and that they fit each other."""
+
 import reprlib
 from itertools import accumulate
-from typing import Any, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import InputError
 
 # What a column may be: numbers; texts or masks end to end; lists of numbers end to end.
-NUMBER = ('int64', )
-TEXT = ('ragged uint8', )
+NUMBER = ('int64',)
+TEXT = ('ragged uint8',)
 ID = NUMBER + TEXT
-IDS = ID + ('ragged int64', )
+IDS = ID + ('ragged int64',)
 GROUPS = dict(
     images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER),
     targets=dict(ann_id=IDS, mask=TEXT, outlines=TEXT),
     references=dict(ref_id=ID, category_id=IDS, image=NUMBER, target=NUMBER, sentences=NUMBER),
-    sentences=dict(sent_id=ID, text=TEXT, kind=TEXT, raw=TEXT))
+    sentences=dict(sent_id=ID, text=TEXT, kind=TEXT, raw=TEXT),
+)
 KIND, RAW, OUTLINES = 'sentences.kind', 'sentences.raw', 'targets.outlines'
 OPTIONAL = (KIND, RAW, OUTLINES)
 # A group's first column tells its number of rows.
@@ -27,6 +29,7 @@ MAX_SIDE = 65535
 
 class Ragged(NamedTuple):
     """Entries of different lengths end to end, `values`, and where each of them ends, int64."""
+
     values: np.ndarray
     ends: np.ndarray
 
@@ -35,13 +38,13 @@ class Ragged(NamedTuple):
         return len(self.ends)
 
     def entry(self, row: int) -> np.ndarray:
-        return self.values[self.ends[row - 1] if row else 0:self.ends[row]]
+        return self.values[self.ends[row - 1] if row else 0 : self.ends[row]]
 
 
-Column = Union[np.ndarray, Ragged]
+Column = np.ndarray | Ragged
 
 
-def make_column(name: str, entries: List[Any]) -> Column:
+def make_column(name: str, entries: list[Any]) -> Column:
     """Ints as an array; texts, bytes and tuples of ints as a :class:`Ragged` one."""
     examples = {type(entry): entry for entry in entries}
     types = set(examples)
@@ -65,7 +68,7 @@ def rows_of(column: Column) -> int:
     return column.rows if isinstance(column, Ragged) else len(column)
 
 
-def check_columns(columns: Dict[str, Column]) -> None:
+def check_columns(columns: dict[str, Column]) -> None:
     """Raise InputError where a look-up by row could leave the table."""
     for group, kinds in GROUPS.items():
         for name, allowed in kinds.items():
@@ -79,7 +82,7 @@ def check_columns(columns: Dict[str, Column]) -> None:
         raise InputError('the column references.sentences does not fit the sentences')
 
 
-def _check_column(columns: Dict[str, Column], group: str, name: str, allowed: Tuple[str, ...]) -> None:
+def _check_column(columns: dict[str, Column], group: str, name: str, allowed: tuple[str, ...]) -> None:
     if name not in columns:
         if name in OPTIONAL:
             return
@@ -111,7 +114,7 @@ def _check_ends(name: str, column: Ragged) -> None:
         except UnicodeDecodeError as error:
             raise InputError(f'the column {name} is not UTF-8: {error}') from error
         # 10xxxxxx goes on with a character: none may stand at the start of an entry.
-        if (first & 0xc0 == 0x80).any():
+        if (first & 0xC0 == 0x80).any():
             raise InputError(f'an entry of the column {name} starts within a character')
 
 

@@ -1,5 +1,6 @@
 """gRefCOCO: sentences that mean one object, several, or none."""
-from typing import Any, List
+
+from typing import Any
 
 from mmseg.registry import DATASETS
 
@@ -27,12 +28,14 @@ class GRefCOCODataset(RefCOCODataset):
         InputError: As in :class:`RefCOCODataset`, and when ``refs_file`` is not in the format of gRefCOCO.
     """
 
-    def __init__(self,
-                 data_root: str = '',
-                 ann_file: str = 'grefcoco/instances.json',
-                 refs_file: str = 'grefcoco/grefs(unc).json',
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_root: str = '',
+        ann_file: str = 'grefcoco/instances.json',
+        refs_file: str = 'grefcoco/grefs(unc).json',
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_root, ann_file, refs_file, **kwargs)
 
-    def _read_refs(self) -> List[dict]:
+    def _read_refs(self) -> list[dict]:
         return load_grefs(self.refs_file)

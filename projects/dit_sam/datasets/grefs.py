@@ -1,6 +1,6 @@
 """gRefCOCO's reference file."""
+
 import reprlib
-from typing import Dict, List, Tuple
 
 from ..errors import InputError
 from .instances import load_json
@@ -9,7 +9,7 @@ REF_TYPES = dict(ref_id=int, image_id=int, split=str, sentences=list)
 SENTENCE_TYPES = dict(sent_id=int, sent=str)
 
 
-def load_grefs(path: str) -> List[dict]:
+def load_grefs(path: str) -> list[dict]:
     """Read the references of gRefCOCO, ``grefs(unc).json``: those of RefCOCO with several objects each.
 
     Args:
@@ -25,8 +25,9 @@ def load_grefs(path: str) -> List[dict]:
     try:
         refs = load_json(path)
     except ValueError as error:
-        raise InputError(f'{path} is not JSON: {error}. gRefCOCO has grefs(unc).json; the pickles of RefCOCO are for '
-                         'RefCOCODataset') from error
+        raise InputError(
+            f'{path} is not JSON: {error}. gRefCOCO has grefs(unc).json; the pickles of RefCOCO are for RefCOCODataset'
+        ) from error
     if not isinstance(refs, list):
         raise InputError(f'{path}: expected a list of references, got {type(refs).__name__}')
     refs = [_normalize(ref, f'{path}: item {index}') for index, ref in enumerate(refs)]
@@ -47,13 +48,13 @@ def _normalize(ref: dict, item: str) -> dict:
         raise InputError(f'{item} is no reference of gRefCOCO: {error}') from error
 
 
-def _check(record: dict, types: Dict[str, type]) -> None:
+def _check(record: dict, types: dict[str, type]) -> None:
     for key, kind in types.items():
         if not isinstance(record[key], kind):
             raise TypeError(f'"{key}" must be of type {kind.__name__}, got {reprlib.repr(record[key])}')
 
 
-def _ids(ref: dict, key: str) -> Tuple[int, ...]:
+def _ids(ref: dict, key: str) -> tuple[int, ...]:
     ids = ref[key] if isinstance(ref[key], list) else [ref[key]]
     if not all(type(one) is int for one in ids):
         raise TypeError(f'"{key}" must be a number or a list of numbers, got {reprlib.repr(ref[key])}')

@@ -1,6 +1,7 @@
 """Batches of testing in which the sentences of an image stand together."""
+
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
-from typing import Hashable, Iterator, List, Sequence
 
 import numpy as np
 from mmengine.dataset import DefaultSampler
@@ -35,7 +36,7 @@ class ImageBatchSampler(BatchSampler):
         most = max(map(len, batches))
         self.batches += [shares[sampler.rank][-1:]] * (most - len(self.batches))
 
-    def __iter__(self) -> Iterator[List[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ def first_with_same(values: Sequence[Hashable]) -> np.ndarray:
     return first[inverse]
 
 
-def divide(order: np.ndarray, rank: int, world_size: int) -> List[int]:
+def divide(order: np.ndarray, rank: int, world_size: int) -> list[int]:
     """The run of items of a rank; where it is one short, its last item twice.
 
     mmengine puts the k-th result of rank r in place k · world_size + r and cuts off what is beyond the number of items.
@@ -63,18 +64,18 @@ def divide(order: np.ndarray, rank: int, world_size: int) -> List[int]:
     """
     counts = [-(-(len(order) - each) // world_size) for each in range(world_size)]
     start = sum(counts[:rank])
-    items = order[start:start + counts[rank]].tolist()
+    items = order[start : start + counts[rank]].tolist()
     # A rank without any item, where there are fewer than ranks, does one that another rank does too.
     return items + (items[-1:] or order[:1].tolist()) * (counts[0] - len(items))
 
 
-def pack(items: List[int], images: Sequence[Hashable], batch_size: int) -> List[List[int]]:
+def pack(items: list[int], images: Sequence[Hashable], batch_size: int) -> list[list[int]]:
     """Batches of whole images as far as they fit."""
     batches = [[]]
     for _, group in groupby(items, key=lambda item: images[item]):
         group = list(group)
         for start in range(0, len(group), batch_size):
-            part = group[start:start + batch_size]
+            part = group[start : start + batch_size]
             if len(batches[-1]) + len(part) > batch_size:
                 batches.append([])
             batches[-1] += part

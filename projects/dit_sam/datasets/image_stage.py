@@ -1,7 +1,8 @@
 """What a test pipeline does to an image whatever the sentence is, done once for all its sentences."""
+
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any, Optional
+from typing import Any
 
 import mmcv.transforms
 import mmseg.datasets.transforms
@@ -21,8 +22,9 @@ READ_ONLY = (LoadReferringMask, SamplePrompts, PackReferringInputs)
 @dataclass
 class LoadedImage:
     """What the head of a pipeline gives for an image, and the tensor that its items share."""
-    results: Optional[dict]
-    inputs: Optional[Tensor] = None
+
+    results: dict | None
+    inputs: Tensor | None = None
 
 
 class ImageStage:
@@ -38,7 +40,7 @@ class ImageStage:
     def __init__(self, pipeline: Compose) -> None:
         steps = pipeline.transforms
         head = list(takewhile(lambda step: type(step) in IMAGE_ONLY, steps))
-        self.head, self.rest = Compose(head), Compose(steps[len(head):])
+        self.head, self.rest = Compose(head), Compose(steps[len(head) :])
         self.shares = all(type(step) in READ_ONLY for step in self.rest.transforms)
 
     def image(self, results: dict) -> LoadedImage:

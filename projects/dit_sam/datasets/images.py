@@ -1,8 +1,10 @@
 """Image files: under either of COCO's names, whole, and of the size that is said of them."""
+
 import os.path as osp
 import struct
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Iterator, Optional, Tuple
+from typing import BinaryIO
 
 import numpy as np
 from mmengine.fileio import exists, get, join_path
@@ -38,19 +40,19 @@ def find_image(path: str) -> str:
     raise FileNotFoundError(f'Image not found: {path}{also}. Check data_prefix.img_path; {REMEDY}')
 
 
-def shown_size(image: Image.Image) -> Tuple[int, int]:
+def shown_size(image: Image.Image) -> tuple[int, int]:
     """Height and width in pixels of a picture as OpenCV shows it: turned as its EXIF tag says, except AVIF."""
     size = _stored_size(image)
     return size[::-1] if _orientation(image) in TURNED else size
 
 
-def _stored_size(image: Image.Image) -> Tuple[int, int]:
+def _stored_size(image: Image.Image) -> tuple[int, int]:
     if image.format == 'TIFF':  # Pillow may have exchanged the two already, by its version
         return image.tag_v2[TiffImagePlugin.IMAGELENGTH], image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
     return image.height, image.width
 
 
-def _orientation(image: Image.Image) -> Optional[int]:
+def _orientation(image: Image.Image) -> int | None:
     """The tag, where OpenCV follows it: not Pillow's own `getexif`, which takes one from XMP too."""
     if image.format not in FOLLOWED:
         return None
@@ -74,7 +76,7 @@ def _exif_of_png(file: BinaryIO) -> bytes:
     return exif
 
 
-def image_size(path: str) -> Tuple[int, int]:
+def image_size(path: str) -> tuple[int, int]:
     """As `shown_size`, by the file's head; the file is found under either of COCO's names.
 
     Raises:
@@ -89,7 +91,7 @@ def image_size(path: str) -> Tuple[int, int]:
         raise ValueError(f'names the image {path}, which cannot be read: {error}') from error
 
 
-def image_problem(path: str, height: int, width: int) -> Optional[str]:
+def image_problem(path: str, height: int, width: int) -> str | None:
     """What keeps an image from being used, in a few words; None where nothing does. It is decoded as in training.
 
     See `orientation_doubt` for what sizes do not tell.
@@ -118,12 +120,14 @@ def image_problem(path: str, height: int, width: int) -> Optional[str]:
     except Exception:  # of a format that Pillow does not know, which is then without a tag
         stored = shown
     if stored == (height, width):
-        return (f'is turned by its EXIF tag to {shown[0]} x {shown[1]} (height x width), its annotation is not: save '
-                'it without the tag or, if the annotation was drawn on it as shown, say that size')
+        return (
+            f'is turned by its EXIF tag to {shown[0]} x {shown[1]} (height x width), its annotation is not: save '
+            'it without the tag or, if the annotation was drawn on it as shown, say that size'
+        )
     return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
 
 
-def orientation_doubt(path: str) -> Optional[str]:
+def orientation_doubt(path: str) -> str | None:
     """What is in doubt about a good image whose EXIF tag moves pixels and leaves its size; None where nothing is."""
     try:
         with opened(find_image(path)) as image:
@@ -132,8 +136,10 @@ def orientation_doubt(path: str) -> Optional[str]:
                 return None
     except Exception:  # of a format that Pillow does not know, which is then without a tag
         return None
-    return (f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its annotation '
-            'is: look, and save it without the tag, its pixels as the annotation has them')
+    return (
+        f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its annotation '
+        'is: look, and save it without the tag, its pixels as the annotation has them'
+    )
 
 
 def read_mask(path: str, height: int, width: int) -> np.ndarray:
@@ -147,12 +153,14 @@ def read_mask(path: str, height: int, width: int) -> np.ndarray:
             raise InputError(f'names the mask {path}, which has the channels {image.mode}: save it with one, 0 outside')
         # Before the pixels, of which there may be any number.
         if shown_size(image) != (height, width):
-            raise InputError(f'names the mask {path}, which is of {list(shown_size(image))}, but its image is '
-                             f'{[height, width]} (height, width)')
+            raise InputError(
+                f'names the mask {path}, which is of {list(shown_size(image))}, but its image is '
+                f'{[height, width]} (height, width)'
+            )
         return np.asarray(ImageOps.exif_transpose(image) if _orientation(image) in MOVED else image) != 0
 
 
-def mask_doubt(path: str) -> Optional[str]:
+def mask_doubt(path: str) -> str | None:
     """What may be other than meant in a mask image that `read_mask` takes; None where it has one value besides 0."""
     with _opened_mask(path) as image:
         kind, mask = image.format, np.asarray(image)

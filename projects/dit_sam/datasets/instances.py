@@ -1,19 +1,22 @@
 """COCO instances, and the table that they and a list of references make."""
+
 import json
 import os.path as osp
-from collections.abc import Hashable
-from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
 from ..errors import InputError
 from .columns import MAX_SIDE
 from .masks import encode_segmentation, unite
 from .table import ReferringTable, TableBuilder
 
-REMEDY = ('`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data '
-          '(`--generalized --out data/gshapes` those of the gshapes configs); for RefCOCO see "Training on RefCOCO" in '
-          'README.md')
+REMEDY = (
+    '`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data '
+    '(`--generalized --out data/gshapes` those of the gshapes configs); for RefCOCO see "Training on RefCOCO" in '
+    'README.md'
+)
 
-Id = Union[int, str]
+Id = int | str
 
 
 class Instances:
@@ -40,17 +43,19 @@ class Instances:
             raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing') from error
         except (TypeError, ValueError) as error:
             raise InputError(f'{path} is not in the format of COCO instances: {error}') from error
-        self._masks: Dict[Id, bytes] = {}
+        self._masks: dict[Id, bytes] = {}
 
-    def image(self, image_id: Id) -> Tuple[str, int, int]:
+    def image(self, image_id: Id) -> tuple[str, int, int]:
         """File name, height and width in pixels."""
         name, *size = self._find(self._images, 'image_id', image_id)
         if not _is_text(name) or not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
-            raise InputError(f'{self.path}: image {image_id} has the file_name {name!r}, height {size[0]!r} and width '
-                             f'{size[1]!r}: a text and two numbers of pixels from 1 to {MAX_SIDE} are needed')
+            raise InputError(
+                f'{self.path}: image {image_id} has the file_name {name!r}, height {size[0]!r} and width '
+                f'{size[1]!r}: a text and two numbers of pixels from 1 to {MAX_SIDE} are needed'
+            )
         return name, *size
 
-    def mask(self, ann_id: Union[Id, Tuple[int, ...]], image_id: Id, height: int, width: int) -> bytes:
+    def mask(self, ann_id: Id | tuple[int, ...], image_id: Id, height: int, width: int) -> bytes:
         """The compressed RLE of an annotation or, of a tuple of ids, of their union.
 
         As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. Where there are
@@ -58,11 +63,11 @@ class Instances:
         """
         return unite([self._encode(one, image_id, height, width) for one in self._meant(ann_id)], height, width)
 
-    def outlines(self, ann_id: Union[Id, Tuple[int, ...]]) -> str:
+    def outlines(self, ann_id: Id | tuple[int, ...]) -> str:
         """JSON of the list of their segmentations, as the file has them."""
         return json.dumps([self._find(self._annotations, 'ann_id', one)[1] for one in self._meant(ann_id)])
 
-    def _meant(self, ann_id: Union[Id, Tuple[int, ...]]) -> Sequence[Id]:
+    def _meant(self, ann_id: Id | tuple[int, ...]) -> Sequence[Id]:
         """The ids of the objects that count."""
         if not isinstance(ann_id, tuple):
             return [ann_id]
@@ -71,15 +76,18 @@ class Instances:
     def _is_crowd(self, ann_id: Id) -> bool:
         crowd = self._find(self._annotations, 'ann_id', ann_id)[2]
         if crowd not in (0, 1):
-            raise InputError(f'{self.path}: annotation {ann_id!r} has the iscrowd {crowd!r}: the number 0 or 1 is '
-                             'needed')
+            raise InputError(
+                f'{self.path}: annotation {ann_id!r} has the iscrowd {crowd!r}: the number 0 or 1 is needed'
+            )
         return bool(crowd)
 
     def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
         of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)
         if of_image != image_id:
-            raise InputError(f'{self.path}: annotation {ann_id!r} is of image {of_image!r}, not {image_id!r}'
-                             f'{_types(image_id, [of_image])}')
+            raise InputError(
+                f'{self.path}: annotation {ann_id!r} is of image {of_image!r}, not {image_id!r}'
+                f'{_types(image_id, [of_image])}'
+            )
         if ann_id not in self._masks:
             try:
                 self._masks[ann_id] = encode_segmentation(segmentation, height, width)
@@ -87,10 +95,11 @@ class Instances:
                 raise InputError(f'{self.path}: annotation {ann_id} {error}') from error
         return self._masks[ann_id]
 
-    def _find(self, records: Dict[Id, Union[tuple, str]], key: str, value: Id) -> tuple:
+    def _find(self, records: dict[Id, tuple | str], key: str, value: Id) -> tuple:
         if value not in records:
-            raise InputError(f'{self.path} has no {key} {value!r}: the two files do not belong together'
-                             f'{_types(value, records)}')
+            raise InputError(
+                f'{self.path} has no {key} {value!r}: the two files do not belong together{_types(value, records)}'
+            )
         found = records[value]
         if isinstance(found, str):
             raise InputError(f'{self.path}: {key} {value!r} {found}')
@@ -103,7 +112,7 @@ def _types(value: Id, others: Iterable[Any]) -> str:
     return f', as {value!r} is {type(value).__name__} in one, {type(alike[0]).__name__} in the other' if alike else ''
 
 
-def _by_id(items: List[dict], keys: Tuple[str, ...], **defaults: Any) -> Dict[Id, Union[tuple, str]]:
+def _by_id(items: list[dict], keys: tuple[str, ...], **defaults: Any) -> dict[Id, tuple | str]:
     """The values of some keys of each item by its id, or what is wrong with that item, in words.
 
     Raises:
@@ -111,7 +120,7 @@ def _by_id(items: List[dict], keys: Tuple[str, ...], **defaults: Any) -> Dict[Id
     """
     if not isinstance(items, list):
         raise TypeError(f'a list of objects with {", ".join(keys)} is needed, got {type(items).__name__}')
-    found: Dict[Id, Union[tuple, str]] = {}
+    found: dict[Id, tuple | str] = {}
     for item in items:
         if not isinstance(item, dict):  # nothing refers to it
             continue
@@ -126,8 +135,9 @@ def _by_id(items: List[dict], keys: Tuple[str, ...], **defaults: Any) -> Dict[Id
     return found
 
 
-def make_table(refs: List[dict], refs_file: str, instances: Instances, keep_outlines: bool = False,
-               **header: Any) -> ReferringTable:
+def make_table(
+    refs: list[dict], refs_file: str, instances: Instances, keep_outlines: bool = False, **header: Any
+) -> ReferringTable:
     """The table of references. Several to one annotation are all kept, and its mask is kept once.
 
     Args:
@@ -157,8 +167,8 @@ class _Adder:
 
     def __init__(self, instances: Instances, keep_outlines: bool) -> None:
         self.instances, self.keep_outlines, self.builder = instances, keep_outlines, TableBuilder()
-        self._images: Dict[Id, int] = {}
-        self._targets: Dict[tuple, int] = {}
+        self._images: dict[Id, int] = {}
+        self._targets: dict[tuple, int] = {}
 
     def add(self, ref: dict) -> None:
         image_id, ann_id = ref['image_id'], ref['ann_id']
@@ -169,11 +179,12 @@ class _Adder:
             mask = self.instances.mask(ann_id, image_id, height, width)
             outlines = self.instances.outlines(ann_id) if self.keep_outlines else ''
             self._targets[image_id, ann_id] = self.builder.add_target(ann_id, mask, outlines)
-        self.builder.add_reference(ref['ref_id'], ref['category_id'], self._images[image_id],
-                                   self._targets[image_id, ann_id], _sentences(ref))
+        self.builder.add_reference(
+            ref['ref_id'], ref['category_id'], self._images[image_id], self._targets[image_id, ann_id], _sentences(ref)
+        )
 
 
-def _sentences(ref: dict) -> List[dict]:
+def _sentences(ref: dict) -> list[dict]:
     if not ref['sentences']:
         raise InputError('no sentence')
     for sentence in ref['sentences']:
@@ -183,8 +194,10 @@ def _sentences(ref: dict) -> List[dict]:
             (sentence['sent'] + _raw(sentence)).encode()
         except UnicodeEncodeError as error:
             raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from error
-    return [dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''), raw=_raw(sentence))
-            for sentence in ref['sentences']]
+    return [
+        dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''), raw=_raw(sentence))
+        for sentence in ref['sentences']
+    ]
 
 
 def _raw(sentence: dict) -> str:

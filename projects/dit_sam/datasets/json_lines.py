@@ -1,8 +1,10 @@
 """Your own data: one JSON object a line with an image, what is said, and what is meant. docs/data.md has the format."""
+
 import json
 import os.path as osp
 import reprlib
-from typing import Any, Dict, Iterator, List, Tuple, Union
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from mmengine.fileio import join_path
@@ -37,11 +39,9 @@ class ReferringJSONDataset(ReferringDataset):
         InputError: When a line is not in the format, or a mask image does not fit.
     """
 
-    def __init__(self,
-                 ann_file: str = '',
-                 data_root: str = '',
-                 data_prefix: dict = dict(img_path=''),
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, ann_file: str = '', data_root: str = '', data_prefix: dict = dict(img_path=''), **kwargs: Any
+    ) -> None:
         super().__init__(ann_file, data_root, dict(dict(seg_map_path=''), **data_prefix), **kwargs)
 
     def load_table(self) -> ReferringTable:
@@ -51,8 +51,10 @@ class ReferringJSONDataset(ReferringDataset):
             try:
                 builder.add(number, line)
             except ValueError as error:
-                raise InputError(f'{self.ann_file}, line {number} {error}. `python tools/dataset_converters/check.py '
-                                 f'{self.ann_file}` lists all that is wrong') from error
+                raise InputError(
+                    f'{self.ann_file}, line {number} {error}. `python tools/dataset_converters/check.py '
+                    f'{self.ann_file}` lists all that is wrong'
+                ) from error
         if not builder.mask_files:
             raise InputError(f'{self.ann_file} has no line; docs/data.md has the format')
         self._mask_files, self._no_target = make_column('mask', builder.mask_files), np.array(builder.no_target)
@@ -82,10 +84,10 @@ class _LinesTable:
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.mask_files: List[str] = []
-        self.no_target: List[bool] = []
+        self.mask_files: list[str] = []
+        self.no_target: list[bool] = []
         self._builder = TableBuilder()
-        self._images: Dict[str, Tuple[int, int, int]] = {}
+        self._images: dict[str, tuple[int, int, int]] = {}
 
     def add(self, number: int, line: bytes) -> None:
         """Add a line; raises ValueError that says of "it" what is wrong."""
@@ -98,8 +100,10 @@ class _LinesTable:
             self._images[name] = (self._builder.add_image(image_id(record), name, height, width), height, width)
         image, *size = self._images[name]
         if 'height' in record and [record['height'], record['width']] != size:
-            raise ValueError(f'says that {name} is {record["height"]} x {record["width"]} (height x width), a line '
-                             f'before it {size[0]} x {size[1]}')
+            raise ValueError(
+                f'says that {name} is {record["height"]} x {record["width"]} (height x width), a line '
+                f'before it {size[0]} x {size[1]}'
+            )
         self.mask_files.append(record.get('mask', ''))
         self.no_target.append(means_nothing(record))
         target = self._builder.add_target(number, mask_of(record, *size))
@@ -112,7 +116,7 @@ class _LinesTable:
         return self._builder.build()
 
 
-def read_lines(path: str) -> Iterator[Tuple[int, bytes]]:
+def read_lines(path: str) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that are not blank, with their numbers from 1 on.
 
     Raises:
@@ -124,7 +128,7 @@ def read_lines(path: str) -> Iterator[Tuple[int, bytes]]:
         yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
 
 
-def parse_line(line: bytes) -> Tuple[Any, List[str]]:
+def parse_line(line: bytes) -> tuple[Any, list[str]]:
     """What a line holds, and all that is wrong with it as far as no image need be looked at."""
     try:
         record = json.loads(line.decode())
@@ -145,8 +149,11 @@ def _problems(record: dict) -> Iterator[str]:
     elif not isinstance(sentences_of(record), list) or not sentences_of(record):
         yield '"sentences" is no list of texts or an empty one'
     else:
-        yield from (f'has a sentence that is blank or no text: {reprlib.repr(text)}' for text in sentences_of(record)
-                    if not _is_text(text))
+        yield from (
+            f'has a sentence that is blank or no text: {reprlib.repr(text)}'
+            for text in sentences_of(record)
+            if not _is_text(text)
+        )
     named = [key for key in TARGETS if key in record]
     if len(named) != 1:
         yield f'needs one of "{TARGETS[0]}", "{TARGETS[1]}" and "{TARGETS[2]}", has {" and ".join(named) or "none"}'
@@ -155,8 +162,11 @@ def _problems(record: dict) -> Iterator[str]:
     sides = [record[key] for key in ('height', 'width') if key in record]
     if len(sides) == 1 or not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
         yield f'needs both or none of "height" and "width", pixels from 1 to {MAX_SIDE}'
-    for key, types, form in (('image_id', (int, str), 'int or str'), ('category_id', (int, ), 'int of 64 bits'),
-                             ('kind', (str, ), 'str')):
+    for key, types, form in (
+        ('image_id', (int, str), 'int or str'),
+        ('category_id', (int,), 'int of 64 bits'),
+        ('kind', (str,), 'str'),
+    ):
         if key in record and (type(record[key]) not in types or key == 'category_id' and not _fits(record[key])):
             yield f'has {reprlib.repr(record[key])} as "{key}", which is {form}'
 
@@ -171,7 +181,7 @@ def image_id(record: dict) -> str:
     return str(record.get('image_id', record['image'] if number is None else number))
 
 
-def size_of(record: dict, folder: str) -> Tuple[int, int]:
+def size_of(record: dict, folder: str) -> tuple[int, int]:
     """Height and width that a line says or, where it does not, its image; ValueError when that is of no use."""
     if 'height' in record:
         return record['height'], record['width']
@@ -185,20 +195,21 @@ def means_nothing(record: dict) -> bool:
 
 def mask_of(record: dict, height: int, width: int) -> bytes:
     """The compressed RLE of a line, that of nothing for a mask image; ValueError says what is wrong."""
-    segmentation: Union[list, dict, None] = record.get('segmentation')
+    segmentation: list | dict | None = record.get('segmentation')
     if 'bbox' in record:
         return encode_box(record['bbox'], height, width)
     if segmentation is None:
         return unite([], height, width)
     if not isinstance(segmentation, (list, dict)):
-        raise ValueError(f'has {reprlib.repr(segmentation)} as "segmentation": polygons, an RLE, or null for no target '
-                         'are needed')
+        raise ValueError(
+            f'has {reprlib.repr(segmentation)} as "segmentation": polygons, an RLE, or null for no target are needed'
+        )
     return encode_segmentation(segmentation, height, width)
 
 
 def _fits(value: int) -> bool:
     """Whether a table can hold it."""
-    return -2**63 <= value < 2**63
+    return -(2**63) <= value < 2**63
 
 
 def _is_text(value: Any) -> bool:

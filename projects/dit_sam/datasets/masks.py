@@ -1,14 +1,14 @@
 """Masks as COCO writes them, and as the tables keep them: compressed run lengths."""
+
 import itertools
 import reprlib
 from math import isfinite
-from typing import List, Union
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-Segmentation = Union[list, dict]
+Segmentation = list | dict
 
 
 def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> bytes:
@@ -35,7 +35,7 @@ def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> 
     return coco_mask.merge(coco_mask.frPyObjects(parts, height, width))['counts']
 
 
-def draw_once(objects: List[Segmentation], height: int, width: int) -> np.ndarray:
+def draw_once(objects: list[Segmentation], height: int, width: int) -> np.ndarray:
     """The pixels, boolean (height, width), that are in one polygon of an object and in no other of its polygons.
 
     LAVT adds the polygons of an object up and keeps what is 1, so that parts which two of them cover are outside.
@@ -48,7 +48,7 @@ def draw_once(objects: List[Segmentation], height: int, width: int) -> np.ndarra
     return drawn
 
 
-def draw_scaled(objects: List[Segmentation], height: int, width: int, side: int) -> np.ndarray:
+def draw_scaled(objects: list[Segmentation], height: int, width: int, side: int) -> np.ndarray:
     """Their union, boolean (side, side), as ReLA draws it: of polygons that are scaled first, of RLEs by their pixels.
 
     Errors as in `encode_segmentation`.
@@ -66,12 +66,12 @@ def draw_scaled(objects: List[Segmentation], height: int, width: int, side: int)
     return drawn
 
 
-def _draw(part: Union[list, dict], height: int, width: int) -> np.ndarray:
+def _draw(part: list | dict, height: int, width: int) -> np.ndarray:
     """A polygon or an RLE as uint8 (height, width)."""
     return coco_mask.decode(dict(size=[height, width], counts=encode_segmentation([part], height, width)))
 
 
-def encode_box(box: List[float], height: int, width: int) -> bytes:
+def encode_box(box: list[float], height: int, width: int) -> bytes:
     """A COCO box, x, y, width and height in pixels, as the counts of a compressed RLE; errors as above."""
     if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
         raise ValueError(f'has the box {reprlib.repr(box)}: x, y, width and height, four numbers, are needed')
@@ -87,7 +87,7 @@ def encode_mask(mask: np.ndarray) -> bytes:
     return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))['counts']
 
 
-def unite(masks: List[bytes], height: int, width: int) -> bytes:
+def unite(masks: list[bytes], height: int, width: int) -> bytes:
     """The union of compressed RLEs of one size; of none, the empty mask."""
     if not masks:
         return coco_mask.frPyObjects(dict(size=[height, width], counts=[height * width]), height, width)['counts']
@@ -151,7 +151,7 @@ def _encode_rle(rle: dict, height: int, width: int) -> bytes:
     return counts
 
 
-def _check_polygon(polygon: List[float], height: int, width: int) -> None:
+def _check_polygon(polygon: list[float], height: int, width: int) -> None:
     """A polygon is a flat list x0, y0, x1, y1, ... and needs 3 points, which are 6 numbers."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         size = f'{len(polygon)} numbers' if isinstance(polygon, list) else type(polygon).__name__

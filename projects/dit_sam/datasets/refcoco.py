@@ -1,6 +1,7 @@
 """RefCOCO, RefCOCO+, RefCOCOg and RefCLEF in the form in which REFER distributes them."""
+
 from collections import Counter
-from typing import Any, List
+from typing import Any
 
 from mmengine.fileio import join_path
 from mmengine.utils import is_abs
@@ -35,14 +36,16 @@ class RefCOCODataset(ReferringDataset):
         InputError: When the split does not exist, or a reference is blank, incomplete or without annotation or image.
     """
 
-    def __init__(self,
-                 data_root: str = '',
-                 ann_file: str = 'refcoco/instances.json',
-                 refs_file: str = 'refcoco/refs(unc).p',
-                 split: str = 'train',
-                 data_prefix: dict = dict(img_path='train2014/'),
-                 keep_outlines: bool = False,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_root: str = '',
+        ann_file: str = 'refcoco/instances.json',
+        refs_file: str = 'refcoco/refs(unc).p',
+        split: str = 'train',
+        data_prefix: dict = dict(img_path='train2014/'),
+        keep_outlines: bool = False,
+        **kwargs: Any,
+    ) -> None:
         self.refs_file = refs_file
         self.split = split
         self.keep_outlines = keep_outlines
@@ -63,12 +66,12 @@ class RefCOCODataset(ReferringDataset):
         refs = select_split(self._read_refs(), self.split, self.refs_file)
         return make_table(refs, self.refs_file, Instances(self.ann_file), self.keep_outlines, split=self.split)
 
-    def _read_refs(self) -> List[dict]:
+    def _read_refs(self) -> list[dict]:
         """All references of ``refs_file``."""
         return load_refs(self.refs_file)
 
 
-def splits_of(refs: List[dict]) -> Counter:
+def splits_of(refs: list[dict]) -> Counter:
     """The splits of a list of references, with the number of references of each.
 
     RefCLEF (unc) has test sets A, B and C that overlap: a reference of split "testAB" is in testA and in testB.
@@ -76,7 +79,7 @@ def splits_of(refs: List[dict]) -> Counter:
     return Counter(split for ref in refs for split in _splits_of(ref['split']))
 
 
-def select_split(refs: List[dict], split: str, refs_file: str) -> List[dict]:
+def select_split(refs: list[dict], split: str, refs_file: str) -> list[dict]:
     """The references of a split, in the order of the file.
 
     Raises:
@@ -89,6 +92,6 @@ def select_split(refs: List[dict], split: str, refs_file: str) -> List[dict]:
     return selected
 
 
-def _splits_of(split: str) -> List[str]:
-    letters = split[len('test'):] if split.startswith('test') else ''
+def _splits_of(split: str) -> list[str]:
+    letters = split[len('test') :] if split.startswith('test') else ''
     return [f'test{letter}' for letter in letters] if set(letters) <= set('ABC') and len(letters) > 1 else [split]

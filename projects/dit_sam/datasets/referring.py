@@ -1,7 +1,8 @@
 """Items of a referring data set, whatever file it comes from."""
+
 import os.path as osp
 import reprlib
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -48,19 +49,23 @@ class ReferringDataset(TrainingItems, BaseDataset):
 
     METAINFO = dict(classes=('background', 'referent'), palette=[[0, 0, 0], [220, 20, 60]])
 
-    def __init__(self,
-                 ann_file: str = '',
-                 data_root: str = '',
-                 data_prefix: dict = dict(img_path='train2014/'),
-                 filter_cfg: Optional[dict] = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ann_file: str = '',
+        data_root: str = '',
+        data_prefix: dict = dict(img_path='train2014/'),
+        filter_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
         unknown = set(filter_cfg or {}) - {'evaluation_images'}
         if unknown:
-            raise InputError(f'filter_cfg has the unknown key {sorted(unknown)[0]!r}: "evaluation_images" is the one '
-                             'that there is')
+            raise InputError(
+                f'filter_cfg has the unknown key {sorted(unknown)[0]!r}: "evaluation_images" is the one that there is'
+            )
         kwargs['serialize_data'] = False
-        super().__init__(ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg,
-                         **kwargs)
+        super().__init__(
+            ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg, **kwargs
+        )
         self._last_image = LastImage(self.pipeline)
 
     @property
@@ -71,9 +76,11 @@ class ReferringDataset(TrainingItems, BaseDataset):
     def load_table(self) -> ReferringTable:
         """The table of this data set; what other files need to differ in."""
         if not osp.isfile(self.ann_file):
-            raise FileNotFoundError(f'Prepared data not found: {self.ann_file or "ann_file is empty"}. '
-                                    '`python tools/dataset_converters/refcoco.py SRC --out DST` writes it; see '
-                                    'docs/data.md')
+            raise FileNotFoundError(
+                f'Prepared data not found: {self.ann_file or "ann_file is empty"}. '
+                '`python tools/dataset_converters/refcoco.py SRC --out DST` writes it; see '
+                'docs/data.md'
+            )
         return ReferringTable.open(self.ann_file)
 
     def load_data_list(self) -> np.ndarray:
@@ -97,8 +104,9 @@ class ReferringDataset(TrainingItems, BaseDataset):
         try:
             return super()._get_unserialized_subset(indices)
         except IndexError as error:
-            raise InputError(f'{self.source}: indices={reprlib.repr(indices)} reach beyond the {len(self.data_list)} '
-                             'items') from error
+            raise InputError(
+                f'{self.source}: indices={reprlib.repr(indices)} reach beyond the {len(self.data_list)} items'
+            ) from error
 
     def get_data_info(self, idx: int) -> dict:
         """The item ``idx`` with a sentence of its reference, drawn where there are several."""
@@ -120,7 +128,8 @@ class ReferringDataset(TrainingItems, BaseDataset):
             **item,
             **said,
             seg_fields=[],
-            sample_idx=idx if idx >= 0 else len(self) + idx)
+            sample_idx=idx if idx >= 0 else len(self) + idx,
+        )
 
     def prepare_data(self, idx: int) -> Any:
         """The item ``idx`` after the pipeline, which reads an image once for all sentences of it that follow on."""

@@ -1,9 +1,11 @@
 """REFER's reference files, read without ever running what is in them."""
+
 import io
 import json
 import pickle
 import reprlib
-from typing import Any, Callable, List
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import InputError
 
@@ -15,7 +17,8 @@ OPCODES = (
     'NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING '
     'UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 '
     'EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS '
-    'GLOBAL STACK_GLOBAL INST EXT1 EXT2 EXT4 PERSID').split()
+    'GLOBAL STACK_GLOBAL INST EXT1 EXT2 EXT4 PERSID'
+).split()
 
 
 def _refuse(_: Any) -> None:
@@ -44,13 +47,15 @@ class PlainUnpickler(pickle._Unpickler):
         pickle.UnpicklingError: When the stream asks for anything else.
     """
 
-    dispatch = {code: _refuse for code in range(256)}
-    dispatch.update({getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]]
-                     for name in OPCODES})
+    dispatch = dict.fromkeys(range(256), _refuse)
+    dispatch.update(
+        {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in OPCODES}
+    )
     dispatch[pickle.EMPTY_TUPLE[0]] = dispatch[pickle.EMPTY_LIST[0]]
     dispatch[pickle.TUPLE[0]] = dispatch[pickle.LIST[0]]
-    dispatch.update({code[0]: _build_list(size) for size, code in
-                     enumerate((pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), 1)})
+    dispatch.update(
+        {code[0]: _build_list(size) for size, code in enumerate((pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3), 1)}
+    )
 
     def find_class(self, module: str, name: str) -> Any:
         # As JSON, so that a name with line breaks in it stays one line.
@@ -84,12 +89,14 @@ def load_plain_pickle(path: str) -> Any:
         except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
             reason = error
             break
-    raise InputError(f'{path} is not a plain pickle of lists, dicts, numbers and text: '
-                     f'{str(reason) or type(reason).__name__}. Nothing in it was run; get the file again from a source '
-                     'that you trust')
+    raise InputError(
+        f'{path} is not a plain pickle of lists, dicts, numbers and text: '
+        f'{str(reason) or type(reason).__name__}. Nothing in it was run; get the file again from a source '
+        'that you trust'
+    )
 
 
-def load_refs(path: str) -> List[dict]:
+def load_refs(path: str) -> list[dict]:
     """Read the references of RefCOCO, RefCOCO+ or RefCOCOg, such as ``refs(unc).p``.
 
     The layout is that of REFER (https://github.com/lichengunc/refer): a list of dicts with ``ref_id``, ``ann_id``,
@@ -114,8 +121,9 @@ def load_refs(path: str) -> List[dict]:
         for number, sentence in enumerate(ref['sentences']):
             _check_keys(sentence, SENTENCE_KEYS, f'{item}, sentence {number}')
             if not isinstance(sentence['sent'], str):
-                raise InputError(f'{item}, sentence {number}: "sent" must be text, '
-                                 f'got {type(sentence["sent"]).__name__}')
+                raise InputError(
+                    f'{item}, sentence {number}: "sent" must be text, got {type(sentence["sent"]).__name__}'
+                )
     return refs
 
 

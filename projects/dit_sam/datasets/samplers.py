@@ -1,5 +1,6 @@
 """Order in which the data sets of a joint training are visited."""
-from typing import Iterator, Optional, Sequence
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -29,18 +30,21 @@ class WeightedConcatSampler(ResumableSampler):
         InputError: When the weights do not fit the data sets.
     """
 
-    def __init__(self,
-                 dataset: ConcatDataset,
-                 weights: Sequence[float],
-                 epoch_size: Optional[int] = None,
-                 seed: Optional[int] = None,
-                 round_up: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: ConcatDataset,
+        weights: Sequence[float],
+        epoch_size: int | None = None,
+        seed: int | None = None,
+        round_up: bool = True,
+    ) -> None:
         if not hasattr(dataset, 'datasets'):
             raise InputError(f'WeightedConcatSampler needs a ConcatDataset, got {type(dataset).__name__}')
         self.sizes = [len(part) for part in dataset.datasets]
         if len(weights) != len(self.sizes) or not all(np.isfinite(weight) and weight > 0 for weight in weights):
-            raise InputError(f'weights={list(weights)}: a positive number for each of the {len(self.sizes)} data sets '
-                             'is needed')
+            raise InputError(
+                f'weights={list(weights)}: a positive number for each of the {len(self.sizes)} data sets is needed'
+            )
         super().__init__(range(epoch_size or sum(self.sizes)), shuffle=True, seed=seed, round_up=round_up)
         self.quotas = shares(weights, len(self.dataset))
 
@@ -61,5 +65,5 @@ def shares(weights: Sequence[float], total: int) -> list:
     """Whole numbers in the ratios of the weights that sum to the total, by the largest remainder."""
     exact = np.asarray(weights, dtype=float) / sum(weights) * total
     quotas = np.floor(exact).astype(int)
-    quotas[np.argsort(quotas - exact, kind='stable')[:total - quotas.sum()]] += 1
+    quotas[np.argsort(quotas - exact, kind='stable')[: total - quotas.sum()]] += 1
     return quotas.tolist()

@@ -14,10 +14,12 @@ and, under its name with `.ends`, int64: where each entry ends. Rows of one grou
 
 The header's `dit_sam` is JSON: `format`, `version`, `dataset`, `partition`, `split`, `source`, `counts`.
 """
+
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple, Union
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -25,8 +27,7 @@ from safetensors.numpy import save
 
 from ..errors import InputError
 from ..utils import written_whole
-from .columns import (GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column,
-                      rows_of)
+from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column, rows_of
 from .masks import check_rle
 
 FORMAT = 'dit_sam referring table'
@@ -46,7 +47,7 @@ class ReferringTable:
         InputError: When a column is missing or does not fit the others.
     """
 
-    def __init__(self, columns: Dict[str, Column], header: Optional[dict] = None) -> None:
+    def __init__(self, columns: dict[str, Column], header: dict | None = None) -> None:
         self.columns = columns
         self.header = dict(header or {})
         check_columns(columns)
@@ -56,10 +57,14 @@ class ReferringTable:
         return self
 
     @property
-    def counts(self) -> Dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Numbers of images, references, sentences and masks."""
-        return dict(images=self.rows('images'), references=self.rows('references'), sentences=self.rows('sentences'),
-                    masks=self.rows('targets'))
+        return dict(
+            images=self.rows('images'),
+            references=self.rows('references'),
+            sentences=self.rows('sentences'),
+            masks=self.rows('targets'),
+        )
 
     def rows(self, group: str) -> int:
         return rows_of(self.columns[KEYS[group]])
@@ -99,7 +104,8 @@ class ReferringTable:
             no_target=ann_id == (),
             height=size[0],
             width=size[1],
-            segmentation=dict(size=size, counts=counts))
+            segmentation=dict(size=size, counts=counts),
+        )
 
     def sentence(self, row: int) -> dict:
         """`sent_id`, `text` and, where there is one, `kind`.
@@ -120,7 +126,7 @@ class ReferringTable:
     def _optional(self, name: str, row: int) -> str:
         return self.value(name, row) if name in self.columns else ''
 
-    def sentences_of(self, reference: int) -> Tuple[int, int]:
+    def sentences_of(self, reference: int) -> tuple[int, int]:
         """The first row of a reference's sentences, and the one behind the last."""
         ends = self.columns['references.sentences']
         return int(ends[reference - 1]) if reference else 0, int(ends[reference])
@@ -129,19 +135,20 @@ class ReferringTable:
         """The row of the reference that a sentence belongs to."""
         return int(np.searchsorted(self.columns['references.sentences'], sentence, side='right'))
 
-    def save(self, path: Union[str, Path]) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the table to one file. The same table gives the same bytes; errors as in `written_whole`."""
         arrays = {}
         for name, column in self.columns.items():
-            arrays.update({name: column} if isinstance(column, np.ndarray) else
-                          {name: column.values, f'{name}.ends': column.ends})
+            arrays.update(
+                {name: column} if isinstance(column, np.ndarray) else {name: column.values, f'{name}.ends': column.ends}
+            )
         header = dict(format=FORMAT, version=VERSION, **self.header, counts=self.counts)
         with written_whole(path) as aside:
             # One entry of metadata: safetensors keeps no order among several.
             aside.write_bytes(save(arrays, metadata=dict(dit_sam=json.dumps(header, ensure_ascii=False))))
 
     @classmethod
-    def open(cls, path: Union[str, Path]) -> 'ReferringTable':
+    def open(cls, path: str | Path) -> 'ReferringTable':
         """The table of a file; nothing in it is parsed but its header.
 
         Raises:
@@ -160,12 +167,20 @@ class ReferringTable:
         if not isinstance(header, dict) or header.pop('format', None) != FORMAT:
             raise InputError(f'{path} holds no referring data; tools/dataset_converters/refcoco.py writes such files')
         if header.pop('version', None) != VERSION:
-            raise InputError(f'{path} is of another version than {VERSION}, which this program reads; write it anew '
-                             'with tools/dataset_converters/refcoco.py')
+            raise InputError(
+                f'{path} is of another version than {VERSION}, which this program reads; write it anew '
+                'with tools/dataset_converters/refcoco.py'
+            )
         header.pop('counts', None)
         try:
-            return cls({name: Ragged(array, arrays[f'{name}.ends']) if f'{name}.ends' in arrays else array
-                        for name, array in arrays.items() if not name.endswith('.ends')}, header)
+            return cls(
+                {
+                    name: Ragged(array, arrays[f'{name}.ends']) if f'{name}.ends' in arrays else array
+                    for name, array in arrays.items()
+                    if not name.endswith('.ends')
+                },
+                header,
+            )
         except InputError as error:
             raise InputError(f'{path} is damaged: {error}') from error
 
@@ -174,24 +189,35 @@ class TableBuilder:
     """Collects rows and makes a :class:`ReferringTable` of them. Each `add` gives the row's number."""
 
     def __init__(self) -> None:
-        self._columns: Dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
+        self._columns: dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
 
     def rows(self, group: str) -> int:
         return len(self._columns[KEYS[group]])
 
-    def add_image(self, image_id: Union[int, str], file_name: str, height: int, width: int) -> int:
+    def add_image(self, image_id: int | str, file_name: str, height: int, width: int) -> int:
         return self._add('images', image_id, file_name, height, width)
 
-    def add_target(self, ann_id: Union[int, str, Tuple[int, ...]], mask: bytes, outlines: str = '') -> int:
+    def add_target(self, ann_id: int | str | tuple[int, ...], mask: bytes, outlines: str = '') -> int:
         return self._add('targets', ann_id, mask, outlines)
 
-    def add_reference(self, ref_id: Union[int, str], category_id: Union[int, str, Tuple[int, ...]], image: int,
-                      target: int, sentences: Sequence[dict]) -> int:
+    def add_reference(
+        self,
+        ref_id: int | str,
+        category_id: int | str | tuple[int, ...],
+        image: int,
+        target: int,
+        sentences: Sequence[dict],
+    ) -> int:
         """A reference and its sentences, dicts with `sent_id`, `text` and, if they have them, `kind` and `raw`."""
         for sentence in sentences:
             raw = sentence.get('raw', '')
-            self._add('sentences', sentence['sent_id'], sentence['text'], sentence.get('kind', ''),
-                      '' if raw == sentence['text'] else raw)
+            self._add(
+                'sentences',
+                sentence['sent_id'],
+                sentence['text'],
+                sentence.get('kind', ''),
+                '' if raw == sentence['text'] else raw,
+            )
         return self._add('references', ref_id, category_id, image, target, self.rows('sentences'))
 
     def build(self, **header: Any) -> ReferringTable:
@@ -200,8 +226,11 @@ class TableBuilder:
         Raises:
             InputError: When ids of one column are of several types.
         """
-        columns = {name: make_column(name, entries) for name, entries in self._columns.items()
-                   if name not in OPTIONAL or any(entries)}
+        columns = {
+            name: make_column(name, entries)
+            for name, entries in self._columns.items()
+            if name not in OPTIONAL or any(entries)
+        }
         return ReferringTable(columns, header)
 
     def _add(self, group: str, *entries: Any) -> int:

@@ -1,4 +1,5 @@
 """What items are in training: replaced where an image cannot be read."""
+
 import logging
 
 import cv2
@@ -57,8 +58,9 @@ class TrainingItems:
             raise
         except _UNREADABLE as error:
             path = self.get_data_info(index)['img_path']
-            raise InputError(f'{path} could not be read: {_reason(error, path)}; mend it, or leave out what is said '
-                             'about it') from error
+            raise InputError(
+                f'{path} could not be read: {_reason(error, path)}; mend it, or leave out what is said about it'
+            ) from error
 
     def _report(self, index: int, error: Exception) -> None:
         """Say that an item is replaced.
@@ -70,11 +72,16 @@ class TrainingItems:
         path = self.get_data_info(index)['img_path']
         reason = _reason(error, path)
         if self._unreadable > 1 + self.max_unreadable * self._visited:
-            raise InputError(f'{self._unreadable} of {self._visited} items could not be read, the last one {path} '
-                             f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; mend or '
-                             'remove the files, or check data_prefix.img_path')
-        print_log(f'{path} could not be read and another item takes its place: {reason}', logger='current',
-                  level=logging.WARNING)
+            raise InputError(
+                f'{self._unreadable} of {self._visited} items could not be read, the last one {path} '
+                f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; mend or '
+                'remove the files, or check data_prefix.img_path'
+            )
+        print_log(
+            f'{path} could not be read and another item takes its place: {reason}',
+            logger='current',
+            level=logging.WARNING,
+        )
 
 
 def _reason(error: Exception, path: str) -> str:

@@ -1,4 +1,5 @@
 """The sentences that a model may learn words from."""
+
 from collections.abc import Iterator
 
 from ..errors import InputError
@@ -32,6 +33,8 @@ def _sentences_of_lines(path: str) -> Iterator[str]:
     for number, line in read_lines(path):
         record, problems = parse_line(line)
         if problems:
-            raise InputError(f'{path}, line {number} {problems[0]}. `python tools/dataset_converters/check.py {path}` '
-                             'lists all that is wrong')
+            raise InputError(
+                f'{path}, line {number} {problems[0]}. `python tools/dataset_converters/check.py {path}` '
+                'lists all that is wrong'
+            )
         yield from sentences_of(record)

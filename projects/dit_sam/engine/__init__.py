@@ -1,4 +1,5 @@
 """What a run is made of beside model and data: loop, sampler, hooks, optimizer wrappers, checkpoints, launch."""
+
 from . import hooks
 from .atomic_local_backend import AtomicLocalBackend
 from .autocast_optim_wrapper import AutocastOptimWrapper
@@ -13,8 +14,19 @@ from .sharding import ResumableFSDPStrategy, wrap_instructed_blocks
 from .strict_loading import load_strictly
 
 __all__ = [
-    'AtomicLocalBackend', 'AutocastOptimWrapper', 'CheckpointError', 'CountedDeepSpeedOptimWrapper',
-    'GuardedOptimWrapper', 'MergedOptimWrapperConstructor', 'ResumableDeepSpeedStrategy', 'ResumableFSDPStrategy',
-    'ResumableSampler', 'ResumableTrainLoop', 'SAMLayerDecayConstructor', 'hooks', 'load_from_local', 'load_strictly',
-    'wrap_instructed_blocks'
+    'AtomicLocalBackend',
+    'AutocastOptimWrapper',
+    'CheckpointError',
+    'CountedDeepSpeedOptimWrapper',
+    'GuardedOptimWrapper',
+    'MergedOptimWrapperConstructor',
+    'ResumableDeepSpeedStrategy',
+    'ResumableFSDPStrategy',
+    'ResumableSampler',
+    'ResumableTrainLoop',
+    'SAMLayerDecayConstructor',
+    'hooks',
+    'load_from_local',
+    'load_strictly',
+    'wrap_instructed_blocks',
 ]

@@ -1,4 +1,5 @@
 """Local files that appear whole or not at all."""
+
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,7 +44,7 @@ class AtomicLocalBackend(LocalBackend):
                 raise
             # What could not be written is the file, and a full disk does not say so.
             cause.filename = cause.filename or str(target)
-            raise cause
+            raise cause from None
         finally:
             aside.unlink(missing_ok=True)
 
@@ -65,8 +66,9 @@ def checkpoints_straight_to_disk() -> Iterator[None]:
         yield
 
 
-def _save_checkpoint(checkpoint: dict, filename: str, file_client_args: dict | None = None,
-                     backend_args: dict | None = None) -> None:
+def _save_checkpoint(
+    checkpoint: dict, filename: str, file_client_args: dict | None = None, backend_args: dict | None = None
+) -> None:
     backend = None if file_client_args or '://' in filename else get_file_backend(filename, backend_args=backend_args)
     if isinstance(backend, AtomicLocalBackend):
         backend.write(lambda file: torch.save(checkpoint, file), filename)

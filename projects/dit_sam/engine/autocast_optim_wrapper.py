@@ -1,7 +1,9 @@
 """Mixed precision without a loss scaler, on any device."""
+
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -38,8 +40,10 @@ class AutocastOptimWrapper(GuardedOptimWrapper):
         super().__init__(**kwargs)
         self.dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
         if self.dtype is torch.float16:
-            raise InputError("optim_wrapper.dtype='float16' needs a loss scale, or small gradients are lost: set "
-                             'optim_wrapper.type=AmpOptimWrapper, or leave dtype out for bfloat16')
+            raise InputError(
+                "optim_wrapper.dtype='float16' needs a loss scale, or small gradients are lost: set "
+                'optim_wrapper.type=AmpOptimWrapper, or leave dtype out for bfloat16'
+            )
         if self.dtype is not torch.bfloat16:
             raise InputError(f"dtype of AutocastOptimWrapper must be 'bfloat16', got {dtype!r}")
         self.enabled = has_bfloat16(get_device())

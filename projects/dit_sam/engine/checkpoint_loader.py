@@ -3,6 +3,7 @@
 Importing this module makes it mmengine's loader of files, URLs and names, so ``load_from``, ``resume``, ``init_cfg``
 and ``mmengine.runner.load_checkpoint`` all come through here.
 """
+
 import os
 import os.path as osp
 import pickle
@@ -19,9 +20,16 @@ from zipfile import ZipFile
 
 import torch
 from mmengine.dist import barrier
-from mmengine.runner.checkpoint import (CheckpointLoader, _get_mmengine_home, _load_checkpoint,
-                                        _process_mmcls_checkpoint, get_deprecated_model_names, get_external_models,
-                                        get_mmcls_models, get_torchvision_models)
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    _get_mmengine_home,
+    _load_checkpoint,
+    _process_mmcls_checkpoint,
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
+)
 from safetensors import SafetensorError, safe_open
 
 # Seconds that a server may say nothing; torch would wait for ever.
@@ -94,8 +102,9 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     """
     path = osp.expanduser(filename)
     if not osp.isfile(path):
-        raise FileNotFoundError(f'checkpoint {filename} not found: check the path; tools/train.py writes its '
-                                'checkpoints to the --work-dir')
+        raise FileNotFoundError(
+            f'checkpoint {filename} not found: check the path; tools/train.py writes its checkpoints to the --work-dir'
+        )
     if path.endswith('.safetensors'):
         return _load_safetensors(path, map_location)
     # What cannot be opened is not for lack of bytes. Only zip files, as torch writes them since 1.6, can be mapped.
@@ -114,8 +123,9 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     except pickle.UnpicklingError as error:
         raise CheckpointError(_refusal(filename, str(error))) from error
     except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
-        raise CheckpointError(f'checkpoint {filename} is damaged or not a checkpoint ({_first_line(error)}): {_REMEDY}'
-                              ) from error
+        raise CheckpointError(
+            f'checkpoint {filename} is damaged or not a checkpoint ({_first_line(error)}): {_REMEDY}'
+        ) from error
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
@@ -149,14 +159,17 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     # The others do not wait for a file that does not come.
     barrier()
     if failure is not None or not osp.isfile(path):
-        raise CheckpointError(f'checkpoint {filename} could not be downloaded '
-                              f'({_first_line(failure) if failure else "by the first rank of this machine"}): fetch it '
-                              'by other means and name the file instead') from failure
+        raise CheckpointError(
+            f'checkpoint {filename} could not be downloaded '
+            f'({_first_line(failure) if failure else "by the first rank of this machine"}): fetch it '
+            'by other means and name the file instead'
+        ) from failure
     return load_from_local(path, map_location)
 
 
 @CheckpointLoader.register_scheme(
-    prefixes=('torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://'), force=True)
+    prefixes=('torchvision://', 'modelzoo://', 'open-mmlab://', 'openmmlab://', 'mmcls://'), force=True
+)
 def load_from_catalogue(filename: str, map_location: Any = None) -> dict:
     """Read a checkpoint by the name under which mmengine knows its address, as `open-mmlab://resnet50_v1c`.
 
@@ -177,8 +190,10 @@ def load_from_catalogue(filename: str, map_location: Any = None) -> dict:
         addresses = _CATALOGUES[catalogue]()
     # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
     except Exception as error:
-        raise CheckpointError(f'checkpoint {filename}: the catalogue does not open ({_first_line(error)}): fetch the '
-                              'file by other means and name it instead') from error
+        raise CheckpointError(
+            f'checkpoint {filename}: the catalogue does not open ({_first_line(error)}): fetch the '
+            'file by other means and name it instead'
+        ) from error
     name = get_deprecated_model_names().get(name, name) if 'mmlab' in catalogue else name
     if name not in addresses:
         near = ', '.join(get_close_matches(name, addresses))
@@ -215,8 +230,9 @@ def _load_safetensors(path: str, map_location: Any) -> dict:
         with safe_open(path, framework='pt', device=device) as file:
             return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=file.metadata() or {})
     except SafetensorError as error:
-        raise CheckpointError(f'checkpoint {path} is damaged or not a safetensors file ({_first_line(error)}): '
-                              'fetch or save it anew') from error
+        raise CheckpointError(
+            f'checkpoint {path} is damaged or not a safetensors file ({_first_line(error)}): fetch or save it anew'
+        ) from error
 
 
 def _refusal(filename: str, message: str) -> str:
@@ -224,8 +240,10 @@ def _refusal(filename: str, message: str) -> str:
     found = re.search(r'(?:GLOBAL|class) ([\w.]*\w)', message)
     if found is None:
         return f'checkpoint {filename} is damaged or not a checkpoint: {_REMEDY}'
-    return (f"checkpoint {filename} was refused and nothing in it was run: it holds '{found.group(1)}', and only "
-            'tensors and plain Python values are read; ask its author for the weights as safetensors')
+    return (
+        f"checkpoint {filename} was refused and nothing in it was run: it holds '{found.group(1)}', and only "
+        'tensors and plain Python values are read; ask its author for the weights as safetensors'
+    )
 
 
 def _first_line(error: Exception) -> str:

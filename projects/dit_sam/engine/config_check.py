@@ -3,12 +3,13 @@
 mmengine passes keywords on until a constructor stumbles: its error names no key of the config, and some keys, such as
 those of a dictionary that nobody reads, are never missed.
 """
+
 import inspect
 import reprlib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -25,14 +26,23 @@ from ..errors import InputError
 
 SECTIONS = {*inspect.signature(Runner).parameters, 'strategy', 'runner_type'} - {'cfg'}
 # What runs look up in a config beside that, and tools/test.py for test-time augmentation.
-LOOKED_UP = {'activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'find_unused_parameters',
-             'init_weights_for_test_or_val', 'model_wrapper_cfg', 'sync_bn', 'tta_model', 'tta_pipeline'}
+LOOKED_UP = {
+    'activation_checkpointing',
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'init_weights_for_test_or_val',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+}
 # What builders take out of a dict before its class sees it.
 TAKEN_OUT = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'override'}
 # What `Runner.build_dataloader` adds to the arguments of a `DataLoader`.
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
 # Its further keywords go to `save_checkpoint`, which would stumble over them after the first epoch.
-COMPLETE = (CheckpointHook, )
+COMPLETE = (CheckpointHook,)
 # What configs that earlier versions dumped may have.
 REMOVED_TYPES = {'MeanLossHook': "leave {path} out, and set default_hooks.runtime_info=dict(type='LossLogHook')"}
 REMOVED_KEYS = {'optim_wrapper.sharded': 'leave it out, shards are detected'}
@@ -78,8 +88,11 @@ def unread(key: str, cfg: Mapping) -> str:
             value = value[int(name) if isinstance(value, list) else name]
         except (IndexError, KeyError, TypeError, ValueError):
             break
-        copies = ['.'.join([path, *names[number:]]) for other in sorted(known & cfg.keys())
-                  for path in _places(cfg[other], value, other)]
+        copies = [
+            '.'.join([path, *names[number:]])
+            for other in sorted(known & cfg.keys())
+            for path in _places(cfg[other], value, other)
+        ]
         if copies:
             others = f' and {len(copies) - 3} others' if len(copies) > 3 else ''
             return f'{section} was copied when the config was read; set {", ".join(copies[:3])}{others}'
@@ -175,14 +188,16 @@ def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: type, path: s
     """What other projects declare is not always what they take; a text in place of a number is wrong everywhere."""
     for key, (hint, required) in keywords.items():
         if key in part and (_is_ours(kind) or isinstance(part[key], str)) and not fits(part[key], hint):
-            yield (f'{path}.{key}={reprlib.repr(part[key])} is of type {type(part[key]).__name__}, and {kind.__name__} '
-                   f'wants {inspect.formatannotation(hint)}')
+            yield (
+                f'{path}.{key}={reprlib.repr(part[key])} is of type {type(part[key]).__name__}, and {kind.__name__} '
+                f'wants {inspect.formatannotation(hint)}'
+            )
         # Elsewhere the runner hands out what is needed: the data set to its sampler, and so on.
         elif key not in part and required and _is_ours(kind) and path.split('.')[0] == 'model':
             yield f'{path} lacks {key}, which {kind.__name__} needs'
 
 
-@lru_cache(maxsize=None)
+@cache
 def _keywords(kind: Callable, in_model: bool = False) -> dict[str, tuple[Any, bool]] | None:
     """The keywords of a class or function with their types and whether they must be given; None where it takes any.
 

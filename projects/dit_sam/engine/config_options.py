@@ -1,4 +1,5 @@
 """Settings on the command line."""
+
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,8 +20,9 @@ class _Settings(DictAction):
             return DictAction._parse_iterable(value)
         return DictAction._parse_int_float_bool(single)
 
-    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str],
-                 option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str], option_string: str | None = None
+    ) -> None:
         for value in values:
             try:
                 super().__call__(parser, namespace, [value], option_string)
@@ -37,9 +39,13 @@ def add_config_options(parser: ArgumentParser, more: str = '') -> None:
         more: What the help says besides.
     """
     parser.add_argument(
-        '--cfg-options', nargs='+', action=_Settings, metavar='KEY=VALUE',
+        '--cfg-options',
+        nargs='+',
+        action=_Settings,
+        metavar='KEY=VALUE',
         help='settings that replace those of the config, as key=value with dots in the key; a list is written '
-        f'key="[a,b]" or key=a,b, without spaces{more}')
+        f'key="[a,b]" or key=a,b, without spaces{more}',
+    )
 
 
 def apply_config_options(options: Mapping, cfg: Config) -> None:

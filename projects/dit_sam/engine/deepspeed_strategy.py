@@ -1,8 +1,10 @@
 """Training by DeepSpeed, with checkpoints that appear whole and run nothing, and with steps that are counted."""
+
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 from unittest import mock
 
 import torch
@@ -33,16 +35,18 @@ class ResumableDeepSpeedStrategy(DeepSpeedStrategy):
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         """As in the parent; mmengine's runner tells the batch size only to a strategy of the parent's name."""
-        self.config.setdefault('train_micro_batch_size_per_gpu',
-                               self.dispatch_kwargs.get('train_micro_batch_size_per_gpu', 1))
+        self.config.setdefault(
+            'train_micro_batch_size_per_gpu', self.dispatch_kwargs.get('train_micro_batch_size_per_gpu', 1)
+        )
         # It goes into the checkpoints.
         self.config = to_plain(self.config)
         wrapped = super()._wrap_model(model)
         wrapped.model.checkpoint_engine.load = load_shard
         return wrapped
 
-    def save_checkpoint(self, filename: str, *, extra_ckpt: dict | None = None, callback: Callable | None = None,
-                        **kwargs: Any) -> None:
+    def save_checkpoint(
+        self, filename: str, *, extra_ckpt: dict | None = None, callback: Callable | None = None, **kwargs: Any
+    ) -> None:
         """Save to the folder `filename`; all ranks call it, with arguments as in the parent.
 
         Without the optimizer it is a file, as of any other training.
@@ -86,6 +90,7 @@ def load_shard(path: str, map_location: Any = None) -> dict:
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
+
     with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
         # DeepSpeed keeps tensors of the file as its state.
         return load_from_local(path, map_location)
@@ -99,6 +104,7 @@ class CountedDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
         skipped: Steps left out so far, as their gradients were not finite.
         skipped_in_a_row: Those since the last step that was taken.
     """
+
     skipped = skipped_in_a_row = 0
 
     @property

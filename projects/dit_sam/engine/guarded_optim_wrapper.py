@@ -1,7 +1,9 @@
 """Steps that are not finite are not taken."""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, Iterator
+from functools import cache
+from typing import Any
 
 import torch
 from mmengine.device import get_device
@@ -76,8 +78,10 @@ class GuardedOptimWrapper(OptimWrapper):
         if model is not self._model:
             self._model, self._copies = model, copies_of_gradients(model)
             if self._copies and self._waits_to_clip:
-                raise InputError('optim_wrapper.clip_grad of gradients in shards (FSDP) is dict(max_norm=...) without '
-                                 f'another key, got {self.clip_grad_kwargs}')
+                raise InputError(
+                    'optim_wrapper.clip_grad of gradients in shards (FSDP) is dict(max_norm=...) without '
+                    f'another key, got {self.clip_grad_kwargs}'
+                )
         with super().optim_context(model):
             yield
 
@@ -108,15 +112,20 @@ class GuardedOptimWrapper(OptimWrapper):
     def load_state_dict(self, state_dict: dict) -> None:
         """As in the parent; whether the optimizer is fused stays as it was."""
         saved = state_dict['param_groups']
-        groups = [dict(group, **{name: own[name] for name in ('fused', 'foreach') if name in own})
-                  for group, own in zip(saved, self.optimizer.param_groups)]
+        groups = [
+            dict(group, **{name: own[name] for name in ('fused', 'foreach') if name in own})
+            for group, own in zip(saved, self.optimizer.param_groups)
+        ]
         # Groups too many are the parent's to refuse.
-        super().load_state_dict(dict(state_dict, param_groups=[*groups, *saved[len(groups):]]))
+        super().load_state_dict(dict(state_dict, param_groups=[*groups, *saved[len(groups) :]]))
 
     def _leaves_out_in_kernel(self) -> bool:
         # The momentum of a first step that is left out stays unwritten memory in torch's fused SGD.
-        return (isinstance(self.optimizer, (Adam, AdamW, SGD)) and not self._waits_to_clip
-                and all(group.get('fused') and not group.get('momentum') for group in self.optimizer.param_groups))
+        return (
+            isinstance(self.optimizer, (Adam, AdamW, SGD))
+            and not self._waits_to_clip
+            and all(group.get('fused') and not group.get('momentum') for group in self.optimizer.param_groups)
+        )
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
@@ -164,15 +173,20 @@ def has_stepped(wrapper: Any) -> bool:
 def _fuse(optimizer: Optimizer) -> None:
     """Have torch's Adam and AdamW update by one kernel a group, where the config leaves it open and there is one."""
     groups = optimizer.param_groups
-    is_open = all(group.get('fused') is None and group.get('foreach') is None and not group.get('capturable')
-                  and not group.get('differentiable') for group in groups)
+    is_open = all(
+        group.get('fused') is None
+        and group.get('foreach') is None
+        and not group.get('capturable')
+        and not group.get('differentiable')
+        for group in groups
+    )
     devices = {p.device for group in groups for p in group['params']}
     if type(optimizer) in (Adam, AdamW) and is_open and all(_has_fused(type(optimizer), each) for each in devices):
         for group in groups:
             group['fused'] = True
 
 
-@lru_cache(maxsize=None)
+@cache
 def _has_fused(kind: type[Optimizer], device: torch.device) -> bool:
     """Whether torch has the kernel: on GPUs from 2.0 on, on CPUs from 2.4 on. It tells by an error alone."""
     if device.type not in LISTENING:

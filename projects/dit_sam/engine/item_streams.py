@@ -1,4 +1,5 @@
 """Random numbers of the items of a training, by when an item is visited."""
+
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ class Visit(NamedTuple):
         number: Which pass over the data, from 0 on.
         place: Place in the pass, counted over all ranks.
     """
+
     index: Any
     number: int
     place: int

@@ -1,4 +1,5 @@
 """The checkpoints of a training: the newest that can be read, and those that nobody needs any more."""
+
 import logging
 import shutil
 from pathlib import Path
@@ -33,8 +34,10 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
             return str(path)
         print_log(f'{path} is passed over: {reason}', logger='current', level=logging.WARNING)
     if paths:
-        raise CheckpointError(f'no checkpoint of {work_dir} can be read ({len(paths)} tried): fetch a copy, or train '
-                              'without --resume, which begins anew')
+        raise CheckpointError(
+            f'no checkpoint of {work_dir} can be read ({len(paths)} tried): fetch a copy, or train '
+            'without --resume, which begins anew'
+        )
     return None
 
 
@@ -47,8 +50,9 @@ def check_resumable(filename: str) -> None:
     path = Path(filename)
     reason = _why_not_whole(path) if path.is_dir() else _why_not_resumable(filename)
     if reason:
-        raise CheckpointError(f'{filename} cannot be resumed: {reason}; leave out resume=True to start with its '
-                              'weights')
+        raise CheckpointError(
+            f'{filename} cannot be resumed: {reason}; leave out resume=True to start with its weights'
+        )
 
 
 def remove_old_stops(work_dir: str) -> None:

@@ -1,13 +1,14 @@
 """What tools/train.py and tools/test.py share."""
+
 import errno
 import inspect
 import logging
 import os
 import os.path as osp
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Iterator, Optional
 
 import torch
 from mmengine.config import Config
@@ -53,14 +54,17 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
             raise
         show_traceback()
         reason = 'a file is larger than the system allows' if error.errno == errno.EFBIG else 'the disk is full'
-        print(f'error: {reason}{f" ({error.filename})" if error.filename else ""}: make room and run again; '
-              'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest',
-              file=sys.stderr)
+        print(
+            f'error: {reason}{f" ({error.filename})" if error.filename else ""}: make room and run again; '
+            'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest',
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
-def load_config(filename: str, launcher: str = 'none', work_dir: Optional[str] = None,
-                cfg_options: Optional[dict] = None) -> Config:
+def load_config(
+    filename: str, launcher: str = 'none', work_dir: str | None = None, cfg_options: dict | None = None
+) -> Config:
     """Read a config and apply the command line to it.
 
     Args:
@@ -139,12 +143,14 @@ def _check_compile(options: dict) -> None:
     keywords = inspect.signature(torch.compile).parameters.keys() - {'model'}
     unknown = sorted(options.keys() - keywords)
     if unknown:
-        raise InputError(f'compile.{unknown[0]} is no argument of torch.compile, which has '
-                         f'{", ".join(sorted(keywords))}')
+        raise InputError(
+            f'compile.{unknown[0]} is no argument of torch.compile, which has {", ".join(sorted(keywords))}'
+        )
     modes = ['default', *torch._inductor.list_mode_options()]
     if options.get('mode', 'default') not in modes:
-        raise InputError(f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has '
-                         f'{", ".join(dict.fromkeys(modes))}')
+        raise InputError(
+            f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has {", ".join(dict.fromkeys(modes))}'
+        )
 
 
 def _read(filename: str) -> Config:
@@ -158,8 +164,9 @@ def _read(filename: str) -> Config:
 def check_checkpoint(filename: str) -> None:
     """Raise FileNotFoundError early for a local checkpoint that does not exist; a name with ``://`` passes."""
     if '://' not in filename and not osp.isfile(osp.expanduser(filename)):
-        raise FileNotFoundError(f'checkpoint {filename} not found: check the path; tools/train.py writes its '
-                                'checkpoints to the --work-dir')
+        raise FileNotFoundError(
+            f'checkpoint {filename} not found: check the path; tools/train.py writes its checkpoints to the --work-dir'
+        )
 
 
 def resume_latest(cfg: Config) -> None:
@@ -217,8 +224,9 @@ def enable_amp(cfg: Config) -> None:
     if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
         print_log(f'--amp: mixed precision is on already in the config ({wrapper.type})', logger='current')
     elif wrapper.type not in ('OptimWrapper', 'GuardedOptimWrapper'):
-        raise InputError(f"--amp works with optim_wrapper.type 'OptimWrapper' or 'GuardedOptimWrapper', "
-                         f"got '{wrapper.type}'")
+        raise InputError(
+            f"--amp works with optim_wrapper.type 'OptimWrapper' or 'GuardedOptimWrapper', got '{wrapper.type}'"
+        )
     elif torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
         wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
         check_shards(cfg)

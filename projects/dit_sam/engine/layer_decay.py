@@ -1,4 +1,5 @@
 """Rates that fall from the last block of SAM's encoder to its first."""
+
 import re
 from collections.abc import Iterator
 
@@ -28,15 +29,17 @@ class SAMLayerDecayConstructor(LearningRateDecayOptimizerConstructor):
         """
         names = [name for name, _ in module.named_parameters()]
         if not any(name.startswith('backbone.blocks.') for name in names):
-            raise InputError(f'SAMLayerDecayConstructor is for the backbones SAMViT, DITViT and StandaloneDITViT, not '
-                             f'{type(getattr(module, "backbone", module)).__name__}')
+            raise InputError(
+                f'SAMLayerDecayConstructor is for the backbones SAMViT, DITViT and StandaloneDITViT, not '
+                f'{type(getattr(module, "backbone", module)).__name__}'
+            )
         settings = dict(self.paramwise_cfg or {})
         settings.setdefault('decay_rate', settings.pop('layer_decay_rate', None))
         if settings['decay_rate'] is None:
             raise InputError('optim_wrapper.paramwise_cfg lacks decay_rate, such as 0.65')
         self.paramwise_cfg = dict(settings, num_layers=module.backbone.depth, decay_type='layer_wise')
         # The parent would hand None to the optimizer, which fails at its first step.
-        self.base_wd = self.base_wd or 0.
+        self.base_wd = self.base_wd or 0.0
         super().add_params(params, _NamedAsMAE(module), **kwargs)
 
 

@@ -1,4 +1,5 @@
 """Parameter groups as few as the config has settings."""
+
 import logging
 
 from mmengine.logging import MMLogger

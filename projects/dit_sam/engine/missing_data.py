@@ -1,4 +1,5 @@
 """Which key of the config names a file that is not there; for data sets of others, whose errors name the path alone."""
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -23,8 +24,10 @@ def missing_data_advice(cfg: Config) -> Iterator[None]:
         keys = list(keys_that_name(str(error.filename), {key: cfg[key] for key in SECTIONS & cfg.keys()}))
         if not keys:
             raise
-        raise FileNotFoundError(f'{error.filename} not found: put it there, or name its place by --cfg-options for '
-                                f'{" and ".join(sorted(keys))}') from error
+        raise FileNotFoundError(
+            f'{error.filename} not found: put it there, or name its place by --cfg-options for '
+            f'{" and ".join(sorted(keys))}'
+        ) from error
 
 
 def keys_that_name(path: str, part: Any, prefix: str = '') -> Iterator[str]:

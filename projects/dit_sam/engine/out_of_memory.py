@@ -1,7 +1,8 @@
 """Errors of memory that ran out, and what can be turned down."""
+
 import re
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 import torch
 from mmengine.config import Config
@@ -18,7 +19,9 @@ _IN_WORKER = re.compile(
     r'DataLoader worker \(pid \d+\) is killed by signal: (?!Segmentation fault|Illegal|Floating)'
     r'|DataLoader worker \(pid\(s\) [\d, ]+\) exited unexpectedly'
     r'|unable to [^<]*</?torch_\d+[^>]*>(?!.*Too many open files)'
-    r'|Caught \w+ in DataLoader worker process (?=.*(can\'t allocate memory|not enough memory))', re.DOTALL)
+    r'|Caught \w+ in DataLoader worker process (?=.*(can\'t allocate memory|not enough memory))',
+    re.DOTALL,
+)
 _AMOUNT = re.compile(r'tried to allocate ([\d.]+ ?\w+)', re.IGNORECASE)
 _NAMES = dict(train='training', val='validation', test='testing')
 
@@ -75,6 +78,8 @@ def advise(cfg: Config, stage: str, amount: str = '') -> str:
 def advise_for_workers(cfg: Config, stage: str) -> str:
     """One line for processes that load data; arguments as in `advise`."""
     name = f'{stage}_dataloader'
-    return (f'a data-loading process of {name} ran out of memory or was killed; turn down: {name}.num_workers (now '
-            f'{cfg[name].get("num_workers", 0)}); {name}.batch_size (now {cfg[name].batch_size}); in a container, give '
-            'more shared memory (docker run --shm-size=16g)')
+    return (
+        f'a data-loading process of {name} ran out of memory or was killed; turn down: {name}.num_workers (now '
+        f'{cfg[name].get("num_workers", 0)}); {name}.batch_size (now {cfg[name].batch_size}); in a container, give '
+        'more shared memory (docker run --shm-size=16g)'
+    )

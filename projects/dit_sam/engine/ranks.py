@@ -1,4 +1,5 @@
 """What rank 0 decides for all."""
+
 import atexit
 import os
 import sys

@@ -1,4 +1,5 @@
 """Epochs that go on where a checkpoint was written, also inside one."""
+
 from itertools import islice
 
 from mmengine.logging import print_log
@@ -67,8 +68,11 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if before == length and 0 <= done < length:
             return done
         if before != length:
-            print_log(f'The checkpoint was written with {before} steps an epoch, and there are {length} now: epoch '
-                      f'{self._epoch + 1} begins anew', logger='current')
+            print_log(
+                f'The checkpoint was written with {before} steps an epoch, and there are {length} now: epoch '
+                f'{self._epoch + 1} begins anew',
+                logger='current',
+            )
             self._iter = self._epoch * length
         return 0
 

@@ -1,4 +1,5 @@
 """Settings that are valid one by one and that no run can use; they are found before the first step."""
+
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
@@ -21,8 +22,11 @@ LIMITS = {
     '*_dataloader.num_workers': (True, 0, ''),
     'train_cfg.max_epochs': (True, 1, ''),
     'train_cfg.max_iters': (True, 1, ''),
-    'train_cfg.val_interval': (True, 1, '; to train without validation set val_cfg, val_dataloader and val_evaluator '
-                                        'to None'),
+    'train_cfg.val_interval': (
+        True,
+        1,
+        '; to train without validation set val_cfg, val_dataloader and val_evaluator to None',
+    ),
     'default_hooks.logger.interval': (True, 1, ''),
     'default_hooks.checkpoint.interval': (True, 1, '; -1 saves none but the best'),
     'default_hooks.finite_step.interval': (True, 1, ''),
@@ -38,7 +42,8 @@ EXCEPTIONS = [('default_hooks.checkpoint.interval', -1)]
 LAUNCHERS = dict(
     pytorch=(('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'tools/dist_train.sh CONFIG GPUS (torchrun)'),
     slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR'),
-    mpi=(('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'), 'mpirun'))
+    mpi=(('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'), 'mpirun'),
+)
 # DataLoader refuses them without worker processes.
 OF_WORKERS = dict(persistent_workers=False, prefetch_factor=None, multiprocessing_context=None, timeout=0)
 
@@ -71,12 +76,16 @@ def _problems(cfg: Config) -> Iterator[str]:
     yield from _of_shards(cfg)
     scale = cfg.get('auto_scale_lr') or {}
     if scale.get('enable') and 'base_batch_size' not in scale:
-        yield ('auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
-               'optim_wrapper.optimizer.lr is meant')
+        yield (
+            'auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
+            'optim_wrapper.optimizer.lr is meant'
+        )
     kind = _class(DATA_SAMPLERS, (cfg.get('train_dataloader') or {}).get('sampler'))
     if isinstance(kind, type) and issubclass(kind, InfiniteSampler) and _counts_epochs(cfg.get('train_cfg') or {}):
-        yield (f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
-               'IterBasedTrainLoop with max_iters')
+        yield (
+            f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
+            'IterBasedTrainLoop with max_iters'
+        )
 
 
 def check_shards(cfg: Config) -> None:
@@ -97,12 +106,16 @@ def _of_shards(cfg: Config) -> Iterator[str]:
     if not str((cfg.get('strategy') or {}).get('type')).endswith('FSDPStrategy'):
         return
     if wrapper.get('type', 'OptimWrapper') == 'OptimWrapper' and clips:
-        yield ("optim_wrapper.type=OptimWrapper clips by the norm of each rank's own part of the gradients: with FSDP "
-               'take GuardedOptimWrapper')
+        yield (
+            "optim_wrapper.type=OptimWrapper clips by the norm of each rank's own part of the gradients: with FSDP "
+            'take GuardedOptimWrapper'
+        )
     if wrapper.get('type') == 'AmpOptimWrapper' and (clips or not wrapper.get('use_fsdp')):
-        yield ('optim_wrapper.type=AmpOptimWrapper, which --amp takes on GPUs before Ampere, judges and clips a step '
-               "by each rank's own part of the gradients and so does not go with FSDP: train without --amp, or without "
-               'shards')
+        yield (
+            'optim_wrapper.type=AmpOptimWrapper, which --amp takes on GPUs before Ampere, judges and clips a step '
+            "by each rank's own part of the gradients and so does not go with FSDP: train without --amp, or without "
+            'shards'
+        )
 
 
 def _values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, Any]]:
@@ -137,8 +150,10 @@ def check_launcher(launcher: str) -> None:
     names, command = LAUNCHERS.get(launcher, ((), ''))
     missing = [name for name in names if name not in os.environ]
     if missing:
-        raise InputError(f'--launcher {launcher}: {missing[0]} is not set; start with {command}, which passes '
-                         '--launcher itself, or leave the option out to run one process')
+        raise InputError(
+            f'--launcher {launcher}: {missing[0]} is not set; start with {command}, which passes '
+            '--launcher itself, or leave the option out to run one process'
+        )
 
 
 def drop_idle_settings(cfg: Config) -> None:
@@ -161,8 +176,10 @@ def check_training(runner: Runner) -> None:
     """
     batches = check_loader(runner.train_loop.dataloader, 'train_dataloader')
     if isinstance(runner.train_loop, EpochBasedTrainLoop) and len(set(batches)) > 1:
-        raise InputError(f'train_dataloader gives the ranks {", ".join(map(str, batches))} batches an epoch, and those '
-                         'with more would wait for the others without end: leave out round_up=False of its sampler')
+        raise InputError(
+            f'train_dataloader gives the ranks {", ".join(map(str, batches))} batches an epoch, and those '
+            'with more would wait for the others without end: leave out round_up=False of its sampler'
+        )
     if runner.val_loop is not None:
         check_loader(runner.val_loop.dataloader, 'val_dataloader')
         check_scores(runner)
@@ -178,11 +195,15 @@ def check_loader(loader: DataLoader, name: str) -> list[int]:
     if not items:
         raise InputError(f'{name}.dataset has no items: look at its split, indices and filter_cfg')
     if not any(batches):
-        raise InputError(f'{name} gives no batch: batch_size={loader.batch_size} and drop_last=True leave nothing of '
-                         f'{items} items on {get_world_size()} rank(s); lower {name}.batch_size')
+        raise InputError(
+            f'{name} gives no batch: batch_size={loader.batch_size} and drop_last=True leave nothing of '
+            f'{items} items on {get_world_size()} rank(s); lower {name}.batch_size'
+        )
     if not all(batches):
-        raise InputError(f'{name} gives rank {batches.index(0)} no batch of its {items} items: start fewer ranks, or '
-                         'leave out round_up=False of its sampler')
+        raise InputError(
+            f'{name} gives rank {batches.index(0)} no batch of its {items} items: start fewer ranks, or '
+            'leave out round_up=False of its sampler'
+        )
     return batches
 
 
@@ -198,11 +219,17 @@ def check_scores(runner: Runner) -> None:
     for setting, wanted in _wanted(runner):
         if wanted not in names:
             # The data set is asked for its groups only where one is wanted.
-            groups = [name for metric in metrics if hasattr(metric, 'group_names') and '/' in wanted
-                      for name in metric.group_names(runner.val_loop.dataloader.dataset)]
+            groups = [
+                name
+                for metric in metrics
+                if hasattr(metric, 'group_names') and '/' in wanted
+                for name in metric.group_names(runner.val_loop.dataloader.dataset)
+            ]
             if wanted not in groups:
-                raise InputError(f'{setting}={wanted!r} is no score of val_evaluator, which reports '
-                                 f'{", ".join(names + groups)}; name one of these')
+                raise InputError(
+                    f'{setting}={wanted!r} is no score of val_evaluator, which reports '
+                    f'{", ".join(names + groups)}; name one of these'
+                )
 
 
 def _wanted(runner: Runner) -> Iterator[tuple[str, str]]:

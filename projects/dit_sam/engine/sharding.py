@@ -1,4 +1,5 @@
 """Training in shards by FSDP."""
+
 from mmengine._strategy import FSDPStrategy
 from mmengine.dist import get_world_size
 from mmengine.registry import FUNCTIONS, STRATEGIES
@@ -20,7 +21,8 @@ class ResumableFSDPStrategy(FSDPStrategy):
         """Take each rank's shards out of the state of the whole optimizer."""
         optimizer = self.optim_wrapper.optimizer
         shards = FullyShardedDataParallel.optim_state_dict_to_load(
-            model=self.model, optim=optimizer, optim_state_dict=state_dict)
+            model=self.model, optim=optimizer, optim_state_dict=state_dict
+        )
         self.optim_wrapper.load_state_dict(shards)
 
 

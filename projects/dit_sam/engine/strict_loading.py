@@ -1,4 +1,5 @@
 """Weights into a model, all of them or none."""
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,8 +30,9 @@ def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoi
     weights = weights_of(checkpoint, source)
     misfit = describe_misfit(model, weights)
     if misfit:
-        raise CheckpointError(f'checkpoint {source} does not fit {target}, the two belong to different models: '
-                              f'{misfit}')
+        raise CheckpointError(
+            f'checkpoint {source} does not fit {target}, the two belong to different models: {misfit}'
+        )
     model.load_state_dict(weights)
 
 
@@ -40,9 +42,14 @@ def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Ten
     if isinstance(checkpoint, Mapping):
         key = next((key for key in _WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
         weights = checkpoint if key is None else checkpoint[key]
-    if not isinstance(weights, Mapping) or not weights or not all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
+    if (
+        not isinstance(weights, Mapping)
+        or not weights
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
+    ):
         found = f'only {", ".join(map(str, weights))}' if isinstance(weights, Mapping) and weights else 'nothing'
-        raise CheckpointError(f'checkpoint {source} holds no weights: they are looked for at the top and under '
-                              f'{", ".join(_WRAPPERS)}, and there is {found}')
+        raise CheckpointError(
+            f'checkpoint {source} holds no weights: they are looked for at the top and under '
+            f'{", ".join(_WRAPPERS)}, and there is {found}'
+        )
     return {name.removeprefix('module.'): value for name, value in weights.items()}

@@ -1,4 +1,5 @@
 """One line of JSON for each scored sentence. ``docs/scores.md`` lists what a line holds."""
+
 import json
 import os
 import os.path as osp
@@ -38,13 +39,15 @@ def describe(sample: dict, areas: Areas, protocol: str, size: tuple[int, int], p
         prediction_area=areas.prediction,
         truth_area=areas.truth,
         no_target=areas.no_target,
-        empty_iou=areas.empty_iou)
+        empty_iou=areas.empty_iou,
+    )
 
 
 def areas_of(line: dict) -> Areas:
     """What was counted for the sentence of a line."""
-    return Areas(line['intersection'], line['prediction_area'], line['truth_area'], line['no_target'],
-                 line.get('empty_iou', 1.))
+    return Areas(
+        line['intersection'], line['prediction_area'], line['truth_area'], line['no_target'], line.get('empty_iou', 1.0)
+    )
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
@@ -72,8 +75,9 @@ def read_lines(path: str) -> list[dict]:
         InputError: It is empty, or a line is none of a dump.
     """
     if not osp.isfile(path):
-        raise FileNotFoundError(f'dump {path} not found: tools/test.py CONFIG CHECKPOINT --cfg-options '
-                                f'test_evaluator.dump={path} writes it')
+        raise FileNotFoundError(
+            f'dump {path} not found: tools/test.py CONFIG CHECKPOINT --cfg-options test_evaluator.dump={path} writes it'
+        )
     lines = []
     with open(path, encoding='utf-8') as file:
         for number, text in enumerate(file, 1):
@@ -81,8 +85,9 @@ def read_lines(path: str) -> list[dict]:
                 line = json.loads(text)
                 areas_of(line)
             except (ValueError, TypeError, KeyError) as error:
-                raise InputError(f'{path}: line {number} is none that ReferringIoU dumps '
-                                 f'({type(error).__name__}: {error})') from error
+                raise InputError(
+                    f'{path}: line {number} is none that ReferringIoU dumps ({type(error).__name__}: {error})'
+                ) from error
             lines.append(line)
     if not lines:
         raise InputError(f'{path} is empty')

@@ -1,8 +1,10 @@
 """Predicted masks as files, for scoring elsewhere."""
+
 import logging
 import os.path as osp
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any
 
 import cv2
 from mmengine.evaluator import BaseMetric
@@ -21,9 +23,10 @@ _STEM_BYTES = 180
 @dataclass(frozen=True)
 class Answer:
     """A predicted mask: the name that its file should have, what tells it from others of that name, and its RLE."""
+
     name: str
-    place: Tuple[str, int, str]
-    rle: Dict[str, Any]
+    place: tuple[str, int, str]
+    rle: dict[str, Any]
 
 
 @METRICS.register_module()
@@ -49,7 +52,7 @@ class MaskWriter(BaseMetric):
         super().__init__(prefix='MaskWriter', **kwargs)
         self.output_dir = output_dir
 
-    def score_names(self) -> List[str]:
+    def score_names(self) -> list[str]:
         """There is no score."""
         return []
 
@@ -58,7 +61,7 @@ class MaskWriter(BaseMetric):
         # One entry for each item of the data set: of more, mmengine drops those that seem to be padding.
         self.results += [tuple(map(_answer, one_a_sentence(sample))) for sample in data_samples]
 
-    def compute_metrics(self, results: List[Tuple[Answer, ...]]) -> Dict[str, float]:
+    def compute_metrics(self, results: list[tuple[Answer, ...]]) -> dict[str, float]:
         """Write the masks of all processes. There is nothing to score."""
         answers = sorted((answer for item in results for answer in item), key=lambda answer: answer.place)
         names = distinct([answer.name for answer in answers])
@@ -69,23 +72,27 @@ class MaskWriter(BaseMetric):
         shared = [(name, answer) for name, answer in zip(names, answers) if name != answer.name]
         if shared:
             name, answer = shared[0]
-            print_log(f'{len(shared)} of {len(names)} masks in {self.output_dir} have names that others have too, and '
-                      f'a number behind: {name}.png is of {answer.place[0]}', logger='current', level=logging.WARNING)
+            print_log(
+                f'{len(shared)} of {len(names)} masks in {self.output_dir} have names that others have too, and '
+                f'a number behind: {name}.png is of {answer.place[0]}',
+                logger='current',
+                level=logging.WARNING,
+            )
         return {}
 
 
 def _answer(sample: dict) -> Answer:
     name = cut_name(osp.splitext(osp.basename(sample['img_path']))[0], _STEM_BYTES)
     if 'sent_id' in sample:
-        name += f"_{name_part(sample['sent_id'])}"
+        name += f'_{name_part(sample["sent_id"])}'
     place = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
     return Answer(name, place, encode(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
 
 
-def distinct(names: Sequence[str]) -> List[str]:
+def distinct(names: Sequence[str]) -> list[str]:
     """The names; of those that differ in case at most, all but the first get a number that makes a name of no other."""
     taken, found = {name.casefold() for name in names}, []
-    last: Dict[str, int] = {}
+    last: dict[str, int] = {}
     for name in names:
         key = name.casefold()
         number = last.get(key, 0) + 1

@@ -1,6 +1,7 @@
 """Which masks are compared: the ways of scoring in the literature. Masks are boolean, (1, H, W), on any device."""
+
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ class Protocol:
         threshold: Probability above which a pixel of the network's input is inside; None takes the model's own mask.
         inclusive: Whether an IoU of exactly X counts for P@X.
     """
+
     side: int | None = None
     scaled_truth: bool = False
     threshold: float | None = None
@@ -44,9 +46,11 @@ class Protocol:
         truth = sample['gt_sem_seg']['data'] == 1
         prediction = sample['pred_sem_seg']['data'] == 1 if self.threshold is None else self._resized(sample, truth)
         if prediction.shape != truth.shape:
-            raise InputError(f'The prediction has shape {tuple(prediction.shape)} and the truth {tuple(truth.shape)} '
-                             f'for "{sample.get("text")}" (sentence {sample.get("sent_id")}) of '
-                             f'{sample.get("img_path")}: both must have the size of the original image')
+            raise InputError(
+                f'The prediction has shape {tuple(prediction.shape)} and the truth {tuple(truth.shape)} '
+                f'for "{sample.get("text")}" (sentence {sample.get("sent_id")}) of '
+                f'{sample.get("img_path")}: both must have the size of the original image'
+            )
         return prediction, truth.to(prediction.device)
 
     def compared(self, sample: dict, prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,17 +66,21 @@ class Protocol:
 
     def _resized(self, sample: dict, truth: Tensor) -> Tensor:
         if 'input_probabilities' not in sample:
-            raise InputError("protocol='dit' scores the probabilities at the network's input size, which the model did "
-                             'not keep: set model.test_cfg.keep_input_probabilities=True')
+            raise InputError(
+                "protocol='dit' scores the probabilities at the network's input size, which the model did "
+                'not keep: set model.test_cfg.keep_input_probabilities=True'
+            )
         inside = sample['input_probabilities']['data'] > self.threshold
         return F.interpolate(inside[None].float(), truth.shape[1:], mode='bilinear', align_corners=False)[0] > 0
 
     def _scaled(self, sample: dict, truth: Tensor) -> Tensor:
         rle = sample.get('scaled_truth')
         if rle is None or list(rle['size']) != [self.side] * 2:
-            raise InputError(f"protocol='rela480' compares with polygons scaled to {self.side} x {self.side}, which "
-                             'the data do not hold: set keep_outlines=True in the data set, RefCOCODataset or '
-                             f'GRefCOCODataset, and scaled_side={self.side} in its LoadReferringMask')
+            raise InputError(
+                f"protocol='rela480' compares with polygons scaled to {self.side} x {self.side}, which "
+                'the data do not hold: set keep_outlines=True in the data set, RefCOCODataset or '
+                f'GRefCOCODataset, and scaled_side={self.side} in its LoadReferringMask'
+            )
         return torch.from_numpy(coco_mask.decode(rle)).to(truth.device)[None] == 1
 
 
@@ -80,7 +88,8 @@ PROTOCOLS = dict(
     original=Protocol(),
     lavt480=Protocol(side=480, inclusive=True),
     rela480=Protocol(side=480, scaled_truth=True, inclusive=True),
-    dit=Protocol(threshold=0.35))
+    dit=Protocol(threshold=0.35),
+)
 
 
 def stretch(mask: Tensor, side: int = 480) -> Tensor:
@@ -93,7 +102,7 @@ def stretch(mask: Tensor, side: int = 480) -> Tensor:
     return mask[:, rows][:, :, columns]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nearest(size: int, side: int) -> np.ndarray:
     """For each pixel of a line of `side` the index of its neighbour among `size`."""
     line = Image.fromarray(np.arange(size, dtype=np.int32)[None])

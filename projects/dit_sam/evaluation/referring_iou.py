@@ -19,6 +19,7 @@ from .scores import NAMES, THRESHOLDS, Areas, group_score, score_table, scores_o
 @dataclass(frozen=True)
 class Result:
     """What is kept of a sentence: its areas, its group, its line in the dump, and its place in the data set."""
+
     areas: Areas
     group: str | None = None
     line: dict | None = None
@@ -71,17 +72,19 @@ class ReferringIoU(BaseMetric):
             and its truth differ in shape, or there is nothing to score.
     """
 
-    def __init__(self,
-                 group_by: str | None = None,
-                 protocol: str = 'original',
-                 generalized: bool = False,
-                 empty_iou: float = 1.,
-                 min_area: int = 0,
-                 dump: str | None = None,
-                 dump_masks: bool = False,
-                 collect_device: str = 'cpu',
-                 prefix: str | None = None,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        group_by: str | None = None,
+        protocol: str = 'original',
+        generalized: bool = False,
+        empty_iou: float = 1.0,
+        min_area: int = 0,
+        dump: str | None = None,
+        dump_masks: bool = False,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         # mmengine puts a slash behind it: of 'val/' two would stand before the name.
         super().__init__(collect_device=collect_device, prefix=prefix and prefix.strip('/'), **kwargs)
         if protocol not in PROTOCOLS:
@@ -104,7 +107,7 @@ class ReferringIoU(BaseMetric):
 
     def score_names(self) -> list[str]:
         """The scores of all sentences as they are reported; with ``group_by`` there are also those of groups."""
-        names = NAMES[2:] if self.generalized else NAMES[:2] + NAMES[-len(THRESHOLDS):]
+        names = NAMES[2:] if self.generalized else NAMES[:2] + NAMES[-len(THRESHOLDS) :]
         return [f'{self.prefix}/{name}' if self.prefix else name for name in names]
 
     def group_names(self, dataset: Any) -> list[str]:
@@ -140,8 +143,10 @@ class ReferringIoU(BaseMetric):
         if not results:
             raise InputError('ReferringIoU has nothing to score: the data loader gave no item')
         total = self._row(results)
-        rows = {group: self._row([result for result in results if result.group == group])
-                for group in sorted({result.group for result in results} - {None})}
+        rows = {
+            group: self._row([result for result in results if result.group == group])
+            for group in sorted({result.group for result in results} - {None})
+        }
         table = score_table(self.group_by or 'Sentences of', total, rows)
         print_log(f'\n{table}', logger=MMLogger.get_current_instance())
         if self.dump:

@@ -2,6 +2,7 @@
 
 Python integers and `fsum` are exact, so that neither the order nor the split over ranks changes a score.
 """
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
@@ -16,11 +17,12 @@ NAMES = ('oIoU', 'mIoU', 'gIoU', 'cIoU', 'N-acc', 'T-acc', *(f'P@{threshold}' fo
 @dataclass(frozen=True)
 class Areas:
     """What was counted for one sentence, in pixels; whether it means nothing, and the IoU of finding nothing then."""
+
     intersection: int
     prediction: int
     truth: int
     no_target: bool
-    empty_iou: float = 1.
+    empty_iou: float = 1.0
 
     @property
     def union(self) -> int:
@@ -68,8 +70,10 @@ def _overall_iou(areas: Sequence[Areas]) -> float:
 
 def _precision(areas: Sequence[Areas], inclusive: bool) -> dict[str, float]:
     ious = [area.iou for area in areas]
-    return {f'P@{threshold}': sum(iou > threshold or (inclusive and iou == threshold) for iou in ious) / len(ious) * 100
-            for threshold in THRESHOLDS}
+    return {
+        f'P@{threshold}': sum(iou > threshold or (inclusive and iou == threshold) for iou in ious) / len(ious) * 100
+        for threshold in THRESHOLDS
+    }
 
 
 def group_score(score: str, group: str) -> str:
@@ -78,12 +82,14 @@ def group_score(score: str, group: str) -> str:
     Slashes, percent signs and what does not print are written as in URLs (``left/right`` as ``left%2Fright``), so that
     names differ as the groups do, also where a slash becomes another character, as in names of checkpoints.
     """
-    return f'{score}/' + ''.join(one if one.isprintable() and one not in '%/\\' else
-                                 quote(one, safe='', errors='surrogatepass') for one in group)
+    return f'{score}/' + ''.join(
+        one if one.isprintable() and one not in '%/\\' else quote(one, safe='', errors='surrogatepass') for one in group
+    )
 
 
-def score_table(title: str, total: tuple[int, Mapping[str, float]],
-                groups: Mapping[str, tuple[int, Mapping[str, float]]]) -> str:
+def score_table(
+    title: str, total: tuple[int, Mapping[str, float]], groups: Mapping[str, tuple[int, Mapping[str, float]]]
+) -> str:
     """A table of scores for reading: the total under the name of "all", and below a line the groups.
 
     Args:

@@ -1,15 +1,35 @@
 from .backbones import DITViT, SAMViT, StandaloneDITViT
 from .data_preprocessor import ReferringDataPreProcessor
 from .decode_heads import GeneralizedSAMHead, SAMHead
-from .instructions import (CrossAttentionInstruction, EndToEndInstruction, EndToEndStaticInstruction, Instruction,
-                           LayerWiseInstruction, LayerWiseStaticInstruction)
+from .instructions import (
+    CrossAttentionInstruction,
+    EndToEndInstruction,
+    EndToEndStaticInstruction,
+    Instruction,
+    LayerWiseInstruction,
+    LayerWiseStaticInstruction,
+)
 from .losses import BinaryDiceLoss
 from .segmentors import InstructedEncoderDecoder, ReferringSegmentor, ReferringTTAModel, SentencesFromSamples
 from .text_encoders import HuggingFaceTextEncoder
 
 __all__ = [
-    'BinaryDiceLoss', 'CrossAttentionInstruction', 'DITViT', 'EndToEndInstruction', 'EndToEndStaticInstruction',
-    'GeneralizedSAMHead', 'HuggingFaceTextEncoder', 'InstructedEncoderDecoder', 'Instruction', 'LayerWiseInstruction',
-    'LayerWiseStaticInstruction', 'ReferringDataPreProcessor', 'ReferringSegmentor', 'ReferringTTAModel', 'SAMHead',
-    'SAMViT', 'SentencesFromSamples', 'StandaloneDITViT'
+    'BinaryDiceLoss',
+    'CrossAttentionInstruction',
+    'DITViT',
+    'EndToEndInstruction',
+    'EndToEndStaticInstruction',
+    'GeneralizedSAMHead',
+    'HuggingFaceTextEncoder',
+    'InstructedEncoderDecoder',
+    'Instruction',
+    'LayerWiseInstruction',
+    'LayerWiseStaticInstruction',
+    'ReferringDataPreProcessor',
+    'ReferringSegmentor',
+    'ReferringTTAModel',
+    'SAMHead',
+    'SAMViT',
+    'SentencesFromSamples',
+    'StandaloneDITViT',
 ]

@@ -1,4 +1,5 @@
 """Images and masks of different sizes to one batch."""
+
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -40,14 +41,16 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         InputError: `place` is another word.
     """
 
-    def __init__(self,
-                 mean: Sequence[float] = (123.675, 116.28, 103.53),
-                 std: Sequence[float] = (58.395, 57.12, 57.375),
-                 size: tuple[int, int] | None = None,
-                 size_divisor: int = 16,
-                 bgr_to_rgb: bool = True,
-                 place: Place = 'middle',
-                 non_blocking: bool = True) -> None:
+    def __init__(
+        self,
+        mean: Sequence[float] = (123.675, 116.28, 103.53),
+        std: Sequence[float] = (58.395, 57.12, 57.375),
+        size: tuple[int, int] | None = None,
+        size_divisor: int = 16,
+        bgr_to_rgb: bool = True,
+        place: Place = 'middle',
+        non_blocking: bool = True,
+    ) -> None:
         super().__init__(non_blocking)
         if place not in get_args(Place):
             raise InputError(f'data_preprocessor.place={place!r} is none of {", ".join(get_args(Place))}')
@@ -89,8 +92,9 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
 
     def _common_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
         """The smallest multiples of `size_divisor` that hold every image."""
-        return tuple(-(-max(image.shape[axis] for image in images) // self.size_divisor) * self.size_divisor
-                     for axis in (1, 2))
+        return tuple(
+            -(-max(image.shape[axis] for image in images) // self.size_divisor) * self.size_divisor for axis in (1, 2)
+        )
 
     def _window(self, image: Tensor, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of an image (3, h, w) in the batch."""
@@ -98,20 +102,23 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         if rows > height or columns > width:
             advice = 'let the pipeline resize to data_preprocessor.size'
             if rows <= width and columns <= height:
-                advice = ('Resize takes its scale for the long and the short side, whichever way a picture stands. '
-                          'Leave data_preprocessor.size out, or make it a square')
+                advice = (
+                    'Resize takes its scale for the long and the short side, whichever way a picture stands. '
+                    'Leave data_preprocessor.size out, or make it a square'
+                )
             raise InputError(f'an image of {rows}×{columns} does not fit the batch of {height}×{width}; {advice}')
         top, left = ((height - rows) // 2, (width - columns) // 2) if self.place == 'middle' else (0, 0)
         return slice(top, top + rows), slice(left, left + columns)
 
     @staticmethod
-    def _note_padding(sample: SegDataSample, window: tuple[slice, slice], size: tuple[int, int],
-                      training: bool) -> None:
+    def _note_padding(
+        sample: SegDataSample, window: tuple[slice, slice], size: tuple[int, int], training: bool
+    ) -> None:
         """Write the margins into a data sample's metainfo and, in training, pad its mask alike."""
         rows, columns = window
         sample.set_metainfo(
-            dict(pad_shape=size, padding_size=[columns.start, size[1] - columns.stop, rows.start,
-                                               size[0] - rows.stop]))
+            dict(pad_shape=size, padding_size=[columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop])
+        )
         if training:
             mask = sample.gt_sem_seg.data
             padded = mask.new_zeros((1, *size))
@@ -129,9 +136,11 @@ def _check_labels(sample: SegDataSample) -> None:
     if type(mask) is Tensor and mask.device.type == 'cpu' and mask.numel() and mask.max() > 1:
         others = mask[(mask > 1) & (mask != 255)]
         if len(others):
-            raise InputError(f'the mask of {sample.metainfo.get("img_path", "an item")} has the label '
-                             f'{others[0].item()}: referring masks have 1 in the object, 0 outside, and 255 where '
-                             'pixels do not count; load them by LoadReferringMask')
+            raise InputError(
+                f'the mask of {sample.metainfo.get("img_path", "an item")} has the label '
+                f'{others[0].item()}: referring masks have 1 in the object, 0 outside, and 255 where '
+                'pixels do not count; load them by LoadReferringMask'
+            )
 
 
 def image_numbers(images: Sequence[Tensor]) -> list[int]:

@@ -2,6 +2,7 @@
 
 A layer W of which LoRA takes care computes W·x + (lora_alpha / r)·B·A·x. W stays as it is; A and B train.
 """
+
 import re
 from collections.abc import Mapping
 from itertools import chain
@@ -69,8 +70,9 @@ def _check_targets(model: nn.Module, targets: Any, key: str) -> None:
     names = [name for name, _ in model.named_modules()]
     for target in () if isinstance(targets, str) else targets or ():
         if not any(f'.{name}'.endswith(f'.{target}') for name in names):
-            layers = sorted({name.rpartition('.')[2] for name, module in model.named_modules()
-                             if isinstance(module, nn.Linear)})
+            layers = sorted(
+                {name.rpartition('.')[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+            )
             raise InputError(f'{key}.target_modules: there is no {target!r}; the linear layers are {layers}')
 
 

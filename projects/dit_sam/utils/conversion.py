@@ -1,4 +1,5 @@
 """What the converters of `tools/model_converters` share: which model a file belongs to, and whether it is all there."""
+
 import os
 import warnings
 from collections import Counter
@@ -49,17 +50,22 @@ def tell_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str, 
         raise InputError(f'{source} holds no image encoder')
     arch = arch_of(size, SAMViT.ARCHITECTURES)
     if arch not in ARCHS:
-        known = ', '.join(f'{name} {SAMViT.ARCHITECTURES[name]["embed_dims"]} × {SAMViT.ARCHITECTURES[name]["depth"]}'
-                          for name in ARCHS)
+        known = ', '.join(
+            f'{name} {SAMViT.ARCHITECTURES[name]["embed_dims"]} × {SAMViT.ARCHITECTURES[name]["depth"]}'
+            for name in ARCHS
+        )
         raise InputError(f'{source} is {name_size(size, {})}; SAM has (channels × blocks) {known}')
     if asked not in (None, arch):
-        raise InputError(f'{source} is {name_size(size, SAMViT.ARCHITECTURES)}, not {asked}: say --arch {arch}, or '
-                         'nothing, or name another file')
+        raise InputError(
+            f'{source} is {name_size(size, SAMViT.ARCHITECTURES)}, not {asked}: say --arch {arch}, or '
+            'nothing, or name another file'
+        )
     return arch
 
 
-def to_ours_exactly(weights: Mapping[str, Tensor], layout: StateDictMap, expected: Mapping[str, Tensor], source: str,
-                    target: str) -> dict[str, Tensor]:
+def to_ours_exactly(
+    weights: Mapping[str, Tensor], layout: StateDictMap, expected: Mapping[str, Tensor], source: str, target: str
+) -> dict[str, Tensor]:
     """Weights under our names, compared with those of a model; what is wrong is said in the names of the file.
 
     Args:
@@ -80,8 +86,10 @@ def to_ours_exactly(weights: Mapping[str, Tensor], layout: StateDictMap, expecte
 
 def summary(path: str, weights: Mapping[str, Tensor], arch: str, dropped: str) -> str:
     """What was written, in a line."""
-    return (f'{path}: {arch}, {sum(value.numel() for value in weights.values()):,} weights in {len(weights)} tensors, '
-            f'{os.path.getsize(path) / 2**20:.2f} MiB; dropped: {dropped}')
+    return (
+        f'{path}: {arch}, {sum(value.numel() for value in weights.values()):,} weights in {len(weights)} tensors, '
+        f'{os.path.getsize(path) / 2**20:.2f} MiB; dropped: {dropped}'
+    )
 
 
 def count_by_prefix(names: Sequence[str], prefixes: Sequence[str]) -> str:

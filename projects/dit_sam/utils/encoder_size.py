@@ -1,4 +1,5 @@
 """Which of SAM's sizes a file holds, told from the weights of the image encoder."""
+
 from collections.abc import Mapping
 
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ def encoder_size(weights: Mapping[str, Tensor], layout: StateDictMap) -> tuple[i
         weights: Weights by the names of `layout`.
         layout: How they are named.
     """
-    position, = layout.to_theirs({'backbone.pos_embed': None})
+    (position,) = layout.to_theirs({'backbone.pos_embed': None})
     blocks = layout.to_theirs({f'backbone.blocks.{i}.norm1.weight': None for i in range(_MAX_DEPTH)})
     there = [i for i, name in enumerate(blocks) if name in weights]
     return (weights[position].shape[-1], there[-1] + 1) if position in weights and there else None
@@ -54,5 +55,6 @@ def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> 
         return
     arch = arch_of(asked, archs)
     wanted = f'arch={arch!r}' if arch else name_size(asked, archs)
-    raise InputError(f'{source} is {name_size(size, archs)}, the config asks for {wanted}: change arch, or name '
-                     'weights of that size')
+    raise InputError(
+        f'{source} is {name_size(size, archs)}, the config asks for {wanted}: change arch, or name weights of that size'
+    )

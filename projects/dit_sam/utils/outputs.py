@@ -1,4 +1,5 @@
 """What programs write: looked at before the work, whole or not at all, and one line where it fails."""
+
 import os
 import re
 from collections.abc import Iterator

@@ -1,4 +1,5 @@
 """Files of pictures, opened in one way: decoded by OpenCV from their bytes, as mmcv's `LoadImageFromFile` does."""
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO

@@ -1,4 +1,5 @@
 """Weights into a model, completely or not at all."""
+
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,10 @@ from .encoder_size import check_size, encoder_size
 from .state_dict_maps import OURS, StateDictMap, find_layout, shorten
 from .weight_files import read_weights
 
-SAM_REMEDY = ("SAM's weights are under \"Model Checkpoints\" in the README of github.com/facebookresearch/"
-              'segment-anything; put them into checkpoints/, or set init_cfg=None to start from random weights')
+SAM_REMEDY = (
+    'SAM\'s weights are under "Model Checkpoints" in the README of github.com/facebookresearch/'
+    'segment-anything; put them into checkpoints/, or set init_cfg=None to start from random weights'
+)
 
 
 def pretrained_step(init_cfg: dict | Sequence[dict] | None) -> dict | None:
@@ -24,8 +27,9 @@ def pretrained_step(init_cfg: dict | Sequence[dict] | None) -> dict | None:
     steps = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg or {}]
     found = next((step for step in steps if step.get('type') == 'Pretrained'), None)
     if found is not None and (len(steps) > 1 or not isinstance(found.get('checkpoint'), str)):
-        raise InputError(f'init_cfg={init_cfg}: Pretrained stands alone and names a file, '
-                         "dict(type='Pretrained', checkpoint=FILE)")
+        raise InputError(
+            f"init_cfg={init_cfg}: Pretrained stands alone and names a file, dict(type='Pretrained', checkpoint=FILE)"
+        )
     return found
 
 
@@ -51,11 +55,13 @@ def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str
     check_size(encoder_size(weights, layout), module, f'checkpoint {checkpoint}')
     weights = _names_of_sam(weights, layout, checkpoint)
     # Where SAM's file would have the weights of `own`: 'image_encoder.' or ''.
-    root, = {theirs.removesuffix(ours) for theirs, ours in parts.items()}
+    (root,) = {theirs.removesuffix(ours) for theirs, ours in parts.items()}
     wanted = {**parts, **{root + prefix: prefix for prefix in own}}
     state_dict = {
         ours + name.removeprefix(theirs): value
-        for theirs, ours in wanted.items() for name, value in weights.items() if name.startswith(theirs)
+        for theirs, ours in wanted.items()
+        for name, value in weights.items()
+        if name.startswith(theirs)
     }
     misfit = describe_misfit(module, state_dict, own)
     if misfit:
@@ -73,8 +79,9 @@ def _names_of_sam(weights: Mapping[str, Tensor], layout: StateDictMap, checkpoin
     return {re.sub(r'^decode_head\.', '', re.sub(r'^backbone\.', 'image_encoder.', name)): ours[name] for name in ours}
 
 
-def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapping[str, Tensor],
-                    own: tuple[str, ...] = ()) -> str:
+def describe_misfit(
+    expected: nn.Module | Mapping[str, Tensor], state_dict: Mapping[str, Tensor], own: tuple[str, ...] = ()
+) -> str:
     """What keeps a state dict from fitting, in one line; '' where it fits. Long lists are cut.
 
     NaN and infinity, which torch would copy, fit nowhere, nor do integers in the place of floating-point numbers. Where
@@ -89,16 +96,26 @@ def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapp
     missing = sorted(name for name in expected.keys() - state_dict.keys() if not name.startswith(own))
     unknown = sorted(state_dict.keys() - expected.keys())
     misshapen = [
-        f'{name} is {tuple(state_dict[name].shape)}, not {tuple(value.shape)}' for name, value in expected.items()
+        f'{name} is {tuple(state_dict[name].shape)}, not {tuple(value.shape)}'
+        for name, value in expected.items()
         if name in state_dict and state_dict[name].shape != value.shape
     ]
-    pairs = [(name, state_dict[name], value) for name, value in expected.items()
-             if name in state_dict and state_dict[name].shape == value.shape]
-    foreign = [f'{name} is {theirs.dtype}, not {ours.dtype}' for name, theirs, ours in pairs
-               if not _alike(theirs, ours)]
+    pairs = [
+        (name, state_dict[name], value)
+        for name, value in expected.items()
+        if name in state_dict and state_dict[name].shape == value.shape
+    ]
+    foreign = [
+        f'{name} is {theirs.dtype}, not {ours.dtype}' for name, theirs, ours in pairs if not _alike(theirs, ours)
+    ]
     spoilt = [name for name, theirs, ours in pairs if _alike(theirs, ours) and not _is_finite(theirs)]
-    lists = (('missing', missing), ('unknown', unknown), ('of another shape (another arch?)', misshapen),
-             ('of another type', foreign), ('with NaN or infinity', spoilt))
+    lists = (
+        ('missing', missing),
+        ('unknown', unknown),
+        ('of another shape (another arch?)', misshapen),
+        ('of another type', foreign),
+        ('with NaN or infinity', spoilt),
+    )
     problems = '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)
     return problems + _lora_advice(missing, unknown)
 
@@ -106,11 +123,15 @@ def describe_misfit(expected: nn.Module | Mapping[str, Tensor], state_dict: Mapp
 def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
     """What to do where all weights that are missing, or all that are unknown, are those of LoRA."""
     if unknown and all('.lora_' in name for name in unknown):
-        return ('; these are of LoRA: merge it by tools/model_converters/publish_model.py CHECKPOINT OUT --merge-lora, '
-                'or name the config of its training')
+        return (
+            '; these are of LoRA: merge it by tools/model_converters/publish_model.py CHECKPOINT OUT --merge-lora, '
+            'or name the config of its training'
+        )
     if missing and all('.lora_' in name for name in missing):
-        return ('; these are of LoRA, which the config has and the checkpoint not: leave `lora` out, or for a training '
-                'that begins with it set default_hooks.checkpoint_fit.strict=False')
+        return (
+            '; these are of LoRA, which the config has and the checkpoint not: leave `lora` out, or for a training '
+            'that begins with it set default_hooks.checkpoint_fit.strict=False'
+        )
     return ''
 
 

@@ -1,4 +1,5 @@
 """How other code bases name the weights of `ReferringSegmentor`: tables of prefixes, read in both directions."""
+
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,8 +67,11 @@ class StateDictMap:
     def knows(self, name: str) -> bool:
         """Whether a foreign name is one of this layout."""
         name = name.removeprefix('module.')
-        return name.startswith(self.unused) or any(name in pair for pair in self.copies) or (
-            _match(name, self.prefixes) is not None)
+        return (
+            name.startswith(self.unused)
+            or any(name in pair for pair in self.copies)
+            or (_match(name, self.prefixes) is not None)
+        )
 
 
 def find_layout(names: Iterable[str], source: str) -> StateDictMap:
@@ -83,8 +87,10 @@ def find_layout(names: Iterable[str], source: str) -> StateDictMap:
     names = list(names)
     known = [sum(map(layout.knows, names)) for layout in LAYOUTS]
     if not any(known):
-        raise InputError(f'{source} holds neither SAM nor a model of dit_sam: none of its {len(names)} names is known, '
-                         f'such as {sorted(names)[0]}')
+        raise InputError(
+            f'{source} holds neither SAM nor a model of dit_sam: none of its {len(names)} names is known, '
+            f'such as {sorted(names)[0]}'
+        )
     return LAYOUTS[known.index(max(known))]
 
 
@@ -106,7 +112,7 @@ def _match(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
     for old, new in prefixes:
         found = re.match(re.escape(old).replace(r'\{\}', r'(\d+)'), name)
         if found:
-            return new.format(*found.groups()) + name[found.end():]
+            return new.format(*found.groups()) + name[found.end() :]
     return None
 
 
@@ -124,7 +130,8 @@ SAM = StateDictMap(
         ('prompt_encoder.', 'decode_head.prompt_encoder.'),
         ('mask_decoder.', 'decode_head.mask_decoder.'),
     ),
-    ours_alone=_TEXT)
+    ours_alone=_TEXT,
+)
 
 # transformers' `SamModel` (facebook/sam-vit-{base,large,huge}), and SAM's names for the same.
 _HUGGING_FACE_TO_SAM = {
@@ -165,8 +172,9 @@ _HUGGING_FACE_TO_SAM = {
 HUGGING_FACE_SAM = StateDictMap(
     source='Hugging Face',
     prefixes=tuple(zip(_HUGGING_FACE_TO_SAM, SAM.to_ours(dict.fromkeys(_HUGGING_FACE_TO_SAM.values())))),
-    copies=(('shared_image_embedding.positional_embedding', 'prompt_encoder.shared_embedding.positional_embedding'), ),
-    ours_alone=_TEXT)
+    copies=(('shared_image_embedding.positional_embedding', 'prompt_encoder.shared_embedding.positional_embedding'),),
+    ours_alone=_TEXT,
+)
 
 # The `state_dict` of the released DIT checkpoints.
 RELEASED_DIT = StateDictMap(
@@ -185,11 +193,17 @@ RELEASED_DIT = StateDictMap(
         ('lang_encoder.bert.', 'text_encoder.model.'),
     ),
     # `position_ids` are a range of numbers that older versions of transformers stored.
-    unused=('query_embeddings', 'self_attention.', 'lang_encoder.bert.pooler.',
-            'lang_encoder.bert.embeddings.position_ids'))
+    unused=(
+        'query_embeddings',
+        'self_attention.',
+        'lang_encoder.bert.pooler.',
+        'lang_encoder.bert.embeddings.position_ids',
+    ),
+)
 
 # Ours, as in the checkpoints of tools/train.py and what the converters write.
 OURS = StateDictMap(
-    source='dit_sam', prefixes=tuple((part, part) for part in ('backbone.', 'decode_head.', 'text_encoder.')))
+    source='dit_sam', prefixes=tuple((part, part) for part in ('backbone.', 'decode_head.', 'text_encoder.'))
+)
 
 LAYOUTS = (OURS, SAM, HUGGING_FACE_SAM, RELEASED_DIT)

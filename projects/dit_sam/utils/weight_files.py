@@ -1,4 +1,5 @@
 """Files of weights: read from what others write, written whole or not at all."""
+
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """
     # Not above: `engine` imports this package.
     from ..engine.strict_loading import weights_of
+
     weights = {}
     for file in weight_files(path):
         weights.update(weights_of(CheckpointLoader.load_checkpoint(file, map_location='cpu'), file))
@@ -94,8 +96,9 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
     except (RuntimeError, SafetensorError) as error:
         # torch has its own words for a full disk; the reason stands behind them.
         reason = str(error.__context__ or error).splitlines()[0]
-        raise InputError(f'{path} could not be written, and nothing of it is left: {reason}; make room, or name '
-                         'another place') from error
+        raise InputError(
+            f'{path} could not be written, and nothing of it is left: {reason}; make room, or name another place'
+        ) from error
 
 
 def _write_safetensors(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:

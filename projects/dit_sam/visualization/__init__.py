@@ -1,4 +1,5 @@
 """What the model does, as pictures."""
+
 from .attention import LayerAttention, SentenceAttention, attention_maps
 from .attention_picture import draw_attention
 from .files import file_stem, write_image, write_new
@@ -7,6 +8,14 @@ from .overlay import draw_masks
 from .sheet import draw_sheet
 
 __all__ = [
-    'LayerAttention', 'NumberedVisBackend', 'SentenceAttention', 'attention_maps', 'draw_attention', 'draw_masks',
-    'draw_sheet', 'file_stem', 'write_image', 'write_new'
+    'LayerAttention',
+    'NumberedVisBackend',
+    'SentenceAttention',
+    'attention_maps',
+    'draw_attention',
+    'draw_masks',
+    'draw_sheet',
+    'file_stem',
+    'write_image',
+    'write_new',
 ]

@@ -15,6 +15,7 @@ layer                     visual tokens look at the text       text tokens look 
 
 Shapes: L text tokens, W words, h × w visual tokens.
 """
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ class LayerAttention:
         to_image: The share of its attention that a word, its pieces' mean, gives to a visual token, (W, h, w); None
             where this layer has no such attention.
     """
+
     name: str
     to_text: np.ndarray | None = None
     to_image: np.ndarray | None = None
@@ -59,6 +61,7 @@ class SentenceAttention:
         window: Left, top, right and bottom of the picture in the map, as fractions; the rest is padding.
         mask: What the model answers, boolean (H, W), at the size of the picture.
     """
+
     sentence: str
     words: list[str]
     special: list[bool]
@@ -75,8 +78,9 @@ class SentenceAttention:
         known = [layer.name for layer in self.layers]
         unknown = [name for name in names or () if name not in known]
         if unknown:
-            raise InputError(f'no layer {unknown[0]!r} has attention between image and text; there are '
-                             f'{", ".join(known)}')
+            raise InputError(
+                f'no layer {unknown[0]!r} has attention between image and text; there are {", ".join(known)}'
+            )
         return [layer for layer in self.layers if layer.name in (names or known)]
 
     def over_picture(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -107,10 +111,12 @@ def attention_maps(inferencer: 'ReferringInferencer', image: Any, sentence: str)
         raise InputError('this model takes no text, so there is no attention to it: choose one with a text encoder')
     recorder = AttentionRecorder()
     with recorder.watch(inferencer.model):
-        sample, = inferencer([image], [[sentence]], return_datasamples=True)['predictions']
+        (sample,) = inferencer([image], [[sentence]], return_datasamples=True)['predictions']
     if not recorder.maps:
-        raise InputError('neither the backbone nor the head of this model has attention between image and text: choose '
-                         'a config with DITViT and an instruction, or with SAMHead')
+        raise InputError(
+            'neither the backbone nor the head of this model has attention between image and text: choose '
+            'a config with DITViT and an instruction, or with SAMHead'
+        )
     words, special, members = words_of(sentence, encoder.tokenizer, encoder.max_length)
     layers = [_by_word(name, members, recorder.length, **maps) for name, maps in recorder.maps.items()]
     mask = sample.pred_sem_seg.data[0].cpu().numpy() == 1
@@ -125,8 +131,9 @@ def words_of(sentence: str, tokenizer: Callable, max_length: int) -> tuple[list[
         tokenizer: A fast tokenizer of transformers, which knows from which characters a token comes.
         max_length: Tokens beyond are cut off.
     """
-    encoded = tokenizer(sentence, truncation=True, max_length=max_length, return_offsets_mapping=True,
-                        return_special_tokens_mask=True)
+    encoded = tokenizer(
+        sentence, truncation=True, max_length=max_length, return_offsets_mapping=True, return_special_tokens_mask=True
+    )
     names = tokenizer.convert_ids_to_tokens(encoded['input_ids'])
     words, special, members, last = [], [], [], None
     columns = zip(names, encoded['special_tokens_mask'], encoded['offset_mapping'])
@@ -142,12 +149,20 @@ def words_of(sentence: str, tokenizer: Callable, max_length: int) -> tuple[list[
     return words, special, members
 
 
-def _by_word(name: str, members: list[list[int]], length: int, to_text: np.ndarray | None = None,
-             to_image: np.ndarray | None = None) -> LayerAttention:
+def _by_word(
+    name: str,
+    members: list[list[int]],
+    length: int,
+    to_text: np.ndarray | None = None,
+    to_image: np.ndarray | None = None,
+) -> LayerAttention:
     """Maps of tokens to maps of words; where the decoder's own tokens stand in front, the text's come last."""
     to_text, to_image = (None if maps is None else maps[-length:] for maps in (to_text, to_image))
-    return LayerAttention(name, None if to_text is None else np.stack([to_text[tokens].sum(0) for tokens in members]),
-                          None if to_image is None else np.stack([to_image[tokens].mean(0) for tokens in members]))
+    return LayerAttention(
+        name,
+        None if to_text is None else np.stack([to_text[tokens].sum(0) for tokens in members]),
+        None if to_image is None else np.stack([to_image[tokens].mean(0) for tokens in members]),
+    )
 
 
 def _window(meta: dict) -> tuple[float, float, float, float]:

@@ -1,4 +1,5 @@
 """Attention between image and text as a picture (DIT, Figure 5). Pictures are RGB, uint8, (H, W, 3)."""
+
 from collections.abc import Sequence
 
 import cv2
@@ -12,12 +13,14 @@ from .sheet import draw_sheet
 TITLES = dict(to_text='where the image looks at each word', to_image='where each word looks in the image')
 
 
-def draw_attention(image: np.ndarray,
-                   attention: SentenceAttention,
-                   direction: str = 'to_text',
-                   layers: Sequence[str] | None = None,
-                   special: bool = False,
-                   font: str | None = None) -> np.ndarray:
+def draw_attention(
+    image: np.ndarray,
+    attention: SentenceAttention,
+    direction: str = 'to_text',
+    layers: Sequence[str] | None = None,
+    special: bool = False,
+    font: str | None = None,
+) -> np.ndarray:
     """Draw a row for each layer and in it a map for each word.
 
     The colours of a row go from nothing to the largest share of any word in it. Behind a word stands its own largest.
@@ -37,13 +40,17 @@ def draw_attention(image: np.ndarray,
     if not layers:
         raise InputError(f'none of these layers has attention {direction}: docs/visualization.md says which have it')
     words = [i for i, is_special in enumerate(attention.special) if special or not is_special]
-    answer = draw_masks(image, [attention.mask], [''], min_side=0)[:len(image)]
+    answer = draw_masks(image, [attention.mask], [''], min_side=0)[: len(image)]
     rows = [(f'{attention.sentence}: {TITLES[direction]}', [('picture', image), ('answer', answer)])]
     for layer in layers:
         values = getattr(layer, direction)[words]
-        cells = [(f'{attention.words[i]} {_percent(one.max())}',
-                  heat(image, attention.over_picture(one / values.max(), image.shape[:2])))
-                 for i, one in zip(words, values)]
+        cells = [
+            (
+                f'{attention.words[i]} {_percent(one.max())}',
+                heat(image, attention.over_picture(one / values.max(), image.shape[:2])),
+            )
+            for i, one in zip(words, values)
+        ]
         rows.append((layer.name, cells))
     return draw_sheet(rows, font=font)
 

@@ -3,6 +3,7 @@
 Shapes: B pairs, L text tokens, T decoder tokens (its own, those of points and boxes, then the text's), h × w visual
 tokens.
 """
+
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -62,14 +63,16 @@ class AttentionRecorder:
     def _note_length(self, module: nn.Module, args: tuple, keywords: dict, output: TextFeatures) -> None:
         self.length = output.mask.shape[1]
 
-    def _note_block(self,
-                    name: str,
-                    attention: InstructedAttention,
-                    x: Tensor,
-                    text: Tensor | None = None,
-                    text_mask: Tensor | None = None,
-                    keep_text: bool = False,
-                    norm: Callable[[Tensor], Tensor] = nn.Identity()) -> None:
+    def _note_block(
+        self,
+        name: str,
+        attention: InstructedAttention,
+        x: Tensor,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        keep_text: bool = False,
+        norm: Callable[[Tensor], Tensor] = nn.Identity(),
+    ) -> None:
         if text is None:
             return
         length, size, window = text.shape[1], x.shape[1:3], attention.window_size
@@ -81,13 +84,22 @@ class AttentionRecorder:
             weights = text_weights(attention, x, text, text_mask, norm).mean(1)
             self._put(name, 'to_image', weights[..., length:].unflatten(2, size))
 
-    def _note_instruction(self, instruction: CrossAttentionInstruction, layer: int, text: Tensor,
-                          previous: Tensor | None, visual: Tensor) -> None:
+    def _note_instruction(
+        self, instruction: CrossAttentionInstruction, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor
+    ) -> None:
         weights = cross_weights(instruction.layers[layer], text, visual.flatten(1, 2)).mean(1)
         self._put(f'encoder.{layer}', 'to_image', weights.unflatten(2, visual.shape[1:3]))
 
-    def _note_decoder(self, name: str, direction: str, attention: nn.Module, q: Tensor, k: Tensor, v: Tensor,
-                      key_mask: Tensor | None = None) -> None:
+    def _note_decoder(
+        self,
+        name: str,
+        direction: str,
+        attention: nn.Module,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        key_mask: Tensor | None = None,
+    ) -> None:
         weights = cross_weights(attention, q, k, key_mask).mean(1)
         self._put(name, direction, weights if direction == 'to_image' else weights.transpose(1, 2))
 

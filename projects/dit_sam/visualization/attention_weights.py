@@ -3,22 +3,30 @@
 Shapes: B pairs, L text tokens, H × W visual tokens, M heads; G windows or images of h × w visual tokens, G / B of them
 for each of B texts.
 """
+
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..models.layers import (InstructedAttention, pad_to_windows, relative_position_table, relative_position_terms,
-                             window_partition)
+from ..models.layers import (
+    InstructedAttention,
+    pad_to_windows,
+    relative_position_table,
+    relative_position_terms,
+    window_partition,
+)
 from ..models.layers.heads import split_heads
 
 
-def visual_weights(attention: InstructedAttention,
-                   x: Tensor,
-                   text: Tensor,
-                   text_mask: Tensor | None = None,
-                   norm: Callable[[Tensor], Tensor] = nn.Identity()) -> Iterator[Tensor]:
+def visual_weights(
+    attention: InstructedAttention,
+    x: Tensor,
+    text: Tensor,
+    text_mask: Tensor | None = None,
+    norm: Callable[[Tensor], Tensor] = nn.Identity(),
+) -> Iterator[Tensor]:
     """What visual tokens give to the text and to each other; arguments as in `InstructedAttention.forward`.
 
     Yields:
@@ -32,10 +40,12 @@ def visual_weights(attention: InstructedAttention,
     _, text_k, _ = split_heads(attention.qkv(norm(text))[:, None], attention.num_heads)
     share, length = len(x) // len(text), text.shape[1]
     hidden = None if text_mask is None else ~text_mask.repeat_interleave(share, 0)[:, None]
-    tables = [relative_position_table(table, size)
-              for table, size in zip((attention.rel_pos_h, attention.rel_pos_w), x.shape[1:3])]
+    tables = [
+        relative_position_table(table, size)
+        for table, size in zip((attention.rel_pos_h, attention.rel_pos_w), x.shape[1:3])
+    ]
     for head in range(attention.num_heads):
-        rows, columns = relative_position_terms(q[:, head:head + 1], *tables)
+        rows, columns = relative_position_terms(q[:, head : head + 1], *tables)
         keys = torch.cat([text_k[:, head, 0].repeat_interleave(share, 0), k[:, head].flatten(1, 2)], 1)
         logits = attention.scale * q[:, head].flatten(1, 2) @ keys.transpose(1, 2)
         logits[..., length:] += (rows[..., None] + columns[..., None, :]).flatten(4).flatten(1, 3)
@@ -44,11 +54,13 @@ def visual_weights(attention: InstructedAttention,
         yield logits.softmax(-1)
 
 
-def text_weights(attention: InstructedAttention,
-                 x: Tensor,
-                 text: Tensor,
-                 text_mask: Tensor | None = None,
-                 norm: Callable[[Tensor], Tensor] = nn.Identity()) -> Tensor:
+def text_weights(
+    attention: InstructedAttention,
+    x: Tensor,
+    text: Tensor,
+    text_mask: Tensor | None = None,
+    norm: Callable[[Tensor], Tensor] = nn.Identity(),
+) -> Tensor:
     """What text tokens give to each other and to the image where they attend (`keep_text`), (B, M, L, L + H · W)."""
     q, text_k, _ = split_heads(attention.qkv(norm(text))[:, None], attention.num_heads)
     _, k, _ = split_heads(attention.qkv(norm(x)), attention.num_heads)
@@ -71,9 +83,11 @@ def cross_weights(layer: nn.Module, q: Tensor, k: Tensor, key_mask: Tensor | Non
     Returns:
         (B, M, T_q, T_k).
     """
-    q, k = (projection(tokens).unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
-            for projection, tokens in ((layer.q_proj, q), (layer.k_proj, k)))
-    logits = q.shape[-1]**-0.5 * q @ k.transpose(2, 3)
+    q, k = (
+        projection(tokens).unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
+        for projection, tokens in ((layer.q_proj, q), (layer.k_proj, k))
+    )
+    logits = q.shape[-1] ** -0.5 * q @ k.transpose(2, 3)
     if key_mask is not None:
         logits = logits.masked_fill(~key_mask[:, None, None], float('-inf'))
     return logits.softmax(-1)

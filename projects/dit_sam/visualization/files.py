@@ -1,4 +1,5 @@
 """Files that appear whole and never replace others."""
+
 import os
 import os.path as osp
 import re

@@ -1,6 +1,7 @@
 """A font that has the letters of a text."""
+
 import warnings
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -50,7 +51,7 @@ def _font_for(letters: frozenset[int], font: str | None) -> str:
     return chosen
 
 
-@lru_cache(maxsize=None)
+@cache
 def _letters_of(font: str) -> frozenset[int]:
     """Code points of a font; of a file with several fonts those of the first. None where Pillow cannot draw it."""
     try:

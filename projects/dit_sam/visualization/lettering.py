@@ -1,4 +1,5 @@
 """Text in pictures: its colours, its font and its lines."""
+
 from functools import lru_cache
 
 import regex

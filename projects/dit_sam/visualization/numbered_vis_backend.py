@@ -1,4 +1,5 @@
 """Pictures of a run on disk, none of which replaces another."""
+
 import numpy as np
 from mmengine.visualization import LocalVisBackend
 from mmengine.visualization.vis_backend import force_init_env

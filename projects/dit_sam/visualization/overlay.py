@@ -1,4 +1,5 @@
 """Masks and the sentences that mean them, drawn over a picture. Pictures are RGB, uint8, (H, W, 3)."""
+
 from collections.abc import Sequence
 
 import cv2
@@ -10,19 +11,31 @@ from .lettering import BACKGROUND, INK, face_for, wrap
 Color = tuple[int, int, int]
 
 # Far from each other in hue and in brightness; they come round again after ten.
-PALETTE: tuple[Color, ...] = ((255, 64, 160), (0, 190, 255), (255, 150, 0), (120, 80, 255), (0, 170, 90),
-                              (235, 40, 40), (150, 110, 60), (200, 190, 0), (90, 110, 140), (190, 60, 220))
+PALETTE: tuple[Color, ...] = (
+    (255, 64, 160),
+    (0, 190, 255),
+    (255, 150, 0),
+    (120, 80, 255),
+    (0, 170, 90),
+    (235, 40, 40),
+    (150, 110, 60),
+    (200, 190, 0),
+    (90, 110, 140),
+    (190, 60, 220),
+)
 
 
-def draw_masks(image: np.ndarray,
-               masks: Sequence[np.ndarray],
-               sentences: Sequence[str],
-               scores: Sequence[float] | None = None,
-               colors: Sequence[Color] = PALETTE,
-               opacity: float = 0.4,
-               font: str | None = None,
-               min_side: int = 480,
-               empty: str = 'nothing found') -> np.ndarray:
+def draw_masks(
+    image: np.ndarray,
+    masks: Sequence[np.ndarray],
+    sentences: Sequence[str],
+    scores: Sequence[float] | None = None,
+    colors: Sequence[Color] = PALETTE,
+    opacity: float = 0.4,
+    font: str | None = None,
+    min_side: int = 480,
+    empty: str = 'nothing found',
+) -> np.ndarray:
     """Lay masks over a picture, each with a contour, and write the sentences below it, each with its colour.
 
     Args:
@@ -58,17 +71,21 @@ def draw_masks(image: np.ndarray,
     legend = _draw_legend(_entries(masks, sentences, scores, empty), colors, width, font)
     margin = width - size[0]
     picture = cv2.copyMakeBorder(
-        picture, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_CONSTANT, value=BACKGROUND)
+        picture, 0, 0, margin // 2, margin - margin // 2, cv2.BORDER_CONSTANT, value=BACKGROUND
+    )
     return np.concatenate([picture, legend])
 
 
-def _check(image: np.ndarray, masks: Sequence[np.ndarray], sentences: Sequence[str],
-           scores: Sequence[float] | None) -> None:
+def _check(
+    image: np.ndarray, masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequence[float] | None
+) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f'draw_masks wants an RGB image (H, W, 3) of uint8, got {image.shape} of {image.dtype}')
     if len(masks) != len(sentences) or (scores is not None and len(scores) != len(masks)):
-        raise ValueError(f'draw_masks wants a sentence and a score for each mask, got {len(masks)} masks, '
-                         f'{len(sentences)} sentences and {"no" if scores is None else len(scores)} scores')
+        raise ValueError(
+            f'draw_masks wants a sentence and a score for each mask, got {len(masks)} masks, '
+            f'{len(sentences)} sentences and {"no" if scores is None else len(scores)} scores'
+        )
     for i, mask in enumerate(masks):
         if np.shape(mask) != image.shape[:2]:
             raise ValueError(f'mask {i} has shape {np.shape(mask)}, the image {image.shape[:2]} (height, width)')
@@ -92,8 +109,9 @@ def _square(reach: int) -> np.ndarray:
     return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
 
 
-def _entries(masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequence[float] | None,
-             empty: str) -> list[str]:
+def _entries(
+    masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequence[float] | None, empty: str
+) -> list[str]:
     """The lines of the legend, before they are wrapped."""
     # Line breaks and tabs of a sentence are no part of the layout.
     entries = [' '.join(sentence.split()) for sentence in sentences]

@@ -1,4 +1,5 @@
 """Pictures with captions in rows under headings. Pictures are RGB, uint8, (H, W, 3)."""
+
 from collections.abc import Sequence
 
 import cv2
@@ -10,9 +11,9 @@ from .lettering import BACKGROUND, INK, face_for, wrap
 GAP = 10
 
 
-def draw_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray]]]],
-               cell_width: int = 160,
-               font: str | None = None) -> np.ndarray:
+def draw_sheet(
+    rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray]]]], cell_width: int = 160, font: str | None = None
+) -> np.ndarray:
     """Draw rows of pictures, each row below its heading and each picture below its caption.
 
     Args:
@@ -24,9 +25,11 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray]]]],
         The sheet, RGB, (H, W, 3).
     """
     width = max(len(cells) for _, cells in rows) * (cell_width + GAP) + GAP
-    parts = [part for heading, cells in rows
-             for part in (_text(heading, width, 17, font), _row(cells, cell_width, width, font),
-                          _blank(2 * GAP, width))]
+    parts = [
+        part
+        for heading, cells in rows
+        for part in (_text(heading, width, 17, font), _row(cells, cell_width, width, font), _blank(2 * GAP, width))
+    ]
     return np.concatenate(parts)
 
 
@@ -40,7 +43,7 @@ def _row(cells: Sequence[tuple[str, np.ndarray]], cell_width: int, width: int, f
         columns.append(np.concatenate([above, caption, _fit(picture, cell_width)]))
     row = _blank(max(map(len, columns)), width)
     for i, column in enumerate(columns):
-        row[:len(column), i * (cell_width + GAP):][:, :cell_width + GAP] = column
+        row[: len(column), i * (cell_width + GAP) :][:, : cell_width + GAP] = column
     return row
 
 

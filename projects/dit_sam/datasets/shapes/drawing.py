@@ -1,5 +1,4 @@
 """Pixels of a scene, and the visible mask of every object."""
-from typing import List, Tuple
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -57,7 +56,7 @@ def _pattern(texture: str, x: np.ndarray, y: np.ndarray, unit: float, angle: flo
     return np.clip(radius - distance + 0.5, 0, 1)
 
 
-def second_tone(rgb: Tuple[int, int, int]) -> np.ndarray:
+def second_tone(rgb: tuple[int, int, int]) -> np.ndarray:
     """A darker tone of a colour, or a lighter one of black, for the texture."""
     tone = np.asarray(rgb, dtype=np.float32)
     return tone * 0.5 if tone.max() > 60 else tone + 105
@@ -88,9 +87,9 @@ def draw(rng: np.random.Generator, scene: Scene) -> np.ndarray:
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
 
-def visible_masks(scene: Scene) -> List[np.ndarray]:
+def visible_masks(scene: Scene) -> list[np.ndarray]:
     """(H, W) bool mask of what is seen of every object, in the order of `scene.objects`."""
-    seen: List[np.ndarray] = []
+    seen: list[np.ndarray] = []
     for obj in scene.objects:
         mask = obj.mask.copy()
         for other in scene.objects:

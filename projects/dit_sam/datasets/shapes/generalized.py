@@ -1,5 +1,6 @@
 """The generalized grammar, as in gRefCOCO: sentences that mean one object of a scene, several, or none."""
-from typing import Dict, Iterable, Iterator, List, Tuple
+
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -10,19 +11,19 @@ from .several import Plans, draw_form, new_words, plan_several, say_several
 from .world import World
 
 GENERALIZED_KINDS = (*KINDS, 'several', 'none')
-GENERALIZED_VOCABULARY: Tuple[str, ...] = tuple(dict.fromkeys((*VOCABULARY, *new_words())))
+GENERALIZED_VOCABULARY: tuple[str, ...] = tuple(dict.fromkeys((*VOCABULARY, *new_words())))
 
 # The indices of the objects that are meant, and the (kind, sentence) pairs.
-Reference = Tuple[Tuple[int, ...], List[Tuple[str, str]]]
+Reference = tuple[tuple[int, ...], list[tuple[str, str]]]
 _TRIES = 10
 # How often a sentence that means nothing shall name only attributes that are in the picture. Where half of the tries
 # found none, others do.
 _NEAR = 0.7
 
 
-def _distinct(kind: str, sentences: Iterable[str], count: int) -> List[Tuple[str, str]]:
+def _distinct(kind: str, sentences: Iterable[str], count: int) -> list[tuple[str, str]]:
     """The first `count` different sentences that are not too long."""
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for sentence in sentences:
         if len(sentence.split()) <= MAX_WORDS:
             found.setdefault(sentence, kind)
@@ -64,8 +65,9 @@ def _none_of_kind(rng: np.random.Generator, world: World, plans: Plans, kind: st
             return
 
 
-def refer_generalized(rng: np.random.Generator, scene: Scene, singles: List[Tuple[int, List[Tuple[str, str]]]],
-                      sentences: int = 3) -> List[Reference]:
+def refer_generalized(
+    rng: np.random.Generator, scene: Scene, singles: list[tuple[int, list[tuple[str, str]]]], sentences: int = 3
+) -> list[Reference]:
     """References to one object, to several and to none, half, a quarter and a quarter of them.
 
     Args:
@@ -78,7 +80,7 @@ def refer_generalized(rng: np.random.Generator, scene: Scene, singles: List[Tupl
     """
     world = World(scene)
     plans = plan_several(rng, world)
-    references = [((index, ), pairs) for index, pairs in singles[:2]]
+    references = [((index,), pairs) for index, pairs in singles[:2]]
     if plans:
         references.append(_several(rng, plans, sentences))
     references.append(_none(rng, world, plans, sentences))

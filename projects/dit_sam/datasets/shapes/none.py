@@ -4,8 +4,8 @@ An attribute becomes another, often one that is there too, but not together with
 are a blue star and a red circle. A place, or the side of an anchor, becomes one where nothing that the phrase fits is.
 So words alone hardly tell these sentences from others, and the objects that a picture shows do not always tell either.
 """
+
 from dataclasses import replace
-from typing import Optional, Union
 
 import numpy as np
 
@@ -34,39 +34,56 @@ def _nothing_fits(world: World, phrase: Phrase) -> bool:
     return 'size' not in phrase or not any(world.objects[i].size == 'medium' for i in world.fitting(unsized))
 
 
-def spoil_phrase(rng: np.random.Generator, world: World, phrase: Phrase, near: bool) -> Optional[Phrase]:
+def spoil_phrase(rng: np.random.Generator, world: World, phrase: Phrase, near: bool) -> Phrase | None:
     """The phrase with another value of one attribute, so that nothing fits it; None where that cannot be.
 
     With `near`, other objects of the picture have that value.
     """
-    changed = [{**phrase, key: value} for key in phrase for value in _VALUES[key]
-               if value != phrase[key] and not (near and not world.fitting({key: value}))]
+    changed = [
+        {**phrase, key: value}
+        for key in phrase
+        for value in _VALUES[key]
+        if value != phrase[key] and not (near and not world.fitting({key: value}))
+    ]
     choices = [new for new in changed if _nothing_fits(world, new)]
     return pick(rng, choices) if choices else None
 
 
-def _new_phrase(rng: np.random.Generator, world: World, plan: Plan, near: bool,
-                part: str = 'phrase') -> Optional[Plan]:
+def _new_phrase(rng: np.random.Generator, world: World, plan: Plan, near: bool, part: str = 'phrase') -> Plan | None:
     phrase = spoil_phrase(rng, world, getattr(plan, part), near)
     return None if phrase is None else replace(plan, **{part: phrase})
 
 
-def _wrong_place(rng: np.random.Generator, world: World, plan: Plan) -> Optional[Plan]:
+def _wrong_place(rng: np.random.Generator, world: World, plan: Plan) -> Plan | None:
     """A place in the picture for two or more objects that all lie in the other half."""
-    found = [(side, phrase) for phrase, fits in world.all_phrases() if is_short(phrase) and len(fits) > 1
-             for side in SIDES if all(world.distance(index, side) >= 1 - OUTER for index in fits)]
+    found = [
+        (side, phrase)
+        for phrase, fits in world.all_phrases()
+        if is_short(phrase) and len(fits) > 1
+        for side in SIDES
+        if all(world.distance(index, side) >= 1 - OUTER for index in fits)
+    ]
     if not found:
         return None
     side, phrase = pick(rng, found)
     return replace(plan, phrase=phrase, words=_AT_A_PLACE[side])
 
 
-def _wrong_side(rng: np.random.Generator, world: World, plan: Plan) -> Optional[Plan]:
+def _wrong_side(rng: np.random.Generator, world: World, plan: Plan) -> Plan | None:
     """A relation to an anchor for two or more objects, none of which is on that side."""
-    short = [(phrase, fits - {anchor}, anchor) for phrase, fits in world.all_phrases() if is_short(phrase)
-             for anchor in world.everything]
-    found = [(side, phrase, fits, anchor) for phrase, fits, anchor in short if len(fits) > 1 for side in SIDES
-             if all(world.lead(index, anchor, side)[0] <= _CLEARLY_NOT for index in fits)]
+    short = [
+        (phrase, fits - {anchor}, anchor)
+        for phrase, fits in world.all_phrases()
+        if is_short(phrase)
+        for anchor in world.everything
+    ]
+    found = [
+        (side, phrase, fits, anchor)
+        for phrase, fits, anchor in short
+        if len(fits) > 1
+        for side in SIDES
+        if all(world.lead(index, anchor, side)[0] <= _CLEARLY_NOT for index in fits)
+    ]
     if not found:
         return None
     side, phrase, fits, anchor = pick(rng, found)
@@ -74,8 +91,7 @@ def _wrong_side(rng: np.random.Generator, world: World, plan: Plan) -> Optional[
     return named and replace(plan, phrase=phrase, words=relation_words(world, side, anchor, fits), anchor=named)
 
 
-def spoil_plan(rng: np.random.Generator, world: World, plan: Union[Plan, Several],
-               near: bool) -> Optional[Union[Plan, Several]]:
+def spoil_plan(rng: np.random.Generator, world: World, plan: Plan | Several, near: bool) -> Plan | Several | None:
     """A plan like the given one for something that is not there; None where none was found.
 
     With `near`, every attribute that it names is there, though not on one object.

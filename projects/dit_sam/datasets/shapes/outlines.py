@@ -1,13 +1,13 @@
 """Outlines of the drawn shapes, and their rasterisation by COCO's rule."""
+
 import functools
 import math
-from typing import List
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
 
-def _polar(radii: List[float], start: float) -> np.ndarray:
+def _polar(radii: list[float], start: float) -> np.ndarray:
     """Points at equal angles on the given radii, the first at `start` radians (y points down)."""
     angles = start + np.arange(len(radii)) * (2 * math.pi / len(radii))
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.asarray(radii)[:, None]
@@ -16,21 +16,22 @@ def _polar(radii: List[float], start: float) -> np.ndarray:
 def _cross(arm: float = 0.17) -> np.ndarray:
     a, b = arm, 0.5
     return np.array([(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a),
-                     (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)])  # yapf: disable
+                     (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)])  # fmt: skip
 
 
 _TOP = -math.pi / 2
 # Few and unlike each other: a model of a few million weights shall learn to tell them apart at 20 pixels in an hour.
 _OUTLINES = dict(
-    circle=lambda: _polar([0.5] * 32, 0.),
+    circle=lambda: _polar([0.5] * 32, 0.0),
     square=lambda: np.array([(-0.45, -0.45), (0.45, -0.45), (0.45, 0.45), (-0.45, 0.45)]),
-    triangle=lambda: np.array([(0., -0.46), (0.52, 0.46), (-0.52, 0.46)]),
+    triangle=lambda: np.array([(0.0, -0.46), (0.52, 0.46), (-0.52, 0.46)]),
     star=lambda: _polar([0.56, 0.235] * 5, _TOP),
-    cross=_cross)
+    cross=_cross,
+)
 SHAPES = tuple(_OUTLINES)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def unit_outline(shape: str) -> np.ndarray:
     """(N, 2) points of a shape whose extent is about 1, y pointing down."""
     return np.asarray(_OUTLINES[shape](), dtype=np.float64)

@@ -1,10 +1,9 @@
 """A mask as polygons."""
-from typing import Dict, List, Set, Tuple
 
 import numpy as np
 
 
-def as_rectangles(mask: np.ndarray) -> List[List[int]]:
+def as_rectangles(mask: np.ndarray) -> list[list[int]]:
     """Polygons that COCO's rules draw as exactly this mask: rectangles of neighbouring columns that are set alike.
 
     They share no pixel, so that their sum, which REFER's reader takes, is their union.
@@ -12,8 +11,8 @@ def as_rectangles(mask: np.ndarray) -> List[List[int]]:
     Args:
         mask: (height, width), boolean.
     """
-    rectangles: List[List[int]] = []
-    begun: Dict[Tuple[int, int], int] = {}
+    rectangles: list[list[int]] = []
+    begun: dict[tuple[int, int], int] = {}
     columns = [*mask.T, np.zeros(len(mask), dtype=bool)]
     for right, column in enumerate(columns):
         runs = _runs(column)
@@ -24,7 +23,7 @@ def as_rectangles(mask: np.ndarray) -> List[List[int]]:
     return rectangles
 
 
-def _runs(column: np.ndarray) -> Set[Tuple[int, int]]:
+def _runs(column: np.ndarray) -> set[tuple[int, int]]:
     """First row and the one behind the last of each run that is set."""
     edges = np.flatnonzero(np.diff(column.astype(np.int8), prepend=0, append=0)).tolist()
     return set(zip(edges[::2], edges[1::2]))

@@ -1,12 +1,12 @@
 """Symbolic scenes: which objects a picture holds, how they look and where they lie."""
+
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
 from .outlines import SHAPES, outline, rasterise
 
-COLOURS: Dict[str, Tuple[int, int, int]] = dict(
+COLOURS: dict[str, tuple[int, int, int]] = dict(
     red=(214, 32, 38),
     green=(38, 156, 58),
     blue=(36, 76, 222),
@@ -14,18 +14,19 @@ COLOURS: Dict[str, Tuple[int, int, int]] = dict(
     purple=(122, 42, 172),
     orange=(246, 134, 22),
     white=(248, 248, 248),
-    black=(14, 14, 16))
+    black=(14, 14, 16),
+)
 TEXTURES = ('plain', 'striped', 'dotted')
 # Extent as a share of the picture's long side. With a jitter of 4 %, neighbouring classes stay apart by a factor of
 # 0.30 * 0.96 / (0.20 * 1.04) = 1.38 and 0.45 * 0.96 / (0.30 * 1.04) = 1.38 at least.
-SIZES: Dict[str, float] = dict(small=0.20, medium=0.30, large=0.45)
+SIZES: dict[str, float] = dict(small=0.20, medium=0.30, large=0.45)
 SIZE_JITTER = 0.04
 MAX_COVERED = 0.22
-_MAX_ROTATION = 9.
-_MIN_CONTRAST = 75.
+_MAX_ROTATION = 9.0
+_MIN_CONTRAST = 75.0
 # How many objects are tried; where room is short, fewer remain.
 _COUNTS = (3, 4, 4, 5, 5, 6, 6)
-_ASPECTS = ((1., 1.), (1., 0.75), (0.75, 1.))
+_ASPECTS = ((1.0, 1.0), (1.0, 0.75), (0.75, 1.0))
 
 
 @dataclass
@@ -35,11 +36,12 @@ class SceneObject:
     `polygon` is (N, 2) in pixels, `mask` (H, W) bool its rasterisation with nothing in front; `centre` is the centre
     of its box; a larger `z` is nearer to the viewer.
     """
+
     shape: str
     colour: str
     size: str
     texture: str
-    rgb: Tuple[int, int, int]
+    rgb: tuple[int, int, int]
     extent: float
     rotation: float
     polygon: np.ndarray
@@ -47,12 +49,12 @@ class SceneObject:
     z: int = 0
 
     @property
-    def box(self) -> Tuple[float, float, float, float]:
+    def box(self) -> tuple[float, float, float, float]:
         """x0, y0, x1, y1 of the polygon."""
         return (*self.polygon.min(axis=0).tolist(), *self.polygon.max(axis=0).tolist())
 
     @property
-    def centre(self) -> Tuple[float, float]:
+    def centre(self) -> tuple[float, float]:
         x0, y0, x1, y1 = self.box
         return (x0 + x1) / 2, (y0 + y1) / 2
 
@@ -60,8 +62,9 @@ class SceneObject:
 @dataclass
 class Background:
     """Two colours (equal unless `gradient` is a direction in radians) and what is scattered over them."""
-    colours: Tuple[Tuple[int, int, int], Tuple[int, int, int]]
-    gradient: Optional[float]
+
+    colours: tuple[tuple[int, int, int], tuple[int, int, int]]
+    gradient: float | None
     lines: int
     specks: int
     noise: float
@@ -72,14 +75,14 @@ class Scene:
     height: int
     width: int
     background: Background
-    objects: List[SceneObject]
+    objects: list[SceneObject]
 
     @property
     def long_side(self) -> int:
         return max(self.height, self.width)
 
 
-def _tinted(rng: np.random.Generator, low: int, high: int) -> Tuple[int, int, int]:
+def _tinted(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
     return tuple((rng.integers(low, high + 1) + rng.integers(-8, 9, 3)).clip(0, 255).tolist())
 
 
@@ -94,16 +97,17 @@ def sample_background(rng: np.random.Generator) -> Background:
         gradient=gradient,
         lines=int(rng.integers(0, 7)) if cluttered else 0,
         specks=int(rng.integers(0, 31)) if cluttered else 0,
-        noise=float(rng.uniform(2, 6)) if rng.random() < 0.25 else 0.)
+        noise=float(rng.uniform(2, 6)) if rng.random() < 0.25 else 0.0,
+    )
 
 
-def _jittered(rng: np.random.Generator, colour: str) -> Tuple[int, int, int]:
+def _jittered(rng: np.random.Generator, colour: str) -> tuple[int, int, int]:
     # White and black change in brightness only, else they would take on a hue.
     jitter = rng.integers(-9, 10, 1 if colour in ('white', 'black') else 3)
     return tuple((np.asarray(COLOURS[colour]) + jitter).clip(0, 255).tolist())
 
 
-def _usable_colours(background: Background) -> List[str]:
+def _usable_colours(background: Background) -> list[str]:
     """Colours that stand out from both ends of the background by their Euclidean distance in RGB."""
     ends = np.asarray(background.colours, dtype=np.float64)
     return [name for name, rgb in COLOURS.items() if np.linalg.norm(ends - rgb, axis=1).min() >= _MIN_CONTRAST]
@@ -112,24 +116,25 @@ def _usable_colours(background: Background) -> List[str]:
 class _AttributeSampler:
     """Draws attributes from a few colours, shapes and textures, so that objects of one picture share them."""
 
-    def __init__(self, rng: np.random.Generator, colours: List[str]) -> None:
+    def __init__(self, rng: np.random.Generator, colours: list[str]) -> None:
         self.rng = rng
         self.values = dict(
             colour=rng.choice(colours, size=min(len(colours), int(rng.integers(2, 5))), replace=False).tolist(),
             shape=rng.choice(SHAPES, size=int(rng.integers(2, 5)), replace=False).tolist(),
             size=list(SIZES),
-            texture=['plain'] * 4 + rng.choice(TEXTURES[1:], size=2, replace=False).tolist())
+            texture=['plain'] * 4 + rng.choice(TEXTURES[1:], size=2, replace=False).tolist(),
+        )
 
-    def fresh(self) -> Dict[str, str]:
+    def fresh(self) -> dict[str, str]:
         return {key: str(self.rng.choice(values)) for key, values in self.values.items()}
 
-    def distractor(self, of: Dict[str, str]) -> Dict[str, str]:
+    def distractor(self, of: dict[str, str]) -> dict[str, str]:
         """All attributes of another object but one."""
         key = str(self.rng.choice(('colour', 'shape', 'size', 'texture')))
         return {**of, key: self.fresh()[key]}
 
-    def draw(self, count: int) -> List[Dict[str, str]]:
-        drawn: List[Dict[str, str]] = []
+    def draw(self, count: int) -> list[dict[str, str]]:
+        drawn: list[dict[str, str]] = []
         for _ in range(count):
             copy = drawn and self.rng.random() < 0.5
             new = self.distractor(drawn[int(self.rng.integers(len(drawn)))]) if copy else self.fresh()
@@ -138,9 +143,8 @@ class _AttributeSampler:
         return drawn
 
 
-def _separate(box: Tuple[float, ...], other: Tuple[float, ...], gap: float) -> bool:
-    return (box[2] + gap <= other[0] or other[2] + gap <= box[0] or box[3] + gap <= other[1]
-            or other[3] + gap <= box[1])
+def _separate(box: tuple[float, ...], other: tuple[float, ...], gap: float) -> bool:
+    return box[2] + gap <= other[0] or other[2] + gap <= box[0] or box[3] + gap <= other[1] or other[3] + gap <= box[1]
 
 
 class _Placer:
@@ -150,15 +154,16 @@ class _Placer:
         self.rng = rng
         self.height, self.width = height, width
         self.gap = 0.025 * max(height, width)
-        self.max_covered = MAX_COVERED if rng.random() < 0.65 else 0.
-        self.placed: List[SceneObject] = []
-        self.covered: List[int] = []
+        self.max_covered = MAX_COVERED if rng.random() < 0.65 else 0.0
+        self.placed: list[SceneObject] = []
+        self.covered: list[int] = []
 
-    def place(self, attributes: Dict[str, str], tries: int = 40) -> bool:
+    def place(self, attributes: dict[str, str], tries: int = 40) -> bool:
         """Append the object to `placed`; False when no room was found."""
         rng = self.rng
-        extent = SIZES[attributes['size']] * max(self.height, self.width) * rng.uniform(1 - SIZE_JITTER,
-                                                                                        1 + SIZE_JITTER)
+        extent = (
+            SIZES[attributes['size']] * max(self.height, self.width) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
+        )
         rotation = float(rng.uniform(-_MAX_ROTATION, _MAX_ROTATION))
         rgb = _jittered(rng, attributes['colour'])
         points = outline(attributes['shape'], extent, rotation)
@@ -176,13 +181,16 @@ class _Placer:
         """Cheap test on boxes: equal colours stay apart, else where one ends cannot be seen."""
         box = (*polygon.min(axis=0), *polygon.max(axis=0))
         return all(
-            _separate(box, other.box, self.gap) for other in self.placed
-            if other.colour == colour or self.max_covered == 0)
+            _separate(box, other.box, self.gap)
+            for other in self.placed
+            if other.colour == colour or self.max_covered == 0
+        )
 
     def _add(self, new: SceneObject) -> bool:
         """Exact test on masks: whatever the drawing order, no object may lose more than `max_covered` of its area."""
-        overlaps = [0 if _separate(new.box, other.box, 1.) else int((new.mask & other.mask).sum())
-                    for other in self.placed]
+        overlaps = [
+            0 if _separate(new.box, other.box, 1.0) else int((new.mask & other.mask).sum()) for other in self.placed
+        ]
         covered = [old + more for old, more in zip(self.covered, overlaps)] + [sum(overlaps)]
         objects = self.placed + [new]
         if any(lost > self.max_covered * obj.mask.sum() for lost, obj in zip(covered, objects) if lost):

@@ -7,8 +7,9 @@
 
 Swapping left with right and leftmost with rightmost, as whole words, describes the mirrored picture.
 """
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Dict, FrozenSet, List, Optional, Tuple
 
 import numpy as np
 
@@ -30,37 +31,41 @@ PLACE = dict(
     top=(('topmost {0}', 'highest {0}'), ('{0} at the very top', '{0} at the top', 'top {0}')),
     bottom=(('lowest {0}', 'bottommost {0}'), ('{0} at the very bottom', '{0} at the bottom', 'bottom {0}')),
     big=(('biggest {0}', 'largest {0}'), ()),
-    small=(('smallest {0}', ), ()))
+    small=(('smallest {0}',), ()),
+)
 RELATION = dict(
     left=('left of', 'to the left of', 'on the left of'),
     right=('right of', 'to the right of', 'on the right of'),
     top=('above', 'higher than'),
-    bottom=('below', 'lower than', 'under', 'beneath'))
+    bottom=('below', 'lower than', 'under', 'beneath'),
+)
 
 
-def words_of(*texts: str) -> List[str]:
+def words_of(*texts: str) -> list[str]:
     return [word for text in texts for word in text.replace('{0}', ' ').split()]
 
 
-def _vocabulary() -> Tuple[str, ...]:
+def _vocabulary() -> tuple[str, ...]:
     sizes = [word for words in SIZE_WORDS.values() for word in words]
     places = [text for pair in PLACE.values() for texts in pair for text in texts]
     relations = [text for texts in RELATION.values() for text in texts]
-    words = words_of(*SHAPES, *COLOURS, *TEXTURES, *WITH.values(), *sizes, *NOUNS, *places, *relations,
-                   'a an the that is and with')
+    words = words_of(
+        *SHAPES, *COLOURS, *TEXTURES, *WITH.values(), *sizes, *NOUNS, *places, *relations, 'a an the that is and with'
+    )
     return tuple(dict.fromkeys(words))
 
 
-VOCABULARY: Tuple[str, ...] = _vocabulary()
+VOCABULARY: tuple[str, ...] = _vocabulary()
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a sentence shall say: `words` are the ways to put the place or the relation of what `phrase` fits."""
+
     kind: str
     phrase: Phrase
-    words: Tuple[str, ...] = ()
-    anchor: Optional[Phrase] = None
+    words: tuple[str, ...] = ()
+    anchor: Phrase | None = None
 
 
 def pick(rng: np.random.Generator, items: list):
@@ -92,8 +97,9 @@ def has_clause(phrase: Phrase) -> bool:
 
 def clause(rng: np.random.Generator, phrase: Phrase) -> str:
     """The adjectives of a phrase as after "that is", "red and small"."""
-    adjectives = [pick(rng, SIZE_WORDS[value]) if key == 'size' else value for key, value in phrase.items()
-                  if key != 'shape']
+    adjectives = [
+        pick(rng, SIZE_WORDS[value]) if key == 'size' else value for key, value in phrase.items() if key != 'shape'
+    ]
     if len(adjectives) == 2 and rng.random() < 0.5:
         adjectives.reverse()
     return ' and '.join(adjectives)
@@ -108,7 +114,7 @@ def _that_is(rng: np.random.Generator, phrase: Phrase) -> str:
     return f'{article} {noun} that is {adjectives}'
 
 
-def sole_phrase(rng: np.random.Generator, world: World, index: int, extra: float) -> Optional[Phrase]:
+def sole_phrase(rng: np.random.Generator, world: World, index: int, extra: float) -> Phrase | None:
     """A phrase that fits this object only: a shortest possible one, with probability `extra` a longer one."""
     sole = [phrase for phrase, fits in world.phrases(index) if fits == {index}]
     shortest = [phrase for phrase in sole if not any(other.items() < phrase.items() for other in sole)]
@@ -118,33 +124,43 @@ def sole_phrase(rng: np.random.Generator, world: World, index: int, extra: float
     return pick(rng, longer if longer and rng.random() < extra else shortest)
 
 
-def plan_attribute(rng: np.random.Generator, world: World, index: int) -> Optional[Plan]:
+def plan_attribute(rng: np.random.Generator, world: World, index: int) -> Plan | None:
     phrase = sole_phrase(rng, world, index, extra=0.5)
     return None if phrase is None else Plan('attribute', phrase)
 
 
-def plan_place(rng: np.random.Generator, world: World, index: int) -> Optional[Plan]:
+def plan_place(rng: np.random.Generator, world: World, index: int) -> Plan | None:
     for which in rng.permutation(list(PLACE)).tolist():
-        groups = [(phrase, others) for phrase, others in world.groups(index)
-                  if (which in SIDES or 'size' not in phrase) and world.extreme(index, others, which)]
+        groups = [
+            (phrase, others)
+            for phrase, others in world.groups(index)
+            if (which in SIDES or 'size' not in phrase) and world.extreme(index, others, which)
+        ]
         if groups:
             phrase, others = pick(rng, groups)
             forms, outer = PLACE[which]
-            if which in SIDES and world.outer(index, which) and world.extreme(index, others, which,
-                                                                             2 * PLACE_MARGIN):
+            if which in SIDES and world.outer(index, which) and world.extreme(index, others, which, 2 * PLACE_MARGIN):
                 forms = forms + outer
             return Plan('place', phrase, forms)
     return None
 
 
-def plan_relation(rng: np.random.Generator, world: World, index: int) -> Optional[Plan]:
-    pairs = [(side, anchor) for side in RELATION for anchor in world.everything - {index}
-             if world.beside(index, anchor, side)]
+def plan_relation(rng: np.random.Generator, world: World, index: int) -> Plan | None:
+    pairs = [
+        (side, anchor)
+        for side in RELATION
+        for anchor in world.everything - {index}
+        if world.beside(index, anchor, side)
+    ]
     for i in rng.permutation(len(pairs)).tolist():
         side, anchor = pairs[i]
         # Somebody else must fit the phrase, else the relation says nothing.
-        groups = [(phrase, others - {anchor}) for phrase, others in world.groups(index) if others - {anchor} and all(
-            world.lead(other, anchor, side)[0] <= RELATION_FAR for other in others - {anchor})]
+        groups = [
+            (phrase, others - {anchor})
+            for phrase, others in world.groups(index)
+            if others - {anchor}
+            and all(world.lead(other, anchor, side)[0] <= RELATION_FAR for other in others - {anchor})
+        ]
         named = sole_phrase(rng, world, anchor, extra=0.3) if groups else None
         if named is not None:
             phrase, others = pick(rng, groups)
@@ -152,7 +168,7 @@ def plan_relation(rng: np.random.Generator, world: World, index: int) -> Optiona
     return None
 
 
-def relation_words(world: World, side: str, anchor: int, candidates: FrozenSet[int]) -> Tuple[str, ...]:
+def relation_words(world: World, side: str, anchor: int, candidates: frozenset[int]) -> tuple[str, ...]:
     """Words for lying on a side of an anchor that none of the candidates can take for another relation."""
     # "under" may also mean "covered by".
     covered = side == 'bottom' and any(world.touching(candidate, anchor) for candidate in candidates)
@@ -171,22 +187,23 @@ def say(rng: np.random.Generator, plan: Plan) -> str:
     return with_article(rng, realise(rng, plan.phrase), bare=0.3)
 
 
-PLANNERS: Dict[str, Callable[[np.random.Generator, World, int], Optional[Plan]]] = dict(
-    attribute=plan_attribute, place=plan_place, relation=plan_relation)
+PLANNERS: dict[str, Callable[[np.random.Generator, World, int], Plan | None]] = dict(
+    attribute=plan_attribute, place=plan_place, relation=plan_relation
+)
 
 
-def _describe(rng: np.random.Generator, world: World, index: int, kind: str) -> Optional[str]:
+def _describe(rng: np.random.Generator, world: World, index: int, kind: str) -> str | None:
     plan = PLANNERS[kind](rng, world, index)
     sentence = say(rng, plan) if plan else None
     return sentence if sentence and len(sentence.split()) <= MAX_WORDS else None
 
 
-def _sentences(rng: np.random.Generator, world: World, index: int, count: int) -> List[Tuple[str, str]]:
+def _sentences(rng: np.random.Generator, world: World, index: int, count: int) -> list[tuple[str, str]]:
     """Up to `count` different (kind, sentence) of an object."""
     # Some place is nearly always true, so that a second sentence of another kind often goes before it: over a data
     # set the three kinds then come out about equal.
     before = pick(rng, ('relation', 'relation', 'place'))
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for kind in ['relation', 'attribute', before, 'place', *('relation', 'attribute', 'place') * 2]:
         sentence = _describe(rng, world, index, kind) if len(found) < count else None
         if sentence:
@@ -194,8 +211,9 @@ def _sentences(rng: np.random.Generator, world: World, index: int, count: int) -
     return [(kind, sentence) for sentence, kind in found.items()]
 
 
-def refer(rng: np.random.Generator, scene: Scene, references: int = 3,
-          sentences: int = 3) -> List[Tuple[int, List[Tuple[str, str]]]]:
+def refer(
+    rng: np.random.Generator, scene: Scene, references: int = 3, sentences: int = 3
+) -> list[tuple[int, list[tuple[str, str]]]]:
     """References to objects of a scene, those first of which more than a place can be told.
 
     Returns:
@@ -203,7 +221,8 @@ def refer(rng: np.random.Generator, scene: Scene, references: int = 3,
         scene allows no more. Every sentence has exactly one right answer.
     """
     world = World(scene)
-    described = [(int(index), _sentences(rng, world, int(index), sentences))
-                 for index in rng.permutation(len(scene.objects))]
+    described = [
+        (int(index), _sentences(rng, world, int(index), sentences)) for index in rng.permutation(len(scene.objects))
+    ]
     described.sort(key=lambda item: -len({kind for kind, _ in item[1]} - {'place'}))
     return [item for item in described if item[1]][:references]

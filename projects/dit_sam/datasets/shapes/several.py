@@ -6,9 +6,10 @@
   left of the green triangle".
 * pair: what two phrases fit, "the red circles and the blue square".
 """
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Dict, FrozenSet, Iterator, List, Tuple, Union
 
 import numpy as np
 
@@ -30,52 +31,65 @@ _SHARES = dict(group=0.4, place=0.15, relation=0.2, pair=0.25)
 @dataclass(frozen=True)
 class Group(Plan):
     """A plan for a sentence that means `count` objects, one where it is a part of a pair."""
+
     count: int = 2
 
 
 @dataclass(frozen=True)
 class Pair:
     """A plan for two groups."""
+
     first: Group
     second: Group
 
 
-Several = Union[Group, Pair]
+Several = Group | Pair
 # What is meant, and how to say it.
-Described = Tuple[FrozenSet[int], Several]
+Described = tuple[frozenset[int], Several]
 # By form.
-Plans = Dict[str, List[Described]]
+Plans = dict[str, list[Described]]
 
 
 def plural(noun: str) -> str:
     return noun + ('es' if noun.endswith('s') else 's')
 
 
-def new_words() -> List[str]:
+def new_words() -> list[str]:
     """The words that these sentences add to those of single objects."""
     determiners = [word for forms in (_ALL, *_COUNTED.values()) for word, _ in forms]
     return words_of(*map(plural, SHAPES + NOUNS), *determiners, _EXTREMES, *_CLAUSES.values())
 
 
-def _groups(short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
+def _groups(short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
     for phrase, fits in short:
         if phrase and len(fits) > 1:
             yield fits, Group('group', phrase, count=len(fits))
 
 
-def _places(world: World, short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
-    choices = [(which, phrase, fits, frozenset(two)) for which in PLACE for phrase, fits in short
-               if len(fits) > 2 and (which in SIDES or 'size' not in phrase) for two in combinations(sorted(fits), 2)]
+def _places(world: World, short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
+    choices = [
+        (which, phrase, fits, frozenset(two))
+        for which in PLACE
+        for phrase, fits in short
+        if len(fits) > 2 and (which in SIDES or 'size' not in phrase)
+        for two in combinations(sorted(fits), 2)
+    ]
     for which, phrase, fits, two in choices:
         if all(world.extreme(index, fits - two, which) for index in two):
             yield two, Group('place', phrase, PLACE[which][0])
 
 
-def _relations(rng: np.random.Generator, world: World,
-               short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
+def _relations(
+    rng: np.random.Generator, world: World, short: list[tuple[Phrase, frozenset[int]]]
+) -> Iterator[Described]:
     named = {index: sole_phrase(rng, world, index, extra=0.3) for index in range(len(world.objects))}
-    choices = [(anchor, side, phrase, fits - {anchor}) for anchor in named if named[anchor] for side in SIDES
-               for phrase, fits in short]
+    choices = [
+        (anchor, side, phrase, fits - {anchor})
+        for anchor in named
+        if named[anchor]
+        for side in SIDES
+        for phrase, fits in short
+    ]
     for anchor, side, phrase, fits in choices:
         inside = frozenset(index for index in fits if world.beside(index, anchor, side))
         outside = fits - inside
@@ -85,7 +99,7 @@ def _relations(rng: np.random.Generator, world: World,
             yield inside, Group('relation', phrase, words, named[anchor], len(inside))
 
 
-def _pairs(short: List[Tuple[Phrase, FrozenSet[int]]]) -> Iterator[Described]:
+def _pairs(short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
     parts = [(fits, Group('group', phrase, count=len(fits))) for phrase, fits in short if phrase]
     for (fits, first), (others, second) in combinations(parts, 2):
         if not fits & others and len(fits | others) <= _MOST_OF_A_PAIR:
@@ -99,7 +113,8 @@ def plan_several(rng: np.random.Generator, world: World) -> Plans:
         group=list(_groups(short)),
         place=list(_places(world, short)),
         relation=list(_relations(rng, world, short)),
-        pair=list(_pairs(short)))
+        pair=list(_pairs(short)),
+    )
     return {form: described for form, described in found.items() if described}
 
 
@@ -122,7 +137,7 @@ def say_several(rng: np.random.Generator, plan: Several) -> str:
     return _all_of(rng, plan)
 
 
-def _determiner(rng: np.random.Generator, plan: Group) -> Tuple[str, bool]:
+def _determiner(rng: np.random.Generator, plan: Group) -> tuple[str, bool]:
     return pick(rng, _ALL + _COUNTED.get(plan.count, ()))
 
 

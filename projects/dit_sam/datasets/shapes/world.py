@@ -3,8 +3,9 @@
 Positions are the centres of the objects' boxes; y points down; distances are shares of the picture's long side.
 Sets of objects are sets of their indices.
 """
+
+from collections.abc import Iterator
 from itertools import combinations
-from typing import Dict, FrozenSet, Iterator, List, Tuple
 
 from .scene import SIZES, Scene, SceneObject
 
@@ -20,7 +21,7 @@ OUTER = 0.4
 # Sizes that have a word.
 SPOKEN_SIZES = ('small', 'large')
 
-Phrase = Dict[str, str]
+Phrase = dict[str, str]
 
 
 class World:
@@ -32,44 +33,50 @@ class World:
         self.extent = (scene.width / scale, scene.height / scale)
         self.centres = [(x / scale, y / scale) for x, y in (obj.centre for obj in scene.objects)]
         self.boxes = [tuple(v / scale for v in obj.box) for obj in scene.objects]
-        self._phrases: Dict[int, List[Tuple[Phrase, FrozenSet[int]]]] = {}
+        self._phrases: dict[int, list[tuple[Phrase, frozenset[int]]]] = {}
         self.everything = frozenset(range(len(scene.objects)))
-        self._fits: Dict[Tuple[str, str], FrozenSet[int]] = {}
+        self._fits: dict[tuple[str, str], frozenset[int]] = {}
         for key in ('size', 'texture', 'colour', 'shape'):
             for value in {getattr(obj, key) for obj in scene.objects}:
                 self._fits[key, value] = frozenset(
-                    i for i, obj in enumerate(scene.objects) if getattr(obj, key) == value)
+                    i for i, obj in enumerate(scene.objects) if getattr(obj, key) == value
+                )
 
-    def phrases(self, index: int) -> List[Tuple[Phrase, FrozenSet[int]]]:
+    def phrases(self, index: int) -> list[tuple[Phrase, frozenset[int]]]:
         """All phrases that fit an object, the empty one first, each with the set of objects that it fits."""
         if index not in self._phrases:
             self._phrases[index] = list(self._phrases_of(self.objects[index]))
         return self._phrases[index]
 
-    def all_phrases(self) -> List[Tuple[Phrase, FrozenSet[int]]]:
+    def all_phrases(self) -> list[tuple[Phrase, frozenset[int]]]:
         """All phrases that fit some object, each once."""
-        found = {tuple(phrase.items()): (phrase, fits)
-                 for index in range(len(self.objects)) for phrase, fits in self.phrases(index)}
+        found = {
+            tuple(phrase.items()): (phrase, fits)
+            for index in range(len(self.objects))
+            for phrase, fits in self.phrases(index)
+        }
         return list(found.values())
 
-    def fitting(self, phrase: Phrase) -> FrozenSet[int]:
+    def fitting(self, phrase: Phrase) -> frozenset[int]:
         """The objects that a phrase fits."""
         return self.everything.intersection(*(self._fits.get(item, frozenset()) for item in phrase.items()))
 
-    def _phrases_of(self, obj: SceneObject) -> Iterator[Tuple[Phrase, FrozenSet[int]]]:
+    def _phrases_of(self, obj: SceneObject) -> Iterator[tuple[Phrase, frozenset[int]]]:
         keys = [key for key in ('size', 'texture', 'colour', 'shape') if key != 'size' or obj.size in SPOKEN_SIZES]
         for count in range(len(keys) + 1):
             for chosen in combinations(keys, count):
                 phrase = {key: getattr(obj, key) for key in chosen}
                 yield phrase, self.fitting(phrase)
 
-    def lead(self, first: int, second: int, side: str) -> Tuple[float, float]:
+    def lead(self, first: int, second: int, side: str) -> tuple[float, float]:
         """How much further towards a side the first object lies, by centre and by the edge of the box."""
         axis = 0 if side in ('left', 'right') else 1
         sign = SIDES[side][axis]
         edge = axis if sign < 0 else axis + 2
-        return (sign * (self.centres[first][axis] - self.centres[second][axis]),
-                sign * (self.boxes[first][edge] - self.boxes[second][edge]))
+        return (
+            sign * (self.centres[first][axis] - self.centres[second][axis]),
+            sign * (self.boxes[first][edge] - self.boxes[second][edge]),
+        )
 
     def beside(self, index: int, anchor: int, side: str) -> bool:
         """Whether an object clearly lies on a side of the anchor."""
@@ -93,11 +100,11 @@ class World:
         """Whether an object lies in the part of the picture next to a side."""
         return self.distance(index, side) < OUTER
 
-    def groups(self, index: int) -> List[Tuple[Phrase, FrozenSet[int]]]:
+    def groups(self, index: int) -> list[tuple[Phrase, frozenset[int]]]:
         """Short phrases that fit this object and others, each with the others."""
         return [(phrase, fits - {index}) for phrase, fits in self.phrases(index) if len(fits) > 1 and is_short(phrase)]
 
-    def extreme(self, index: int, others: FrozenSet[int], which: str, margin: float = PLACE_MARGIN) -> bool:
+    def extreme(self, index: int, others: frozenset[int], which: str, margin: float = PLACE_MARGIN) -> bool:
         """Whether an object clearly lies further towards a side, or is bigger or smaller, than all others."""
         if which in SIDES:
             leads = [self.lead(index, other, which) for other in others]

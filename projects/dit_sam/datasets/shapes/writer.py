@@ -1,4 +1,5 @@
 """Writes the data set to disk in RefCOCO's own format, the generalized one in gRefCOCO's."""
+
 import json
 import multiprocessing
 import os
@@ -7,7 +8,6 @@ import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image
@@ -22,13 +22,13 @@ from .sentences import KINDS, refer
 
 # Raised whenever the same arguments no longer give the same bytes.
 GENERATOR_VERSION = 2
-DEFAULT_SPLITS: Dict[str, float] = dict(train=0.8, val=0.1, testA=0.05, testB=0.05)
+DEFAULT_SPLITS: dict[str, float] = dict(train=0.8, val=0.1, testA=0.05, testB=0.05)
 MIN_SIZE = 64
 # The folder of the texts, of the set as it is and of the generalized one.
 _NAMES = {False: 'shapes', True: 'gshapes'}
 
 
-def check_arguments(images: int, seed: int, size: int, splits: Dict[str, float], workers: int) -> None:
+def check_arguments(images: int, seed: int, size: int, splits: dict[str, float], workers: int) -> None:
     """Raise ValueError, in one line, for arguments that make no data set."""
     if images < 1:
         raise ValueError(f'images must be at least 1, got {images}')
@@ -43,12 +43,12 @@ def check_arguments(images: int, seed: int, size: int, splits: Dict[str, float],
         raise ValueError(f'the shares of the splits must not be negative and must sum to 1, got {shares}')
 
 
-def split_of_images(images: int, seed: int, splits: Dict[str, float]) -> List[str]:
+def split_of_images(images: int, seed: int, splits: dict[str, float]) -> list[str]:
     """The split of every image: shares by the largest remainder, members by a permutation."""
     exact = {name: share * images for name, share in splits.items()}
     counts = {name: int(value + 1e-9) for name, value in exact.items()}
     by_remainder = sorted(splits, key=lambda name: counts[name] - exact[name])
-    for name in by_remainder[:images - sum(counts.values())]:
+    for name in by_remainder[: images - sum(counts.values())]:
         counts[name] += 1
     names = [name for name, count in counts.items() for _ in range(count)]
     return [names[i] for i in np.random.default_rng([seed, 0]).permutation(images)]
@@ -67,22 +67,33 @@ def _annotation(scene: Scene, index: int, seen: np.ndarray) -> dict:
         area=float(mask_utils.area(rle)),
         bbox=mask_utils.toBbox(rle).tolist(),
         iscrowd=0,
-        category_id=SHAPES.index(obj.shape) + 1)
+        category_id=SHAPES.index(obj.shape) + 1,
+    )
 
 
 def _symbols(scene: Scene) -> dict:
     background = scene.background
     objects = [
         dict(
-            shape=obj.shape, colour=obj.colour, size=obj.size, texture=obj.texture, rgb=list(obj.rgb), z=obj.z,
-            centre=[round(v, 3) for v in obj.centre], box=[round(v, 2) for v in obj.box],
-            extent=round(obj.extent, 3), rotation=round(obj.rotation, 3)) for obj in scene.objects
+            shape=obj.shape,
+            colour=obj.colour,
+            size=obj.size,
+            texture=obj.texture,
+            rgb=list(obj.rgb),
+            z=obj.z,
+            centre=[round(v, 3) for v in obj.centre],
+            box=[round(v, 2) for v in obj.box],
+            extent=round(obj.extent, 3),
+            rotation=round(obj.rotation, 3),
+        )
+        for obj in scene.objects
     ]
     return dict(
         height=scene.height,
         width=scene.width,
         background=[list(colour) for colour in background.colours],
-        objects=objects)
+        objects=objects,
+    )
 
 
 def make_image(index: int, folder: str, seed: int, size: int, generalized: bool = False) -> dict:
@@ -101,10 +112,15 @@ def make_image(index: int, folder: str, seed: int, size: int, generalized: bool 
     return dict(file_name=name, scene=_symbols(scene), annotations=annotations, references=references)
 
 
-def _make_all(arguments: dict, workers: int, folder: Path) -> List[dict]:
+def _make_all(arguments: dict, workers: int, folder: Path) -> list[dict]:
     images = arguments['images']
-    make = partial(make_image, folder=str(folder), seed=arguments['seed'], size=arguments['size'],
-                   generalized=arguments.get('generalized', False))
+    make = partial(
+        make_image,
+        folder=str(folder),
+        seed=arguments['seed'],
+        size=arguments['size'],
+        generalized=arguments.get('generalized', False),
+    )
     numbers = range(1, images + 1)
     if workers == 1:
         return [make(number) for number in numbers]
@@ -116,7 +132,7 @@ def _sentence(sent_id: int, kind: str, text: str) -> dict:
     return dict(tokens=text.split(), raw=text, sent_id=sent_id, sent=text, kind=kind)
 
 
-def _ids(target: Union[int, Tuple[int, ...]], first_ann: int, annotations: List[dict]) -> tuple:
+def _ids(target: int | tuple[int, ...], first_ann: int, annotations: list[dict]) -> tuple:
     """`ann_id` and `category_id` of a reference: numbers in RefCOCO, lists in gRefCOCO, [-1] where nothing is meant."""
     if isinstance(target, int):
         return first_ann + target, annotations[target]['category_id']
@@ -125,7 +141,7 @@ def _ids(target: Union[int, Tuple[int, ...]], first_ann: int, annotations: List[
     return [first_ann + index for index in target], [annotations[index]['category_id'] for index in target]
 
 
-def _assemble(made: List[dict], split_of: List[str]) -> Tuple[dict, List[dict], dict]:
+def _assemble(made: list[dict], split_of: list[str]) -> tuple[dict, list[dict], dict]:
     """Number everything: instances, references and symbolic scenes."""
     images, annotations, refs, scenes = [], [], [], []
     sent_id = 0
@@ -142,27 +158,40 @@ def _assemble(made: List[dict], split_of: List[str]) -> Tuple[dict, List[dict], 
             ann_id, category_id = _ids(target, first_ann, item['annotations'])
             refs.append(
                 dict(
-                    sent_ids=[sentence['sent_id'] for sentence in sentences], file_name=item['file_name'],
-                    ann_id=ann_id, ref_id=len(refs) + 1, image_id=image_id, split=split, sentences=sentences,
-                    category_id=category_id))
+                    sent_ids=[sentence['sent_id'] for sentence in sentences],
+                    file_name=item['file_name'],
+                    ann_id=ann_id,
+                    ref_id=len(refs) + 1,
+                    image_id=image_id,
+                    split=split,
+                    sentences=sentences,
+                    category_id=category_id,
+                )
+            )
     categories = [dict(id=i, name=name, supercategory='shape') for i, name in enumerate(SHAPES, 1)]
     instances = dict(
         info=dict(description='shapes: drawn pictures with referring sentences', version=str(GENERATOR_VERSION)),
         licenses=[],
         images=images,
         annotations=annotations,
-        categories=categories)
+        categories=categories,
+    )
     return instances, refs, dict(images=scenes)
 
 
-def _count(made: List[dict], split_of: List[str], kinds: Tuple[str, ...]) -> Dict[str, Dict[str, int]]:
+def _count(made: list[dict], split_of: list[str], kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
     """Images, objects, references and sentences (all, and by kind) of every split."""
-    table: Dict[str, Counter] = {}
+    table: dict[str, Counter] = {}
     for item, split in zip(made, split_of):
         row = table.setdefault(split, Counter())
         found = [kind for _, pairs in item['references'] for kind, _ in pairs]
-        row.update(images=1, objects=len(item['annotations']), references=len(item['references']),
-                   sentences=len(found), **{kind: found.count(kind) for kind in kinds})
+        row.update(
+            images=1,
+            objects=len(item['annotations']),
+            references=len(item['references']),
+            sentences=len(found),
+            **{kind: found.count(kind) for kind in kinds},
+        )
     return {split: dict(row) for split, row in table.items()}
 
 
@@ -170,7 +199,7 @@ def _dump(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, separators=(',', ':')), encoding='ascii')
 
 
-def _dump_refs(folder: Path, refs: List[dict], generalized: bool) -> None:
+def _dump_refs(folder: Path, refs: list[dict], generalized: bool) -> None:
     if generalized:
         _dump(folder / 'grefs(unc).json', refs)
         return
@@ -198,13 +227,13 @@ def _write_into(folder: Path, arguments: dict, workers: int) -> dict:
     return summary
 
 
-def _existing(out: Path, arguments: dict) -> Optional[dict]:
+def _existing(out: Path, arguments: dict) -> dict | None:
     """The summary of a finished data set of the same arguments at `out`; None where nothing is."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     held = 'something else'
     try:
-        (path, ) = out.glob('*shapes/summary.json')
+        (path,) = out.glob('*shapes/summary.json')
         found = json.loads(path.read_text(encoding='ascii'))
         if found['arguments'] == arguments:
             return found
@@ -216,13 +245,15 @@ def _existing(out: Path, arguments: dict) -> Optional[dict]:
     raise FileExistsError(f'{out} holds {held}: remove it or choose another folder')
 
 
-def write_shapes(out: Union[str, Path],
-                 images: int,
-                 seed: int = 0,
-                 size: int = 160,
-                 splits: Optional[Dict[str, float]] = None,
-                 workers: int = 1,
-                 generalized: bool = False) -> Dict[str, Dict[str, int]]:
+def write_shapes(
+    out: str | Path,
+    images: int,
+    seed: int = 0,
+    size: int = 160,
+    splits: dict[str, float] | None = None,
+    workers: int = 1,
+    generalized: bool = False,
+) -> dict[str, dict[str, int]]:
     """Write the data set: `images/*.png`, `shapes/instances.json`, `shapes/refs(unc).p` and the symbolic scenes.
 
     The same arguments give the same bytes, whatever `workers` is. All is written beside `out` and renamed at the

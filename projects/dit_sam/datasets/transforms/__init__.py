@@ -5,6 +5,12 @@ from .photometric import RandomGaussianBlur, ReferringColorJitter
 from .prompts import SamplePrompts
 
 __all__ = [
-    'LoadReferringMask', 'PackReferringInputs', 'RandomGaussianBlur', 'ReferringColorJitter', 'ReferringFlip',
-    'SamplePrompts', 'decode_segmentation', 'swap_left_right'
+    'LoadReferringMask',
+    'PackReferringInputs',
+    'RandomGaussianBlur',
+    'ReferringColorJitter',
+    'ReferringFlip',
+    'SamplePrompts',
+    'decode_segmentation',
+    'swap_left_right',
 ]

@@ -9,8 +9,9 @@ from mmseg.registry import TRANSFORMS
 _BEFORE = 'far|near|top|bottom|upper|lower|mid|middle|center|centre|back|front|rear'
 _ENDINGS = 'most|er|est|ist|iest|ish|y|ie|ies|s|sides?|sided|hands?|handed|handers?|wards?|facing'
 _NAMED = 'corner|edge|end|half|part|ones?|guys?|man|men|woman|women|girls?|boys?|lady|kids?|child|person|people|player'
-_DIRECTION = re.compile(rf'(?<![^\W_])({_BEFORE}|)(left|right)(?=(?:{_ENDINGS}|{_BEFORE}|{_NAMED}|)(?![^\W_]))',
-                        re.IGNORECASE)
+_DIRECTION = re.compile(
+    rf'(?<![^\W_])({_BEFORE}|)(left|right)(?=(?:{_ENDINGS}|{_BEFORE}|{_NAMED}|)(?![^\W_]))', re.IGNORECASE
+)
 
 
 def swap_left_right(text: str) -> str:

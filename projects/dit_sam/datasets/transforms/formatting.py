@@ -1,4 +1,4 @@
-from typing import Sequence
+from collections.abc import Sequence
 
 from mmengine.structures import BaseDataElement
 from mmseg.datasets.transforms import PackSegInputs
@@ -41,9 +41,28 @@ class PackReferringInputs(PackSegInputs):
 
     def __init__(
         self,
-        meta_keys: Sequence[str] = ('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'no_target',
-                                    'sample_idx', 'img_path', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor',
-                                    'flip', 'flip_direction', 'points', 'point_labels', 'box', 'scaled_truth')
+        meta_keys: Sequence[str] = (
+            'text',
+            'kind',
+            'img_id',
+            'ref_id',
+            'ann_id',
+            'sent_id',
+            'category_id',
+            'no_target',
+            'sample_idx',
+            'img_path',
+            'ori_shape',
+            'img_shape',
+            'pad_shape',
+            'scale_factor',
+            'flip',
+            'flip_direction',
+            'points',
+            'point_labels',
+            'box',
+            'scaled_truth',
+        ),
     ) -> None:
         super().__init__(meta_keys=meta_keys)
 

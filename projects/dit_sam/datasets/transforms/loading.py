@@ -1,5 +1,3 @@
-from typing import Optional, Union
-
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
@@ -10,7 +8,7 @@ from ..columns import MAX_SIDE
 from ..masks import draw_once, draw_scaled, encode_mask
 
 
-def decode_segmentation(segmentation: Union[list, dict], height: int, width: int) -> np.ndarray:
+def decode_segmentation(segmentation: list | dict, height: int, width: int) -> np.ndarray:
     """Draw a COCO segmentation.
 
     Args:
@@ -37,19 +35,25 @@ def decode_segmentation(segmentation: Union[list, dict], height: int, width: int
 
 def _outlines(results: dict) -> list:
     if not isinstance(results.get('outlines'), list):
-        raise InputError('its polygons, which covered_twice=False and scaled_side of LoadReferringMask need, were not '
-                         'kept: set keep_outlines=True in the data set, RefCOCODataset or GRefCOCODataset')
+        raise InputError(
+            'its polygons, which covered_twice=False and scaled_side of LoadReferringMask need, were not '
+            'kept: set keep_outlines=True in the data set, RefCOCODataset or GRefCOCODataset'
+        )
     return results['outlines']
 
 
 def _misfit(results: dict, loaded: tuple, annotated: tuple) -> str:
     """What to do about an image that is not of the size that was annotated."""
-    turned = ('. One of the two was probably turned by an EXIF orientation tag. If the annotation was drawn on the '
-              'picture as shown, give the size as shown (a size that is left out is that) and LoadImageFromFile no '
-              'color_type; if on the picture as stored, give the size as stored and set color_type='
-              '"color_ignore_orientation", or save the picture without the tag')
-    return (f'{results["img_path"]} is {loaded} (height, width) as loaded, but its annotation {results["ann_id"]} was '
-            f'drawn on {annotated}' + (turned if loaded == annotated[::-1] else ': one of the two is another picture'))
+    turned = (
+        '. One of the two was probably turned by an EXIF orientation tag. If the annotation was drawn on the '
+        'picture as shown, give the size as shown (a size that is left out is that) and LoadImageFromFile no '
+        'color_type; if on the picture as stored, give the size as stored and set color_type='
+        '"color_ignore_orientation", or save the picture without the tag'
+    )
+    return (
+        f'{results["img_path"]} is {loaded} (height, width) as loaded, but its annotation {results["ann_id"]} was '
+        f'drawn on {annotated}' + (turned if loaded == annotated[::-1] else ': one of the two is another picture')
+    )
 
 
 @TRANSFORMS.register_module()
@@ -75,10 +79,12 @@ class LoadReferringMask(BaseTransform):
             there, or ``scaled_side`` is no number of pixels.
     """
 
-    def __init__(self, covered_twice: bool = True, scaled_side: Optional[int] = None) -> None:
+    def __init__(self, covered_twice: bool = True, scaled_side: int | None = None) -> None:
         if scaled_side is not None and not (type(scaled_side) is int and 0 < scaled_side <= MAX_SIDE):
-            raise InputError(f'LoadReferringMask: scaled_side is a whole number of pixels from 1 to {MAX_SIDE} or '
-                             f'None, got {scaled_side!r}')
+            raise InputError(
+                f'LoadReferringMask: scaled_side is a whole number of pixels from 1 to {MAX_SIDE} or '
+                f'None, got {scaled_side!r}'
+            )
         self.covered_twice, self.scaled_side = covered_twice, scaled_side
 
     def transform(self, results: dict) -> dict:

@@ -1,5 +1,3 @@
-from typing import Tuple
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -46,19 +44,18 @@ class ReferringColorJitter(BaseTransform):
         prob (float): Probability that anything is changed.
     """
 
-    def __init__(self,
-                 brightness: float = 0.4,
-                 contrast: float = 0.4,
-                 saturation: float = 0.4,
-                 prob: float = 0.8) -> None:
+    def __init__(
+        self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4, prob: float = 0.8
+    ) -> None:
         self.strengths = (brightness, contrast, saturation)
         if not all(0 <= value <= 1 for value in (*self.strengths, prob)):
-            raise InputError(f'brightness, contrast, saturation and prob must lie in [0, 1], got {self.strengths} '
-                             f'and {prob}')
+            raise InputError(
+                f'brightness, contrast, saturation and prob must lie in [0, 1], got {self.strengths} and {prob}'
+            )
         self.prob = prob
 
     @cache_randomness
-    def _draw(self) -> Tuple[bool, np.ndarray, np.ndarray]:
+    def _draw(self) -> tuple[bool, np.ndarray, np.ndarray]:
         strengths = np.array(self.strengths)
         factors = np.random.uniform(1 - strengths, 1 + strengths)
         return np.random.rand() < self.prob, factors, np.random.permutation(len(strengths))
@@ -87,14 +84,14 @@ class RandomGaussianBlur(BaseTransform):
         prob (float): Probability of the blur.
     """
 
-    def __init__(self, sigma: Tuple[float, float] = (0.1, 2.0), prob: float = 0.5) -> None:
+    def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), prob: float = 0.5) -> None:
         if not 0 < sigma[0] <= sigma[1] or not 0 <= prob <= 1:
             raise InputError(f'sigma must be a rising range above 0 and prob lie in [0, 1], got {sigma} and {prob}')
         self.sigma = tuple(sigma)
         self.prob = prob
 
     @cache_randomness
-    def _draw(self) -> Tuple[bool, float]:
+    def _draw(self) -> tuple[bool, float]:
         return np.random.rand() < self.prob, np.random.uniform(*self.sigma)
 
     def transform(self, results: dict) -> dict:

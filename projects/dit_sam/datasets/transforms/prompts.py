@@ -1,5 +1,3 @@
-from typing import Optional
-
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -25,12 +23,12 @@ class SamplePrompts(BaseTransform):
             and the exact box, for testing.
     """
 
-    MAX_NOISE = 20.
+    MAX_NOISE = 20.0
 
-    def __init__(self, prob: float = 1., box_prob: float = 0.5, noise: float = 0.1, random: bool = True) -> None:
+    def __init__(self, prob: float = 1.0, box_prob: float = 0.5, noise: float = 0.1, random: bool = True) -> None:
         self.prob, self.box_prob, self.noise, self.random = prob, box_prob, noise, random
 
-    def transform(self, results: dict) -> Optional[dict]:
+    def transform(self, results: dict) -> dict | None:
         mask = results['gt_seg_map']
         # Always two draws, so that an item's prompt does not change the random stream of the next.
         prompted, as_box = np.random.rand(2) < (self.prob, self.box_prob)
@@ -70,5 +68,7 @@ class SamplePrompts(BaseTransform):
         return noisy if (noisy[2:] > noisy[:2]).all() else box
 
     def __repr__(self) -> str:
-        return (f'{self.__class__.__name__}(prob={self.prob}, box_prob={self.box_prob}, noise={self.noise}, '
-                f'random={self.random})')
+        return (
+            f'{self.__class__.__name__}(prob={self.prob}, box_prob={self.box_prob}, noise={self.noise}, '
+            f'random={self.random})'
+        )

@@ -1,4 +1,5 @@
 """Hooks, one a file."""
+
 from .checkpoint_fit_hook import CheckpointFitHook
 from .compile_hook import CompileHook
 from .finite_step_hook import FiniteStepHook
@@ -11,6 +12,14 @@ from .tf32_hook import TF32Hook
 from .write_first_checkpoint_hook import WriteFirstCheckpointHook
 
 __all__ = [
-    'CheckpointFitHook', 'CompileHook', 'FiniteStepHook', 'LossLogHook', 'RandomStreamHook',
-    'ReferringVisualizationHook', 'SafeCheckpointHook', 'StopSignalHook', 'TF32Hook', 'WriteFirstCheckpointHook'
+    'CheckpointFitHook',
+    'CompileHook',
+    'FiniteStepHook',
+    'LossLogHook',
+    'RandomStreamHook',
+    'ReferringVisualizationHook',
+    'SafeCheckpointHook',
+    'StopSignalHook',
+    'TF32Hook',
+    'WriteFirstCheckpointHook',
 ]

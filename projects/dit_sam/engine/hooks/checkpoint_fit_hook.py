@@ -1,4 +1,5 @@
 """Weights of another model are refused."""
+
 from collections.abc import Mapping
 
 from mmengine.hooks import Hook
@@ -53,5 +54,7 @@ def _misfit(expected: nn.Module | Mapping[str, Tensor], checkpoint: dict) -> str
     """What the weights of a checkpoint and those that a model expects differ in; '' for nothing."""
     # Where mmengine looks for them.
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
-    return describe_misfit(expected, {str(name).removeprefix('module.'): value for name, value in weights.items()
-                                      if isinstance(value, Tensor)})
+    return describe_misfit(
+        expected,
+        {str(name).removeprefix('module.'): value for name, value in weights.items() if isinstance(value, Tensor)},
+    )

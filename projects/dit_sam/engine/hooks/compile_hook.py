@@ -1,4 +1,5 @@
 """torch.compile where it pays."""
+
 from typing import Any
 
 import torch

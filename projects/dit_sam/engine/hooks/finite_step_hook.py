@@ -1,4 +1,5 @@
 """A training does not go on from NaN."""
+
 import logging
 from typing import NamedTuple
 
@@ -61,11 +62,9 @@ class FiniteStepHook(Hook):
         """Ask the ranks for the lengths of their epochs."""
         self._lengths = lengths_of_ranks(runner.train_dataloader)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Note the batch; where it is time to look, report the steps that were left out since the last look.
 
         Raises:
@@ -85,11 +84,17 @@ class FiniteStepHook(Hook):
 
     def _is_time(self, runner: Runner, batch_idx: int) -> bool:
         """Whether to look; the same on all ranks."""
-        return (not hasattr(runner.optim_wrapper, 'counts')
-                or self.every_n_train_iters(runner, self.interval) or self.is_last_train_iter(runner)
-                or batch_idx + 1 in self._lengths
-                or any(self.every_n_train_iters(runner, hook.interval)
-                       for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch))
+        return (
+            not hasattr(runner.optim_wrapper, 'counts')
+            or self.every_n_train_iters(runner, self.interval)
+            or self.is_last_train_iter(runner)
+            or batch_idx + 1 in self._lengths
+            or any(
+                self.every_n_train_iters(runner, hook.interval)
+                for hook in runner.hooks
+                if isinstance(hook, CheckpointHook) and not hook.by_epoch
+            )
+        )
 
     def look(self) -> None:
         """Report the steps that were left out since the last look; all ranks call it together.
@@ -109,11 +114,16 @@ class FiniteStepHook(Hook):
         for (step, skipped, in_a_row), *of_ranks in zip(left_out, *ranks):
             print_log(
                 f'Step {step.number} was left out, its gradients are not finite ({in_a_row} in a row, {skipped} in '
-                f'all). {_culprits(of_ranks)}', logger='current', level=logging.WARNING)
+                f'all). {_culprits(of_ranks)}',
+                logger='current',
+                level=logging.WARNING,
+            )
             if in_a_row > self.limit:
-                raise InputError(f'{in_a_row} steps in a row had gradients that are not finite: the training stops, '
-                                 'and the last checkpoint is from before. Lower optim_wrapper.optimizer.lr, train '
-                                 'without --amp, or look at the items named in the log')
+                raise InputError(
+                    f'{in_a_row} steps in a row had gradients that are not finite: the training stops, '
+                    'and the last checkpoint is from before. Lower optim_wrapper.optimizer.lr, train '
+                    'without --amp, or look at the items named in the log'
+                )
 
     def _counts(self, steps: list[_Step]) -> list[list[int]]:
         """Behind each step, the steps that were left out, in all and in a row; the same on all ranks."""

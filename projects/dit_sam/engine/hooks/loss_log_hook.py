@@ -1,4 +1,5 @@
 """The losses in the log are those of all ranks, and are read where a line of it is written."""
+
 from math import isfinite
 
 import torch
@@ -41,18 +42,18 @@ class LossLogHook(RuntimeInfoHook):
         """
         other = next((hook for hook in runner.hooks if isinstance(hook, RuntimeInfoHook) and hook is not self), None)
         if other is not None:
-            raise InputError(f'LossLogHook and {type(other).__name__} would each log the losses: set '
-                             "default_hooks.runtime_info=dict(type='LossLogHook') and leave out the other")
+            raise InputError(
+                f'LossLogHook and {type(other).__name__} would each log the losses: set '
+                "default_hooks.runtime_info=dict(type='LossLogHook') and leave out the other"
+            )
         super().before_train(runner)
         self._lengths = lengths_of_ranks(runner.train_dataloader)
         if isinstance(runner.optim_wrapper, GuardedOptimWrapper):
             runner.optim_wrapper.writes_norm = False
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Keep the values of `outputs`, scalars by name; hand over all that were kept where they are logged."""
         values = {name: torch.as_tensor(value).detach() for name, value in (outputs or {}).items()}
         wrapper = runner.optim_wrapper
@@ -66,9 +67,15 @@ class LossLogHook(RuntimeInfoHook):
 
     def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
         """Whether some rank may write a line; the same on all ranks."""
-        return (batch_idx + 1 in self._lengths or self.is_last_train_iter(runner)
-                or any(self.every_n_inner_iters(batch_idx, hook.interval)
-                       for hook in runner.hooks if isinstance(hook, LoggerHook)))
+        return (
+            batch_idx + 1 in self._lengths
+            or self.is_last_train_iter(runner)
+            or any(
+                self.every_n_inner_iters(batch_idx, hook.interval)
+                for hook in runner.hooks
+                if isinstance(hook, LoggerHook)
+            )
+        )
 
     def _hand_over(self, runner: Runner) -> None:
         batches, self._waiting = self._waiting, []

@@ -1,4 +1,5 @@
 """Random numbers that are a function of the seed and of the place in the training."""
+
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -43,8 +44,12 @@ class RandomStreamHook(Hook):
         try:
             self._batches = draw_by_visit(loader, self._seed)
         except TypeError as error:
-            print_log(f'The random numbers of the items of train_dataloader are not those of their place, and a '
-                      f'training does not resume exactly: {error}', logger='current', level=logging.WARNING)
+            print_log(
+                f'The random numbers of the items of train_dataloader are not those of their place, and a '
+                f'training does not resume exactly: {error}',
+                logger='current',
+                level=logging.WARNING,
+            )
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Count the passes: by epochs, or in a loop without them from the beginning, which it goes through again."""

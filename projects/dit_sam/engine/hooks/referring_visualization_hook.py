@@ -1,6 +1,8 @@
 """Pictures of predictions, during validation and testing."""
+
+from collections.abc import Sequence
 from itertools import chain, count
-from typing import Any, Sequence
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
@@ -27,7 +29,7 @@ class ReferringVisualizationHook(Hook):
         wait_time (float): How long a picture is shown, in seconds. Defaults to 0, until a key is pressed.
     """
 
-    def __init__(self, draw: bool = False, interval: int = 50, show: bool = False, wait_time: float = 0.) -> None:
+    def __init__(self, draw: bool = False, interval: int = 50, show: bool = False, wait_time: float = 0.0) -> None:
         self.draw = draw
         self.interval = interval
         self.show = show
@@ -69,7 +71,7 @@ class ReferringVisualizationHook(Hook):
 
     def _name(self, mode: str, sample: SegDataSample) -> str:
         """A name that no other picture of this pass over the data has."""
-        first = f"{mode}_{file_stem(sample.img_path, sample.text)}_{name_part(sample.get('sent_id', 0))}"
+        first = f'{mode}_{file_stem(sample.img_path, sample.text)}_{name_part(sample.get("sent_id", 0))}'
         names = chain([first], (f'{first}_{again}' for again in count(2)))
         name = next(name for name in names if name not in self._taken)
         self._taken.add(name)

@@ -1,4 +1,5 @@
 """Checkpoints that ``torch.load(weights_only=True)`` opens."""
+
 import logging
 from collections import OrderedDict
 from pathlib import PurePath
@@ -21,6 +22,7 @@ class SafeCheckpointHook(Hook):
     default from torch 2.6 on, refuses both, and so mmengine (0.10.7) cannot resume from its own checkpoints. The
     histories serve the smoothing of logged values only, and are left out; everything else is kept by value.
     """
+
     # Last, after hooks such as EMAHook have put their part into the checkpoint.
     priority = 'LOWEST'
 
@@ -65,6 +67,10 @@ def to_plain(value: Any, name: str = 'value') -> Any:
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
-    print_log(f'{name} is saved as None in the checkpoint: safe loading would refuse an object of '
-              f'{type(value).__module__}.{type(value).__qualname__}', logger='current', level=logging.WARNING)
+    print_log(
+        f'{name} is saved as None in the checkpoint: safe loading would refuse an object of '
+        f'{type(value).__module__}.{type(value).__qualname__}',
+        logger='current',
+        level=logging.WARNING,
+    )
     return None

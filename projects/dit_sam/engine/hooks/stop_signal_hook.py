@@ -1,4 +1,5 @@
 """SIGTERM and SIGINT end a training with a checkpoint."""
+
 import logging
 import multiprocessing
 import os.path as osp
@@ -48,7 +49,7 @@ class StopSignalHook(Hook):
 
     priority = 'LOWEST'
 
-    def __init__(self, interval: int = 10, seconds: float = 5.) -> None:
+    def __init__(self, interval: int = 10, seconds: float = 5.0) -> None:
         self.interval, self.seconds = interval, seconds
         # Batches from one question to the next; the first batch tells how long one takes.
         self._gap = 1
@@ -65,8 +66,11 @@ class StopSignalHook(Hook):
         self._in_training = True
         self._begin_to_count()
         if threading.current_thread() is not threading.main_thread():
-            print_log('Signals are not handled: the training does not run in the main thread', logger='current',
-                      level=logging.WARNING)
+            print_log(
+                'Signals are not handled: the training does not run in the main thread',
+                logger='current',
+                level=logging.WARNING,
+            )
             return
         loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
         for loader in (loop.dataloader for loop in loops):
@@ -94,11 +98,9 @@ class StopSignalHook(Hook):
             signal.signal(number, self._handlers[number])
             signal.raise_signal(number)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch: dict | None = None,
-                         outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
         """Save and exit where any rank was told to."""
         self._has_stepped = True
         self._batches += 1
@@ -126,11 +128,9 @@ class StopSignalHook(Hook):
             all_reduce(batches, 'min')
             self._shared = int(batches)
 
-    def after_val_iter(self,
-                       runner: Runner,
-                       batch_idx: int,
-                       data_batch: dict | None = None,
-                       outputs: list | None = None) -> None:
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
+    ) -> None:
         """Exit where any rank was told to, during a training only."""
         if batch_idx >= self._shared:
             return

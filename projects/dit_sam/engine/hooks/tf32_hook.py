@@ -1,4 +1,5 @@
 """Whether float32 means float32."""
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -38,8 +39,10 @@ class TF32Hook(Hook):
         try:
             self._before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
         except RuntimeError as error:
-            raise InputError('this program has set fp32_precision, which does not go with default_hooks.tf32: set '
-                             'default_hooks.tf32.enabled=None to leave it as it is') from error
+            raise InputError(
+                'this program has set fp32_precision, which does not go with default_hooks.tf32: set '
+                'default_hooks.tf32.enabled=None to leave it as it is'
+            ) from error
         self._set('high' if self.enabled else 'highest', self.enabled)
 
     def after_run(self, runner: Runner) -> None:

@@ -1,4 +1,5 @@
 """Old checkpoints go when the new ones are on the disk, not before."""
+
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -48,8 +49,13 @@ def _leave_file(wrapper: Any) -> None:
     """
     for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
         for state in each.optimizer.state.values() if isinstance(each, OptimWrapper) else ():
-            state.update({name: value.clone() for name, value in state.items()
-                          if isinstance(value, Tensor) and value.device.type == 'cpu'})
+            state.update(
+                {
+                    name: value.clone()
+                    for name, value in state.items()
+                    if isinstance(value, Tensor) and value.device.type == 'cpu'
+                }
+            )
 
 
 @HOOKS.register_module()

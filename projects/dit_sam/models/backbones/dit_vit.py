@@ -1,4 +1,5 @@
 """SAM's image encoder under instruction: the sentence goes in with the image."""
+
 from collections.abc import Iterable
 
 import torch
@@ -44,10 +45,9 @@ class DITViT(SAMViT):
             self.instruction.train(mode)
         return self
 
-    def forward(self,
-                x: Tensor,
-                text: TextFeatures | None = None,
-                image_index: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """
         Args:
             x: Images, (B, in_channels, H, W).
@@ -73,11 +73,15 @@ class DITViT(SAMViT):
     @staticmethod
     def _check_numbers(images: int, sentences: int, image_index: Tensor | None) -> None:
         if image_index is None and images != sentences:
-            raise InputError(f'{images} images with {sentences} sentences: give one sentence for each image, or '
-                             'image_index, the image of each sentence')
-        if image_index is not None and image_index.shape != (sentences, ):
-            raise InputError(f'image_index has shape {tuple(image_index.shape)}, and there are {sentences} sentences: '
-                             'give one index for each sentence')
+            raise InputError(
+                f'{images} images with {sentences} sentences: give one sentence for each image, or '
+                'image_index, the image of each sentence'
+            )
+        if image_index is not None and image_index.shape != (sentences,):
+            raise InputError(
+                f'image_index has shape {tuple(image_index.shape)}, and there are {sentences} sentences: '
+                'give one index for each sentence'
+            )
 
     def encode_with(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D), with the instruction's text tokens beside them."""
@@ -86,8 +90,9 @@ class DITViT(SAMViT):
             tokens, previous = self.run(self.instructed_block, layer, tokens, features, previous, text.mask)
             yield tokens
 
-    def instructed_block(self, layer: int, tokens: Tensor, features: Tensor, previous: Tensor | None,
-                         mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    def instructed_block(
+        self, layer: int, tokens: Tensor, features: Tensor, previous: Tensor | None, mask: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """One block and its instruction.
 
         Args:

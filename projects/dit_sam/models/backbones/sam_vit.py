@@ -1,4 +1,5 @@
 """SAM's image encoder as an mmseg backbone."""
+
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -52,25 +53,27 @@ class SAMViT(BaseModule):
         'huge': dict(embed_dims=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31)),
     }
 
-    OWN_WEIGHTS = ('instruction.', )
+    OWN_WEIGHTS = ('instruction.',)
     """Prefixes of the weights that SAM does not have."""
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
-    def __init__(self,
-                 arch: str | dict = 'base',
-                 img_size: int = 1024,
-                 patch_size: int = 16,
-                 in_channels: int = 3,
-                 out_channels: int = 256,
-                 out_indices: Sequence[int] = (-1, ),
-                 mlp_ratio: float = 4.,
-                 window_size: int = 14,
-                 windowed: bool = True,
-                 frozen: bool = False,
-                 with_cp: bool = False,
-                 frozen_stages: int = -1,
-                 lora: dict | None = None,
-                 init_cfg: dict | list[dict] | None = None) -> None:
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        img_size: int = 1024,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        out_channels: int = 256,
+        out_indices: Sequence[int] = (-1,),
+        mlp_ratio: float = 4.0,
+        window_size: int = 14,
+        windowed: bool = True,
+        frozen: bool = False,
+        with_cp: bool = False,
+        frozen_stages: int = -1,
+        lora: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         sizes = self._sizes(arch)
         self.embed_dims, self.depth = sizes['embed_dims'], sizes['depth']
@@ -79,32 +82,41 @@ class SAMViT(BaseModule):
         self.running_depth = self.out_indices[-1] + 1
         grid = img_size // patch_size
         sam = import_sam_modeling()
-        self.patch_embed = sam.image_encoder.PatchEmbed((patch_size, ) * 2, (patch_size, ) * 2, (0, 0), in_channels,
-                                                        self.embed_dims)
+        self.patch_embed = sam.image_encoder.PatchEmbed(
+            (patch_size,) * 2, (patch_size,) * 2, (0, 0), in_channels, self.embed_dims
+        )
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, self.embed_dims))
         self._position, self._table_values = DerivedCache(_position_map), []
         # The tables keep SAM's sizes in both modes, so that its weights load: 2·14 − 1 rows in windowed blocks.
         windows = [0 if i in sizes['global_attn_indexes'] else window_size for i in range(self.depth)]
         self.blocks = nn.ModuleList(
             InstructedBlock(self.embed_dims, sizes['num_heads'], window or grid, mlp_ratio, window if windowed else 0)
-            for window in windows)
-        self.neck = nn.Sequential(
-            PointwiseConv(self.embed_dims, out_channels), LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            LayerNorm2d(out_channels)) if out_channels else nn.Identity()
+            for window in windows
+        )
+        self.neck = (
+            nn.Sequential(
+                PointwiseConv(self.embed_dims, out_channels),
+                LayerNorm2d(out_channels),
+                nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
+                LayerNorm2d(out_channels),
+            )
+            if out_channels
+            else nn.Identity()
+        )
         if lora is not None:
             self.requires_grad_(False)
             add_lora(self.blocks, lora, 'backbone.lora')
         # A weight that gets no gradient must not ask for one: DistributedDataParallel would wait for it.
-        self.blocks[self.running_depth:].requires_grad_(False)
+        self.blocks[self.running_depth :].requires_grad_(False)
         self._freeze_stages(frozen_stages)
         if frozen:
             self.requires_grad_(False)
 
     def _freeze_stages(self, stages: int) -> None:
         if not -1 <= stages <= self.depth:
-            raise InputError(f'frozen_stages={stages} must lie between -1 (nothing) and the number of blocks, '
-                             f'{self.depth}')
+            raise InputError(
+                f'frozen_stages={stages} must lie between -1 (nothing) and the number of blocks, {self.depth}'
+            )
         if stages >= 0:
             self.pos_embed.requires_grad_(False)
             self.patch_embed.requires_grad_(False)
@@ -130,8 +142,9 @@ class SAMViT(BaseModule):
             raise InputError(f'arch has the unknown keys {unknown}; it wants {list(keys)}')
         beyond = [index for index in arch['global_attn_indexes'] if not 0 <= index < arch['depth']]
         if beyond:
-            raise InputError(f'arch.global_attn_indexes has {beyond}, and the encoder has the blocks 0 to '
-                             f'{arch["depth"] - 1}')
+            raise InputError(
+                f'arch.global_attn_indexes has {beyond}, and the encoder has the blocks 0 to {arch["depth"] - 1}'
+            )
         return arch
 
     def _out_indices(self, indices: Sequence[int]) -> list[int]:
@@ -167,9 +180,13 @@ class SAMViT(BaseModule):
                 nn.init.zeros_(module.bias)
         step = pretrained_step(self.init_cfg)
         if step is not None:
-            parts = ('', ) if self.out_channels else ('pos_embed', 'patch_embed.', 'blocks.')
-            load_sam_weights(self, step['checkpoint'], {f'image_encoder.{part}': part for part in parts},
-                             own=(*self.OWN_WEIGHTS, *lora_names(self)))
+            parts = ('',) if self.out_channels else ('pos_embed', 'patch_embed.', 'blocks.')
+            load_sam_weights(
+                self,
+                step['checkpoint'],
+                {f'image_encoder.{part}': part for part in parts},
+                own=(*self.OWN_WEIGHTS, *lora_names(self)),
+            )
             self._is_init = True
         else:
             super().init_weights()
@@ -197,7 +214,7 @@ class SAMViT(BaseModule):
 
     def _clear_stale_tables(self) -> None:
         """Clear the cached tables where weights have changed since, see `spot_values`."""
-        attentions = [block.attn for block in self.blocks[:self.running_depth]]
+        attentions = [block.attn for block in self.blocks[: self.running_depth]]
         tables = [self.pos_embed, *(table for attn in attentions for table in (attn.rel_pos_h, attn.rel_pos_w))]
         if not all(map(is_cacheable, tables)) or self.pos_embed.is_meta:
             return
@@ -212,7 +229,7 @@ class SAMViT(BaseModule):
 
     def encode(self, tokens: Tensor) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D)."""
-        for block in self.blocks[:self.running_depth]:
+        for block in self.blocks[: self.running_depth]:
             tokens, _ = self.run(block, tokens)
             yield tokens
 
@@ -225,8 +242,10 @@ class SAMViT(BaseModule):
     def gather(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """The maps of `out_indices` out of the tokens of all blocks, in memory as other backbones give them."""
         return tuple(
-            self.neck(tokens.permute(0, 3, 1, 2)).contiguous() for i, tokens in enumerate(tokens_of_blocks)
-            if i in self.out_indices)
+            self.neck(tokens.permute(0, 3, 1, 2)).contiguous()
+            for i, tokens in enumerate(tokens_of_blocks)
+            if i in self.out_indices
+        )
 
 
 def _position_map(position: Tensor, height: int, width: int) -> Tensor:

@@ -1,4 +1,5 @@
 """The instructed encoder with a text encoder of its own, for models that hand their backbone images alone."""
+
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -35,8 +36,10 @@ class StandaloneDITViT(DITViT):
     def __init__(self, text_encoder: dict, text: str | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         if self.instruction is None:
-            raise InputError('backbone.type=StandaloneDITViT has a text_encoder and no instruction, so that its text '
-                             'would change nothing: set backbone.instruction, or backbone.type=SAMViT')
+            raise InputError(
+                'backbone.type=StandaloneDITViT has a text_encoder and no instruction, so that its text '
+                'would change nothing: set backbone.instruction, or backbone.type=SAMViT'
+            )
         self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))
         self.text = text
         self._sentences: Sequence[str] | None = None
@@ -62,10 +65,9 @@ class StandaloneDITViT(DITViT):
         finally:
             self._sentences = None
 
-    def forward(self,
-                x: Tensor,
-                text: TextFeatures | None = None,
-                image_index: Tensor | None = None) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """As in `DITViT`, with text of its own where none is given."""
         return super().forward(x, self._own_text(len(x)) if text is None else text, image_index)
 

@@ -1,4 +1,5 @@
 """SAM's head for sentences that mean one object, several, or none."""
+
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
@@ -39,12 +40,14 @@ class GeneralizedSAMHead(SAMHead):
         """As in `SAMHead`."""
         return (*super().own_weights, 'no_target_head.')
 
-    def loss(self,
-             inputs: tuple[Tensor, ...],
-             batch_data_samples: SampleList,
-             train_cfg: dict | None = None,
-             text: TextFeatures | None = None,
-             prompts: SpatialPrompts | None = None) -> dict[str, Tensor]:
+    def loss(
+        self,
+        inputs: tuple[Tensor, ...],
+        batch_data_samples: SampleList,
+        train_cfg: dict | None = None,
+        text: TextFeatures | None = None,
+        prompts: SpatialPrompts | None = None,
+    ) -> dict[str, Tensor]:
         """Losses of the masks, `loss_no_target`, and the share of right decisions in percent, `no_target_accuracy`."""
         seg_logits, tokens = self.decode(inputs, text, prompts)
         losses = self.loss_by_feat(seg_logits, batch_data_samples)
@@ -54,12 +57,14 @@ class GeneralizedSAMHead(SAMHead):
         losses['no_target_accuracy'] = 100 * ((logits.sigmoid() > self.no_target_threshold) == empty).float().mean()
         return losses
 
-    def predict(self,
-                inputs: tuple[Tensor, ...],
-                batch_img_metas: list[dict],
-                test_cfg: dict | None = None,
-                text: TextFeatures | None = None,
-                prompts: SpatialPrompts | None = None) -> Tensor:
+    def predict(
+        self,
+        inputs: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        test_cfg: dict | None = None,
+        text: TextFeatures | None = None,
+        prompts: SpatialPrompts | None = None,
+    ) -> Tensor:
         """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere where nothing is meant."""
         seg_logits, tokens = self.decode(inputs, text, prompts)
         nothing = self.no_target_head(tokens[:, 0]).float().sigmoid() > self.no_target_threshold  # (B, 1)

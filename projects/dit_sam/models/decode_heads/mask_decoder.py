@@ -4,6 +4,7 @@ The parts are those of `segment_anything.modeling`, state-dict names included. W
 prompt only (SAM repeats every image for every prompt, B² of B), padding tokens are not attended to, attention is
 fused, and the one mask that is wanted is computed alone. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,8 +31,9 @@ class MaskedAttention(sam.transformer.Attention):
         """
         q, k, v = (
             self._separate_heads(projection(x), self.num_heads)
-            for projection, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
-        return self.out_proj(self._recombine_heads(attend(q, k, v, q.shape[-1]**-0.5, key_mask)))
+            for projection, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
+        )
+        return self.out_proj(self._recombine_heads(attend(q, k, v, q.shape[-1] ** -0.5, key_mask)))
 
 
 class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):
@@ -39,13 +41,15 @@ class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):
 
     def __init__(self, embed_dims: int, num_heads: int, mlp_dim: int, downsample_rate: int, first: bool) -> None:
         super().__init__(
-            embed_dims, num_heads, mlp_dim, attention_downsample_rate=downsample_rate, skip_first_layer_pe=first)
+            embed_dims, num_heads, mlp_dim, attention_downsample_rate=downsample_rate, skip_first_layer_pe=first
+        )
         self.self_attn = MaskedAttention(embed_dims, num_heads)
         self.cross_attn_token_to_image = MaskedAttention(embed_dims, num_heads, downsample_rate)
         self.cross_attn_image_to_token = MaskedAttention(embed_dims, num_heads, downsample_rate)
 
-    def forward(self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor,
-                query_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor, query_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Tokens (B, T, C) and image (B, H·W, C) after the block; `query_mask` is True at real tokens, (B, T)."""
         if self.skip_first_layer_pe:
             queries = self.self_attn(queries, queries, queries, query_mask)
@@ -75,12 +79,14 @@ class MaskedTwoWayTransformer(nn.Module):
     def __init__(self, depth: int, embed_dims: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
-            MaskedTwoWayBlock(embed_dims, num_heads, mlp_dim, downsample_rate, first=i == 0) for i in range(depth))
+            MaskedTwoWayBlock(embed_dims, num_heads, mlp_dim, downsample_rate, first=i == 0) for i in range(depth)
+        )
         self.final_attn_token_to_image = MaskedAttention(embed_dims, num_heads, downsample_rate)
         self.norm_final_attn = nn.LayerNorm(embed_dims)
 
-    def forward(self, image: Tensor, image_pe: Tensor, tokens: Tensor,
-                token_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, image_pe: Tensor, tokens: Tensor, token_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """
         Args:
             image: Image tokens, (B, H·W, C).
@@ -109,8 +115,9 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
         super().__init__(**kwargs)
         self.output_upscaling[1] = LayerNorm2d(len(self.output_upscaling[1].weight))
 
-    def forward(self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor,
-                sparse_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor, sparse_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """
         Args:
             image: Image embeddings, (B, C, H, W).

@@ -1,4 +1,5 @@
 """SAM's prompt encoder for batches in which every image has its own points and box."""
+
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ class PairedPromptEncoder(import_sam_modeling().PromptEncoder):
         code = self._code(x / prompts.size[1], y / prompts.size[0])
         # One row for every label from −1; a table, so that each of them gets a gradient whatever the batch holds.
         table = torch.cat([self.not_a_point_embed.weight, *(part.weight for part in self.point_embeddings)])
-        return torch.where(prompts.labels[..., None] < 0, 0., code) + table[prompts.labels + 1]
+        return torch.where(prompts.labels[..., None] < 0, 0.0, code) + table[prompts.labels + 1]
 
     def grid_code(self, size: tuple[int, int]) -> Tensor:
         """The code of the middles of the cells of a grid of that height and width, (C, height, width)."""

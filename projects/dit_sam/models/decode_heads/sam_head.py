@@ -1,4 +1,5 @@
 """SAM's prompt encoder and mask decoder as an mmseg decode head that takes text."""
+
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
@@ -38,19 +39,21 @@ class SAMHead(BaseDecodeHead):
         **kwargs: As in `BaseDecodeHead`.
     """
 
-    def __init__(self,
-                 in_channels: int = 256,
-                 text_dims: int | None = 768,
-                 spatial_prompts: bool = False,
-                 depth: int = 2,
-                 num_heads: int = 8,
-                 mlp_dim: int = 2048,
-                 iou_head_hidden_dim: int = 256,
-                 threshold: float = 0.35,
-                 loss_decode: dict | list[dict] = dict(type='BinaryCrossEntropyLoss'),
-                 align_corners: bool = True,
-                 init_cfg: dict | list[dict] | None = None,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: int = 256,
+        text_dims: int | None = 768,
+        spatial_prompts: bool = False,
+        depth: int = 2,
+        num_heads: int = 8,
+        mlp_dim: int = 2048,
+        iou_head_hidden_dim: int = 256,
+        threshold: float = 0.35,
+        loss_decode: dict | list[dict] = dict(type='BinaryCrossEntropyLoss'),
+        align_corners: bool = True,
+        init_cfg: dict | list[dict] | None = None,
+        **kwargs,
+    ) -> None:
         super().__init__(
             in_channels,
             in_channels,
@@ -61,7 +64,8 @@ class SAMHead(BaseDecodeHead):
             loss_decode=loss_decode,
             align_corners=align_corners,
             init_cfg=init_cfg,
-            **kwargs)
+            **kwargs,
+        )
         del self.conv_seg
         self.text_dims, self.depth = text_dims, depth
         # The sizes are SAM's; they matter for its mask prompts only.
@@ -69,11 +73,15 @@ class SAMHead(BaseDecodeHead):
         self.mask_decoder = PairedMaskDecoder(
             transformer_dim=in_channels,
             transformer=MaskedTwoWayTransformer(depth, in_channels, num_heads, mlp_dim),
-            iou_head_hidden_dim=iou_head_hidden_dim)
+            iou_head_hidden_dim=iou_head_hidden_dim,
+        )
         if text_dims is not None:
             self.text_proj = nn.Linear(text_dims, in_channels)
-        for untrained in (self.prompt_encoder.mask_downscaling, self.mask_decoder.iou_prediction_head,
-                          self.mask_decoder.output_hypernetworks_mlps[1:]):
+        for untrained in (
+            self.prompt_encoder.mask_downscaling,
+            self.mask_decoder.iou_prediction_head,
+            self.mask_decoder.output_hypernetworks_mlps[1:],
+        ):
             untrained.requires_grad_(False)
         for places in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed):
             places.requires_grad_(spatial_prompts)
@@ -100,19 +108,17 @@ class SAMHead(BaseDecodeHead):
     def own_weights(self) -> tuple[str, ...]:
         """Prefixes of the weights that SAM does not have."""
         extra = [f'mask_decoder.transformer.layers.{i}.' for i in range(SAM_DEPTH, self.depth)]
-        return (*(() if self.text_dims is None else ('text_proj.', )), 'loss_decode.', *extra)
+        return (*(() if self.text_dims is None else ('text_proj.',)), 'loss_decode.', *extra)
 
-    def forward(self,
-                inputs: tuple[Tensor, ...],
-                text: TextFeatures | None = None,
-                prompts: SpatialPrompts | None = None) -> Tensor:
+    def forward(
+        self, inputs: tuple[Tensor, ...], text: TextFeatures | None = None, prompts: SpatialPrompts | None = None
+    ) -> Tensor:
         """Mask logits (B, 1, 4H, 4W); see `decode`."""
         return self.decode(inputs, text, prompts)[0]
 
-    def decode(self,
-               inputs: tuple[Tensor, ...],
-               text: TextFeatures | None = None,
-               prompts: SpatialPrompts | None = None) -> tuple[Tensor, Tensor]:
+    def decode(
+        self, inputs: tuple[Tensor, ...], text: TextFeatures | None = None, prompts: SpatialPrompts | None = None
+    ) -> tuple[Tensor, Tensor]:
         """
         Args:
             inputs: Maps of the backbone or neck; `in_index` says which one is used, (B, C, H, W).
@@ -143,28 +149,36 @@ class SAMHead(BaseDecodeHead):
     def _project(self, text: TextFeatures) -> Tensor:
         """Text tokens at the decoder's width, (B, L, C)."""
         if self.text_dims is None:
-            raise InputError('decode_head.text_dims=None makes a head without text: set it to the width of the text '
-                             f'features, {text.tokens.shape[-1]}, or leave model.text_encoder out')
+            raise InputError(
+                'decode_head.text_dims=None makes a head without text: set it to the width of the text '
+                f'features, {text.tokens.shape[-1]}, or leave model.text_encoder out'
+            )
         if text.tokens.shape[-1] != self.text_dims:
-            raise InputError(f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
-                             f'text_dims={self.text_dims}; set decode_head.text_dims in the config')
+            raise InputError(
+                f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
+                f'text_dims={self.text_dims}; set decode_head.text_dims in the config'
+            )
         return self.text_proj(text.tokens)
 
-    def loss(self,
-             inputs: tuple[Tensor, ...],
-             batch_data_samples: SampleList,
-             train_cfg: dict | None = None,
-             text: TextFeatures | None = None,
-             prompts: SpatialPrompts | None = None) -> dict[str, Tensor]:
+    def loss(
+        self,
+        inputs: tuple[Tensor, ...],
+        batch_data_samples: SampleList,
+        train_cfg: dict | None = None,
+        text: TextFeatures | None = None,
+        prompts: SpatialPrompts | None = None,
+    ) -> dict[str, Tensor]:
         """Losses of a batch; see `BaseDecodeHead.loss` and `forward`."""
         return self.loss_by_feat(self.forward(inputs, text, prompts), batch_data_samples)
 
-    def predict(self,
-                inputs: tuple[Tensor, ...],
-                batch_img_metas: list[dict],
-                test_cfg: dict | None = None,
-                text: TextFeatures | None = None,
-                prompts: SpatialPrompts | None = None) -> Tensor:
+    def predict(
+        self,
+        inputs: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        test_cfg: dict | None = None,
+        text: TextFeatures | None = None,
+        prompts: SpatialPrompts | None = None,
+    ) -> Tensor:
         """Mask logits at the size of the padded input, (B, 1, H, W); see `forward`."""
         return self.predict_by_feat(self.forward(inputs, text, prompts), batch_img_metas)
 
@@ -200,4 +214,4 @@ class SAMHead(BaseDecodeHead):
         prediction = (logits.sigmoid() > self.threshold) & (label != self.ignore_index)
         truth = label == 1
         intersection, union = ((prediction & truth).flatten(1).sum(1), (prediction | truth).flatten(1).sum(1))
-        return 100 * torch.where(union > 0, intersection / union.clamp(min=1), 1.).mean()
+        return 100 * torch.where(union > 0, intersection / union.clamp(min=1), 1.0).mean()

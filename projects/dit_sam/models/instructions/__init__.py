@@ -5,6 +5,10 @@ from .layer_wise import LayerWiseInstruction
 from .static_tokens import EndToEndStaticInstruction, LayerWiseStaticInstruction
 
 __all__ = [
-    'CrossAttentionInstruction', 'EndToEndInstruction', 'EndToEndStaticInstruction', 'Instruction',
-    'LayerWiseInstruction', 'LayerWiseStaticInstruction'
+    'CrossAttentionInstruction',
+    'EndToEndInstruction',
+    'EndToEndStaticInstruction',
+    'Instruction',
+    'LayerWiseInstruction',
+    'LayerWiseStaticInstruction',
 ]

@@ -1,4 +1,5 @@
 """The one seam through which text enters SAM's image encoder."""
+
 from abc import ABCMeta, abstractmethod
 
 from mmengine.model import BaseModule
@@ -24,12 +25,9 @@ class Instruction(BaseModule, metaclass=ABCMeta):
     keeps_outputs = False
     """Whether `forward` wants what the previous block made of its text tokens."""
 
-    def __init__(self,
-                 embed_dims: int,
-                 depth: int,
-                 text_dims: int,
-                 dropout: float = 0.1,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, embed_dims: int, depth: int, text_dims: int, dropout: float = 0.1, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
         self.embed_dims, self.depth, self.text_dims = embed_dims, depth, text_dims
         self.text_projection = nn.Identity() if text_dims == embed_dims else nn.Linear(text_dims, embed_dims)
@@ -42,8 +40,10 @@ class Instruction(BaseModule, metaclass=ABCMeta):
             InputError: The features have another width than D_t.
         """
         if tokens.shape[-1] != self.text_dims:
-            raise InputError(f'the text encoder gives features of width {tokens.shape[-1]}, the instruction expects '
-                             f'text_dims={self.text_dims}; set backbone.instruction.text_dims in the config')
+            raise InputError(
+                f'the text encoder gives features of width {tokens.shape[-1]}, the instruction expects '
+                f'text_dims={self.text_dims}; set backbone.instruction.text_dims in the config'
+            )
         return self.text_projection(tokens)
 
     @abstractmethod

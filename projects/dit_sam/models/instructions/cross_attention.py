@@ -1,4 +1,5 @@
 """L-DIT by cross-attention: before every block the text looks at the image (DIT, Table 4)."""
+
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -33,8 +34,9 @@ class CrossAttentionLayer(nn.Module):
         """Text (B, L, D) that has seen the visual tokens (B, N, D); (B, L, D)."""
         q, k, v = (
             projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L or N, C)
-            for projection, tokens in ((self.q_proj, text), (self.k_proj, visual), (self.v_proj, visual)))
-        seen = attend(q, k, v, q.shape[-1]**-0.5).transpose(1, 2).flatten(2)
+            for projection, tokens in ((self.q_proj, text), (self.k_proj, visual), (self.v_proj, visual))
+        )
+        seen = attend(q, k, v, q.shape[-1] ** -0.5).transpose(1, 2).flatten(2)
         # The sum is in the type of the visual tokens, which autocast leaves in float32.
         text = self.norms[0](text.to(visual.dtype) + self.dropout(self.out_proj(seen)))
         return text if self.ffn is None else self.norms[1](text + self.dropout(self.ffn(text)))
@@ -60,19 +62,19 @@ class CrossAttentionInstruction(Instruction):
         InputError: `num_heads` does not divide `attn_dims`.
     """
 
-    def __init__(self,
-                 ffn: bool = False,
-                 attn_dims: int = 256,
-                 num_heads: int = 8,
-                 ffn_dims: int = 2048,
-                 **kwargs) -> None:
+    def __init__(
+        self, ffn: bool = False, attn_dims: int = 256, num_heads: int = 8, ffn_dims: int = 2048, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         if attn_dims % num_heads:
-            raise InputError(f'num_heads={num_heads} does not divide attn_dims={attn_dims}; change one of them in '
-                             'backbone.instruction')
+            raise InputError(
+                f'num_heads={num_heads} does not divide attn_dims={attn_dims}; change one of them in '
+                'backbone.instruction'
+            )
         self.layers = nn.ModuleList(
             CrossAttentionLayer(self.embed_dims, attn_dims, num_heads, ffn_dims if ffn else 0, self.dropout.p)
-            for _ in range(self.depth))
+            for _ in range(self.depth)
+        )
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
         return self.layers[layer](text, visual.flatten(1, 2))

@@ -1,4 +1,5 @@
 """E-DIT: text enters once, at the encoder's input."""
+
 from mmseg.registry import MODELS
 from torch import Tensor
 

@@ -1,4 +1,5 @@
 """L-DIT: text enters every layer anew."""
+
 from mmseg.registry import MODELS
 from torch import Tensor
 

@@ -1,4 +1,5 @@
 """Dynamic + static: learned tokens are added to the tokens of the text (DIT, Table 2)."""
+
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -31,13 +32,15 @@ class StaticInstruction(Instruction):
         """
         length, max_length = tokens.shape[1], self.static_tokens.shape[1]
         if length > max_length:
-            raise InputError(f'the text encoder gives {length} tokens, the instruction has max_length={max_length} '
-                             'static ones; set backbone.instruction.max_length to text_encoder.max_length')
+            raise InputError(
+                f'the text encoder gives {length} tokens, the instruction has max_length={max_length} '
+                'static ones; set backbone.instruction.max_length to text_encoder.max_length'
+            )
         return super().project(tokens)
 
     def add_static(self, tokens: Tensor, index: int) -> Tensor:
         """Tokens (B, n, D) with the first n of S_index added."""
-        return tokens + self.static_tokens[index, :tokens.shape[1]]
+        return tokens + self.static_tokens[index, : tokens.shape[1]]
 
 
 @MODELS.register_module()
@@ -55,7 +58,7 @@ class EndToEndStaticInstruction(StaticInstruction):
 
     def __init__(self, max_length: int = 20, **kwargs) -> None:
         super().__init__(num_layers=kwargs['depth'] - 1, max_length=max_length, **kwargs)
-        self.projection, = zero_linears(1, self.embed_dims)
+        (self.projection,) = zero_linears(1, self.embed_dims)
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
         if previous is None:

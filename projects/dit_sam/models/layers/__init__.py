@@ -8,7 +8,18 @@ from .resize import DerivedCache, is_cacheable, resize, spot_values
 from .windows import pad_to_windows, window_partition, window_unpartition
 
 __all__ = [
-    'DerivedCache', 'InstructedAttention', 'InstructedBlock', 'LayerNorm2d', 'PointwiseConv', 'attend', 'is_cacheable',
-    'pad_to_windows', 'relative_position_table', 'relative_position_terms', 'resize', 'spot_values',
-    'window_partition', 'window_unpartition'
+    'DerivedCache',
+    'InstructedAttention',
+    'InstructedBlock',
+    'LayerNorm2d',
+    'PointwiseConv',
+    'attend',
+    'is_cacheable',
+    'pad_to_windows',
+    'relative_position_table',
+    'relative_position_terms',
+    'resize',
+    'spot_values',
+    'window_partition',
+    'window_unpartition',
 ]

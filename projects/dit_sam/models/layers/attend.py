@@ -1,4 +1,5 @@
 """Softmax attention, by the faster of two ways."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +17,7 @@ SHORT = 512
 is_exporting = getattr(torch.compiler, 'is_exporting', bool)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1., key_mask: Tensor | None = None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1.0, key_mask: Tensor | None = None) -> Tensor:
     """softmax(scale · q·kᵀ)·v.
 
     Args:
@@ -39,7 +40,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1., key_mask: Tensor 
     width = -(-k.shape[-1] // 8) * 8
     mask = None if key_mask is None else key_mask[:, None, None]
     out = F.scaled_dot_product_attention(*(_widen(x, width) for x in (q, k, v)), attn_mask=mask, scale=scale)
-    return out[..., :v.shape[-1]]
+    return out[..., : v.shape[-1]]
 
 
 def on_cpu(x: Tensor) -> bool:

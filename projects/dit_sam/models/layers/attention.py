@@ -2,6 +2,7 @@
 
 Shapes: B images, M heads, C channels a head, D = M · C, H × W visual tokens, L text tokens, G windows an image.
 """
+
 from collections.abc import Callable
 
 import torch
@@ -39,7 +40,7 @@ class InstructedAttention(nn.Module):
             raise InputError(f'num_heads={num_heads} does not divide embed_dims={embed_dims}')
         self.num_heads = num_heads
         self.window_size = window_size
-        self.scale = (embed_dims // num_heads)**-0.5
+        self.scale = (embed_dims // num_heads) ** -0.5
         self.qkv = Linear(embed_dims, 3 * embed_dims)
         self.proj = Linear(embed_dims, embed_dims)
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * rel_pos_size - 1, embed_dims // num_heads))
@@ -56,12 +57,14 @@ class InstructedAttention(nn.Module):
         self.clear_tables()
         return super().train(mode)
 
-    def forward(self,
-                x: Tensor,
-                text: Tensor | None = None,
-                text_mask: Tensor | None = None,
-                keep_text: bool = False,
-                norm: Callable[[Tensor], Tensor] = nn.Identity()) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor | None = None,
+        text_mask: Tensor | None = None,
+        keep_text: bool = False,
+        norm: Callable[[Tensor], Tensor] = nn.Identity(),
+    ) -> tuple[Tensor, Tensor | None]:
         """
         Args:
             x: Visual tokens, (B, H, W, D).
@@ -87,17 +90,17 @@ class InstructedAttention(nn.Module):
         """Queries, keys and values (B, M, N, C) in (B, N, 3D)."""
         return qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
-    def _attend_visual(self,
-                       qkv: Tensor,
-                       text_k: Tensor | None = None,
-                       text_v: Tensor | None = None,
-                       text_mask: Tensor | None = None) -> Tensor:
+    def _attend_visual(
+        self, qkv: Tensor, text_k: Tensor | None = None, text_v: Tensor | None = None, text_mask: Tensor | None = None
+    ) -> Tensor:
         """What the visual tokens gather from the text and from their window; (B, H, W, D)."""
         size = (qkv.shape[1], qkv.shape[2])
         if self.window_size:
             qkv = window_partition(self._pad_projected(qkv), self.window_size)
-        tables = [kept(table, length)
-                  for kept, table, length in zip(self._tables, (self.rel_pos_h, self.rel_pos_w), qkv.shape[1:3])]
+        tables = [
+            kept(table, length)
+            for kept, table, length in zip(self._tables, (self.rel_pos_h, self.rel_pos_w), qkv.shape[1:3])
+        ]
         # In 16 bits a CPU is slow to add rows and columns that are short: 8 ms for 48 heads of 14 × 14, folded 2 ms.
         short = qkv.dtype.itemsize < 4 and qkv.shape[1] * qkv.shape[2] <= SHORT
         biased_attention = piecewise_attention if on_cpu(qkv) and not short else folded_attention
@@ -112,11 +115,12 @@ class InstructedAttention(nn.Module):
         padded = pad_to_windows(qkv, self.window_size)
         if padded.shape == qkv.shape:
             return qkv
-        padded[:, qkv.shape[1]:] = padded[:, :, qkv.shape[2]:] = self.qkv.bias.to(qkv.dtype)
+        padded[:, qkv.shape[1] :] = padded[:, :, qkv.shape[2] :] = self.qkv.bias.to(qkv.dtype)
         return padded
 
-    def _attend_text(self, qkv: Tensor, text_q: Tensor, text_k: Tensor, text_v: Tensor,
-                     text_mask: Tensor | None) -> Tensor:
+    def _attend_text(
+        self, qkv: Tensor, text_q: Tensor, text_k: Tensor, text_v: Tensor, text_mask: Tensor | None
+    ) -> Tensor:
         """What the text tokens gather from all text and all visual tokens, without bias; (B, L, D).
 
         There is one set of text queries and not one a window, so the outcome does not depend on how windows are cut.

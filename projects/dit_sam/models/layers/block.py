@@ -1,4 +1,5 @@
 """One pre-norm transformer block of SAM's image encoder, with text tokens beside the visual ones."""
+
 from torch import Tensor, nn
 
 from .attention import InstructedAttention
@@ -18,23 +19,18 @@ class InstructedBlock(nn.Module):
         window_size: See `InstructedAttention`.
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 num_heads: int,
-                 rel_pos_size: int,
-                 mlp_ratio: float = 4.,
-                 window_size: int = 0) -> None:
+    def __init__(
+        self, embed_dims: int, num_heads: int, rel_pos_size: int, mlp_ratio: float = 4.0, window_size: int = 0
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = InstructedAttention(embed_dims, num_heads, rel_pos_size, window_size)
         self.norm2 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
 
-    def forward(self,
-                x: Tensor,
-                text: Tensor | None = None,
-                text_mask: Tensor | None = None,
-                keep_text: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, text: Tensor | None = None, text_mask: Tensor | None = None, keep_text: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """Arguments and results as in `InstructedAttention.forward`."""
         attended, attended_text = self.attn(x, text, text_mask, keep_text, self.norm1)
         x = x + attended

@@ -3,6 +3,7 @@
 Shapes: G windows or images, G / B of them for each of B texts; M heads; h × w queries and as many visual keys; L text
 keys; C channels a head, D = M · C.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,8 +13,16 @@ from .heads import split_heads, with_text
 from .relative_position import relative_position_terms
 
 
-def folded_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, text_mask: Tensor | None,
-                     table_h: Tensor, table_w: Tensor, num_heads: int, scale: float) -> Tensor:
+def folded_attention(
+    qkv: Tensor,
+    text_k: Tensor | None,
+    text_v: Tensor | None,
+    text_mask: Tensor | None,
+    table_h: Tensor,
+    table_w: Tensor,
+    num_heads: int,
+    scale: float,
+) -> Tensor:
     """As `piecewise_attention`, without an (h·w)² tensor on any device, and in heads of C + h + w channels:
 
     q·k·s + r_h[q, h_k] + r_w[q, w_k] = [s·q, r_h(q), r_w(q)] · [k, onehot(h_k), onehot(w_k)].
@@ -31,10 +40,13 @@ def folded_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, 
     rows, columns = relative_position_terms(q, *tables)
     first = rows[..., :1] + columns[..., :1]
     q = torch.cat([q, rows[..., 1:], columns[..., 1:], first, torch.ones_like(first)], -1)
-    place = torch.cat([
-        torch.eye(height, device=q.device, dtype=q.dtype)[:, None, 1:].expand(-1, width, -1),
-        torch.eye(width, device=q.device, dtype=q.dtype)[None, :, 1:].expand(height, -1, -1)
-    ], -1)
+    place = torch.cat(
+        [
+            torch.eye(height, device=q.device, dtype=q.dtype)[:, None, 1:].expand(-1, width, -1),
+            torch.eye(width, device=q.device, dtype=q.dtype)[None, :, 1:].expand(height, -1, -1),
+        ],
+        -1,
+    )
     k = torch.cat([k, F.pad(place, (0, 2)).expand(*k.shape[:2], -1, -1, -1)], -1)
     if text_k is not None:
         masked = text_k.new_zeros(text_k.shape[0], 1, text_k.shape[2], 1)

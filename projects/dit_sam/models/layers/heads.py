@@ -1,5 +1,6 @@
 """Heads of visual tokens and of text. Shapes: G windows or images, G / B of them for each of B texts; M heads; h × w
 visual tokens; L text tokens; C channels a head, D = M · C."""
+
 import torch
 from torch import Tensor
 

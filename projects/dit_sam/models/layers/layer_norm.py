@@ -1,4 +1,5 @@
 """The norm of SAM's maps."""
+
 import torch.nn.functional as F
 from torch import Tensor
 

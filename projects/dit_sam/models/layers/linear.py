@@ -1,4 +1,5 @@
 """The linear layers of SAM's image encoder, and the one of its neck."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,4 +1,5 @@
 """The MLP of the blocks of SAM's image encoder."""
+
 from collections.abc import Callable
 
 from torch import Tensor, nn

@@ -8,6 +8,7 @@ and 20 of text), as its heads are widened by the bias that is folded into them (
 Shapes: G windows or images, G / B of them for each of B texts; M heads; h × w queries and as many visual keys; L text
 keys; K = L + h · w; C channels a head, D = M · C.
 """
+
 from collections.abc import Iterator
 from itertools import product
 
@@ -23,8 +24,16 @@ from .relative_position import relative_position_terms
 PIECE = 2**21
 
 
-def piecewise_attention(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, text_mask: Tensor | None,
-                        table_h: Tensor, table_w: Tensor, num_heads: int, scale: float) -> Tensor:
+def piecewise_attention(
+    qkv: Tensor,
+    text_k: Tensor | None,
+    text_v: Tensor | None,
+    text_mask: Tensor | None,
+    table_h: Tensor,
+    table_w: Tensor,
+    num_heads: int,
+    scale: float,
+) -> Tensor:
     """What visual tokens gather from the text and from each other.
 
     Args:
@@ -61,7 +70,8 @@ class _PiecewiseAttention(torch.autograd.Function):
         qkv, text_k, text_v, _, table_h, table_w = saved = ctx.saved_tensors
         q, *others = _prepare(*saved, ctx.num_heads)
         grad_q, grad_k, grad_v, rows, columns = _attend_backward(
-            grad.unflatten(-1, (ctx.num_heads, -1)).permute(0, 3, 1, 2, 4), q, *others, ctx.scale)
+            grad.unflatten(-1, (ctx.num_heads, -1)).permute(0, 3, 1, 2, 4), q, *others, ctx.scale
+        )
         grad_q += torch.einsum('bmhwk,hkc->bmhwc', rows, table_h)
         grad_q += torch.einsum('bmhwk,wkc->bmhwc', columns, table_w)
         grad_h = torch.einsum('bmhwk,bmhwc->hkc', rows, q)
@@ -73,8 +83,15 @@ class _PiecewiseAttention(torch.autograd.Function):
         return grad_qkv, *grad_text, None, grad_h, grad_w, None, None
 
 
-def _prepare(qkv: Tensor, text_k: Tensor | None, text_v: Tensor | None, text_mask: Tensor | None, table_h: Tensor,
-             table_w: Tensor, num_heads: int) -> tuple[Tensor, ...]:
+def _prepare(
+    qkv: Tensor,
+    text_k: Tensor | None,
+    text_v: Tensor | None,
+    text_mask: Tensor | None,
+    table_h: Tensor,
+    table_w: Tensor,
+    num_heads: int,
+) -> tuple[Tensor, ...]:
     """Queries (G, M, h, w, C); keys and values, the text's in front, (G, M, K, C); the terms of relative position; what
     is added to the logits of text keys, (G, 1, 1, L)."""
     q, k, v = split_heads(qkv, num_heads)
@@ -96,8 +113,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, bias
     return out.flatten(3)
 
 
-def _attend_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, bias: Tensor,
-                     scale: float) -> tuple[Tensor, ...]:
+def _attend_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, bias: Tensor, scale: float
+) -> tuple[Tensor, ...]:
     """Gradients of q, k, v, rows and columns by that of what the queries gather, (G, M, h, w, C).
 
     With p = softmax(s) and o = p·v: dv = pᵀ·do, dp = do·vᵀ, ds = p ∘ (dp − Σ p ∘ dp), dq = scale · ds·k,
@@ -114,7 +132,7 @@ def _attend_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rows: Tensor
         ds = torch._softmax_backward_data(ds, weights, -1, ds.dtype)
         grad_q[queries] = (ds @ k[keys].flatten(0, 1)).mul_(scale).view(*grid, -1)
         grad_k[keys] += (ds.transpose(1, 2) @ _flat(q[queries])).mul_(scale).view(k[keys].shape)
-        ds = ds[..., bias.shape[-1]:].unflatten(-1, q.shape[2:4])
+        ds = ds[..., bias.shape[-1] :].unflatten(-1, q.shape[2:4])
         grad_rows[queries] = ds.sum(-1).view(*grid, -1)
         grad_columns[queries] = ds.sum(-2).view(*grid, -1)
     return grad_q, grad_k, grad_v, grad_rows, grad_columns
@@ -150,8 +168,9 @@ def _pieces(q: Tensor, k: Tensor) -> Iterator[tuple[tuple[slice, ...], tuple[sli
     rows = _at_most(PIECE // row, height)
     heads_at_once = _at_most(PIECE // (rows * row), heads)
     groups_at_once = _at_most(PIECE // (heads_at_once * rows * row), groups)
-    for group, head, first in product(range(0, groups, groups_at_once), range(0, heads, heads_at_once),
-                                      range(0, height, rows)):
+    for group, head, first in product(
+        range(0, groups, groups_at_once), range(0, heads, heads_at_once), range(0, height, rows)
+    ):
         keys = (slice(group, group + groups_at_once), slice(head, head + heads_at_once))
         yield keys, (*keys, slice(first, first + rows))
 

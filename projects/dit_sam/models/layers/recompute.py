@@ -1,4 +1,5 @@
 """Keeping less for the backward pass, at next to no cost."""
+
 from collections.abc import Callable
 
 import torch

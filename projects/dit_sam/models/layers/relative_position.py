@@ -3,6 +3,7 @@
 The attention logit of query (y, x) and key (v, u) gets r_h[y - v]·q + r_w[x - u]·q. Shapes: B windows or images,
 M heads, H × W tokens, C channels a head.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -4,6 +4,7 @@ On GPUs the backward pass of `F.interpolate` adds in the order in which threads 
 `torch.use_deterministic_algorithms` refuses it. Resizing is a product with a fixed matrix along each axis. So is its
 backward pass, and here it is computed that way.
 """
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -35,8 +36,10 @@ class _Resize(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         with without_autocast(grad.device):
-            rows, columns = (kept_matrix(_resize_matrix, old, new, ctx.mode, ctx.align_corners, like=grad)
-                             for old, new in zip(ctx.size, grad.shape[2:]))
+            rows, columns = (
+                kept_matrix(_resize_matrix, old, new, ctx.mode, ctx.align_corners, like=grad)
+                for old, new in zip(ctx.size, grad.shape[2:])
+            )
             return rows.t() @ (grad @ columns), None, None, None
 
 
@@ -62,8 +65,9 @@ def kept_matrix(make: Callable[..., Tensor], *arguments: Any, like: Tensor) -> T
     return made
 
 
-def _resize_matrix(length: int, size: int, mode: str, align_corners: bool, device: torch.device,
-                   dtype: torch.dtype) -> Tensor:
+def _resize_matrix(
+    length: int, size: int, mode: str, align_corners: bool, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """What `F.interpolate` does along one axis, (size, length)."""
     unit = torch.eye(length, device=device, dtype=dtype)[None, ..., None]
     return F.interpolate(unit, (size, 1), mode=mode, align_corners=align_corners)[0, ..., 0].t().contiguous()
@@ -72,15 +76,20 @@ def _resize_matrix(length: int, size: int, mode: str, align_corners: bool, devic
 def is_cacheable(weight: Tensor) -> bool:
     """Whether what is made of a weight may be kept: not with gradients, nor while shapes are traced; and not of weights
     made in `torch.inference_mode`, which do not tell that they were written to."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling() or type(weight) not in (Tensor, nn.Parameter)
-                or weight.is_inference() or torch._C._functorch.is_functorch_wrapped_tensor(weight))
+    return not (
+        torch.is_grad_enabled()
+        or torch.compiler.is_compiling()
+        or type(weight) not in (Tensor, nn.Parameter)
+        or weight.is_inference()
+        or torch._C._functorch.is_functorch_wrapped_tensor(weight)
+    )
 
 
 def spot_values(weights: Sequence[Tensor]) -> list[float]:
     """Two or three numbers of each weight; a GPU is waited for. They show writes that a version counter does not count:
     through `.data`, by mmengine's averaged models, by torch's fused optimizers."""
     flat = [weight.detach().flatten() for weight in weights]
-    return torch.cat([values[::max(len(values) // 2, 1)].float() for values in flat]).tolist()
+    return torch.cat([values[:: max(len(values) // 2, 1)].float() for values in flat]).tolist()
 
 
 class DerivedCache:
@@ -96,7 +105,7 @@ class DerivedCache:
         self.make, self._kept = make, None
 
     def __reduce__(self) -> tuple:
-        return DerivedCache, (self.make, )
+        return DerivedCache, (self.make,)
 
     def clear(self) -> None:
         """Forget it. Averaged weights are exchanged unseen, and then the mode is set."""

@@ -1,4 +1,5 @@
 """Cutting a grid of tokens into windows and back. Shapes: B images, H × W tokens, C channels, S window size."""
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,4 +29,4 @@ def window_unpartition(windows: Tensor, size: tuple[int, int]) -> Tensor:
     window_size, channels = windows.shape[1], windows.shape[-1]
     rows, columns = -(-size[0] // window_size), -(-size[1] // window_size)
     x = windows.view(-1, rows, columns, window_size, window_size, channels).transpose(2, 3)
-    return x.reshape(-1, rows * window_size, columns * window_size, channels)[:, :size[0], :size[1]]
+    return x.reshape(-1, rows * window_size, columns * window_size, channels)[:, : size[0], : size[1]]

@@ -1,4 +1,5 @@
 """Binary cross-entropy for one output channel."""
+
 import torch.nn.functional as F
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ class BinaryCrossEntropyLoss(nn.Module):
         loss_name: Name in the log; only names that begin with `loss_` are trained on.
     """
 
-    def __init__(self, loss_weight: float = 1., loss_name: str = 'loss_bce') -> None:
+    def __init__(self, loss_weight: float = 1.0, loss_name: str = 'loss_bce') -> None:
         super().__init__()
         self.loss_weight, self.loss_name = loss_weight, loss_name
 

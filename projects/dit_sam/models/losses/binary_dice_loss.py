@@ -1,4 +1,5 @@
 """Dice loss for one output channel."""
+
 from mmseg.models.losses.dice_loss import dice_loss
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class BinaryDiceLoss(nn.Module):
         loss_name: Name in the log; only names that begin with `loss_` are trained on.
     """
 
-    def __init__(self, loss_weight: float = 1., eps: float = 1., loss_name: str = 'loss_dice') -> None:
+    def __init__(self, loss_weight: float = 1.0, eps: float = 1.0, loss_name: str = 'loss_dice') -> None:
         super().__init__()
         self.loss_weight, self.eps, self.loss_name = loss_weight, eps, loss_name
 

@@ -1,4 +1,5 @@
 """Text encoder → (instructed) image encoder → mask decoder."""
+
 import inspect
 from typing import Any
 
@@ -50,16 +51,18 @@ class ReferringSegmentor(BaseSegmentor):
 
     # Weights made in inference mode could not train, and have no version counter.
     @torch.inference_mode(False)
-    def __init__(self,
-                 backbone: dict,
-                 decode_head: dict,
-                 text_encoder: dict | None = None,
-                 neck: dict | None = None,
-                 scaled_points: bool = False,
-                 train_cfg: dict | None = None,
-                 test_cfg: dict | None = None,
-                 data_preprocessor: dict | None = None,
-                 init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        text_encoder: dict | None = None,
+        neck: dict | None = None,
+        scaled_points: bool = False,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.text_encoder = None if text_encoder is None else MODELS.build(text_encoder)
         self.backbone = MODELS.build(backbone)
@@ -72,7 +75,8 @@ class ReferringSegmentor(BaseSegmentor):
                 f'model.text_encoder gives text that no part takes: model.backbone ({backbone["type"]}) has no '
                 f'instruction and model.decode_head ({decode_head["type"]}) no text_dims; set '
                 'model.backbone.type=DITViT with an instruction, or model.decode_head.type=SAMHead with text_dims, or '
-                'model.text_encoder=None')
+                'model.text_encoder=None'
+            )
         # Only for the last step, from the input's size to the original one; the head says how it upsamples its own.
         self.align_corners = False
         self.scaled_points = scaled_points
@@ -105,7 +109,7 @@ class ReferringSegmentor(BaseSegmentor):
             margin = torch.tensor([left, top, left, top], dtype=torch.float32)
             boxes.append(None if meta.get('box') is None else torch.as_tensor(meta['box']) + margin)
             # (x + 0.5) · scale − 0.5 to x · scale.
-            shift = 0.5 - 0.5 * torch.tensor(meta.get('scale_factor', (1., 1.))) if self.scaled_points else 0.
+            shift = 0.5 - 0.5 * torch.tensor(meta.get('scale_factor', (1.0, 1.0))) if self.scaled_points else 0.0
             points.append(None if meta.get('points') is None else torch.as_tensor(meta['points']) + margin[:2] + shift)
         labels = [meta.get('point_labels') for meta in metas]
         return SpatialPrompts.collate(points, labels, boxes, tuple(inputs.shape[2:]), inputs.device)
@@ -123,10 +127,9 @@ class ReferringSegmentor(BaseSegmentor):
         index = index_tensor([distinct.index(number) for number in numbers], inputs.device)
         return inputs[index_tensor([numbers.index(number) for number in distinct], inputs.device)], index
 
-    def extract_feat(self,
-                     inputs: Tensor,
-                     text: TextFeatures | None = None,
-                     image_index: Tensor | None = None) -> tuple[Tensor, ...]:
+    def extract_feat(
+        self, inputs: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Feature maps of images under sentences.
 
         Args:
@@ -218,6 +221,8 @@ def _taken_by(part: nn.Module) -> set[str]:
         names |= {'text', 'prompts'}
     takes_text = getattr(part, 'takes_text', None)
     if takes_text and 'text' not in names:
-        raise InputError(f'{type(part).__name__}.forward has no argument `text`, so that no text would reach it: add '
-                         'text=None or **kwargs to it')
+        raise InputError(
+            f'{type(part).__name__}.forward has no argument `text`, so that no text would reach it: add '
+            'text=None or **kwargs to it'
+        )
     return names - {'text'} if takes_text is False else names

@@ -1,4 +1,5 @@
 """Test-time augmentation: one mask out of the answers to several views of a picture."""
+
 from collections.abc import Sequence
 
 import torch
@@ -47,9 +48,16 @@ class ReferringTTAModel(SegTTAModel):
         merged.set_data(dict(seg_logits=PixelData(data=mean), pred_sem_seg=PixelData(data=mask)))
         if 'input_probabilities' in merged:
             size = merged.input_probabilities.shape
-            merged.input_probabilities = PixelData(data=_mean([
-                F.interpolate(view.input_probabilities.data[None], size, mode='bilinear', align_corners=False)[0]
-                for view in views]))
+            merged.input_probabilities = PixelData(
+                data=_mean(
+                    [
+                        F.interpolate(view.input_probabilities.data[None], size, mode='bilinear', align_corners=False)[
+                            0
+                        ]
+                        for view in views
+                    ]
+                )
+            )
         return merged
 
 

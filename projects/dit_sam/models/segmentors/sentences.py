@@ -1,4 +1,5 @@
 """The sentences of a batch, and how they reach the backbone of a model that knows no text."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,10 @@ def sentences_of(data_samples: Sequence[BaseDataElement]) -> list[str]:
     """
     lacking = [i for i, sample in enumerate(data_samples) if 'text' not in sample.metainfo]
     if lacking:
-        raise InputError(f"data sample {lacking[0]} has no 'text' in its metainfo: add 'text' to the meta_keys of "
-                         'the pipeline, or end it with PackReferringInputs')
+        raise InputError(
+            f"data sample {lacking[0]} has no 'text' in its metainfo: add 'text' to the meta_keys of "
+            'the pipeline, or end it with PackReferringInputs'
+        )
     return [sample.metainfo['text'] for sample in data_samples]
 
 
@@ -31,10 +34,9 @@ class SentencesFromSamples:
     backbone's own `text` is the instruction.
     """
 
-    def forward(self,
-                inputs: Tensor,
-                data_samples: Sequence[BaseDataElement] | None = None,
-                mode: str = 'tensor') -> Any:
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence[BaseDataElement] | None = None, mode: str = 'tensor'
+    ) -> Any:
         """As in the model.
 
         Raises:
@@ -44,8 +46,10 @@ class SentencesFromSamples:
         # The backbone may be wrapped (FSDP, torch.compile).
         backbone = next((part for part in self.backbone.modules() if isinstance(part, StandaloneDITViT)), None)
         if backbone is None:
-            raise InputError(f'{type(self).__name__} passes sentences to its backbone, and '
-                             f'{type(self.backbone).__name__} takes none: set model.backbone.type=StandaloneDITViT')
+            raise InputError(
+                f'{type(self).__name__} passes sentences to its backbone, and '
+                f'{type(self.backbone).__name__} takes none: set model.backbone.type=StandaloneDITViT'
+            )
         silent = not any('text' in sample.metainfo for sample in data_samples or ())
         own = data_samples is None or (silent and backbone.text is not None)
         with backbone.hearing(None if own else sentences_of(data_samples)):

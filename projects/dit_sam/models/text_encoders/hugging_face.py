@@ -1,4 +1,5 @@
 """Any text model of transformers as the text encoder; BERT by default, as in the paper."""
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -53,15 +54,17 @@ class HuggingFaceTextEncoder(BaseModule):
     """
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
-    def __init__(self,
-                 model: str | dict = dict(model_type='bert'),
-                 tokenizer: str | Sequence[str] = 'bert-base-uncased',
-                 max_length: int = 20,
-                 mask_text_padding: bool = True,
-                 pad_to_max_length: bool = False,
-                 frozen: bool = False,
-                 lora: dict | None = None,
-                 init_cfg: dict | list[dict] | None = None) -> None:
+    def __init__(
+        self,
+        model: str | dict = dict(model_type='bert'),
+        tokenizer: str | Sequence[str] = 'bert-base-uncased',
+        max_length: int = 20,
+        mask_text_padding: bool = True,
+        pad_to_max_length: bool = False,
+        frozen: bool = False,
+        lora: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         self.model = build_model(make_config(model))
         self.out_channels = self.model.config.hidden_size
@@ -78,12 +81,15 @@ class HuggingFaceTextEncoder(BaseModule):
     def _check_length(self) -> None:
         most = places(self.model)
         if self.max_length < 3:
-            raise InputError(f'text_encoder.max_length={self.max_length} must be 3 or more, for a word between [CLS] '
-                             'and [SEP]')
+            raise InputError(
+                f'text_encoder.max_length={self.max_length} must be 3 or more, for a word between [CLS] and [SEP]'
+            )
         if most is not None and self.max_length > most:
-            raise InputError(f'text_encoder.max_length={self.max_length} is more than the {most} tokens that the text '
-                             'model has places for '
-                             f'(max_position_embeddings={self.model.config.max_position_embeddings})')
+            raise InputError(
+                f'text_encoder.max_length={self.max_length} is more than the {most} tokens that the text '
+                'model has places for '
+                f'(max_position_embeddings={self.model.config.max_position_embeddings})'
+            )
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -92,17 +98,21 @@ class HuggingFaceTextEncoder(BaseModule):
             self._tokenizer = build_tokenizer(self._tokenizer_source)
             words, embeddings = len(self._tokenizer), self.model.get_input_embeddings().num_embeddings
             if words > embeddings:
-                raise InputError(f'the tokenizer has {words} tokens, the text model embeds {embeddings}: '
-                                 f'set vocab_size={words} in the text encoder, or give it its own tokenizer')
+                raise InputError(
+                    f'the tokenizer has {words} tokens, the text model embeds {embeddings}: '
+                    f'set vocab_size={words} in the text encoder, or give it its own tokenizer'
+                )
             self._check_padding(self._tokenizer.pad_token_id)
         return self._tokenizer
 
     def _check_padding(self, token: int) -> None:
         table = position_table(self.model)
         if table is not None and table.padding_idx not in (None, token):
-            raise InputError(f'the tokenizer pads with token {token}, and the text model, which numbers the places of '
-                             f'all other tokens, takes {table.padding_idx} for padding: set pad_token_id={token} in '
-                             'text_encoder.model, or give it its own tokenizer')
+            raise InputError(
+                f'the tokenizer pads with token {token}, and the text model, which numbers the places of '
+                f'all other tokens, takes {table.padding_idx} for padding: set pad_token_id={token} in '
+                'text_encoder.model, or give it its own tokenizer'
+            )
 
     @property
     def reads_padding(self) -> bool:
@@ -196,14 +206,16 @@ class HuggingFaceTextEncoder(BaseModule):
         if not self._warned and max(len(ids) for ids in self.tokenizer(list(sentences))['input_ids']) > self.max_length:
             self._warned = True
             MMLogger.get_current_instance().warning(
-                f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (said once)')
+                f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (said once)'
+            )
         batch = self.tokenizer(
             list(sentences),
             padding='max_length' if self.pads_to_max_length else 'longest',
             truncation=True,
             max_length=self.max_length,
             return_attention_mask=True,
-            return_tensors='pt')
+            return_tensors='pt',
+        )
         # Token types, which some tokenizers give, are all 0 in a single sentence, and so they are where none are given.
         return batch['input_ids'], batch['attention_mask']
 

@@ -1,4 +1,5 @@
 """Sentences that were encoded already."""
+
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,8 +30,9 @@ class SentenceCache:
         """Forget all."""
         self._kept.clear()
 
-    def __call__(self, sentences: Sequence[str], encode: Callable[[list[str]], TextFeatures],
-                 model: nn.Module) -> TextFeatures:
+    def __call__(
+        self, sentences: Sequence[str], encode: Callable[[list[str]], TextFeatures], model: nn.Module
+    ) -> TextFeatures:
         """Features of sentences, of which no two are the same.
 
         Args:
@@ -61,13 +63,18 @@ def _rows(features: TextFeatures) -> list[tuple[Tensor, Tensor]]:
     places = torch.arange(1, features.mask.shape[1] + 1, device=features.mask.device)
     lengths = (features.mask * places).amax(1).tolist()
     # Copies: a view would keep the whole batch.
-    return [(tokens[:length].clone(), mask[:length].clone())
-            for tokens, mask, length in zip(features.tokens, features.mask, lengths)]
+    return [
+        (tokens[:length].clone(), mask[:length].clone())
+        for tokens, mask, length in zip(features.tokens, features.mask, lengths)
+    ]
 
 
 def _state_of(model: nn.Module) -> tuple[Any, ...]:
     """What differs where the weights were replaced or written to, or autocast is another."""
     weights = list(model.parameters())
     probe = weights[0].new_ones(1, 1)
-    return (torch.mm(probe, probe).dtype, spot_values(weights), *((weight.data_ptr(), weight._version)
-                                                             for weight in weights))
+    return (
+        torch.mm(probe, probe).dtype,
+        spot_values(weights),
+        *((weight.data_ptr(), weight._version) for weight in weights),
+    )

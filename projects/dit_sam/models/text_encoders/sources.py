@@ -1,4 +1,5 @@
 """Names under which text models and tokenizers are looked for."""
+
 from pathlib import Path
 
 
@@ -13,5 +14,7 @@ def why_nowhere(source: str, wanted: str) -> str:
         return f'the folder lacks {wanted}; copy it there from where the other files come from'
     if source.startswith(('/', '.', '~')):
         return 'there is no such folder; check the path'
-    return ('it is no folder here, and no hub answers to that name. On a machine with a network: '
-            f'`hf download {source} --local-dir {source}`, then copy that folder here')
+    return (
+        'it is no folder here, and no hub answers to that name. On a machine with a network: '
+        f'`hf download {source} --local-dir {source}`, then copy that folder here'
+    )

@@ -1,4 +1,5 @@
 """The text models of transformers: sizes, architecture, and weights from a hub or a folder."""
+
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -6,8 +7,14 @@ from typing import Any
 
 import transformers
 from torch import Tensor, nn
-from transformers import (MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig, AutoModel, AutoModelForTextEncoding,
-                          PretrainedConfig, PreTrainedModel)
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from ...compat import in_float32
 from ...errors import InputError
@@ -49,8 +56,9 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(model).get_text_config()
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f'no text model at {model!r} ({_first_line(error)}): '
-                                f'{why_nowhere(model, _CONFIG)}') from error
+        raise FileNotFoundError(
+            f'no text model at {model!r} ({_first_line(error)}): {why_nowhere(model, _CONFIG)}'
+        ) from error
 
 
 def _from_sizes(model: Mapping) -> PretrainedConfig:
@@ -65,8 +73,10 @@ def _from_sizes(model: Mapping) -> PretrainedConfig:
         # Where the type is unknown, all that are known follow.
         raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from error
     near = get_close_matches(unknown[0], known.to_dict(), n=1)
-    raise InputError(f'text_encoder.model.{unknown[0]} is no size of {model["model_type"]}'
-                     f'{f"; did you mean {near[0]}?" if near else ""}')
+    raise InputError(
+        f'text_encoder.model.{unknown[0]} is no size of {model["model_type"]}'
+        f'{f"; did you mean {near[0]}?" if near else ""}'
+    )
 
 
 def build_model(config: PretrainedConfig) -> PreTrainedModel:
@@ -108,8 +118,15 @@ def position_table(model: PreTrainedModel) -> nn.Embedding | None:
 
     With a `padding_idx` (RoBERTa, MPNet) places are counted from the one behind it.
     """
-    return next((module for name, module in model.named_modules() if isinstance(module, nn.Embedding)
-                 and name.rpartition('.')[2] in ('position_embeddings', 'position_embedding')), None)
+    return next(
+        (
+            module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Embedding)
+            and name.rpartition('.')[2] in ('position_embeddings', 'position_embedding')
+        ),
+        None,
+    )
 
 
 def places(model: PreTrainedModel) -> int | None:
@@ -135,8 +152,10 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
     try:
         config = AutoConfig.from_pretrained(checkpoint).get_text_config()
         if config.model_type != model.config.model_type:
-            raise InputError(f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
-                             f'text_encoder.model is {model.config.model_type!r}')
+            raise InputError(
+                f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
+                f'text_encoder.model is {model.config.model_type!r}'
+            )
         source = dict(pretrained_model_name_or_path=checkpoint, use_safetensors=True)
         if weights is not None:
             source = dict(pretrained_model_name_or_path=None, state_dict=weights)

@@ -1,4 +1,5 @@
 """Tokenizers from a hub, a folder, a bare vocabulary file or a list of words."""
+
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,8 +30,10 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InputError(f'tokenizer {source!r} has special tokens and no word: a folder must hold {_FILES}')
     if tokenizer.pad_token_id is None:
-        raise InputError(f'tokenizer {source!r} has no padding token: open it by AutoTokenizer.from_pretrained, set '
-                         'pad_token = eos_token, and give the folder that its save_pretrained writes')
+        raise InputError(
+            f'tokenizer {source!r} has no padding token: open it by AutoTokenizer.from_pretrained, set '
+            'pad_token = eos_token, and give the folder that its save_pretrained writes'
+        )
     tokenizer.padding_side = tokenizer.truncation_side = 'right'
     tokenizer.split_special_tokens = True
     if tokenizer.is_fast:
@@ -43,8 +46,10 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
         return _word_piece(source, 'the list of tokens')
     if source.endswith('.txt'):
         if not Path(source).is_file():
-            raise FileNotFoundError(f'vocabulary {source} does not exist; give a BERT vocab.txt (one token a line), '
-                                    'a folder with a tokenizer, or a hub name such as bert-base-uncased')
+            raise FileNotFoundError(
+                f'vocabulary {source} does not exist; give a BERT vocab.txt (one token a line), '
+                'a folder with a tokenizer, or a hub name such as bert-base-uncased'
+            )
         try:
             # Lines end at line feeds alone: U+2028 and the like are tokens of some vocabularies.
             with open(source, encoding='utf-8', newline='\n') as file:
@@ -83,5 +88,6 @@ def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single='[CLS] $A [SEP]', special_tokens=[(token, vocabulary[token]) for token in ('[CLS]', '[SEP]')])
+        single='[CLS] $A [SEP]', special_tokens=[(token, vocabulary[token]) for token in ('[CLS]', '[SEP]')]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
