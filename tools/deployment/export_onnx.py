@@ -30,7 +30,7 @@ from dit_sam.errors import InputError
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
 from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
 from dit_sam.models.text_encoders import HuggingFaceTextEncoder
-from dit_sam.utils import check_file, writing_to
+from dit_sam.utils import check_file, wrap_write_errors
 
 INPUTS = ('image', 'input_ids', 'attention_mask')
 
@@ -196,7 +196,7 @@ def write(inferencer: ReferringInferencer, size: int | None, path: Path, check: 
     """
     model, tokenizer = OnnxModel(inferencer.model), inferencer.model.text_encoder.tokenizer
     settings = settings_of(inferencer.model, inferencer.cfg.test_dataloader.dataset.pipeline, size)
-    with writing_to(path):
+    with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix='.', suffix='.part', dir=path.parent) as folder:
             aside = Path(folder, path.name)

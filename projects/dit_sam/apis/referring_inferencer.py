@@ -28,7 +28,7 @@ from ..datasets.image_stage import ImageStage
 from ..engine.config_check import check_config
 from ..engine.launch import load_config
 from ..engine.strict_loading import load_strictly
-from ..utils import check_folder, undecodable, writing_to
+from ..utils import check_folder, undecodable, wrap_write_errors
 from ..visualization import draw_masks, file_stem, write_image
 from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
@@ -210,7 +210,7 @@ class ReferringInferencer(BaseInferencer):
             picture = self._load(image, name)['img'][..., ::-1].astype(np.uint8)
             drawn = draw_masks(picture, masks, sentences, scores, font=font)
             if out_dir:
-                with writing_to(out_dir):
+                with wrap_write_errors(out_dir):
                     _write(drawn, name, found, out_dir)
             if show:
                 self.visualizer.show(drawn, win_name=osp.basename(name), wait_time=wait_time)

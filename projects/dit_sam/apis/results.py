@@ -7,9 +7,9 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from mmseg.structures import SegDataSample
-from pycocotools import mask as coco_mask
 
 from ..errors import InputError
+from ..utils import encode_rle
 
 MaskForm = Literal['array', 'rle', 'polygons']
 
@@ -50,12 +50,6 @@ def box_around(mask: np.ndarray) -> list[int] | None:
     if not len(rows):
         return None
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
-
-
-def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run-length code of a boolean mask (H, W), as JSON takes it: `size` and `counts`."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return dict(size=list(rle['size']), counts=rle['counts'].decode())
 
 
 def trace_polygons(mask: np.ndarray) -> list[list[int]]:

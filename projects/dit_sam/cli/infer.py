@@ -20,7 +20,7 @@ from ..apis import (
     list_images,
 )
 from ..engine.launch import one_line_errors
-from ..utils import check_folder, writing_to
+from ..utils import check_folder, wrap_write_errors
 from ..visualization import write_new
 
 DESCRIPTION = """Segment pictures by sentences.
@@ -118,7 +118,7 @@ def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> 
 
 
 def _write(content: bytes, folder: str, stem: str, suffix: str) -> str:
-    with writing_to(folder):
+    with wrap_write_errors(folder):
         return write_new(content, folder, stem, suffix)
 
 

@@ -1,15 +1,12 @@
 """One line of JSON for each scored sentence. ``docs/scores.md`` lists what a line holds."""
 
 import json
-import os
 import os.path as osp
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from ..errors import InputError
+from ..utils import atomic_write
 from .scores import Areas
 
 # Copied from a sample's metainfo where it has them.
@@ -50,21 +47,12 @@ def areas_of(line: dict) -> Areas:
     )
 
 
-def encode(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) as COCO's compressed RLE, fit for JSON."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return dict(size=list(rle['size']), counts=rle['counts'].decode())
-
-
 def write_lines(path: str, lines: Iterable[dict]) -> None:
     """Write a dump whole: aside first, then in place of a former one."""
-    os.makedirs(osp.dirname(path) or '.', exist_ok=True)
-    part = f'{path}.part'
-    with open(part, 'w', encoding='utf-8') as file:
+    with atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         for line in lines:
             # Ids may be numbers of numpy.
             file.write(json.dumps(line, ensure_ascii=False, default=lambda value: value.tolist()) + '\n')
-    os.replace(part, path)
 
 
 def read_lines(path: str) -> list[dict]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
+import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
-from pycocotools import mask as coco_mask
 
-from ..utils import cut_name, name_part, written_whole
-from .dump import encode
-from .mmdet_samples import one_a_sentence
+from ..utils import atomic_write, cut_name, decode_rle, encode_rle, name_part, wrap_write_errors
+from .mmdet_samples import split_by_sentence
 
 # Together with the id, a number and the suffix below the 255 bytes that file systems allow.
 _STEM_BYTES = 180
@@ -59,16 +58,17 @@ class MaskWriter(BaseMetric):
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the masks of a batch; ``pred_sem_seg.data`` is (1, H, W) with values 0 and 1."""
         # One entry for each item of the data set: of more, mmengine drops those that seem to be padding.
-        self.results += [tuple(map(_answer, one_a_sentence(sample))) for sample in data_samples]
+        self.results += [tuple(map(_answer, split_by_sentence(sample))) for sample in data_samples]
 
     def compute_metrics(self, results: list[tuple[Answer, ...]]) -> dict[str, float]:
         """Write the masks of all processes. There is nothing to score."""
         answers = sorted((answer for item in results for answer in item), key=lambda answer: answer.place)
         names = distinct([answer.name for answer in answers])
         for name, answer in zip(names, answers):
-            png = cv2.imencode('.png', coco_mask.decode(answer.rle) * 255)[1]
-            with written_whole(osp.join(self.output_dir, f'{name}.png')) as aside:
-                aside.write_bytes(png.tobytes())
+            png = cv2.imencode('.png', decode_rle(answer.rle).astype(np.uint8) * 255)[1]
+            path = osp.join(self.output_dir, f'{name}.png')
+            with wrap_write_errors(path), atomic_write(path) as temporary:
+                temporary.write_bytes(png.tobytes())
         shared = [(name, answer) for name, answer in zip(names, answers) if name != answer.name]
         if shared:
             name, answer = shared[0]
@@ -86,7 +86,7 @@ def _answer(sample: dict) -> Answer:
     if 'sent_id' in sample:
         name += f'_{name_part(sample["sent_id"])}'
     place = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
-    return Answer(name, place, encode(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
+    return Answer(name, place, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
 
 
 def distinct(names: Sequence[str]) -> list[str]:

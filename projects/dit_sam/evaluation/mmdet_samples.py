@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ..errors import InputError
 
 
-def one_a_sentence(sample: dict) -> Iterator[dict]:
+def split_by_sentence(sample: dict) -> Iterator[dict]:
     """A data sample of ours as it is; of mmdet, which holds all sentences of an image, one for each sentence.
 
     Args:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from ..errors import InputError
+from ..utils import decode_rle
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Protocol:
                 'the data do not hold: set keep_outlines=True in the data set, RefCOCODataset or '
                 f'GRefCOCODataset, and scaled_side={self.side} in its LoadReferringMask'
             )
-        return torch.from_numpy(coco_mask.decode(rle)).to(truth.device)[None] == 1
+        return torch.from_numpy(decode_rle(rle)).to(truth.device)[None]
 
 
 PROTOCOLS = dict(

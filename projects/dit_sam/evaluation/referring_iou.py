@@ -10,8 +10,9 @@ from mmseg.registry import METRICS
 from torch import Tensor
 
 from ..errors import InputError
-from .dump import describe, encode, write_lines
-from .mmdet_samples import one_a_sentence
+from ..utils import encode_rle
+from .dump import describe, write_lines
+from .mmdet_samples import split_by_sentence
 from .protocols import PROTOCOLS
 from .scores import NAMES, THRESHOLDS, Areas, group_score, score_table, scores_of
 
@@ -46,7 +47,7 @@ class ReferringIoU(BaseMetric):
     "Nothing predicted" is a mask without a pixel. "Nothing meant" is what the annotation says, ``no_target`` in
     ``metainfo``; where an item does not have that key, a truth without a pixel. A target that is annotated and draws no
     pixel is a target: its IoU is 0. Everything is counted on the device where the predictions are.
-    The data samples may be mmdet's, those that its `RefSegMetric` takes, see :func:`one_a_sentence`.
+    The data samples may be mmdet's, those that its `RefSegMetric` takes, see :func:`split_by_sentence`.
 
     Args:
         group_by (str, optional): A key of ``metainfo``, such as ``kind``; for each of its values ``mIoU/{value}``, or
@@ -120,7 +121,7 @@ class ReferringIoU(BaseMetric):
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Count the pixels of each item, and keep what the scores and the dump need of it."""
-        items = [list(one_a_sentence(sample)) for sample in data_samples]
+        items = [list(split_by_sentence(sample)) for sample in data_samples]
         results = iter(self._results([sentence for item in items for sentence in item]))
         # One entry for each item of the data set: of more, mmengine drops those that seem to be padding.
         self.results += [tuple(islice(results, len(item))) for item in items]
@@ -166,7 +167,7 @@ class ReferringIoU(BaseMetric):
         line = describe(sample, areas, self.protocol, tuple(truth.shape[1:]), pixels)
         if self.dump_masks:
             counted = prediction if areas.prediction else torch.zeros_like(prediction)
-            line.update(prediction=encode(counted[0].cpu().numpy()), truth=encode(truth[0].cpu().numpy()))
+            line.update(prediction=encode_rle(counted[0].cpu().numpy()), truth=encode_rle(truth[0].cpu().numpy()))
         return line
 
     def _row(self, results: list[Result]) -> tuple[int, dict[str, float]]:

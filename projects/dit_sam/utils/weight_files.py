@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
-from .outputs import check_file, written_whole
+from .files import atomic_write, check_file, wrap_write_errors
 
 # What transformers' `save_pretrained` puts into a folder; an index names the files among which weights are shared out.
 _IN_FOLDERS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
@@ -91,14 +91,12 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
     # Tied weights share memory, which safetensors does not store.
     weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     try:
-        with written_whole(path) as aside:
-            write(aside, weights, metadata)
+        with wrap_write_errors(path), atomic_write(path) as temporary:
+            write(temporary, weights, metadata)
     except (RuntimeError, SafetensorError) as error:
         # torch has its own words for a full disk; the reason stands behind them.
         reason = str(error.__context__ or error).splitlines()[0]
-        raise InputError(
-            f'{path} could not be written, and nothing of it is left: {reason}; make room, or name another place'
-        ) from error
+        raise InputError(f'{path} could not be written: {reason}; make room, or name another place') from error
 
 
 def _write_safetensors(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:
