@@ -12,8 +12,8 @@ from processes import ROOT
 from safetensors import safe_open
 from torch import nn
 
+from dit_sam.models.conversion import ARCHS, build_on_meta
 from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
-from dit_sam.utils.conversion import ARCHS, build_on_meta
 
 LDIT_VIT_H = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h.py')
 CONFIG = """

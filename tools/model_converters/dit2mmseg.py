@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.models.conversion import ARCHS, build_on_meta, count_by_prefix, infer_arch, summary, to_ours_exactly
 from dit_sam.utils import RELEASED_DIT, check_target, find_layout, read_weights, save_weights
-from dit_sam.utils.conversion import ARCHS, build_on_meta, count_by_prefix, summary, tell_arch, to_ours_exactly
-from dit_sam.utils.encoder_size import check_size, encoder_size
+from dit_sam.utils.pretrained import check_size, encoder_size
 from dit_sam.version import __version__
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'dit_sam'
@@ -37,7 +37,7 @@ def main() -> None:
         if find_layout(weights, args.src) is not RELEASED_DIT:
             raise InputError(f'{args.src} is no released DIT: it has no visual_encoder; sam2mmseg.py converts SAM')
         if args.arch or not args.config:
-            arch = tell_arch(weights, RELEASED_DIT, args.src, args.arch)
+            arch = infer_arch(weights, RELEASED_DIT, args.src, args.arch)
         config = args.config or str(CONFIGS / f'ldit_vit-{arch[0]}.py')
         cfg = load_config(config)
         model = build_on_meta(cfg.model)

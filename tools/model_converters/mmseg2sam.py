@@ -12,8 +12,8 @@ import argparse
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.models.conversion import ARCHS, count_by_prefix, infer_arch, sam_on_meta, summary, to_ours_exactly
 from dit_sam.utils import HUGGING_FACE_SAM, OURS, SAM, check_target, find_layout, read_weights, save_weights
-from dit_sam.utils.conversion import ARCHS, count_by_prefix, sam_on_meta, summary, tell_arch, to_ours_exactly
 
 LAYOUTS = dict(sam=SAM, huggingface=HUGGING_FACE_SAM)
 
@@ -44,7 +44,7 @@ def main() -> None:
                 f'{args.src} has the names of {found.source}, not of dit_sam: convert it by sam2mmseg.py '
                 'or dit2mmseg.py first'
             )
-        arch = tell_arch(weights, OURS, args.src, args.arch)
+        arch = infer_arch(weights, OURS, args.src, args.arch)
         kept = {name: value for name, value in weights.items() if not name.startswith(layout.ours_alone)}
         kept = to_ours_exactly(kept, OURS, sam_on_meta(arch), args.src, f"SAM's ViT-{arch[0].upper()}")
         converted = layout.to_theirs(kept)

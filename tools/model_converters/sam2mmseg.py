@@ -11,8 +11,8 @@ import argparse
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.models.conversion import ARCHS, infer_arch, sam_on_meta, summary, to_ours_exactly
 from dit_sam.utils import HUGGING_FACE_SAM, SAM, check_target, find_layout, read_weights, save_weights, weight_files
-from dit_sam.utils.conversion import ARCHS, sam_on_meta, summary, tell_arch, to_ours_exactly
 from dit_sam.version import __version__
 
 
@@ -35,7 +35,7 @@ def main() -> None:
                 f'{args.src} has the names of {layout.source}: dit2mmseg.py converts the released DIT, '
                 'names of dit_sam need no conversion'
             )
-        arch = tell_arch(weights, layout, args.src, args.arch)
+        arch = infer_arch(weights, layout, args.src, args.arch)
         converted = to_ours_exactly(weights, layout, sam_on_meta(arch), args.src, f"SAM's ViT-{arch[0].upper()}")
         save_weights(args.dst, converted, dict(dit_sam=__version__, arch=arch))
     print(summary(args.dst, converted, f'ViT-{arch[0].upper()}', 'nothing'))

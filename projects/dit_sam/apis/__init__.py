@@ -5,6 +5,8 @@ from .inputs import IMAGE_SUFFIXES, InputError, list_images
 from .referring_inferencer import ReferringInferencer
 from .results import as_coco, as_json, as_npz
 
+from .attention import attention_maps  # isort: skip  # until visualization is imported by no package left of it
+
 __all__ = [
     'ASSETS',
     'DEFAULT_CHECKPOINT',
@@ -15,6 +17,7 @@ __all__ = [
     'as_coco',
     'as_json',
     'as_npz',
+    'attention_maps',
     'config_folder',
     'list_images',
 ]

@@ -32,7 +32,7 @@ from ..utils import check_folder, undecodable, wrap_write_errors
 from ..visualization import draw_masks, file_stem, write_image
 from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
-from .places import Place, Places, match_places
+from .prompts import Prompt, PromptInput, match_prompts
 from .results import MaskForm, describe, with_mask_as
 
 # Steps of a test pipeline that read the truth.
@@ -97,8 +97,8 @@ class ReferringInferencer(BaseInferencer):
         self,
         inputs: ImageInput | Sequence[ImageInput],
         sentences: Sentences,
-        points: Places = None,
-        boxes: Places = None,
+        points: PromptInput = None,
+        boxes: PromptInput = None,
         batch_size: int = 1,
         return_masks: MaskForm = 'array',
         out_dir: str = '',
@@ -146,15 +146,15 @@ class ReferringInferencer(BaseInferencer):
         images = list_images(inputs)
         names = [image if isinstance(image, str) else f'image_{i}' for i, image in enumerate(images, 1)]
         asked = match_sentences(sentences, names, is_single(inputs))
-        places = match_places(points, boxes, names, list(map(len, asked)), is_single(inputs))
-        if any(map(any, places)):
-            self._check_takes_places()
+        prompts = match_prompts(points, boxes, names, list(map(len, asked)), is_single(inputs))
+        if any(map(any, prompts)):
+            self._check_takes_prompts()
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise InputError(f'batch_size must be a whole number of 1 or more, got {batch_size!r}')
         if out_dir:
             check_folder(out_dir)
         results, visualization = [], []
-        stream = self._predict(images, names, asked, places, batch_size, return_datasamples)
+        stream = self._predict(images, names, asked, prompts, batch_size, return_datasamples)
         # Image by image, so that what is done is on disk when a later image turns out to be damaged.
         for image, name, texts in zip(images, names, asked):
             found = list(islice(stream, len(texts)))
@@ -170,7 +170,7 @@ class ReferringInferencer(BaseInferencer):
         batch_size: int,
         names: Sequence[str],
         sentences: Sequence[Sequence[str]],
-        places: Sequence[Sequence[Place]],
+        prompts: Sequence[Sequence[Prompt]],
     ) -> Iterator[dict]:
         """Batches of pairs of image and sentence, as the data loader would collate them.
 
@@ -179,7 +179,7 @@ class ReferringInferencer(BaseInferencer):
         """
         padded_alike = getattr(self.model.data_preprocessor, 'size', None) is not None
         batch = []
-        for item in self._items(inputs, names, sentences, places):
+        for item in self._items(inputs, names, sentences, prompts):
             if batch and not padded_alike and item['inputs'].shape != batch[0]['inputs'].shape:
                 yield self.collate_fn(batch)
                 batch = []
@@ -227,12 +227,12 @@ class ReferringInferencer(BaseInferencer):
         images: Sequence[str | np.ndarray],
         names: Sequence[str],
         sentences: Sequence[Sequence[str]],
-        places: Sequence[Sequence[Place]],
+        prompts: Sequence[Sequence[Prompt]],
         batch_size: int,
         keep_samples: bool,
     ) -> Iterator[tuple[dict, SegDataSample | None]]:
         """The prediction for each pair of image and sentence, and its data sample where wanted."""
-        batches = self.preprocess(images, batch_size, names=names, sentences=sentences, places=places)
+        batches = self.preprocess(images, batch_size, names=names, sentences=sentences, prompts=prompts)
         for batch in self._track(batches, sum(map(len, sentences)), batch_size):
             for sample in self.forward(batch):
                 # At 24 megapixels the probabilities of one sentence take 100 MB: they go unless they are wanted.
@@ -257,13 +257,13 @@ class ReferringInferencer(BaseInferencer):
         images: Sequence[str | np.ndarray],
         names: Sequence[str],
         sentences: Sequence[Sequence[str]],
-        places: Sequence[Sequence[Place]],
+        prompts: Sequence[Sequence[Prompt]],
     ) -> Iterator[dict]:
         """The pairs of image and sentence, prepared for the model; each image is read and resized once."""
-        for image, name, texts, where in zip(images, names, sentences, places):
+        for image, name, texts, where in zip(images, names, sentences, prompts):
             yield from self._prepare(self._load(image, name), texts, where, name)
 
-    def _prepare(self, loaded: dict, texts: Sequence[str], places: Sequence[Place], name: str) -> list[dict]:
+    def _prepare(self, loaded: dict, texts: Sequence[str], prompts: Sequence[Prompt], name: str) -> list[dict]:
         """A loaded image with each of its sentences, through the rest of the pipeline.
 
         Raises:
@@ -273,8 +273,8 @@ class ReferringInferencer(BaseInferencer):
         try:
             image = self.pipeline.image(loaded)
             items = [
-                dict(place.metainfo(height, width, image.results['img'].shape[:2], name), text=text, seg_fields=[])
-                for text, place in zip(texts, places)
+                dict(prompt.metainfo(height, width, image.results['img'].shape[:2], name), text=text, seg_fields=[])
+                for text, prompt in zip(texts, prompts)
             ]
             return [self.pipeline.item(image, item) for item in items]
         except cv2.error as error:
@@ -283,7 +283,7 @@ class ReferringInferencer(BaseInferencer):
                 'size at which the model works'
             ) from error
 
-    def _check_takes_places(self) -> None:
+    def _check_takes_prompts(self) -> None:
         """
         Raises:
             InputError: The model takes no points and boxes, or its test pipeline may move the image under them.

@@ -1,5 +1,5 @@
 from .files import atomic_write, atomic_write_text, check_file, check_folder, cut_name, name_part, wrap_write_errors
-from .pictures import MAX_PIXELS, decode, opened, read_image, undecodable
+from .images import MAX_PIXELS, decode, opened, read_image, undecodable
 from .pretrained import describe_misfit, load_sam_weights, pretrained_step
 from .rle import decode_rle, encode_rle
 from .state_dict_maps import HUGGING_FACE_SAM, LAYOUTS, OURS, RELEASED_DIT, SAM, StateDictMap, find_layout

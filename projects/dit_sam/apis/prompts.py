@@ -9,14 +9,14 @@ import numpy as np
 from ..errors import InputError
 
 # Of one sentence; of one image a list of them, one for each sentence; of several images a list of either.
-Places = np.ndarray | Sequence | None
+PromptInput = np.ndarray | Sequence | None
 
 _POINTS_FORM = 'give (x, y) or (x, y, label) for each point, label 1 inside and 0 outside the object'
 _BOX_FORM = 'give left, top, right, bottom'
 
 
 @dataclass(frozen=True)
-class Place:
+class Prompt:
     """Where a sentence's object is, in pixels of the image as people see it.
 
     Attributes:
@@ -55,9 +55,9 @@ class Place:
         return item
 
 
-def match_places(
-    points: Places, boxes: Places, names: Sequence[str], numbers: Sequence[int], single: bool
-) -> list[list[Place]]:
+def match_prompts(
+    points: PromptInput, boxes: PromptInput, names: Sequence[str], numbers: Sequence[int], single: bool
+) -> list[list[Prompt]]:
     """The place of each sentence of each image.
 
     Args:
@@ -76,11 +76,11 @@ def match_places(
     for name, number, of_points, of_boxes in zip(names, numbers, *by_image):
         of_points = _by_sentence(of_points, 2, number, 'points', name)
         of_boxes = _by_sentence(of_boxes, 1, number, 'boxes', name)
-        matched.append([Place(_as_points(one, name), _as_box(box, name)) for one, box in zip(of_points, of_boxes)])
+        matched.append([Prompt(_as_points(one, name), _as_box(box, name)) for one, box in zip(of_points, of_boxes)])
     return matched
 
 
-def _by_image(values: Places, what: str, names: Sequence[str], single: bool) -> Sequence[Places]:
+def _by_image(values: PromptInput, what: str, names: Sequence[str], single: bool) -> Sequence[PromptInput]:
     if values is None or single:
         return [values] * len(names)
     if _depth(values) < 1 or len(values) != len(names):
@@ -91,7 +91,7 @@ def _by_image(values: Places, what: str, names: Sequence[str], single: bool) -> 
     return values
 
 
-def _by_sentence(values: Places, depth: int, number: int, what: str, name: str) -> Sequence[Places]:
+def _by_sentence(values: PromptInput, depth: int, number: int, what: str, name: str) -> Sequence[PromptInput]:
     """Values of `depth` nested lists, for all sentences of an image, or a list of them, one for each."""
     if _depth(values) <= depth and not _has_none(values):
         return [values] * number

@@ -10,10 +10,9 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models import SAMViT
-from .encoder_size import arch_of, encoder_size, name_size
-from .pretrained import describe_misfit
-from .state_dict_maps import StateDictMap
+from ..utils import StateDictMap, describe_misfit
+from ..utils.pretrained import arch_of, encoder_size, name_size
+from .backbones import SAMViT
 
 # SAM's own sizes.
 ARCHS = ('base', 'large', 'huge')
@@ -33,7 +32,7 @@ def sam_on_meta(arch: str) -> dict[str, Tensor]:
     return nn.ModuleDict(dict(backbone=build_on_meta(dict(type='SAMViT', arch=arch)), decode_head=head)).state_dict()
 
 
-def tell_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str, asked: str | None = None) -> str:
+def infer_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str, asked: str | None = None) -> str:
     """Which of `ARCHS` the weights are, by width and depth of the image encoder.
 
     Args:
