@@ -115,11 +115,11 @@ def test_a_model_without_text_goes_by_prompt_alone(tmp_path):
         (dict(boxes=7), 'the box for image_1 is 7: give left, top'),
         (dict(boxes='1,2,3,4'), 'the box for image_1 is 1,2,3,4, not finite numbers: give left'),
         (dict(boxes=[0, 0, 1, float('nan')]), 'the box for image_1 is [0, 0, 1, nan], not finite numbers'),
-        (dict(boxes=[0, 0, 91, 60]), 'the corner (91, 60) lies beyond image image_1: x goes from 0 to 90, y to 60'),
+        (dict(boxes=[0, 0, 91, 60]), 'the corner (91, 60) is outside image image_1: x goes from 0 to 90 and y to 60'),
         (dict(boxes=[BOX] * 3), '2 sentences for image_1, but boxes for 3: give the same for all, or a list'),
         (dict(points=[20, 30]), 'the points for image_1 are [20, 30]: give (x, y) or (x, y, label)'),
         (dict(points=[[20, 30, 2]]), 'the points for image_1 are [[20, 30, 2]]: give (x, y)'),
-        (dict(points=[[20, 60.5]]), 'the point (20, 60.5) lies beyond image image_1: x goes from 0 to 90, y to 60'),
+        (dict(points=[[20, 60.5]]), 'the point (20, 60.5) is outside image image_1: x goes from 0 to 90 and y to 60'),
         (dict(points=[[[1, 2]]]), '2 sentences for image_1, but points for 1: '),
         (dict(points=[['a', 'b']]), "a point for image_1 is ['a', 'b'], not finite numbers"),
     ],
@@ -150,7 +150,7 @@ def test_a_pipeline_that_may_move_the_image_is_refused():
     cfg.test_dataloader.dataset.pipeline.insert(2, dict(type='RandomFlip', prob=0.5))
     with pytest.raises(
         InputError,
-        match='behind Resize the test pipeline has steps that may move the image under '
+        match='after Resize the test pipeline has steps that may move the image under '
         'them: RandomFlip, PackReferringInputs',
     ):
         ReferringInferencer(cfg, device='cpu')(picture(), 'star', points=[[1, 2]])
@@ -158,7 +158,7 @@ def test_a_pipeline_that_may_move_the_image_is_refused():
 
 def test_the_shipped_kind_of_model_warns_that_it_never_saw_a_prompt(inferencer, monkeypatch):
     lines = []
-    monkeypatch.setattr('dit_sam.apis.referring_inferencer.print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr('dit_sam.apis.prompts.print_log', lambda line, *_: lines.append(line))
     inferencer(picture(), 'star', boxes=BOX)
     assert len(lines) == 1 and lines[0].startswith('this model was not trained with points and boxes')
     inferencer(picture(), 'star')

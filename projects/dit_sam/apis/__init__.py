@@ -1,7 +1,7 @@
-"""What a program calls: sentences in, masks out."""
+"""The Python interface: sentences in, masks out."""
 
-from .defaults import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, config_folder
 from .inputs import IMAGE_SUFFIXES, InputError, list_images
+from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, config_folder
 from .referring_inferencer import ReferringInferencer
 from .results import as_coco, as_json, as_npz
 
