@@ -17,7 +17,7 @@ from torchmetrics.classification import BinaryJaccardIndex
 
 from dit_sam.errors import InputError
 from dit_sam.evaluation import ReferringIoU
-from dit_sam.evaluation.dump import read_lines
+from dit_sam.evaluation.dump import read_dump
 from dit_sam.evaluation.scores import Areas, scores_of
 
 
@@ -322,8 +322,8 @@ def test_two_processes_give_what_one_gives(tmp_path):
     torch.multiprocessing.spawn(score_one_rank, (2, str(tmp_path)), nprocs=2)
     path = str(tmp_path / 'expected.jsonl')
     expected = score(NUMBERED, group_by='kind', dump=path)
-    assert [line['sent_id'] for line in read_lines(path)] == list(range(13))
+    assert [line['sent_id'] for line in read_dump(path)] == list(range(13))
     for batch_size in BATCH_SIZES:
         for rank in range(2):
             assert json.loads((tmp_path / f'scores_{batch_size}_{rank}.json').read_text()) == expected
-        assert read_lines(str(tmp_path / f'dump_{batch_size}.jsonl')) == read_lines(path)
+        assert read_dump(str(tmp_path / f'dump_{batch_size}.jsonl')) == read_dump(path)

@@ -17,7 +17,7 @@ import numpy as np
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.evaluation.dump import areas_of, read_lines
+from dit_sam.evaluation.dump import areas_of, read_dump
 from dit_sam.evaluation.protocols import PROTOCOLS, Protocol
 from dit_sam.evaluation.scores import score_table, scores_of
 from dit_sam.utils import decode_rle, read_image
@@ -163,7 +163,7 @@ def outline(mask: np.ndarray) -> np.ndarray:
 def main() -> None:
     args = parse_args()
     with one_line_errors():
-        lines = read_lines(args.dump)
+        lines = read_dump(args.dump)
         views = dict(
             kind=by_kind, length=by_length, category=by_category(read_categories(args.categories)), size=by_size
         )

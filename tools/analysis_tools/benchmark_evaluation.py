@@ -39,7 +39,7 @@ from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.engine.strict_loading import load_strictly
-from dit_sam.evaluation.dump import read_lines
+from dit_sam.evaluation.dump import read_dump
 from dit_sam.utils import atomic_write_text, check_file
 
 SENTENCES = 7
@@ -177,7 +177,7 @@ def benchmark(model: nn.Module, cfg: Config, folder: Path, rounds: int) -> dict:
     for way, loader in loaders.items():
         # Starts the workers and warms up, too.
         score(model, loader, dict(type='ReferringIoU', dump=str(folder / f'{way}.jsonl'), dump_masks=True))
-        dumps[way] = read_lines(str(folder / f'{way}.jsonl'))
+        dumps[way] = read_dump(str(folder / f'{way}.jsonl'))
     seconds = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, loader in loaders.items():
