@@ -190,8 +190,8 @@ def test_lora_is_to_be_merged_on_the_way_to_sam(folder, error_of):
     [
         ('sam2mmseg', RELEASED_DIT, 'has the names of the released DIT: dit2mmseg.py converts'),
         ('sam2mmseg', OURS, 'has the names of dit_sam'),
-        ('dit2mmseg', SAM, 'is no released DIT'),
-        ('mmseg2sam', SAM, 'has the names of segment_anything, not of dit_sam: convert it by sam2mmseg.py'),
+        ('dit2mmseg', SAM, 'has the names of segment_anything: this converts the released DIT'),
+        ('mmseg2sam', SAM, 'has the names of segment_anything: convert it to those of dit_sam first, with sam2mmseg'),
     ],
 )
 def test_a_file_for_another_converter_says_so(folder, error_of, tool, layout, message):
@@ -269,7 +269,7 @@ def test_what_cannot_be_shared_gets_one_line(folder, error_of, checkpoint, optio
     assert untouched(folder, 'theirs.pth')
 
 
-def test_lora_that_is_shared_apart_is_spoken_of(folder, capsys):
+def test_lora_that_is_shared_apart_is_reported(folder, capsys):
     apart = save(folder, dict(state_dict={'a.lora_A.weight': torch.ones(1)}))
     convert('publish_model', apart, folder / 'a.safetensors')
-    assert capsys.readouterr().out.splitlines()[-1].endswith('--merge-lora adds it to them')
+    assert capsys.readouterr().out.splitlines()[-1].endswith('--merge-lora merges it into them')

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from ..datasets.image_stage import ImageStage
 from ..errors import InputError
-from ..utils import undecodable
+from ..utils import undecodable_reason
 from .prompts import Prompt
 
 # Steps of a test pipeline that read the truth.
@@ -48,7 +48,7 @@ class PairPipeline:
             return self.loader(image)
         # mmcv asserts that there is an image, OpenCV objects to empty files.
         except (AssertionError, cv2.error) as error:
-            raise InputError(f'image {name} cannot be decoded: it {undecodable(str(image))}') from error
+            raise InputError(f'image {name} cannot be decoded: it {undecodable_reason(str(image))}') from error
         except (OSError, ValueError) as error:  # addresses can fail to answer
             raise InputError(f'image {name} cannot be read: {error}') from error
 

@@ -1,16 +1,16 @@
-"""What the converters of `tools/model_converters` share: which model a file belongs to, and whether it is all there."""
+"""What the converters in `tools/model_converters` share: which model a file belongs to, and whether it is complete."""
 
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..utils import StateDictMap, describe_misfit
+from ..utils import OURS, SAM, StateDictMap, check_target, describe_misfit, find_layout, read_weights, weight_files
 from ..utils.pretrained import arch_of, encoder_size, name_size
 from .backbones import SAMViT
 
@@ -19,9 +19,9 @@ ARCHS = ('base', 'large', 'huge')
 
 
 def build_on_meta(config: dict) -> nn.Module:
-    """A model whose weights have shapes and take no memory."""
+    """Build a model whose weights have shapes but take no memory."""
     with torch.device('meta'), warnings.catch_warnings():
-        # mmseg's losses warn of defaults that matter in training only.
+        # mmseg's losses warn about defaults that matter only in training.
         warnings.simplefilter('ignore')
         return MODELS.build(config)
 
@@ -32,17 +32,44 @@ def sam_on_meta(arch: str) -> dict[str, Tensor]:
     return nn.ModuleDict(dict(backbone=build_on_meta(dict(type='SAMViT', arch=arch)), decode_head=head)).state_dict()
 
 
+def read_source(
+    source: str, target: str, layouts: Sequence[StateDictMap], remedy: str
+) -> tuple[dict[str, Tensor], StateDictMap]:
+    """Read the weights to convert, after a check of the file to write.
+
+    Args:
+        source: The file or folder to read.
+        target: The file to write.
+        layouts: The layouts that the converter reads.
+        remedy: What to do about files in another layout.
+
+    Returns:
+        The weights by their names in the file, and its layout.
+
+    Raises:
+        InputError: The target cannot be written, or the source has another layout.
+        FileNotFoundError: As in `read_weights`.
+        CheckpointError: As in `read_weights`.
+    """
+    check_target(target, weight_files(source))
+    weights = read_weights(source)
+    layout = find_layout(weights, source)
+    if layout not in layouts:
+        raise InputError(f'{source} has the names of {layout.source}: {remedy}')
+    return weights, layout
+
+
 def infer_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str, asked: str | None = None) -> str:
-    """Which of `ARCHS` the weights are, by width and depth of the image encoder.
+    """Which of `ARCHS` the weights have, by width and depth of the image encoder.
 
     Args:
         weights: Weights by the names of `layout`.
         layout: How they are named.
         source: What to call the file in errors.
-        asked: The one that it should be.
+        asked: The size that the user expects.
 
     Raises:
-        InputError: No image encoder, one of another size than SAM's, or another one than asked for.
+        InputError: There is no image encoder, or its size is not SAM's or not the expected one.
     """
     size = encoder_size(weights, layout)
     if size is None:
@@ -56,8 +83,8 @@ def infer_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str,
         raise InputError(f'{source} is {name_size(size, {})}; SAM has (channels × blocks) {known}')
     if asked not in (None, arch):
         raise InputError(
-            f'{source} is {name_size(size, SAMViT.ARCHITECTURES)}, not {asked}: say --arch {arch}, or '
-            'nothing, or name another file'
+            f'{source} is {name_size(size, SAMViT.ARCHITECTURES)}, not {asked}: use --arch {arch}, leave --arch out, '
+            'or name another file'
         )
     return arch
 
@@ -65,7 +92,7 @@ def infer_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str,
 def to_ours_exactly(
     weights: Mapping[str, Tensor], layout: StateDictMap, expected: Mapping[str, Tensor], source: str, target: str
 ) -> dict[str, Tensor]:
-    """Weights under our names, compared with those of a model; what is wrong is said in the names of the file.
+    """Rename weights to our names after a comparison with a model; errors use the names of the file.
 
     Args:
         weights: Weights by the names of `layout`.
@@ -75,7 +102,7 @@ def to_ours_exactly(
         target: What to call the model in errors.
 
     Raises:
-        InputError: Weights are missing, unknown or of another shape.
+        InputError: Weights are missing, unknown or have another shape.
     """
     misfit = describe_misfit(layout.to_theirs(expected), layout.in_use(weights))
     if misfit:
@@ -83,15 +110,34 @@ def to_ours_exactly(
     return layout.to_ours(weights)
 
 
-def summary(path: str, weights: Mapping[str, Tensor], arch: str, dropped: str) -> str:
-    """What was written, in a line."""
+def sam_to_ours(
+    weights: Mapping[str, Tensor], layout: StateDictMap, source: str, asked: str | None
+) -> tuple[dict[str, Tensor], str]:
+    """SAM's weights under our names, and their arch; arguments and errors as in `infer_arch` and `to_ours_exactly`."""
+    arch = infer_arch(weights, layout, source, asked)
+    kept = {name: value for name, value in weights.items() if not (layout is OURS and name.startswith(SAM.ours_alone))}
+    return to_ours_exactly(kept, layout, sam_on_meta(arch), source, f"SAM's {vit(arch)}"), arch
+
+
+def vit(arch: str) -> str:
+    """ViT-B, ViT-L or ViT-H."""
+    return f'ViT-{arch[0].upper()}'
+
+
+def summary(path: str, weights: Mapping[str, Tensor], model: str, names: Iterable[str], dropped: Sequence[str]) -> str:
+    """What was written, in one line.
+
+    Args:
+        path: The written file.
+        weights: Its weights.
+        model: Which model it is.
+        names: The names in the source.
+        dropped: Prefixes of those that were left out.
+    """
+    found = [name.removeprefix('module.') for name in names]
+    counts = Counter(prefix for prefix in dropped for name in found if name.startswith(prefix))
+    listed = ', '.join(f'{prefix}* ({count})' for prefix, count in counts.items()) or 'nothing'
     return (
-        f'{path}: {arch}, {sum(value.numel() for value in weights.values()):,} weights in {len(weights)} tensors, '
-        f'{os.path.getsize(path) / 2**20:.2f} MiB; dropped: {dropped}'
+        f'{path}: {model}, {sum(value.numel() for value in weights.values()):,} weights in {len(weights)} tensors, '
+        f'{os.path.getsize(path) / 2**20:.2f} MiB; dropped: {listed}'
     )
-
-
-def count_by_prefix(names: Sequence[str], prefixes: Sequence[str]) -> str:
-    """How many names there are under each prefix, in a line."""
-    counts = Counter(prefix for prefix in prefixes for name in names if name.startswith(prefix))
-    return ', '.join(f'{prefix}* ({count})' for prefix, count in counts.items()) or 'nothing'

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -148,35 +149,36 @@ def _is_finite(weights: Tensor) -> bool:
 
 
 def encoder_size(weights: Mapping[str, Tensor], layout: StateDictMap) -> tuple[int, int] | None:
-    """Channels and number of blocks of the image encoder in a file; None where there is no encoder.
+    """Channels and number of blocks of the image encoder in a file; None without an encoder.
 
     Args:
         weights: Weights by the names of `layout`.
         layout: How they are named.
     """
-    (position,) = layout.to_theirs({'backbone.pos_embed': None})
-    blocks = layout.to_theirs({f'backbone.blocks.{i}.norm1.weight': None for i in range(_MAX_DEPTH)})
+    empty = torch.empty(0)
+    (position,) = layout.to_theirs({'backbone.pos_embed': empty})
+    blocks = layout.to_theirs({f'backbone.blocks.{i}.norm1.weight': empty for i in range(_MAX_DEPTH)})
     there = [i for i, name in enumerate(blocks) if name in weights]
     return (weights[position].shape[-1], there[-1] + 1) if position in weights and there else None
 
 
 def arch_of(size: tuple[int, int], architectures: Mapping[str, dict]) -> str | None:
-    """Name of the architecture with that many channels and blocks; None where there is none."""
+    """Name of the architecture with these numbers of channels and blocks; None if there is none."""
     sizes = {(sizes['embed_dims'], sizes['depth']): name for name, sizes in architectures.items()}
     return sizes.get(size)
 
 
 def name_size(size: tuple[int, int], architectures: Mapping[str, dict]) -> str:
-    """What to call an encoder: 'ViT-L (large)', or by its channels and blocks where the size has no name."""
+    """What to call an encoder: 'ViT-L (large)', or its channels and blocks if the size has no name."""
     arch = arch_of(size, architectures)
     return f'ViT-{arch[0].upper()} ({arch})' if arch else f'a ViT of {size[0]} channels and {size[1]} blocks'
 
 
 def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> None:
-    """Compare the encoder in a file with the one that a config asks for.
+    """Check that the encoder in a file has the size that a config asks for.
 
     Args:
-        size: See `encoder_size`; without an encoder in the file there is nothing to compare.
+        size: See `encoder_size`; None passes.
         module: A `SAMViT`; modules of other kinds pass.
         source: What to call the file in errors.
 
@@ -184,10 +186,10 @@ def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> 
         InputError: They differ in channels or number of blocks.
     """
     archs = getattr(module, 'ARCHITECTURES', None)
-    if archs is None:
+    if archs is None or size is None:
         return
-    asked = (module.embed_dims, module.depth)
-    if size in (None, asked):
+    asked = cast(tuple[int, int], (module.embed_dims, module.depth))
+    if size == asked:
         return
     arch = arch_of(asked, archs)
     wanted = f'arch={arch!r}' if arch else name_size(asked, archs)
