@@ -38,19 +38,23 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def merge(checkpoint: dict, config: Config, source: str) -> dict[str, Tensor]:
-    """The weights with LoRA merged; its settings are removed from the config.
+def merge(checkpoint: dict, config: str, source: str) -> tuple[dict[str, Tensor], str]:
+    """The weights with LoRA merged, and the config without its settings.
 
     Raises:
-        InputError: There is no LoRA.
+        InputError: There is no LoRA, or the text is not a config.
     """
+    try:
+        cfg = Config.fromstring(config, '.py')
+    except Exception as error:  # a config is a program and may raise anything
+        raise InputError(f'the config in {source} cannot be read ({error}): give --config') from error
     init_default_scope('mmseg')
-    model = MODELS.build(config.model)
+    model = MODELS.build(cfg.model)
     load_strictly(model, checkpoint, source)
     if not merge_lora(model):
         raise InputError(f'{source} has no LoRA: leave out --merge-lora')
-    drop_lora(config.model)
-    return model.state_dict()
+    drop_lora(cfg.model)
+    return model.state_dict(), cfg.pretty_text
 
 
 def find_config(checkpoint: dict, path: str | None) -> str:
@@ -61,18 +65,6 @@ def find_config(checkpoint: dict, path: str | None) -> str:
     meta = checkpoint.get('meta', {})
     # `cfg` from training, `config` from this tool.
     return meta.get('cfg') or meta.get('config') or ''
-
-
-def parse(config: str, source: str) -> Config:
-    """Parse the text of a config.
-
-    Raises:
-        InputError: The text is not a config.
-    """
-    try:
-        return Config.fromstring(config, '.py')
-    except Exception as error:  # a config is a program and may raise anything
-        raise InputError(f'the config in {source} cannot be read ({error}): give --config') from error
 
 
 def drop_lora(part: dict) -> None:
@@ -111,9 +103,7 @@ def main() -> None:
         if args.merge_lora:
             if not config:
                 raise InputError(f'{args.checkpoint} has no config inside, which --merge-lora needs: give --config')
-            parsed = parse(config, args.checkpoint)
-            weights = merge(checkpoint, parsed, args.checkpoint)
-            config = parsed.pretty_text
+            weights, config = merge(checkpoint, config, args.checkpoint)
         weights = {
             name: value.half() if args.half and value.is_floating_point() else value for name, value in weights.items()
         }

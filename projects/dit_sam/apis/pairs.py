@@ -19,10 +19,6 @@ TRUTH_STEPS = ('LoadReferringMask', 'LoadAnnotations', 'SamplePrompts')
 class PairPipeline:
     """The test pipeline of a config without the truth; it also takes arrays, and resizes an image only once.
 
-    Attributes:
-        loader: Reads an image.
-        stage: The steps after it.
-
     Raises:
         InputError: The pipeline has no `LoadImageFromFile`.
     """
@@ -81,11 +77,8 @@ class PairPipeline:
 def batches(pairs: Iterable[dict], size: int, mixed_shapes: bool) -> Iterator[list[dict]]:
     """Group consecutive pairs into lists of at most `size`.
 
-    Args:
-        pairs: What `PairPipeline.pairs` returns.
-        size: Pairs in a batch.
-        mixed_shapes: Whether a batch may hold images of several shapes. If the model pads to the largest image of a
-            batch, the masks would depend on the batch.
+    A list holds images of several shapes only with `mixed_shapes`: the masks would depend on the batch if the model
+    pads to its largest image.
     """
     batch: list[dict] = []
     for pair in pairs:

@@ -36,13 +36,7 @@ class Prompt:
         return self.points is not None or self.box is not None
 
     def metainfo(self, height: int, width: int, image_shape: Sequence[int], name: str) -> dict[str, np.ndarray]:
-        """What `ReferringSegmentor` reads: `points` with `point_labels`, and `box`, in pixels of the resized image.
-
-        Args:
-            height: Height of the image as it was loaded.
-            width: Its width.
-            image_shape: Height and width of the resized image.
-            name: What to call the image in errors.
+        """The prompt as `ReferringSegmentor` reads it, in pixels of the image resized from (height, width).
 
         Raises:
             InputError: A point or the box is not inside the image.
@@ -67,9 +61,8 @@ def match_prompts(
     """The prompt of each sentence of each image.
 
     Args:
-        points: For one image (n, 2) or (n, 3), x, y and label, for all its sentences, or a list of these with one, or
-            None, for each sentence. For several images a list with one of these forms, or None, for each.
-        boxes: Likewise; a box is left, top, right, bottom.
+        points: As in `ReferringInferencer`.
+        boxes: As in `ReferringInferencer`.
         names: What to call the images in errors.
         numbers: How many sentences each image has.
         single: Whether the values are for one image; see `is_single`.
@@ -78,23 +71,16 @@ def match_prompts(
         InputError: The numbers differ, or a value has another form.
     """
     matched = []
-    all_points = _by_image(points, 'points', names, single)
-    all_boxes = _by_image(boxes, 'boxes', names, single)
-    for name, number, image_points, image_boxes in zip(names, numbers, all_points, all_boxes):
-        sentence_points = _by_sentence(image_points, 2, number, 'points', name)
-        sentence_boxes = _by_sentence(image_boxes, 1, number, 'boxes', name)
-        matched.append(
-            [Prompt(_as_points(one, name), _as_box(box, name)) for one, box in zip(sentence_points, sentence_boxes)]
-        )
+    by_image = (_by_image(values, what, names, single) for values, what in ((points, 'points'), (boxes, 'boxes')))
+    for name, number, image_points, image_boxes in zip(names, numbers, *by_image):
+        points_of = _by_sentence(image_points, 2, number, 'points', name)
+        boxes_of = _by_sentence(image_boxes, 1, number, 'boxes', name)
+        matched.append([Prompt(_as_points(one, name), _as_box(box, name)) for one, box in zip(points_of, boxes_of)])
     return matched
 
 
 def check_takes_prompts(head: nn.Module, stage: ImageStage) -> None:
-    """Check that a model takes points and boxes, and warn if it was not trained with them.
-
-    Args:
-        head: The model's decode head.
-        stage: Its test pipeline.
+    """Check that a model's head and test pipeline take points and boxes; warn if it was not trained with them.
 
     Raises:
         InputError: The head takes no prompts, or the pipeline may move the image under them.

@@ -61,11 +61,7 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
 
 
 def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate images (files, folders) from sentences.
-
-    Raises:
-        InputError: One of the two is missing.
-    """
+    """Separate images (files, folders) from sentences; raise `InputError` if one of the two is missing."""
     images = [text for text in arguments if osp.exists(text) or text.lower().endswith(IMAGE_SUFFIXES)]
     sentences = [text for text in arguments if text not in images]
     if not images:
@@ -79,11 +75,7 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def read_numbers(text: str | None, option: str) -> list[list[float]] | None:
-    """Parse "10,20 30,40" into groups of numbers; None stays None.
-
-    Raises:
-        InputError: The text is empty or has something other than numbers.
-    """
+    """Parse "10,20 30,40" into groups of numbers, or raise `InputError`; None stays None."""
     if text is None:
         return None
     try:
@@ -107,28 +99,20 @@ def report(prediction: dict) -> str:
 
 def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> str:
     """Write all predictions to one new file and return its path."""
-    stem, suffix = 'coco' if args.format == 'coco' else 'predictions', '.json'
+    stem, suffix = 'predictions', '.json'
     if args.format == 'npz':
         content, suffix = as_npz(predictions), '.npz'
     else:
-        plain = as_coco(predictions) if args.format == 'coco' else _as_plain(predictions, args)
+        plain = dict(config=args.config, checkpoint=args.checkpoint, predictions=list(map(as_json, predictions)))
+        if args.format == 'coco':
+            plain, stem = as_coco(predictions), 'coco'
         content = json.dumps(plain, ensure_ascii=False, indent=1).encode()
     with wrap_write_errors(args.out):
         return write_new(content, args.out, stem, suffix)
 
 
-def _as_plain(predictions: Sequence[dict], args: argparse.Namespace) -> dict:
-    return dict(config=args.config, checkpoint=args.checkpoint, predictions=list(map(as_json, predictions)))
-
-
 def segment(args: argparse.Namespace) -> list[dict]:
-    """The predictions for a command line.
-
-    Raises:
-        FileNotFoundError: An image, the config, the checkpoint or the font does not exist.
-        CheckpointError: The checkpoint is damaged or belongs to another model.
-        InputError: Anything else is wrong with the arguments.
-    """
+    """The predictions for a command line; errors as in `ReferringInferencer`."""
     paths, sentences = sort_arguments(args.arguments)
     if args.config and not args.checkpoint:
         raise InputError('--config without --checkpoint: name the weights that belong to that config')

@@ -28,11 +28,8 @@ def main(arguments: Sequence[str], program: str) -> None:
 def models(folder: Path) -> Iterator[tuple[str, str, str, str]]:
     """Name, data set, the paper's oIoU and `shipped`, if weights come with it, of each model.
 
-    Args:
-        folder: Folder of the configs, with metafile.yml.
-
     Raises:
-        FileNotFoundError: There is no metafile.yml.
+        FileNotFoundError: The folder of the configs has no metafile.yml.
     """
     metafile = folder / 'metafile.yml'
     if not metafile.is_file():

@@ -14,15 +14,7 @@ COPIED = ('img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'kind', 'img_p
 
 
 def dump_line(sample: dict, areas: Areas, protocol: str, size: Sequence[int], pixels: int) -> dict[str, Any]:
-    """The line for one sentence.
-
-    Args:
-        sample: The data sample, with its metainfo.
-        areas: The counted pixels.
-        protocol: Name of the protocol.
-        size: Height and width of the image.
-        pixels: Number of compared pixels.
-    """
+    """The line for the sentence of a data sample, of which `pixels` pixels were compared; `size` is (H, W)."""
     return dict(
         {key: sample[key] for key in COPIED if key in sample},
         sentence=sample.get('text'),

@@ -3,8 +3,7 @@
 import logging
 import os.path as osp
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,12 +18,11 @@ from .protocols import split_by_sentence
 _STEM_BYTES = 180
 
 
-@dataclass(frozen=True)
-class NamedMask:
-    """A predicted mask as RLE, the name that its file should have, and what orders masks of the same name."""
+class NamedMask(NamedTuple):
+    """What orders masks of the same name (path, index, sentence), the name that the file should have, and the RLE."""
 
-    name: str
     order: tuple[str, int, str]
+    name: str
     rle: dict[str, Any]
 
 
@@ -86,7 +84,7 @@ def _named_mask(sample: dict) -> NamedMask:
     if 'sent_id' in sample:
         name += f'_{name_part(sample["sent_id"])}'
     order = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
-    return NamedMask(name, order, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
+    return NamedMask(order, name, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:

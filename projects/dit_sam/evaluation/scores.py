@@ -90,10 +90,7 @@ def score_table(
 ) -> str:
     """A table of scores to print: the total, called "all", and below a line the groups.
 
-    Args:
-        title: Title of the first column.
-        total: The number of all sentences, and their scores by name.
-        groups: Likewise for each group. A group may be called "all" too.
+    Each row has the number of sentences and their scores by name; `title` is that of the first column.
     """
     names = list(total[1])
     table = PrettyTable([title, 'Number', *names])

@@ -35,19 +35,10 @@ def sam_on_meta(arch: str) -> dict[str, Tensor]:
 def read_source(
     source: str, target: str, layouts: Sequence[StateDictMap], remedy: str
 ) -> tuple[dict[str, Tensor], StateDictMap]:
-    """Read the weights to convert, after a check of the file to write.
-
-    Args:
-        source: The file or folder to read.
-        target: The file to write.
-        layouts: The layouts that the converter reads.
-        remedy: What to do about files in another layout.
-
-    Returns:
-        The weights by their names in the file, and its layout.
+    """Check the file to write, and read the weights to convert; return them with their layout.
 
     Raises:
-        InputError: The target cannot be written, or the source has another layout.
+        InputError: The target cannot be written, or the source has none of the layouts; `remedy` says what to do then.
         FileNotFoundError: As in `read_weights`.
         CheckpointError: As in `read_weights`.
     """
@@ -60,16 +51,10 @@ def read_source(
 
 
 def infer_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str, asked: str | None = None) -> str:
-    """Which of `ARCHS` the weights have, by width and depth of the image encoder.
-
-    Args:
-        weights: Weights by the names of `layout`.
-        layout: How they are named.
-        source: What to call the file in errors.
-        asked: The size that the user expects.
+    """Which of `ARCHS` the weights in a file have, by width and depth of the image encoder.
 
     Raises:
-        InputError: There is no image encoder, or its size is not SAM's or not the expected one.
+        InputError: There is no image encoder, its size is not SAM's, or not the one that the user asked for.
     """
     size = encoder_size(weights, layout)
     if size is None:
@@ -92,17 +77,10 @@ def infer_arch(weights: Mapping[str, Tensor], layout: StateDictMap, source: str,
 def to_ours_exactly(
     weights: Mapping[str, Tensor], layout: StateDictMap, expected: Mapping[str, Tensor], source: str, target: str
 ) -> dict[str, Tensor]:
-    """Rename weights to our names after a comparison with a model; errors use the names of the file.
-
-    Args:
-        weights: Weights by the names of `layout`.
-        layout: How they are named.
-        expected: State dict of the model under our names.
-        source: What to call the file in errors.
-        target: What to call the model in errors.
+    """Rename the weights of a file to our names, if they fit the state dict of the target, `expected`.
 
     Raises:
-        InputError: Weights are missing, unknown or have another shape.
+        InputError: Weights are missing, unknown or have another shape; they are listed by their names in the file.
     """
     misfit = describe_misfit(layout.to_theirs(expected), layout.in_use(weights))
     if misfit:
@@ -113,7 +91,7 @@ def to_ours_exactly(
 def sam_to_ours(
     weights: Mapping[str, Tensor], layout: StateDictMap, source: str, asked: str | None
 ) -> tuple[dict[str, Tensor], str]:
-    """SAM's weights under our names, and their arch; arguments and errors as in `infer_arch` and `to_ours_exactly`."""
+    """SAM's weights under our names, and their arch; errors as in `infer_arch` and `to_ours_exactly`."""
     arch = infer_arch(weights, layout, source, asked)
     kept = {name: value for name, value in weights.items() if not (layout is OURS and name.startswith(SAM.ours_alone))}
     return to_ours_exactly(kept, layout, sam_on_meta(arch), source, f"SAM's {vit(arch)}"), arch
@@ -125,15 +103,7 @@ def vit(arch: str) -> str:
 
 
 def summary(path: str, weights: Mapping[str, Tensor], model: str, names: Iterable[str], dropped: Sequence[str]) -> str:
-    """What was written, in one line.
-
-    Args:
-        path: The written file.
-        weights: Its weights.
-        model: Which model it is.
-        names: The names in the source.
-        dropped: Prefixes of those that were left out.
-    """
+    """What was written, in one line, and how many names of the source have one of the `dropped` prefixes."""
     found = [name.removeprefix('module.') for name in names]
     counts = Counter(prefix for prefix in dropped for name in found if name.startswith(prefix))
     listed = ', '.join(f'{prefix}* ({count})' for prefix, count in counts.items()) or 'nothing'

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -11,11 +11,7 @@ from ..errors import InputError
 
 
 def check_folder(folder: str | Path) -> None:
-    """Check that a folder can be written to. Nothing is created.
-
-    Raises:
-        InputError: The name is empty, or the folder or its nearest existing parent is a file or write-protected.
-    """
+    """Raise `InputError` if a folder cannot be written to, or could not be created there. Nothing is created."""
     if not str(folder):
         raise InputError('the folder to write to has no name: name one')
     path = Path(folder).absolute()
@@ -27,11 +23,7 @@ def check_folder(folder: str | Path) -> None:
 
 
 def check_file(path: str | Path) -> None:
-    """Check that a file can be written. Nothing is created.
-
-    Raises:
-        InputError: The path is a folder, or its folder cannot be written to.
-    """
+    """Raise `InputError` if a path is a folder or its folder cannot be written to. Nothing is created."""
     if Path(path).is_dir():
         raise InputError(f'{path} is a folder: name a file in it')
     check_folder(Path(path).parent)
@@ -62,11 +54,7 @@ def atomic_write(path: str | Path, sync: bool = False, overwrite: bool = True) -
     """Give a temporary path beside `path` to write to, and rename it to `path` at the end of the block.
 
     Missing folders are created. If anything fails, the temporary file is removed and an old `path` stays as it was.
-
-    Args:
-        path: The file to write.
-        sync: Whether to wait until the content and the name are on the disk.
-        overwrite: Whether an existing file is replaced.
+    With `sync` it waits until the content and the name are on the disk.
 
     Raises:
         FileExistsError: `path` exists, and `overwrite` is False.
@@ -102,21 +90,16 @@ def _rename_new(source: Path, target: Path) -> None:
     try:
         # Unlike a renaming, a link fails if another process has just made the file.
         os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        # A file system without links.
+    except OSError:
+        # Either the name is taken, or the file system has no links.
         if target.exists():
-            raise FileExistsError(f'{target} exists') from error
+            raise FileExistsError(f'{target} exists') from None
         os.replace(source, target)
 
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    # Some network file systems refuse; the rename is then as safe as they make it.
+    with suppress(OSError):
         os.fsync(descriptor)
-    except OSError:
-        # Some network file systems refuse; the rename is then as safe as they make it.
-        pass
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)

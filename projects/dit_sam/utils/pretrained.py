@@ -149,12 +149,7 @@ def _is_finite(weights: Tensor) -> bool:
 
 
 def encoder_size(weights: Mapping[str, Tensor], layout: StateDictMap) -> tuple[int, int] | None:
-    """Channels and number of blocks of the image encoder in a file; None without an encoder.
-
-    Args:
-        weights: Weights by the names of `layout`.
-        layout: How they are named.
-    """
+    """Channels and number of blocks of the image encoder in a file; None without an encoder."""
     empty = torch.empty(0)
     (position,) = layout.to_theirs({'backbone.pos_embed': empty})
     blocks = layout.to_theirs({f'backbone.blocks.{i}.norm1.weight': empty for i in range(_MAX_DEPTH)})
@@ -175,12 +170,7 @@ def name_size(size: tuple[int, int], architectures: Mapping[str, dict]) -> str:
 
 
 def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> None:
-    """Check that the encoder in a file has the size that a config asks for.
-
-    Args:
-        size: See `encoder_size`; None passes.
-        module: A `SAMViT`; modules of other kinds pass.
-        source: What to call the file in errors.
+    """Check that the encoder in a file has the size of a `SAMViT`; other modules and files without encoder pass.
 
     Raises:
         InputError: They differ in channels or number of blocks.

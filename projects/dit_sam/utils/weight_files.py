@@ -41,7 +41,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def weight_files(path: str) -> list[str]:
-    """The files that `path` stands for: itself, or those of a folder; errors as in `read_weights`."""
+    """The file itself, or the files of a folder; errors as in `read_weights`."""
     path = os.path.expanduser(path)
     if not os.path.isdir(path):
         return [path]
