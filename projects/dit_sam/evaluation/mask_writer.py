@@ -3,7 +3,8 @@
 import logging
 import os.path as osp
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,11 +19,13 @@ from .protocols import split_by_sentence
 _STEM_BYTES = 180
 
 
-class NamedMask(NamedTuple):
-    """What orders masks of the same name (path, index, sentence), the name that the file should have, and the RLE."""
+# No named tuple, which mmengine would make a plain one.
+@dataclass(frozen=True)
+class NamedMask:
+    """A predicted mask as RLE, the name that its file should have, and what orders masks of the same name."""
 
-    order: tuple[str, int, str]
     name: str
+    order: tuple[str, int, str]
     rle: dict[str, Any]
 
 
@@ -84,7 +87,7 @@ def _named_mask(sample: dict) -> NamedMask:
     if 'sent_id' in sample:
         name += f'_{name_part(sample["sent_id"])}'
     order = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
-    return NamedMask(order, name, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
+    return NamedMask(name, order, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
