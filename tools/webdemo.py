@@ -21,13 +21,13 @@ if 'OMP_WAIT_POLICY' not in os.environ:
 
 import cv2
 
-from dit_sam.apis import InputError, ReferringInferencer
+from dit_sam.apis import InputError, ReferringInferencer, attention_maps
 from dit_sam.datasets.safe_pickle import load_refs
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import show_traceback
-from dit_sam.utils import opened, read_image
-from dit_sam.visualization import attention_maps, draw_attention
+from dit_sam.utils import open_image, read_image
+from dit_sam.visualization import draw_attention
 
 # Before gradio is imported: it reports its use otherwise.
 os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
@@ -72,7 +72,7 @@ def check_picture(path: str | None) -> None:
     if osp.getsize(path) > MAX_BYTES:
         raise InputError(f'the picture has more than {MAX_BYTES // 10**6} megabytes: save it smaller')
     try:
-        with opened(path) as image:
+        with open_image(path) as image:
             width, height = image.size
     except Exception as error:  # a damaged head may raise nearly anything
         raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from error

@@ -1,4 +1,4 @@
-"""Pictures and sentences of every form into a tiny model of random weights, and every error that users meet."""
+"""Pictures and sentences of every form into a tiny model of random weights, and what is wrong with others."""
 
 import cv2
 import numpy as np
@@ -7,23 +7,11 @@ import torch
 from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
-from safetensors.torch import save_file
-from tiny_inferencer import CONFIG, picture, tiny_config
+from tiny_inferencer import assert_same, masks_of, picture
 
-from dit_sam.apis import InputError, ReferringInferencer, as_json
-from dit_sam.engine import CheckpointError
+from dit_sam.apis import InputError, as_json
 
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
-
-
-def masks_of(result: dict) -> list:
-    return [prediction['mask'] for prediction in result['predictions']]
-
-
-def assert_same(first: dict, second: dict) -> None:
-    assert len(first['predictions']) == len(second['predictions'])
-    for one, other in zip(masks_of(first), masks_of(second)):
-        np.testing.assert_array_equal(one, other)
 
 
 def test_a_prediction_has_the_size_of_the_picture_and_says_what_it_is(inferencer):
@@ -97,11 +85,11 @@ def test_path_array_and_pil_image_agree(inferencer, tmp_path):
         assert_same(by_path, inferencer(same, 'circle'))
 
 
-def test_grey_pictures(inferencer):
-    grey = picture()[..., 0]
-    expected = inferencer(np.dstack([grey] * 3), 'circle')
-    image = Image.fromarray(grey)
-    for same in (grey, grey[..., None], image, image.convert('LA'), image.convert('LA').convert('La')):
+def test_gray_pictures(inferencer):
+    gray = picture()[..., 0]
+    expected = inferencer(np.dstack([gray] * 3), 'circle')
+    image = Image.fromarray(gray)
+    for same in (gray, gray[..., None], image, image.convert('LA'), image.convert('LA').convert('La')):
         assert_same(expected, inferencer(same, 'circle'))
 
 
@@ -252,68 +240,3 @@ def test_missing_and_damaged_files(inferencer, tmp_path):
 def test_batch_size_must_be_a_positive_number(inferencer, batch_size):
     with pytest.raises(InputError, match=f'batch_size must be a whole number of 1 or more, got {batch_size!r}'):
         inferencer(picture(), 'circle', batch_size=batch_size)
-
-
-@pytest.mark.parametrize(
-    'wrap',
-    [
-        lambda state: dict(
-            state_dict=state, optimizer=dict(state={}), ema_state_dict={'steps': torch.tensor(1)}, meta={}
-        ),
-        lambda state: state,
-        lambda state: dict(model=state),
-        lambda state: dict(state_dict={f'module.{name}': value for name, value in state.items()}),
-    ],
-    ids=['mmengine', 'bare', 'model', 'parallel'],
-)
-def test_checkpoints_of_every_form(inferencer, tmp_path, wrap):
-    torch.save(wrap(inferencer.model.state_dict()), tmp_path / 'a.pth')
-    loaded = ReferringInferencer(tiny_config(), tmp_path / 'a.pth', device='cpu')
-    assert_same(inferencer(picture(), 'circle'), loaded(picture(), 'circle'))
-
-
-def test_weights_of_another_model_are_refused_with_the_differences(inferencer, tmp_path):
-    state = inferencer.model.state_dict()
-    state['backbone.pos_embed'] = state['backbone.pos_embed'][:, :5]
-    del state['decode_head.text_proj.weight']
-    state['neck.weight'] = torch.zeros(1)
-    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / 'a.safetensors')
-    with pytest.raises(CheckpointError) as caught:
-        ReferringInferencer(tiny_config(), tmp_path / 'a.safetensors', device='cpu')
-    message = str(caught.value)
-    assert '\n' not in message and f'{tmp_path / "a.safetensors"} does not fit config {CONFIG}' in message
-    assert message.endswith(
-        'the two belong to different models: 1 weights missing: decode_head.text_proj.weight; 1 weights unknown: '
-        'neck.weight; 1 weights of another shape (another arch?): backbone.pos_embed is (1, 5, 12, 32), not '
-        '(1, 12, 12, 32)'
-    )
-
-
-@pytest.mark.parametrize('content, found', [(dict(epoch=3, meta={}), 'only epoch, meta'), ([1], 'nothing')])
-def test_a_file_without_weights_is_refused(tmp_path, content, found):
-    torch.save(content, tmp_path / 'a.pth')
-    with pytest.raises(CheckpointError, match=f'a.pth holds no weights: .* there is {found}'):
-        ReferringInferencer(tiny_config(), tmp_path / 'a.pth', device='cpu')
-
-
-def test_missing_config_and_checkpoint_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match='config .*none.py not found'):
-        ReferringInferencer(tmp_path / 'none.py')
-    with pytest.raises(FileNotFoundError, match='checkpoint .*none.pth not found'):
-        ReferringInferencer(tiny_config(), tmp_path / 'none.pth')
-    with pytest.raises(InputError, match='none.pth without a config'):
-        ReferringInferencer(None, tmp_path / 'none.pth')
-
-
-def test_a_model_of_another_scope_is_an_error():
-    cfg = tiny_config()
-    cfg.default_scope = 'mmdet'
-    with pytest.raises(InputError, match='the model is of mmdet: ReferringInferencer takes models of mmseg'):
-        ReferringInferencer(cfg, device='cpu')
-
-
-def test_a_pipeline_that_loads_no_image_is_an_error():
-    cfg = tiny_config()
-    cfg.test_dataloader.dataset.pipeline = [dict(type='PackReferringInputs')]
-    with pytest.raises(ValueError, match='has no LoadImageFromFile'):
-        ReferringInferencer(cfg, device='cpu')

@@ -93,7 +93,7 @@ def test_coco_opens_them(predictions, tmp_path):
         assert annotation['bbox'] == coco_mask.toBbox(annotation['segmentation']).tolist()
 
 
-def test_coco_wants_names(inferencer):
+def test_coco_needs_paths(inferencer):
     with pytest.raises(InputError, match='COCO names images by file: segment files, not arrays'):
         as_coco(inferencer(picture(), 'star', return_masks='rle')['predictions'])
 

@@ -34,3 +34,13 @@ def picture(height: int = 60, width: int = 90, seed: int = 0) -> np.ndarray:
     """A random BGR picture of coarse blocks."""
     blocks = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     return cv2.resize(blocks, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def masks_of(result: dict) -> list:
+    return [prediction['mask'] for prediction in result['predictions']]
+
+
+def assert_same(first: dict, second: dict) -> None:
+    assert len(first['predictions']) == len(second['predictions'])
+    for one, other in zip(masks_of(first), masks_of(second)):
+        np.testing.assert_array_equal(one, other)

@@ -230,6 +230,6 @@ def test_failed_write_leaves_the_old_file(table, tmp_path, monkeypatch):
         raise OSError('disk full')
 
     monkeypatch.setattr(os, 'replace', fail)
-    with pytest.raises(InputError, match='mine.safetensors could not be written, and nothing of it is left: disk full'):
+    with pytest.raises(InputError, match='mine.safetensors could not be written: disk full'):
         table.save(path)
     assert path.read_text() == 'old' and os.listdir(tmp_path) == [path.name]

@@ -9,7 +9,7 @@ from scored_items import item, score
 
 from dit_sam.datasets import PackReferringInputs
 from dit_sam.errors import InputError
-from dit_sam.evaluation.dump import KNOWN, areas_of, read_lines
+from dit_sam.evaluation.dump import COPIED, areas_of, read_dump
 
 
 def test_dump_by_hand(tmp_path):
@@ -32,7 +32,7 @@ def test_dump_by_hand(tmp_path):
         item(0, text='a unicorn'),
     ]
     scores = score(items, dump=str(path))
-    first, second = read_lines(str(path))
+    first, second = read_dump(str(path))
     assert first == dict(
         img_id=7,
         ref_id=1,
@@ -57,7 +57,7 @@ def test_dump_by_hand(tmp_path):
     assert (second['sentence'], second['iou'], second['union'], second['no_target']) == ('a unicorn', 1, 0, True)
     assert scores['mIoU'] == (first['iou'] + second['iou']) / 2 * 100
     assert os.listdir(path.parent) == ['dump.jsonl']
-    assert score(items[:1], dump=str(path)) and len(read_lines(str(path))) == 1  # a new one replaces it
+    assert score(items[:1], dump=str(path)) and len(read_dump(str(path))) == 1  # a new one replaces it
 
 
 def test_lines_stand_in_the_order_of_the_data_set(tmp_path):
@@ -68,21 +68,21 @@ def test_lines_stand_in_the_order_of_the_data_set(tmp_path):
         for one, place in zip(items, places):
             one.update(sample_idx=place)
         score(items, dump=str(path))
-        assert ''.join(line['sentence'] for line in read_lines(str(path))) == order
+        assert ''.join(line['sentence'] for line in read_dump(str(path))) == order
 
 
 def test_what_was_counted_comes_back_from_a_line(tmp_path):
     """With the IoU of nothing for nothing; older lines, without that, have 1. Letters of any script are read."""
     path = tmp_path / 'dump.jsonl'
     score([item(0, text='左边的人')], dump=str(path), empty_iou=0)
-    (line,) = read_lines(str(path))
+    (line,) = read_dump(str(path))
     assert '左边的人' in path.read_text(encoding='utf-8') and areas_of(line).iou == 0
     del line['empty_iou']
     assert areas_of(line).iou == 1
 
 
 def test_what_a_line_tells_of_the_data_gets_through_the_pipeline():
-    assert set(KNOWN) <= set(PackReferringInputs().meta_keys)
+    assert set(COPIED) <= set(PackReferringInputs().meta_keys)
 
 
 @pytest.mark.parametrize('protocol', ['original', 'lavt480'])
@@ -90,7 +90,7 @@ def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
     path = str(tmp_path / 'dump.jsonl')
     sample = item(3, 2, 4)
     score([sample, item(0, 1)], protocol=protocol, min_area=2, dump=path, dump_masks=True)
-    first, second = read_lines(path)
+    first, second = read_dump(path)
     for key, field in (('prediction', 'pred_sem_seg'), ('truth', 'gt_sem_seg')):
         assert np.array_equal(coco_mask.decode(first[key]), sample[field]['data'][0])
     # One pixel of 20 is too little to count, but not what becomes of it at 480 x 480.
@@ -103,11 +103,11 @@ def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
     'content, message',
     [
         ('', 'is empty'),
-        ('{"iou": 1}\n', "line 1 is none that ReferringIoU dumps .KeyError: 'intersection'"),
-        ('[1]\n', 'line 1 is none that'),
+        ('{"iou": 1}\n', "line 1 was not written by ReferringIoU .KeyError: 'intersection'"),
+        ('[1]\n', 'line 1 was not written'),
         (
             '{"intersection": 1, "prediction_area": 1, "truth_area": 1, "no_target": false}\n{"cut',
-            'line 2 is none that',
+            'line 2 was not written',
         ),
     ],
     ids=['empty', 'another file', 'no object', 'cut off'],
@@ -116,9 +116,9 @@ def test_a_file_that_is_no_dump_is_an_error(tmp_path, content, message):
     path = tmp_path / 'dump.jsonl'
     path.write_text(content)
     with pytest.raises(InputError, match=message):
-        read_lines(str(path))
+        read_dump(str(path))
 
 
 def test_a_missing_dump_says_how_it_is_made():
     with pytest.raises(FileNotFoundError, match='dump none.jsonl not found: tools/test.py .*test_evaluator.dump='):
-        read_lines('none.jsonl')
+        read_dump('none.jsonl')

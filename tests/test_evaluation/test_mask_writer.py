@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dit_sam.evaluation import MaskWriter
-from dit_sam.evaluation.mask_writer import distinct
+from dit_sam.evaluation.mask_writer import distinct_names
 
 
 def answer(img_path: str, pixel: int, **metainfo) -> dict:
@@ -75,7 +75,7 @@ def test_names_of_one_place_are_given_by_the_sentence(tmp_path):
 
 @given(st.lists(st.sampled_from(['a', 'A', 'a_2', 'a_2_2', 'a_3', 'b', 'b_1'])))
 def test_names_differ_on_every_file_system(names):
-    found = distinct(names)
+    found = distinct_names(names)
     assert len({name.casefold() for name in found}) == len(names)
     kept = [one for one, name in zip(found, names) if one == name]
     assert {name.casefold() for name in kept} == {name.casefold() for name in names}

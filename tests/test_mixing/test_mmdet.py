@@ -19,7 +19,7 @@ from test_docs import blocks, build_on_meta, write_blocks  # noqa: F401  (a fixt
 from dit_sam.datasets import RefCOCODataset, ReferringDataset
 from dit_sam.errors import InputError
 from dit_sam.evaluation import ReferringIoU
-from dit_sam.evaluation.dump import read_lines
+from dit_sam.evaluation.dump import read_dump
 
 mmdet_registry = pytest.importorskip('mmdet.registry')
 from mmdet.evaluation import RefSegMetric  # noqa: E402
@@ -177,7 +177,7 @@ def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences
     metric = ReferringIoU(dump=str(tmp_path / 'dump.jsonl'))
     metric.process({}, [sample.to_dict()])
     metric.evaluate(1)
-    found = read_lines(str(tmp_path / 'dump.jsonl'))
+    found = read_dump(str(tmp_path / 'dump.jsonl'))
     assert [(line['img_path'], line['img_id'], line['sentence'], line['truth_area']) for line in found] == [
         ('a.jpg', 7, sentence, area) for sentence, area in zip(sentences, (1, 3))
     ]
@@ -185,5 +185,5 @@ def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences
 
 def test_a_mask_too_few_is_named():
     sample = referring([[[1, 0], [0, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]]).to_dict()
-    with pytest.raises(InputError, match='1 masks are predicted and 2 are meant in a.jpg'):
+    with pytest.raises(InputError, match='a.jpg has 1 predicted and 2 true masks'):
         ReferringIoU().process({}, [sample])

@@ -358,7 +358,7 @@ def huge_looked_at(rng: Random, folder: Path) -> Attempt:
 def too_large(rng: Random, folder: Path) -> Attempt:
     height, width = rng.randint(2**15, 2**16 - 1), rng.randint(2**15 + 1, 2**16 - 1)
     (folder / 'a.png').write_bytes(png_of(height, width))
-    megapixels = f'has {height * width / 1e6:,.0f} megapixels, and 1,074 are the most'
+    megapixels = f'has {height * width / 1e6:,.0f} megapixels; the limit is 1,074'
     assert megapixels in image_problem(str(folder / 'a.png'), height, width)
     return Attempt(lambda: read_image(str(folder / 'a.png')), ('a.png', megapixels))
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from dit_sam import cli
-from dit_sam.apis import ASSETS, config_folder, defaults
-from dit_sam.cli import demo as demo_command
+from dit_sam.apis import ASSETS, config_folder, model_source
 from dit_sam.cli import list_models
 
 ROOT = Path(__file__).parents[2]
@@ -61,17 +60,17 @@ def test_help_and_unknown_commands(monkeypatch, capsys):
 def test_without_a_checkout_the_configs_of_the_installation_are_taken(monkeypatch, tmp_path, capsys):
     (tmp_path / 'share' / 'configs' / 'dit_sam').mkdir(parents=True)
     (tmp_path / 'share' / 'configs' / 'dit_sam' / 'metafile.yml').touch()
-    monkeypatch.setattr(defaults, '_PACKAGE', tmp_path / 'lib' / 'site-packages' / 'dit_sam')
+    monkeypatch.setattr(model_source, '_PACKAGE', tmp_path / 'lib' / 'site-packages' / 'dit_sam')
 
     class File(type(Path())):
         def locate(self):
             return tmp_path / self
 
-    monkeypatch.setattr(defaults, 'files', lambda name: [File('a.py'), File('share/configs/dit_sam/metafile.yml')])
-    assert defaults.config_folder() == tmp_path / 'share' / 'configs'
-    monkeypatch.setattr(defaults, 'files', lambda name: None)
-    for module in (demo_command, list_models):
-        monkeypatch.setattr(module, 'config_folder', defaults.config_folder)
+    monkeypatch.setattr(model_source, 'files', lambda name: [File('a.py'), File('share/configs/dit_sam/metafile.yml')])
+    assert model_source.config_folder() == tmp_path / 'share' / 'configs'
+    monkeypatch.setattr(model_source, 'files', lambda name: None)
+    for module in (cli, list_models):
+        monkeypatch.setattr(module, 'config_folder', model_source.config_folder)
     code, line = error_of(monkeypatch, capsys, 'demo')
     assert code == 1 and line.endswith('clone the repository and call `make demo` there')
     code, line = error_of(monkeypatch, capsys, 'list-models')

@@ -165,7 +165,7 @@ def test_what_is_missing_gets_one_line(photo, error_of, arguments, message):
         ),
         (
             ['photo.png', 'a star', '--points', '41,3'],
-            'the point (41, 3) lies beyond image photo.png: x goes from 0 to 40',
+            'the point (41, 3) is outside image photo.png: x goes from 0 to 40',
         ),
         (['photo.png', 'a star', '--font', 'none.ttf'], 'font none.ttf not found: name a .ttf or .otf file'),
     ],

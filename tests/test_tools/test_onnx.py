@@ -202,7 +202,7 @@ def test_what_cannot_be_exported_is_refused(tool):
     with pytest.raises(InputError, match='Resize must be bilinear and by OpenCV, as run_onnx.py resizes'):
         tool['settings_of'](model, [dict(step, backend='pillow') for step in PIPELINE])
     model.data_preprocessor.place = 'corner'
-    with pytest.raises(InputError, match='run_onnx.py puts pictures into the middle'):
+    with pytest.raises(InputError, match='run_onnx.py centers images'):
         tool['settings_of'](model, PIPELINE)
     model.data_preprocessor.place, model.data_preprocessor.size = 'middle', None
     with pytest.raises(InputError, match='give --size'):

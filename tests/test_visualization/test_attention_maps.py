@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from dit_sam.apis import ReferringInferencer
+from dit_sam.apis import ReferringInferencer, attention_maps
 from dit_sam.errors import InputError
 from dit_sam.models.layers import window_unpartition
 from dit_sam.models.layers.heads import split_heads, with_text
 from dit_sam.models.layers.windows import pad_to_windows, window_partition
 from dit_sam.models.text_encoders import build_tokenizer
-from dit_sam.visualization import LayerAttention, SentenceAttention, attention_maps, draw_attention
+from dit_sam.visualization import LayerAttention, SentenceAttention, draw_attention
 from dit_sam.visualization.attention import words_of
 from dit_sam.visualization.attention_record import AttentionRecorder
 from dit_sam.visualization.attention_weights import cross_weights, text_weights, visual_weights

@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.evaluation.dump import areas_of, read_lines
+from dit_sam.evaluation.dump import areas_of, read_dump
 from dit_sam.evaluation.protocols import PROTOCOLS, Protocol
 from dit_sam.evaluation.scores import score_table, scores_of
-from dit_sam.utils import read_image
+from dit_sam.utils import decode_rle, read_image
 from dit_sam.visualization import draw_masks, file_stem, write_image
 
 # Words of a sentence; these bounds hold those of the papers on RefCOCO (1-2, 3, 4-5, 6 on) and on RefCOCOg.
@@ -142,11 +141,11 @@ def draw_worst(lines: Sequence[dict], number: int, folder: str) -> list[str]:
                 f'image {line.get("img_path")} of the dump not found: run this where tools/test.py ran'
             )
         image = read_image(line['img_path'])
-        masks = [coco_mask.decode(line['prediction']) == 1]
+        masks = [decode_rle(line['prediction'])]
         if line['no_target']:
             legend = [f'{line["sentence"]} (no target)']
         else:
-            masks.append(outline(coco_mask.decode(line['truth'])))
+            masks.append(outline(decode_rle(line['truth'])))
             legend = [f'{line["sentence"]} (IoU {line["iou"]:.2f})', '(truth)']
         stem = f'{rank:03d}_{file_stem(line["img_path"], line["sentence"])}'
         paths.append(write_image(draw_masks(image, masks, legend), folder, stem))
@@ -157,14 +156,14 @@ def outline(mask: np.ndarray) -> np.ndarray:
     """The border of a mask, inside of it; its width grows with the picture."""
     width = max(1, max(mask.shape) // 200)
     # A border of zeros, so that the picture's edge counts as the mask's.
-    inside = cv2.erode(np.pad(mask, 1), np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
-    return mask.astype(bool) & ~inside.astype(bool)
+    inside = cv2.erode(np.pad(mask.astype(np.uint8), 1), np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
+    return mask & ~inside.astype(bool)
 
 
 def main() -> None:
     args = parse_args()
     with one_line_errors():
-        lines = read_lines(args.dump)
+        lines = read_dump(args.dump)
         views = dict(
             kind=by_kind, length=by_length, category=by_category(read_categories(args.categories)), size=by_size
         )

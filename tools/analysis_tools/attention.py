@@ -9,11 +9,11 @@ import os.path as osp
 import sys
 from contextlib import redirect_stdout
 
-from dit_sam.apis import ReferringInferencer
+from dit_sam.apis import ReferringInferencer, attention_maps
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_folder, read_image, writing_to
-from dit_sam.visualization import attention_maps, draw_attention, file_stem, write_image
+from dit_sam.utils import check_folder, read_image, wrap_write_errors
+from dit_sam.visualization import draw_attention, file_stem, write_image
 from dit_sam.visualization.attention import DIRECTIONS
 
 
@@ -52,7 +52,7 @@ def main() -> None:
             for direction in DIRECTIONS
             if any(getattr(layer, direction) is not None for layer in layers)
         }
-        with writing_to(args.out):
+        with wrap_write_errors(args.out):
             files = [write_image(picture, args.out, f'{stem}_{direction}') for direction, picture in drawn.items()]
     print('\n'.join(['written:', *files]))
 

@@ -33,7 +33,7 @@ from dit_sam.compat import has_bfloat16
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
-from dit_sam.utils import check_file, write_whole
+from dit_sam.utils import atomic_write_text, check_file
 
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 MEASURES = ('forward', 'train', 'memory')
@@ -293,7 +293,7 @@ def main() -> None:
     print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
     if args.json:
         with one_line_errors():
-            write_whole(args.json, json.dumps(result, indent=2) + '\n')
+            atomic_write_text(args.json, json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':

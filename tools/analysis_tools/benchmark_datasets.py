@@ -24,7 +24,7 @@ from prettytable import PrettyTable
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_file, check_folder, write_whole, writing_to
+from dit_sam.utils import atomic_write_text, check_file, check_folder, wrap_write_errors
 
 WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()
 PREPARED = 'prepared.safetensors'
@@ -255,7 +255,7 @@ def main() -> None:
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
         check(args)
         folder = args.folder or Path(temporary)
-        with writing_to(folder):
+        with wrap_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_set(folder, args.images, args.masks, args.sentences, args.others)
             read_original(str(folder)).table.save(folder / PREPARED)
@@ -267,7 +267,7 @@ def main() -> None:
     print(table(result['figures']))
     if args.json:
         with one_line_errors():
-            write_whole(args.json, json.dumps(result, indent=2) + '\n')
+            atomic_write_text(args.json, json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':

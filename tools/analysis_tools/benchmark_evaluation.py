@@ -39,8 +39,8 @@ from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.engine.strict_loading import load_strictly
-from dit_sam.evaluation.dump import read_lines
-from dit_sam.utils import check_file, write_whole
+from dit_sam.evaluation.dump import read_dump
+from dit_sam.utils import atomic_write_text, check_file
 
 SENTENCES = 7
 WORDS = 'the a big small red green blue black white circle square star on left right of at top that is'.split()
@@ -177,7 +177,7 @@ def benchmark(model: nn.Module, cfg: Config, folder: Path, rounds: int) -> dict:
     for way, loader in loaders.items():
         # Starts the workers and warms up, too.
         score(model, loader, dict(type='ReferringIoU', dump=str(folder / f'{way}.jsonl'), dump_masks=True))
-        dumps[way] = read_lines(str(folder / f'{way}.jsonl'))
+        dumps[way] = read_dump(str(folder / f'{way}.jsonl'))
     seconds = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, loader in loaders.items():
@@ -219,7 +219,7 @@ def main() -> None:
     print(table(results))
     if args.json:
         with one_line_errors():
-            write_whole(args.json, json.dumps(results, indent=2) + '\n')
+            atomic_write_text(args.json, json.dumps(results, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
-from dit_sam.utils import check_file, write_whole, writing_to
+from dit_sam.utils import atomic_write_text, check_file, wrap_write_errors
 
 POINTS = dict(size=(512, 768, 1024, 1536), tokens=(5, 10, 20, 40, 80), sentences=(1, 2, 4, 8), ranks=(1, 2))
 TITLES = dict(
@@ -174,13 +174,13 @@ def main() -> None:
             check_file(args.plot)
         known |= {axis: dict(machine=described(args), cases=measure_all(axis, args)) for axis in args.axis}
         if args.json:
-            write_whole(args.json, json.dumps(known, indent=2) + '\n')
+            atomic_write_text(args.json, json.dumps(known, indent=2) + '\n')
     # As a file has it, points are strings.
     known = json.loads(json.dumps(known))
     for axis, measured in known.items():
         print(f'\n{measured["machine"]}\n\n{table(axis, measured["cases"])}')
     if args.plot:
-        with one_line_errors(), writing_to(args.plot):
+        with one_line_errors(), wrap_write_errors(args.plot):
             plot({axis: measured['cases'] for axis, measured in known.items()}, args.plot)
 
 

@@ -18,7 +18,7 @@ from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
-from dit_sam.utils import check_folder, read_image, writing_to
+from dit_sam.utils import check_folder, read_image, wrap_write_errors
 from dit_sam.visualization import draw_masks, draw_sheet, write_image
 
 ROWS = 8  # on a sheet
@@ -168,7 +168,7 @@ def main() -> None:
             items = items[: args.number]
         names = names_of(configs, checkpoints)
         sheets = [draw(items[first : first + ROWS], names, args.font) for first in range(0, len(items), ROWS)]
-        with writing_to(args.out):
+        with wrap_write_errors(args.out):
             paths = [write_image(sheet, args.out, f'{args.split}_{args.order}') for sheet in sheets]
     print('\n'.join(['written:', *paths]))
 

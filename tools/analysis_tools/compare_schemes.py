@@ -20,7 +20,7 @@ from statistics import mean
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_folder, write_whole, writing_to
+from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
@@ -113,7 +113,7 @@ class Comparison:
             RuntimeError: It failed.
         """
         environment = dict(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs))) | dict(os.environ)
-        with writing_to(self.folder / log), open(self.folder / log, 'a') as file:
+        with wrap_write_errors(self.folder / log), open(self.folder / log, 'a') as file:
             done = subprocess.run(
                 [sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
             )
@@ -122,7 +122,7 @@ class Comparison:
 
     def data(self, name: str, images: int, seed: int, splits: str) -> Path:
         """A `shapes` data set; the converter keeps one that is there."""
-        with writing_to(self.folder):
+        with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         out = (self.folder / name).resolve()
         self.call(
@@ -230,7 +230,7 @@ class Comparison:
             jobs=self.args.jobs,
         )
         scores = self.score(name, checkpoint, options)
-        write_whole(result, json.dumps(dict(row=row, seed=seed, **scores), indent=1))
+        atomic_write_text(result, json.dumps(dict(row=row, seed=seed, **scores), indent=1))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
     def run_all(self) -> None:

@@ -21,7 +21,7 @@ from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.structures import TextFeatures
-from dit_sam.utils import check_file, write_whole
+from dit_sam.utils import atomic_write_text, check_file
 
 Counts = dict[str, dict[str, int]]
 
@@ -172,7 +172,7 @@ def main() -> None:
         print(f'{args.config}: one image of {size[0]} x {size[1]} and one sentence; 2 FLOPs a multiply-add')
         print(table(counts))
         if args.json:
-            write_whole(args.json, json.dumps(dict(size=size, **counts), indent=2) + '\n')
+            atomic_write_text(args.json, json.dumps(dict(size=size, **counts), indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -39,7 +39,7 @@ from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.structures import TextFeatures
-from dit_sam.utils import check_file, write_whole
+from dit_sam.utils import atomic_write_text, check_file
 
 GIB = 2**30
 
@@ -252,7 +252,7 @@ def main() -> None:
     print(table(results))
     if args.json:
         with one_line_errors():
-            write_whole(args.json, json.dumps(results, indent=2) + '\n')
+            atomic_write_text(args.json, json.dumps(results, indent=2) + '\n')
 
 
 if __name__ == '__main__':

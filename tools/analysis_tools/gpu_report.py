@@ -49,7 +49,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.models import SAMViT
 from dit_sam.structures import TextFeatures
-from dit_sam.utils import check_file, write_whole
+from dit_sam.utils import atomic_write_text, check_file
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'dit_sam'
 CONFIG_OF = dict(tiny='ldit_vit-t_shapes.py', base='ldit_vit-b.py', large='ldit_vit-l.py', huge='ldit_vit-h.py')
@@ -429,7 +429,7 @@ def make_page(args: argparse.Namespace, folder: Path) -> str:
             made.append(section(*tables[part], clock, on_gpu))
             page = '\n\n'.join([*made, f'{clock.spent / 60:.1f} minutes.']) + '\n'
             if args.out:
-                write_whole(args.out, page)
+                atomic_write_text(args.out, page)
     return page
 
 

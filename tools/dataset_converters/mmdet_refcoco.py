@@ -19,7 +19,7 @@ from pathlib import Path
 from dit_sam.datasets import ReferringTable
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_folder, written_whole
+from dit_sam.utils import atomic_write, check_folder, wrap_write_errors
 
 
 def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
@@ -88,9 +88,9 @@ def main() -> None:
             raise InputError(f'{repeated[0]} is named twice: name every file once')
         instances, refs = mmdet_form(map(ReferringTable.open, args.files))
         # Both or none: they belong together.
-        with written_whole(args.out / 'instances.json') as aside:
-            aside.write_text(json.dumps(instances, ensure_ascii=False), encoding='utf-8')
-            with written_whole(args.out / 'refs.p') as other:
+        with wrap_write_errors(args.out / 'instances.json'), atomic_write(args.out / 'instances.json') as temporary:
+            temporary.write_text(json.dumps(instances, ensure_ascii=False), encoding='utf-8')
+            with wrap_write_errors(args.out / 'refs.p'), atomic_write(args.out / 'refs.p') as other:
                 other.write_bytes(pickle.dumps(refs, protocol=4))
     splits = sorted({ref['split'] for ref in refs})
     print(f'{args.out}: {len(refs)} references to {len(instances["images"])} images, splits {", ".join(splits)}')

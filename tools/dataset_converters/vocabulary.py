@@ -16,7 +16,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from dit_sam.datasets import training_sentences
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_file, write_whole
+from dit_sam.utils import atomic_write_text, check_file
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 # Letters, alone and as the continuation of a word, spell the words that are not in the list.
@@ -58,7 +58,7 @@ def main() -> None:
     with one_line_errors(OSError):
         check_file(args.out)
         tokens = vocabulary((sentence for path in args.files for sentence in training_sentences(path)), args.size)
-        write_whole(args.out, '\n'.join(tokens) + '\n')
+        atomic_write_text(args.out, '\n'.join(tokens) + '\n')
     print(f'{args.out}: {len(tokens)} tokens')
 
 

@@ -1,11 +1,11 @@
-"""A model for ONNX Runtime: ``tools/deployment/export_onnx.py CONFIG CHECKPOINT --out model.onnx [--check]``.
+"""Export a model to ONNX: ``tools/deployment/export_onnx.py CONFIG CHECKPOINT --out model.onnx [--check]``.
 
-Writes the model, beside it ``model.tokenizer.json`` and ``model.json``, in which stands how images and sentences are
-prepared and masks read. ``run_onnx.py`` shows how to use the three, without torch and without OpenMMLab.
+Writes the model, ``model.tokenizer.json``, and ``model.json``, which says how to prepare images and sentences and how
+to read masks. ``run_onnx.py`` shows how to use the three without torch and OpenMMLab.
 
-Inputs: ``image``, float32 (batch, 3, H, W), normalised and padded; ``input_ids`` and ``attention_mask``, int64 (batch,
-length). Outputs: ``mask_logits``, float32 (batch, 1, H, W), and where the head decides about it ``no_target``, the
-probability that nothing is meant, (batch,). Batch and length are free, height and width are not.
+Inputs: ``image``, float32 (batch, 3, H, W), normalized and padded; ``input_ids`` and ``attention_mask``, int64 (batch,
+length). Outputs: ``mask_logits``, float32 (batch, 1, H, W), and, if the head predicts it, ``no_target``, the
+probability that nothing is meant, (batch,). Batch and length are free; height and width are fixed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from dit_sam.errors import InputError
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
 from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
 from dit_sam.models.text_encoders import HuggingFaceTextEncoder
-from dit_sam.utils import check_file, writing_to
+from dit_sam.utils import check_file, wrap_write_errors
 
 INPUTS = ('image', 'input_ids', 'attention_mask')
 
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint: .pth or .safetensors; "none" leaves the weights random')
-    parser.add_argument('--out', default='model.onnx', help='file to write; an old one is replaced')
+    parser.add_argument('--out', default='model.onnx', help='file to write; an existing one is replaced')
     parser.add_argument('--size', type=int, help="side of the model's square input; default: as in the config")
     parser.add_argument('--check', action='store_true', help='compare ONNX Runtime with PyTorch, and fail above 1e-4')
     add_config_options(parser)
@@ -52,10 +52,10 @@ def parse_args() -> argparse.Namespace:
 
 
 class OnnxModel(nn.Module):
-    """What is exported: a `ReferringSegmentor` between tokens and pixels on one side, mask logits on the other.
+    """The exported part of a `ReferringSegmentor`: from pixels and tokens to mask logits.
 
     Args:
-        model: With a `HuggingFaceTextEncoder` and a `SAMHead`.
+        model: Must have a `HuggingFaceTextEncoder` and a `SAMHead`.
 
     Raises:
         InputError: It has other parts.
@@ -76,7 +76,7 @@ class OnnxModel(nn.Module):
 
     @property
     def output_names(self) -> list[str]:
-        """Names of what `forward` gives."""
+        """Names of the outputs of `forward`."""
         return ['mask_logits', 'no_target'][: 1 + isinstance(self.model.decode_head, GeneralizedSAMHead)]
 
     def forward(self, image: Tensor, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
@@ -99,7 +99,7 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
         raise InputError(f'torch {torch.__version__} cannot export this model: take 2.7 or newer')
     if find_spec('onnxscript') is None:
         raise InputError('onnxscript is not installed, which writes the model: pip install -e .[onnx]')
-    # Never called with one sentence or one token, which could be taken for sizes that stay.
+    # Two of each: the exporter would take a size of one for a constant.
     ids, ones = torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
     batch = torch.export.Dim('batch', min=1)
     length = torch.export.Dim('length', min=1, max=model.model.text_encoder.max_length)
@@ -118,16 +118,15 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
 
 
 def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None) -> dict:
-    """How an image and a sentence become inputs and logits a mask, as plain values.
+    """How to make inputs from images and sentences, and masks from logits, as plain values.
 
     Args:
         model: A `ReferringSegmentor`.
-        pipeline: The test pipeline's config.
+        pipeline: Config of the test pipeline.
         size: Replaces the sizes of the preprocessor and of the pipeline.
 
     Raises:
-        InputError: Pictures are resized otherwise than by one `Resize` with `keep_ratio` and OpenCV, do not lie in the
-            middle, or there is no size.
+        InputError: `run_onnx.py` cannot prepare images in this way, or there is no size.
     """
     encoder, preprocessor = model.text_encoder, model.data_preprocessor
     resizes = [step for step in pipeline if str(step['type']).endswith('Resize')]
@@ -138,9 +137,9 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
             'Resize must be bilinear and by OpenCV, as run_onnx.py resizes: leave its backend and interpolation out'
         )
     if preprocessor.place != 'middle':
-        raise InputError("run_onnx.py puts pictures into the middle: set data_preprocessor.place='middle'")
+        raise InputError("run_onnx.py centers images: set data_preprocessor.place='middle'")
     if size is None and preprocessor.size is None:
-        raise InputError('the config leaves data_preprocessor.size open and an exported model has one: give --size')
+        raise InputError('the config has no data_preprocessor.size, and an exported model needs one: give --size')
     settings = dict(
         input_size=[size, size] if size else list(preprocessor.size),
         resize_to=[size, size] if size else list(resizes[0]['scale']),
@@ -157,7 +156,7 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
 
 
 def examples(size: tuple[int, int], max_length: int, vocabulary: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Inputs of batches of 1 and 3, of 2, 7 and 20 tokens where the model takes so many, with and without padding."""
+    """Inputs with 1 and 3 items and with 2, 7 and 20 tokens (or the model's maximum), with and without padding."""
     generator = torch.Generator().manual_seed(0)
     lengths = sorted({min(length, max_length) for length in (2, 7, 20)})
     for batch, length, padded in product((1, 3), lengths, (False, True)):
@@ -172,7 +171,7 @@ def examples(size: tuple[int, int], max_length: int, vocabulary: int) -> Iterato
 
 
 def largest_difference(model: OnnxModel, size: tuple[int, int], path: Path) -> float:
-    """Of the outputs of ONNX Runtime and of PyTorch over all `examples`, as a share of the largest logit."""
+    """The largest difference of ONNX Runtime from PyTorch over all `examples`, as a share of the largest logit."""
     from onnxruntime import InferenceSession, SessionOptions
 
     options = SessionOptions()
@@ -189,34 +188,31 @@ def largest_difference(model: OnnxModel, size: tuple[int, int], path: Path) -> f
 
 
 def write(inferencer: ReferringInferencer, size: int | None, path: Path, check: bool) -> list[Path]:
-    """Write the files and, if wanted, check the model; only then they take their names, and replace old ones.
+    """Write the files beside their targets, check the model if asked, and rename them; return their paths.
 
     Raises:
         InputError: The model cannot be exported, differs from PyTorch's, or the files cannot be written.
     """
     model, tokenizer = OnnxModel(inferencer.model), inferencer.model.text_encoder.tokenizer
     settings = settings_of(inferencer.model, inferencer.cfg.test_dataloader.dataset.pipeline, size)
-    with writing_to(path):
+    with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix='.', suffix='.part', dir=path.parent) as folder:
-            aside = Path(folder, path.name)
-            export(model, settings['input_size'], aside)
-            aside.with_suffix('.json').write_text(json.dumps(settings, indent=1), encoding='utf-8')
-            tokenizer.backend_tokenizer.save(str(aside.with_suffix('.tokenizer.json')))
+            temporary = Path(folder, path.name)
+            export(model, settings['input_size'], temporary)
+            temporary.with_suffix('.json').write_text(json.dumps(settings, indent=1), encoding='utf-8')
+            tokenizer.backend_tokenizer.save(str(temporary.with_suffix('.tokenizer.json')))
             if check:
-                check_against_pytorch(model, settings['input_size'], aside)
-            # Above 2 GB the weights are in a file of their own.
+                check_against_pytorch(model, settings['input_size'], temporary)
+            # Weights above 2 GB are in a file of their own.
             names = sorted(os.listdir(folder))
             for name in names:
-                os.replace(aside.with_name(name), path.with_name(name))
+                os.replace(temporary.with_name(name), path.with_name(name))
     return [path.with_name(name) for name in names]
 
 
 def check_against_pytorch(model: OnnxModel, size: tuple[int, int], path: Path) -> None:
-    """
-    Raises:
-        InputError: ONNX Runtime gives something else.
-    """
+    """Print the `largest_difference`, or raise `InputError` if it exceeds 1e-4."""
     difference = largest_difference(model, size, path)
     if difference > 1e-4:
         raise InputError(f'{path.name} differs from PyTorch by {difference:.1e} of the largest logit, and was not kept')
@@ -225,7 +221,7 @@ def check_against_pytorch(model: OnnxModel, size: tuple[int, int], path: Path) -
 
 def main() -> None:
     args = parse_args()
-    # What mmengine and torch report goes to stderr, so that stdout has the results alone.
+    # Messages of mmengine and torch go to stderr, so that stdout has only the results.
     with one_line_errors(), redirect_stdout(sys.stderr):
         check_file(args.out)
         weights = None if args.checkpoint == 'none' else args.checkpoint

@@ -1,6 +1,6 @@
-"""Segment a picture with an exported model: ``tools/deployment/run_onnx.py model.onnx IMAGE SENTENCE… [--out DIR]``.
+"""Segment an image with an exported model: ``tools/deployment/run_onnx.py model.onnx IMAGE SENTENCE… [--out DIR]``.
 
-Needs numpy, opencv-python, tokenizers and onnxruntime, and neither torch nor OpenMMLab. It is an example: take
+Needs numpy, opencv-python, tokenizers and onnxruntime, but neither torch nor OpenMMLab. It is an example: copy
 `OnnxSegmenter` into your program.
 """
 
@@ -20,12 +20,7 @@ SETTINGS = ('input_size', 'resize_to', 'mean', 'std', 'max_length', 'pad_id', 'p
 
 
 def read(path: Path, reader: Callable[[Path], Any]) -> Any:
-    """What a reader makes of a file.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is damaged.
-    """
+    """Read a file; raise `FileNotFoundError` or, if it is damaged, `ValueError`."""
     if not path.is_file():
         raise FileNotFoundError(
             f'{path} not found: export_onnx.py writes NAME.onnx, NAME.json and '
@@ -33,7 +28,7 @@ def read(path: Path, reader: Callable[[Path], Any]) -> Any:
         )
     try:
         return reader(path)
-    except Exception as error:  # every library has errors of its own
+    except Exception as error:  # every library has its own errors
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f'{path} is damaged ({reason}): write it anew by export_onnx.py') from error
 
@@ -64,7 +59,7 @@ class OnnxSegmenter:
         self.session = read(path, lambda file: InferenceSession(str(file), options))
         self.settings = read(path.with_suffix('.json'), read_settings)
         self.tokenizer = read(path.with_suffix('.tokenizer.json'), lambda file: Tokenizer.from_file(str(file)))
-        # A user's sentence is text, also where it reads like a special token.
+        # Special tokens in a sentence are plain text.
         self.tokenizer.encode_special_tokens = True
         length = self.settings['max_length']
         self.tokenizer.enable_truncation(length)
@@ -73,7 +68,7 @@ class OnnxSegmenter:
         )
 
     def __call__(self, image: np.ndarray, sentences: Sequence[str]) -> np.ndarray:
-        """Boolean masks (S, H, W) of what each of S sentences means in an image (H, W, 3), BGR, uint8.
+        """Segment an image (H, W, 3), BGR, uint8, by S sentences: boolean masks (S, H, W).
 
         Raises:
             ValueError: A sentence is empty, or the image is too narrow.
@@ -98,7 +93,7 @@ class OnnxSegmenter:
         return masks
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
-        """The image resized, normalised and in the middle of zeros, (3, H', W'), and the rows and columns it takes."""
+        """The image resized, normalized and centered on zeros, (3, H', W'), and the rows and columns it takes."""
         long, short = max(self.settings['resize_to']), min(self.settings['resize_to'])
         scale = min(long / max(image.shape[:2]), short / min(image.shape[:2]))
         height, width = (int(side * scale + 0.5) for side in image.shape[:2])
@@ -122,27 +117,27 @@ class OnnxSegmenter:
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Write 255 inside and 0 outside, whole or not at all; the folder is made.
+    """Write 255 inside and 0 outside, completely or not at all; the folder is created.
 
     Raises:
-        ValueError: The disk is full, say.
+        ValueError: Writing failed.
     """
-    aside = path.with_name(f'.{path.name}.part')
+    temporary = path.with_name(f'.{path.name}.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(cv2.imencode('.png', mask.astype(np.uint8) * 255)[1].tobytes())
-        aside.replace(path)
+        temporary.write_bytes(cv2.imencode('.png', mask.astype(np.uint8) * 255)[1].tobytes())
+        temporary.replace(path)
     except OSError as error:
         raise ValueError(f'{path} could not be written: {error.strerror}; make room, or name another --out') from error
     finally:
-        if aside.exists():
-            aside.unlink()
+        if temporary.exists():
+            temporary.unlink()
 
 
 def read_image(path: str) -> np.ndarray:
-    """The pixels of a picture as viewers show it, BGR, uint8, (H, W, 3).
+    """The pixels of an image as viewers show it, BGR, uint8, (H, W, 3).
 
-    From its bytes: where OpenCV opens the file itself, it fills the rest of a JPEG that is cut off with grey.
+    They are decoded from bytes: when OpenCV opens the file itself, it fills the rest of a cut JPEG with gray.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -154,7 +149,7 @@ def read_image(path: str) -> np.ndarray:
         raise FileNotFoundError(f'image {path} not found: check the path')
     try:
         image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # it is empty or too large
+    except cv2.error:  # empty or too large
         image = None
     if image is None:
         raise ValueError(
@@ -182,7 +177,7 @@ def main() -> None:
     try:
         segment(parser.parse_args())
     except (OSError, ValueError) as error:
-        # The switch of this project's tools; a traceback shows where the error came from.
+        # As in this project's tools: show the traceback.
         if os.environ.get('DIT_SAM_DEBUG') == '1':
             raise
         raise SystemExit(f'error: {error}') from error

@@ -1,6 +1,6 @@
-"""Bring the SAM inside a model of this project back to SAM's own names.
+"""Rename the SAM inside a model of this project to SAM's own names.
 
-SRC is a checkpoint of tools/train.py or what sam2mmseg.py and dit2mmseg.py write. SAM has no place for text: the text
+SRC is a checkpoint of tools/train.py or of sam2mmseg.py or dit2mmseg.py. SAM has no place for text, so the text
 encoder, its projection and the instruction are dropped. A mask decoder with more blocks than SAM's is refused.
 
 Usage:
@@ -11,9 +11,8 @@ Usage:
 import argparse
 
 from dit_sam.engine.launch import one_line_errors
-from dit_sam.errors import InputError
-from dit_sam.utils import HUGGING_FACE_SAM, OURS, SAM, check_target, find_layout, read_weights, save_weights
-from dit_sam.utils.conversion import ARCHS, count_by_prefix, sam_on_meta, summary, tell_arch, to_ours_exactly
+from dit_sam.models.conversion import ARCHS, read_source, sam_to_ours, summary, vit
+from dit_sam.utils import HUGGING_FACE_SAM, OURS, SAM, save_weights
 
 LAYOUTS = dict(sam=SAM, huggingface=HUGGING_FACE_SAM)
 
@@ -28,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         default='sam',
         help="whose names: segment_anything's (the default), or those of transformers' SamModel",
     )
-    parser.add_argument('--arch', choices=ARCHS, help='the size that SRC should have; it is told from the weights')
+    parser.add_argument('--arch', choices=ARCHS, help='the expected size of SRC; it is inferred from the weights')
     return parser.parse_args()
 
 
@@ -36,20 +35,12 @@ def main() -> None:
     args = parse_args()
     layout = LAYOUTS[args.layout]
     with one_line_errors():
-        check_target(args.dst, [args.src])
-        weights = read_weights(args.src)
-        found = find_layout(weights, args.src)
-        if found is not OURS:
-            raise InputError(
-                f'{args.src} has the names of {found.source}, not of dit_sam: convert it by sam2mmseg.py '
-                'or dit2mmseg.py first'
-            )
-        arch = tell_arch(weights, OURS, args.src, args.arch)
-        kept = {name: value for name, value in weights.items() if not name.startswith(layout.ours_alone)}
-        kept = to_ours_exactly(kept, OURS, sam_on_meta(arch), args.src, f"SAM's ViT-{arch[0].upper()}")
-        converted = layout.to_theirs(kept)
+        remedy = 'convert it to those of dit_sam first, with sam2mmseg.py or dit2mmseg.py'
+        weights, _ = read_source(args.src, args.dst, (OURS,), remedy)
+        ours, arch = sam_to_ours(weights, OURS, args.src, args.arch)
+        converted = layout.to_theirs(ours)
         save_weights(args.dst, converted)
-    print(summary(args.dst, converted, f'ViT-{arch[0].upper()}', count_by_prefix(list(weights), layout.ours_alone)))
+    print(summary(args.dst, converted, vit(arch), weights, layout.ours_alone))
 
 
 if __name__ == '__main__':

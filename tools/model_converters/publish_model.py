@@ -1,4 +1,4 @@
-"""Make weights fit for sharing out of a training checkpoint: safetensors, without optimizer, with their config inside.
+"""Turn a training checkpoint into weights to share: safetensors, without the optimizer, with the config inside.
 
 Usage:
     python tools/model_converters/publish_model.py work_dirs/NAME/best_mIoU_epoch_10.pth NAME.safetensors \
@@ -27,11 +27,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('checkpoint', help='checkpoint written by tools/train.py')
     parser.add_argument('out', help='file to write, *.safetensors')
-    parser.add_argument('--half', action='store_true', help='store float16; loading makes it float32 again')
+    parser.add_argument('--half', action='store_true', help='store float16; loading converts back to float32')
     parser.add_argument(
-        '--merge-lora',
-        action='store_true',
-        help='add LoRA to the weights that it stands beside; the config inside is then without',
+        '--merge-lora', action='store_true', help='merge LoRA into the weights and leave it out of the config'
     )
     parser.add_argument('--config', help='config to put inside; by default the one in the checkpoint, with its paths')
     args = parser.parse_args()
@@ -40,47 +38,37 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def merge(checkpoint: dict, config: Config, source: str) -> dict[str, Tensor]:
-    """The weights with LoRA merged; its settings go out of the config.
+def merge(checkpoint: dict, config: str, source: str) -> tuple[dict[str, Tensor], str]:
+    """The weights with LoRA merged, and the config without its settings.
 
     Raises:
-        InputError: There is no LoRA.
+        InputError: There is no LoRA, or the text is not a config.
     """
+    try:
+        cfg = Config.fromstring(config, '.py')
+    except Exception as error:  # a config is a program and may raise anything
+        raise InputError(f'the config in {source} cannot be read ({error}): give --config') from error
     init_default_scope('mmseg')
-    model = MODELS.build(config.model)
+    model = MODELS.build(cfg.model)
     load_strictly(model, checkpoint, source)
     if not merge_lora(model):
         raise InputError(f'{source} has no LoRA: leave out --merge-lora')
-    drop_lora(config.model)
-    return model.state_dict()
+    drop_lora(cfg.model)
+    return model.state_dict(), cfg.pretty_text
 
 
-def config_inside(checkpoint: dict) -> str:
-    """The config in a checkpoint of a training, or in a file that this tool wrote; '' where there is none."""
+def find_config(checkpoint: dict, path: str | None) -> str:
+    """The text of a config file with its bases or, without one, of the config in the checkpoint; '' if it has none."""
+    if path:
+        load_config(path)  # checks it, but also adds the run's own folder
+        return Config.fromfile(path).pretty_text
     meta = checkpoint.get('meta', {})
+    # `cfg` from training, `config` from this tool.
     return meta.get('cfg') or meta.get('config') or ''
 
 
-def read_config(path: str) -> str:
-    """A config file with its bases, as text; errors as in `load_config`."""
-    load_config(path)
-    # As it is: `load_config` adds the run's own folder.
-    return Config.fromfile(path).pretty_text
-
-
-def parse(config: str, source: str) -> Config:
-    """
-    Raises:
-        InputError: The text is no config.
-    """
-    try:
-        return Config.fromstring(config, '.py')
-    except Exception as error:  # a config is a program, and may raise anything
-        raise InputError(f'the config in {source} cannot be read ({error}): give --config') from error
-
-
 def drop_lora(part: dict) -> None:
-    """Take the settings of LoRA out of a part of the model and of its parts."""
+    """Remove the settings of LoRA from a part of the model and its subparts."""
     part.pop('lora', None)
     for value in part.values():
         if isinstance(value, dict):
@@ -88,12 +76,12 @@ def drop_lora(part: dict) -> None:
 
 
 def metadata_of(checkpoint: dict, config: str) -> dict[str, str]:
-    """What safetensors keeps beside the weights, text only: version, config, place in training, scores."""
+    """What safetensors keeps beside the weights, as text: version, config, progress of training, scores."""
     scores = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('scores', {})
     meta = checkpoint.get('meta', {})
     # A checkpoint that is written before its validation has the scores of the epoch before.
-    right = scores.get('epoch') == meta.get('epoch')
-    scores = {name: value for name, value in scores.items() if right and name != 'epoch'}
+    current = scores.get('epoch') == meta.get('epoch')
+    scores = {name: value for name, value in scores.items() if current and name != 'epoch'}
     return dict(
         dit_sam=__version__,
         config=config,
@@ -110,14 +98,12 @@ def main() -> None:
         checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
         if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
             raise InputError(f'{args.checkpoint} has no state_dict: name a checkpoint written by tools/train.py')
-        config = read_config(args.config) if args.config else config_inside(checkpoint)
+        config = find_config(checkpoint, args.config)
         weights = weights_of(checkpoint, args.checkpoint)
         if args.merge_lora:
             if not config:
                 raise InputError(f'{args.checkpoint} has no config inside, which --merge-lora needs: give --config')
-            parsed = parse(config, args.checkpoint)
-            weights = merge(checkpoint, parsed, args.checkpoint)
-            config = parsed.pretty_text
+            weights, config = merge(checkpoint, config, args.checkpoint)
         weights = {
             name: value.half() if args.half and value.is_floating_point() else value for name, value in weights.items()
         }
@@ -127,7 +113,7 @@ def main() -> None:
         f'{Path(args.out).stat().st_size / 2**20:.2f} MiB'
     )
     if any('.lora_' in name for name in weights):
-        print('LoRA stands beside the weights that it changes, and wants peft; --merge-lora adds it to them')
+        print('LoRA is stored apart from the weights and needs peft; --merge-lora merges it into them')
 
 
 if __name__ == '__main__':

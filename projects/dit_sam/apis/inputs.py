@@ -1,4 +1,4 @@
-"""What users hand to `ReferringInferencer`, checked and brought to one form."""
+"""Images and sentences as users give them to `ReferringInferencer`: checked and brought to one form."""
 
 import os
 import os.path as osp
@@ -18,20 +18,17 @@ Sentences = str | Sequence[str | Sequence[str]]
 
 
 def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndarray]:
-    """All images that are meant, in order; nothing is read yet.
+    """The images of an input, in order, as paths and BGR arrays (H, W, 3). No file is read yet.
 
     Args:
         inputs: An image or a list of them: a path, a folder (its images by name, without subfolders), an array as
-            mmcv loads it ((H, W, 3), BGR, uint8; grey and alpha work too), or a PIL image.
-
-    Returns:
-        Paths, and BGR arrays (H, W, 3).
+            mmcv loads it ((H, W, 3), BGR, uint8; gray and alpha work too), or a PIL image.
 
     Raises:
         FileNotFoundError: A path does not exist.
-        InputError: There is no image, a folder has none, or one is of a type or form that is not taken.
+        InputError: There is no image, a folder has none, or an image has an unsupported type or shape.
     """
-    images = []
+    images: list[str | np.ndarray] = []
     for item in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         name = f'image_{len(images) + 1}'
         if isinstance(item, (str, os.PathLike)):
@@ -50,7 +47,7 @@ def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndar
 
 
 def is_single(inputs: ImageInput | Sequence[ImageInput]) -> bool:
-    """Whether the input is one image, and not a list or a folder."""
+    """Whether the input is one image rather than a list or a folder."""
     return not isinstance(inputs, (list, tuple)) and not (isinstance(inputs, (str, os.PathLike)) and osp.isdir(inputs))
 
 
@@ -58,13 +55,12 @@ def match_sentences(sentences: Sentences, names: Sequence[str], single: bool) ->
     """The sentences of each image.
 
     Args:
-        sentences: For one image a sentence or a list of them. For several images a list with a sentence or a list of
-            sentences for each, or one sentence for all.
+        sentences: As in `ReferringInferencer`.
         names: What to call the images in errors.
         single: Whether a list holds the sentences of one image; see `is_single`.
 
     Raises:
-        InputError: The numbers differ, an image has no sentence, or a sentence is blank or no string.
+        InputError: The numbers differ, an image has no sentence, or a sentence is blank or not a string.
     """
     if isinstance(sentences, str):
         sentences = [sentences] * len(names)
@@ -98,11 +94,11 @@ def _check_sentences(name: str, sentences: Any) -> None:
         try:
             sentence.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f'sentence {number} of {len(sentences)} for {name} is no text: {error}') from error
+            raise InputError(f'sentence {number} of {len(sentences)} for {name} is not valid text: {error}') from error
 
 
 def _list_path(path: str) -> list[str]:
-    """A path that exists, or the images of a folder; addresses with `://` pass."""
+    """An existing path, the images of a folder, or an address with `://`, which is not checked."""
     if osp.isdir(path):
         found = sorted(name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.')
         if not found:
@@ -114,11 +110,11 @@ def _list_path(path: str) -> list[str]:
 
 
 def _from_pil(image: Image.Image, name: str) -> np.ndarray:
-    """BGR of a PIL image, turned as its EXIF tag says, as the loader of files does."""
+    """A PIL image as BGR, turned as its EXIF tag says."""
     if image.mode.startswith(('I', 'F')):
         raise InputError(f'{name} is a PIL image of mode {image.mode}, of unknown range: convert it to RGB or L first')
     try:
-        # Of La, alpha that is multiplied in, Pillow makes nothing but LA.
+        # Pillow converts La, with premultiplied alpha, only to LA.
         image = ImageOps.exif_transpose(image.convert('LA') if image.mode == 'La' else image).convert('RGB')
     except (OSError, ValueError) as error:
         raise InputError(f'{name} cannot be decoded ({error})') from error

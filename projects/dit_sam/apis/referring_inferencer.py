@@ -1,7 +1,5 @@
-"""Ask for an object in a picture by a sentence."""
+"""Segment images by sentences from Python."""
 
-import inspect
-import logging
 import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,14 +7,10 @@ from itertools import islice
 from numbers import Integral
 from typing import get_args
 
-import cv2
 import numpy as np
-import torch
-from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
 from mmseg.structures import SegDataSample
@@ -24,26 +18,21 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from ..datasets.image_stage import ImageStage
-from ..engine.config_check import check_config
-from ..engine.launch import load_config
 from ..engine.strict_loading import load_strictly
-from ..utils import check_folder, undecodable, writing_to
+from ..utils import check_folder, wrap_write_errors
 from ..visualization import draw_masks, file_stem, write_image
-from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
-from .places import Place, Places, match_places
-from .results import MaskForm, describe, with_mask_as
-
-# Steps of a test pipeline that read the truth.
-OF_THE_TRUTH = ('LoadReferringMask', 'LoadAnnotations', 'SamplePrompts')
+from .model_source import ModelInput, check_device, resolve_model
+from .pairs import PairPipeline, batches
+from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
+from .results import MaskForm, prediction_of, with_mask_as
 
 
 class ReferringInferencer(BaseInferencer):
-    """Segments pictures by sentences.
+    """Segments images by sentences.
 
-    It differs from `MMSegInferencer` in that every image comes with sentences, each of which gets a mask of its own;
-    that the weights must fit the model exactly; and that files are named by image and sentence and replace none.
+    Unlike `MMSegInferencer`, it takes sentences with every image and returns a mask for each, it loads only weights
+    that fit the model exactly, and it names files by image and sentence and replaces none.
 
         >>> inferencer = ReferringInferencer()
         >>> inferencer('photo.jpg', 'the small red star')['predictions'][0]['mask']
@@ -51,54 +40,36 @@ class ReferringInferencer(BaseInferencer):
     Args:
         model: Config file or config. None, without weights, is the model that comes with the repository.
         weights: Checkpoint, `.safetensors` or `.pth`. With a config, None leaves the weights random, with a warning.
-        device: As in torch. By default the accelerator where there is one.
+        device: As in torch. By default an accelerator if there is one.
         scope: mm's default scope.
-        show_progress: Whether a bar on stderr shows how far it is, when there is more than one batch.
+        show_progress: Whether to show a progress bar on stderr when there is more than one batch.
 
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
-        CheckpointError: The checkpoint is damaged, or it belongs to another model; the differences are listed.
-        InputError: Weights are given without a config, a key of it is misspelt or a value of the wrong type, its test
-            pipeline does not load an image, the model is of another scope, or there is no such device.
+        CheckpointError: The checkpoint is damaged or belongs to another model; the message lists the differences.
+        InputError: Weights come without a config, the config has a misspelt key or a value of the wrong type, its test
+            pipeline loads no image, the model belongs to another scope, or there is no such device.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike | Config | ConfigDict | dict | None = None,
+        model: ModelInput = None,
         weights: str | os.PathLike | None = None,
         device: str | None = None,
         scope: str = 'mmseg',
         show_progress: bool = True,
     ) -> None:
-        if model is None and weights is not None:
-            raise InputError(
-                f'{weights} without a config: name the config too; one inside a checkpoint is code, and is not run'
-            )
-        if model is None:
-            model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
-        _check_device(device)
+        check_device(device)
         init_default_scope(scope)
-        self._weights = weights
-        if isinstance(model, (str, os.PathLike)):
-            model = load_config(os.fspath(model))
-        elif isinstance(model, (Config, dict)):
-            check_config(model, 'the config')
-        if model.get('default_scope', scope) != scope:
-            raise InputError(f'the model is of {model["default_scope"]}: ReferringInferencer takes models of {scope}')
-        super().__init__(
-            model=model,
-            weights=None if weights is None else os.fspath(weights),
-            device=device,
-            scope=scope,
-            show_progress=show_progress,
-        )
+        config, self._weights = resolve_model(model, weights, scope)
+        super().__init__(config, self._weights, device=device, scope=scope, show_progress=show_progress)
 
     def __call__(
         self,
         inputs: ImageInput | Sequence[ImageInput],
         sentences: Sentences,
-        points: Places = None,
-        boxes: Places = None,
+        points: PromptInput = None,
+        boxes: PromptInput = None,
         batch_size: int = 1,
         return_masks: MaskForm = 'array',
         out_dir: str = '',
@@ -108,55 +79,57 @@ class ReferringInferencer(BaseInferencer):
         return_datasamples: bool = False,
         font: str | None = None,
     ) -> dict[str, list]:
-        """Segment.
+        """Segment each image by each of its sentences.
 
         Args:
             inputs: An image or a list of them; see `list_images`. Images are turned as their EXIF tag says.
             sentences: For one image a sentence or a list of them. For several images (a list or a folder) a list
                 with a sentence or a list of sentences for each, or one sentence for all.
-            points: Where the object is and is not, where the model takes that, in pixels of the image as it is shown:
-                (x, y) or (x, y, label), label 1 inside and 0 outside. For one image a list of points for all its
+            points: Points on the object and beside it, for models that take them: (x, y) or (x, y, label), label 1
+                inside and 0 outside, in pixels of the image as it is shown. For one image a list of points for all its
                 sentences, or a list with such a list, or None, for each sentence; for several images a list with one
                 of these, or None, for each image.
             boxes: (left, top, right, bottom) around the object; likewise.
-            batch_size: Pairs of image and sentence that go through the model together; the masks do not depend on it.
-            return_masks: `array` for boolean arrays, as `mask`; `rle` for COCO's compressed run lengths, exact and
-                small, or `polygons` for its polygons, without holes, both as `segmentation`.
-            out_dir: Where pictures go: `vis/`, one for an image with the masks and sentences drawn over it, and
-                `pred/`, one for a sentence with the mask, 255 inside and 0 outside. Nothing is replaced there.
-            show: Whether the drawn pictures are shown in a window.
-            wait_time: How long each is shown, in seconds; 0 waits for a key.
-            return_vis: Whether the drawn pictures are returned.
-            return_datasamples: Whether the predictions are returned as `SegDataSample`, as the model gives them.
+            batch_size: Pairs of image and sentence that go through the model together. The masks do not depend on it.
+            return_masks: `array` for boolean arrays, as `mask`; `rle` for COCO's compressed run lengths, which are
+                exact and small, or `polygons` for its polygons, without holes, both as `segmentation`.
+            out_dir: Folder for pictures: in `vis/` one for each image, with masks and sentences drawn over it; in
+                `pred/` one for each sentence with the mask, 255 inside and 0 outside. No file is replaced.
+            show: Whether to show the drawn pictures in a window.
+            wait_time: How long to show each, in seconds; 0 waits for a key.
+            return_vis: Whether to return the drawn pictures.
+            return_datasamples: Whether to return the predictions as `SegDataSample`, as the model gives them.
             font: As in `draw_masks`.
 
         Returns:
-            predictions: One dict for each image and sentence, in the order of the input; see `describe`. With
+            predictions: A dict for each image and sentence, in the order of the input; see `prediction_of`. With
                 `out_dir` also `overlay_file` and `mask_file`.
             visualization: With `return_vis` one RGB array (H', W', 3) for each image, otherwise empty.
 
         Raises:
             FileNotFoundError: An image or the font does not exist.
             InputError: An image cannot be decoded, a sentence is empty, the numbers of images and of sentences, points
-                or boxes differ, a point or a box is none in its image, the model takes neither, or `out_dir` cannot be
-                written to.
+                or boxes differ, a point or box is malformed or outside its image, the model takes neither, or `out_dir`
+                cannot be written to.
         """
         if return_masks not in get_args(MaskForm):
             raise InputError(f'return_masks={return_masks!r} is none of {", ".join(get_args(MaskForm))}')
-        images = list_images(inputs)
+        images, single = list_images(inputs), is_single(inputs)
         names = [image if isinstance(image, str) else f'image_{i}' for i, image in enumerate(images, 1)]
-        asked = match_sentences(sentences, names, is_single(inputs))
-        places = match_places(points, boxes, names, list(map(len, asked)), is_single(inputs))
-        if any(map(any, places)):
-            self._check_takes_places()
+        matched = match_sentences(sentences, names, single)
+        prompts = match_prompts(points, boxes, names, list(map(len, matched)), single)
+        if any(map(any, prompts)):
+            check_takes_prompts(self.model.decode_head, self.pipeline.stage)
         if not isinstance(batch_size, Integral) or batch_size < 1:
             raise InputError(f'batch_size must be a whole number of 1 or more, got {batch_size!r}')
         if out_dir:
             check_folder(out_dir)
-        results, visualization = [], []
-        stream = self._predict(images, names, asked, places, batch_size, return_datasamples)
-        # Image by image, so that what is done is on disk when a later image turns out to be damaged.
-        for image, name, texts in zip(images, names, asked):
+        results: list = []
+        visualization: list[np.ndarray] = []
+        loader = self.preprocess(images, batch_size, names=names, sentences=matched, prompts=prompts)
+        stream = self._predict(loader, sum(map(len, matched)), batch_size, return_datasamples)
+        # Image by image: what is done is on disk when a later image turns out to be damaged.
+        for image, name, texts in zip(images, names, matched):
             found = list(islice(stream, len(texts)))
             predictions = [prediction for prediction, _ in found]
             visualization += self.visualize([image], [predictions], [name], out_dir, show, wait_time, return_vis, font)
@@ -170,25 +143,13 @@ class ReferringInferencer(BaseInferencer):
         batch_size: int,
         names: Sequence[str],
         sentences: Sequence[Sequence[str]],
-        places: Sequence[Sequence[Place]],
+        prompts: Sequence[Sequence[Prompt]],
     ) -> Iterator[dict]:
-        """Batches of pairs of image and sentence, as the data loader would collate them.
-
-        A batch also ends where the size of the images changes, if the model pads to the largest of a batch: then the
-        masks would depend on the batch.
-        """
-        padded_alike = getattr(self.model.data_preprocessor, 'size', None) is not None
-        batch = []
-        for item in self._items(inputs, names, sentences, places):
-            if batch and not padded_alike and item['inputs'].shape != batch[0]['inputs'].shape:
-                yield self.collate_fn(batch)
-                batch = []
-            batch.append(item)
-            if len(batch) == batch_size:
-                yield self.collate_fn(batch)
-                batch = []
-        if batch:
-            yield self.collate_fn(batch)
+        """Batches of pairs of image and sentence, as the data loader would collate them; see `batches`."""
+        images = zip(inputs, names, sentences, prompts)
+        pairs = (pair for image in images for pair in self.pipeline.pairs(*image))
+        fixed_size = getattr(self.model.data_preprocessor, 'size', None) is not None
+        return map(self.collate_fn, batches(pairs, batch_size, mixed_shapes=fixed_size))
 
     def visualize(
         self,
@@ -201,16 +162,16 @@ class ReferringInferencer(BaseInferencer):
         return_vis: bool = False,
         font: str | None = None,
     ) -> list[np.ndarray]:
-        """Draw, show and write the predictions `preds` of each image, and note the files in them."""
-        visualization = []
+        """Draw, show and write the predictions of each image, and note the files in them."""
+        visualization: list[np.ndarray] = []
         if not (out_dir or show or return_vis):
             return visualization
         for image, name, found in zip(inputs, names, preds):
             masks, sentences, scores = ([one[key] for one in found] for key in ('mask', 'sentence', 'score'))
-            picture = self._load(image, name)['img'][..., ::-1].astype(np.uint8)
+            picture = self.pipeline.load(image, name)['img'][..., ::-1].astype(np.uint8)
             drawn = draw_masks(picture, masks, sentences, scores, font=font)
             if out_dir:
-                with writing_to(out_dir):
+                with wrap_write_errors(out_dir):
                     _write(drawn, name, found, out_dir)
             if show:
                 self.visualizer.show(drawn, win_name=osp.basename(name), wait_time=wait_time)
@@ -223,115 +184,23 @@ class ReferringInferencer(BaseInferencer):
         return dict(predictions=preds, visualization=visualization)
 
     def _predict(
-        self,
-        images: Sequence[str | np.ndarray],
-        names: Sequence[str],
-        sentences: Sequence[Sequence[str]],
-        places: Sequence[Sequence[Place]],
-        batch_size: int,
-        keep_samples: bool,
+        self, loader: Iterable[dict], total: int, batch_size: int, keep_samples: bool
     ) -> Iterator[tuple[dict, SegDataSample | None]]:
-        """The prediction for each pair of image and sentence, and its data sample where wanted."""
-        batches = self.preprocess(images, batch_size, names=names, sentences=sentences, places=places)
-        for batch in self._track(batches, sum(map(len, sentences)), batch_size):
-            for sample in self.forward(batch):
-                # At 24 megapixels the probabilities of one sentence take 100 MB: they go unless they are wanted.
-                yield describe(sample), sample.cpu() if keep_samples else None
-
-    def _load(self, image: str | np.ndarray, name: str) -> dict:
-        """`img`, BGR, and what the loader notes about it.
-
-        Raises:
-            InputError: The image cannot be read or decoded.
-        """
-        try:
-            return self.loader(image)
-        # mmcv asserts that there is an image, OpenCV objects to empty files.
-        except (AssertionError, cv2.error) as error:
-            raise InputError(f'image {name} cannot be decoded: it {undecodable(image)}') from error
-        except (OSError, ValueError) as error:  # addresses can fail to answer
-            raise InputError(f'image {name} cannot be read: {error}') from error
-
-    def _items(
-        self,
-        images: Sequence[str | np.ndarray],
-        names: Sequence[str],
-        sentences: Sequence[Sequence[str]],
-        places: Sequence[Sequence[Place]],
-    ) -> Iterator[dict]:
-        """The pairs of image and sentence, prepared for the model; each image is read and resized once."""
-        for image, name, texts, where in zip(images, names, sentences, places):
-            yield from self._prepare(self._load(image, name), texts, where, name)
-
-    def _prepare(self, loaded: dict, texts: Sequence[str], places: Sequence[Place], name: str) -> list[dict]:
-        """A loaded image with each of its sentences, through the rest of the pipeline.
-
-        Raises:
-            InputError: The image is so narrow that the resize leaves nothing of it, or a point or a box lies beyond it.
-        """
-        height, width = loaded['ori_shape']
-        try:
-            image = self.pipeline.image(loaded)
-            items = [
-                dict(place.metainfo(height, width, image.results['img'].shape[:2], name), text=text, seg_fields=[])
-                for text, place in zip(texts, places)
-            ]
-            return [self.pipeline.item(image, item) for item in items]
-        except cv2.error as error:
-            raise InputError(
-                f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
-                'size at which the model works'
-            ) from error
-
-    def _check_takes_places(self) -> None:
-        """
-        Raises:
-            InputError: The model takes no points and boxes, or its test pipeline may move the image under them.
-        """
-        head = self.model.decode_head
-        if 'prompts' not in inspect.signature(head.forward).parameters:
-            raise InputError(
-                f'points or boxes are given, but {type(head).__name__} takes none: leave them out, or '
-                'choose a model with SAMHead'
-            )
-        if not self.pipeline.shares:
-            steps = ', '.join(type(step).__name__ for step in self.pipeline.rest.transforms)
-            raise InputError(
-                'points or boxes are given, but behind Resize the test pipeline has steps that may move '
-                f'the image under them: {steps}'
-            )
-        embeddings = getattr(head, 'prompt_encoder', None)
-        if embeddings is not None and not any(one.requires_grad for one in embeddings.point_embeddings.parameters()):
-            print_log(
-                'this model was not trained with points and boxes (decode_head.spatial_prompts=False): what they '
-                "do is left to chance, unless its weights began as SAM's",
-                'current',
-                logging.WARNING,
-            )
-
-    def _track(self, batches: Iterable[dict], total: int, batch_size: int) -> Iterator[dict]:
-        """Pass batches on and show how many pairs are done."""
+        """The prediction for each pair, and its data sample if wanted; shows how many pairs are done."""
         hidden = not self.show_progress or total <= batch_size
         with Progress(console=Console(stderr=True), disable=hidden) as progress:
             task = progress.add_task('Segmenting', total=total)
-            for batch in batches:
-                yield batch
+            for batch in loader:
+                for sample in self.forward(batch):
+                    # At 24 megapixels the probabilities of one sentence take 100 MB, so they are not kept by default.
+                    yield prediction_of(sample), sample.cpu() if keep_samples else None
                 progress.advance(task, len(batch['inputs']))
 
-    def _init_pipeline(self, cfg: Config | ConfigDict) -> ImageStage:
-        """The test pipeline without the truth; its loader becomes `self.loader`, which takes arrays too."""
-        steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline if _name_of(step) not in OF_THE_TRUTH]
-        index = next((i for i, step in enumerate(steps) if _name_of(step) == 'LoadImageFromFile'), None)
-        if index is None:
-            raise InputError(
-                'the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
-                'to know how images are read'
-            )
-        self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
-        return ImageStage(Compose(steps))
+    def _init_pipeline(self, cfg: Config | ConfigDict) -> PairPipeline:
+        return PairPipeline(cfg)
 
     def _init_collate(self, cfg: Config | ConfigDict) -> Callable:
-        """As in mmengine, without its warning that mmseg has no registry of functions where none is asked for."""
+        """As in mmengine, without its warning that mmseg has no registry of functions."""
         return super()._init_collate(cfg) if 'collate_fn' in cfg.test_dataloader else pseudo_collate
 
     def _init_visualizer(self, cfg: Config | ConfigDict) -> Visualizer:
@@ -344,30 +213,11 @@ class ReferringInferencer(BaseInferencer):
             super()._load_weights_to_model(model, checkpoint, cfg)
             return
         name = getattr(cfg, 'filename', None)
-        load_strictly(model, checkpoint, self._weights, f'config {name}' if name else 'the config')
-
-
-def _check_device(device: str | None) -> None:
-    """
-    Raises:
-        InputError: torch knows no such device, or this machine has none.
-    """
-    try:
-        torch.empty(0, device=device)
-    # An assertion where torch is built without CUDA.
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from error
-
-
-def _name_of(step: dict) -> str:
-    """Name of a transform, given by name, with or without a scope, or as a class."""
-    kind = step['type']
-    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
+        load_strictly(model, checkpoint, str(self._weights), f'config {name}' if name else 'the config')
 
 
 def _write(drawn: np.ndarray, name: str, predictions: Sequence[dict], out_dir: str) -> None:
-    """Write the picture of an image and its masks; the paths go into the predictions."""
+    """Write the picture of an image and its masks, and note their paths in the predictions."""
     stem = file_stem(name, *(prediction['sentence'] for prediction in predictions))
     overlay_file = write_image(drawn, osp.join(out_dir, 'vis'), stem)
     for prediction in predictions:

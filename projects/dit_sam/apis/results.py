@@ -1,4 +1,4 @@
-"""What `ReferringInferencer` gives back for a sentence, and the forms that it takes in files."""
+"""Predictions of `ReferringInferencer` as plain values, and the formats in which they are written to files."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -7,28 +7,28 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from mmseg.structures import SegDataSample
-from pycocotools import mask as coco_mask
 
 from ..errors import InputError
+from ..utils import encode_rle
 
 MaskForm = Literal['array', 'rle', 'polygons']
 
 
-def describe(sample: SegDataSample) -> dict[str, Any]:
+def prediction_of(sample: SegDataSample) -> dict[str, Any]:
     """The prediction in a data sample, as plain values.
 
     Returns:
-        img_path: Path of the image; None when it was an array or a PIL image.
-        sentence: What was asked for.
+        img_path: Path of the image; None if it was an array or a PIL image.
+        sentence: The sentence.
         mask: Boolean array (H, W) at the image's size.
         score: Mean probability of the pixels inside the mask, in [0, 1]; 0 for an empty mask. It says how sure the
-            model is of these pixels, not whether they are the object that is meant.
-        box: [left, top, right, bottom] around the mask in pixels, so that right − left is the width; None for an
-            empty mask.
+            model is of these pixels, not whether they are the right object.
+        box: [left, top, right, bottom] around the mask in pixels, so that right − left is the width; None if the
+            mask is empty.
         area: Number of pixels.
     """
     mask = sample.pred_sem_seg.data[0] == 1
-    # The SAM head's one channel holds probabilities by now, the two of an mmseg head are logits.
+    # The one channel of the SAM head holds probabilities here, the two of an mmseg head hold logits.
     values = sample.seg_logits.data
     probability = values[0] if len(values) == 1 else values.softmax(0)[1]
     area = int(mask.sum())
@@ -52,29 +52,23 @@ def box_around(mask: np.ndarray) -> list[int] | None:
     return [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
 
 
-def encode_rle(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run-length code of a boolean mask (H, W), as JSON takes it: `size` and `counts`."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return dict(size=list(rle['size']), counts=rle['counts'].decode())
-
-
 def trace_polygons(mask: np.ndarray) -> list[list[int]]:
-    """COCO's polygons [x0, y0, x1, y1, …] along the outer edges of a boolean mask (H, W), one for each of its pieces.
+    """COCO's polygons [x0, y0, x1, y1, …] along the outer edges of a boolean mask (H, W), one for each connected part.
 
-    Corners lie between pixels, so a single pixel is a square of side 1. COCO's polygons have no holes: they are filled.
+    Corners lie between pixels, so a single pixel is a square of side 1. Holes are filled, as COCO's polygons have none.
     """
     box = box_around(mask)
     if box is None:
         return []
     left, top, right, bottom = box
-    # At twice the size a pixel has a first and a second half, 2x and 2x + 1: its left and right edge, x and x + 1.
+    # At twice the size pixel x covers 2x and 2x + 1, which stand for its left edge x and its right edge x + 1.
     doubled = mask[top:bottom, left:right].astype(np.uint8).repeat(2, 0).repeat(2, 1)
     contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [((contour[:, 0] + 1) // 2 + (left, top)).ravel().tolist() for contour in contours]
 
 
 def with_mask_as(prediction: dict[str, Any], form: MaskForm) -> dict[str, Any]:
-    """A prediction of `describe` whose `mask` is replaced by `segmentation`, in COCO's form, unless `form` is array."""
+    """A prediction whose `mask` is replaced by `segmentation`, in COCO's form, unless `form` is `array`."""
     if form == 'array':
         return prediction
     encode = encode_rle if form == 'rle' else trace_polygons
@@ -83,23 +77,25 @@ def with_mask_as(prediction: dict[str, Any], form: MaskForm) -> dict[str, Any]:
 
 
 def as_json(prediction: dict[str, Any]) -> dict[str, Any]:
-    """A prediction of `describe` for JSON: the mask becomes COCO's compressed RLE, as `segmentation`."""
+    """A prediction for JSON: the mask becomes COCO's compressed RLE, as `segmentation`."""
     return prediction if 'mask' not in prediction else with_mask_as(prediction, 'rle')
 
 
 def as_coco(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict]]:
-    """Predictions as a data set in COCO's form, which `pycocotools.coco.COCO` and annotation tools open.
+    """Predictions as a COCO data set, which `pycocotools.coco.COCO` and annotation tools open.
 
     Every sentence is an annotation, with `sentence` and `score` beside COCO's keys; `bbox` is left, top, width, height.
-    One that nothing was found for has area 0.
+    If nothing was found for it, its area is 0.
 
     Args:
-        predictions: Of image files, with masks as arrays or as RLE.
+        predictions: Predictions for image files, with masks as arrays or as RLE.
 
     Raises:
-        InputError: An image has no path, as COCO tells images apart by their names.
+        InputError: An image has no path. COCO tells images apart by their paths.
     """
-    numbers, images, annotations = {}, [], []
+    numbers: dict[str, int] = {}
+    images: list[dict] = []
+    annotations: list[dict] = []
     for prediction in map(as_json, predictions):
         code, path = prediction['segmentation'], prediction['img_path']
         if path is None:
@@ -136,6 +132,7 @@ def as_npz(predictions: Sequence[dict[str, Any]]) -> bytes:
         **{key: [prediction[key] for prediction in predictions] for key in ('sentence', 'score', 'area')},
     )
     masks = {f'mask_{number}': prediction['mask'] for number, prediction in enumerate(predictions, 1)}
+    arrays = {key: np.array(column) for key, column in columns.items()}
     buffer = BytesIO()
-    np.savez_compressed(buffer, **{key: np.array(column) for key, column in columns.items()}, **masks)
+    np.savez_compressed(buffer, **arrays, **masks)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -1,15 +1,33 @@
 """The console script `dit-sam`."""
 
+import subprocess
 import sys
+from collections.abc import Sequence
 
-from . import demo, infer, list_models
+from ..apis import InputError, config_folder
+from ..engine.launch import one_line_errors
+from . import infer, list_models
 
-COMMANDS = {'infer': infer.main, 'list-models': list_models.main, 'demo': demo.main}
 USAGE = """usage: dit-sam COMMAND …
 
-  dit-sam infer IMAGE… SENTENCE…   segment pictures by sentences; the options: dit-sam infer --help
-  dit-sam list-models              the configs of this project, and which of them come with weights
+  dit-sam infer IMAGE… SENTENCE…   segment images by sentences; for the options: dit-sam infer --help
+  dit-sam list-models              list the configs of this project, and which of them come with weights
   dit-sam demo                     make data, score, train and segment: `make demo`, in a checkout of the repository"""
+
+
+def demo(arguments: Sequence[str], program: str) -> None:
+    """Run tools/demo.py of the repository and exit with its status; with 1 if only the package is installed."""
+    tool = config_folder().parent / 'tools' / 'demo.py'
+    with one_line_errors():
+        if not tool.is_file():
+            raise InputError(
+                f'{program} writes data and trains in a checkout of the repository, and this is an '
+                'installed package: clone the repository and call `make demo` there'
+            )
+    sys.exit(subprocess.run([sys.executable, str(tool), *arguments]).returncode)
+
+
+COMMANDS = {'infer': infer.main, 'list-models': list_models.main, 'demo': demo}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``dit-sam list-models``: the models of configs/dit_sam/metafile.yml, after those that come with weights."""
+"""``dit-sam list-models``: list the models that come with weights, then those of configs/dit_sam/metafile.yml."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ HEADER = ('Model', 'Data', 'oIoU', 'Weights')
 
 
 def main(arguments: Sequence[str], program: str) -> None:
-    """Print a table and where the configs are."""
+    """Print the models as a table, and where configs and weights are."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.split(': ', 1)[1])
     parser.parse_args(arguments)
     with one_line_errors():
@@ -21,20 +21,15 @@ def main(arguments: Sequence[str], program: str) -> None:
     widths = [max(map(len, column)) for column in zip(HEADER, *rows)]
     for row in (HEADER, *rows):
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print(
-        f'\nThe oIoU are those of the paper, not measured here.\nConfigs   {config_folder() / "dit_sam"}/MODEL.py\n'
-        f'Weights   {ASSETS}/MODEL.safetensors'
-    )
+    print('\nThe oIoU are from the paper; they were not measured here.')
+    print(f'Configs   {config_folder() / "dit_sam"}/MODEL.py\nWeights   {ASSETS}/MODEL.safetensors')
 
 
 def models(folder: Path) -> Iterator[tuple[str, str, str, str]]:
-    """Name, data set, the paper's oIoU and whether weights come with it, of each model.
-
-    Args:
-        folder: Has the configs and metafile.yml.
+    """Name, data set, the paper's oIoU and `shipped`, if weights come with it, of each model.
 
     Raises:
-        FileNotFoundError: There are no configs: neither a checkout nor a complete installation.
+        FileNotFoundError: The folder of the configs has no metafile.yml.
     """
     metafile = folder / 'metafile.yml'
     if not metafile.is_file():

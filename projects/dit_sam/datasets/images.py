@@ -11,7 +11,7 @@ from mmengine.fileio import exists, get, join_path
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from ..errors import InputError
-from ..utils import decode, opened
+from ..utils import decode_image, open_image
 from .instances import REMEDY
 
 # EXIF's orientation tag, its values that move pixels, and those of them that swap height and width.
@@ -83,7 +83,7 @@ def image_size(path: str) -> tuple[int, int]:
         ValueError: When it is missing or no image, with a message that says of "it" what is wrong.
     """
     try:
-        with opened(find_image(path)) as image:
+        with open_image(find_image(path)) as image:
             return shown_size(image)
     except FileNotFoundError as error:
         raise ValueError(f'names the image {path}, which is not there') from error
@@ -107,7 +107,7 @@ def image_problem(path: str, height: int, width: int) -> str | None:
         return 'is missing'
     try:
         content = get(path)
-        shown = decode(content).shape[:2]
+        shown = decode_image(content).shape[:2]
     except OSError as error:
         return f'cannot be read: {error}'
     except ValueError as error:
@@ -115,7 +115,7 @@ def image_problem(path: str, height: int, width: int) -> str | None:
     if shown == (height, width):
         return None
     try:
-        with opened(content) as image:
+        with open_image(content) as image:
             stored = _stored_size(image)
     except Exception:  # of a format that Pillow does not know, which is then without a tag
         stored = shown
@@ -130,7 +130,7 @@ def image_problem(path: str, height: int, width: int) -> str | None:
 def orientation_doubt(path: str) -> str | None:
     """What is in doubt about a good image whose EXIF tag moves pixels and leaves its size; None where nothing is."""
     try:
-        with opened(find_image(path)) as image:
+        with open_image(find_image(path)) as image:
             orientation = _orientation(image)
             if orientation not in MOVED or shown_size(image) != _stored_size(image):
                 return None
@@ -177,7 +177,7 @@ def _opened_mask(path: str) -> Iterator[Image.Image]:
     """A mask image; errors as in `read_mask`."""
     try:
         # From its bytes: a TIFF's own file Pillow maps into memory in rows of the turned width, which garbles it.
-        with opened(get(path)) as image:
+        with open_image(get(path)) as image:
             yield image
     except InputError:
         raise

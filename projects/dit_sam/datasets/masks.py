@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from ..utils import encode_rle
+
 Segmentation = list | dict
 
 
@@ -84,7 +86,7 @@ def encode_box(box: list[float], height: int, width: int) -> bytes:
 
 def encode_mask(mask: np.ndarray) -> bytes:
     """A mask of (height, width), set where it is not zero, as the counts of a compressed RLE."""
-    return coco_mask.encode(np.asfortranarray(mask != 0, dtype=np.uint8))['counts']
+    return encode_rle(mask != 0)['counts'].encode()
 
 
 def unite(masks: list[bytes], height: int, width: int) -> bytes:

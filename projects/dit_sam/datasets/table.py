@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..errors import InputError
-from ..utils import written_whole
+from ..utils import atomic_write, wrap_write_errors
 from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column, rows_of
 from .masks import check_rle
 
@@ -136,16 +136,16 @@ class ReferringTable:
         return int(np.searchsorted(self.columns['references.sentences'], sentence, side='right'))
 
     def save(self, path: str | Path) -> None:
-        """Write the table to one file. The same table gives the same bytes; errors as in `written_whole`."""
+        """Write the table to one file. The same table gives the same bytes; errors as in `wrap_write_errors`."""
         arrays = {}
         for name, column in self.columns.items():
             arrays.update(
                 {name: column} if isinstance(column, np.ndarray) else {name: column.values, f'{name}.ends': column.ends}
             )
         header = dict(format=FORMAT, version=VERSION, **self.header, counts=self.counts)
-        with written_whole(path) as aside:
+        with wrap_write_errors(path), atomic_write(path) as temporary:
             # One entry of metadata: safetensors keeps no order among several.
-            aside.write_bytes(save(arrays, metadata=dict(dit_sam=json.dumps(header, ensure_ascii=False))))
+            temporary.write_bytes(save(arrays, metadata=dict(dit_sam=json.dumps(header, ensure_ascii=False))))
 
     @classmethod
     def open(cls, path: str | Path) -> 'ReferringTable':

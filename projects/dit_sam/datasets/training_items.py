@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from PIL import UnidentifiedImageError
 
 from ..errors import InputError
-from ..utils import decode
+from ..utils import decode_image
 from .images import find_image
 
 # What mmcv, OpenCV and Pillow raise for files that are missing, damaged or no images.
@@ -87,7 +87,7 @@ class TrainingItems:
 def _reason(error: Exception, path: str) -> str:
     # mmcv asserts that there is an image, and OpenCV that it is not too large: in words for programmers.
     try:
-        decode(get(find_image(path)))
+        decode_image(get(find_image(path)))
     except ValueError as problem:
         return f'it {problem}'
     except OSError:

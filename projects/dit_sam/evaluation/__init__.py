@@ -1,3 +1,5 @@
+"""Metrics of referring segmentation."""
+
 from .mask_writer import MaskWriter
 from .referring_iou import ReferringIoU
 

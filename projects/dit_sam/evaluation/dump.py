@@ -1,33 +1,22 @@
-"""One line of JSON for each scored sentence. ``docs/scores.md`` lists what a line holds."""
+"""The dump of `ReferringIoU`: a line of JSON for each scored sentence. ``docs/scores.md`` lists the keys."""
 
 import json
-import os
 import os.path as osp
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from ..errors import InputError
+from ..utils import atomic_write
 from .scores import Areas
 
-# Copied from a sample's metainfo where it has them.
-KNOWN = ('img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'kind', 'img_path')
+# Copied from a sample's metainfo if they are there.
+COPIED = ('img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'kind', 'img_path')
 
 
-def describe(sample: dict, areas: Areas, protocol: str, size: tuple[int, int], pixels: int) -> dict[str, Any]:
-    """The line of one sentence.
-
-    Args:
-        sample: The data sample's metainfo and more.
-        areas: What was counted.
-        protocol: The way of counting.
-        size: Height and width of the image.
-        pixels: Number of pixels that were compared.
-    """
+def dump_line(sample: dict, areas: Areas, protocol: str, size: Sequence[int], pixels: int) -> dict[str, Any]:
+    """The line for the sentence of a data sample, of which `pixels` pixels were compared; `size` is (H, W)."""
     return dict(
-        {key: sample[key] for key in KNOWN if key in sample},
+        {key: sample[key] for key in COPIED if key in sample},
         sentence=sample.get('text'),
         height=size[0],
         width=size[1],
@@ -44,35 +33,26 @@ def describe(sample: dict, areas: Areas, protocol: str, size: tuple[int, int], p
 
 
 def areas_of(line: dict) -> Areas:
-    """What was counted for the sentence of a line."""
+    """The counted pixels of a line."""
     return Areas(
         line['intersection'], line['prediction_area'], line['truth_area'], line['no_target'], line.get('empty_iou', 1.0)
     )
 
 
-def encode(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W) as COCO's compressed RLE, fit for JSON."""
-    rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return dict(size=list(rle['size']), counts=rle['counts'].decode())
-
-
-def write_lines(path: str, lines: Iterable[dict]) -> None:
-    """Write a dump whole: aside first, then in place of a former one."""
-    os.makedirs(osp.dirname(path) or '.', exist_ok=True)
-    part = f'{path}.part'
-    with open(part, 'w', encoding='utf-8') as file:
+def write_dump(path: str, lines: Iterable[dict]) -> None:
+    """Write a dump in place of a former one."""
+    with atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         for line in lines:
             # Ids may be numbers of numpy.
             file.write(json.dumps(line, ensure_ascii=False, default=lambda value: value.tolist()) + '\n')
-    os.replace(part, path)
 
 
-def read_lines(path: str) -> list[dict]:
-    """The lines of a dump.
+def read_dump(path: str) -> list[dict]:
+    """Read the lines of a dump.
 
     Raises:
         FileNotFoundError: There is no such file.
-        InputError: It is empty, or a line is none of a dump.
+        InputError: It is empty, or a line was not written by `ReferringIoU`.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(
@@ -86,7 +66,7 @@ def read_lines(path: str) -> list[dict]:
                 areas_of(line)
             except (ValueError, TypeError, KeyError) as error:
                 raise InputError(
-                    f'{path}: line {number} is none that ReferringIoU dumps ({type(error).__name__}: {error})'
+                    f'{path}: line {number} was not written by ReferringIoU ({type(error).__name__}: {error})'
                 ) from error
             lines.append(line)
     if not lines:

@@ -1,4 +1,4 @@
-"""Predicted masks as files, for scoring elsewhere."""
+"""Predicted masks as files, for scoring by other programs."""
 
 import logging
 import os.path as osp
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
+import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 from mmseg.registry import METRICS
-from pycocotools import mask as coco_mask
 
-from ..utils import cut_name, name_part, written_whole
-from .dump import encode
-from .mmdet_samples import one_a_sentence
+from ..utils import atomic_write, cut_name, decode_rle, encode_rle, name_part, wrap_write_errors
+from .protocols import split_by_sentence
 
-# Together with the id, a number and the suffix below the 255 bytes that file systems allow.
+# With the id, a number and the suffix this stays below the 255 bytes that file systems allow.
 _STEM_BYTES = 180
 
 
+# No named tuple, which mmengine would make a plain one.
 @dataclass(frozen=True)
-class Answer:
-    """A predicted mask: the name that its file should have, what tells it from others of that name, and its RLE."""
+class NamedMask:
+    """A predicted mask as RLE, the name that its file should have, and what orders masks of the same name."""
 
     name: str
-    place: tuple[str, int, str]
+    order: tuple[str, int, str]
     rle: dict[str, Any]
 
 
@@ -33,16 +33,16 @@ class Answer:
 class MaskWriter(BaseMetric):
     """Write each predicted mask as a PNG: 255 on the object, 0 elsewhere, at the size of the original image.
 
-    A file is called ``{name of the image}_{sent_id}.png``, or without the id where items have none. Where that is the
-    name of several answers, as joined data sets may have the same names and ids, the first by the path of its image
-    (then by its place in its set) has it, and the others end in ``_2``, ``_3``, …, whatever the number of processes.
+    A file is called ``{name of the image}_{sent_id}.png``, or without the id if items have none. Joined data sets may
+    share names and ids. Then the first mask, by the path of its image and its index in its set, gets the name, and the
+    others end in ``_2``, ``_3``, …, whatever the number of processes.
 
-    It is a metric that scores nothing, because metrics are what sees every prediction; ``tools/test.py --out`` adds it.
-    The first process writes when all is predicted, as only then it is known which names are shared.
+    It is a metric because metrics see every prediction, but it scores nothing. ``tools/test.py --out`` adds it. The
+    first process writes all files at the end, when it is known which names are shared.
 
     Args:
-        output_dir (str): Folder for the files; made when the first one is written.
-        **kwargs: Arguments of ``BaseMetric``.
+        output_dir: Folder for the files; it is created if needed.
+        **kwargs: As in ``BaseMetric``: ``collect_device``.
 
     Raises:
         InputError: The folder cannot be written to.
@@ -53,45 +53,47 @@ class MaskWriter(BaseMetric):
         self.output_dir = output_dir
 
     def score_names(self) -> list[str]:
-        """There is no score."""
+        """No scores."""
         return []
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep the masks of a batch; ``pred_sem_seg.data`` is (1, H, W) with values 0 and 1."""
-        # One entry for each item of the data set: of more, mmengine drops those that seem to be padding.
-        self.results += [tuple(map(_answer, one_a_sentence(sample))) for sample in data_samples]
+        # One entry for each item of the data set, as mmengine drops surplus entries as padding.
+        self.results += [tuple(map(_named_mask, split_by_sentence(sample))) for sample in data_samples]
 
-    def compute_metrics(self, results: list[tuple[Answer, ...]]) -> dict[str, float]:
-        """Write the masks of all processes. There is nothing to score."""
-        answers = sorted((answer for item in results for answer in item), key=lambda answer: answer.place)
-        names = distinct([answer.name for answer in answers])
-        for name, answer in zip(names, answers):
-            png = cv2.imencode('.png', coco_mask.decode(answer.rle) * 255)[1]
-            with written_whole(osp.join(self.output_dir, f'{name}.png')) as aside:
-                aside.write_bytes(png.tobytes())
-        shared = [(name, answer) for name, answer in zip(names, answers) if name != answer.name]
+    def compute_metrics(self, results: list[tuple[NamedMask, ...]]) -> dict[str, float]:
+        """Write the masks of all processes; there are no scores."""
+        masks = sorted((mask for item in results for mask in item), key=lambda mask: mask.order)
+        names = distinct_names([mask.name for mask in masks])
+        for name, mask in zip(names, masks):
+            png = cv2.imencode('.png', decode_rle(mask.rle).astype(np.uint8) * 255)[1]
+            path = osp.join(self.output_dir, f'{name}.png')
+            with wrap_write_errors(path), atomic_write(path) as temporary:
+                temporary.write_bytes(png.tobytes())
+        shared = [(name, mask) for name, mask in zip(names, masks) if name != mask.name]
         if shared:
-            name, answer = shared[0]
+            name, mask = shared[0]
             print_log(
-                f'{len(shared)} of {len(names)} masks in {self.output_dir} have names that others have too, and '
-                f'a number behind: {name}.png is of {answer.place[0]}',
+                f'{len(shared)} of {len(names)} masks in {self.output_dir} share their names with others and got '
+                f'numbers: {name}.png belongs to {mask.order[0]}',
                 logger='current',
                 level=logging.WARNING,
             )
         return {}
 
 
-def _answer(sample: dict) -> Answer:
+def _named_mask(sample: dict) -> NamedMask:
     name = cut_name(osp.splitext(osp.basename(sample['img_path']))[0], _STEM_BYTES)
     if 'sent_id' in sample:
         name += f'_{name_part(sample["sent_id"])}'
-    place = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
-    return Answer(name, place, encode(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
+    order = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
+    return NamedMask(name, order, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
 
 
-def distinct(names: Sequence[str]) -> list[str]:
-    """The names; of those that differ in case at most, all but the first get a number that makes a name of no other."""
-    taken, found = {name.casefold() for name in names}, []
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The names, made distinct by numbers; names that differ only in case count as equal."""
+    taken = {name.casefold() for name in names}
+    found: list[str] = []
     last: dict[str, int] = {}
     for name in names:
         key = name.casefold()

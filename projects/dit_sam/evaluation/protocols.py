@@ -1,5 +1,6 @@
-"""Which masks are compared: the ways of scoring in the literature. Masks are boolean, (1, H, W), on any device."""
+"""Which masks are compared: the protocols of the literature. Masks are boolean, (1, H, W), on any device."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -7,20 +8,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from ..errors import InputError
+from ..utils import decode_rle
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the prediction and the truth of a sentence are compared.
+    """How the predicted and the true mask of a sentence are compared.
 
     Attributes:
         side: Side in pixels of a square to which both are stretched; None compares at the size of the original image.
-        scaled_truth: Whether the truth is not stretched there, but is the one drawn from polygons scaled to the square.
-        threshold: Probability above which a pixel of the network's input is inside; None takes the model's own mask.
+        scaled_truth: Whether the truth is drawn from polygons scaled to that square instead of being stretched.
+        threshold: Probability above which a pixel of the network's input is inside; None uses the model's own mask.
         inclusive: Whether an IoU of exactly X counts for P@X.
     """
 
@@ -32,13 +33,14 @@ class Protocol:
     def masks(self, sample: dict) -> tuple[Tensor, Tensor]:
         """Prediction and truth of a data sample at the size of the original image.
 
-        With a threshold the prediction is made as the released DIT code makes it: probabilities at the network's input
-        size, without padding, above the threshold; the result resized bilinearly, and every pixel taken that is above
-        0, so that the mask grows by up to a pixel of the input. ``align_corners`` is False, as in ``cv2.resize``.
+        With a threshold the prediction is made as in the released DIT code: the probabilities at the network's input
+        size, without padding, are compared with the threshold, the binary mask is resized bilinearly, and every pixel
+        above 0 counts, so the mask grows by up to a pixel of the input. ``align_corners`` is False, as in
+        ``cv2.resize``.
 
         Args:
-            sample: With ``gt_sem_seg`` and ``pred_sem_seg``, for a threshold with ``input_probabilities`` in place of
-                the latter; each a dict with ``data`` of shape (1, H, W), the first two in {0, 1}.
+            sample: Has ``gt_sem_seg`` and ``pred_sem_seg`` or, for a threshold, ``input_probabilities``; each is a dict
+                with ``data`` of shape (1, H, W), of which the masks are in {0, 1}.
 
         Raises:
             InputError: Prediction and truth differ in shape, or there are no probabilities at the input size.
@@ -54,7 +56,7 @@ class Protocol:
         return prediction, truth.to(prediction.device)
 
     def compared(self, sample: dict, prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """The two as they are compared.
+        """Both masks at the size at which they are compared.
 
         Raises:
             InputError: The sample lacks the truth that is drawn from scaled polygons.
@@ -81,7 +83,7 @@ class Protocol:
                 'the data do not hold: set keep_outlines=True in the data set, RefCOCODataset or '
                 f'GRefCOCODataset, and scaled_side={self.side} in its LoadReferringMask'
             )
-        return torch.from_numpy(coco_mask.decode(rle)).to(truth.device)[None] == 1
+        return torch.from_numpy(decode_rle(rle)).to(truth.device)[None]
 
 
 PROTOCOLS = dict(
@@ -93,10 +95,10 @@ PROTOCOLS = dict(
 
 
 def stretch(mask: Tensor, side: int = 480) -> Tensor:
-    """A mask at side x side, whatever its shape, by nearest neighbour (LAVT, ``transforms.py``).
+    """Stretch a mask to side x side by Pillow's nearest neighbor, as in LAVT's ``transforms.py``.
 
-    The neighbour is Pillow's, as there. At the width of most COCO pictures, 640, every third pixel lies halfway between
-    two; there Pillow and torch differ.
+    Pillow and torch differ halfway between two pixels. At 640, the width of most COCO images, that is every third
+    pixel.
     """
     rows, columns = (_nearest(size, side) for size in mask.shape[1:])
     return mask[:, rows][:, :, columns]
@@ -104,6 +106,36 @@ def stretch(mask: Tensor, side: int = 480) -> Tensor:
 
 @cache
 def _nearest(size: int, side: int) -> np.ndarray:
-    """For each pixel of a line of `side` the index of its neighbour among `size`."""
+    """For each of `side` pixels in a line the index of its neighbor among `size`."""
     line = Image.fromarray(np.arange(size, dtype=np.int32)[None])
     return np.asarray(line.resize((side, 1), Image.Resampling.NEAREST))[0].astype(np.int64)
+
+
+def split_by_sentence(sample: dict) -> Iterator[dict]:
+    """A sample of this project as it is; a sample of mmdet, which holds all sentences of an image, one per sentence.
+
+    Args:
+        sample: mmdet's has, as for its `RefSegMetric`, ``pred_instances.masks``, (N, H, W), and ``gt_masks`` with N
+            masks (`BitmapMasks` or `PolygonMasks`), both in the order of its list ``text``.
+
+    Raises:
+        InputError: The numbers of predicted and true masks differ.
+    """
+    if 'gt_masks' not in sample or 'pred_instances' not in sample:
+        yield sample
+        return
+    predictions = sample['pred_instances']['masks']
+    truths = sample['gt_masks'].to_tensor(predictions.dtype, predictions.device)
+    if len(predictions) != len(truths):
+        raise InputError(
+            f'{sample.get("img_path")} has {len(predictions)} predicted and {len(truths)} true masks: '
+            'referring segmentation needs one of each for each sentence'
+        )
+    shared = {key: sample[key] for key in ('img_path', 'img_id') if key in sample}
+    texts = sample.get('text')
+    # The sentence is only for the dump.
+    texts = texts if isinstance(texts, (list, tuple)) and len(texts) == len(truths) else [texts] * len(truths)
+    for text, prediction, truth in zip(texts, predictions, truths):
+        yield dict(
+            shared, text=text, pred_sem_seg=dict(data=prediction[None].bool()), gt_sem_seg=dict(data=truth[None].bool())
+        )

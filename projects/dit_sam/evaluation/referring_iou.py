@@ -1,3 +1,5 @@
+"""The scores of referring image segmentation as a metric of mmengine."""
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,20 +12,20 @@ from mmseg.registry import METRICS
 from torch import Tensor
 
 from ..errors import InputError
-from .dump import describe, encode, write_lines
-from .mmdet_samples import one_a_sentence
-from .protocols import PROTOCOLS
+from ..utils import encode_rle
+from .dump import dump_line, write_dump
+from .protocols import PROTOCOLS, split_by_sentence
 from .scores import NAMES, THRESHOLDS, Areas, group_score, score_table, scores_of
 
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of a sentence: its areas, its group, its line in the dump, and its place in the data set."""
+    """What is kept of a sentence: its areas, its group, its line in the dump, and its index in the data set."""
 
     areas: Areas
     group: str | None = None
     line: dict | None = None
-    place: int | None = None
+    index: int | None = None
 
 
 @METRICS.register_module()
@@ -37,39 +39,39 @@ class ReferringIoU(BaseMetric):
     With ``generalized``, for sentences that may mean nothing or several objects, the scores of gRefCOCO (Liu et al.,
     GRES, CVPR 2023), as its authors' code ReLA computes them:
 
-    * ``gIoU``, ``cIoU``: as ``mIoU`` and ``oIoU``. Nothing predicted where nothing is meant has IoU 1 and adds nothing
-      to the sums; something predicted there has IoU 0 and adds its area to the union.
+    * ``gIoU``, ``cIoU``: as ``mIoU`` and ``oIoU``. If the sentence means nothing, an empty prediction has IoU 1 and
+      adds nothing to the sums; any other has IoU 0 and adds its area to the union.
     * ``N-acc``: share of the sentences without a target for which nothing is predicted.
     * ``T-acc``: share of the sentences with a target for which something is predicted.
     * ``P@X``: share of the sentences **with a target** with IoU >= X.
 
-    "Nothing predicted" is a mask without a pixel. "Nothing meant" is what the annotation says, ``no_target`` in
-    ``metainfo``; where an item does not have that key, a truth without a pixel. A target that is annotated and draws no
-    pixel is a target: its IoU is 0. Everything is counted on the device where the predictions are.
-    The data samples may be mmdet's, those that its `RefSegMetric` takes, see :func:`one_a_sentence`.
+    An empty prediction is a mask without a pixel. A sentence means nothing if its annotation says so, ``no_target`` in
+    ``metainfo``; without that key, if the true mask has no pixel. A target that is annotated but has no pixel is a
+    target: its IoU is 0. Pixels are counted on the device of the predictions. The data samples may be mmdet's, in the
+    form that its `RefSegMetric` takes, see :func:`split_by_sentence`.
 
     Args:
-        group_by (str, optional): A key of ``metainfo``, such as ``kind``; for each of its values ``mIoU/{value}``, or
-            ``gIoU/{value}``, is reported too, see :func:`group_score`. Items without the key count in the total only.
-        protocol (str): ``original`` compares at the size of the original image. ``lavt480`` stretches prediction and
-            truth to 480 x 480, and counts IoU = X for P@X, as LAVT does. ``rela480`` compares there with the truth that
-            is drawn from polygons scaled to it, as ReLA does; the data set and its :class:`LoadReferringMask` must make
-            that, ``keep_outlines=True`` and ``scaled_side=480``. ``dit`` resizes binary masks, as the released DIT
-            does; the model must keep the probabilities, ``model.test_cfg.keep_input_probabilities=True``.
-        generalized (bool): See above.
-        empty_iou (float): IoU of nothing predicted where nothing is meant: 1, or 0 as in LAVT.
-        min_area (int): A prediction of fewer pixels counts as nothing. GRES clears masks of fewer than 50 pixels for
+        group_by: A key of ``metainfo``, such as ``kind``. For each of its values ``mIoU/{value}``, or
+            ``gIoU/{value}``, is reported too, see :func:`group_score`. Items without the key count only in the total.
+        protocol: ``original`` compares at the size of the original image. ``lavt480`` stretches prediction and truth
+            to 480 x 480, and counts IoU = X for P@X, as LAVT does. ``rela480`` compares there with the truth drawn from
+            polygons scaled to that square, as ReLA does; this needs ``keep_outlines=True`` in the data set and
+            ``scaled_side=480`` in its :class:`LoadReferringMask`. ``dit`` resizes binary masks, as the released DIT
+            does; this needs the probabilities, ``model.test_cfg.keep_input_probabilities=True``.
+        generalized: See above.
+        empty_iou: IoU of an empty prediction for a sentence that means nothing: 1, or 0 as in LAVT.
+        min_area: A prediction with fewer pixels counts as empty. GRES clears masks of fewer than 50 pixels for
             methods that do not decide on "no target" themselves.
-        dump (str, optional): A file for one line of JSON a sentence, in the order of the dataset; it replaces a former
-            one. ``tools/analysis_tools/analyze_results.py`` reads it.
-        dump_masks (bool): Whether the lines hold the masks, at the size of the original image.
-        collect_device (str): ``cpu`` or ``gpu``, where the results of several ranks are gathered.
-        prefix (str, optional): Put before the names of the scores, with a slash, which it need not end in. No part of
-            it is a score's name.
+        dump: A file for one line of JSON per sentence, in the order of the data set; it replaces a former one.
+            ``tools/analysis_tools/analyze_results.py`` reads it.
+        dump_masks: Whether the lines hold the masks, at the size of the original image.
+        collect_device: ``cpu`` or ``gpu``, where the results of several ranks are gathered.
+        prefix: Precedes the names of the scores, with a slash. No part of it may be the name of a score.
+        **kwargs: As in ``BaseMetric``: ``collect_dir``.
 
     Raises:
-        InputError: When there is no such protocol, what it needs is not there, the prefix names a score, a prediction
-            and its truth differ in shape, or there is nothing to score.
+        InputError: The protocol is unknown or lacks what it needs, the prefix names a score, a prediction and its truth
+            differ in shape, or there is nothing to score.
     """
 
     def __init__(
@@ -85,19 +87,19 @@ class ReferringIoU(BaseMetric):
         prefix: str | None = None,
         **kwargs: Any,
     ) -> None:
-        # mmengine puts a slash behind it: of 'val/' two would stand before the name.
+        # mmengine adds a slash; with 'val/' there would be two.
         super().__init__(collect_device=collect_device, prefix=prefix and prefix.strip('/'), **kwargs)
         if protocol not in PROTOCOLS:
             raise InputError(f"ReferringIoU has no protocol '{protocol}': choose one of {', '.join(PROTOCOLS)}")
         if dump_masks and dump is None:
             raise InputError('ReferringIoU: dump_masks=True needs a file, dump=FILE.jsonl')
-        # Else `mIoU/oIoU` could be this metric's, or of a group called "oIoU" of another.
+        # Otherwise `mIoU/oIoU` could also be the score of another metric's group "oIoU".
         if taken := set(NAMES).intersection((prefix or '').split('/')):
             raise InputError(f'ReferringIoU: prefix={prefix!r} names the score {min(taken)}: choose another prefix')
         if empty_iou not in (0, 1):
             raise InputError(f'ReferringIoU: empty_iou is 0 or 1, got {empty_iou!r}')
         self.group_by, self.protocol, self.generalized, self.min_area = group_by, protocol, generalized, min_area
-        self.way, self.empty_iou = PROTOCOLS[protocol], float(empty_iou)
+        self.comparison, self.empty_iou = PROTOCOLS[protocol], float(empty_iou)
         self.dump, self.dump_masks = dump, dump_masks
 
     @property
@@ -106,12 +108,12 @@ class ReferringIoU(BaseMetric):
         return 'gIoU' if self.generalized else 'mIoU'
 
     def score_names(self) -> list[str]:
-        """The scores of all sentences as they are reported; with ``group_by`` there are also those of groups."""
+        """The names of the scores of all sentences, as they are reported."""
         names = NAMES[2:] if self.generalized else NAMES[:2] + NAMES[-len(THRESHOLDS) :]
         return [f'{self.prefix}/{name}' if self.prefix else name for name in names]
 
     def group_names(self, dataset: Any) -> list[str]:
-        """The scores of the groups of a data set, as they are reported; none without ``group_by``."""
+        """The names of the scores of a data set's groups, as they are reported; none without ``group_by``."""
         if self.group_by is None:
             return []
         groups = {dataset.get_data_info(index).get(self.group_by) for index in range(len(dataset))} - {None}
@@ -119,18 +121,18 @@ class ReferringIoU(BaseMetric):
         return sorted(group_score(mean, str(group)) for group in groups)
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count the pixels of each item, and keep what the scores and the dump need of it."""
-        items = [list(one_a_sentence(sample)) for sample in data_samples]
+        """Count the pixels of each item, and keep what the scores and the dump need."""
+        items = [list(split_by_sentence(sample)) for sample in data_samples]
         results = iter(self._results([sentence for item in items for sentence in item]))
-        # One entry for each item of the data set: of more, mmengine drops those that seem to be padding.
+        # One entry for each item of the data set, as mmengine drops surplus entries as padding.
         self.results += [tuple(islice(results, len(item))) for item in items]
 
     def _results(self, sentences: Sequence[dict]) -> Iterator[Result]:
-        pairs = [self.way.masks(sentence) for sentence in sentences]
-        # One transfer a batch from the device where the masks are.
+        pairs = [self.comparison.masks(sentence) for sentence in sentences]
         counts = [self._count(sentence, *pair) for sentence, pair in zip(sentences, pairs)]
-        counts = torch.stack(counts).tolist() if counts else []
-        for sample, pair, (intersection, prediction, truth, drawn) in zip(sentences, pairs, counts):
+        # One transfer per batch from the device of the masks.
+        rows = torch.stack(counts).tolist() if counts else []
+        for sample, pair, (intersection, prediction, truth, drawn) in zip(sentences, pairs, rows):
             no_target = sample.get('no_target', not drawn)
             areas = Areas(intersection, prediction, truth, bool(no_target), self.empty_iou)
             group = sample.get(self.group_by)
@@ -138,45 +140,43 @@ class ReferringIoU(BaseMetric):
             yield Result(areas, None if group is None else str(group), line, sample.get('sample_idx'))
 
     def compute_metrics(self, results: list[tuple[Result, ...]]) -> dict[str, float]:
-        """Scores of the results of all ranks, as floats in percent."""
-        results = [result for item in results for result in item]
-        if not results:
+        """The scores of the results of all ranks, in percent."""
+        sentences = [result for item in results for result in item]
+        if not sentences:
             raise InputError('ReferringIoU has nothing to score: the data loader gave no item')
-        total = self._row(results)
+        total = self._row(sentences)
         rows = {
-            group: self._row([result for result in results if result.group == group])
-            for group in sorted({result.group for result in results} - {None})
+            group: self._row([result for result in sentences if result.group == group])
+            for group in sorted({result.group for result in sentences if result.group is not None})
         }
         table = score_table(self.group_by or 'Sentences of', total, rows)
         print_log(f'\n{table}', logger=MMLogger.get_current_instance())
         if self.dump:
-            write_lines(self.dump, [result.line for result in in_order(results)])
+            write_dump(self.dump, [result.line for result in in_order(sentences) if result.line is not None])
         means = {group_score(self.mean, group): scores[self.mean] for group, (_, scores) in rows.items()}
         return {**total[1], **means}
 
     def _count(self, sample: dict, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Intersection, areas of prediction and truth, and whether the truth has a pixel."""
+        """Intersection, areas of prediction and truth, and whether the truth has a pixel, (4,)."""
         drawn = truth.any()
-        prediction, truth = self.way.compared(sample, prediction, truth)
+        prediction, truth = self.comparison.compared(sample, prediction, truth)
         prediction = prediction & (prediction.sum() >= self.min_area)
         return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), drawn.long()])
 
     def _line(self, sample: dict, areas: Areas, prediction: Tensor, truth: Tensor) -> dict:
-        pixels = self.way.side**2 if self.way.side else truth.numel()
-        line = describe(sample, areas, self.protocol, tuple(truth.shape[1:]), pixels)
+        pixels = self.comparison.side**2 if self.comparison.side else truth.numel()
+        line = dump_line(sample, areas, self.protocol, truth.shape[1:], pixels)
         if self.dump_masks:
             counted = prediction if areas.prediction else torch.zeros_like(prediction)
-            line.update(prediction=encode(counted[0].cpu().numpy()), truth=encode(truth[0].cpu().numpy()))
+            line.update(prediction=encode_rle(counted[0].cpu().numpy()), truth=encode_rle(truth[0].cpu().numpy()))
         return line
 
     def _row(self, results: list[Result]) -> tuple[int, dict[str, float]]:
         areas = [result.areas for result in results]
-        return len(areas), scores_of(areas, self.generalized, self.way.inclusive)
+        return len(areas), scores_of(areas, self.generalized, self.comparison.inclusive)
 
 
 def in_order(results: list[Result]) -> list[Result]:
-    """Results by their place in the data set; as they are where these are not known, or several sets have the same."""
-    places = {result.place for result in results}
-    if None in places or len(places) < len(results):
-        return results
-    return sorted(results, key=lambda result: result.place)
+    """Sort results by their index in the data set, if all are known and distinct; joined sets share indices."""
+    by_index = {result.index: result for result in results if result.index is not None}
+    return [by_index[index] for index in sorted(by_index)] if len(by_index) == len(results) else results

@@ -1,6 +1,6 @@
 """Scores of referring image segmentation from counted pixels.
 
-Python integers and `fsum` are exact, so that neither the order nor the split over ranks changes a score.
+Python integers and `fsum` are exact, so neither the order nor the split over ranks changes a score.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ NAMES = ('oIoU', 'mIoU', 'gIoU', 'cIoU', 'N-acc', 'T-acc', *(f'P@{threshold}' fo
 
 @dataclass(frozen=True)
 class Areas:
-    """What was counted for one sentence, in pixels; whether it means nothing, and the IoU of finding nothing then."""
+    """The counted pixels of one sentence, whether it means nothing, and the IoU of an empty prediction in that case."""
 
     intersection: int
     prediction: int
@@ -30,22 +30,20 @@ class Areas:
 
     @property
     def iou(self) -> float:
-        """Intersection over union; of nothing predicted where nothing is meant it is ``empty_iou``."""
+        """Intersection over union; ``empty_iou`` if nothing is predicted and nothing is meant."""
         return self.intersection / self.union if self.union else self.empty_iou * self.no_target
 
 
 def scores_of(areas: Sequence[Areas], generalized: bool = False, inclusive: bool = False) -> dict[str, float]:
-    """Scores of some sentences, in percent.
+    """The scores of sentences by name, in percent.
+
+    A score without sentences, such as N-acc if every sentence has a target, is left out.
 
     Args:
         areas: One for each sentence, at least one.
-        generalized: Whether to report gIoU, cIoU, N-acc, T-acc and the P@X of gRefCOCO (ReLA,
-            ``gres_model/evaluation/refer_evaluation.py``), whose P@X is over the sentences with a target. Otherwise
-            oIoU, mIoU and P@X over all sentences.
+        generalized: Whether to report gIoU, cIoU, N-acc, T-acc and P@X over the sentences with a target, as in gRefCOCO
+            (ReLA, ``gres_model/evaluation/refer_evaluation.py``), or oIoU, mIoU and P@X over all sentences.
         inclusive: Whether an IoU of exactly X counts for P@X. In gRefCOCO it does.
-
-    Returns:
-        By name. A score that has no sentence to speak of, such as N-acc where every sentence has a target, is left out.
     """
     mean, overall = fsum(area.iou for area in areas) / len(areas) * 100, _overall_iou(areas)
     if not generalized:
@@ -77,10 +75,10 @@ def _precision(areas: Sequence[Areas], inclusive: bool) -> dict[str, float]:
 
 
 def group_score(score: str, group: str) -> str:
-    """The name of a score of a group, ``mIoU/place``.
+    """The name of a group's score, such as ``mIoU/place``.
 
-    Slashes, percent signs and what does not print are written as in URLs (``left/right`` as ``left%2Fright``), so that
-    names differ as the groups do, also where a slash becomes another character, as in names of checkpoints.
+    Slashes, percent signs and unprintable characters are escaped as in URLs (``left/right`` as ``left%2Fright``), so
+    different groups have different names, even where slashes are replaced, as in names of checkpoints.
     """
     return f'{score}/' + ''.join(
         one if one.isprintable() and one not in '%/\\' else quote(one, safe='', errors='surrogatepass') for one in group
@@ -90,16 +88,13 @@ def group_score(score: str, group: str) -> str:
 def score_table(
     title: str, total: tuple[int, Mapping[str, float]], groups: Mapping[str, tuple[int, Mapping[str, float]]]
 ) -> str:
-    """A table of scores for reading: the total under the name of "all", and below a line the groups.
+    """A table of scores to print: the total, called "all", and below a line the groups.
 
-    Args:
-        title: Head of the first column.
-        total: The number of all sentences and every score of them.
-        groups: Likewise for each group. A group may be called "all" too.
+    Each row has the number of sentences and their scores by name; `title` is that of the first column.
     """
     names = list(total[1])
     table = PrettyTable([title, 'Number', *names])
-    for place, (row, (number, scores)) in enumerate([('all', total), *groups.items()]):
+    for index, (row, (number, scores)) in enumerate([('all', total), *groups.items()]):
         cells = (f'{scores[name]:.2f}' if name in scores else '-' for name in names)
-        table.add_row([row, number, *cells], divider=place == 0)
+        table.add_row([row, number, *cells], divider=index == 0)
     return table.get_string()

@@ -1,6 +1,7 @@
-from .outputs import check_file, check_folder, cut_name, name_part, write_whole, writing_to, written_whole
-from .pictures import MAX_PIXELS, decode, opened, read_image, undecodable
+from .files import atomic_write, atomic_write_text, check_file, check_folder, cut_name, name_part, wrap_write_errors
+from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
 from .pretrained import describe_misfit, load_sam_weights, pretrained_step
+from .rle import decode_rle, encode_rle
 from .state_dict_maps import HUGGING_FACE_SAM, LAYOUTS, OURS, RELEASED_DIT, SAM, StateDictMap, find_layout
 from .weight_files import check_target, read_weights, save_weights, weight_files
 
@@ -12,23 +13,25 @@ __all__ = [
     'RELEASED_DIT',
     'SAM',
     'StateDictMap',
+    'atomic_write',
+    'atomic_write_text',
     'check_file',
     'check_folder',
     'check_target',
     'cut_name',
-    'decode',
+    'decode_image',
+    'decode_rle',
     'describe_misfit',
+    'encode_rle',
     'find_layout',
     'load_sam_weights',
     'name_part',
-    'opened',
+    'open_image',
     'pretrained_step',
     'read_image',
     'read_weights',
     'save_weights',
-    'undecodable',
+    'undecodable_reason',
     'weight_files',
-    'write_whole',
-    'writing_to',
-    'written_whole',
+    'wrap_write_errors',
 ]

@@ -3,15 +3,17 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from .encoder_size import check_size, encoder_size
 from .state_dict_maps import OURS, StateDictMap, find_layout, shorten
 from .weight_files import read_weights
 
+# More than SAM's deepest encoder has.
+_MAX_DEPTH = 100
 SAM_REMEDY = (
     'SAM\'s weights are under "Model Checkpoints" in the README of github.com/facebookresearch/'
     'segment-anything; put them into checkpoints/, or set init_cfg=None to start from random weights'
@@ -144,3 +146,43 @@ def _alike(theirs: Tensor, ours: Tensor) -> bool:
 def _is_finite(weights: Tensor) -> bool:
     # Not every floating-point type has `isfinite`.
     return weights.is_meta or not weights.is_floating_point() or bool(weights.float().isfinite().all())
+
+
+def encoder_size(weights: Mapping[str, Tensor], layout: StateDictMap) -> tuple[int, int] | None:
+    """Channels and number of blocks of the image encoder in a file; None without an encoder."""
+    empty = torch.empty(0)
+    (position,) = layout.to_theirs({'backbone.pos_embed': empty})
+    blocks = layout.to_theirs({f'backbone.blocks.{i}.norm1.weight': empty for i in range(_MAX_DEPTH)})
+    there = [i for i, name in enumerate(blocks) if name in weights]
+    return (weights[position].shape[-1], there[-1] + 1) if position in weights and there else None
+
+
+def arch_of(size: tuple[int, int], architectures: Mapping[str, dict]) -> str | None:
+    """Name of the architecture with these numbers of channels and blocks; None if there is none."""
+    sizes = {(sizes['embed_dims'], sizes['depth']): name for name, sizes in architectures.items()}
+    return sizes.get(size)
+
+
+def name_size(size: tuple[int, int], architectures: Mapping[str, dict]) -> str:
+    """What to call an encoder: 'ViT-L (large)', or its channels and blocks if the size has no name."""
+    arch = arch_of(size, architectures)
+    return f'ViT-{arch[0].upper()} ({arch})' if arch else f'a ViT of {size[0]} channels and {size[1]} blocks'
+
+
+def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> None:
+    """Check that the encoder in a file has the size of a `SAMViT`; other modules and files without encoder pass.
+
+    Raises:
+        InputError: They differ in channels or number of blocks.
+    """
+    archs = getattr(module, 'ARCHITECTURES', None)
+    if archs is None or size is None:
+        return
+    asked = cast(tuple[int, int], (module.embed_dims, module.depth))
+    if size == asked:
+        return
+    arch = arch_of(asked, archs)
+    wanted = f'arch={arch!r}' if arch else name_size(asked, archs)
+    raise InputError(
+        f'{source} is {name_size(size, archs)}, the config asks for {wanted}: change arch, or name weights of that size'
+    )

@@ -1,4 +1,4 @@
-"""Files of weights: read from what others write, written whole or not at all."""
+"""Files of weights: read from several formats, written completely or not at all."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
-from .outputs import check_file, written_whole
+from .files import atomic_write, check_file, wrap_write_errors
 
 # What transformers' `save_pretrained` puts into a folder; an index names the files among which weights are shared out.
 _IN_FOLDERS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
@@ -41,7 +41,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
 
 def weight_files(path: str) -> list[str]:
-    """The files that `path` stands for: itself, or those of a folder; errors as in `read_weights`."""
+    """The file itself, or the files of a folder; errors as in `read_weights`."""
     path = os.path.expanduser(path)
     if not os.path.isdir(path):
         return [path]
@@ -58,15 +58,14 @@ def weight_files(path: str) -> list[str]:
 
 
 def check_target(path: str, sources: Sequence[str] = ()) -> None:
-    """Refuse, before the work, a file that `save_weights` could or should not write.
+    """Check a file before `save_weights` writes it.
 
     Args:
         path: The file to write.
         sources: Files that are read.
 
     Raises:
-        InputError: The name has another ending than `.safetensors` or `.pth`, or is one of the sources; or as
-            `check_file`.
+        InputError: It does not end in `.safetensors` or `.pth`, it is one of the sources, or as in `check_file`.
     """
     if not path.endswith(_SUFFIXES):
         raise InputError(f'{path}: the file to write must end in {" or ".join(_SUFFIXES)}')
@@ -76,35 +75,33 @@ def check_target(path: str, sources: Sequence[str] = ()) -> None:
 
 
 def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write weights so that the file appears whole or not at all; folders are made.
+    """Write weights to a file by `atomic_write`.
 
     Args:
-        path: `*.safetensors`; any other name is for `torch.save`.
+        path: `*.safetensors`, or any other name for `torch.save`.
         weights: Weights by name.
-        metadata: Text to keep with them, in the header of `.safetensors`, and otherwise as `meta` beside `state_dict`.
-            Without it `torch.save` gets the weights alone, as in SAM's own files.
+        metadata: Text to store with them: in the header of `.safetensors`, otherwise as `meta` beside `state_dict`.
+            Without it `torch.save` gets only the weights, as in SAM's own files.
 
     Raises:
         InputError: The file could not be written.
     """
     write = _write_safetensors if path.endswith('.safetensors') else _write_pth
-    # Tied weights share memory, which safetensors does not store.
+    # safetensors refuses tied weights, which share memory.
     weights = {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     try:
-        with written_whole(path) as aside:
-            write(aside, weights, metadata)
+        with wrap_write_errors(path), atomic_write(path) as temporary:
+            write(temporary, weights, metadata)
     except (RuntimeError, SafetensorError) as error:
-        # torch has its own words for a full disk; the reason stands behind them.
+        # torch reports a full disk in its own words; the system's reason is in the context.
         reason = str(error.__context__ or error).splitlines()[0]
-        raise InputError(
-            f'{path} could not be written, and nothing of it is left: {reason}; make room, or name another place'
-        ) from error
+        raise InputError(f'{path} could not be written: {reason}; make room, or name another place') from error
 
 
 def _write_safetensors(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:
     # transformers refuses a file whose header does not name its format.
     save_file(weights, path, {'format': 'pt', **(metadata or {})})
-    # safetensors leaves it to its owner alone; who may read the folder may read this.
+    # safetensors makes files that only the owner can read; give them the permissions of the folder.
     path.chmod(path.parent.stat().st_mode & 0o666)
 
 

@@ -1,6 +1,6 @@
 """What the model does, as pictures."""
 
-from .attention import LayerAttention, SentenceAttention, attention_maps
+from .attention import LayerAttention, SentenceAttention, sentence_attention
 from .attention_picture import draw_attention
 from .files import file_stem, write_image, write_new
 from .numbered_vis_backend import NumberedVisBackend
@@ -11,11 +11,11 @@ __all__ = [
     'LayerAttention',
     'NumberedVisBackend',
     'SentenceAttention',
-    'attention_maps',
     'draw_attention',
     'draw_masks',
     'draw_sheet',
     'file_stem',
+    'sentence_attention',
     'write_image',
     'write_new',
 ]

@@ -18,16 +18,13 @@ Shapes: L text tokens, W words, h × w visual tokens.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from mmseg.structures import SegDataSample
 
 from ..errors import InputError
 from .attention_record import AttentionRecorder
-
-if TYPE_CHECKING:
-    from ..apis import ReferringInferencer
 
 DIRECTIONS = ('to_text', 'to_image')
 
@@ -94,30 +91,19 @@ class SentenceAttention:
         return cv2.remap(values.astype(np.float32), *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def attention_maps(inferencer: 'ReferringInferencer', image: Any, sentence: str) -> SentenceAttention:
-    """Segment a picture and record the attention between it and the sentence.
+def sentence_attention(
+    recorder: AttentionRecorder, sample: SegDataSample, tokenizer: Callable, max_length: int
+) -> SentenceAttention:
+    """The attention that was recorded while a model segmented one image by one sentence, by words of the sentence.
 
     Args:
-        inferencer: With a model whose backbone or head is of this package.
-        image: One image as `ReferringInferencer` takes it.
-        sentence: One sentence.
-
-    Raises:
-        FileNotFoundError: As `ReferringInferencer`.
-        InputError: As `ReferringInferencer`, or no part of the model has attention between image and text.
+        recorder: With the maps of that forward pass.
+        sample: The model's prediction.
+        tokenizer: As in `words_of`.
+        max_length: As in `words_of`.
     """
-    encoder = getattr(inferencer.model, 'text_encoder', None)
-    if encoder is None:
-        raise InputError('this model takes no text, so there is no attention to it: choose one with a text encoder')
-    recorder = AttentionRecorder()
-    with recorder.watch(inferencer.model):
-        (sample,) = inferencer([image], [[sentence]], return_datasamples=True)['predictions']
-    if not recorder.maps:
-        raise InputError(
-            'neither the backbone nor the head of this model has attention between image and text: choose '
-            'a config with DITViT and an instruction, or with SAMHead'
-        )
-    words, special, members = words_of(sentence, encoder.tokenizer, encoder.max_length)
+    sentence = sample.metainfo['text']
+    words, special, members = words_of(sentence, tokenizer, max_length)
     layers = [_by_word(name, members, recorder.length, **maps) for name, maps in recorder.maps.items()]
     mask = sample.pred_sem_seg.data[0].cpu().numpy() == 1
     return SentenceAttention(sentence, words, special, layers, _window(sample.metainfo), mask)

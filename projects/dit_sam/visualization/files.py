@@ -1,4 +1,4 @@
-"""Files that appear whole and never replace others."""
+"""Files that appear complete and never replace others."""
 
 import os
 import os.path as osp
@@ -6,13 +6,11 @@ import re
 import unicodedata
 from contextlib import suppress
 from io import BytesIO
-from itertools import count
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
 
-from ..utils import cut_name
+from ..utils import atomic_write, cut_name
 
 # Together with the number and the suffix below the 255 bytes that file systems allow.
 _STEM_BYTES, _SLUG_BYTES = 120, 80
@@ -38,41 +36,17 @@ def write_image(image: np.ndarray, folder: str, stem: str) -> str:
 
 
 def write_new(content: bytes, folder: str, stem: str, suffix: str) -> str:
-    """Write a file under the first name of `{stem}_1{suffix}`, `{stem}_2{suffix}`, … that is free.
+    """Write a file under the first free name of `{stem}_1{suffix}`, `{stem}_2{suffix}`, …; return its path.
 
-    The content is written aside and then put in place, so that no reader meets half a file.
-
-    Args:
-        content: What the file holds.
-        folder: Where it goes; made when it is missing.
-        stem: Beginning of the name.
-        suffix: End of the name, with its dot.
-
-    Returns:
-        The path of the file.
+    The file appears complete and replaces none. A missing folder is created.
     """
     os.makedirs(folder, exist_ok=True)
-    part = osp.join(folder, f'.{uuid4().hex}.part')
-    try:
-        with open(part, 'xb') as file:
-            file.write(content)
-        paths = (osp.join(folder, f'{stem}_{number}{suffix}') for number in count(1))
-        return next(path for path in paths if _put(part, path))
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(part)
-
-
-def _put(part: str, path: str) -> bool:
-    """Give a file its name unless that is taken; whether it worked."""
-    try:
-        # A link, unlike a renaming, fails when the name exists, also when another process has just made it.
-        os.link(part, path)
-    except FileExistsError:
-        return False
-    except OSError:
-        # A file system without links.
-        if osp.exists(path):
-            return False
-        os.replace(part, path)
-    return True
+    number = 0
+    while True:
+        number += 1
+        path = osp.join(folder, f'{stem}_{number}{suffix}')
+        if not osp.exists(path):
+            # Another process may take the name meanwhile.
+            with suppress(FileExistsError), atomic_write(path, overwrite=False) as temporary:
+                temporary.write_bytes(content)
+                return path

@@ -1,23 +1,28 @@
-"""Points and boxes that users hand in beside their sentences: checked, matched, and brought to the model's pixels."""
+"""Points and boxes beside the sentences: checked, matched with them, and converted to the model's pixels."""
 
-from collections.abc import Sequence
+import inspect
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
+from torch import nn
 
+from ..datasets.image_stage import ImageStage
 from ..errors import InputError
 
-# Of one sentence; of one image a list of them, one for each sentence; of several images a list of either.
-Places = np.ndarray | Sequence | None
+# For one sentence; for one image a list of them, one for each sentence; for several images a list of either.
+PromptInput = np.ndarray | Sequence | None
 
 _POINTS_FORM = 'give (x, y) or (x, y, label) for each point, label 1 inside and 0 outside the object'
 _BOX_FORM = 'give left, top, right, bottom'
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a sentence's object is, in pixels of the image as people see it.
+class Prompt:
+    """The points and the box of one sentence, in pixels of the image as it is shown.
 
     Attributes:
         points: x, y and label (1 inside, 0 outside the object), (n, 3); None without points.
@@ -31,22 +36,17 @@ class Place:
         return self.points is not None or self.box is not None
 
     def metainfo(self, height: int, width: int, image_shape: Sequence[int], name: str) -> dict[str, np.ndarray]:
-        """What `ReferringSegmentor` reads: `points` with `point_labels`, and `box`, in pixels of the resized image.
-
-        Args:
-            height: Of the image as it was loaded.
-            width: Likewise.
-            image_shape: Height and width of the resized image.
-            name: What to call the image in errors.
+        """The prompt as `ReferringSegmentor` reads it, in pixels of the image resized from (height, width).
 
         Raises:
-            InputError: A point or a box reaches beyond the image.
+            InputError: A point or the box is not inside the image.
         """
-        scale, item = np.array([image_shape[1] / width, image_shape[0] / height]), {}
+        scale = np.array([image_shape[1] / width, image_shape[0] / height])
+        item: dict[str, np.ndarray] = {}
         if self.points is not None:
             xy = self.points[:, :2]
             _check_inside(xy, height, width, 'point', name)
-            # The middle of a pixel stays the middle of a pixel.
+            # Centers of pixels stay centers of pixels.
             item['points'] = ((xy + 0.5) * scale - 0.5).astype(np.float32)
             item['point_labels'] = self.points[:, 2].astype(np.int64)
         if self.box is not None:
@@ -55,44 +55,70 @@ class Place:
         return item
 
 
-def match_places(
-    points: Places, boxes: Places, names: Sequence[str], numbers: Sequence[int], single: bool
-) -> list[list[Place]]:
-    """The place of each sentence of each image.
+def match_prompts(
+    points: PromptInput, boxes: PromptInput, names: Sequence[str], numbers: Sequence[int], single: bool
+) -> list[list[Prompt]]:
+    """The prompt of each sentence of each image.
 
     Args:
-        points: For one image (n, 2) or (n, 3), x, y and label, for all its sentences, or a list of these with one, or
-            None, for each sentence. For several images a list with one of these forms, or None, for each.
-        boxes: Likewise; a box is left, top, right, bottom.
+        points: As in `ReferringInferencer`.
+        boxes: As in `ReferringInferencer`.
         names: What to call the images in errors.
         numbers: How many sentences each image has.
-        single: Whether the values belong to one image; see `is_single`.
+        single: Whether the values are for one image; see `is_single`.
 
     Raises:
         InputError: The numbers differ, or a value has another form.
     """
     matched = []
     by_image = (_by_image(values, what, names, single) for values, what in ((points, 'points'), (boxes, 'boxes')))
-    for name, number, of_points, of_boxes in zip(names, numbers, *by_image):
-        of_points = _by_sentence(of_points, 2, number, 'points', name)
-        of_boxes = _by_sentence(of_boxes, 1, number, 'boxes', name)
-        matched.append([Place(_as_points(one, name), _as_box(box, name)) for one, box in zip(of_points, of_boxes)])
+    for name, number, image_points, image_boxes in zip(names, numbers, *by_image):
+        points_of = _by_sentence(image_points, 2, number, 'points', name)
+        boxes_of = _by_sentence(image_boxes, 1, number, 'boxes', name)
+        matched.append([Prompt(_as_points(one, name), _as_box(box, name)) for one, box in zip(points_of, boxes_of)])
     return matched
 
 
-def _by_image(values: Places, what: str, names: Sequence[str], single: bool) -> Sequence[Places]:
+def check_takes_prompts(head: nn.Module, stage: ImageStage) -> None:
+    """Check that a model's head and test pipeline take points and boxes; warn if it was not trained with them.
+
+    Raises:
+        InputError: The head takes no prompts, or the pipeline may move the image under them.
+    """
+    if 'prompts' not in inspect.signature(head.forward).parameters:
+        raise InputError(
+            f'points or boxes are given, but {type(head).__name__} takes none: leave them out, or '
+            'choose a model with SAMHead'
+        )
+    if not stage.shares:
+        steps = ', '.join(type(step).__name__ for step in stage.rest.transforms)
+        raise InputError(
+            'points or boxes are given, but after Resize the test pipeline has steps that may move '
+            f'the image under them: {steps}'
+        )
+    encoder: Any = getattr(head, 'prompt_encoder', None)
+    if encoder is not None and not any(weight.requires_grad for weight in encoder.point_embeddings.parameters()):
+        print_log(
+            'this model was not trained with points and boxes (decode_head.spatial_prompts=False): their effect '
+            "is undefined, unless its weights began as SAM's",
+            'current',
+            logging.WARNING,
+        )
+
+
+def _by_image(values: Any, what: str, names: Sequence[str], single: bool) -> Iterable[PromptInput]:
     if values is None or single:
         return [values] * len(names)
-    if _depth(values) < 1 or len(values) != len(names):
-        number = len(values) if _depth(values) else 'none of them'
+    number = len(values) if _depth(values) else 'none of them'
+    if number != len(names):
         raise InputError(
             f'{len(names)} images, but {what} for {number}: give a list with an entry, or None, for each image'
         )
     return values
 
 
-def _by_sentence(values: Places, depth: int, number: int, what: str, name: str) -> Sequence[Places]:
-    """Values of `depth` nested lists, for all sentences of an image, or a list of them, one for each."""
+def _by_sentence(values: Any, depth: int, number: int, what: str, name: str) -> Iterable[Any]:
+    """The value of each sentence: `values`, if they are lists nested `depth` deep, otherwise their entries."""
     if _depth(values) <= depth and not _has_none(values):
         return [values] * number
     if len(values) != number:
@@ -104,7 +130,7 @@ def _by_sentence(values: Places, depth: int, number: int, what: str, name: str) 
 
 
 def _depth(values: Any) -> int:
-    """How many lists or axes values are nested in."""
+    """How deep lists are nested, or the number of axes of an array."""
     if isinstance(values, (list, tuple)):
         return 1 + max(map(_depth, values), default=0)
     return getattr(values, 'ndim', 0)
@@ -115,7 +141,7 @@ def _has_none(values: Any) -> bool:
 
 
 def _as_points(values: Any, name: str) -> np.ndarray | None:
-    """x, y and label, (n, 3); None where there is no point."""
+    """x, y and label, (n, 3); None without points."""
     if values is None or (_depth(values) == 1 and len(values) == 0):
         return None
     rows = [_numbers(row, f'a point for {name}', _POINTS_FORM) for row in (values if _depth(values) else [values])]
@@ -125,7 +151,7 @@ def _as_points(values: Any, name: str) -> np.ndarray | None:
 
 
 def _as_box(values: Any, name: str) -> np.ndarray | None:
-    """left, top, right, bottom, (4,); None where there is no box."""
+    """left, top, right, bottom, (4,); None without a box."""
     if values is None:
         return None
     box = _numbers(values, f'the box for {name}', _BOX_FORM)
@@ -145,13 +171,13 @@ def _numbers(values: Any, what: str, form: str) -> np.ndarray:
 
 
 def _check_inside(xy: np.ndarray, height: int, width: int, what: str, name: str) -> None:
-    # Up to the outer edge of the last pixel, as SAM takes them.
+    # The outer edge of the last pixel is inside, as in SAM.
     outside = xy[((xy < 0) | (xy > [width, height])).any(axis=1)]
     if len(outside):
         x, y = outside[0]
         raise InputError(
-            f'the {what} ({x:g}, {y:g}) lies beyond image {name}: x goes from 0 to {width}, y to '
-            f'{height}, in its own pixels, turned as it is shown'
+            f'the {what} ({x:g}, {y:g}) is outside image {name}: x goes from 0 to {width} and y to '
+            f'{height}, in pixels of the image as it is shown'
         )
 
 

@@ -1,4 +1,4 @@
-"""Places that are written to: looked at before, named where the writing fails, and nothing good is lost."""
+"""Files to write: checked before, named where the writing fails, and an old file stays until the new one is there."""
 
 import os
 import resource
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dit_sam.errors import InputError
-from dit_sam.utils import check_file, check_folder, write_whole, writing_to, written_whole
+from dit_sam.utils import atomic_write, atomic_write_text, check_file, check_folder, wrap_write_errors
 
 
 @pytest.fixture
@@ -39,25 +39,41 @@ def test_folders_are_refused_before_the_work(tmp_path, monkeypatch):
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
     (tmp_path / 'a.json').write_text('before')
-    with pytest.raises(InputError, match='a.json could not be written, and nothing of it is left: File too large; '):
-        write_whole(tmp_path / 'a.json', 'x' * 2000)
+    with pytest.raises(InputError, match='a.json could not be written: File too large; '):
+        atomic_write_text(tmp_path / 'a.json', 'x' * 2000)
     assert os.listdir(tmp_path) == ['a.json'] and (tmp_path / 'a.json').read_text() == 'before'
     with (
         pytest.raises(InputError, match='^out could not be written: File too large; make room, or name another '),
-        writing_to('out'),
+        wrap_write_errors('out'),
     ):
         (tmp_path / 'b').write_bytes(bytes(2000))
 
 
 def test_files_appear_at_the_end_and_with_their_folders(tmp_path):
-    with written_whole(tmp_path / 'new' / 'a') as aside:
-        aside.write_text('whole')
-        assert os.listdir(tmp_path / 'new') == [aside.name] != ['a']
-    assert (tmp_path / 'new' / 'a').read_text() == 'whole' and os.listdir(tmp_path / 'new') == ['a']
+    with atomic_write(tmp_path / 'new' / 'a') as temporary:
+        temporary.write_text('complete')
+        assert os.listdir(tmp_path / 'new') == [temporary.name] != ['a']
+    assert (tmp_path / 'new' / 'a').read_text() == 'complete' and os.listdir(tmp_path / 'new') == ['a']
 
 
 def test_other_errors_keep_their_words(tmp_path):
-    with pytest.raises(KeyError), written_whole(tmp_path / 'a') as aside:
-        aside.touch()
+    with pytest.raises(KeyError), atomic_write(tmp_path / 'a') as temporary:
+        temporary.touch()
         raise KeyError('x')
     assert not os.listdir(tmp_path)
+
+
+def test_an_existing_file_is_kept_where_asked(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError('no links here')
+
+    (tmp_path / 'a').write_text('before')
+    for _ in range(2):
+        with pytest.raises(FileExistsError), atomic_write(tmp_path / 'a', overwrite=False) as temporary:
+            temporary.write_text('after')
+        # The second time on a file system without links.
+        monkeypatch.setattr(os, 'link', refuse)
+    assert os.listdir(tmp_path) == ['a'] and (tmp_path / 'a').read_text() == 'before'
+    with atomic_write(tmp_path / 'b', sync=True) as temporary:
+        temporary.write_text('synced')
+    assert (tmp_path / 'b').read_text() == 'synced'

@@ -1,4 +1,4 @@
-"""Pictures are opened in one way, whoever opens them: a data set, a check before training, a tool, ONNX's example."""
+"""Images are decoded in one way by data sets, checks before training, tools and the ONNX example."""
 
 import json
 import runpy
@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from dit_sam.datasets import ReferringJSONDataset
 from dit_sam.datasets.images import image_problem, image_size, orientation_doubt, read_mask
 from dit_sam.errors import InputError
-from dit_sam.utils import decode, read_image
+from dit_sam.utils import decode_image, read_image
 
 RUNTIME = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
@@ -106,7 +106,7 @@ def test_a_size_said_by_the_head_is_that_of_the_pixels(tmp_path, write, suffix, 
     path = tmp_path / f'a.{suffix}'
     path.write_bytes(write(Image.fromarray(stored), exif, suffix))
     try:
-        shown = decode(path.read_bytes())
+        shown = decode_image(path.read_bytes())
     except ValueError:
         pytest.skip(f'this OpenCV reads no {suffix}')
     height, width = shown.shape[:2]
@@ -154,7 +154,7 @@ def test_what_cannot_be_decoded_to_its_end_is_refused(photo, way, damage):
 def test_a_picture_that_is_too_large_is_told_how_large_it_may_be(photo):
     """40,000 x 40,000 pixels, and 2^30 are allowed."""
     photo.write_bytes(too_large(b''))
-    with pytest.raises(InputError, match='a.jpg cannot be decoded: it has 1,600 megapixels, and 1,074 are the most'):
+    with pytest.raises(InputError, match='a.jpg cannot be decoded: it has 1,600 megapixels; the limit is 1,074'):
         read_image(str(photo))
 
 

@@ -67,11 +67,11 @@ def test_they_are_those_of_the_picture_as_it_is_shown(prompts_of, tmp_path):
 
 @pytest.mark.parametrize('single', [True, False])
 def test_one_for_all_sentences_or_one_for_each(inferencer, single):
-    def sums(**places):
+    def sums(**prompts):
         image, sentences = picture(), ['star', 'circle']
         if single:
-            return sums_of(inferencer, image, sentences, **places)
-        return sums_of(inferencer, [image], [sentences], **{key: [value] for key, value in places.items()})
+            return sums_of(inferencer, image, sentences, **prompts)
+        return sums_of(inferencer, [image], [sentences], **{key: [value] for key, value in prompts.items()})
 
     none, box, points = sums(), sums(boxes=BOX), sums(points=POINTS)
     assert len({*none, *box, *points}) == 6
@@ -85,20 +85,20 @@ def test_one_for_all_sentences_or_one_for_each(inferencer, single):
 def test_batches_give_the_masks_of_one_by_one(inferencer):
     images = [picture(60, 90), picture(90, 50, 1), picture(33, 47, 2)]
     sentences = [['star', 'circle'], 'square', ['heart', 'a thing', 'star']]
-    places = dict(
+    prompts = dict(
         points=[POINTS, None, [None, [[3, 4]], [[5, 6, 0], [7, 8], [9, 10]]]], boxes=[[None, BOX], [0, 0, 50, 90], None]
     )
     alone = [
         masks_of(inferencer(image, text, points=points, boxes=box))
-        for image, text, points, box in zip(images, sentences, *places.values())
+        for image, text, points, box in zip(images, sentences, *prompts.values())
     ]
     for batch_size in (1, 4, 100):
-        together = inferencer(images, sentences, batch_size=batch_size, **places)['predictions']
+        together = inferencer(images, sentences, batch_size=batch_size, **prompts)['predictions']
         for prediction, mask in zip(together, [mask for masks in alone for mask in masks], strict=True):
             np.testing.assert_array_equal(prediction['mask'], mask)
 
 
-def test_a_model_without_text_goes_by_place_alone(tmp_path):
+def test_a_model_without_text_goes_by_prompt_alone(tmp_path):
     cfg = Config.fromfile(CONFIG.replace('ldit_vit-t_shapes', 'sam_vit-t_shapes'))
     cfg.model.backbone.arch = tiny_config().model.backbone.arch
     save_random_weights(tmp_path / 'a.safetensors', cfg=cfg)
@@ -108,29 +108,29 @@ def test_a_model_without_text_goes_by_place_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'places, message',
+    'prompts, message',
     [
         (dict(boxes=[1, 2, 3]), 'the box for image_1 is [1, 2, 3]: give left, top, right, bottom, in this order'),
         (dict(boxes=[40, 5, 10, 45]), 'the box for image_1 is [40, 5, 10, 45]: give left, top'),
         (dict(boxes=7), 'the box for image_1 is 7: give left, top'),
         (dict(boxes='1,2,3,4'), 'the box for image_1 is 1,2,3,4, not finite numbers: give left'),
         (dict(boxes=[0, 0, 1, float('nan')]), 'the box for image_1 is [0, 0, 1, nan], not finite numbers'),
-        (dict(boxes=[0, 0, 91, 60]), 'the corner (91, 60) lies beyond image image_1: x goes from 0 to 90, y to 60'),
+        (dict(boxes=[0, 0, 91, 60]), 'the corner (91, 60) is outside image image_1: x goes from 0 to 90 and y to 60'),
         (dict(boxes=[BOX] * 3), '2 sentences for image_1, but boxes for 3: give the same for all, or a list'),
         (dict(points=[20, 30]), 'the points for image_1 are [20, 30]: give (x, y) or (x, y, label)'),
         (dict(points=[[20, 30, 2]]), 'the points for image_1 are [[20, 30, 2]]: give (x, y)'),
-        (dict(points=[[20, 60.5]]), 'the point (20, 60.5) lies beyond image image_1: x goes from 0 to 90, y to 60'),
+        (dict(points=[[20, 60.5]]), 'the point (20, 60.5) is outside image image_1: x goes from 0 to 90 and y to 60'),
         (dict(points=[[[1, 2]]]), '2 sentences for image_1, but points for 1: '),
         (dict(points=[['a', 'b']]), "a point for image_1 is ['a', 'b'], not finite numbers"),
     ],
 )
-def test_what_is_no_place_gets_one_line(inferencer, places, message):
+def test_what_is_no_prompt_gets_one_line(inferencer, prompts, message):
     with pytest.raises(InputError) as caught:
-        inferencer(picture(), ['star', 'circle'], **places)
+        inferencer(picture(), ['star', 'circle'], **prompts)
     assert str(caught.value).startswith(message) and '\n' not in str(caught.value)
 
 
-def test_several_images_want_places_for_each(inferencer):
+def test_several_images_want_prompts_for_each(inferencer):
     with pytest.raises(InputError, match='2 images, but boxes for 4: give a list with an entry, or None, for each'):
         inferencer([picture(), picture()], 'star', boxes=BOX)
     with pytest.raises(InputError, match='2 images, but points for none of them'):
@@ -150,15 +150,15 @@ def test_a_pipeline_that_may_move_the_image_is_refused():
     cfg.test_dataloader.dataset.pipeline.insert(2, dict(type='RandomFlip', prob=0.5))
     with pytest.raises(
         InputError,
-        match='behind Resize the test pipeline has steps that may move the image under '
+        match='after Resize the test pipeline has steps that may move the image under '
         'them: RandomFlip, PackReferringInputs',
     ):
         ReferringInferencer(cfg, device='cpu')(picture(), 'star', points=[[1, 2]])
 
 
-def test_the_shipped_kind_of_model_warns_that_it_never_saw_a_place(inferencer, monkeypatch):
+def test_the_shipped_kind_of_model_warns_that_it_never_saw_a_prompt(inferencer, monkeypatch):
     lines = []
-    monkeypatch.setattr('dit_sam.apis.referring_inferencer.print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr('dit_sam.apis.prompts.print_log', lambda line, *_: lines.append(line))
     inferencer(picture(), 'star', boxes=BOX)
     assert len(lines) == 1 and lines[0].startswith('this model was not trained with points and boxes')
     inferencer(picture(), 'star')

@@ -1,0 +1,68 @@
+"""Which model `ReferringInferencer` takes: a given config and checkpoint, or the small one shipped with the project."""
+
+import os
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from mmengine.config import Config
+
+from ..engine.config_check import check_config
+from ..engine.launch import load_config
+from ..errors import InputError
+
+ModelInput: TypeAlias = str | os.PathLike | Config | dict | None
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+ASSETS = _PACKAGE / 'assets'
+
+
+def config_folder() -> Path:
+    """The folder that holds `dit_sam/` and `_base_/`: in the repository, or where the installed package put it."""
+    in_repository = _PACKAGE.parents[1] / 'configs'
+    if (in_repository / 'dit_sam' / 'metafile.yml').is_file():
+        return in_repository
+    try:
+        listed = files('dit-sam') or ()
+    except PackageNotFoundError:
+        listed = ()
+    found = (Path(str(file.locate())).resolve() for file in listed if file.match('configs/dit_sam/metafile.yml'))
+    return next((path.parents[1] for path in found), in_repository)
+
+
+DEFAULT_CONFIG = str(config_folder() / 'dit_sam' / 'ldit_vit-t_shapes.py')
+DEFAULT_CHECKPOINT = str(ASSETS / 'ldit_vit-t_shapes.safetensors')
+
+
+def resolve_model(model: ModelInput, weights: str | os.PathLike | None, scope: str) -> tuple[Config | dict, str | None]:
+    """The checked config and the path of the weights; without a model those of the shipped one.
+
+    Raises:
+        FileNotFoundError: There is no such config.
+        InputError: There are weights without a config, the config is wrong, or the model belongs to another scope.
+    """
+    if model is None and weights is not None:
+        raise InputError(
+            f'{weights} without a config: name the config too; one inside a checkpoint is code, and is not run'
+        )
+    if model is None:
+        model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
+    if isinstance(model, (str, os.PathLike)):
+        config: Config | dict = load_config(os.fspath(model))
+    else:
+        config = model
+        check_config(config, 'the config')
+    if config.get('default_scope', scope) != scope:
+        raise InputError(f'the model is of {config["default_scope"]}: ReferringInferencer takes models of {scope}')
+    return config, None if weights is None else os.fspath(weights)
+
+
+def check_device(device: str | None) -> None:
+    """Raise `InputError` if torch does not know a device or the machine does not have it."""
+    try:
+        torch.empty(0, device=device)
+    # An assertion where torch is built without CUDA.
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from error

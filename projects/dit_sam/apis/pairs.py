@@ -1,0 +1,100 @@
+"""Pairs of an image and a sentence, prepared for the model as in its test pipeline."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import cv2
+import numpy as np
+from mmcv.transforms import Compose
+from mmengine.config import Config, ConfigDict
+
+from ..datasets.image_stage import ImageStage
+from ..errors import InputError
+from ..utils import undecodable_reason
+from .prompts import Prompt
+
+# Steps of a test pipeline that read the truth.
+TRUTH_STEPS = ('LoadReferringMask', 'LoadAnnotations', 'SamplePrompts')
+
+
+class PairPipeline:
+    """The test pipeline of a config without the truth; it also takes arrays, and resizes an image only once.
+
+    Raises:
+        InputError: The pipeline has no `LoadImageFromFile`.
+    """
+
+    def __init__(self, cfg: Config | ConfigDict) -> None:
+        steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline if _name_of(step) not in TRUTH_STEPS]
+        index = next((i for i, step in enumerate(steps) if _name_of(step) == 'LoadImageFromFile'), None)
+        if index is None:
+            raise InputError(
+                'the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
+                'to know how images are read'
+            )
+        self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
+        self.stage = ImageStage(Compose(steps))
+
+    def load(self, image: str | np.ndarray, name: str) -> dict:
+        """Read an image: `img`, BGR, and what the loader notes about it.
+
+        Raises:
+            InputError: The image cannot be read or decoded.
+        """
+        try:
+            return self.loader(image)
+        # mmcv asserts that there is an image, OpenCV objects to empty files.
+        except (AssertionError, cv2.error) as error:
+            raise InputError(f'image {name} cannot be decoded: it {undecodable_reason(str(image))}') from error
+        except (OSError, ValueError) as error:  # addresses can fail to answer
+            raise InputError(f'image {name} cannot be read: {error}') from error
+
+    def pairs(
+        self, image: str | np.ndarray, name: str, sentences: Sequence[str], prompts: Sequence[Prompt]
+    ) -> list[dict]:
+        """An image with each of its sentences and their prompts, ready to be collated.
+
+        Raises:
+            InputError: The image cannot be read or is too narrow to be resized, or a point or box lies outside it.
+        """
+        loaded = self.load(image, name)
+        height, width = loaded['ori_shape']
+        try:
+            resized = self.stage.image(loaded)
+            assert resized.results is not None
+            shape = resized.results['img'].shape[:2]
+            items = [
+                dict(prompt.metainfo(height, width, shape, name), text=text, seg_fields=[])
+                for text, prompt in zip(sentences, prompts)
+            ]
+            return [self.stage.item(resized, item) for item in items]
+        except cv2.error as error:
+            raise InputError(
+                f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
+                'size at which the model works'
+            ) from error
+
+
+def batches(pairs: Iterable[dict], size: int, mixed_shapes: bool) -> Iterator[list[dict]]:
+    """Group consecutive pairs into lists of at most `size`.
+
+    A list holds images of several shapes only with `mixed_shapes`: the masks would depend on the batch if the model
+    pads to its largest image.
+    """
+    batch: list[dict] = []
+    for pair in pairs:
+        if batch and not mixed_shapes and pair['inputs'].shape != batch[0]['inputs'].shape:
+            yield batch
+            batch = []
+        batch.append(pair)
+        # At once, before the next image is read: it may be damaged.
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _name_of(step: dict) -> str:
+    """Name of a transform, which is given by name, with or without a scope, or as a class."""
+    kind = step['type']
+    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__
