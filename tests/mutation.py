@@ -100,7 +100,9 @@ def make_copy(package: str) -> None:
         only_mutate=f'src/dit_sam/{package}/*',
         process_isolation='forkserver',
         timeout_constant='4',
-        also_copy=lines('projects', 'configs', 'tools', 'docs', 'requirements', 'README.md', 'Makefile', 'mkdocs.yml'),
+        also_copy=lines(
+            *'projects configs tools benchmarks reproduction docs requirements README.md Makefile mkdocs.yml'.split()
+        ),
         pytest_add_cli_args=lines('-k', ' and '.join(f'not {name}' for name in SLOW)),
         pytest_add_cli_args_test_selection=lines(*tests_of(package)),
         do_not_mutate_patterns=lines(*WORDING).replace('%', '%%'),

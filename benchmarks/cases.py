@@ -1,4 +1,4 @@
-"""The image encoders that benchmark.py sets side by side: ours and its references, with one set of weights."""
+"""The image encoders that encoder.py compares: ours and its references, with one set of weights."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,12 +1,12 @@
 """How time and memory of our encoders grow: image size, sentence length, sentences per image, ranks.
 
 Usage:
-    python tools/analysis_tools/benchmark_scaling.py --axis size tokens sentences ranks --json scaling.json
-    python tools/analysis_tools/benchmark_scaling.py --json scaling.json --plot scaling.png
+    python benchmarks/ranks.py --axis size tokens sentences ranks --json scaling.json
+    python benchmarks/ranks.py --json scaling.json --plot scaling.png
 
-Every point is the fastest of a few rounds, and memory is what tensors take beside the weights. Ranks are processes of
-`DistributedDataParallel` with gloo, which share the machine's cores and train on one image each. Figures of axes that
-are measured anew replace those in the file; the others stay.
+Every point is the fastest of a few rounds. Memory is that of tensors beside the weights. Ranks are processes of
+`DistributedDataParallel` with gloo, which share the machine's cores and train on one image each. New figures of an axis
+replace those in the file; the other axes stay.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from benchmark import check, positive, steps
-from encoders import inputs, ours
-from measures import machine, peak_memory, seconds
+from cases import inputs, ours
+from encoder import check, positive
+from measures import machine, peak_memory, seconds, steps
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable, TableStyle
 from torch import distributed, multiprocessing
@@ -36,7 +36,7 @@ TITLES = dict(
     sentences='sentences of an image',
     ranks='ranks, an image each',
 )
-# Of `encoders.CASES`, and the decoder's scheme, whose encoder sees no text.
+# Of `cases.CASES`, and `default`, whose encoder sees no text.
 CASES = dict(
     size=('ldit', 'ldit-windowed'), tokens=('ldit', 'edit'), sentences=('ldit', 'edit', 'default'), ranks=('ldit',)
 )
@@ -45,7 +45,7 @@ FIGURES = dict(forward_s='forward (s)', train_step_s='train step (s)', memory_mb
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--axis', nargs='+', choices=POINTS, default=[], help='what to vary; the others stay at theirs')
+    parser.add_argument('--axis', nargs='+', choices=POINTS, default=[], help='what to vary')
     parser.add_argument('--arch', choices=sorted(SAMViT.ARCHITECTURES), default='base', help='size of the encoder')
     parser.add_argument('--size', type=positive, default=512, help='side of the images where it does not vary')
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N; ranks are measured on the CPU')
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--plot', type=Path, metavar='FILE', help='picture to draw of all of them')
     args = parser.parse_args()
     if not args.axis and not (args.json and args.json.exists()):
-        parser.error('say --axis for what to measure, or --json for a file of figures')
+        parser.error('choose what to measure by --axis, or name a file of figures by --json')
     return args
 
 

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
+"""reproduction/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from processes import ROOT, call_tool
 
-PATH = str(ROOT / 'tools' / 'analysis_tools' / 'compare_schemes.py')
+PATH = str(ROOT / 'reproduction' / 'compare_schemes.py')
 TOOL = runpy.run_path(PATH)
 # Instruction, decoder blocks.
 EXPECTED = {
