@@ -1,4 +1,4 @@
-"""reproduction/pretrain_text_encoder.py: sentences alone teach the text encoder, and its file is what `init_cfg` takes."""
+"""reproduction/pretrain_text_encoder.py: sentences alone teach the text encoder, and `init_cfg` takes its file."""
 
 import json
 import re

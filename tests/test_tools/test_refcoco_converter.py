@@ -251,7 +251,9 @@ def test_missing_folder_of_images_is_named_before_the_work(source, tmp_path, cap
 def test_a_file_in_place_of_the_folder_is_named_before_the_work(source, tmp_path, capsys):
     (tmp_path / 'out').write_text('')
     assert convert(source, '--out', tmp_path / 'out') == 1
-    assert capsys.readouterr().err == f'error: --out {tmp_path}/out is not a folder: choose another one\n'
+    assert capsys.readouterr().err == (
+        f'error: {tmp_path}/out cannot be written to: {tmp_path}/out is a file; name another place\n'
+    )
 
 
 def test_shapes_go_through_the_whole_chain(tmp_path):

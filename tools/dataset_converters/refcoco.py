@@ -2,8 +2,7 @@
 
 Usage:
     python tools/dataset_converters/refcoco.py data/coco --out data/coco/prepared
-    python tools/dataset_converters/refcoco.py data/coco --out data/coco/prepared --images data/coco/train2014 \
-        --check-images --workers 8
+    python tools/dataset_converters/refcoco.py data/coco --out data/coco/prepared --check-images --workers 8
 
 SRC holds the original downloads, one folder a data set: refcoco, refcoco+, refcocog and refclef with instances.json and
 refs(*).p, grefcoco with instances.json and grefs(*).json, or any other in their format. All data sets in SRC are
@@ -32,6 +31,7 @@ from dit_sam.datasets.refcoco import select_split, splits_of
 from dit_sam.datasets.safe_pickle import load_refs
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.utils import check_folder
 
 COLUMNS = ('images', 'references', 'sentences', 'masks')
 # COCO's under either name, and RefCLEF's.
@@ -94,9 +94,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('src', type=Path, metavar='SRC', help='folder of the original downloads')
     parser.add_argument('--out', type=Path, required=True, metavar='DST', help='folder to write to')
     folders = ', '.join(f'SRC/{name}' for name in IMAGE_FOLDERS)
-    parser.add_argument(
-        '--images', type=Path, action='append', metavar='DIR', help=f'may be repeated; default {folders}'
-    )
+    parser.add_argument('--images', type=Path, action='append', metavar='DIR', help=f'repeatable; default {folders}')
     parser.add_argument('--check-images', action='store_true', help='decode every image that the sets need')
     parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads that check images')
     return parser.parse_args()
@@ -118,9 +116,7 @@ def find_sources(src: Path) -> list[Source]:
         for path in sorted([*folder.glob('refs(*).p'), *folder.glob('grefs(*).json')])
     ]
     if not sources:
-        raise FileNotFoundError(
-            f'{src} and its folders hold no refs(*).p or grefs(*).json; docs/data.md says where to get them'
-        )
+        raise FileNotFoundError(f'{src} and its folders hold no refs(*).p or grefs(*).json: docs/data.md has the links')
     named: dict[tuple[str, str], Path] = {}
     for source in sources:
         if not source.instances.is_file():
@@ -150,8 +146,8 @@ def read_tables(sources: list[Source]) -> Iterator[tuple[Source, str, ReferringT
             if not re.fullmatch(r'\w+', split, re.ASCII):  # it becomes part of a file's name
                 raise InputError(f'{source.refs} has a split named {split!r}: rename it with letters and digits only')
             about = dict(dataset=source.dataset, partition=source.partition, split=split, source=origin)
-            selected = select_split(refs, split, str(source.refs))
-            yield source, split, make_table(selected, str(source.refs), instances, **about)
+            file = str(source.refs)
+            yield source, split, make_table(select_split(refs, split, file), file, instances, **about)
 
 
 def counts_table(tables: list[tuple[Source, str, ReferringTable]]) -> tuple[PrettyTable, list[str]]:
@@ -166,16 +162,17 @@ def counts_table(tables: list[tuple[Source, str, ReferringTable]]) -> tuple[Pret
         known = PUBLISHED.get(key, {})
         for place, (split, counts) in enumerate(rows, 1):
             published = known.get(split, (None,) * len(COLUMNS))
-            cells = [
-                f'{counts[column]:,}'
-                + ('' if number is None else ' ✓' if number == counts[column] else f' ≠ {number:,}')
-                for column, number in zip(COLUMNS, published)
-            ]
+            cells = [cell(counts[column], number) for column, number in zip(COLUMNS, published)]
             lines.add_row([' '.join(key), split, *cells], divider=place == len(rows))
         missing = ', '.join(split for split in known if split not in (*found, 'all'))
         notes = [NOTES.get(key[0]), NOTES.get(' '.join(key)), missing and f'no split {missing}']
         remarks += [f'{" ".join(key)}: {note}' for note in notes if note]
     return lines, remarks
+
+
+def cell(found: int, published: int | None) -> str:
+    mark = '' if published is None else ' ✓' if found == published else f' ≠ {published:,}'
+    return f'{found:,}{mark}'
 
 
 def total(tables: list[ReferringTable]) -> dict[str, int]:
@@ -193,11 +190,7 @@ def total(tables: list[ReferringTable]) -> dict[str, int]:
 
 
 def image_folders(args: argparse.Namespace) -> list[Path]:
-    """The folders of images that are there.
-
-    Raises:
-        FileNotFoundError: There is none, or one of `--images` is missing.
-    """
+    """The folders of images, of which the default ones may be missing in part."""
     folders = args.images or [args.src / name for name in IMAGE_FOLDERS]
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing and (args.images or missing == folders):
@@ -216,7 +209,7 @@ def locate(name: str, folders: list[Path]) -> str:
 def check_images(tables: list[ReferringTable], folders: list[Path], workers: int) -> int:
     """Print what is wrong with the images of the tables; the number of such images."""
     sizes = {
-        table.value('images.file_name', row): tuple(table.value(f'images.{side}', row) for side in ('height', 'width'))
+        table.value('images.file_name', row): (table.value('images.height', row), table.value('images.width', row))
         for table in tables
         for row in range(table.counts['images'])
     }
@@ -227,11 +220,10 @@ def check_images(tables: list[ReferringTable], folders: list[Path], workers: int
 
     # Threads: OpenCV decodes without Python's lock, and a forked process may inherit a held lock of OpenCV.
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(problem_of, sizes)
-        problems = list(track(found, 'images', total=len(sizes)))
+        problems = list(track(pool.map(problem_of, sizes), 'images', total=len(sizes)))
     bad = [f'{name} {problem}' for name, problem in zip(sizes, problems) if problem]
     where = ' and '.join(map(str, folders))
-    print('\n'.join([*bad, f'{len(sizes):,} images in {where}: {len(bad):,} missing or unusable']))
+    print(*bad, f'{len(sizes):,} images in {where}: {len(bad):,} missing or unusable', sep='\n')
     return len(bad)
 
 
@@ -240,12 +232,11 @@ def main() -> int:
     with one_line_errors(OSError):
         if args.workers < 1:
             raise InputError(f'--workers must be 1 or more, got {args.workers}')
-        if args.out.exists() and not args.out.is_dir():
-            raise InputError(f'--out {args.out} is not a folder: choose another one')
+        check_folder(args.out)
         folders = image_folders(args) if args.check_images else []
         tables = list(read_tables(find_sources(args.src)))
         lines, remarks = counts_table(tables)
-        print('\n'.join([lines.get_string(), '✓ as published, ≠ the published number', *remarks]))
+        print(lines, '✓ as published, ≠ the published number', *remarks, sep='\n')
         args.out.mkdir(parents=True, exist_ok=True)
         for source, split, table in tables:
             path = args.out / f'{source.dataset}_{source.partition}_{split}.safetensors'
