@@ -28,13 +28,23 @@ TESTS = {
     'datasets': (
         'test_tools/test_mmdet_refcoco.py',
         'test_tools/test_refcoco_converter.py',
-        'test_tools/test_check_json_lines.py',
+        'test_tools/test_data_checks.py',
         'test_tools/test_vocabulary.py',
         'test_robustness',
     ),
-    'engine': ('test_tools/test_train_test_cli.py', 'test_robustness', 'test_configs.py'),
+    'engine': (
+        'test_tools/test_train_test_cli.py',
+        'test_tools/test_run_settings.py',
+        'test_robustness',
+        'test_configs.py',
+    ),
     'models': (),
-    'utils': ('test_models', 'test_tools/test_model_converters.py', 'test_robustness'),
+    'utils': (
+        'test_models',
+        'test_tools/test_model_converters.py',
+        'test_tools/test_publish_model.py',
+        'test_robustness',
+    ),
 }
 # They start other programs: only what the others did not notice is given to them.
 SLOW = (

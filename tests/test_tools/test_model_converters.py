@@ -9,7 +9,6 @@ from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 from processes import ROOT
-from safetensors import safe_open
 from torch import nn
 
 from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
@@ -229,47 +228,3 @@ def test_the_file_to_write_is_checked_first(folder, error_of, tool, monkeypatch)
     (folder / 'ours.pth').mkdir()
     assert 'ours.pth is a folder' in error_of(tool, 'theirs.pth', 'ours.pth')
     assert (folder / 'theirs.pth').read_bytes() == b'not read'
-
-
-def test_weights_for_sharing(folder, error_of, capsys):
-    # As `WriteFirstCheckpointHook` notes the scores.
-    checkpoint = dict(
-        state_dict=dict(a=torch.ones(3), ids=torch.arange(3)),
-        meta=dict(cfg='x = 1', epoch=2, iter=7),
-        message_hub=dict(runtime_info=dict(scores=dict(mIoU=79.5, epoch=2))),
-        optimizer=dict(),
-    )
-    convert('publish_model', save(folder, checkpoint), folder / 'new' / 'a.safetensors', '--half')
-    with safe_open(folder / 'new' / 'a.safetensors', 'pt') as file:
-        assert file.get_tensor('a').dtype == torch.float16 and file.get_tensor('ids').dtype == torch.int64
-        kept = dict(config='x = 1', epoch='2', iter='7', scores='{"mIoU": 79.5}')
-        assert kept.items() <= file.metadata().items()
-    assert 'a.safetensors: 6 weights, 0.00 MiB' in capsys.readouterr().out
-    assert 'is the file to read too' in error_of('publish_model', *[folder / 'new' / 'a.safetensors'] * 2)
-
-
-@pytest.mark.parametrize(
-    'checkpoint, options, message',
-    [
-        ([1], [], 'theirs.pth has no state_dict: name a checkpoint written by tools/train.py'),
-        (dict(state_dict=dict()), [], 'theirs.pth holds no weights'),
-        (dict(state_dict=dict(a=1)), [], 'theirs.pth holds no weights'),
-        (dict(state_dict=dict(a=torch.ones(1))), ['--merge-lora'], 'has no config inside, which --merge-lora needs'),
-        (
-            dict(state_dict=dict(a=torch.ones(1)), meta=dict(cfg='x = (')),
-            ['--merge-lora'],
-            "theirs.pth cannot be read ('(' was never closed",
-        ),
-        (dict(state_dict=dict(a=torch.ones(1))), ['--config', 'none.py'], 'config none.py not found'),
-    ],
-)
-def test_what_cannot_be_shared_gets_one_line(folder, error_of, checkpoint, options, message):
-    path = save(folder, checkpoint)
-    assert message in error_of('publish_model', path, folder / 'a.safetensors', *options)
-    assert untouched(folder, 'theirs.pth')
-
-
-def test_lora_that_is_shared_apart_is_spoken_of(folder, capsys):
-    apart = save(folder, dict(state_dict={'a.lora_A.weight': torch.ones(1)}))
-    convert('publish_model', apart, folder / 'a.safetensors')
-    assert capsys.readouterr().out.splitlines()[-1].endswith('--merge-lora adds it to them')
