@@ -24,11 +24,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from measures import write_json
 from prettytable import PrettyTable
 
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.utils import check_file, check_folder, write_whole, writing_to
+from dit_sam.utils import check_file, check_folder, writing_to
 
 WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()
 PREPARED = 'prepared.safetensors'
@@ -235,9 +236,7 @@ def main() -> None:
         f'annotations; ' + ', '.join(f'{name} {size:.1f} MB' for name, size in result['files_mb'].items())
     )
     print(table(result['figures']))
-    if args.json:
-        with one_line_errors():
-            write_whole(args.json, json.dumps(result, indent=2) + '\n')
+    write_json(args.json, result)
 
 
 if __name__ == '__main__':

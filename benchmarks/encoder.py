@@ -15,7 +15,6 @@ times a forward pass. Ratios above 1 are in our favor. What a GPU's memory does 
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
@@ -24,7 +23,7 @@ from statistics import median
 
 import torch
 from cases import CASES, build, features, inputs, ours
-from measures import flops, gemm_rate, if_it_fits, machine, peak_memory, seconds, steps
+from measures import flops, gemm_rate, if_it_fits, machine, peak_memory, seconds, steps, write_json
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
 from torch import Tensor
@@ -33,7 +32,7 @@ from dit_sam.compat import has_bfloat16
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
-from dit_sam.utils import check_file, write_whole
+from dit_sam.utils import check_file
 
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 MEASURES = ('forward', 'train', 'memory')
@@ -229,9 +228,7 @@ def main() -> None:
     )
     print(table(rows))
     print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
-    if args.json:
-        with one_line_errors():
-            write_whole(args.json, json.dumps(result, indent=2) + '\n')
+    write_json(args.json, result)
 
 
 if __name__ == '__main__':

@@ -17,6 +17,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.utils import write_whole
+
 MB = 1e6
 # Side of the square matrices whose product tells the machine's peak.
 GEMM_SIDE = dict(cpu=2048, cuda=8192)
@@ -110,6 +113,13 @@ def flops(function: Callable[[], object]) -> int:
     ):
         function()
     return counter.get_total_flops()
+
+
+def write_json(path: Path | None, figures: dict) -> None:
+    """Write figures to the file of --json; without one, nothing."""
+    if path is not None:
+        with one_line_errors():
+            write_whole(path, json.dumps(figures, indent=2) + '\n')
 
 
 def machine(device: str) -> str:

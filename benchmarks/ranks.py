@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from cases import inputs, ours
 from encoder import check, positive
-from measures import machine, peak_memory, seconds, steps
+from measures import machine, peak_memory, seconds, steps, write_json
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable, TableStyle
 from torch import distributed, multiprocessing
@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
-from dit_sam.utils import check_file, write_whole, writing_to
+from dit_sam.utils import check_file, writing_to
 
 POINTS = dict(size=(512, 768, 1024, 1536), tokens=(5, 10, 20, 40, 80), sentences=(1, 2, 4, 8), ranks=(1, 2))
 TITLES = dict(
@@ -61,9 +61,8 @@ def parse_args() -> argparse.Namespace:
 
 def measure_all(axis: str, args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     """Figures by case and point of an axis."""
-    result = {}
-    for case in CASES[axis]:
-        result[case] = {}
+    result: dict[str, dict] = {case: {} for case in CASES[axis]}
+    for case in result:
         for value in POINTS[axis]:
             point = dict(dict(size=args.size, tokens=20, sentences=1, ranks=1), **{axis: value})
             result[case][value] = measure_ranks(case, point, args) if axis == 'ranks' else measure(case, point, args)
@@ -173,9 +172,8 @@ def main() -> None:
         if args.plot:
             check_file(args.plot)
         known |= {axis: dict(machine=described(args), cases=measure_all(axis, args)) for axis in args.axis}
-        if args.json:
-            write_whole(args.json, json.dumps(known, indent=2) + '\n')
-    # As a file has it, points are strings.
+    write_json(args.json, known)
+    # As in the file, points are strings.
     known = json.loads(json.dumps(known))
     for axis, measured in known.items():
         print(f'\n{measured["machine"]}\n\n{table(axis, measured["cases"])}')

@@ -11,7 +11,6 @@ each way dumps its results with all masks, and the dumps are compared.
 """
 
 import argparse
-import json
 import logging
 import pickle
 import tempfile
@@ -23,6 +22,7 @@ from statistics import median
 import numpy as np
 import torch
 from data_loading import write_photographs, write_set
+from measures import write_json
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
@@ -40,7 +40,7 @@ from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.engine.strict_loading import load_strictly
 from dit_sam.evaluation.dump import read_lines
-from dit_sam.utils import check_file, write_whole
+from dit_sam.utils import check_file
 
 SENTENCES = 7
 WAYS = ('one by one', 'apart', 'by image')
@@ -94,16 +94,9 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 def build_loader(cfg: Config, folder: Path, way: str) -> DataLoader:
     """The config's test loader for the set in `folder`, changed as the way needs it."""
-    files = dict(
-        data_root=str(folder),
-        ann_file='shapes/instances.json',
-        refs_file='shapes/refs(unc).p',
-        split='val',
-        data_prefix=dict(img_path='images/'),
-        type='RefCOCODataset',
-    )
     loader = cfg.test_dataloader.to_dict()
-    loader['dataset'].update(files)
+    files = dict(ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', data_prefix=dict(img_path='images/'))
+    loader['dataset'].update(files, type='RefCOCODataset', data_root=str(folder), split='val')
     if way != 'by image':
         images = images_of(Runner.build_dataloader(loader).dataset)
         loader.update(batch_sampler=None, sampler=order_apart(images))
@@ -179,9 +172,7 @@ def main() -> None:
     for name, result in results.items():
         print(f'{name}: {result["sentences"]} sentences on {result["images"]} images')
     print(table(results))
-    if args.json:
-        with one_line_errors():
-            write_whole(args.json, json.dumps(results, indent=2) + '\n')
+    write_json(args.json, results)
 
 
 if __name__ == '__main__':

@@ -176,13 +176,8 @@ def answer() -> tuple[gr.Image, gr.Dataframe, gr.Dropdown, gr.Radio, gr.Button, 
     with gr.Column():
         with gr.Tab('Masks'):
             overlay = gr.Image(label='Masks and sentences', elem_id='overlay', format='png', buttons=BUTTONS)
-            table = gr.Dataframe(
-                headers=COLUMNS,
-                elem_id='table',
-                interactive=False,
-                wrap=True,
-                column_widths=['30%', '12%', '14%', '19%', '25%'],
-            )
+            widths = ['30%', '12%', '14%', '19%', '25%']
+            table = gr.Dataframe(headers=COLUMNS, elem_id='table', interactive=False, wrap=True, column_widths=widths)
         with gr.Tab('Attention'):
             chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
             direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
