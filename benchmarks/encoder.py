@@ -102,7 +102,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def dtypes_of(device: str) -> list[str]:
-    """What to measure on a device."""
+    """The dtypes to measure on a device."""
     return [dtype for dtype in DTYPES if dtype != 'bfloat16' or has_bfloat16(device.partition(':')[0])]
 
 
@@ -175,7 +175,7 @@ def add_shares(rows: list[dict], args: argparse.Namespace, peaks: dict[str, floa
 
 
 def ratios(rows: list[dict], dtype: str) -> dict[str, float]:
-    """How many times faster and smaller ours is, where both were measured; of a reference's dtypes the faster one."""
+    """How many times faster or smaller ours is; a reference counts with the dtype in which it is faster."""
 
     def best(case: str, encoder: str, measure: str, dtypes: Iterable[str] = DTYPES) -> float | None:
         found = [row for row in rows if (row['case'], row['encoder']) == (case, encoder) and row['dtype'] in dtypes]

@@ -86,7 +86,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Clock:
-    """What is left of the time."""
+    """The time since the start, and whether `minutes` are over."""
 
     def __init__(self, minutes: float) -> None:
         self.start, self.seconds = time.monotonic(), 60 * minutes

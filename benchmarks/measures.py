@@ -1,4 +1,4 @@
-"""What the benchmarks measure: seconds, memory, FLOPs, and what the machine could do."""
+"""The measures of the benchmarks: seconds, memory, FLOPs, and the machine's peak."""
 
 import json
 import platform
@@ -89,7 +89,7 @@ def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: s
 
 
 def if_it_fits(function: Callable[[], Any]) -> Any:
-    """What a call gives; None where the GPU's memory does not hold it."""
+    """The result of a call; None if the GPU's memory does not hold it."""
     try:
         return function()
     except torch.cuda.OutOfMemoryError:

@@ -1,4 +1,4 @@
-"""What it saves to score the sentences of an image together: ``benchmarks/scoring.py [--json FILE]``.
+"""Time saved by scoring the sentences of an image together: ``benchmarks/scoring.py [--json FILE]``.
 
 Scores the same sentences in three ways, in turn, several times, from the files to the scores, and prints the medians:
 
@@ -47,7 +47,7 @@ WAYS = ('one by one', 'apart', 'by image')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Measure what it saves to score the sentences of an image together')
+    parser = argparse.ArgumentParser(description='Time saved by scoring the sentences of an image together')
     parser.add_argument('--config', default=DEFAULT_CONFIG, help='config file; default that of the shipped small model')
     parser.add_argument('--checkpoint', help='weights; default the shipped ones with the default config, else random')
     parser.add_argument('--sets', nargs='+', choices=list(WRITERS), default=list(WRITERS), help='default both')

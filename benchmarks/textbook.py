@@ -77,7 +77,7 @@ def _attend(
 
 
 def _position(layer: nn.Module, q: Tensor, grid: tuple[int, int]) -> Tensor:
-    """What relative position adds to each pair of visual tokens, (B, M, H·W, H·W)."""
+    """The bias of relative position for each pair of visual tokens, (B, M, H·W, H·W)."""
     q = q.unflatten(2, grid)
     rows = torch.einsum('bmhwc,hkc->bmhwk', q, sam.get_rel_pos(grid[0], grid[0], layer.rel_pos_h))
     columns = torch.einsum('bmhwc,wkc->bmhwk', q, sam.get_rel_pos(grid[1], grid[1], layer.rel_pos_w))

@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
-    """What is wrong with the image and the mask of a well-formed line."""
+    """Problems of the image and the mask of a well-formed line."""
     try:
         size = size_of(record, str(images))
     except ValueError as error:
@@ -50,7 +50,7 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
 
 
 def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[str, tuple[str, int]]) -> Iterator[str]:
-    """What is doubtful in a good line; `ids` has the image_id of each image, and the line that gave it."""
+    """Doubts about a good line; `ids` has the image_id of each image, and the line that gave it."""
     turned = orientation_doubt(str(images / record['image'])) if record['image'] not in ids else None
     if turned:
         yield f'names the image {images / record["image"]}, which {turned}'
