@@ -64,4 +64,4 @@ test-cuda:
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis projects/*.egg-info
-	find projects configs tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find projects configs tools benchmarks reproduction tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,13 +28,23 @@ TESTS = {
     'datasets': (
         'test_tools/test_mmdet_refcoco.py',
         'test_tools/test_refcoco_converter.py',
-        'test_tools/test_check_json_lines.py',
+        'test_tools/test_data_checks.py',
         'test_tools/test_vocabulary.py',
         'test_robustness',
     ),
-    'engine': ('test_tools/test_train_test_cli.py', 'test_robustness', 'test_configs.py'),
+    'engine': (
+        'test_tools/test_train_test_cli.py',
+        'test_tools/test_run_settings.py',
+        'test_robustness',
+        'test_configs.py',
+    ),
     'models': (),
-    'utils': ('test_models', 'test_tools/test_model_converters.py', 'test_robustness'),
+    'utils': (
+        'test_models',
+        'test_tools/test_model_converters.py',
+        'test_tools/test_publish_model.py',
+        'test_robustness',
+    ),
 }
 # They start other programs: only what the others did not notice is given to them.
 SLOW = (
@@ -100,7 +110,9 @@ def make_copy(package: str) -> None:
         only_mutate=f'src/dit_sam/{package}/*',
         process_isolation='forkserver',
         timeout_constant='4',
-        also_copy=lines('projects', 'configs', 'tools', 'docs', 'requirements', 'README.md', 'Makefile', 'mkdocs.yml'),
+        also_copy=lines(
+            *'projects configs tools benchmarks reproduction docs requirements README.md Makefile mkdocs.yml'.split()
+        ),
         pytest_add_cli_args=lines('-k', ' and '.join(f'not {name}' for name in SLOW)),
         pytest_add_cli_args_test_selection=lines(*tests_of(package)),
         do_not_mutate_patterns=lines(*WORDING).replace('%', '%%'),

@@ -1,4 +1,4 @@
-# Sourced by the launch scripts: where the tools are, which Python runs them, and how torchrun finds the processes.
+# Sourced by the launch scripts: where the tools are, which Python runs them, and how processes are started.
 TOOLS="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 export PYTHONPATH="$TOOLS/../projects${PYTHONPATH:+:$PYTHONPATH}"
 
@@ -19,4 +19,14 @@ torchrun() {
         meeting=(--rdzv-backend=c10d --rdzv-endpoint="$address:$port" --rdzv-id="${RDZV_ID:-dit_sam}")
     fi
     exec "$PYTHON" -m torch.distributed.run --nnodes="${NNODES:-1}" "${meeting[@]}" --nproc-per-node="$1" "${@:2}"
+}
+
+# slurm PARTITION JOB_NAME PROGRAM...: GPUS processes in all. SRUN_ARGS is unquoted: it holds any number of arguments.
+# Jobs may share machines: without PORT, on which the processes meet on the first machine, each job draws one.
+slurm() {
+    local gpus="${GPUS:-8}"
+    local per_node="${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}"
+    export MASTER_PORT="${PORT:-$((20000 + RANDOM % 10000))}"
+    exec srun --partition="$1" --job-name="$2" --gres="gpu:$per_node" --ntasks="$gpus" --ntasks-per-node="$per_node" \
+        --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} "$PYTHON" -u "${@:3}"
 }

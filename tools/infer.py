@@ -2,7 +2,7 @@
 
 import os
 
-# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 

@@ -1,10 +1,11 @@
 """Make the environment: ``python tools/setup_environment.py --venv .venv``; ``make setup`` calls it.
 
-Needs Python >= 3.10 and nothing else, compiles nothing, and writes nowhere but into the environment (and the metadata
-folder ``projects/dit_sam.egg-info`` of the editable installation). What the environment holds already is kept: torch
-from 2.1 on, a full mmcv, the onedl forks of the OpenMMLab packages. A second run ends at once unless the requirements
-have changed. With ``--forks`` a new environment gets the forks; their mmcv is compiled, for some twenty minutes on two
-cores. With ``--cuda`` it gets a CUDA build of torch, 5.5 GB, which runs on a CPU too.
+Needs only Python >= 3.10 and compiles nothing. It writes only into the environment and ``projects/dit_sam.egg-info``,
+the metadata of the editable installation. It keeps what the environment has: torch >= 2.1, a full mmcv, the onedl forks
+of the OpenMMLab packages. A second run ends at once unless the requirements have changed.
+
+``--forks`` puts the forks into a new environment; their mmcv compiles for some twenty minutes on two cores. ``--cuda``
+puts a CUDA build of torch (5.5 GB) into it, which runs on a CPU too.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def main() -> None:
     wanted = dict(root=str(ROOT), inputs=fingerprint())
     if python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return
-    # An interruption, or a system without its venv package, leaves an environment without pip.
+    # An interrupted run, or a system without the venv package, leaves an environment without pip.
     if not (venv / 'bin' / 'pip').exists():
         say(f'making an environment in {venv} with Python {sys.version.split()[0]}')
         run([sys.executable, '-m', 'venv', str(venv)], 'make the environment')
@@ -65,7 +66,7 @@ def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False) -
     pip_install(python, torch_requirements(found, cuda), 'torch with CUDA (5.5 GB)' if cuda else 'torch')
     own = lines_of(FORKS) if forks else []
     if own:
-        # Built beside the torch that is there; what they need comes with the other requirements.
+        # Built with the installed torch; their dependencies come with the other requirements.
         pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'what builds the forks')
         pip_install(python, ['--no-deps', '--no-build-isolation', *own], 'the forks (mmcv is compiled)')
     found = probe(python)
@@ -73,7 +74,7 @@ def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False) -
     constraints.write_text('\n'.join(pins(found)) + '\n')
     pip_install(python, ['--constraint', str(constraints), *requirements(found), *own], 'the other requirements')
     repair_opencv(python)
-    # The build runs in the environment, where setuptools is: isolated, it would be downloaded again.
+    # Without isolation: the environment has setuptools, which would be downloaded again.
     pip_install(python, ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)], 'dit_sam')
 
 
@@ -89,7 +90,7 @@ def probe(python: Path) -> dict:
 
 
 def check_family(owners: dict, venv: Path) -> None:
-    """Stop where a fork of mmengine lacks companions: theirs from upstream would install the upstream mmengine."""
+    """Stop if a fork of mmengine lacks companions: upstream's would install the upstream mmengine."""
     missing = [module for module in MM_FAMILY if module not in owners]
     if owners.get('mmengine', 'mmengine') != 'mmengine' and missing:
         fail(
@@ -99,12 +100,12 @@ def check_family(owners: dict, venv: Path) -> None:
 
 
 def torch_requirements(found: dict, cuda: bool = False) -> list:
-    """The tested torch, on its own: any looser request may download gigabytes. Nothing, where torch is there."""
+    """The tested torch, as a looser request may download gigabytes; nothing if torch is installed."""
     installed = found['versions'].get('torch')
     if installed is None:
         return lines_of(CUDA) if cuda else [line for line in lines_of(CONSTRAINTS) if line.startswith('torch==')]
     if cuda and installed.endswith('+cpu'):
-        fail(f'torch {installed} is there, a build without CUDA: set up in another place')
+        fail(f'the installed torch {installed} has no CUDA: set up in another place with VENV=...')
     if version(installed) < (2, 1):
         fail(
             f'torch {installed} is too old: dit_sam needs torch>=2.1; upgrade it, or set up in another place '
@@ -114,10 +115,9 @@ def torch_requirements(found: dict, cuda: bool = False) -> list:
 
 
 def pins(found: dict) -> list:
-    """Constraints: the installed torch, and the tested versions of the rest where they can be had.
+    """Constraints: the installed torch, and the tested versions of the rest, which need Python 3.11 and torch 2.4.
 
-    They need Python 3.11 and torch 2.4. Wheels of torch before 2.3 cannot work with numpy 2, and transformers from
-    4.50 on turns older torches off.
+    Wheels of torch before 2.3 do not work with numpy 2, and transformers >= 4.50 does not use older torches.
     """
     torch = found['versions']['torch']
     if version(torch) < (2, 4):
@@ -128,7 +128,7 @@ def pins(found: dict) -> list:
 
 
 def requirements(found: dict) -> list:
-    """What setup.cfg lists, with the tests' needs, less what forks or a full mmcv bring already."""
+    """The requirements of setup.cfg and of the tests, without those that forks or a full mmcv provide."""
     config = configparser.ConfigParser()
     config.read(ROOT / 'setup.cfg')
     listed = config['options']['install_requires'] + config['options.extras_require']['test']
@@ -138,9 +138,9 @@ def requirements(found: dict) -> list:
 
 
 def repair_opencv(python: Path) -> None:
-    """Take the OpenCV without windows where the system lacks the libraries for windows, or where it was there before.
+    """Install opencv-python-headless if the system lacks the libraries for windows, or if it was installed before.
 
-    mmengine asks for opencv-python by name; opencv-python-headless brings the same module.
+    mmengine requires opencv-python by name; the headless package has the same module.
     """
     works = subprocess.run([str(python), '-c', 'import cv2'], capture_output=True).returncode == 0
     versions = probe(python)['versions']
@@ -148,8 +148,8 @@ def repair_opencv(python: Path) -> None:
     if works and len(there) < 2:
         return
     if not there:
-        fail('cv2 does not import in the environment, and no package of opencv is there')
-    say('taking opencv-python-headless: ' + ('it was there' if works else 'this system lacks libraries such as libGL'))
+        fail('cv2 does not import in the environment, which has no package of opencv')
+    say('taking opencv-python-headless: ' + ('it was installed' if works else 'the system has no libGL or the like'))
     run([str(python), '-m', 'pip', 'uninstall', '--quiet', '--yes', *there], f'remove {", ".join(there)}')
     pip_install(python, [f'opencv-python-headless=={versions[there[-1]]}'], 'opencv-python-headless')
 

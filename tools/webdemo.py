@@ -1,7 +1,7 @@
 """A web page that segments pictures by sentences: ``tools/webdemo.py [--config FILE --checkpoint FILE] [--port N]``.
 
-Needs the extra `web`: ``pip install -e .[web]``. It answers on this machine alone unless --host says otherwise, sends
-nothing elsewhere, and loads nothing from elsewhere. Pictures that are handed in are deleted after an hour.
+Needs the extra `web`: ``pip install -e .[web]``. Without --host only this machine can open the page. It sends nothing
+to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
 """
 
 import argparse
@@ -9,13 +9,13 @@ import os
 import os.path as osp
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
@@ -29,7 +29,7 @@ from dit_sam.errors import show_traceback
 from dit_sam.utils import open_image, read_image
 from dit_sam.visualization import draw_attention
 
-# Before gradio is imported: it reports its use otherwise.
+# Before gradio is imported, which otherwise sends usage reports.
 os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
 try:
     import gradio as gr
@@ -39,21 +39,21 @@ except ModuleNotFoundError:
 
 MAX_BYTES, MAX_PIXELS = 20_000_000, 25_000_000
 MAX_SENTENCES, MAX_CHARACTERS = 8, 200
-# Long side of what the page shows, and of the picture whose attention is drawn once a word and layer, in pixels.
+# Long side in pixels of the overlay, and of the picture in each cell of the attention maps.
 SHOWN_SIDE, ATTENTION_SIDE = 1600, 480
 HOUR = 3600
 DIRECTIONS = {'where the image looks at each word': 'to_text', 'where each word looks in the image': 'to_image'}
-# Not Gradio's third one, which sends the picture to a hub.
+# Without Gradio's third one, which sends the picture to a hub.
 BUTTONS = ['download', 'fullscreen']
 COLUMNS = ['Sentence', 'Score', 'Pixels', 'Share of the picture', 'Left, top, right, bottom']
 INTRODUCTION = f"""# Segment by sentence
-Drop a picture, type what to look for, one sentence a line, at most {MAX_SENTENCES} of {MAX_CHARACTERS} characters.
-Pictures may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} megabytes."""
+Drop a picture and type what to look for: one sentence a line, at most {MAX_SENTENCES} sentences of {MAX_CHARACTERS}
+characters. Pictures may have up to {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} megabytes."""
 
 
 @contextmanager
-def said_in_the_page(path: str | None = None):
-    """Show the line of an error of the user's in the page, and not where the file lies here."""
+def errors_in_the_page(path: str | None = None) -> Iterator[None]:
+    """Show the line of a user's error in the page, without the folder of the file."""
     try:
         yield
     except (InputError, FileNotFoundError) as error:
@@ -65,7 +65,7 @@ def said_in_the_page(path: str | None = None):
 def check_picture(path: str | None) -> None:
     """
     Raises:
-        InputError: There is no picture, the file is none, or it is too large.
+        InputError: There is no picture, the file is no picture, or it is too large.
     """
     if path is None:
         raise InputError('no picture yet: drop one, or take one of the examples')
@@ -74,30 +74,29 @@ def check_picture(path: str | None) -> None:
     try:
         with open_image(path) as image:
             width, height = image.size
-    except Exception as error:  # a damaged head may raise nearly anything
+    except Exception as error:  # a damaged header may raise nearly anything
         raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from error
     if width * height > MAX_PIXELS:
         raise InputError(
-            f'the picture has {width * height / 1e6:.0f} megapixels, and {MAX_PIXELS // 10**6} are '
-            'allowed: scale it down'
+            f'the picture has {width * height / 1e6:.0f} megapixels, more than {MAX_PIXELS // 10**6}: scale it down'
         )
 
 
 def split_sentences(text: str | None) -> list[str]:
-    """The lines that say something.
+    """The lines that are not empty.
 
     Raises:
-        InputError: There is none, or they are too many or too long.
+        InputError: There are none, or they are too many or too long.
     """
     lines = [line.strip() for line in (text or '').split('\n') if line.strip()]
     if not lines:
         raise InputError('no sentence yet: type what to look for')
     if len(lines) > MAX_SENTENCES:
-        raise InputError(f'{len(lines)} sentences, and {MAX_SENTENCES} are allowed at a time')
+        raise InputError(f'{len(lines)} sentences are too many: segment at most {MAX_SENTENCES} at a time')
     too_long = next((number for number, line in enumerate(lines, 1) if len(line) > MAX_CHARACTERS), None)
     if too_long:
         raise InputError(
-            f'sentence {too_long} has {len(lines[too_long - 1])} characters, and {MAX_CHARACTERS} are allowed'
+            f'sentence {too_long} has {len(lines[too_long - 1])} characters: shorten it to {MAX_CHARACTERS}'
         )
     return lines
 
@@ -109,8 +108,8 @@ def shrink(image, side: int):
 
 
 def segment(inferencer: ReferringInferencer, path: str | None, text: str | None) -> tuple:
-    """Overlay with legend, table, and the sentences for the choice below the attention."""
-    with said_in_the_page(path):
+    """The overlay, the table, the choice of sentences of the attention tab, and no attention maps yet."""
+    with errors_in_the_page(path):
         check_picture(path)
         sentences = split_sentences(text)
         result = inferencer(path, sentences, return_vis=True)
@@ -124,17 +123,13 @@ def segment(inferencer: ReferringInferencer, path: str | None, text: str | None)
         ]
         for one in result['predictions']
     ]
-    return (
-        shrink(result['visualization'][0], SHOWN_SIDE),
-        rows,
-        gr.Dropdown(choices=sentences, value=sentences[0]),
-        None,
-    )
+    overlay = shrink(result['visualization'][0], SHOWN_SIDE)
+    return overlay, rows, gr.Dropdown(choices=sentences, value=sentences[0]), None
 
 
 def attend(inferencer: ReferringInferencer, path: str | None, sentence: str | None, direction: str):
     """The picture of the attention between the image and a sentence."""
-    with said_in_the_page(path):
+    with errors_in_the_page(path):
         check_picture(path)
         image = shrink(read_image(path), ATTENTION_SIDE)
         (sentence,) = split_sentences(sentence)[:1]
@@ -142,7 +137,7 @@ def attend(inferencer: ReferringInferencer, path: str | None, sentence: str | No
 
 
 def make_examples(folder: str, number: int = 4) -> list[list[str]]:
-    """Pictures of shapes, drawn now, each with a sentence of every kind."""
+    """New pictures of shapes, each with a sentence of every kind."""
     write_shapes(folder, number, seed=20261121, splits=dict(val=1.0))
     sentences = {}
     for ref in load_refs(osp.join(folder, 'shapes', 'refs(unc).p')):
@@ -165,10 +160,10 @@ def build_page(inferencer: ReferringInferencer, examples: Sequence[Sequence[str]
 
 
 def question(examples: Sequence[Sequence[str]]) -> tuple[gr.Image, gr.Textbox, gr.Button]:
-    """The column of what is asked: picture, sentences and the button below."""
+    """The column of the question: picture, sentences and button."""
     with gr.Column():
         picture = gr.Image(label='Picture', type='filepath', sources=['upload', 'clipboard'], height=360)
-        # Gradio would decode a picture before its size is looked at.
+        # Gradio would decode a picture before `check_picture` sees its size.
         picture.preprocess = lambda payload: None if payload is None else payload.path
         text = gr.Textbox(label='Sentences, one a line', lines=3, max_lines=MAX_SENTENCES, elem_id='sentences')
         button = gr.Button('Segment', variant='primary', elem_id='segment')
@@ -177,17 +172,12 @@ def question(examples: Sequence[Sequence[str]]) -> tuple[gr.Image, gr.Textbox, g
 
 
 def answer() -> tuple[gr.Image, gr.Dataframe, gr.Dropdown, gr.Radio, gr.Button, gr.Image]:
-    """The column of what is answered: overlay and table; for the attention sentence, direction, button and maps."""
+    """The column of the answer: overlay and table; sentence, direction, button and maps of the attention."""
     with gr.Column():
         with gr.Tab('Masks'):
             overlay = gr.Image(label='Masks and sentences', elem_id='overlay', format='png', buttons=BUTTONS)
-            table = gr.Dataframe(
-                headers=COLUMNS,
-                elem_id='table',
-                interactive=False,
-                wrap=True,
-                column_widths=['30%', '12%', '14%', '19%', '25%'],
-            )
+            widths = ['30%', '12%', '14%', '19%', '25%']
+            table = gr.Dataframe(headers=COLUMNS, elem_id='table', interactive=False, wrap=True, column_widths=widths)
         with gr.Tab('Attention'):
             chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
             direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
@@ -197,14 +187,14 @@ def answer() -> tuple[gr.Image, gr.Dataframe, gr.Dropdown, gr.Radio, gr.Button, 
 
 
 def on(button: gr.Button, function: Callable, inputs: Sequence, outputs: Sequence) -> None:
-    """Let a button call a function that uses the model."""
+    """Let a button call a function that uses the model; calls run one at a time."""
     button.click(
         function, list(inputs), list(outputs), concurrency_limit=1, concurrency_id='model', api_visibility='private'
     )
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Gradio waits for ever where it cannot listen.
+    """Check that the page can be served, as Gradio would wait for ever if it cannot listen.
 
     Raises:
         InputError: This machine has no such address, or the port is taken.
@@ -228,15 +218,15 @@ def main() -> None:
     parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
     args = parser.parse_args()
     if args.port is not None and not 0 < args.port < 65536:
-        parser.error(f'--port lies between 1 and 65535, got {args.port}')
+        parser.error(f'--port must be from 1 to 65535, got {args.port}')
     with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
         if args.config and not args.checkpoint:
-            raise InputError('--config without --checkpoint: name the weights that belong to that config')
+            raise InputError('--config without --checkpoint: name the weights of that config')
         check_address(args.host, args.port)
         inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=False)
         page = build_page(inferencer, make_examples(osp.join(folder, 'examples')))
         try:
-            # Fonts of the machine: Gradio's own theme fetches some.
+            # Gradio's own theme would fetch fonts.
             page.launch(
                 server_name=args.host,
                 server_port=args.port,

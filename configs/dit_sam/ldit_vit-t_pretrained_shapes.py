@@ -1,5 +1,5 @@
-# L-DIT on the embedded data from the weights of sam_vit-t_shapes.py and of tools/pretrain_text_encoder.py: the paper's
-# comparison in miniature. The other schemes are settings of tools/analysis_tools/compare_schemes.py on top of it.
+# L-DIT on the embedded data from the weights of sam_vit-t_shapes.py and of reproduction/pretrain_text_encoder.py: the
+# paper's comparison in miniature. The other schemes are settings of reproduction/compare_schemes.py on top of it.
 _base_ = [
     '../_base_/models/dit_sam_vit-t.py',
     '../_base_/datasets/shapes.py',

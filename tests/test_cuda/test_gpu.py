@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoders import build as build_encoders
-from encoders import inputs
+from cases import build as build_encoders
+from cases import inputs
 from golden_loss import losses
-from gpu_report import gradients_of, tf32
+from gpu_tables import gradients_of, tf32
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope

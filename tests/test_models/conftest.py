@@ -7,7 +7,7 @@ import torch
 import dit_sam  # noqa: F401
 
 # The oracle of these tests, textbook.py, is also what the benchmark measures against.
-sys.path.append(str(Path(__file__).parents[2] / 'tools' / 'analysis_tools'))
+sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))
 
 
 @pytest.fixture(autouse=True)

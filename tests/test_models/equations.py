@@ -1,6 +1,6 @@
 """Instructions as the paper has them: slow, sentence by sentence, in float64, and without a line of the package.
 
-The attention that goes with them is in tools/analysis_tools/textbook.py. Shapes: H × W visual tokens, L text tokens,
+The attention that goes with them is in benchmarks/textbook.py. Shapes: H × W visual tokens, L text tokens,
 D channels.
 """
 

@@ -1,4 +1,4 @@
-"""The whole encoder against the textbook's form of it (tools/analysis_tools/textbook.py): outputs and all gradients."""
+"""The whole encoder against the textbook's form of it (benchmarks/textbook.py): outputs and all gradients."""
 
 import pytest
 import torch

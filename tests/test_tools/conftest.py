@@ -1,8 +1,13 @@
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from processes import ROOT
+
+# The analysis tools import each other by name.
+sys.path.append(str(ROOT / 'tools' / 'analysis_tools'))
 
 
 @pytest.fixture

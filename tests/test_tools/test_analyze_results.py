@@ -135,7 +135,7 @@ def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
     'kwargs, message',
     [
         (dict(), 'the dump has no masks to draw: score again with test_evaluator.dump_masks=True'),
-        (dict(dump_masks=True), 'image lost.png of the dump not found: run this where tools/test.py ran'),
+        (dict(dump_masks=True), 'image lost.png of the dump not found: run this in the folder where tools/test.py ran'),
     ],
     ids=['masks', 'image'],
 )

@@ -1,16 +1,21 @@
 """The console script `dit-sam`, and what an installation without a checkout finds."""
 
+import argparse
 import configparser
+import runpy
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from mmseg.registry import MODELS
 
 from dit_sam import cli
-from dit_sam.apis import ASSETS, config_folder, model_source
+from dit_sam.apis import ASSETS, DEFAULT_CHECKPOINT, config_folder, model_source
 from dit_sam.cli import list_models
+from dit_sam.engine.config_options import add_config_options
+from dit_sam.engine.launch import load_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,3 +96,15 @@ def test_an_installation_has_every_config():
         for suffix in ('py', 'yml', 'md')
         for path in (ROOT / 'configs').rglob(f'*.{suffix}')
     }
+
+
+def test_the_settings_of_the_demo_fit_its_config():
+    demo = runpy.run_path(str(ROOT / 'tools' / 'demo.py'))
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    options = parser.parse_args(['--cfg-options', *demo['TRAINING'].format(start=DEFAULT_CHECKPOINT).split()])
+    cfg = load_config(str(ROOT / demo['CONFIG']), cfg_options=options.cfg_options)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    assert tuple(cfg.train_dataloader.dataset.pipeline[2].scale) == (64, 64)
+    assert cfg.param_scheduler[0].end < cfg.train_cfg.max_epochs * 240 // 8

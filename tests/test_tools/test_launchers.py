@@ -1,7 +1,9 @@
-"""The launch scripts, really run: several machines, Slurm, a rank that dies, and the scores of two ranks."""
+"""The launch scripts: what they pass on, and really run on several machines, by Slurm, and with a rank that dies."""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,112 @@ def test_two_ranks_score_as_one_does(pictures, tmp_path):
     one, two = (json.loads(next((tmp_path / name).glob('*/*.json')).read_text()) for name in ('one', 'two'))
     scores = {name: value for name, value in one.items() if name not in ('data_time', 'time')}
     assert scores['mIoU'] > 80 and scores == {name: two[name] for name in scores}
+
+
+def run(*command, **changes) -> subprocess.CompletedProcess:
+    """Run a command outside the repository, with one thread and without a GPU."""
+    env = {
+        **os.environ,
+        'PYTHON': sys.executable,
+        'PYTHONPATH': str(ROOT / 'tests'),
+        'OMP_NUM_THREADS': '1',
+        'CUDA_VISIBLE_DEVICES': '',
+        **changes.pop('env', {}),
+    }
+    command = [str(part) for part in command]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, **changes)
+
+
+def print_arguments(path: Path) -> str:
+    """Write a program that prints its arguments, one a line."""
+    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    'name, arguments, expected',
+    [
+        (
+            'dist_train.sh',
+            ['c.py', '8', '--cfg-options', 'a=b c'],
+            ['train.py', 'c.py', '--launcher', 'pytorch', '--cfg-options', 'a=b c'],
+        ),
+        (
+            'dist_test.sh',
+            ['c.py', 'w.pth', '8', '--tta'],
+            ['test.py', 'c.py', 'w.pth', '--launcher', 'pytorch', '--tta'],
+        ),
+    ],
+)
+def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+    done = run(
+        ROOT / 'tools' / name,
+        *arguments,
+        cwd=tmp_path,
+        env=dict(
+            PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', NODE_RANK='3', MASTER_ADDR='host', PORT='12345'
+        ),
+    )
+    lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
+    assert lines[:2] == ['-m', 'torch.distributed.run']
+    assert lines[2:7] == [
+        '--nnodes=4',
+        '--node-rank=3',
+        '--master-addr=host',
+        '--master-port=12345',
+        '--nproc-per-node=8',
+    ]
+    assert lines[7:] == expected
+
+
+def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
+    done = run(
+        ROOT / 'tools' / 'dist_train.sh',
+        'c.py',
+        '8',
+        cwd=tmp_path,
+        env=dict(PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', MASTER_ADDR='host', RDZV_ID='7'),
+    )
+    assert done.stdout.splitlines()[2:7] == [
+        '--nnodes=4',
+        '--rdzv-backend=c10d',
+        '--rdzv-endpoint=host:29500',
+        '--rdzv-id=7',
+        '--nproc-per-node=8',
+    ]
+
+
+@pytest.mark.parametrize(
+    'name, arguments, expected',
+    [
+        (
+            'slurm_train.sh',
+            ['part', 'job', 'c.py', '--cfg-options', 'a=b c'],
+            ['train.py', 'c.py', '--launcher', 'slurm', '--cfg-options', 'a=b c'],
+        ),
+        (
+            'slurm_test.sh',
+            ['part', 'job', 'c.py', 'w.pth', '--tta'],
+            ['test.py', 'c.py', 'w.pth', '--launcher', 'slurm', '--tta'],
+        ),
+    ],
+)
+def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+    print_arguments(tmp_path / 'srun')
+    done = run(
+        ROOT / 'tools' / name,
+        *arguments,
+        cwd=tmp_path,
+        env=dict(PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', GPUS='16', SRUN_ARGS='--quiet --time=1'),
+    )
+    lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
+    assert lines[:2] == ['--partition=part', '--job-name=job']
+    assert {'--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8', '--quiet', '--time=1'} <= set(lines)
+    assert lines[-len(expected) :] == expected
+
+
+def test_scripts_without_arguments_say_how_they_are_used():
+    for name in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
+        done = run(ROOT / 'tools' / name)
+        assert done.returncode == 2 and f'tools/{name}' in done.stderr

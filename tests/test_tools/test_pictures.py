@@ -67,7 +67,7 @@ def test_choice(compare):
     assert compare['choose'](dataset, [5, 2, 3], 'b', 1) == [5, 3]
     with pytest.raises(InputError, match='--indices 8: the dataset has the items 0 to 7'):
         compare['choose'](dataset, [8], None, 1)
-    with pytest.raises(InputError, match='no item is of --kind c; there are a, b'):
+    with pytest.raises(InputError, match='no item is of --kind c; the kinds are a, b'):
         compare['choose'](dataset, None, 'c', 1)
 
 
@@ -123,7 +123,7 @@ def test_attention_draws_both_directions(output_of, data, tmp_path):
 @pytest.mark.parametrize(
     'tool, arguments, message',
     [
-        (COMPARE, [DEFAULT_CONFIG], 'a checkpoint after each config is wanted, got 1 files'),
+        (COMPARE, [DEFAULT_CONFIG], 'name a checkpoint after each config, got 1 files'),
         (COMPARE, [DEFAULT_CONFIG, 'none.pth'], 'checkpoint none.pth not found'),
         (COMPARE, [*MODEL, '--out', 'afile'], 'afile cannot be written to: '),
         (ATTENTION, [*MODEL, 'none.png', 'left'], 'image none.png not found'),

@@ -59,7 +59,7 @@ def test_torch_that_is_too_old_ends_the_set_up(capsys):
 def test_a_torch_without_cuda_is_not_taken_for_one_with_it(capsys):
     with pytest.raises(SystemExit):
         setup.torch_requirements(found(torch='2.13.0+cpu'), cuda=True)
-    assert 'torch 2.13.0+cpu is there, a build without CUDA' in capsys.readouterr().err
+    assert 'the installed torch 2.13.0+cpu has no CUDA' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,10 @@
-"""The command line: mmseg's arguments, clear errors, one process and two."""
+"""tools/train.py and tools/test.py: mmseg's arguments, clear errors, masks and views."""
 
 import argparse
 import copy
-import os
 import re
 import runpy
-import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from unittest import mock
 
 import cv2
@@ -23,10 +18,7 @@ from safetensors.torch import save_file
 
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.shapes import write_shapes
-from dit_sam.engine import CheckpointError
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config, resume_latest
-from dit_sam.errors import InputError
+from dit_sam.engine.launch import load_config
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
 # mmseg 1.2.2: tools/train.py and tools/test.py
@@ -45,27 +37,6 @@ TEST_ARGUMENTS = [
     '--local_rank',
 ]
 TOY_WEIGHTS = {'linear.weight': torch.tensor([[2.0]]), 'linear.bias': torch.tensor([0.0])}
-
-
-def run(*command, **changes) -> subprocess.CompletedProcess:
-    """Run a command outside the repository, with one thread and without a GPU."""
-    env = {
-        **os.environ,
-        'PYTHON': sys.executable,
-        'PYTHONPATH': str(ROOT / 'tests'),
-        'OMP_NUM_THREADS': '1',
-        'CUDA_VISIBLE_DEVICES': '',
-        **changes.pop('env', {}),
-    }
-    command = [str(part) for part in command]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, **changes)
-
-
-def print_arguments(path: Path) -> str:
-    """Write a program that prints its arguments, one a line."""
-    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n')
-    path.chmod(0o755)
-    return str(path)
 
 
 def parser_of(name: str) -> argparse.ArgumentParser:
@@ -181,66 +152,6 @@ def test_mixed_precision_stays_in_float32_on_a_cpu_without_bfloat16(tmp_path):
     assert Config.fromfile(tmp_path / 'toy_config.py').val_cfg.fp16 is False
 
 
-@pytest.fixture
-def other_run(tmp_path) -> Path:
-    """The folder of a finished training of one epoch."""
-    cfg = load_config(CONFIG, work_dir=str(tmp_path / 'other'), cfg_options={'train_cfg.max_epochs': 1})
-    Runner.from_cfg(cfg).train()
-    return tmp_path / 'other'
-
-
-def resumed(work_dir: Path, **options: object) -> tuple[str, bool]:
-    """What a command with --resume starts from: `load_from` and `resume` of its config."""
-    cfg = load_config(CONFIG, work_dir=str(work_dir), cfg_options=options)
-    resume_latest(cfg)
-    return cfg.load_from, cfg.resume
-
-
-def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_run):
-    """A fine-tuning from another run's checkpoint starts with its weights, and goes on from its own checkpoints."""
-    save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
-    mine = tmp_path / 'mine'
-    for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
-        assert resumed(mine, load_from=start) == (start, False)
-    done = run_tool(
-        'train.py',
-        CONFIG,
-        '--work-dir',
-        mine,
-        '--resume',
-        '--cfg-options',
-        f'load_from={tmp_path / "plain.safetensors"}',
-    )
-    assert done.returncode == 0 and 'Epoch(train) [2]' in done.output, done.output
-    for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
-        assert resumed(mine, load_from=start) == (str(mine / 'epoch_2.pth'), True)
-
-
-def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothing_newer(tmp_path, other_run):
-    start, mine = other_run / 'epoch_1.pth', tmp_path / 'mine'
-    assert resumed(mine, load_from=str(start), resume=True) == (str(start), True)
-    shutil.copytree(other_run, mine)
-    (mine / 'epoch_1.pth').rename(mine / 'epoch_2.pth')
-    shutil.copy(start, mine / 'epoch_1.pth')
-    os.utime(mine / 'epoch_1.pth', (0, 0))
-    assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
-    # What could not be resumed is not looked at where there is something newer.
-    save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
-    newest = (str(mine / 'epoch_2.pth'), True)
-    assert resumed(mine, load_from=str(tmp_path / 'plain.safetensors'), resume=True) == newest
-    # An older checkpoint of the run itself is a choice, by whatever path.
-    (tmp_path / 'link').symlink_to(mine)
-    assert resumed(tmp_path / 'link', load_from=str(mine / 'epoch_1.pth'), resume=True)[0] == str(mine / 'epoch_1.pth')
-    assert resumed(mine, load_from=str(mine / 'epoch_1.pth'), resume=True) == (str(mine / 'epoch_1.pth'), True)
-
-
-def test_weights_alone_are_not_resumed(tmp_path):
-    path = tmp_path / 'plain.safetensors'
-    save_file(TOY_WEIGHTS, path)
-    with pytest.raises(CheckpointError, match=f'{path} cannot be resumed: it holds no training state; leave out'):
-        resumed(tmp_path / 'mine', load_from=str(path), resume=True)
-
-
 def test_test_reads_safetensors_and_writes_masks(tmp_path, monkeypatch):
     save_file(TOY_WEIGHTS, tmp_path / 'exact.safetensors')
     monkeypatch.chdir(tmp_path)
@@ -305,205 +216,3 @@ def test_tta_says_what_is_wrong_in_its_part_of_the_config(tmp_path, error_of):
     assert message == (
         f'config {DEFAULT_CONFIG} with --tta: model.module_ is no argument of ReferringTTAModel; did you mean module?'
     )
-
-
-@pytest.mark.parametrize(
-    'name, arguments, expected',
-    [
-        (
-            'dist_train.sh',
-            ['c.py', '8', '--cfg-options', 'a=b c'],
-            ['train.py', 'c.py', '--launcher', 'pytorch', '--cfg-options', 'a=b c'],
-        ),
-        (
-            'dist_test.sh',
-            ['c.py', 'w.pth', '8', '--tta'],
-            ['test.py', 'c.py', 'w.pth', '--launcher', 'pytorch', '--tta'],
-        ),
-    ],
-)
-def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
-    done = run(
-        ROOT / 'tools' / name,
-        *arguments,
-        cwd=tmp_path,
-        env=dict(
-            PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', NODE_RANK='3', MASTER_ADDR='host', PORT='12345'
-        ),
-    )
-    lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
-    assert lines[:2] == ['-m', 'torch.distributed.run']
-    assert lines[2:7] == [
-        '--nnodes=4',
-        '--node-rank=3',
-        '--master-addr=host',
-        '--master-port=12345',
-        '--nproc-per-node=8',
-    ]
-    assert lines[7:] == expected
-
-
-def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
-    done = run(
-        ROOT / 'tools' / 'dist_train.sh',
-        'c.py',
-        '8',
-        cwd=tmp_path,
-        env=dict(PYTHON=print_arguments(tmp_path / 'python'), NNODES='4', MASTER_ADDR='host', RDZV_ID='7'),
-    )
-    assert done.stdout.splitlines()[2:7] == [
-        '--nnodes=4',
-        '--rdzv-backend=c10d',
-        '--rdzv-endpoint=host:29500',
-        '--rdzv-id=7',
-        '--nproc-per-node=8',
-    ]
-
-
-@pytest.mark.parametrize(
-    'name, arguments, expected',
-    [
-        (
-            'slurm_train.sh',
-            ['part', 'job', 'c.py', '--cfg-options', 'a=b c'],
-            ['train.py', 'c.py', '--launcher', 'slurm', '--cfg-options', 'a=b c'],
-        ),
-        (
-            'slurm_test.sh',
-            ['part', 'job', 'c.py', 'w.pth', '--tta'],
-            ['test.py', 'c.py', 'w.pth', '--launcher', 'slurm', '--tta'],
-        ),
-    ],
-)
-def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
-    print_arguments(tmp_path / 'srun')
-    done = run(
-        ROOT / 'tools' / name,
-        *arguments,
-        cwd=tmp_path,
-        env=dict(PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}', GPUS='16', SRUN_ARGS='--quiet --time=1'),
-    )
-    lines = [line.removeprefix(f'{ROOT}/tools/') for line in done.stdout.splitlines()]
-    assert lines[:2] == ['--partition=part', '--job-name=job']
-    assert {'--ntasks=16', '--ntasks-per-node=8', '--gres=gpu:8', '--quiet', '--time=1'} <= set(lines)
-    assert lines[-len(expected) :] == expected
-
-
-def test_scripts_without_arguments_say_how_they_are_used():
-    for name in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
-        done = run(ROOT / 'tools' / name)
-        assert done.returncode == 2 and f'tools/{name}' in done.stderr
-
-
-def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
-    assert load_config(CONFIG).work_dir == os.path.join('work_dirs', 'toy_config')
-    assert load_config(CONFIG, cfg_options=dict(work_dir='a')).work_dir == 'a'
-    assert load_config(CONFIG, cfg_options=dict(work_dir='a'), work_dir='b').work_dir == 'b'
-
-
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        (
-            {'zebra': 1},
-            '--cfg-options zebra=1 does not fit the config: zebra is neither in the config nor anything that a '
-            'run reads$',
-        ),
-        ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
-        ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
-        ({'param_scheduler.0': 3}, 'a single value in a list cannot be set; give the whole list$'),
-        ({'custom_imports.imports': ['mine']}, 'custom_imports is followed when the config is read; write it there$'),
-    ],
-)
-def test_settings_that_would_do_nothing_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
-        load_config(CONFIG, cfg_options=options)
-
-
-def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path):
-    path = tmp_path / 'mine.py'
-    path.write_text(
-        f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=[11, 13])\n"
-        "randomness = dict(seed=number)\nenv_cfg = dict(mp_cfg=sizes['side'])\n"
-    )
-    for option, place in (
-        ({'number': 1}, 'number was copied when the config was read; set randomness.seed$'),
-        ({'sizes.side': [1, 2]}, 'sizes was copied .*; set env_cfg.mp_cfg$'),
-        ({'sizes.side.1': 2}, 'sizes was copied .*; set env_cfg.mp_cfg.1$'),
-    ):
-        with pytest.raises(InputError, match=place):
-            load_config(str(path), cfg_options=option)
-    assert load_config(str(path), cfg_options=dict(for_my_hook=2)).for_my_hook == 2
-
-
-def test_settings_beside_those_of_the_config_arrive():
-    options = dict(find_unused_parameters=True, resume=True, experiment_name='mine')
-    cfg = load_config(CONFIG, cfg_options=options)
-    assert {key: cfg[key] for key in options} == options
-    # What mmengine's runner reads in its place.
-    assert cfg.model_wrapper_cfg == dict(
-        broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
-    )
-
-
-def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
-
-    def switched(wrapper: str) -> Config:
-        cfg = Config(dict(optim_wrapper=dict(type=wrapper)))
-        enable_amp(cfg)
-        return cfg.optim_wrapper
-
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert switched('OptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
-    assert switched('AutocastOptimWrapper') == dict(type='AutocastOptimWrapper')
-    with pytest.raises(ValueError, match="got 'ApexOptimWrapper'"):
-        switched('ApexOptimWrapper')
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 5))
-    assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
-    with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not go with FSDP: train without'):
-        enable_amp(Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'))
-    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
-    assert switched('GuardedOptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
-
-
-def test_checkpoints_that_are_not_local_pass_the_check():
-    check_checkpoint('https://example.com/a.pth')
-    check_checkpoint(CONFIG)
-
-
-@pytest.mark.parametrize(
-    'setting, wanted',
-    [
-        ('work_dir', 'key=value'),
-        ('a=[(1,2]', 'brackets and quotes that close, and no dict in a list'),
-        ('custom_hooks=[dict(type=EMAHook,momentum=0.1)]', 'brackets and quotes that close, and no dict in a list'),
-    ],
-)
-def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
-    assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line == f'train.py: error: argument --cfg-options: {setting} is not read: it wants {wanted}'
-
-
-@pytest.mark.parametrize(
-    'text, value',
-    [
-        ('the left cat', 'the left cat'),
-        ('"the left cat"', 'the left cat'),
-        ('3', 3),
-        ('1e-4', 1e-4),
-        ('True', True),
-        ('None', None),
-        ('[a, b]', ['a', 'b']),
-        ('a,b', ['a', 'b']),
-        ('[(0.9, 0.98)]', [(0.9, 0.98)]),
-        ('', ''),
-    ],
-)
-def test_settings_have_the_values_that_are_typed(text, value):
-    """mmengine takes the spaces out of a single value too."""
-    parser = argparse.ArgumentParser()
-    add_config_options(parser)
-    options = parser.parse_args(['--cfg-options', f'a.b={text}', 'c=1']).cfg_options
-    assert options == {'a.b': value, 'c': 1} and type(options['a.b']) is type(value)

@@ -63,7 +63,7 @@ def test_a_bound_without_room_for_a_word_is_refused(files, tmp_path, error_of, s
 def test_a_file_without_training_sentences_is_refused(files, tmp_path, error_of):
     path = files['.json']
     path.write_text(path.read_text().replace('"train"', '"testA"'))
-    message = 'there is no training sentence: name files that have a training split'
+    message = 'there are no training sentences: name files with a training split'
     assert message in error_of(TOOL, path, '--out', tmp_path / 'vocab.txt', alone=True)
     assert not (tmp_path / 'vocab.txt').exists()
 

@@ -191,9 +191,9 @@ def test_what_is_too_much_or_missing_is_said_in_the_page(page, photo, tmp_path):
     for picture, sentences, message in (
         (None, 'a star', 'no picture yet: drop one'),
         (photo, ' \n', 'no sentence yet: type what to look for'),
-        (photo, 'star\n' * 9, '9 sentences, and 8 are allowed at a time'),
-        (photo, 'star\n' + 'x' * 201, 'sentence 2 has 201 characters, and 200 are allowed'),
-        (tmp_path / 'large.png', 'a star', 'the picture has 30 megapixels, and 25 are allowed: scale it down'),
+        (photo, 'star\n' * 9, '9 sentences are too many: segment at most 8 at a time'),
+        (photo, 'star\n' + 'x' * 201, 'sentence 2 has 201 characters: shorten it to 200'),
+        (tmp_path / 'large.png', 'a star', 'the picture has 30 megapixels, more than 25: scale it down'),
         (tmp_path / 'text.png', 'a star', 'text.png is no picture: take a JPEG, PNG or WebP'),
     ):
         page.refresh()
@@ -253,13 +253,13 @@ def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, mon
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['--config', 'a.py'], '--config without --checkpoint: name the weights that belong to that config'),
+        (['--config', 'a.py'], '--config without --checkpoint: name the weights of that config'),
         (['--config', 'none.py', '--checkpoint', 'a.pth'], 'config none.py not found'),
         (['--checkpoint', 'a.pth'], 'a.pth without a config: name the config too'),
         (['--device', 'zebra'], "there is no device 'zebra' here"),
         (['--host', '300.1.2.3'], '300.1.2.3, port any, cannot be served: '),
         (['--port', 'TAKEN'], 'cannot be served: Address already in use'),
-        (['--port', '70000'], '--port lies between 1 and 65535, got 70000'),
+        (['--port', '70000'], '--port must be from 1 to 65535, got 70000'),
     ],
 )
 def test_what_cannot_be_served_gets_one_line(tmp_path, monkeypatch, capsys, arguments, message):

@@ -1,7 +1,7 @@
 """Where a model errs: ``tools/analysis_tools/analyze_results.py DUMP.jsonl [--worst N --out DIR]``.
 
-Reads what ``ReferringIoU`` dumps, and prints its scores by kind of sentence, length of the sentence, category and size
-of the object. With ``--worst`` it draws the sentences with the lowest IoU; the dump must hold masks then:
+Reads a dump of ``ReferringIoU`` and prints its scores by kind of sentence, length of the sentence, category, and size
+of the object. ``--worst`` draws the sentences with the lowest IoU, for which the dump must hold masks:
 
     python tools/test.py CONFIG CHECKPOINT --cfg-options test_evaluator.dump=DUMP.jsonl test_evaluator.dump_masks=True
 """
@@ -23,7 +23,7 @@ from dit_sam.evaluation.scores import score_table, scores_of
 from dit_sam.utils import decode_rle, read_image
 from dit_sam.visualization import draw_masks, file_stem, write_image
 
-# Words of a sentence; these bounds hold those of the papers on RefCOCO (1-2, 3, 4-5, 6 on) and on RefCOCOg.
+# Words of a sentence; the groups of the papers on RefCOCO (1-2, 3, 4-5, 6 and more) and on RefCOCOg are among them.
 LENGTHS = (1, 3, 4, 6, 8, 11, 21)
 # Share of the image in percent.
 SHARES = (0, 1, 2, 5, 10, 25, 50)
@@ -34,15 +34,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('dump', metavar='DUMP.jsonl', help='file of ReferringIoU, dump=FILE')
     parser.add_argument('--categories', metavar='INSTANCES.json', help='COCO file that names the categories')
     parser.add_argument('--worst', type=int, default=0, metavar='N', help='draw the N sentences with the lowest IoU')
-    parser.add_argument('--out', default='work_dirs/worst', help='folder for them; nothing in it is replaced')
+    parser.add_argument('--out', default='work_dirs/worst', help='folder for the pictures; no file is replaced')
     args = parser.parse_args()
     if args.worst < 0:
-        parser.error(f'--worst takes a number from 0 on, got {args.worst}')
+        parser.error(f'--worst must be 0 or more, got {args.worst}')
     return args
-
-
-def by_kind(line: dict) -> str | None:
-    return line.get('kind')
 
 
 def by_length(line: dict) -> str | None:
@@ -59,7 +55,7 @@ def by_length(line: dict) -> str | None:
 
 
 def by_size(line: dict) -> str:
-    """By the share of the picture that the object takes."""
+    """By the share of the picture that the object covers."""
     if line['no_target']:
         return 'no object'
     place = bisect_right(SHARES, 100 * line['truth_area'] / line['pixels'])
@@ -67,7 +63,7 @@ def by_size(line: dict) -> str:
 
 
 def by_category(names: dict[int, str]) -> Callable[[dict], str | None]:
-    """By name, or by number where there is none. Sentences with several objects may have several categories."""
+    """By name, or by number where it has no name. Sentences with several objects may have several categories."""
 
     def category(line: dict) -> str | None:
         ids = line.get('category_id')
@@ -98,7 +94,7 @@ def read_categories(path: str | None) -> dict[int, str]:
 
 
 def report(lines: Sequence[dict], title: str, group_of: Callable[[dict], str | None]) -> str | None:
-    """A table of scores for each group; None where no line has one. Groups come in the order of their names."""
+    """A table of scores for each group, in the order of their names; None where no line has a group."""
     groups: dict[str, list[dict]] = {}
     for line in lines:
         group = group_of(line)
@@ -117,7 +113,7 @@ def _row(lines: Sequence[dict], generalized: bool) -> tuple[int, dict[str, float
 
 
 def _natural(name: str) -> tuple[int, str]:
-    """Numbers in front come in the order of their value, after the names without."""
+    """A sort key: names without a leading number first, then the others by that number."""
     number = name.split(maxsplit=1)[0] if name.strip() else ''
     return (int(number) if number.isdecimal() else -1), name
 
@@ -138,7 +134,7 @@ def draw_worst(lines: Sequence[dict], number: int, folder: str) -> list[str]:
             raise InputError('the dump has no masks to draw: score again with test_evaluator.dump_masks=True')
         if not osp.isfile(line.get('img_path', '')):
             raise FileNotFoundError(
-                f'image {line.get("img_path")} of the dump not found: run this where tools/test.py ran'
+                f'image {line.get("img_path")} of the dump not found: run this in the folder where tools/test.py ran'
             )
         image = read_image(line['img_path'])
         masks = [decode_rle(line['prediction'])]
@@ -153,7 +149,7 @@ def draw_worst(lines: Sequence[dict], number: int, folder: str) -> list[str]:
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """The border of a mask, inside of it; its width grows with the picture."""
+    """The border of a mask, inside it; its width grows with the picture."""
     width = max(1, max(mask.shape) // 200)
     # A border of zeros, so that the picture's edge counts as the mask's.
     inside = cv2.erode(np.pad(mask.astype(np.uint8), 1), np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1]
@@ -165,7 +161,10 @@ def main() -> None:
     with one_line_errors():
         lines = read_dump(args.dump)
         views = dict(
-            kind=by_kind, length=by_length, category=by_category(read_categories(args.categories)), size=by_size
+            kind=lambda line: line.get('kind'),
+            length=by_length,
+            category=by_category(read_categories(args.categories)),
+            size=by_size,
         )
         for title, group_of in views.items():
             table = report(lines, title, group_of)

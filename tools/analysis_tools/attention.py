@@ -1,7 +1,7 @@
-"""Where the model looks (DIT, Figure 5): ``tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGE SENTENCE``.
+"""Draw where the model looks (DIT, Figure 5): ``tools/analysis_tools/attention.py CONFIG CHECKPOINT IMAGE SENTENCE``.
 
-Draws for each layer and word where visual tokens look at the word, and where the word looks in the image, in the layers
-that have such attention: L-DIT's text, for one, never looks at the image within the encoder.
+Draws for each layer and word where visual tokens attend to the word, and where the word attends in the image, in the
+layers that have such attention. In L-DIT's encoder, for example, text never attends to the image.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
         help='encoder.0, …, decoder.0, …, decoder.final; default: all that have such attention',
     )
     parser.add_argument('--special', action='store_true', help='draw special tokens such as [CLS] too')
-    parser.add_argument('--out', default='work_dirs/attention', help='folder for the pictures; none is replaced')
+    parser.add_argument('--out', default='work_dirs/attention', help='folder for the pictures; no file is replaced')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
     parser.add_argument('--font', help='.ttf or .otf file for the words in the pictures')
     return parser.parse_args()
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    # What mmengine reports goes to stderr, so that stdout has the results alone.
+    # mmengine's messages go to stderr, so that stdout has only the results.
     with one_line_errors(), redirect_stdout(sys.stderr):
         if osp.isdir(args.image):
             raise InputError(f'{args.image} is a folder: name one image')

@@ -1,7 +1,7 @@
-"""See the data as the model does: ``tools/analysis_tools/browse_dataset.py CONFIG [--split train --num 16 --sheet]``.
+"""Draw the data as the model sees them: ``tools/analysis_tools/browse_dataset.py CONFIG [--split train --sheet]``.
 
 Draws items after the pipeline, so after augmentation, and before the data preprocessor: the image, its sentence, the
-mask, the box around it, and points and boxes that prompt the model, where the pipeline makes them.
+mask, the box around it, and the points and boxes of the pipeline that prompt the model.
 """
 
 import argparse
@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import set_random_seed
 from mmseg.registry import DATASETS
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from dit_sam.apis.results import box_around
 from dit_sam.engine.config_options import add_config_options
@@ -26,22 +28,41 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='which data loader')
     parser.add_argument('--num', type=int, default=16, help='number of items, spread evenly over the dataset')
-    parser.add_argument('--out', default='work_dirs/browse', help='folder for pictures; nothing in it is replaced')
+    parser.add_argument('--out', default='work_dirs/browse', help='folder for the pictures; no file is replaced')
     parser.add_argument('--sheet', action='store_true', help='one contact sheet in place of single pictures')
-    parser.add_argument('--seed', type=int, default=0, help='of the augmentation and of the sentences that are drawn')
+    parser.add_argument('--seed', type=int, default=0, help='for augmentation and the choice of sentences')
     add_config_options(parser)
     args = parser.parse_args()
     if args.num < 1:
-        parser.error(f'--num takes a number from 1 on, got {args.num}')
+        parser.error(f'--num must be 1 or more, got {args.num}')
     if not 0 <= args.seed < 2**32:  # numpy's
-        parser.error(f'--seed takes a number from 0 to 2^32 - 1, got {args.seed}')
+        parser.error(f'--seed must be from 0 to 2^32 - 1, got {args.seed}')
     return args
+
+
+def open_dataset(config: str, split: str, cfg_options: dict | None) -> tuple[Config, Dataset]:
+    """A config, and the dataset of its data loader.
+
+    Raises:
+        InputError: It has no such data loader.
+    """
+    cfg = load_config(config, cfg_options=cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    loader = cfg.get(f'{split}_dataloader')
+    if loader is None:
+        raise InputError(f'{config} has no {split}_dataloader: choose another --split')
+    return cfg, DATASETS.build(loader.dataset)
+
+
+def spread(count: int, number: int) -> list[int]:
+    """At most `number` indices, evenly spread over `count` items."""
+    return np.linspace(0, count - 1, min(number, count)).round().astype(int).tolist()
 
 
 def draw_item(item: dict, bgr: bool = True) -> np.ndarray:
     """The picture of an item as `PackReferringInputs` leaves it, RGB with a legend, (H', W', 3).
 
-    In testing the truth has the original size; it is drawn at that of the image.
+    The truth of test pipelines has the original size; it is drawn at the size of the image.
 
     Args:
         item: `inputs`, (3, H, W), and `data_samples`.
@@ -85,12 +106,9 @@ def prompts_of(sample, size: Sequence[int]) -> dict[str, np.ndarray]:
 
 
 def contact_sheet(pictures: Sequence[np.ndarray], width: int = 480, gap: int = 8) -> np.ndarray:
-    """Pictures side by side, row by row, on white; as many columns as rows, or one more.
+    """RGB pictures in a grid on white, all of the same width, so that their legends are equally large.
 
-    Args:
-        pictures: RGB pictures of any size.
-        width: All are brought to this width, so that their legends are equally large.
-        gap: White pixels to the right of each and below.
+    The grid has as many columns as rows, or one more.
     """
     columns = int(np.ceil(np.sqrt(len(pictures))))
     cells = [
@@ -110,16 +128,10 @@ def contact_sheet(pictures: Sequence[np.ndarray], width: int = 480, gap: int = 8
 def main() -> None:
     args = parse_args()
     with one_line_errors():
-        cfg = load_config(args.config, cfg_options=args.cfg_options)
-        init_default_scope(cfg.get('default_scope', 'mmseg'))
-        loader = cfg.get(f'{args.split}_dataloader')
-        if loader is None:
-            raise InputError(f'{args.config} has no {args.split}_dataloader: choose another --split')
         set_random_seed(args.seed)
-        dataset = DATASETS.build(loader.dataset)
+        cfg, dataset = open_dataset(args.config, args.split, args.cfg_options)
         bgr = ((cfg.get('model') or {}).get('data_preprocessor') or {}).get('bgr_to_rgb', True)
-        indices = np.linspace(0, len(dataset) - 1, min(args.num, len(dataset))).round().astype(int)
-        items = [dataset[int(index)] for index in indices]
+        items = [dataset[index] for index in spread(len(dataset), args.num)]
         pictures = [draw_item(item, bgr) for item in items]
         if args.sheet:
             paths = [write_image(contact_sheet(pictures), args.out, f'{args.split}_sheet')]

@@ -1,7 +1,7 @@
 """Several models side by side (DIT, Figure 4): ``tools/analysis_tools/compare.py CONFIG CHECKPOINT [… …]``.
 
 Draws for each sentence the image, the truth and the mask of each model with its IoU. The data are those of the first
-config; each model prepares images as its own config says.
+config; each model prepares images by its own config.
 """
 
 import argparse
@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS
+from browse_dataset import open_dataset, spread
 
 from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
+from dit_sam.engine.launch import check_checkpoint, one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
 from dit_sam.utils import check_folder, read_image, wrap_write_errors
@@ -25,7 +24,7 @@ ROWS = 8  # on a sheet
 
 
 class Item(NamedTuple):
-    """A sentence, its truth at the image's size, the mask of each model, and whether nothing is meant."""
+    """A sentence, its truth at the image's size, the mask of each model, and whether it has no target."""
 
     img_path: str
     sentence: str
@@ -35,14 +34,14 @@ class Item(NamedTuple):
 
     @property
     def ious(self) -> list[float]:
-        """The IoU of each model; 1 for nothing where nothing is meant."""
+        """The IoU of each model; an empty mask for a sentence without a target has 1."""
         return [
             Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
             for mask in self.masks
         ]
 
 
-# By --order: what the sentences are sorted by, the smallest first.
+# By --order: the key by which the sentences are sorted.
 ORDERS = dict(
     given=lambda item: 0,
     worst=lambda item: float(np.mean(item.ious)),
@@ -65,40 +64,20 @@ def parse_args() -> argparse.Namespace:
         'by the largest difference between two of them',
     )
     parser.add_argument('--among', type=int, default=200, help='sentences, spread evenly, that --order chooses from')
-    parser.add_argument('--out', default='work_dirs/compare', help='folder for the pictures; nothing in it is replaced')
+    parser.add_argument('--out', default='work_dirs/compare', help='folder for the pictures; no file is replaced')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
     parser.add_argument('--font', help='.ttf or .otf file for the sentences')
-    add_config_options(parser, '; those of the first config, such as where its data are')
+    add_config_options(parser, '; for the first config, such as the folder of its data')
     args = parser.parse_args()
     if len(args.models) % 2:
-        parser.error(f'a checkpoint after each config is wanted, got {len(args.models)} files')
+        parser.error(f'name a checkpoint after each config, got {len(args.models)} files')
     if args.number < 1 or args.among < 1:
-        parser.error('--number and --among take a number from 1 on')
+        parser.error('--number and --among must be 1 or more')
     return args
 
 
-def open_dataset(config: str, split: str, cfg_options: dict | None):
-    """The dataset of a config's data loader.
-
-    Raises:
-        InputError: It has no such data loader.
-    """
-    cfg = load_config(config, cfg_options=cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    loader = cfg.get(f'{split}_dataloader')
-    if loader is None:
-        raise InputError(f'{config} has no {split}_dataloader: choose another --split')
-    return DATASETS.build(loader.dataset)
-
-
 def choose(dataset, indices: Sequence[int] | None, kind: str | None, number: int) -> list[int]:
-    """The items to segment.
-
-    Args:
-        dataset: The dataset.
-        indices: Items that are wanted; None takes `number` of all, evenly spread.
-        kind: Of these only those of this kind.
-        number: See `indices`.
+    """The items to segment: those of a kind among `indices`, or else `number` of that kind, evenly spread.
 
     Raises:
         InputError: An index is beyond the dataset, or there is no item of that kind.
@@ -112,10 +91,10 @@ def choose(dataset, indices: Sequence[int] | None, kind: str | None, number: int
         found = [index for index in found if kinds[index] == kind]
         if not found:
             raise InputError(
-                f'no item is of --kind {kind}; there are {", ".join(sorted(set(map(str, kinds.values()))))}'
+                f'no item is of --kind {kind}; the kinds are {", ".join(sorted(set(map(str, kinds.values()))))}'
             )
     if indices is None:
-        found = [found[place] for place in np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int)]
+        found = [found[place] for place in spread(len(found), number)]
     return found
 
 
@@ -146,7 +125,7 @@ def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -
 
 
 def names_of(configs: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
-    """What to call the models: the configs' names, or where two are the same the checkpoints' folders and names."""
+    """Names of the models: those of the configs, or of the checkpoints with their folders where two configs agree."""
     names = [Path(config).stem for config in configs]
     if len(set(names)) == len(names):
         return names
@@ -160,7 +139,7 @@ def main() -> None:
         check_folder(args.out)
         for checkpoint in checkpoints:
             check_checkpoint(checkpoint)
-        dataset = open_dataset(configs[0], args.split, args.cfg_options)
+        _, dataset = open_dataset(configs[0], args.split, args.cfg_options)
         indices = choose(dataset, args.indices, args.kind, args.number if args.order == 'given' else args.among)
         inferencers = [ReferringInferencer(*model, args.device) for model in zip(configs, checkpoints)]
         items = sorted(segment(dataset, indices, inferencers), key=ORDERS[args.order])

@@ -1,8 +1,8 @@
 """Count a model by part: ``tools/analysis_tools/count_parameters.py CONFIG [--size 512 512] [--tokens 20]``.
 
-Parameters, trainable and frozen, and GFLOPs of a forward pass for one image and one sentence, at 2 FLOPs a
-multiply-add. Matrix products and convolutions are counted, as ``torch.utils.flop_counter`` does. Everything runs on
-the meta device: nothing is computed and no weight takes memory.
+Prints parameters, trainable and frozen, and the GFLOPs of a forward pass for one image and one sentence, at 2 FLOPs a
+multiply-add. FLOPs are those of matrix products and convolutions, as ``torch.utils.flop_counter`` counts them. The
+model is on the meta device: nothing is computed and no weight takes memory.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def build(filename: str, cfg_options: dict | None = None) -> tuple[nn.Module, tu
 
     Raises:
         FileNotFoundError: There is no such config.
-        InputError: It has no model, or one that cannot be built.
+        InputError: It has no model, the model cannot be built, or it is no segmentor.
     """
     cfg = load_config(filename, cfg_options=cfg_options)
     if 'model' not in cfg:
@@ -68,33 +68,41 @@ def build(filename: str, cfg_options: dict | None = None) -> tuple[nn.Module, tu
             model = MODELS.build(cfg.model)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise InputError(f'the model of {filename} cannot be built: {" ".join(str(error).split())}') from error
-    if not hasattr(model, 'backbone') or not hasattr(model, 'decode_head'):
-        raise InputError(
-            f'the model of {filename} is a {type(model).__name__}, not a segmentor with a backbone and a '
-            'decode_head; give a config of configs/dit_sam or another with such a one'
-        )
+    check_segmentor(model)
     size = (cfg.model.get('data_preprocessor') or {}).get('size') or (512, 512)
     return model.eval(), tuple(size)
+
+
+def check_segmentor(model: nn.Module) -> None:
+    """
+    Raises:
+        InputError: The model has no backbone or no decode_head.
+    """
+    if not hasattr(model, 'backbone') or not hasattr(model, 'decode_head'):
+        raise InputError(
+            f'the model is a {type(model).__name__}, not a segmentor with a backbone and a decode_head; give a config '
+            'of configs/dit_sam or another with a segmentor'
+        )
 
 
 def count(model: nn.Module, size: tuple[int, int], tokens: int | None = None) -> Counts:
     """Parameters and FLOPs of each part.
 
     Args:
-        model: A segmentor on the meta device, `ReferringSegmentor` or one of mmseg's, which have no text.
+        model: A segmentor on the meta device: `ReferringSegmentor`, or one of mmseg's without text.
         size: Height and width of the image.
         tokens: Length of the sentence; None is the text encoder's `max_length`.
 
     Returns:
-        Part -> `parameters`, `trainable`, `frozen`, `flops`. The encoder's FLOPs are those without text; the
-        instruction's are all that the text adds to them, its keys and values in every block included. What runs in
-        training only, such as an auxiliary head, counts under `other` and has no FLOPs.
+        Part -> `parameters`, `trainable`, `frozen`, `flops`. The FLOPs of the image encoder are those without text.
+        Those of the instruction are all that the text adds, such as its keys and values in every block. Parts that run
+        in training only, such as an auxiliary head, are under `other` and have no FLOPs.
 
     Raises:
         InputError: The sentence is longer than the text encoder takes.
     """
     image = torch.empty(1, 3, *size, device='meta')
-    text, text_flops = encode_text(getattr(model, 'text_encoder', None), tokens)
+    text, text_flops = run(sentences, model, 1, 'meta', tokens)
     _, plain = run(model.backbone, image)
     features, instructed = run(model.backbone, image, **taken_by(model.backbone, text))
     if model.with_neck:
@@ -116,26 +124,26 @@ def count(model: nn.Module, size: tuple[int, int], tokens: int | None = None) ->
     return {name: summary(*part) for name, part in parts.items() if name != 'other' or part[0]}
 
 
-def encode_text(encoder: nn.Module | None, tokens: int | None) -> tuple[TextFeatures | None, int]:
-    """Features of a sentence of `tokens` tokens, and what they cost."""
+def sentences(model: nn.Module, batch: int, device: str, tokens: int | None = None) -> TextFeatures | None:
+    """Features of `batch` sentences of `tokens` real tokens, by default `max_length`; None without a text encoder."""
+    encoder = getattr(model, 'text_encoder', None)
     if encoder is None:
-        return None, 0
+        return None
     if tokens and tokens > encoder.max_length:
         raise InputError(f'--tokens {tokens}: the text encoder cuts sentences to max_length={encoder.max_length}')
-    ids = torch.zeros(1, tokens or encoder.max_length, dtype=torch.long, device='meta')
-    output, flops = run(encoder.model, input_ids=ids)
-    return TextFeatures(output.last_hidden_state, torch.ones_like(ids, dtype=torch.bool)), flops
+    ids = torch.zeros(batch, tokens or encoder.max_length, dtype=torch.long, device=device)
+    return TextFeatures(encoder.model(input_ids=ids).last_hidden_state, torch.ones_like(ids, dtype=torch.bool))
 
 
 def run(module: Callable, *args, **kwargs) -> tuple:
-    """What a module gives, and its FLOPs."""
+    """The output of a call, and its FLOPs."""
     with FlopCounterMode(display=False) as counter:
         output = module(*args, **kwargs)
     return output, counter.get_total_flops()
 
 
 def taken_by(module: nn.Module, text: TextFeatures | None) -> dict[str, TextFeatures | None]:
-    """The keyword that hands text to a module that takes it."""
+    """The keyword argument with the text, for a module that takes text."""
     return dict(text=text) if 'text' in inspect.signature(module.forward).parameters else {}
 
 

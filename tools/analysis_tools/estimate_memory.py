@@ -1,16 +1,15 @@
 """Memory of a training step: ``tools/analysis_tools/estimate_memory.py CONFIG [--sizes 512 1024] [--amp] [--measure]``.
 
-A step is run on fake tensors, which have shapes and no content, and what is alive is counted: any model is estimated
-on any machine. ``fixed`` are the weights, their gradients, the optimizer's state and, with an EMAHook whose averaged
-weights do not lie on the CPU, those; ``per image`` is what the largest batch adds for each image beyond the one before.
-On a GPU come the context of CUDA, what the allocator cannot reuse, and the buffers of several ranks.
+Runs a step on fake tensors, which have shapes and no content, and counts what is alive. So any model is estimated on
+any machine. ``fixed`` is the memory of weights, gradients, the optimizer's state, and the averaged weights of an
+EMAHook that keeps them on the GPU. ``per image`` is what the largest batch adds for each image beyond the batch before
+it. A GPU needs more: the context of CUDA, memory that the allocator cannot reuse, and the buffers of several ranks.
 
-``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak beside the estimate: that of
-the GPU's allocator where there is one, else that of the process, above what it took after its imports (Linux).
+``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak beside the estimate. With a
+GPU it is the peak of its allocator, else that of the process, above its memory after the imports (Linux).
 """
 
 import argparse
-import inspect
 import json
 import os
 import subprocess
@@ -23,12 +22,12 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from count_parameters import check_segmentor, sentences, taken_by
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
-from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -38,7 +37,6 @@ from dit_sam.compat import has_bfloat16
 from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.errors import InputError
-from dit_sam.structures import TextFeatures
 from dit_sam.utils import atomic_write_text, check_file
 
 GIB = 2**30
@@ -54,7 +52,7 @@ def parse_args() -> argparse.Namespace:
         '--attention',
         choices=['gpu', 'cpu'],
         default='gpu',
-        help='the fused attention that GPUs run, or that in pieces; default gpu',
+        help="PyTorch's fused attention, or the chunked one of CPUs; default gpu",
     )
     parser.add_argument('--measure', action='store_true', help='also run a real step of the smallest batch')
     parser.add_argument('--json', metavar='FILE', help='also write the figures to this file, in bytes')
@@ -62,12 +60,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--real', type=int, nargs=2, metavar=('SIZE', 'BATCH'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if min(*args.sizes, *args.batch_sizes) < 1:
-        parser.error('sizes and batch sizes are 1 or more')
+        parser.error('--sizes and --batch-sizes must be 1 or more')
     return args
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations give, until they are freed."""
+    """Counts the bytes of the tensors that operations return, until they are freed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,12 +93,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 class Step:
-    """A training step of a config's model, with random input.
-
-    Args:
-        cfg: The config.
-        amp: Whether the forward pass runs under autocast.
-        device: Where.
+    """A training step of a config's model; with `amp` its forward pass is in bfloat16.
 
     Raises:
         InputError: The model is no segmentor.
@@ -109,11 +102,7 @@ class Step:
     def __init__(self, cfg: Config, amp: bool, device: str = 'cpu') -> None:
         with torch.device(device):
             self.model = MODELS.build(cfg.model).train()
-        if not hasattr(self.model, 'backbone') or not hasattr(self.model, 'decode_head'):
-            raise InputError(
-                f'the model is a {type(self.model).__name__}, not a segmentor with a backbone and a '
-                'decode_head; give a config of configs/dit_sam or another with such a one'
-            )
+        check_segmentor(self.model)
         self.wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
         self.amp, self.device = amp, device
 
@@ -121,7 +110,7 @@ class Step:
         """Forward and backward pass. The loss is cross-entropy at full resolution, as the paper's."""
         images = torch.zeros(batch, 3, size, size, device=self.device)
         with torch.autocast(self.device, torch.bfloat16) if self.amp else nullcontext():
-            text = self._text(batch)
+            text = sentences(self.model, batch, self.device)
             features = self.model.backbone(images, **taken_by(self.model.backbone, text))
             if self.model.with_neck:
                 features = self.model.neck(features)
@@ -129,50 +118,37 @@ class Step:
             logits = F.interpolate(logits, (size, size), mode='bilinear', align_corners=True)
         F.binary_cross_entropy_with_logits(logits.float(), torch.zeros_like(logits, dtype=torch.float32)).backward()
 
-    def _text(self, batch: int) -> TextFeatures | None:
-        """Sentences of the text encoder's `max_length`; a sentence is tokens that are all real."""
-        encoder = getattr(self.model, 'text_encoder', None)
-        if encoder is None:
-            return None
-        ids = torch.zeros(batch, encoder.max_length, dtype=torch.long, device=self.device)
-        return TextFeatures(encoder.model(input_ids=ids).last_hidden_state, torch.ones_like(ids, dtype=torch.bool))
-
     def update(self) -> None:
         self.wrapper.optimizer.step()
         self.wrapper.optimizer.zero_grad()
 
 
-def taken_by(module: nn.Module, text: TextFeatures | None) -> dict[str, TextFeatures | None]:
-    """The keyword that hands text to a module that takes it."""
-    return dict(text=text) if 'text' in inspect.signature(module.forward).parameters else {}
-
-
 @contextmanager
 def attention_of(device: str) -> Iterator[None]:
-    """Attend as on that device, wherever the tensors are."""
+    """Choose the form of attention for that device, whatever device the tensors are on."""
     with ExitStack() as stack:
         for module in ('attend', 'attention'):
             module = sys.modules[f'dit_sam.models.layers.{module}']
-            # A function: a Mock would remember the tensors it is called with, and keep them alive.
+            # A function: a Mock would remember its arguments and keep the tensors alive.
             stack.enter_context(mock.patch.object(module, 'on_cpu', lambda _: device == 'cpu'))
         yield
 
 
 def peaks(cfg: Config, size: int, batch: int, amp: bool) -> dict[str, int]:
-    """Bytes of the parts of a step on fake tensors: weights, gradients, optimizer's state, and the peak of them all."""
+    """Bytes of a step on fake tensors: weights, gradients, the optimizer's state, and the peak of the whole step."""
     with FakeTensorMode(allow_non_fake_inputs=True), LiveBytes() as counter:
         step = Step(cfg, amp)
         weights = counter.live
         step.backward(size, batch)
         gradients, backward, counter.peak = counter.live - weights, counter.peak, 0
         step.update()
-        # The first update makes the optimizer's state, and the gradients are gone.
+        # The first update has made the optimizer's state and freed the gradients.
         state = counter.live - weights
         return dict(weights=weights, gradients=gradients, state=state, peak=max(backward + state, counter.peak))
 
 
 def estimate(cfg: Config, size: int, batch_sizes: list[int], amp: bool) -> dict:
-    """Bytes for every batch size, and what they are made of."""
+    """Bytes for every batch size, and their parts."""
     found = {batch: peaks(cfg, size, batch, amp) for batch in batch_sizes}
     parts = found[batch_sizes[0]]
     averaged = parts['weights'] * sum(
@@ -185,7 +161,7 @@ def estimate(cfg: Config, size: int, batch_sizes: list[int], amp: bool) -> dict:
 
 
 def run_real(cfg: Config, size: int, batch: int, amp: bool) -> int:
-    """Bytes at the peak of two real steps in this process, the averaged weights left out."""
+    """Bytes at the peak of two real steps in this process, without averaged weights."""
     if torch.cuda.is_available():
         step = Step(cfg, amp, 'cuda')
     else:
@@ -206,7 +182,7 @@ def resident(field: str) -> int:
 def measure(size: int, batch: int) -> int:
     """`run_real` in a fresh process with the arguments of this one."""
     command = [sys.executable, *sys.argv, '--real', str(size), str(batch)]
-    # Freed memory goes back to the system at once, as it otherwise does in part only.
+    # Makes glibc return freed memory to the system at once.
     environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -243,8 +219,8 @@ def main() -> None:
             results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
         if args.measure and args.amp and not has_bfloat16('cpu'):
             raise InputError(
-                '--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times '
-                'as long; leave one of the two out'
+                '--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times as long; '
+                'leave out one of the two'
             )
         for result in results if args.measure else ():
             result['measured'] = measure(result['size'], min(args.batch_sizes))

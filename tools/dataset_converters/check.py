@@ -1,7 +1,7 @@
-"""List all that is wrong in a file for ReferringJSONDataset: ``tools/dataset_converters/check.py FILE.jsonl``.
+"""List what is wrong in a file for ReferringJSONDataset: ``tools/dataset_converters/check.py FILE.jsonl``.
 
-Every line is looked at, and the images and mask images that it names are decoded. The exit status is 1 where anything
-is wrong. What is read, but may be other than meant, gets a warning. docs/data.md has the format.
+Checks every line and decodes its images and mask images. A line that can be read but is doubtful gets a warning. The
+exit status is 1 if anything is wrong. docs/data.md has the format.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
-    """What is wrong with the image and the mask of a line that has the right form."""
+    """Problems of the image and the mask of a well-formed line."""
     try:
         size = size_of(record, str(images))
     except ValueError as error:
@@ -50,7 +50,7 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
 
 
 def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[str, tuple[str, int]]) -> Iterator[str]:
-    """What may be other than meant in a good line; `ids` has the image_id that each image got, and in which line."""
+    """Doubts about a good line; `ids` has the image_id of each image, and the line that gave it."""
     turned = orientation_doubt(str(images / record['image'])) if record['image'] not in ids else None
     if turned:
         yield f'names the image {images / record["image"]}, which {turned}'

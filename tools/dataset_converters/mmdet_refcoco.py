@@ -6,8 +6,8 @@ Usage:
 
 makes instances.json (its `ann_file`) and refs.p (its `split_file`) with the splits of all the files.
 
-mmdet keeps one reference to an annotation and loses the others: here every reference has an annotation of its own,
-numbered from 1. Masks become RLE. Of the images only those that are referred to are listed.
+mmdet keeps only one reference to an annotation. So every reference gets an annotation of its own, numbered from 1.
+Masks become RLE. Only images that are referred to are listed.
 """
 
 import argparse
@@ -26,15 +26,15 @@ def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
     """The contents of instances.json and of refs.p.
 
     Raises:
-        InputError: An image has a name for an id, which mmdet does not take, or a table does not say its split.
+        InputError: An image has a name for an id, which mmdet does not take, or a table has no split.
     """
     images, annotations, refs = {}, [], []
     for table in tables:
         split = table.header.get('split')
         if not split:
             raise InputError(
-                f'a file does not say its split (its header: {table.header}); write it anew with '
-                'tools/dataset_converters/refcoco.py'
+                f'a file has no split in its header, {table.header}: '
+                'write it again by tools/dataset_converters/refcoco.py'
             )
         for row in range(table.rows('references')):
             item, (first, end) = table.reference(row), table.sentences_of(row)
@@ -61,18 +61,18 @@ def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
 
 def _image(item: dict) -> dict:
     if not isinstance(item['img_id'], int):
-        raise InputError(f'image {item["img_id"]!r} has a name for an id, and mmdet wants a number')
+        raise InputError(f'image {item["img_id"]!r} has a name for an id, and mmdet needs a number')
     return dict(id=item['img_id'], file_name=item['file_name'], height=item['height'], width=item['width'])
 
 
 def _sentence(table: ReferringTable, row: int) -> dict:
-    """Of a sentence mmdet reads `raw`, what its author typed, as it does in the original files."""
-    said = table.sentence(row)
-    return dict(sent_id=said['sent_id'], sent=said['text'], raw=table.raw(row))
+    """A sentence in REFER's form. mmdet reads `raw`, the text as its author typed it."""
+    sentence = table.sentence(row)
+    return dict(sent_id=sentence['sent_id'], sent=sentence['text'], raw=table.raw(row))
 
 
 def _number(category: int | str | tuple) -> int:
-    """The category where it is one number; mmdet's referring data makes no use of it."""
+    """The category if it is one number, else 0; mmdet does not use it."""
     return category if isinstance(category, int) else 0
 
 

@@ -19,17 +19,17 @@ from dit_sam.errors import InputError
 from dit_sam.utils import atomic_write_text, check_file
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
-# Letters, alone and as the continuation of a word, spell the words that are not in the list.
+# Letters, alone and as the continuation of a word, spell unknown words.
 LETTERS = tuple(string.ascii_lowercase + string.digits + string.punctuation)
 PIECES = tuple(f'##{letter}' for letter in string.ascii_lowercase + string.digits)
 ALWAYS = (*SPECIAL, *LETTERS, *PIECES)
 
 
 def vocabulary(sentences: Iterable[str], size: int) -> list[str]:
-    """Special tokens, letters, then the words of the sentences from the most frequent one on; at most `size` tokens.
+    """At most `size` tokens: special tokens, letters, then the words of the sentences, the most frequent first.
 
     Raises:
-        InputError: There is no room for a word, or there is none.
+        InputError: There are no words, or no room for one.
     """
     if size <= len(ALWAYS):
         raise InputError(f'--size must be more than {len(ALWAYS)}, which special tokens and letters take, got {size}')
@@ -38,7 +38,7 @@ def vocabulary(sentences: Iterable[str], size: int) -> list[str]:
         word for sentence in sentences for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(sentence))
     )
     if not words:
-        raise InputError('there is no training sentence: name files that have a training split')
+        raise InputError('there are no training sentences: name files with a training split')
     ranked = sorted(words, key=lambda word: (-words[word], word))
     return list(dict.fromkeys((*ALWAYS, *ranked)))[:size]
 
@@ -49,8 +49,7 @@ def main() -> None:
         'files',
         nargs='+',
         metavar='FILE',
-        help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
-        'lines of JSON (.jsonl)',
+        help='refs(*).p or grefs(*).json (their training split), a prepared file, or lines of JSON (.jsonl)',
     )
     parser.add_argument('--out', required=True, help='file to write, one token a line')
     parser.add_argument('--size', type=int, default=8192, help=f'number of tokens at most, more than {len(ALWAYS)}')

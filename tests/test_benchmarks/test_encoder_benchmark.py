@@ -1,4 +1,4 @@
-"""tools/analysis_tools/benchmark.py and benchmark_scaling.py on the smallest encoder; no time is looked at."""
+"""benchmarks/encoder.py and ranks.py on the smallest encoder; no time is looked at."""
 
 import json
 
@@ -7,12 +7,7 @@ from processes import ROOT, call_tool, run_tool
 
 from dit_sam.compat import has_bfloat16
 
-BENCHMARK, SCALING = 'analysis_tools/benchmark.py', 'analysis_tools/benchmark_scaling.py'
-
-
-@pytest.fixture(autouse=True)
-def beside_the_tools(monkeypatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis_tools')
+ENCODER, RANKS = ROOT / 'benchmarks' / 'encoder.py', ROOT / 'benchmarks' / 'ranks.py'
 
 
 def test_it_measures_all_that_it_promises(tmp_path, output_of):
@@ -22,7 +17,7 @@ def test_it_measures_all_that_it_promises(tmp_path, output_of):
     """
     bfloat16, target = has_bfloat16('cpu'), tmp_path / 'figures.json'
     printed = output_of(
-        BENCHMARK,
+        ENCODER,
         '--arch',
         'tiny',
         '--size',
@@ -79,19 +74,19 @@ def test_it_measures_all_that_it_promises(tmp_path, output_of):
     ],
 )
 def test_bad_input_is_one_line(arguments, message, error_of):
-    assert message in error_of(BENCHMARK, '--arch', 'tiny', *arguments)
+    assert message in error_of(ENCODER, '--arch', 'tiny', *arguments)
 
 
 def test_bfloat16_without_arithmetic_for_it_is_refused():
-    done = run_tool(BENCHMARK, '--dtype', 'bfloat16', ONEDNN_MAX_CPU_ISA='AVX2')
+    done = run_tool(ENCODER, '--dtype', 'bfloat16', ONEDNN_MAX_CPU_ISA='AVX2')
     assert done.returncode == 1 and done.output.startswith('error: --dtype bfloat16: this CPU has no bfloat16 arith')
 
 
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        ([], 'say --axis for what to measure, or --json for a file of figures'),
-        (['--json', 'none.json'], 'say --axis for what to measure'),
+        ([], 'choose what to measure by --axis, or name a file of figures by --json'),
+        (['--json', 'none.json'], 'choose what to measure by --axis'),
         (['--json', 'text'], 'text holds no figures of this tool: name another --json'),
         (['--json', 'other'], 'other holds no figures of this tool'),
         (['--axis', 'tokens', '--json', 'new/a.json', '--plot', 'text/a.png'], 'text cannot be written to: '),
@@ -101,17 +96,17 @@ def test_files_of_other_content_are_refused_and_stay(arguments, message, tmp_pat
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text').write_text('text')
     (tmp_path / 'other').write_text('{"size": 1}')
-    assert call_tool(SCALING, '--arch', 'tiny', '--size', 32, *arguments) in (1, 2)
+    assert call_tool(RANKS, '--arch', 'tiny', '--size', 32, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert (tmp_path / 'text').read_text() == 'text' and (tmp_path / 'other').read_text() == '{"size": 1}'
 
 
 def test_growth_is_measured_kept_and_drawn(tmp_path, output_of):
     kept, picture = tmp_path / 'scaling.json', tmp_path / 'scaling.png'
-    output_of(SCALING, '--arch', 'tiny', '--size', 32, '--axis', 'tokens', '--rounds', 1, '--json', kept)
+    output_of(RANKS, '--arch', 'tiny', '--size', 32, '--axis', 'tokens', '--rounds', 1, '--json', kept)
     figures = json.loads(kept.read_text())
     assert set(figures['tokens']['cases']) == {'ldit', 'edit'}
     assert list(figures['tokens']['cases']['ldit']) == ['5', '10', '20', '40', '80']
-    printed = output_of(SCALING, '--json', kept, '--plot', picture)
+    printed = output_of(RANKS, '--json', kept, '--plot', picture)
     assert '| tokens of a sentence |' in ' '.join(printed.split())
     assert picture.read_bytes().startswith(b'\x89PNG')

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/benchmark_datasets.py: the set that it writes and what it measures, at a small size."""
+"""benchmarks/data_loading.py: the set that it writes and what it measures, at a small size."""
 
 import json
 import runpy
@@ -8,7 +8,7 @@ import pytest
 
 from dit_sam.datasets.transforms import decode_segmentation
 
-TOOL = str(Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'benchmark_datasets.py')
+TOOL = str(Path(__file__).parents[2] / 'benchmarks' / 'data_loading.py')
 
 
 @pytest.fixture(scope='module')
@@ -21,17 +21,17 @@ def folder(tool, tmp_path_factory) -> Path:
     """300 masks and 200 more annotations on 100 images; 700 sentences; prepared too."""
     folder = tmp_path_factory.mktemp('benchmark')
     tool['write_set'](folder, images=100, masks=300, sentences=700, others=200)
-    tool['read_original'](str(folder)).table.save(folder / tool['PREPARED'])
+    tool['open_set']('original', str(folder)).table.save(folder / tool['PREPARED'])
     return folder
 
 
 def test_the_set_has_the_sizes_that_were_asked_for(tool, folder):
-    dataset = tool['read_original'](str(folder))
+    dataset = tool['open_set']('original', str(folder))
     assert dataset.table.counts == dict(images=100, references=300, sentences=700, masks=300)
     assert len(json.loads((folder / 'instances.json').read_text())['annotations']) == 500
     item = dataset.get_data_info(7)
     assert decode_segmentation(item['segmentation'], 480, 640).any()
-    assert len(tool['read_by_mmdet'](str(folder))) == 100  # one item an image
+    assert len(tool['open_set']('mmdet', str(folder))) == 100  # one item an image
 
 
 @pytest.mark.parametrize('reader', ['prepared', 'original', 'mmdet'])
@@ -43,7 +43,7 @@ def test_every_reader_is_measured(tool, folder, reader):
 
 def test_a_data_set_that_is_there_is_not_replaced(tmp_path, error_of):
     (tmp_path / 'instances.json').write_text('real')
-    assert 'is not empty, and nothing in it is replaced: name a new one' in error_of(TOOL, '--folder', tmp_path)
+    assert 'is not empty, and no file in it is replaced: name a new one' in error_of(TOOL, '--folder', tmp_path)
     assert (tmp_path / 'instances.json').read_text() == 'real'
 
 

@@ -1,12 +1,12 @@
 """How time and memory of our encoders grow: image size, sentence length, sentences per image, ranks.
 
 Usage:
-    python tools/analysis_tools/benchmark_scaling.py --axis size tokens sentences ranks --json scaling.json
-    python tools/analysis_tools/benchmark_scaling.py --json scaling.json --plot scaling.png
+    python benchmarks/ranks.py --axis size tokens sentences ranks --json scaling.json
+    python benchmarks/ranks.py --json scaling.json --plot scaling.png
 
-Every point is the fastest of a few rounds, and memory is what tensors take beside the weights. Ranks are processes of
-`DistributedDataParallel` with gloo, which share the machine's cores and train on one image each. Figures of axes that
-are measured anew replace those in the file; the others stay.
+Every point is the fastest of a few rounds. Memory is that of tensors beside the weights. Ranks are processes of
+`DistributedDataParallel` with gloo, which share the machine's cores and train on one image each. New figures of an axis
+replace those in the file; the other axes stay.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from benchmark import check, positive, steps
-from encoders import inputs, ours
-from measures import machine, peak_memory, seconds
+from cases import inputs, ours
+from encoder import check, positive
+from measures import machine, peak_memory, seconds, steps, write_json
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable, TableStyle
 from torch import distributed, multiprocessing
@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
-from dit_sam.utils import atomic_write_text, check_file, wrap_write_errors
+from dit_sam.utils import check_file, wrap_write_errors
 
 POINTS = dict(size=(512, 768, 1024, 1536), tokens=(5, 10, 20, 40, 80), sentences=(1, 2, 4, 8), ranks=(1, 2))
 TITLES = dict(
@@ -36,7 +36,7 @@ TITLES = dict(
     sentences='sentences of an image',
     ranks='ranks, an image each',
 )
-# Of `encoders.CASES`, and the decoder's scheme, whose encoder sees no text.
+# Of `cases.CASES`, and `default`, whose encoder sees no text.
 CASES = dict(
     size=('ldit', 'ldit-windowed'), tokens=('ldit', 'edit'), sentences=('ldit', 'edit', 'default'), ranks=('ldit',)
 )
@@ -45,7 +45,7 @@ FIGURES = dict(forward_s='forward (s)', train_step_s='train step (s)', memory_mb
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--axis', nargs='+', choices=POINTS, default=[], help='what to vary; the others stay at theirs')
+    parser.add_argument('--axis', nargs='+', choices=POINTS, default=[], help='what to vary')
     parser.add_argument('--arch', choices=sorted(SAMViT.ARCHITECTURES), default='base', help='size of the encoder')
     parser.add_argument('--size', type=positive, default=512, help='side of the images where it does not vary')
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N; ranks are measured on the CPU')
@@ -55,15 +55,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--plot', type=Path, metavar='FILE', help='picture to draw of all of them')
     args = parser.parse_args()
     if not args.axis and not (args.json and args.json.exists()):
-        parser.error('say --axis for what to measure, or --json for a file of figures')
+        parser.error('choose what to measure by --axis, or name a file of figures by --json')
     return args
 
 
 def measure_all(axis: str, args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
     """Figures by case and point of an axis."""
-    result = {}
-    for case in CASES[axis]:
-        result[case] = {}
+    result: dict[str, dict] = {case: {} for case in CASES[axis]}
+    for case in result:
         for value in POINTS[axis]:
             point = dict(dict(size=args.size, tokens=20, sentences=1, ranks=1), **{axis: value})
             result[case][value] = measure_ranks(case, point, args) if axis == 'ranks' else measure(case, point, args)
@@ -173,9 +172,8 @@ def main() -> None:
         if args.plot:
             check_file(args.plot)
         known |= {axis: dict(machine=described(args), cases=measure_all(axis, args)) for axis in args.axis}
-        if args.json:
-            atomic_write_text(args.json, json.dumps(known, indent=2) + '\n')
-    # As a file has it, points are strings.
+    write_json(args.json, known)
+    # As in the file, points are strings.
     known = json.loads(json.dumps(known))
     for axis, measured in known.items():
         print(f'\n{measured["machine"]}\n\n{table(axis, measured["cases"])}')

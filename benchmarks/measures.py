@@ -1,4 +1,4 @@
-"""What benchmark.py measures: seconds, memory, FLOPs, and what the machine could do."""
+"""The measures of the benchmarks: seconds, memory, FLOPs, and the machine's peak."""
 
 import json
 import platform
@@ -7,13 +7,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
+
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.utils import atomic_write_text
 
 MB = 1e6
 # Side of the square matrices whose product tells the machine's peak.
@@ -22,14 +27,14 @@ GEMM_SIDE = dict(cpu=2048, cuda=8192)
 
 def seconds(function: Callable[[], object], device: str) -> float:
     """Wall-clock time of a call."""
-    synchronise(device)
+    synchronize(device)
     start = time.perf_counter()
     function()
-    synchronise(device)
+    synchronize(device)
     return time.perf_counter() - start
 
 
-def synchronise(device: str) -> None:
+def synchronize(device: str) -> None:
     if device.startswith('cuda'):
         torch.cuda.synchronize()
 
@@ -47,7 +52,7 @@ def gemm_rate(device: str, dtype: torch.dtype) -> float:
 
 
 def peak_memory(function: Callable[[], object], device: str) -> float:
-    """MB that the tensors made by a call take at most, on top of those that are there before."""
+    """The most MB that the tensors made by a call take, beside those that were there before."""
     if device.startswith('cuda'):
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -67,6 +72,33 @@ def peak_memory(function: Callable[[], object], device: str) -> float:
     return peak / MB
 
 
+def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: str) -> dict[str, Callable]:
+    """A forward pass without gradients, and a training step of the model, as functions."""
+
+    def run() -> Tensor:
+        with torch.autocast(device.partition(':')[0], torch.bfloat16, enabled=dtype == 'bfloat16'):
+            return forward()
+
+    def train() -> None:
+        try:
+            run().float().square().mean().backward()
+        finally:
+            model.zero_grad()
+
+    return dict(forward=torch.no_grad()(run), train=train)
+
+
+def if_it_fits(function: Callable[[], Any]) -> Any:
+    """The result of a call; None if the GPU's memory does not hold it."""
+    try:
+        return function()
+    except torch.cuda.OutOfMemoryError:
+        pass
+    # Not inside the `except`: the error keeps the tensors of the call alive.
+    torch.cuda.empty_cache()
+    return None
+
+
 def flops(function: Callable[[], object]) -> int:
     """FLOPs of the matrix products and convolutions of a call, at 2 a multiply-add; nothing is computed.
 
@@ -83,8 +115,15 @@ def flops(function: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
+def write_json(path: Path | None, figures: dict) -> None:
+    """Write figures to the file of --json; without one, nothing."""
+    if path is not None:
+        with one_line_errors():
+            atomic_write_text(path, json.dumps(figures, indent=2) + '\n')
+
+
 def machine(device: str) -> str:
-    """What the figures belong to."""
+    """The processor or GPU and the release of torch that the figures belong to."""
     if device.startswith('cuda'):
         return f'{torch.cuda.get_device_name(device)}, torch {torch.__version__}'
     about = Path('/proc/cpuinfo')

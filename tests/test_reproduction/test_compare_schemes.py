@@ -1,4 +1,4 @@
-"""tools/analysis_tools/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
+"""reproduction/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from processes import ROOT, call_tool
 
-PATH = str(ROOT / 'tools' / 'analysis_tools' / 'compare_schemes.py')
+PATH = str(ROOT / 'reproduction' / 'compare_schemes.py')
 TOOL = runpy.run_path(PATH)
 # Instruction, decoder blocks.
 EXPECTED = {
@@ -71,11 +71,11 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['--jobs', '0'], '--jobs is more than 0, got 0'),
-        (['--pretraining-epochs', '-1'], '--pretraining-epochs is more than 0, got -1'),
-        (['--lr', 'nan'], '--lr is more than 0, got nan'),
+        (['--jobs', '0'], '--jobs must be more than 0, got 0'),
+        (['--pretraining-epochs', '-1'], '--pretraining-epochs must be more than 0, got -1'),
+        (['--lr', 'nan'], '--lr must be more than 0, got nan'),
         (['--size', '100'], '--size 100 is no multiple of 16'),
-        (['--seeds', '0', '-1'], '--seeds are 0 or more, got -1'),
+        (['--seeds', '0', '-1'], '--seeds must be 0 or more, got -1'),
         (['--rows', 'zebra'], "invalid choice: 'zebra'"),
         (['--work-dir', 'afile'], 'afile cannot be written to: '),
         (

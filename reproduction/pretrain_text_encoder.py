@@ -1,11 +1,11 @@
-"""Pre-train a config's text encoder on sentences by masked language modelling, as BERT was.
+"""Pre-train a config's text encoder on sentences by masked language modeling, as BERT was.
 
 Usage:
-    python tools/pretrain_text_encoder.py configs/dit_sam/ldit_vit-t_shapes.py "data/shapes/shapes/refs(unc).p" \
+    python reproduction/pretrain_text_encoder.py configs/dit_sam/ldit_vit-t_shapes.py "data/shapes/shapes/refs(unc).p" \
         --out work_dirs/text_encoder.safetensors
 
-For small encoders with a vocabulary of their own, which otherwise start from random weights; of the sentences no image
-is seen. The file is then model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
+For small encoders with a vocabulary of their own, which otherwise start from random weights. No image is used. The
+file then goes into model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
 """
 
 import argparse
@@ -13,7 +13,7 @@ import math
 import os
 import os.path as osp
 
-# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
@@ -38,13 +38,12 @@ def parse_args() -> argparse.Namespace:
         'files',
         nargs='+',
         metavar='FILE',
-        help='refs(*).p or grefs(*).json, of which the training split is read, a prepared file, or '
-        'lines of JSON (.jsonl)',
+        help='refs(*).p or grefs(*).json (their training split), a prepared file, or lines of JSON (.jsonl)',
     )
     parser.add_argument('--out', required=True, help='weights to write, .safetensors or .pth')
     parser.add_argument('--steps', type=int, default=1000, help='steps')
     parser.add_argument('--batch-size', type=int, default=128, help='sentences of a step')
-    parser.add_argument('--masked', type=float, default=0.3, help='share of the tokens that are to be told')
+    parser.add_argument('--masked', type=float, default=0.3, help='share of the tokens that are masked')
     parser.add_argument('--lr', type=float, default=1e-3, help='highest learning rate')
     parser.add_argument('--seed', type=int, default=0, help='seed of weights, order and masks')
     args = parser.parse_args()
@@ -90,15 +89,15 @@ def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.
     """Train; the weights by their names in `encoder`.
 
     Raises:
-        InputError: The model is of a kind that is not trained so, as T5 and CLIP, or the loss is not finite.
+        InputError: The model cannot be trained by masked words, as T5 and CLIP, or the loss is not finite.
     """
     config, tokenizer = encoder.model.config, encoder.tokenizer
     if type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         raise InputError(
-            f'a text encoder of model_type={config.model_type!r} is not pre-trained by masked words; such '
-            "as 'bert', 'roberta' and 'deberta-v2' are"
+            f'a text encoder of model_type={config.model_type!r} cannot be pre-trained by masked words; '
+            "'bert', 'roberta' and 'deberta-v2' can"
         )
-    # A vocabulary without [MASK] has [UNK] say that a word cannot be read.
+    # In a vocabulary without [MASK], [UNK] takes its place.
     tokenizer.mask_token = tokenizer.mask_token or tokenizer.unk_token
     collate = DataCollatorForLanguageModeling(tokenizer, mlm_probability=args.masked)
     model = AutoModelForMaskedLM.from_config(config).train()
@@ -110,8 +109,8 @@ def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.
         loss = model(**collate([items[i] for i in picked])).loss
         if not loss.isfinite():
             raise InputError(
-                f'the loss of step {step} is {loss.item()}: lower --lr, or raise --batch-size or '
-                '--masked, so that no step goes without a masked word'
+                f'the loss of step {step} is {loss.item()}: lower --lr, or raise --batch-size or --masked, so that '
+                'every step has a masked word'
             )
         optimizer.zero_grad()
         loss.backward()

@@ -1,6 +1,6 @@
-"""DIT's image encoder as a textbook has it: the oracle of the tests, and what benchmark.py measures against.
+"""DIT's image encoder in textbook form: the oracle of the tests and the reference of encoder.py.
 
-Text and visual tokens are concatenated, whole blocks run on both, attention is materialised and its bias added, and
+Text and visual tokens are concatenated, whole blocks run on both, attention is materialized and its bias added, and
 windows are padded before the projection. The parts are those of `segment_anything.modeling.image_encoder`; the
 instruction, which gives each block its text, is the package's own.
 
@@ -36,10 +36,10 @@ def attention(
         text: Text tokens, (B, L, D).
         mask: True at real text tokens, (B, L).
         window_size: Side of the windows; the text joins each of them. 0 attends globally.
-        keep_text: Whether the text that comes out is wanted. There is one, and it has seen the whole image.
+        keep_text: Whether to return text tokens. They attend to the whole image, in windowed blocks too.
 
     Returns:
-        Visual tokens (B, H, W, D), and text tokens (B, L, D) where there are any and they are wanted.
+        Visual tokens (B, H, W, D), and text tokens (B, L, D) or None.
     """
     count = 0 if text is None else text.shape[1]
     if not window_size:
@@ -60,8 +60,10 @@ def _join(text: Tensor | None, x: Tensor) -> Tensor:
 def _attend(
     layer: nn.Module, tokens: Tensor, count: int, mask: Tensor | None, grid: tuple[int, int] | None = None
 ) -> Tensor:
-    """What tokens (B, L + N, D), of which `count` are text, gather from all that are real; those of the text alone, and
-    without relative position, where no grid is given."""
+    """Attention of tokens (B, L + N, D), the first `count` of which are text, over all real tokens.
+
+    Without a grid only the text attends, and there is no relative position.
+    """
     q, k, v = layer.qkv(tokens).unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
     if grid is None:
         q = q[:, :, :count]
@@ -75,7 +77,7 @@ def _attend(
 
 
 def _position(layer: nn.Module, q: Tensor, grid: tuple[int, int]) -> Tensor:
-    """What relative position adds to each pair of visual tokens, (B, M, H·W, H·W)."""
+    """The bias of relative position for each pair of visual tokens, (B, M, H·W, H·W)."""
     q = q.unflatten(2, grid)
     rows = torch.einsum('bmhwc,hkc->bmhwk', q, sam.get_rel_pos(grid[0], grid[0], layer.rel_pos_h))
     columns = torch.einsum('bmhwc,wkc->bmhwk', q, sam.get_rel_pos(grid[1], grid[1], layer.rel_pos_w))
@@ -104,16 +106,10 @@ def run_block(
 
 
 class TextbookEncoder(sam.ImageEncoderViT):
-    """`DITViT` as a textbook has it, with the same names in its state dict.
+    """`DITViT` in textbook form, with the same names in its state dict.
 
     Args:
-        arch: Sizes as in `SAMViT.ARCHITECTURES`.
-        img_size: As in `SAMViT`.
-        patch_size: As in `SAMViT`.
-        out_channels: As in `SAMViT`, not 0.
-        window_size: As in `SAMViT`.
-        windowed: As in `SAMViT`.
-        instruction: As in `DITViT`.
+        arch: Sizes as in `SAMViT.ARCHITECTURES`. The other arguments are those of `DITViT`; `out_channels` is not 0.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""tools/pretrain_text_encoder.py: sentences alone teach the text encoder, and its file is what `init_cfg` takes."""
+"""reproduction/pretrain_text_encoder.py: sentences alone teach the text encoder, and `init_cfg` takes its file."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from processes import ROOT, call_tool
 
 from dit_sam.utils import read_weights
 
-TOOL = 'pretrain_text_encoder.py'
+TOOL = ROOT / 'reproduction' / 'pretrain_text_encoder.py'
 CONFIG = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 # The noun tells the colour, so that what is masked can be learned.
 SENTENCES = ['the red circle', 'the green square', 'the blue star']

@@ -1,12 +1,12 @@
-"""The paper's comparison of schemes in miniature, on the embedded data: from SAM-like weights, each scheme alike.
+"""The paper's comparison of schemes in miniature, on the embedded data: every scheme starts from the same weights.
 
 Usage:
-    python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows L-DIT]
-    python tools/analysis_tools/compare_schemes.py --work-dir work_dirs/compare_schemes --table
+    python reproduction/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows L-DIT]
+    python reproduction/compare_schemes.py --work-dir work_dirs/compare_schemes --table
 
 Writes data, pre-trains a small SAM without text on points and boxes and a small BERT without pictures on masked words,
-then trains and scores every row and seed with tools/train.py and tools/test.py. What is done is skipped, what was cut
-off goes on: run it again until it says so.
+then trains and scores every row and seed with tools/train.py and tools/test.py. A second run skips what is done and
+goes on with what was interrupted.
 """
 
 import argparse
@@ -22,10 +22,12 @@ from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
 CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
+TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
 INSTRUCTION = 'model.backbone.instruction'
+NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
 # Row: settings on top of CONFIG, and the paper's oIoU and mIoU on RefCOCO val (ViT-B).
 SCHEMES = {
     'default': ([f'{INSTRUCTION}=None'], (60.74, 63.41)),
@@ -41,6 +43,7 @@ SCHEMES = {
         (68.26, 71.42),
     ),
 }
+# Row of SCHEMES, with a frozen image encoder: the paper's numbers.
 FROZEN = {
     'default': (55.67, 57.98),
     'default, +2 layers': (59.88, 62.88),
@@ -48,12 +51,9 @@ FROZEN = {
     'E-DIT': (62.96, 66.87),
     'L-DIT': (67.50, 69.97),
 }
-ROWS = {
-    **SCHEMES,
-    **{
-        f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
-        for name, paper in FROZEN.items()
-    },
+ROWS = SCHEMES | {
+    f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
+    for name, paper in FROZEN.items()
 }
 # The rows that carry the claim are run with every seed, the others with the first.
 MAIN = ('default', 'E-DIT', 'L-DIT')
@@ -62,7 +62,9 @@ SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/pla
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/compare_schemes'), help='where all is kept')
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/compare_schemes'), help='folder for data, weights and scores'
+    )
     parser.add_argument('--rows', nargs='+', choices=ROWS, metavar='ROW', default=list(ROWS), help='rows to run')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds of the main rows')
     parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
@@ -72,18 +74,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
     parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; each takes its share of cores')
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; they share the cores')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings, the pre-training too')
-    parser.add_argument('--table', action='store_true', help='print the table of what is there, run nothing')
+    parser.add_argument('--table', action='store_true', help='only print the table of the finished rows')
     args = parser.parse_args()
     for name in ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
         if not getattr(args, name) > 0:
-            parser.error(f'--{name.replace("_", "-")} is more than 0, got {getattr(args, name)}')
+            parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
     if args.size % 16:
         parser.error(f'--size {args.size} is no multiple of 16')
     if min(args.seeds) < 0:
-        parser.error(f'--seeds are 0 or more, got {min(args.seeds)}')
+        parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
     return args
 
 
@@ -106,37 +108,26 @@ class Comparison:
             *self.args.cfg_options,
         ]
 
-    def call(self, log: str, *command: str, jobs: int = 1) -> None:
+    def call(self, log: str, *command: object, jobs: int = 1) -> None:
         """Run a tool of this repository, with its share of the cores among `jobs`; its output goes to `log`.
 
         Raises:
             RuntimeError: It failed.
         """
         environment = dict(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs))) | dict(os.environ)
+        line = [sys.executable, *map(str, command)]
         with wrap_write_errors(self.folder / log), open(self.folder / log, 'a') as file:
-            done = subprocess.run(
-                [sys.executable, *map(str, command)], cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT
-            )
+            done = subprocess.run(line, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
         if done.returncode:
             raise RuntimeError(f'{command[0]} ended with status {done.returncode}: see {self.folder / log}')
 
     def data(self, name: str, images: int, seed: int, splits: str) -> Path:
-        """A `shapes` data set; the converter keeps one that is there."""
+        """Write a `shapes` data set; the converter keeps one that is there."""
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         out = (self.folder / name).resolve()
-        self.call(
-            'data.log',
-            'tools/dataset_converters/shapes.py',
-            '--out',
-            out,
-            '--images',
-            images,
-            '--seed',
-            seed,
-            '--splits',
-            splits,
-        )
+        options = ('--out', out, '--images', images, '--seed', seed, '--splits', splits)
+        self.call('data.log', 'tools/dataset_converters/shapes.py', *options)
         return out
 
     def train(self, config: str, name: str, epochs: int, *options: str, jobs: int = 1) -> Path:
@@ -145,63 +136,20 @@ class Comparison:
         last = work_dir / f'epoch_{epochs}.pth'
         if last.exists():
             return last
-        options = [
-            f'train_dataloader.dataset.data_root={self.training}/',
-            'val_evaluator=None',
-            'val_cfg=None',
-            'val_dataloader=None',
-            'default_hooks.checkpoint.save_best=None',
-            f'train_cfg.max_epochs={epochs}',
-            f'param_scheduler.1.end={epochs}',
-            *self.options,
-            *options,
-        ]
-        self.call(
-            f'{name}.log',
-            'tools/train.py',
-            config,
-            '--work-dir',
-            work_dir,
-            '--resume',
-            *['--amp'] * self.args.amp,
-            '--cfg-options',
-            *options,
-            jobs=jobs,
-        )
+        length = [f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}']
+        settings = [f'train_dataloader.dataset.data_root={self.training}/', *NO_VALIDATION, *length, *self.options]
+        flags = ['--work-dir', work_dir, '--resume', *['--amp'] * self.args.amp]
+        self.call(f'{name}.log', 'tools/train.py', config, *flags, '--cfg-options', *settings, *options, jobs=jobs)
         if not last.exists():  # a signal ends a training with status 0
             raise RuntimeError(f'the training of {name} was stopped; the same command goes on with it')
         return last
 
-    def pretrain_text(self) -> Path:
-        """Pre-train the text encoder, unless that was done; the weights."""
-        weights = (self.folder / 'text_encoder.safetensors').resolve()
-        if not weights.exists():
-            self.call(
-                'text_pretraining.log',
-                'tools/pretrain_text_encoder.py',
-                CONFIG,
-                self.training / 'shapes' / 'refs(unc).p',
-                '--out',
-                weights,
-            )
-        return weights
-
     def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
         """The scores of a row on the test pictures, which are then kept beside the checkpoint."""
         work_dir = checkpoint.parent / 'test'
-        self.call(
-            f'{name}.log',
-            'tools/test.py',
-            CONFIG,
-            checkpoint,
-            '--work-dir',
-            work_dir,
-            '--cfg-options',
-            f'test_dataloader.dataset.data_root={self.testing}/',
-            *self.options,
-            *options,
-            jobs=self.args.jobs,
-        )
+        settings = [f'test_dataloader.dataset.data_root={self.testing}/', *self.options, *options]
+        command = ['tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
+        self.call(f'{name}.log', *command, jobs=self.args.jobs)
         logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
         return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
 
@@ -211,35 +159,28 @@ class Comparison:
         result = self.folder / f'{name}.json'
         if result.exists():
             return
-        options = ROWS[row][0] + [
-            f'model.{part}.init_cfg.checkpoint={file}'
-            for part, file in (
-                ('backbone', self.weights),
-                ('decode_head', self.weights),
-                ('text_encoder', self.text_weights),
-            )
-        ]
-        checkpoint = self.train(
-            CONFIG,
-            name,
-            self.args.epochs,
+        weights = dict(backbone=self.weights, decode_head=self.weights, text_encoder=self.text_weights)
+        options = [*ROWS[row][0], *(f'model.{part}.init_cfg.checkpoint={file}' for part, file in weights.items())]
+        settings = [
             f'randomness.seed={seed}',
             f'optim_wrapper.optimizer.lr={self.args.lr}',
             f'param_scheduler.0.end={self.args.warmup}',
-            *options,
-            jobs=self.args.jobs,
-        )
+        ]
+        checkpoint = self.train(CONFIG, name, self.args.epochs, *settings, *options, jobs=self.args.jobs)
         scores = self.score(name, checkpoint, options)
         atomic_write_text(result, json.dumps(dict(row=row, seed=seed, **scores), indent=1))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
     def run_all(self) -> None:
-        """Whatever is not done yet; several rows at a time where asked for."""
+        """Run what is not done yet, `--jobs` rows at a time."""
         check_folder(self.folder)
         self.training = self.data('train', self.args.images, 11, 'train=1.0')
         self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
-        self.text_weights = self.pretrain_text()
+        self.text_weights = (self.folder / 'text_encoder.safetensors').resolve()
+        if not self.text_weights.exists():
+            refs = self.training / 'shapes' / 'refs(unc).p'
+            self.call('text_pretraining.log', TEXT_PRETRAINING, CONFIG, refs, '--out', self.text_weights)
         rows = sorted(self.args.rows, key=lambda row: row not in MAIN)
         runs = [(row, seed) for i, seed in enumerate(self.args.seeds) for row in rows if i == 0 or row in MAIN]
         with ThreadPoolExecutor(self.args.jobs) as pool:
@@ -251,10 +192,10 @@ class Comparison:
                 future.result()
 
     def table(self) -> str:
-        """What is there, as Markdown; the mean over seeds, and the lowest and highest mIoU of several.
+        """The finished rows in Markdown: means over seeds, and the lowest and highest mIoU of several seeds.
 
         Raises:
-            InputError: Nothing is there, or a file of results is damaged.
+            InputError: There is no finished row, or a file of scores is damaged.
         """
         lines = [
             '| Scheme | Seeds | ' + ' | '.join(SCORES) + ' | Paper: oIoU | mIoU |',

@@ -1,4 +1,4 @@
-"""The image encoders that benchmark.py sets side by side: ours and its references, with one set of weights."""
+"""The image encoders that encoder.py compares: ours and its references, with one set of weights."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,10 +27,10 @@ Encoder = Callable[[Tensor, TextFeatures], Tensor]
 
 
 def ours(case: str, arch: str, size: int) -> DITViT:
-    """Our encoder with random weights, none of them zero, for images of `size`; SAM's position tables are for 1024²."""
+    """Our encoder for images of `size`, with random weights, none of them zero."""
     kind, windowed = CASES[case]
     instruction = kind and dict(type=kind, text_dims=TEXT_DIMS, dropout=0.0)
-    # What takes no text is for one size of images only.
+    # The references without text take one size of images only.
     model = DITViT(instruction, arch=arch, img_size=size if kind is None else 1024, windowed=windowed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -40,7 +40,7 @@ def ours(case: str, arch: str, size: int) -> DITViT:
 
 
 def references(case: str, arch: str, size: int) -> dict[str, nn.Module]:
-    """What does the same: the textbook's form, or without text `segment_anything`'s and transformers' encoders."""
+    """The references: the textbook's form, or without text the encoders of `segment_anything` and transformers."""
     sizes, (kind, windowed) = SAMViT.ARCHITECTURES[arch], CASES[case]
     if kind is not None:
         instruction = dict(type=kind, text_dims=TEXT_DIMS, dropout=0.0)
@@ -69,7 +69,7 @@ def references(case: str, arch: str, size: int) -> dict[str, nn.Module]:
 
 
 def build(case: str, arch: str, size: int) -> dict[str, nn.Module]:
-    """Ours under `ours`, and the references, which share its weights."""
+    """Our encoder as `ours`, and the references, which share its weights."""
     model = ours(case, arch, size)
     models = dict(ours=model, **references(case, arch, size))
     weights = dict(model.named_parameters())
@@ -89,7 +89,7 @@ def features(model: nn.Module, images: Tensor, text: TextFeatures) -> Tensor:
 
 
 def inputs(size: int, tokens: int, batch: int = 1, device: str = 'cpu') -> tuple[Tensor, TextFeatures]:
-    """Images and sentences; the last token of every second sentence is padding, so that the mask is at work."""
+    """Images and sentences; the last token of every second sentence is padding, so that the mask matters."""
     mask = torch.ones(batch, tokens, dtype=torch.bool, device=device)
     mask[1::2, 1:][:, -1:] = False
     images = torch.randn(batch, 3, size, size, device=device)

@@ -1,8 +1,9 @@
-"""tools/dataset_converters/check.py: every problem with the number of its line."""
+"""What is wrong in data: check.py lists it by line, and refcoco.py --check-images by image."""
 
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,3 +154,67 @@ def test_missing_and_empty_files(root, capsys):
     assert capsys.readouterr().err.startswith(f'error: Lines of JSON not found: {root}/none.jsonl')
     assert check(write(root, '')) == 1
     assert 'has no line' in capsys.readouterr().out
+
+
+def convert(*arguments) -> int:
+    return call_tool('dataset_converters/refcoco.py', *arguments)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+def test_images_are_checked_under_either_name(root, tmp_path, capsys, workers):
+    """Image 1 is good under its name of 2017, 2 is cut off, 3 is missing."""
+    folder = root / 'train2014'
+    names = [folder / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2, 3)]
+    assert convert(root, '--out', tmp_path / 'out', '--check-images', '--workers', workers) == 0
+    assert f'3 images in {folder}: 0 missing or unusable' in capsys.readouterr().out
+    names[0].rename(folder / '000000000001.jpg')
+    names[1].write_bytes(names[1].read_bytes()[:-800])
+    names[2].unlink()
+    assert convert(root, '--out', tmp_path / 'out', '--check-images', '--workers', workers) == 1
+    lines = capsys.readouterr().out.splitlines()
+    bad = [line for line in lines if line.startswith('COCO_')]
+    assert len(bad) == 2
+    assert bad[0].startswith(f'{names[1].name} does not decode: ') and bad[1] == f'{names[2].name} is missing'
+    assert lines[-1] == f'3 images in {folder}: 2 missing or unusable'
+
+
+def test_image_of_another_size_and_turned_image_are_found(root, tmp_path, capsys):
+    folder = root / 'train2014'
+    first, second, third = (folder / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2, 3))
+    cv2.imwrite(str(first), np.zeros((60, 40, 3), np.uint8))
+    exif = Image.Exif()
+    for path, exif[0x0112] in ((second, 6), (third, 3)):  # Orientation: to be shown turned by 90 and 180 degrees
+        Image.open(path).save(path, exif=exif)
+    folder.rename(tmp_path / 'elsewhere')
+    assert (
+        convert(root, '--out', tmp_path / 'out', '--images', tmp_path / 'elsewhere', '--check-images', '--workers', 1)
+        == 1
+    )
+    out = capsys.readouterr().out
+    assert f'{first.name} is 60 x 40, not 40 x 60 (height x width)' in out
+    assert f'{second.name} is turned by its EXIF tag' in out
+    assert f'{third.name} is turned or mirrored by its EXIF tag (3)' in out
+
+
+def test_images_may_lie_in_several_folders(root, tmp_path, capsys):
+    """As those of RefCLEF and COCO do. What is in none of them is missing."""
+    first, second = (root / 'train2014' / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2))
+    (root / 'saiapr_tc-12').mkdir()
+    first.rename(root / 'saiapr_tc-12' / first.name)
+    second.unlink()
+    assert convert(root, '--out', tmp_path / 'out', '--check-images') == 1
+    named = ['--images', root / 'train2014', '--images', root / 'saiapr_tc-12']
+    assert convert(root, '--out', tmp_path / 'out', '--check-images', *named) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if 'missing' in line]
+    assert lines == 2 * [
+        f'{second.name} is missing',
+        f'3 images in {root}/train2014 and {root}/saiapr_tc-12: 1 missing or unusable',
+    ]
+
+
+def test_missing_folder_of_images_is_named_before_the_work(root, tmp_path, capsys):
+    (root / 'train2014').rename(root / 'photos')
+    for images in ([], ['--images', root / 'photos', '--images', root / 'none']):
+        assert convert(root, '--out', tmp_path / 'out', '--check-images', *images) == 1
+        assert 'name it by --images' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()

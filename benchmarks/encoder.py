@@ -1,39 +1,38 @@
 """Our encoders beside the textbook's, segment_anything's and transformers': time, memory, FLOPs, in one run.
 
 Usage:
-    python tools/analysis_tools/benchmark.py --arch base --size 512 --json base_512.json
-    python tools/analysis_tools/benchmark.py --arch base --size 1024 --cases sam --measures forward
-    python tools/analysis_tools/benchmark.py --arch huge --size 1024 --device cuda --dtype bfloat16 --batch 4
+    python benchmarks/encoder.py --arch base --size 512 --json base_512.json
+    python benchmarks/encoder.py --arch base --size 1024 --cases sam --measures forward
+    python benchmarks/encoder.py --arch huge --size 1024 --device cuda --dtype bfloat16 --batch 4
 
-All run once a round, one after another, and the median over the rounds counts, so that a machine with other work is
-fair to all; first the rounds of forward passes, then those of training steps, as whoever trains or predicts does one of
-them. bfloat16 is autocast over float32 weights; a CPU without arithmetic for it leaves it out. A training step is
-forward and backward. Memory is what tensors take beside the weights: activations and gradients. The peak is the fastest
-product of large matrices in any round, and the share of it counts what the equations need, thrice that in training.
-Ratios above 1 are in our favour. What a GPU's memory does not hold is left blank.
+In every round each encoder runs once, so that other work on the machine slows all of them alike. The median over the
+rounds counts. Forward passes have their own rounds, before those of training steps. A training step is forward and
+backward. bfloat16 is autocast over float32 weights; it is left out on a CPU without arithmetic for it.
+
+Memory is that of tensors beside the weights: activations and gradients. The peak is the fastest product of large
+matrices in any round. "Of peak" is the share of it that the FLOPs of the equations reach; a training step counts three
+times a forward pass. Ratios above 1 are in our favor. What a GPU's memory does not hold stays blank.
 """
 
 import argparse
-import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
-from encoders import CASES, build, features, inputs, ours
-from measures import flops, gemm_rate, machine, peak_memory, seconds
+from cases import CASES, build, features, inputs, ours
+from measures import flops, gemm_rate, if_it_fits, machine, peak_memory, seconds, steps, write_json
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit_sam.compat import has_bfloat16
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
-from dit_sam.utils import atomic_write_text, check_file
+from dit_sam.utils import check_file
 
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
 MEASURES = ('forward', 'train', 'memory')
@@ -47,6 +46,14 @@ COLUMNS = dict(
     train_of_peak=('train of peak', '.0%'),
     deviation=('deviation', '.1e'),
 )
+# Ratio: case, reference and figure that ours is compared in.
+RATIOS = dict(
+    forward_vs_textbook=('ldit', 'textbook', 'forward_s'),
+    train_step_vs_textbook=('ldit', 'textbook', 'train_step_s'),
+    memory_vs_textbook=('ldit', 'textbook', 'memory_mb'),
+    sam_forward_vs_segment_anything=('sam', 'segment_anything', 'forward_s'),
+    sam_forward_vs_transformers=('sam', 'transformers', 'forward_s'),
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,9 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
     parser.add_argument('--dtype', choices=DTYPES, default='float32', help='the one that the ratios are about')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='which encoders; default all')
-    parser.add_argument(
-        '--measures', nargs='+', choices=MEASURES, default=MEASURES, help='what to measure; default all'
-    )
+    parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES, help='default all')
     parser.add_argument('--rounds', type=positive, default=5, help='rounds, after one that does not count')
     parser.add_argument('--compile', action='store_true', help='torch.compile all of them, without graph breaks')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
@@ -75,67 +80,30 @@ def positive(value: str) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot run; a device with a number becomes the current one, as what waits and counts memory asks it.
+    """Refuse what cannot run, and make a device with a number the current one, which synchronization and memory use.
 
     Raises:
-        InputError: There is no such device, images are not cut into whole patches, or the file for the figures cannot
-            be written.
+        InputError: The device is not there or has no arithmetic for the dtype, images are not cut into whole patches,
+            or the file for the figures cannot be written.
     """
-    if args.device not in ('cpu', 'cuda', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))) or (
-        args.device == 'cuda' and not torch.cuda.is_available()
-    ):
-        raise InputError(
-            f'--device {args.device} is not there; this machine has '
-            f'{"cuda and cpu" if torch.cuda.is_available() else "cpu"}'
-        )
+    gpus = torch.cuda.device_count()
+    if args.device not in ('cpu', *['cuda'] * bool(gpus), *(f'cuda:{number}' for number in range(gpus))):
+        raise InputError(f'--device {args.device} is not there; this machine has {"cuda and cpu" if gpus else "cpu"}')
     if args.device.startswith('cuda:'):
         torch.cuda.set_device(args.device)
-    check_dtype(args.dtype, args.device)
+    if args.dtype not in dtypes_of(args.device):
+        raise InputError(
+            f'--dtype {args.dtype}: this CPU has no {args.dtype} arithmetic, and would take many times as long'
+        )
     if args.size % 16:
         raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')
     if args.json:
         check_file(args.json)
 
 
-def check_dtype(dtype: str, device: str) -> None:
-    """
-    Raises:
-        InputError: The device has no arithmetic for the dtype.
-    """
-    if dtype not in dtypes_of(device):
-        raise InputError(f'--dtype {dtype}: this CPU has no {dtype} arithmetic, and would take many times as long')
-
-
 def dtypes_of(device: str) -> list[str]:
-    """What to measure on a device."""
+    """The dtypes to measure on a device."""
     return [dtype for dtype in DTYPES if dtype != 'bfloat16' or has_bfloat16(device.partition(':')[0])]
-
-
-def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: str) -> dict[str, Callable]:
-    """A forward pass without gradients, and a training step of the model, as functions."""
-
-    def run() -> Tensor:
-        with torch.autocast(device.partition(':')[0], torch.bfloat16, enabled=dtype == 'bfloat16'):
-            return forward()
-
-    def train() -> None:
-        try:
-            run().float().square().mean().backward()
-        finally:
-            model.zero_grad()
-
-    return dict(forward=torch.no_grad()(run), train=train)
-
-
-def if_it_fits(function: Callable[[], Any]) -> Any:
-    """What a call gives; None where the GPU's memory does not hold it."""
-    try:
-        return function()
-    except torch.cuda.OutOfMemoryError:
-        pass
-    # Behind the `except`: the error keeps the tensors of the call alive.
-    torch.cuda.empty_cache()
-    return None
 
 
 def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -> list[dict]:
@@ -207,56 +175,32 @@ def add_shares(rows: list[dict], args: argparse.Namespace, peaks: dict[str, floa
 
 
 def ratios(rows: list[dict], dtype: str) -> dict[str, float]:
-    """How many times faster and smaller ours is, where both were measured; of a reference's dtypes the faster one."""
+    """How many times faster or smaller ours is; a reference counts with the dtype in which it is faster."""
 
-    def figures(case: str, encoder: str, measure: str, dtypes: Iterable[str] = DTYPES) -> list[float]:
-        return [
-            row[measure]
-            for row in rows
-            if (row['case'], row['encoder']) == (case, encoder) and row['dtype'] in dtypes and measure in row
-        ]
+    def best(case: str, encoder: str, measure: str, dtypes: Iterable[str] = DTYPES) -> float | None:
+        found = [row for row in rows if (row['case'], row['encoder']) == (case, encoder) and row['dtype'] in dtypes]
+        return min((row[measure] for row in found if measure in row), default=None)
 
-    pairs = dict(
-        forward_vs_textbook=(figures('ldit', 'textbook', 'forward_s'), figures('ldit', 'ours', 'forward_s', [dtype])),
-        train_step_vs_textbook=(
-            figures('ldit', 'textbook', 'train_step_s'),
-            figures('ldit', 'ours', 'train_step_s', [dtype]),
-        ),
-        memory_vs_textbook=(
-            figures('ldit', 'textbook', 'memory_mb', [dtype]),
-            figures('ldit', 'ours', 'memory_mb', [dtype]),
-        ),
-        sam_forward_vs_segment_anything=(
-            figures('sam', 'segment_anything', 'forward_s'),
-            figures('sam', 'ours', 'forward_s', [dtype]),
-        ),
-        sam_forward_vs_transformers=(
-            figures('sam', 'transformers', 'forward_s'),
-            figures('sam', 'ours', 'forward_s', [dtype]),
-        ),
-        bf16_vs_fp32=(
-            figures('ldit', 'ours', 'forward_s', ['float32']),
-            figures('ldit', 'ours', 'forward_s', ['bfloat16']),
-        ),
-    )
-    return {name: min(theirs) / min(mine) for name, (theirs, mine) in pairs.items() if theirs and mine}
+    pairs = {
+        name: (
+            best(case, reference, measure, [dtype] if measure == 'memory_mb' else DTYPES),
+            best(case, 'ours', measure, [dtype]),
+        )
+        for name, (case, reference, measure) in RATIOS.items()
+    }
+    pairs['bf16_vs_fp32'] = tuple(best('ldit', 'ours', 'forward_s', [each]) for each in DTYPES)
+    return {name: theirs / mine for name, (theirs, mine) in pairs.items() if theirs and mine}
 
 
 def table(rows: list[dict]) -> str:
     """The rows for reading."""
+    names = ('case', 'encoder', 'dtype')
     columns = {key: titled for key, titled in COLUMNS.items() if any(key in row for row in rows)}
-    lines = PrettyTable(['case', 'encoder', 'dtype', *(title for title, _ in columns.values())], align='r')
-    for column in ('case', 'encoder', 'dtype'):
-        lines.align[column] = 'l'
+    lines = PrettyTable([*names, *(title for title, _ in columns.values())], align='r')
+    lines.align.update(dict.fromkeys(names, 'l'))
     for row in rows:
-        lines.add_row(
-            [
-                row['case'],
-                row['encoder'],
-                row['dtype'],
-                *(format(row[key], style) if key in row else '' for key, (_, style) in columns.items()),
-            ]
-        )
+        figures = [format(row[key], style) if key in row else '' for key, (_, style) in columns.items()]
+        lines.add_row([*(row[name] for name in names), *figures])
     return lines.get_string()
 
 
@@ -277,23 +221,14 @@ def main() -> None:
         encoders=rows,
         ratios=ratios(rows, args.dtype),
     )
+    reached = ', '.join(f'{dtype} peak {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items())
     print(
-        ', '.join(
-            [
-                f'ViT-{args.arch}',
-                f'{args.size} x {args.size} pixels',
-                f'{args.tokens} tokens',
-                f'batch {args.batch}',
-                result['machine'],
-                *(f'{dtype} peak {peak / 1e9:.0f} GFLOP/s' for dtype, peak in peaks.items()),
-            ]
-        )
+        f'ViT-{args.arch}, {args.size} x {args.size} pixels, {args.tokens} tokens, batch {args.batch}, '
+        f'{result["machine"]}, {reached}'
     )
     print(table(rows))
     print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
-    if args.json:
-        with one_line_errors():
-            atomic_write_text(args.json, json.dumps(result, indent=2) + '\n')
+    write_json(args.json, result)
 
 
 if __name__ == '__main__':

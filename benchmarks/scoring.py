@@ -1,17 +1,16 @@
-"""What it saves to score the sentences of an image together: ``tools/analysis_tools/benchmark_evaluation.py``.
+"""Time saved by scoring the sentences of an image together: ``benchmarks/scoring.py [--json FILE]``.
 
 Scores the same sentences in three ways, in turn, several times, from the files to the scores, and prints the medians:
 
 * one by one: a batch is one sentence; every sentence reads, resizes and embeds its image;
-* apart: batches of the config's size, in which no sentence follows another of its image, so that each does the same;
+* apart: batches of the config's size in which no two neighbors share an image, so that each does the same;
 * by image: as the config says, which is what tools/test.py does.
 
-Two sets with seven sentences an image are made for it: `shapes`, and JPEG files of 640 x 480 pixels. Before, each way
-dumps its results with all masks, and the dumps are compared.
+It makes two data sets with seven sentences an image: `shapes`, and JPEG files of 640 x 480 pixels. Before the timing,
+each way dumps its results with all masks, and the dumps are compared.
 """
 
 import argparse
-import json
 import logging
 import pickle
 import tempfile
@@ -20,9 +19,10 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
-import cv2
 import numpy as np
 import torch
+from data_loading import write_photographs, write_set
+from measures import write_json
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
@@ -40,15 +40,14 @@ from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors
 from dit_sam.engine.strict_loading import load_strictly
 from dit_sam.evaluation.dump import read_dump
-from dit_sam.utils import atomic_write_text, check_file
+from dit_sam.utils import check_file
 
 SENTENCES = 7
-WORDS = 'the a big small red green blue black white circle square star on left right of at top that is'.split()
 WAYS = ('one by one', 'apart', 'by image')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Measure what it saves to score the sentences of an image together')
+    parser = argparse.ArgumentParser(description='Time saved by scoring the sentences of an image together')
     parser.add_argument('--config', default=DEFAULT_CONFIG, help='config file; default that of the shipped small model')
     parser.add_argument('--checkpoint', help='weights; default the shipped ones with the default config, else random')
     parser.add_argument('--sets', nargs='+', choices=list(WRITERS), default=list(WRITERS), help='default both')
@@ -76,50 +75,13 @@ def write_drawn(folder: Path, images: int) -> None:
     path.write_bytes(pickle.dumps([ref for ref in refs if ref['sentences']], protocol=2))
 
 
-def write_photos(folder: Path, images: int) -> None:
-    """JPEG files as large as most of COCO's, in pixels and, about, in bytes; an ellipse and seven sentences in each."""
-    rng = np.random.default_rng(0)
-    (folder / 'images').mkdir(parents=True)
-    (folder / 'shapes').mkdir()
-    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    instances, refs = dict(images=[], annotations=[], categories=[dict(id=1, name='thing')]), []
-    for number in range(1, images + 1):
-        name = f'photo_{number:06d}.jpg'
-        cv2.imwrite(str(folder / 'images' / name), photo(rng), [cv2.IMWRITE_JPEG_QUALITY, 92])
-        outline = np.stack([320 + 150 * np.cos(angles), 240 + 90 * np.sin(angles)], axis=1).round(2)
-        instances['images'].append(dict(id=number, file_name=name, height=480, width=640))
-        instances['annotations'].append(
-            dict(id=number, image_id=number, category_id=1, iscrowd=0, segmentation=[outline.ravel().tolist()])
-        )
-        sentences = [
-            dict(sent=' '.join(rng.choice(WORDS, 4)), sent_id=SENTENCES * number + place) for place in range(SENTENCES)
-        ]
-        refs.append(
-            dict(
-                ref_id=number,
-                ann_id=number,
-                image_id=number,
-                category_id=1,
-                split='val',
-                file_name=name,
-                sent_ids=[sentence['sent_id'] for sentence in sentences],
-                sentences=sentences,
-            )
-        )
-    (folder / 'shapes' / 'instances.json').write_text(json.dumps(instances))
-    (folder / 'shapes' / 'refs(unc).p').write_bytes(pickle.dumps(refs, protocol=2))
+def write_photographs_set(folder: Path, images: int) -> None:
+    """JPEG files of COCO's size with an object and seven sentences in each, in the folders of `shapes`."""
+    write_set(folder / 'shapes', images, images, SENTENCES * images, split='val')
+    write_photographs(folder / 'images', images)
 
 
-def photo(rng: np.random.Generator) -> np.ndarray:
-    """Random structure of several sizes and the noise of a camera."""
-    picture = 120 + rng.normal(0, 8, (480, 640, 1)).astype(np.float32)
-    for side, strength in ((8, 50), (32, 30), (128, 18)):
-        coarse = rng.normal(0, strength, (side * 3 // 4, side, 3)).astype(np.float32)
-        picture = picture + cv2.resize(coarse, (640, 480), interpolation=cv2.INTER_CUBIC)
-    return picture.clip(0, 255).astype(np.uint8)
-
-
-WRITERS = dict(shapes=write_drawn, photos=write_photos)
+WRITERS = dict(shapes=write_drawn, photos=write_photographs_set)
 
 
 def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
@@ -132,16 +94,9 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 def build_loader(cfg: Config, folder: Path, way: str) -> DataLoader:
     """The config's test loader for the set in `folder`, changed as the way needs it."""
-    files = dict(
-        data_root=str(folder),
-        ann_file='shapes/instances.json',
-        refs_file='shapes/refs(unc).p',
-        split='val',
-        data_prefix=dict(img_path='images/'),
-        type='RefCOCODataset',
-    )
     loader = cfg.test_dataloader.to_dict()
-    loader['dataset'].update(files)
+    files = dict(ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', data_prefix=dict(img_path='images/'))
+    loader['dataset'].update(files, type='RefCOCODataset', data_root=str(folder), split='val')
     if way != 'by image':
         images = images_of(Runner.build_dataloader(loader).dataset)
         loader.update(batch_sampler=None, sampler=order_apart(images))
@@ -217,9 +172,7 @@ def main() -> None:
     for name, result in results.items():
         print(f'{name}: {result["sentences"]} sentences on {result["images"]} images')
     print(table(results))
-    if args.json:
-        with one_line_errors():
-            atomic_write_text(args.json, json.dumps(results, indent=2) + '\n')
+    write_json(args.json, results)
 
 
 if __name__ == '__main__':

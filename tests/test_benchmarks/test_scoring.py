@@ -1,4 +1,4 @@
-"""tools/analysis_tools/benchmark_evaluation.py: three ways to score the same sentences, and the same results."""
+"""benchmarks/scoring.py: three ways to score the same sentences, and the same results."""
 
 import json
 import runpy
@@ -10,7 +10,7 @@ import pytest
 
 from dit_sam.apis import DEFAULT_CHECKPOINT
 
-TOOL = str(Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'benchmark_evaluation.py')
+TOOL = str(Path(__file__).parents[2] / 'benchmarks' / 'scoring.py')
 
 
 def test_all_ways_give_the_same_results(tmp_path, output_of):
@@ -53,7 +53,7 @@ def test_bad_input_is_one_line(arguments, message, error_of):
 
 
 def test_photos_are_as_large_as_those_of_coco(tmp_path):
-    runpy.run_path(TOOL)['write_photos'](tmp_path, 2)
+    runpy.run_path(TOOL)['write_photographs_set'](tmp_path, 2)
     for path in (tmp_path / 'images').iterdir():
         assert cv2.imread(str(path)).shape == (480, 640, 3)
         # COCO train2014 has 13 GB in 82,783 files: 160 kB each.

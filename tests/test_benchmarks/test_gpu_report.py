@@ -1,4 +1,4 @@
-"""tools/analysis_tools/gpu_report.py on the CPU and the smallest encoder; no time is looked at."""
+"""benchmarks/gpu_report.py on the CPU and the smallest encoder; no time is looked at."""
 
 import runpy
 import warnings
@@ -6,13 +6,8 @@ import warnings
 import pytest
 from processes import ROOT
 
-TOOL = 'analysis_tools/gpu_report.py'
+TOOL = ROOT / 'benchmarks' / 'gpu_report.py'
 SMALL = ('--device', 'cpu', '--archs', 'tiny', '--sizes', 32, '--batch', 2, '--workers', 1)
-
-
-@pytest.fixture(autouse=True)
-def beside_the_tools(monkeypatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / 'tools' / 'analysis_tools')
 
 
 def tables(page: str) -> dict[str, list[list[str]]]:
@@ -54,7 +49,7 @@ def test_what_there_is_no_time_for_is_said(output_of):
 
 def test_what_fails_is_said_and_takes_nothing_with_it(tmp_path, monkeypatch, output_of):
     """There may be no compiler, say; here the one that there is fails."""
-    monkeypatch.setattr('benchmark.measure_case', lambda *_: 1 / 0)
+    monkeypatch.setattr('gpu_tables.measure_case', lambda *_: 1 / 0)
     output_of(TOOL, *SMALL, '--parts', 'speed', 'kernels', '--out', tmp_path / 'page.md')
     found = tables((tmp_path / 'page.md').read_text())
     assert found['Speed'][1][:2] == ['ViT-tiny 32²', 'failed: ZeroDivisionError: division by zero']
@@ -66,11 +61,10 @@ def test_waits_are_those_of_operations():
         'called a synchronizing CUDA operation (Triggered internally at …)',
         'Synchronization debug mode is a prototype feature and does not yet detect all operations',
     ]
-    tool = runpy.run_path(str(ROOT / 'tools' / TOOL))
     with pytest.warns() as said:
         for message in messages:
             warnings.warn(message, stacklevel=1)
-    assert tool['count_waits'](list(said)) == 1
+    assert runpy.run_path(str(ROOT / 'benchmarks' / 'gpu_tables.py'))['count_waits'](list(said)) == 1
 
 
 def test_a_gpu_that_is_not_there_is_one_line(error_of):

@@ -1,0 +1,180 @@
+"""A page of tables about one GPU: parity, kernels, waits, speed, memory, compilation, loading.
+
+Usage:
+    python benchmarks/gpu_report.py --out gpu.md
+
+The most important tables come first. After `--minutes` no new row is begun. A row for which there was no time or no
+memory, or that failed, says so. The file is written after every table. All figures are of this run, and what is
+compared takes turns. `--device cpu --archs tiny --sizes 64` tries the program.
+
+* Parity: relative deviation of L-DIT's encoder and of its gradients from the textbook's form in float64.
+* Kernel: which of PyTorch's fused attentions takes the heads of our encoder with their bias.
+* Waits: how often the CPU waits for the GPU in a training step. A run adds one wait where losses are logged.
+* Speed: see encoder.py; the deviation is from float32 with TF32.
+* Memory: that of estimate_memory.py beside the allocator's peak.
+* Compiled: a training step with the blocks compiled, as `compile=True` does.
+* Loading: items a second of RefCOCO's training pipeline, from JPEG files of 640 × 480.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from data_loading import write_photographs, write_set
+from encoder import check, positive
+from gpu_tables import (
+    BATCH,
+    CONFIG_OF,
+    NO_MEMORY,
+    TOKENS,
+    Rows,
+    compiled,
+    free,
+    kernel,
+    loading,
+    memory,
+    parity,
+    speed,
+    waits,
+)
+from measures import if_it_fits, machine
+from mmengine.registry import init_default_scope
+
+from dit_sam.engine.launch import one_line_errors
+from dit_sam.utils import atomic_write_text, check_file
+
+NO_TIME = 'no time was left'
+# Part: title and columns of its table.
+TABLES = dict(
+    parity=('Parity', 'encoder | arithmetic | form | features | gradients'),
+    kernels=('Kernel of attention', 'encoder | blocks | width of a head | bfloat16 | float32'),
+    waits=('Waits of a training step', 'step | waits'),
+    speed=(
+        'Speed',
+        'encoder, images | case | type | forward (s) | of peak | training step (s) | of peak | memory (MB) | deviation',
+    ),
+    memory=('Memory of a training step, bfloat16 (GiB)', 'model | images | estimated | measured'),
+    compiled=('Compiled blocks', 'encoder, images | step (s) | compiled (s) | times as fast | first step (s)'),
+    loading=('Loading', 'processes | items/s | of each'),
+)
+Runs = dict[str, Callable[[], Rows]]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--device', default='cuda', help='cuda, cuda:N, or cpu to try the program')
+    parser.add_argument('--minutes', type=float, default=8.0, help='time after which no row is begun')
+    parser.add_argument(
+        '--archs', nargs='+', choices=sorted(CONFIG_OF), default=['base', 'large', 'huge'], help='sizes of the encoder'
+    )
+    parser.add_argument('--sizes', nargs='+', type=positive, default=[512, 1024], help='sides of the images in pixels')
+    parser.add_argument(
+        '--batch',
+        type=positive,
+        default=BATCH,
+        help='images of a step at the first size; other sizes get as many pixels',
+    )
+    parser.add_argument('--workers', nargs='+', type=positive, default=[4, 8], help='data-loading processes')
+    parser.add_argument('--parts', nargs='+', choices=TABLES, default=list(TABLES), help='tables to make; default all')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='also write the page to this file')
+    return parser.parse_args()
+
+
+class Clock:
+    """The time since the start, and whether `minutes` are over."""
+
+    def __init__(self, minutes: float) -> None:
+        self.start, self.seconds = time.monotonic(), 60 * minutes
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.start
+
+    @property
+    def is_over(self) -> bool:
+        return self.spent > self.seconds
+
+
+def section(part: str, runs: Runs, clock: Clock, on_gpu: bool) -> str:
+    """A table in Markdown, row by row as time and memory allow."""
+    title, columns = TABLES[part]
+    lines = [columns.split(' | ')]
+    lines.append(['---'] * len(lines[0]))
+    for name, run in runs.items():
+        late = clock.is_over
+        try:
+            rows = None if late else if_it_fits(run)
+        # The other rows must go on: there may be no compiler, or another release of a reference.
+        except Exception as error:
+            rows = [[name, f'failed: {type(error).__name__}: {error}'.splitlines()[0].replace('|', '/')[:200]]]
+        if rows is None:
+            rows = [[name, NO_TIME if late else NO_MEMORY]]
+        lines += [[*row, *[''] * (len(lines[0]) - len(row))] for row in rows]
+        if on_gpu:
+            free()
+        print(f'{clock.spent:6.0f} s  {title}: {name}', flush=True)
+    return '\n'.join([f'## {title}', '', *(f'| {" | ".join(line)} |' for line in lines)])
+
+
+def runs_of(args: argparse.Namespace, folder: Path) -> dict[str, Runs]:
+    """By part what makes its rows. Batches of all sizes have as many pixels as those of the first size."""
+    device, first = args.device, args.sizes[0]
+    points = [(arch, size, max(args.batch * first**2 // size**2, 1)) for size in args.sizes for arch in args.archs]
+    small = [point for point in points if point[1] == first]
+
+    def runs(function: Callable[..., Rows], points: list[tuple], batches: bool = True) -> Runs:
+        return {
+            f'ViT-{arch} {size}²': partial(function, arch, size, *[batch] * batches, device)
+            for arch, size, batch in points
+        }
+
+    items = 32 if device == 'cpu' else 100
+    return dict(
+        parity=runs(parity, small, batches=False),
+        kernels=runs(kernel, points, batches=False),
+        # On a CPU there is nothing to wait for.
+        waits={} if device == 'cpu' else {f'ViT-{args.archs[0]}': partial(waits, args.archs[0], device)},
+        speed=runs(speed, points),
+        memory=runs(memory, points),
+        compiled=runs(compiled, small),
+        loading={str(count): partial(loading, count, folder, items * count) for count in args.workers},
+    )
+
+
+def make_page(args: argparse.Namespace, folder: Path) -> str:
+    """The page, which is also written to `--out` after every table."""
+    clock = Clock(args.minutes)
+    write_set(folder, 64, 64, 64)
+    write_photographs(folder / 'train2014', 64)
+    made = [
+        f'# {machine(args.device)}',
+        f'{os.cpu_count()} CPU cores, {TOKENS} tokens of text. Written by `python benchmarks/gpu_report.py`.',
+    ]
+    page = ''
+    for part, runs in runs_of(args, folder).items():
+        if part in args.parts and runs:
+            made.append(section(part, runs, clock, args.device != 'cpu'))
+            page = '\n\n'.join([*made, f'{clock.spent / 60:.1f} minutes.']) + '\n'
+            if args.out:
+                atomic_write_text(args.out, page)
+    return page
+
+
+def main() -> None:
+    args = parse_args()
+    init_default_scope('mmseg')
+    with one_line_errors(), tempfile.TemporaryDirectory() as folder:
+        for size in args.sizes:
+            check(Namespace(device=args.device, dtype='float32', size=size, json=None))
+        if args.out:
+            check_file(args.out)
+        print(make_page(args, Path(folder)))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,195 @@
+"""What a run starts from: its settings and their checks, mixed precision, and what it resumes."""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from processes import ROOT, call_tool, run_tool
+from safetensors.torch import save_file
+
+from dit_sam.engine import CheckpointError
+from dit_sam.engine.config_options import add_config_options
+from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config, resume_latest
+from dit_sam.errors import InputError
+
+CONFIG = str(ROOT / 'tests' / 'toy_config.py')
+TOY_WEIGHTS = {'linear.weight': torch.tensor([[2.0]]), 'linear.bias': torch.tensor([0.0])}
+
+
+@pytest.fixture
+def other_run(tmp_path) -> Path:
+    """The folder of a finished training of one epoch."""
+    cfg = load_config(CONFIG, work_dir=str(tmp_path / 'other'), cfg_options={'train_cfg.max_epochs': 1})
+    Runner.from_cfg(cfg).train()
+    return tmp_path / 'other'
+
+
+def resumed(work_dir: Path, **options: object) -> tuple[str, bool]:
+    """What a command with --resume starts from: `load_from` and `resume` of its config."""
+    cfg = load_config(CONFIG, work_dir=str(work_dir), cfg_options=options)
+    resume_latest(cfg)
+    return cfg.load_from, cfg.resume
+
+
+def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_run):
+    """A fine-tuning from another run's checkpoint starts with its weights, and goes on from its own checkpoints."""
+    save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
+    mine = tmp_path / 'mine'
+    for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
+        assert resumed(mine, load_from=start) == (start, False)
+    done = run_tool(
+        'train.py',
+        CONFIG,
+        '--work-dir',
+        mine,
+        '--resume',
+        '--cfg-options',
+        f'load_from={tmp_path / "plain.safetensors"}',
+    )
+    assert done.returncode == 0 and 'Epoch(train) [2]' in done.output, done.output
+    for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
+        assert resumed(mine, load_from=start) == (str(mine / 'epoch_2.pth'), True)
+
+
+def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothing_newer(tmp_path, other_run):
+    start, mine = other_run / 'epoch_1.pth', tmp_path / 'mine'
+    assert resumed(mine, load_from=str(start), resume=True) == (str(start), True)
+    shutil.copytree(other_run, mine)
+    (mine / 'epoch_1.pth').rename(mine / 'epoch_2.pth')
+    shutil.copy(start, mine / 'epoch_1.pth')
+    os.utime(mine / 'epoch_1.pth', (0, 0))
+    assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
+    # What could not be resumed is not looked at where there is something newer.
+    save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
+    newest = (str(mine / 'epoch_2.pth'), True)
+    assert resumed(mine, load_from=str(tmp_path / 'plain.safetensors'), resume=True) == newest
+    # An older checkpoint of the run itself is a choice, by whatever path.
+    (tmp_path / 'link').symlink_to(mine)
+    assert resumed(tmp_path / 'link', load_from=str(mine / 'epoch_1.pth'), resume=True)[0] == str(mine / 'epoch_1.pth')
+    assert resumed(mine, load_from=str(mine / 'epoch_1.pth'), resume=True) == (str(mine / 'epoch_1.pth'), True)
+
+
+def test_weights_alone_are_not_resumed(tmp_path):
+    path = tmp_path / 'plain.safetensors'
+    save_file(TOY_WEIGHTS, path)
+    with pytest.raises(CheckpointError, match=f'{path} cannot be resumed: it holds no training state; leave out'):
+        resumed(tmp_path / 'mine', load_from=str(path), resume=True)
+
+
+def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
+    assert load_config(CONFIG).work_dir == os.path.join('work_dirs', 'toy_config')
+    assert load_config(CONFIG, cfg_options=dict(work_dir='a')).work_dir == 'a'
+    assert load_config(CONFIG, cfg_options=dict(work_dir='a'), work_dir='b').work_dir == 'b'
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (
+            {'zebra': 1},
+            '--cfg-options zebra=1 does not fit the config: zebra is neither in the config nor anything that a '
+            'run reads$',
+        ),
+        ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
+        ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
+        ({'param_scheduler.0': 3}, 'a single value in a list cannot be set; give the whole list$'),
+        ({'custom_imports.imports': ['mine']}, 'custom_imports is followed when the config is read; write it there$'),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        load_config(CONFIG, cfg_options=options)
+
+
+def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=[11, 13])\n"
+        "randomness = dict(seed=number)\nenv_cfg = dict(mp_cfg=sizes['side'])\n"
+    )
+    for option, place in (
+        ({'number': 1}, 'number was copied when the config was read; set randomness.seed$'),
+        ({'sizes.side': [1, 2]}, 'sizes was copied .*; set env_cfg.mp_cfg$'),
+        ({'sizes.side.1': 2}, 'sizes was copied .*; set env_cfg.mp_cfg.1$'),
+    ):
+        with pytest.raises(InputError, match=place):
+            load_config(str(path), cfg_options=option)
+    assert load_config(str(path), cfg_options=dict(for_my_hook=2)).for_my_hook == 2
+
+
+def test_settings_beside_those_of_the_config_arrive():
+    options = dict(find_unused_parameters=True, resume=True, experiment_name='mine')
+    cfg = load_config(CONFIG, cfg_options=options)
+    assert {key: cfg[key] for key in options} == options
+    # What mmengine's runner reads in its place.
+    assert cfg.model_wrapper_cfg == dict(
+        broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+    )
+
+
+def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
+
+    def switched(wrapper: str) -> Config:
+        cfg = Config(dict(optim_wrapper=dict(type=wrapper)))
+        enable_amp(cfg)
+        return cfg.optim_wrapper
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert switched('OptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
+    assert switched('AutocastOptimWrapper') == dict(type='AutocastOptimWrapper')
+    with pytest.raises(ValueError, match="got 'ApexOptimWrapper'"):
+        switched('ApexOptimWrapper')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 5))
+    assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
+    with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not go with FSDP: train without'):
+        enable_amp(Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'))
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
+    assert switched('GuardedOptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
+
+
+def test_checkpoints_that_are_not_local_pass_the_check():
+    check_checkpoint('https://example.com/a.pth')
+    check_checkpoint(CONFIG)
+
+
+@pytest.mark.parametrize(
+    'setting, wanted',
+    [
+        ('work_dir', 'key=value'),
+        ('a=[(1,2]', 'brackets and quotes that close, and no dict in a list'),
+        ('custom_hooks=[dict(type=EMAHook,momentum=0.1)]', 'brackets and quotes that close, and no dict in a list'),
+    ],
+)
+def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
+    assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f'train.py: error: argument --cfg-options: {setting} is not read: it wants {wanted}'
+
+
+@pytest.mark.parametrize(
+    'text, value',
+    [
+        ('the left cat', 'the left cat'),
+        ('"the left cat"', 'the left cat'),
+        ('3', 3),
+        ('1e-4', 1e-4),
+        ('True', True),
+        ('None', None),
+        ('[a, b]', ['a', 'b']),
+        ('a,b', ['a', 'b']),
+        ('[(0.9, 0.98)]', [(0.9, 0.98)]),
+        ('', ''),
+    ],
+)
+def test_settings_have_the_values_that_are_typed(text, value):
+    """mmengine takes the spaces out of a single value too."""
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    options = parser.parse_args(['--cfg-options', f'a.b={text}', 'c=1']).cfg_options
+    assert options == {'a.b': value, 'c': 1} and type(options['a.b']) is type(value)
