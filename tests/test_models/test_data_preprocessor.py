@@ -50,7 +50,7 @@ def test_images_lie_in_the_corner_where_asked_for():
     assert padded.metainfo['padding_size'] == [0, 8, 0, 12]
     assert torch.equal(result['inputs'][0], torch.nn.functional.pad(image, (0, 8, 0, 12)))
     assert torch.equal(padded.gt_sem_seg.data, torch.nn.functional.pad(mask, (0, 8, 0, 12)))
-    with pytest.raises(InputError, match="data_preprocessor.place='center' is none of middle, corner"):
+    with pytest.raises(InputError, match="data_preprocessor.place='center' is not one of middle, corner"):
         ReferringDataPreProcessor(place='center')
 
 

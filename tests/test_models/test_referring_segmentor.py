@@ -279,7 +279,7 @@ def test_keywords_do_not_stand_for_the_index_of_images():
     data['inputs'][1] = data['inputs'][0]
     apart = model(**data)
     for item in data['data_samples']:
-        item.set_metainfo(dict(image_number=0))
+        item.set_metainfo(dict(unique_image_index=0))
     assert_close(model(**data), apart, 1e-6)
 
 
@@ -292,7 +292,7 @@ class DeafEncoder(DITViT):
 
 
 def test_a_part_that_takes_text_and_has_no_argument_for_it_is_an_error():
-    with pytest.raises(InputError, match='DeafEncoder.forward has no argument `text`, so that no text would reach it'):
+    with pytest.raises(InputError, match='DeafEncoder.forward has no argument `text`, so no text would reach it'):
         segmentor(backbone=backbone(type='DeafEncoder'))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..models import SAMViT
 from .encoder_size import arch_of, encoder_size, name_size
-from .pretrained import describe_misfit
+from .pretrained import state_dict_mismatch
 from .state_dict_maps import StateDictMap
 
 # SAM's own sizes.
@@ -78,7 +78,7 @@ def to_ours_exactly(
     Raises:
         InputError: Weights are missing, unknown or of another shape.
     """
-    misfit = describe_misfit(layout.to_theirs(expected), layout.in_use(weights))
+    misfit = state_dict_mismatch(layout.to_theirs(expected), layout.in_use(weights))
     if misfit:
         raise InputError(f'{source} does not fit {target}: {misfit}')
     return layout.to_ours(weights)

@@ -19,10 +19,10 @@ EMPTY = -1e4
 class GeneralizedSAMHead(SAMHead):
     """`SAMHead` with a no-target decision (gRefCOCO; the task is ReLA's, arXiv 2306.00968).
 
-    SAM's IoU token, which has met the image and the sentence in every block of the decoder, goes through a small MLP to
-    one logit: is nothing in the image meant? Where its probability is above `no_target_threshold`, the predicted mask
-    is empty. It learns what the annotation says, `no_target` of a data sample, or where a sample does not have that,
-    whether the truth is empty. Several objects need nothing of their own: their masks are one mask.
+    SAM's IoU token has met the image and the sentence in every block of the decoder. A small MLP makes of it one logit:
+    does the sentence mean nothing in the image? Where its probability is above `no_target_threshold`, the predicted
+    mask is empty. It learns `no_target` of a data sample, or, without that, whether the truth is empty. Several objects
+    share one mask.
 
     Args:
         no_target_weight: Weight of the binary cross-entropy of the decision.
@@ -36,9 +36,8 @@ class GeneralizedSAMHead(SAMHead):
         self.no_target_head = import_sam_modeling().mask_decoder.MLP(self.in_channels, self.in_channels, 1, 3)
 
     @property
-    def own_weights(self) -> tuple[str, ...]:
-        """As in `SAMHead`."""
-        return (*super().own_weights, 'no_target_head.')
+    def extra_prefixes(self) -> tuple[str, ...]:
+        return (*super().extra_prefixes, 'no_target_head.')
 
     def loss(
         self,
@@ -48,7 +47,7 @@ class GeneralizedSAMHead(SAMHead):
         text: TextFeatures | None = None,
         prompts: SpatialPrompts | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of the masks, `loss_no_target`, and the share of right decisions in percent, `no_target_accuracy`."""
+        """Losses of the masks, `loss_no_target`, and `no_target_accuracy`, the right decisions in percent."""
         seg_logits, tokens = self.decode(inputs, text, prompts)
         losses = self.loss_by_feat(seg_logits, batch_data_samples)
         logits = self.no_target_head(tokens[:, 0]).float().squeeze(1)
@@ -72,5 +71,5 @@ class GeneralizedSAMHead(SAMHead):
 
 
 def _means_nothing(sample: SegDataSample) -> Tensor:
-    truth, said = sample.gt_sem_seg.data, sample.get('no_target')
-    return ~truth.eq(1).any() if said is None else truth.new_full((), said, dtype=torch.bool)
+    truth, no_target = sample.gt_sem_seg.data, sample.get('no_target')
+    return ~truth.eq(1).any() if no_target is None else truth.new_full((), no_target, dtype=torch.bool)

@@ -1,8 +1,8 @@
 """SAM's mask decoder for batches in which every image has its own prompt, some of whose tokens are padding.
 
-The parts are those of `segment_anything.modeling`, state-dict names included. What differs: each image meets its own
-prompt only (SAM repeats every image for every prompt, B² of B), padding tokens are not attended to, attention is
-fused, and the one mask that is wanted is computed alone. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
+The parts are those of `segment_anything.modeling`, state-dict names included. Each image meets its own prompt only (SAM
+repeats every image for every prompt, B² pairs for B), padding tokens are not attended to, attention is fused, and only
+the mask that is used is computed. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
 """
 
 import torch
@@ -15,7 +15,7 @@ from ..layers import LayerNorm2d, attend
 sam = import_sam_modeling()
 
 
-class MaskedAttention(sam.transformer.Attention):
+class MaskedAttention(sam.transformer.Attention):  # type: ignore[name-defined]
     """SAM's decoder attention, fused, with a mask over the keys."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
@@ -36,7 +36,7 @@ class MaskedAttention(sam.transformer.Attention):
         return self.out_proj(self._recombine_heads(attend(q, k, v, q.shape[-1] ** -0.5, key_mask)))
 
 
-class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):
+class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):  # type: ignore[name-defined]
     """SAM's two-way block: tokens among themselves, tokens to image, MLP, image to tokens."""
 
     def __init__(self, embed_dims: int, num_heads: int, mlp_dim: int, downsample_rate: int, first: bool) -> None:
@@ -66,7 +66,7 @@ class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):
 
 
 class MaskedTwoWayTransformer(nn.Module):
-    """SAM's two-way transformer, as deep as wanted (paper Table 1 adds 2 or 4 layers to SAM's 2).
+    """SAM's two-way transformer of any depth (DIT's Table 1 adds 2 or 4 layers to SAM's 2).
 
     Args:
         depth: Number of blocks.
@@ -104,7 +104,7 @@ class MaskedTwoWayTransformer(nn.Module):
         return self.norm_final_attn(queries + attended), keys
 
 
-class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
+class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):  # type: ignore[name-defined]
     """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0).
 
     Args:
@@ -133,7 +133,7 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
         tokens = torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], 1)
         mask = None if sparse_mask is None else F.pad(sparse_mask, (len(outputs), 0), value=True)
 
-        # Token by token in memory: over maps of 64 × 64 the decoder takes a tenth longer, and rounds otherwise.
+        # Contiguous by token: otherwise the decoder takes a tenth longer on maps of 64 × 64, and rounds differently.
         source = (image + dense).flatten(2).transpose(1, 2).contiguous()
         tokens, source = self.transformer(source, image_pe.flatten(1).t()[None], tokens, mask)
 

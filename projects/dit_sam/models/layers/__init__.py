@@ -1,10 +1,10 @@
 from .attend import attend
 from .attention import InstructedAttention
 from .block import InstructedBlock
-from .layer_norm import LayerNorm2d
-from .linear import PointwiseConv
+from .derived_cache import DerivedCache, is_cacheable, spot_values
+from .neck import LayerNorm2d, PointwiseConv
 from .relative_position import relative_position_table, relative_position_terms
-from .resize import DerivedCache, is_cacheable, resize, spot_values
+from .resize import resize
 from .windows import pad_to_windows, window_partition, window_unpartition
 
 __all__ = [

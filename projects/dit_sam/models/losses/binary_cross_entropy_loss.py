@@ -7,14 +7,14 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class BinaryCrossEntropyLoss(nn.Module):
-    """Binary cross-entropy, averaged over all pixels; those that are ignored count as zeros.
+    """Binary cross-entropy, averaged over all pixels; ignored pixels count as zeros.
 
-    The numbers of mmseg's `CrossEntropyLoss(use_sigmoid=True)`, which looks at the labels on the host: on a GPU every
-    step waits for that.
+    It equals mmseg's `CrossEntropyLoss(use_sigmoid=True)`, whose check of the labels makes the host wait for a GPU at
+    every step.
 
     Args:
         loss_weight: Factor.
-        loss_name: Name in the log; only names that begin with `loss_` are trained on.
+        loss_name: Name in the log; must begin with `loss_` to be trained on.
     """
 
     def __init__(self, loss_weight: float = 1.0, loss_name: str = 'loss_bce') -> None:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 class BinaryDiceLoss(nn.Module):
     """1 − Dice of the probability map, averaged over the batch (V-Net, arXiv 1606.04797).
 
-    mmseg's `DiceLoss` turns labels into one-hot maps of as many classes as there are channels; with the one channel of
-    binary segmentation that is the background. This one hands the masks to mmseg's `dice_loss` as they are.
+    mmseg's `DiceLoss` makes one-hot maps of as many classes as there are channels. With the one channel of binary
+    segmentation that would be the background. This loss hands the masks to mmseg's `dice_loss` as they are.
 
     Args:
         loss_weight: Factor.
         eps: Keeps the quotient of two empty masks finite.
-        loss_name: Name in the log; only names that begin with `loss_` are trained on.
+        loss_name: Name in the log; must begin with `loss_` to be trained on.
     """
 
     def __init__(self, loss_weight: float = 1.0, eps: float = 1.0, loss_name: str = 'loss_dice') -> None:
@@ -27,7 +27,7 @@ class BinaryDiceLoss(nn.Module):
         Args:
             pred: Logits, (B, 1, H, W).
             target: Labels in {0, 1} or `ignore_index`, (B, H, W).
-            weight: Weight of each sample, (B, ).
+            weight: Weight of each sample, (B,).
 
         Returns:
             The loss, a scalar.
