@@ -119,9 +119,7 @@ class SAMViT(BaseModule):
 
     def _freeze_stages(self, stages: int) -> None:
         if not -1 <= stages <= self.depth:
-            raise InputError(
-                f'frozen_stages={stages} must lie between -1 (nothing) and the number of blocks, {self.depth}'
-            )
+            raise InputError(f'frozen_stages={stages} must be -1 (nothing) to {self.depth}, the number of blocks')
         if stages >= 0:
             self.pos_embed.requires_grad_(False)
             self.patch_embed.requires_grad_(False)
@@ -132,26 +130,22 @@ class SAMViT(BaseModule):
         """Sizes of an architecture by name or as given."""
         if isinstance(arch, str):
             if arch not in self.ARCHITECTURES:
-                raise InputError(f'arch={arch!r} is none of {sorted(self.ARCHITECTURES)}; give one of them, or a dict')
+                raise InputError(f'arch={arch!r} must be one of {sorted(self.ARCHITECTURES)}, or a dict')
             return self.ARCHITECTURES[arch]
         keys = self.ARCHITECTURES['base'].keys()
-        missing, unknown = sorted(keys - arch.keys()), sorted(arch.keys() - keys)
-        if missing:
-            raise InputError(f'arch lacks {missing}')
-        if unknown:
-            raise InputError(f'arch has the unknown keys {unknown}; it wants {list(keys)}')
+        if arch.keys() != keys:
+            missing, unknown = sorted(keys - arch.keys()), sorted(arch.keys() - keys)
+            raise InputError(f'arch must have the keys {list(keys)}; missing: {missing}, unknown: {unknown}')
         beyond = [index for index in arch['global_attn_indexes'] if not 0 <= index < arch['depth']]
         if beyond:
-            raise InputError(
-                f'arch.global_attn_indexes has {beyond}, and the encoder has the blocks 0 to {arch["depth"] - 1}'
-            )
+            raise InputError(f'arch.global_attn_indexes has {beyond}; the blocks are 0 to {arch["depth"] - 1}')
         return arch
 
     def _out_indices(self, indices: Sequence[int]) -> list[int]:
         """Indices counted from the front, in the order of the blocks."""
         beyond = [index for index in indices if not -self.depth <= index < self.depth]
         if beyond:
-            raise InputError(f'out_indices has {beyond}, and the encoder has the blocks 0 to {self.depth - 1}')
+            raise InputError(f'out_indices has {beyond}; the blocks are 0 to {self.depth - 1}')
         blocks = sorted({index % self.depth for index in indices})
         if not blocks or len(blocks) < len(indices):
             raise InputError(f'out_indices={tuple(indices)} must name at least one block, and none twice')

@@ -1,5 +1,7 @@
 """SAM's head for sentences that mean one object, several, or none."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
@@ -8,7 +10,6 @@ from mmseg.utils import SampleList
 from torch import Tensor
 
 from ...compat import import_sam_modeling
-from ...structures import SpatialPrompts, TextFeatures
 from .sam_head import SAMHead
 
 # A logit whose probability is zero in every floating-point format.
@@ -40,15 +41,10 @@ class GeneralizedSAMHead(SAMHead):
         return (*super().extra_prefixes, 'no_target_head.')
 
     def loss(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_data_samples: SampleList,
-        train_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_data_samples: SampleList, train_cfg: dict | None = None, **prompts: Any
     ) -> dict[str, Tensor]:
         """Losses of the masks, `loss_no_target`, and `no_target_accuracy`, the right decisions in percent."""
-        seg_logits, tokens = self.decode(inputs, text, prompts)
+        seg_logits, tokens = self.decode(inputs, **prompts)
         losses = self.loss_by_feat(seg_logits, batch_data_samples)
         logits = self.no_target_head(tokens[:, 0]).float().squeeze(1)
         empty = torch.stack([_means_nothing(sample) for sample in batch_data_samples])
@@ -57,15 +53,10 @@ class GeneralizedSAMHead(SAMHead):
         return losses
 
     def predict(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        test_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> Tensor:
         """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere where nothing is meant."""
-        seg_logits, tokens = self.decode(inputs, text, prompts)
+        seg_logits, tokens = self.decode(inputs, **prompts)
         nothing = self.no_target_head(tokens[:, 0]).float().sigmoid() > self.no_target_threshold  # (B, 1)
         return self.predict_by_feat(seg_logits, batch_img_metas).masked_fill(nothing[..., None, None], EMPTY)
 

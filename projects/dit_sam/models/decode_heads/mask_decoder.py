@@ -19,16 +19,7 @@ class MaskedAttention(sam.transformer.Attention):  # type: ignore[name-defined]
     """SAM's decoder attention, fused, with a mask over the keys."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            q: Queries, (B, T_q, C).
-            k: Keys, (B, T_k, C).
-            v: Values, (B, T_k, C).
-            key_mask: True where a key may be attended to, (B, T_k).
-
-        Returns:
-            (B, T_q, C).
-        """
+        """Queries (B, T_q, C) attend to keys and values (B, T_k, C) where `key_mask` (B, T_k) is True; (B, T_q, C)."""
         q, k, v = (
             self._separate_heads(projection(x), self.num_heads)
             for projection, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
@@ -73,7 +64,7 @@ class MaskedTwoWayTransformer(nn.Module):
         embed_dims: Width C.
         num_heads: Attention heads.
         mlp_dim: Hidden width of the MLPs.
-        downsample_rate: Factor by which cross-attention is narrower.
+        downsample_rate: C over the width of cross-attention.
     """
 
     def __init__(self, depth: int, embed_dims: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2) -> None:
@@ -105,11 +96,7 @@ class MaskedTwoWayTransformer(nn.Module):
 
 
 class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):  # type: ignore[name-defined]
-    """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0).
-
-    Args:
-        **kwargs: As in `segment_anything`.
-    """
+    """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0)."""
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)

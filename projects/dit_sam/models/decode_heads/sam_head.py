@@ -1,6 +1,6 @@
 """SAM's prompt encoder and mask decoder as an mmseg decode head that takes text."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -163,26 +163,16 @@ class SAMHead(BaseDecodeHead):
         return self.text_proj(text.tokens)
 
     def loss(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_data_samples: SampleList,
-        train_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_data_samples: SampleList, train_cfg: dict | None = None, **prompts: Any
     ) -> dict[str, Tensor]:
-        """Losses of a batch; see `BaseDecodeHead.loss` and `forward`."""
-        return self.loss_by_feat(self.forward(inputs, text, prompts), batch_data_samples)
+        """Losses of a batch; `prompts` are `text` and `prompts` of `decode`."""
+        return self.loss_by_feat(self.forward(inputs, **prompts), batch_data_samples)
 
     def predict(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        test_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> Tensor:
-        """Mask logits at the size of the padded input, (B, 1, H, W); see `forward`."""
-        return self.predict_by_feat(self.forward(inputs, text, prompts), batch_img_metas)
+        """Mask logits at the size of the padded input, (B, 1, H, W); `prompts` as in `loss`."""
+        return self.predict_by_feat(self.forward(inputs, **prompts), batch_img_metas)
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses on the masks at full resolution, and the batch's mean IoU for the log.

@@ -63,17 +63,7 @@ class InstructedAttention(nn.Module):
         keep_text: bool = False,
         norm: Callable[[Tensor], Tensor] = nn.Identity(),
     ) -> tuple[Tensor, Tensor | None]:
-        """
-        Args:
-            x: Visual tokens, (B, H, W, D).
-            text: Text tokens, (B, L, D).
-            text_mask: True at real text tokens, (B, L); None attends to all.
-            keep_text: Whether the text tokens attend too; otherwise they are only attended to.
-            norm: The block's first norm, applied to all tokens.
-
-        Returns:
-            Visual tokens (B, H, W, D), and text tokens (B, L, D) where they are kept.
-        """
+        """Arguments and results as in `InstructedBlock.forward`; `norm` is applied to all tokens first."""
         qkv = checkpointed_linear(self.qkv, norm, x)
         if text is None:
             return self.proj(self._attend_visual(qkv)), None

@@ -60,12 +60,7 @@ class InstructedBlock(nn.Module):
 
 
 class MLP(nn.Module):
-    """`segment_anything.modeling.common.MLPBlock`, names included, which keeps less for the backward pass.
-
-    Args:
-        embed_dims: Width D.
-        hidden_dims: Hidden width.
-    """
+    """`segment_anything.modeling.common.MLPBlock`, names included, which keeps less for the backward pass."""
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()

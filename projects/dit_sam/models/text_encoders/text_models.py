@@ -19,7 +19,7 @@ from transformers import (
 from ...compat import in_float32
 from ...errors import InputError
 from ...utils import read_weights
-from .sources import why_nowhere
+from .tokenizer import why_nowhere
 
 _CONFIG = 'a config.json with its model_type'
 

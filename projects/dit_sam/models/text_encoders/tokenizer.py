@@ -7,7 +7,6 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ...errors import InputError
-from .sources import why_nowhere
 
 _FILES = 'the files of a tokenizer, such as tokenizer.json or vocab.txt'
 SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]')
@@ -90,3 +89,20 @@ def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
         single='[CLS] $A [SEP]', special_tokens=[(token, vocabulary[token]) for token in ('[CLS]', '[SEP]')]
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def why_nowhere(source: str, wanted: str) -> str:
+    """Why nothing was found at a folder or hub name, and the remedy, for the end of a message.
+
+    Args:
+        source: The name.
+        wanted: The files that a folder must hold.
+    """
+    if Path(source).is_dir():
+        return f'the folder lacks {wanted}; copy it there from the source of the other files'
+    if source.startswith(('/', '.', '~')):
+        return 'there is no such folder; check the path'
+    return (
+        'there is no such folder, and no hub answers to that name. On a machine with a network: '
+        f'`hf download {source} --local-dir {source}`, then copy that folder here'
+    )
