@@ -14,7 +14,7 @@ class TextFeatures:
 
     Attributes:
         tokens: Features of every token, (B, L, D_t).
-        mask: True where a token is real, False where it is padding, (B, L), bool.
+        mask: True at real tokens, False at padding, (B, L), bool.
     """
 
     tokens: Tensor

@@ -16,8 +16,8 @@ from .sam_vit import SAMViT
 class DITViT(SAMViT):
     """`SAMViT` with text tokens in every block, from a pluggable instruction (DIT, section 3).
 
-    For block i: T_i = instruction(i, F_t, what block i − 1 made of T_{i−1}, V_i), then V_{i+1} = block_i([T_i; V_i]),
-    see `instructed_block`. Without text it is its parent.
+    Block i maps text and visual tokens, [T'_i; V_{i+1}] = block_i([T_i; V_i]), where the instruction makes T_i from the
+    text features F_t, T'_{i−1} and V_i (`instructed_block`). Without text it equals its parent.
 
     Args:
         instruction: Config of an `Instruction`; `embed_dims` and `depth`, the number of blocks that run, are filled in.
@@ -95,17 +95,10 @@ class DITViT(SAMViT):
     def instructed_block(
         self, layer: int, tokens: Tensor, features: Tensor, previous: Tensor | None, mask: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Run one block with the text tokens that the instruction makes for it.
+        """Run one block on its visual tokens and the text tokens that the instruction makes for it.
 
-        Args:
-            layer: Index of the block.
-            tokens: Visual tokens, (B, H, W, D).
-            features: Projected text features, (B, L, D).
-            previous: See `Instruction.forward`.
-            mask: True at real text tokens, (B, L).
-
-        Returns:
-            Visual tokens (B, H, W, D), and text tokens (B, L, D) where the next block wants them.
+        Arguments as in `Instruction.forward`, with `mask` (B, L) True at real text tokens. Returns visual tokens
+        (B, H, W, D), and text tokens (B, L, D) where the next block wants them.
         """
         assert self.instruction is not None
         text = self.instruction(layer, features, previous, tokens)

@@ -59,12 +59,7 @@ class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):  # type: ignore[n
 class MaskedTwoWayTransformer(nn.Module):
     """SAM's two-way transformer of any depth (DIT's Table 1 adds 2 or 4 layers to SAM's 2).
 
-    Args:
-        depth: Number of blocks.
-        embed_dims: Width C.
-        num_heads: Attention heads.
-        mlp_dim: Hidden width of the MLPs.
-        downsample_rate: C over the width of cross-attention.
+    With `embed_dims` C, cross-attention has the width C / `downsample_rate`.
     """
 
     def __init__(self, depth: int, embed_dims: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2) -> None:
@@ -78,15 +73,9 @@ class MaskedTwoWayTransformer(nn.Module):
     def forward(
         self, image: Tensor, image_pe: Tensor, tokens: Tensor, token_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """
-        Args:
-            image: Image tokens, (B, H·W, C).
-            image_pe: Their positional code, (1, H·W, C).
-            tokens: Output and prompt tokens, (B, T, C).
-            token_mask: True at real tokens, (B, T).
+        """Tokens (B, T, C) and image tokens (B, H·W, C) after all blocks.
 
-        Returns:
-            The tokens and the image tokens, both in their own shape.
+        `image_pe`, (1, H·W, C), is the positional code of the image; `token_mask`, (B, T), is True at real tokens.
         """
         queries, keys = tokens, image
         for layer in self.layers:

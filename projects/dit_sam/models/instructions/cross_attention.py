@@ -15,7 +15,7 @@ class CrossAttentionLayer(nn.Module):
     Args:
         embed_dims: Width D of text and image.
         attn_dims: Width of queries and keys, all heads together.
-        num_heads: Heads.
+        num_heads: Attention heads.
         ffn_dims: Hidden width of the FFN; 0 leaves it out.
         dropout: Dropout on the outputs of attention and FFN.
     """

@@ -19,11 +19,8 @@ class InstructedBlock(nn.Module):
     `modeling.image_encoder.Block`, whose state-dict names it has.
 
     Args:
-        embed_dims: Width D.
-        num_heads: Attention heads.
-        rel_pos_size: See `InstructedAttention`.
         mlp_ratio: Hidden width of the MLP over D.
-        window_size: See `InstructedAttention`.
+        embed_dims, num_heads, rel_pos_size, window_size: As in `InstructedAttention`.
     """
 
     def __init__(

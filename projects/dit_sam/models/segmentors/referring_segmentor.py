@@ -89,7 +89,7 @@ class ReferringSegmentor(BaseSegmentor):
             self._accepted[name] = _accepted_by(value)
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
-        """The sentences of a batch, encoded; None without data samples or without a text encoder.
+        """The text features of a batch; None without data samples or without a text encoder.
 
         Raises:
             InputError: A data sample has no sentence.
@@ -131,15 +131,9 @@ class ReferringSegmentor(BaseSegmentor):
     def extract_feat(
         self, inputs: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Feature maps of images under sentences.
+        """Feature maps, one for each sentence; arguments as in `DITViT.forward`.
 
-        Args:
-            inputs: Images, (B, 3, H, W).
-            text: The sentences, S of them.
-            image_index: For each sentence the index of its image, (S,), int64; None means S = B, in order.
-
-        Returns:
-            One map for each sentence. A backbone that takes no text runs once for each image.
+        A backbone that takes no text runs once for each image.
         """
         accepted = self._accepted_of('backbone', text=text, image_index=image_index)
         if image_index is not None and 'text' in accepted and 'image_index' not in accepted:
@@ -166,7 +160,7 @@ class ReferringSegmentor(BaseSegmentor):
         """Mask logits at the size of the padded input, (B, out_channels, H, W).
 
         Raises:
-            InputError: There are no data samples, so no sentence.
+            InputError: There are no data samples.
         """
         _require(data_samples, 'predict')
         metas = [dict(sample.metainfo, pad_shape=inputs.shape[2:]) for sample in data_samples]
@@ -177,7 +171,7 @@ class ReferringSegmentor(BaseSegmentor):
         """Losses of a batch, under names that begin with `decode.`.
 
         Raises:
-            InputError: There are no data samples, so neither a sentence nor a mask.
+            InputError: There are no data samples.
         """
         _require(data_samples, 'loss')
         features, prompted = self._prepare(inputs, data_samples)
