@@ -70,10 +70,10 @@ def test_tables_are_rounded_last(dtype):
     heads, channels, side = 2, 8, 6
     qkv = noise(1, side, side, 3 * heads * channels).to(dtype)
     tables = [100 + 0.3 * noise(side, side, channels, seed=seed) for seed in (1, 2)]
-    centred = [table - table[:, :1] for table in tables]
+    centered = [table - table[:, :1] for table in tables]
     q, k, v = qkv.double().view(side * side, 3, heads, channels).permute(1, 2, 0, 3)
     grid = q.view(heads, side, side, channels)
-    rows, columns = (torch.einsum(f'mhwc,{axis}kc->mhwk', grid, table.double()) for axis, table in zip('hw', centred))
+    rows, columns = (torch.einsum(f'mhwc,{axis}kc->mhwk', grid, table.double()) for axis, table in zip('hw', centered))
     bias = rows[..., :, None] + columns[..., None, :]
     expected = ((q @ k.transpose(1, 2)) * channels**-0.5 + bias.flatten(3).flatten(1, 2)).softmax(-1) @ v
     out = sdpa_attention(qkv, None, None, None, *tables, heads, channels**-0.5)

@@ -11,10 +11,10 @@ from tiny import VOCABULARY, randomise
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 CORPUS = [
-    f'{article} {size} {colour} {thing} {where}'
+    f'{article} {size} {color} {thing} {where}'
     for article in ('the', 'a')
     for size in ('big', 'small')
-    for colour in ('red', 'blue', 'green')
+    for color in ('red', 'blue', 'green')
     for thing in ('cat', 'dog', 'box', 'café')
     for where in ('on the left', 'right of the cats', 'near un-known fish')
 ]

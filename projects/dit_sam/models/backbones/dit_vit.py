@@ -69,7 +69,7 @@ class DITViT(SAMViT):
             features = super().forward(x)
             return features if image_index is None else tuple(maps[image_index] for maps in features)
         tokens = self.embed(x)
-        return self.gather(self.encode_with(tokens if image_index is None else tokens[image_index], text))
+        return self.output_maps(self.encode_with_text(tokens if image_index is None else tokens[image_index], text))
 
     @staticmethod
     def _check_numbers(images: int, sentences: int, image_index: Tensor | None) -> None:
@@ -84,12 +84,12 @@ class DITViT(SAMViT):
                 'give one index for each sentence'
             )
 
-    def encode_with(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
+    def encode_with_text(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D), with the instruction's text tokens beside them."""
         assert self.instruction is not None
         features, previous = self.instruction.project(text.tokens), None
         for layer in range(self.running_depth):
-            tokens, previous = self.run(self.instructed_block, layer, tokens, features, previous, text.mask)
+            tokens, previous = self.run_block(self.instructed_block, layer, tokens, features, previous, text.mask)
             yield tokens
 
     def instructed_block(

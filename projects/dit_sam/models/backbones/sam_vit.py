@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...compat import import_sam_modeling
 from ...errors import InputError
 from ...utils import load_sam_weights, pretrained_init_cfg
-from ..layers import DerivedCache, InstructedBlock, LayerNorm2d, PointwiseConv, is_cacheable, resize, spot_values
+from ..layers import DerivedCache, InstructedBlock, LayerNorm2d, PointwiseConv, is_cacheable, resize, sampled_values
 from ..lora import add_lora, lora_names
 
 
@@ -189,7 +189,7 @@ class SAMViT(BaseModule):
         Returns:
             One map for every entry of `out_indices`, (B, out_channels or embed_dims, H / patch, W / patch).
         """
-        return self.gather(self.encode(self.embed(x)))
+        return self.output_maps(self.encode(self.embed(x)))
 
     def embed(self, x: Tensor) -> Tensor:
         """Visual tokens of images with their position, (B, H / patch, W / patch, D), before any text."""
@@ -203,14 +203,14 @@ class SAMViT(BaseModule):
         return (tokens + position).contiguous()
 
     def _clear_stale_tables(self) -> None:
-        """Clear the cached tables where weights have changed since, see `spot_values`."""
+        """Clear the cached tables where weights have changed since, see `sampled_values`."""
         attentions = [cast(InstructedBlock, block).attn for block in self.blocks[: self.running_depth]]
         tables = [self.pos_embed, *(table for attn in attentions for table in (attn.rel_pos_h, attn.rel_pos_w))]
         if not all(map(is_cacheable, tables)) or self.pos_embed.is_meta:
             return
         if self.pos_embed.is_cuda and torch.cuda.is_current_stream_capturing():
             return
-        found = spot_values(tables)
+        found = sampled_values(tables)
         if found != self._table_values:
             self._table_values = found
             self._position.clear()
@@ -220,16 +220,16 @@ class SAMViT(BaseModule):
     def encode(self, tokens: Tensor) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D)."""
         for block in self.blocks[: self.running_depth]:
-            tokens, _ = self.run(block, tokens)
+            tokens, _ = self.run_block(block, tokens)
             yield tokens
 
-    def run(self, block: Callable, *args) -> tuple[Tensor, Tensor | None]:
+    def run_block(self, block: Callable, *args) -> tuple[Tensor, Tensor | None]:
         """Run one block, with `with_cp` checkpointed, also in the evaluation mode of a frozen encoder."""
         if self.with_cp and torch.is_grad_enabled():
             return torch.utils.checkpoint.checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
-    def gather(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
+    def output_maps(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """The maps of `out_indices` from the tokens of all blocks, contiguous as those of other backbones."""
         return tuple(
             self.neck(tokens.permute(0, 3, 1, 2)).contiguous()

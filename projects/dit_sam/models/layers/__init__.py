@@ -1,7 +1,7 @@
 from .attend import attend
 from .attention import InstructedAttention
 from .block import InstructedBlock
-from .derived_cache import DerivedCache, is_cacheable, spot_values
+from .derived_cache import DerivedCache, is_cacheable, sampled_values
 from .neck import LayerNorm2d, PointwiseConv
 from .relative_position import relative_position_table, relative_position_terms
 from .resize import resize
@@ -19,7 +19,7 @@ __all__ = [
     'relative_position_table',
     'relative_position_terms',
     'resize',
-    'spot_values',
+    'sampled_values',
     'window_partition',
     'window_unpartition',
 ]

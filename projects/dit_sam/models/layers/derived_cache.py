@@ -21,7 +21,7 @@ def is_cacheable(weight: Tensor) -> bool:
     )
 
 
-def spot_values(weights: Sequence[Tensor]) -> list[float]:
+def sampled_values(weights: Sequence[Tensor]) -> list[float]:
     """Two or three numbers of each weight; the host waits for a GPU.
 
     They show writes that no version counter counts: through `.data`, by mmengine's averaged models, by torch's fused

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ...structures import TextFeatures
-from ..layers import spot_values
+from ..layers import sampled_values
 
 
 class SentenceCache:
@@ -76,6 +76,6 @@ def _state_of(model: nn.Module) -> tuple[Any, ...]:
     probe = weights[0].new_ones(1, 1)
     return (
         torch.mm(probe, probe).dtype,
-        spot_values(weights),
+        sampled_values(weights),
         *((weight.data_ptr(), weight._version) for weight in weights),
     )
