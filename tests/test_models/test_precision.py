@@ -39,7 +39,8 @@ def test_logits_are_resized_in_float32(kind, dtype):
     model = segmentor(decode_head=decode_head(type=kind)).eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2), training=True)
     seen = {}
-    model.decode_head.decode, decode = lambda *args: seen.setdefault('out', decode(*args)), model.decode_head.decode
+    decode = model.decode_head.decode
+    model.decode_head.decode = lambda *args, **prompts: seen.setdefault('out', decode(*args, **prompts))
     metas = [sample.metainfo for sample in data['data_samples']]
     with autocast(dtype), torch.no_grad():
         features = model.extract_feat(data['inputs'], model.encode_text(data['data_samples']))
