@@ -109,7 +109,7 @@ def flops(function: Callable[[], object]) -> int:
     with (
         FakeTensorMode(),
         FlopCounterMode(display=False, custom_mapping=in_place) as counter,
-        mock.patch('dit_sam.models.layers.piecewise.PIECE', 2**60),
+        mock.patch('dit_sam.models.layers.chunked_cpu.CHUNK', 2**60),
     ):
         function()
     return counter.get_total_flops()

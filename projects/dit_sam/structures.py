@@ -1,10 +1,11 @@
-"""What travels between the parts of the model beside feature maps: text, and SAM's points and boxes."""
+"""What the parts of the model exchange beside feature maps: text features, points and boxes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 
 @dataclass
@@ -13,7 +14,7 @@ class TextFeatures:
 
     Attributes:
         tokens: Features of every token, (B, L, D_t).
-        mask: True where a token is real, False where it is padding, (B, L), bool.
+        mask: True at real tokens, False at padding, (B, L), bool.
     """
 
     tokens: Tensor
@@ -33,13 +34,13 @@ NOT_A_POINT, BACKGROUND, FOREGROUND, UPPER_LEFT, LOWER_RIGHT = -1, 0, 1, 2, 3
 
 @dataclass
 class SpatialPrompts:
-    """SAM's prompts of place for a batch: points, and boxes as pairs of corners.
+    """SAM's spatial prompts for a batch: points, and boxes as pairs of corners.
 
     Attributes:
         points: x and y in pixels of the network's input, (B, N, 2).
-        labels: 0 background, 1 foreground, 2 and 3 the corners of a box, −1 what SAM puts beside points without a box,
-            (B, N), int64.
-        mask: True where a point is real, False where it fills up the batch, (B, N), bool.
+        labels: 0 background, 1 foreground, 2 and 3 the corners of a box, −1 the point that SAM adds where there is no
+            box, (B, N), int64.
+        mask: True where a point is real, False where it is padding, (B, N), bool.
         size: Height and width of the network's input.
     """
 
@@ -58,7 +59,7 @@ class SpatialPrompts:
 
     @classmethod
     def none(cls, images: int, size: tuple[int, int], device: torch.device | str = 'cpu') -> 'SpatialPrompts':
-        """A batch without any."""
+        """A batch without prompts."""
         labels = torch.zeros(images, 0, dtype=torch.long, device=device)
         return cls(torch.zeros(images, 0, 2, device=device), labels, labels.bool(), size)
 
@@ -71,40 +72,38 @@ class SpatialPrompts:
         size: tuple[int, int],
         device: torch.device | str = 'cpu',
     ) -> 'SpatialPrompts':
-        """The prompts of the images of a batch, of which each has any number.
+        """Batch the prompts of images, any number for each.
 
         Args:
             points: For each image (n, 2), or None.
             labels: For each image (n,), 1 inside and 0 outside the object; None means inside.
             boxes: For each image (x0, y0, x1, y1), or None.
             size: Height and width of the network's input.
-            device: Where the result lies.
+            device: Device of the result.
         """
         sequences = [_as_points(*item) for item in zip(points, labels, boxes)]
-        longest = max((len(sequence) for _, sequence in sequences), default=0)
-        shape = (len(sequences), longest)
-        # On the CPU first: every number put into a tensor of a GPU would be waited for.
-        xy, kinds = torch.zeros(*shape, 2), torch.full(shape, NOT_A_POINT)
-        mask = torch.zeros(shape, dtype=torch.bool)
-        for i, (place, kind) in enumerate(sequences):
-            xy[i, : len(kind)], kinds[i, : len(kind)], mask[i, : len(kind)] = place, kind, True
-        return cls(*(part.to(device, non_blocking=True) for part in (xy, kinds, mask)), size)
+        # Padded on the CPU: the host would wait for every write into a tensor of a GPU.
+        xy = pad_sequence([xy for xy, _ in sequences], batch_first=True)
+        kinds = pad_sequence([kinds for _, kinds in sequences], batch_first=True, padding_value=NOT_A_POINT)
+        mask = pad_sequence([torch.ones_like(kinds).bool() for _, kinds in sequences], batch_first=True)
+        xy, kinds, mask = (part.to(device, non_blocking=True) for part in (xy, kinds, mask))
+        return cls(xy, kinds, mask, size)
 
 
-def index_tensor(numbers: Sequence[int], device: torch.device) -> Tensor:
-    """Numbers as int64 on a device, which is not waited for."""
-    return torch.tensor(numbers).to(device, non_blocking=True)
+def index_tensor(indices: Sequence[int], device: torch.device) -> Tensor:
+    """Indices as an int64 tensor on a device, without waiting for the device."""
+    return torch.tensor(indices).to(device, non_blocking=True)
 
 
 def _as_points(points: Tensor | None, labels: Tensor | None, box: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The prompts of one image as SAM orders them: points, then the corners of the box, or −1 where there is none."""
+    """The prompts of one image in SAM's order: points, then the corners of the box, or −1 without one."""
     points = torch.zeros(0, 2) if points is None else torch.as_tensor(points, dtype=torch.float32).reshape(-1, 2)
     labels = torch.full((len(points),), FOREGROUND) if labels is None else torch.as_tensor(labels).reshape(-1).long()
     if len(points) != len(labels):
         raise ValueError(f'{len(points)} points with {len(labels)} labels: give each point one')
     if box is not None:
-        corners, kinds = torch.as_tensor(box, dtype=torch.float32).reshape(2, 2), (UPPER_LEFT, LOWER_RIGHT)
+        corners, kinds = torch.as_tensor(box, dtype=torch.float32).reshape(2, 2), [UPPER_LEFT, LOWER_RIGHT]
     else:
-        corners, kinds = torch.zeros(min(len(points), 1), 2), (NOT_A_POINT,) * min(len(points), 1)
-    kinds = torch.tensor(kinds, dtype=torch.long)
-    return torch.cat([points.cpu(), corners.cpu()]), torch.cat([labels.cpu(), kinds])
+        kinds = [NOT_A_POINT] * min(len(points), 1)
+        corners = torch.zeros(len(kinds), 2)
+    return torch.cat([points.cpu(), corners.cpu()]), torch.cat([labels.cpu(), torch.tensor(kinds, dtype=torch.long)])

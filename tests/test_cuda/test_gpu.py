@@ -38,7 +38,7 @@ def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize('device', DEVICES)
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('case', ['ldit', 'ldit-windowed', 'edit'])
-def test_folded_attention_against_the_textbook(case, dtype, device, monkeypatch):
+def test_sdpa_attention_against_the_textbook(case, dtype, device, monkeypatch):
     """Features and gradients of whole encoders against float64. 16 bits may cost twice what they cost the textbook."""
     arch, size = ('tiny', 64) if device == 'cpu' else ('base', 512)
     for module in ('attention', 'attend'):

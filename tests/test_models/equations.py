@@ -56,8 +56,8 @@ def cross_attention(layer: nn.Module, words: Tensor, image: Tensor) -> Tensor:
 
 
 def _norm(layer: nn.LayerNorm, x: Tensor) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.pow(2).mean(-1, keepdim=True) + layer.eps).sqrt() * layer.weight + layer.bias
+    centered = x - x.mean(-1, keepdim=True)
+    return centered / (centered.pow(2).mean(-1, keepdim=True) + layer.eps).sqrt() * layer.weight + layer.bias
 
 
 def double(module: nn.Module) -> nn.Module:

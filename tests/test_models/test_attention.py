@@ -87,14 +87,14 @@ def test_many_keys(monkeypatch, window_size, grid, keep_text, kernel):
     words=st.integers(1, 4),
     batch=st.integers(1, 2),
     keep_text=st.booleans(),
-    piece=st.sampled_from([1, 30, 200, 2**20]),
+    chunk=st.sampled_from([1, 30, 200, 2**20]),
     data=st.data(),
 )
-def test_any_sizes_against_the_textbook(grid, window_size, rel_pos_size, words, batch, keep_text, piece, data):
-    """In pieces of any number of windows, heads and rows."""
+def test_any_sizes_against_the_textbook(grid, window_size, rel_pos_size, words, batch, keep_text, chunk, data):
+    """In chunks of any number of windows, heads and rows."""
     mask = data.draw(st.lists(st.lists(st.booleans(), min_size=words, max_size=words), min_size=batch, max_size=batch))
     layer = layer_of(window_size, rel_pos_size, embed_dims=4, num_heads=2)
-    with mock.patch('dit_sam.models.layers.piecewise.PIECE', piece):
+    with mock.patch('dit_sam.models.layers.chunked_cpu.CHUNK', chunk):
         check(layer, noise(batch, *grid, 4), noise(batch, words, 4, seed=1), torch.tensor(mask), keep_text)
 
 

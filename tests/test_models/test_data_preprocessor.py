@@ -9,7 +9,7 @@ from dit_sam.models import ReferringDataPreProcessor
 PLAIN = dict(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-def test_pixels_are_normalised_as_rgb():
+def test_pixels_are_normalized_as_rgb():
     """Blue 10, green 20, red 30 with the paper's mean and deviation."""
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)
     inputs = ReferringDataPreProcessor(size=(1, 1))(dict(inputs=[image]))['inputs']
@@ -50,11 +50,11 @@ def test_images_lie_in_the_corner_where_asked_for():
     assert padded.metainfo['padding_size'] == [0, 8, 0, 12]
     assert torch.equal(result['inputs'][0], torch.nn.functional.pad(image, (0, 8, 0, 12)))
     assert torch.equal(padded.gt_sem_seg.data, torch.nn.functional.pad(mask, (0, 8, 0, 12)))
-    with pytest.raises(InputError, match="data_preprocessor.place='center' is none of middle, corner"):
+    with pytest.raises(InputError, match="data_preprocessor.place='center' is not one of middle, corner"):
         ReferringDataPreProcessor(place='center')
 
 
-def test_padding_is_zero_after_normalisation():
+def test_padding_is_zero_after_normalization():
     inputs = ReferringDataPreProcessor(size=(6, 4))(dict(inputs=[torch.zeros(3, 2, 4, dtype=torch.uint8)]))['inputs']
     assert not inputs[0, :, :2].any() and not inputs[0, :, 4:].any()
     assert inputs[0, :, 2:4].all()

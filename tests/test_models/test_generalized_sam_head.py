@@ -50,7 +50,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     """A logit of 0.3 for each of three items of which one means nothing."""
     head = build(no_target_weight=0.2)
     decide(head, 0.3)
-    losses = head.loss((noise(3, 16, *GRID),), items(False, True, False), None, sentences(3))
+    losses = head.loss((noise(3, 16, *GRID),), items(False, True, False), text=sentences(3))
     p = torch.tensor(0.3).sigmoid()
     assert_close(losses['loss_no_target'], 0.2 * -(p.log() + 2 * (1 - p).log()) / 3, 1e-6)
     # The decision "nothing" is right for one of three.
@@ -59,7 +59,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     # A target whose mask has no pixel: now nothing is meant in none of three, if the annotation says so.
     samples = items(False, True, False)
     samples[1].set_metainfo(dict(no_target=False))
-    losses = head.loss((noise(3, 16, *GRID),), samples, None, sentences(3))
+    losses = head.loss((noise(3, 16, *GRID),), samples, text=sentences(3))
     assert_close(losses['loss_no_target'], 0.2 * -(1 - p).log(), 1e-6)
 
 
@@ -67,7 +67,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
 def test_a_mask_is_emptied_where_nothing_is_meant(logit, threshold, nothing):
     head = build(no_target_threshold=threshold)
     decide(head, logit)
-    logits = head.predict((noise(2, 16, *GRID),), [dict(pad_shape=(16, 16))] * 2, None, sentences(2))
+    logits = head.predict((noise(2, 16, *GRID),), [dict(pad_shape=(16, 16))] * 2, text=sentences(2))
     assert logits.shape == (2, 1, 16, 16)
     if nothing:
         assert not logits.sigmoid().any()

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dit_sam.compat import import_sam_modeling
 from dit_sam.models.layers import InstructedBlock
+from dit_sam.models.layers.block import MLP
 from dit_sam.models.layers.linear import LARGE, Linear
-from dit_sam.models.layers.mlp import MLP
 
 GRID = (2, 32, 32, 128)
 

@@ -114,8 +114,10 @@ def test_dropout_is_the_same_in_the_recomputed_pass(monkeypatch):
         return gradients(model)
 
     recomputed = run()
-    for module in ('attention', 'mlp'):
-        monkeypatch.setattr(f'dit_sam.models.layers.{module}.linear_of', lambda linear, cheap, x: linear(cheap(x)))
+    for module in ('attention', 'block'):
+        monkeypatch.setattr(
+            f'dit_sam.models.layers.{module}.checkpointed_linear', lambda linear, cheap, x: linear(cheap(x))
+        )
     for name, gradient in run().items():
         assert_close(recomputed[name], gradient, 1e-5, name)
 
@@ -212,7 +214,7 @@ def test_the_published_file_is_merged(tmp_path):
 @pytest.mark.parametrize(
     'lora, message',
     [
-        (dict(r=4, target_modules=['qkv', 'prj']), r"backbone.lora.target_modules: there is no 'prj'.*'lin1'"),
+        (dict(r=4, target_modules=['qkv', 'prj']), r"backbone.lora.target_modules: no layer is called 'prj'.*'lin1'"),
         (dict(r=4, rank=8, target_modules=['qkv']), "backbone.lora: .*'rank'"),
         (dict(r=0, target_modules=['qkv']), 'backbone.lora: .*positive integer'),
         (dict(r=4), 'backbone.lora: Please specify `target_modules`'),

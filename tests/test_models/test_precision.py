@@ -10,8 +10,8 @@ from tiny import assert_close, backbone, batch, decode_head, noise, randomise, s
 from dit_sam.compat import import_sam_modeling
 from dit_sam.models.instructions.cross_attention import CrossAttentionLayer
 from dit_sam.models.layers import InstructedBlock, LayerNorm2d
-from dit_sam.models.layers.folded import folded_attention
-from dit_sam.models.layers.piecewise import piecewise_attention
+from dit_sam.models.layers.chunked_cpu import chunked_attention
+from dit_sam.models.layers.sdpa_relpos import sdpa_attention
 from dit_sam.structures import SpatialPrompts
 
 HALVES = pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=['bfloat16', 'float16'])
@@ -39,7 +39,8 @@ def test_logits_are_resized_in_float32(kind, dtype):
     model = segmentor(decode_head=decode_head(type=kind)).eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2), training=True)
     seen = {}
-    model.decode_head.decode, decode = lambda *args: seen.setdefault('out', decode(*args)), model.decode_head.decode
+    decode = model.decode_head.decode
+    model.decode_head.decode = lambda *args, **prompts: seen.setdefault('out', decode(*args, **prompts))
     metas = [sample.metainfo for sample in data['data_samples']]
     with autocast(dtype), torch.no_grad():
         features = model.extract_feat(data['inputs'], model.encode_text(data['data_samples']))
@@ -70,19 +71,19 @@ def test_tables_are_rounded_last(dtype):
     heads, channels, side = 2, 8, 6
     qkv = noise(1, side, side, 3 * heads * channels).to(dtype)
     tables = [100 + 0.3 * noise(side, side, channels, seed=seed) for seed in (1, 2)]
-    centred = [table - table[:, :1] for table in tables]
+    centered = [table - table[:, :1] for table in tables]
     q, k, v = qkv.double().view(side * side, 3, heads, channels).permute(1, 2, 0, 3)
     grid = q.view(heads, side, side, channels)
-    rows, columns = (torch.einsum(f'mhwc,{axis}kc->mhwk', grid, table.double()) for axis, table in zip('hw', centred))
+    rows, columns = (torch.einsum(f'mhwc,{axis}kc->mhwk', grid, table.double()) for axis, table in zip('hw', centered))
     bias = rows[..., :, None] + columns[..., None, :]
     expected = ((q @ k.transpose(1, 2)) * channels**-0.5 + bias.flatten(3).flatten(1, 2)).softmax(-1) @ v
-    out = folded_attention(qkv, None, None, None, *tables, heads, channels**-0.5)
+    out = sdpa_attention(qkv, None, None, None, *tables, heads, channels**-0.5)
     assert_close(out, expected.transpose(0, 1).reshape(1, side, side, -1), 4 * torch.finfo(dtype).eps)
 
 
 @HALVES
-def test_folded_and_piecewise_attention_agree(dtype):
-    """On a grid of 24 × 24, beside text; piecewise logits are sums of rounded terms."""
+def test_sdpa_and_chunked_attention_agree(dtype):
+    """On a grid of 24 × 24, beside text; chunked logits are sums of rounded terms."""
     heads, channels, side = 2, 16, 24
     qkv, tables = (
         noise(1, side, side, 3 * heads * channels).to(dtype),
@@ -90,10 +91,10 @@ def test_folded_and_piecewise_attention_agree(dtype):
     )
     text = [noise(1, heads, 5, channels, seed=seed).to(dtype) for seed in (3, 4)]
     mask = torch.tensor([[True, True, True, False, False]])
-    exact = piecewise_attention(
+    exact = chunked_attention(
         qkv.double(), *(t.double() for t in text), mask, *(t.double() for t in tables), heads, channels**-0.5
     )
-    for attention, steps in ((folded_attention, 2), (piecewise_attention, 4)):
+    for attention, steps in ((sdpa_attention, 2), (chunked_attention, 4)):
         assert_close(attention(qkv, *text, mask, *tables, heads, channels**-0.5), exact, steps * torch.finfo(dtype).eps)
 
 

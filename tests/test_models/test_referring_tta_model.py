@@ -73,9 +73,9 @@ def test_views_of_a_real_model_come_back_to_the_picture():
     [
         (
             [view([0.9, 0.6, 0.2]), view([0.9, 0.6, 0.2], flip=True)],
-            'tta_pipeline flips the picture and leaves "left one" as it is: flip by ReferringFlip',
+            'tta_pipeline flips the image and not its sentence "left one": flip by ReferringFlip',
         ),
-        ([view([0.9, 0.6, 0.2], flip=True)], 'tta_pipeline flips all views of a picture'),
+        ([view([0.9, 0.6, 0.2], flip=True)], 'tta_pipeline flips all views of an image'),
     ],
 )
 def test_views_that_are_flipped_otherwise_are_refused(views, message):

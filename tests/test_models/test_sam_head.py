@@ -117,7 +117,7 @@ def test_loss_of_features_is_that_of_its_logits():
     truth = torch.stack([data.gt_sem_seg.data for data in samples]).float()
     logits = F.interpolate(head((image,), text), (40, 56), mode='bilinear', align_corners=True)
     expected = F.binary_cross_entropy_with_logits(logits, truth)
-    losses = head.loss((image,), samples, None, text)
+    losses = head.loss((image,), samples, text=text)
     assert set(losses) == {'loss_bce', 'mean_iou'}
     assert_close(losses['loss_bce'], expected, 1e-6)
 
@@ -158,7 +158,7 @@ def test_losses_of_one_name_add_up_and_others_stand_beside():
 
 def test_prediction_has_the_size_of_the_padded_input():
     head, image = build(), noise(2, 16, *GRID)
-    logits = head.predict((image,), [dict(img_shape=(30, 50), pad_shape=(40, 56))] * 2, None, sentences(2))
+    logits = head.predict((image,), [dict(img_shape=(30, 50), pad_shape=(40, 56))] * 2, text=sentences(2))
     expected = F.interpolate(head((image,), sentences(2)), (40, 56), mode='bilinear', align_corners=True)
     assert_close(logits, expected, 1e-6)
 

@@ -99,7 +99,7 @@ def test_it_is_the_same_batch_that_is_not_shared_bit_by_bit():
     shared = predict(model, data())
     plain = model.data_preprocessor(data(), False)
     for sample in plain['data_samples']:
-        del sample.image_number
+        del sample.unique_image_index
     with torch.no_grad():
         apart = model(**plain, mode='predict')
     for result, expected in zip(shared, apart):
@@ -109,7 +109,7 @@ def test_it_is_the_same_batch_that_is_not_shared_bit_by_bit():
 def test_preprocessing_says_which_images_are_the_same():
     processor = segmentor().data_preprocessor
     result = processor(data(), training=False)
-    assert [sample.image_number for sample in result['data_samples']] == IMAGES
+    assert [sample.unique_image_index for sample in result['data_samples']] == IMAGES
     assert result['inputs'].shape[0] == 5
     for index in range(5):
         single = processor(alone(index), training=False)
@@ -120,7 +120,7 @@ def test_preprocessing_says_which_images_are_the_same():
 def test_pictures_that_differ_in_a_pixel_are_not_shared():
     made = data()
     made['inputs'][1][0, 0, 0] ^= 1
-    numbers = [sample.image_number for sample in segmentor().data_preprocessor(made)['data_samples']]
+    numbers = [sample.unique_image_index for sample in segmentor().data_preprocessor(made)['data_samples']]
     assert numbers == [0, 1, 2, 3, 3]
 
 
@@ -128,7 +128,7 @@ def test_nothing_is_shared_in_training():
     """Equal pictures may stand for references that are trained apart, and their masks are padded one by one."""
     model = build('LayerWiseInstruction').train()
     made = model.data_preprocessor(data(), training=True)
-    assert [sample.image_number for sample in made['data_samples']] == [0, 1, 2, 3, 4]
+    assert [sample.unique_image_index for sample in made['data_samples']] == [0, 1, 2, 3, 4]
     assert images_seen(model, 'backbone.patch_embed', lambda: model(**made, mode='loss')) == [5]
 
 

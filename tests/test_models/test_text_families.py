@@ -106,16 +106,16 @@ def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
 
 
 def test_a_sentence_may_be_as_long_as_there_are_places(family):
-    encoder = build(family, max_length=family.places or 100)
+    encoder = build(family, max_length=family.max_positions or 100)
     features = encoder(['the cat ' * 100, 'cat'])
     assert features.tokens.shape[1] == encoder.max_length and features.tokens.isfinite().all()
-    if family.places:
+    if family.max_positions:
         with pytest.raises(
             InputError,
-            match=rf'max_length={family.places + 1} .*the {family.places} tokens .*'
+            match=rf'max_length={family.max_positions + 1} .*the {family.max_positions} tokens .*'
             r'max_position_embeddings=\d+',
         ):
-            build(family, max_length=family.places + 1)
+            build(family, max_length=family.max_positions + 1)
 
 
 def test_weights_of_another_family_are_refused(tmp_path):

@@ -106,7 +106,7 @@ def test_sentences_and_images_that_are_shared_are_told_without_a_wait(frozen, on
     model = on_meta(text_encoder=text_encoder(frozen=frozen))
     data = model.data_preprocessor(batch([(32, 32)] * 3, ['cat', 'dog', 'cat']), training=True)
     for sample, number in zip(data['data_samples'], (0, 0, 1)):
-        sample.set_metainfo(dict(image_number=number))
+        sample.set_metainfo(dict(unique_image_index=number))
     with GPU() as gpu:
         model.eval()(**data, mode='loss')
     # The forward pass alone: it is evaluation, with gradients for those who ask.

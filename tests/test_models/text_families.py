@@ -11,10 +11,10 @@ from tiny import VOCABULARY, randomise
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 CORPUS = [
-    f'{article} {size} {colour} {thing} {where}'
+    f'{article} {size} {color} {thing} {where}'
     for article in ('the', 'a')
     for size in ('big', 'small')
-    for colour in ('red', 'blue', 'green')
+    for color in ('red', 'blue', 'green')
     for thing in ('cat', 'dog', 'box', 'café')
     for where in ('on the left', 'right of the cats', 'near un-known fish')
 ]
@@ -29,13 +29,13 @@ class Family:
         folder: Its folder.
         tokenizer: Its tokenizer.
         reference: transformers' own features, (B, L, 16), of what the tokenizer gives.
-        places: Most tokens of a sentence; None without limit.
+        max_positions: Most tokens of a sentence; None without limit.
     """
 
     folder: str
     tokenizer: transformers.PreTrainedTokenizerBase
     reference: Callable[..., torch.Tensor]
-    places: int | None
+    max_positions: int | None
 
 
 def byte_pairs(specials: list[str], suffix: str = '') -> dict:
@@ -77,20 +77,20 @@ def word_pieces(specials: list[str]) -> dict[str, int]:
     return {token: i for i, token in enumerate(dict.fromkeys([*specials, *VOCABULARY]))}
 
 
-def put(folder: Path, model_type: str, tokenizer, places: int | None = None, **sizes) -> Family:
+def put(folder: Path, model_type: str, tokenizer, max_positions: int | None = None, **sizes) -> Family:
     """Save a randomised model of text alone and its tokenizer."""
     ids = dict(
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
     )
     config = transformers.AutoConfig.for_model(model_type, **{**SIZES, **ids, 'vocab_size': len(tokenizer), **sizes})
     model = randomise(transformers.AutoModel.from_config(config)).eval()
-    return save(folder, model, model, tokenizer, places)
+    return save(folder, model, model, tokenizer, max_positions)
 
 
-def save(folder: Path, whole, text, tokenizer, places: int | None) -> Family:
+def save(folder: Path, whole, text, tokenizer, max_positions: int | None) -> Family:
     whole.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return Family(str(folder), tokenizer, lambda **batch: text(**batch).last_hidden_state, places)
+    return Family(str(folder), tokenizer, lambda **batch: text(**batch).last_hidden_state, max_positions)
 
 
 def bert(folder: Path) -> Family:

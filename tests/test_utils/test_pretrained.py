@@ -3,17 +3,17 @@
 import torch
 from torch import nn
 
-from dit_sam.utils import describe_misfit
+from dit_sam.utils import state_dict_mismatch
 
 
 def test_what_fits_needs_no_words() -> None:
     module = nn.Linear(2, 3)
-    assert describe_misfit(module, dict(module.state_dict())) == ''
+    assert state_dict_mismatch(module, dict(module.state_dict())) == ''
 
 
 def test_everything_is_listed() -> None:
     weights = dict(weight=torch.zeros(2, 2), scale=torch.zeros(1))
-    assert describe_misfit(nn.Linear(2, 3), weights) == (
+    assert state_dict_mismatch(nn.Linear(2, 3), weights) == (
         '1 weights missing: bias; 1 weights unknown: scale; '
         '1 weights of another shape (another arch?): weight is (2, 2), not (3, 2)'
     )
@@ -21,21 +21,21 @@ def test_everything_is_listed() -> None:
 
 def test_what_cannot_be_weights_is_listed() -> None:
     weights = dict(weight=torch.full((3, 2), float('nan')), bias=torch.zeros(3, dtype=torch.int64))
-    assert describe_misfit(nn.Linear(2, 3), weights) == (
+    assert state_dict_mismatch(nn.Linear(2, 3), weights) == (
         '1 weights of another type: bias is torch.int64, not torch.float32; 1 weights with NaN or infinity: weight'
     )
 
 
 def test_what_a_part_has_of_its_own_may_be_missing() -> None:
-    assert describe_misfit(nn.Linear(2, 3), dict(weight=torch.zeros(3, 2)), own=('bias',)) == ''
+    assert state_dict_mismatch(nn.Linear(2, 3), dict(weight=torch.zeros(3, 2)), extra_prefixes=('bias',)) == ''
 
 
 def test_what_a_part_has_of_its_own_fits_where_it_is_there() -> None:
     weights = dict(weight=torch.zeros(3, 2), bias=torch.zeros(2))
-    assert describe_misfit(nn.Linear(2, 3), weights, own=('bias',)).endswith('bias is (2,), not (3,)')
+    assert state_dict_mismatch(nn.Linear(2, 3), weights, extra_prefixes=('bias',)).endswith('bias is (2,), not (3,)')
 
 
 def test_long_lists_are_cut() -> None:
     weights = {f'b{i}': torch.zeros(1) for i in range(8)}
-    assert describe_misfit({}, weights) == '8 weights unknown: b0, b1, b2, b3, b4 and 3 more'
-    assert describe_misfit({}, dict(list(weights.items())[:5])) == '5 weights unknown: b0, b1, b2, b3, b4'
+    assert state_dict_mismatch({}, weights) == '8 weights unknown: b0, b1, b2, b3, b4 and 3 more'
+    assert state_dict_mismatch({}, dict(list(weights.items())[:5])) == '5 weights unknown: b0, b1, b2, b3, b4'

@@ -10,7 +10,7 @@ import torch
 from dit_sam.apis import ReferringInferencer, attention_maps
 from dit_sam.errors import InputError
 from dit_sam.models.layers import window_unpartition
-from dit_sam.models.layers.heads import split_heads, with_text
+from dit_sam.models.layers.attend import prepend_text, split_heads
 from dit_sam.models.layers.windows import pad_to_windows, window_partition
 from dit_sam.models.text_encoders import build_tokenizer
 from dit_sam.visualization import LayerAttention, SentenceAttention, draw_attention
@@ -27,7 +27,7 @@ def values_of(attention, x, text, window):
     """Values of the text and of the image by window, (G, M, L + h · w, C)."""
     text_v = split_heads(attention.qkv(text)[:, None], attention.num_heads)[2][:, :, 0]
     x = window_partition(pad_to_windows(x, window), window) if window else x
-    return with_text(text_v, split_heads(attention.qkv(x), attention.num_heads)[2])
+    return prepend_text(text_v, split_heads(attention.qkv(x), attention.num_heads)[2])
 
 
 @pytest.mark.parametrize('block, window', [(0, 3), (1, 0)], ids=['windowed', 'global'])

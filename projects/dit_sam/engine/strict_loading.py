@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..utils import describe_misfit
+from ..utils import state_dict_mismatch
 from .checkpoint_loader import CheckpointError
 
 # Under which key training programs keep the weights; mmengine's is the first.
@@ -28,7 +28,7 @@ def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoi
         CheckpointError: The checkpoint has no weights, or its names or shapes differ from the model's.
     """
     weights = weights_of(checkpoint, source)
-    misfit = describe_misfit(model, weights)
+    misfit = state_dict_mismatch(model, weights)
     if misfit:
         raise CheckpointError(
             f'checkpoint {source} does not fit {target}, the two belong to different models: {misfit}'

@@ -10,7 +10,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..utils import OURS, SAM, StateDictMap, check_target, describe_misfit, find_layout, read_weights, weight_files
+from ..utils import OURS, SAM, StateDictMap, check_target, find_layout, read_weights, state_dict_mismatch, weight_files
 from ..utils.pretrained import arch_of, encoder_size, name_size
 from .backbones import SAMViT
 
@@ -82,7 +82,7 @@ def to_ours_exactly(
     Raises:
         InputError: Weights are missing, unknown or have another shape; they are listed by their names in the file.
     """
-    misfit = describe_misfit(layout.to_theirs(expected), layout.in_use(weights))
+    misfit = state_dict_mismatch(layout.to_theirs(expected), layout.in_use(weights))
     if misfit:
         raise InputError(f'{source} does not fit {target}: {misfit}')
     return layout.to_ours(weights)

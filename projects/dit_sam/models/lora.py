@@ -1,6 +1,6 @@
 """Low-rank adaptation (LoRA, arXiv 2106.09685) of the encoders, by peft.
 
-A layer W of which LoRA takes care computes W·x + (lora_alpha / r)·B·A·x. W stays as it is; A and B train.
+A layer W with LoRA computes W·x + (lora_alpha / r)·B·A·x. W is frozen; A and B train.
 """
 
 import re
@@ -16,18 +16,18 @@ INSTALL = 'LoRA needs peft: pip install "dit-sam[lora]"'
 
 
 def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
-    """Freeze a model, and put low-rank weights that train beside the layers that `target_modules` names.
+    """Freeze a model, and add trainable low-rank weights to the layers that `target_modules` names.
 
-    State-dict names stay those of the model without LoRA, so that its weights load as before; `NAME.lora_A.weight` and
-    `NAME.lora_B.weight` join `NAME.weight`, as in peft's own files. B is 0 at the start: nothing changes.
+    The model's own state-dict names stay, so that its weights load as before; `NAME.lora_A.weight` and
+    `NAME.lora_B.weight` join `NAME.weight`, as in peft's own files. B starts at 0, so the output does not change.
 
     Args:
-        model: What is changed, in place.
+        model: Changed in place.
         lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16, target_modules=['query', 'value']).
-        key: What to call `lora` in errors.
+        key: The config key of `lora`, for errors.
 
     Raises:
-        InputError: peft is not installed, or `lora` has an unknown keyword or one that does not fit.
+        InputError: peft is not installed, or `lora` has an unknown keyword or a wrong value.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -35,7 +35,7 @@ def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
         raise InputError(f'{key}: {INSTALL} ({error})') from error
     _check_targets(model, lora.get('target_modules'), key)
     try:
-        # Its `bias` would train what is the model's own, `lora_bias` is left out where SAM pads its windows.
+        # `bias` would train the model's own biases, and `lora_bias` would be missing where SAM pads its windows.
         config = LoraConfig(**lora, bias='none', lora_bias=False)
         model.requires_grad_(False)
         inject_adapter_in_model(config, model)
@@ -47,12 +47,12 @@ def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
 
 
 def lora_names(model: nn.Module) -> tuple[str, ...]:
-    """State-dict names of the weights that LoRA adds; none where there is no LoRA."""
+    """State-dict names of the weights that LoRA added; empty without LoRA."""
     return tuple(name for name in model.state_dict() if '.lora_' in name)
 
 
 def merge_lora(model: nn.Module) -> int:
-    """Put W + (lora_alpha / r)·B·A in the place of each layer that has LoRA.
+    """Replace each layer that has LoRA by a plain one with W + (lora_alpha / r)·B·A.
 
     Returns:
         The number of such layers.
@@ -66,23 +66,23 @@ def merge_lora(model: nn.Module) -> int:
 
 
 def _check_targets(model: nn.Module, targets: Any, key: str) -> None:
-    """peft would leave out names that fit nothing as long as another one fits."""
+    """Refuse names that fit no layer; peft ignores them as long as another name fits."""
     names = [name for name, _ in model.named_modules()]
     for target in () if isinstance(targets, str) else targets or ():
         if not any(f'.{name}'.endswith(f'.{target}') for name in names):
             layers = sorted(
                 {name.rpartition('.')[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
             )
-            raise InputError(f'{key}.target_modules: there is no {target!r}; the linear layers are {layers}')
+            raise InputError(f'{key}.target_modules: no layer is called {target!r}; the linear layers are {layers}')
 
 
-def _layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The layers with LoRA, by name."""
+def _layers(model: nn.Module) -> dict[str, Any]:
+    """The layers with LoRA (`peft.tuners.lora.LoraLayer`), by name."""
     return {name: module for name, module in model.named_modules() if hasattr(module, 'lora_A')}
 
 
 def _names(layer: nn.Module) -> dict[str, str]:
-    """Names of a layer's weights as peft has them, and without the adapter's name and the wrapped layer's."""
+    """Names of a layer's weights in peft's module, and those without the adapter's and the wrapped layer's name."""
     names = (name for name, _ in chain(layer.named_parameters(), layer.named_buffers()))
     return {name: re.sub(r'\.default(?=\.|$)', '', name.removeprefix('base_layer.')) for name in names}
 

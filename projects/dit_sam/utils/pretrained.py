@@ -1,4 +1,4 @@
-"""Weights into a model, completely or not at all."""
+"""Loading weights into a model, all of them or none."""
 
 import os
 import re
@@ -20,31 +20,32 @@ SAM_REMEDY = (
 )
 
 
-def pretrained_step(init_cfg: dict | Sequence[dict] | None) -> dict | None:
-    """The one dict of type Pretrained in an `init_cfg`, alone or in a list; None where there is none.
+def pretrained_init_cfg(init_cfg: dict | Sequence[dict] | None) -> dict | None:
+    """The dict of type Pretrained in an `init_cfg`, alone or in a list; None without one.
 
     Raises:
-        InputError: There are others beside it, or it names no checkpoint.
+        InputError: There are others beside it, or it has no checkpoint.
     """
-    steps = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg or {}]
-    found = next((step for step in steps if step.get('type') == 'Pretrained'), None)
-    if found is not None and (len(steps) > 1 or not isinstance(found.get('checkpoint'), str)):
+    configs: Sequence[dict] = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
+    found = next((config for config in configs if config.get('type') == 'Pretrained'), None)
+    if found is not None and (len(configs) > 1 or not isinstance(found.get('checkpoint'), str)):
         raise InputError(
             f"init_cfg={init_cfg}: Pretrained stands alone and names a file, dict(type='Pretrained', checkpoint=FILE)"
         )
     return found
 
 
-def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str], own: tuple[str, ...] = ()) -> None:
+def load_sam_weights(
+    module: nn.Module, checkpoint: str, parts: Mapping[str, str], extra_prefixes: tuple[str, ...] = ()
+) -> None:
     """Load the weights of SAM that belong to `module`.
 
     Args:
         module: A backbone or head with SAM's state-dict names.
         checkpoint: SAM's own file (`sam_vit_{b,l,h}_*.pth`), or one in another layout of `LAYOUTS`: Hugging Face's SAM
             (or its folder), a checkpoint of this project, the released DIT.
-        parts: Prefixes in SAM's file, and the prefixes in `module` that they stand for.
-        own: Prefixes of weights that SAM does not have. They are taken where the file has them, and else stay as they
-            are.
+        parts: Prefixes in SAM's file and their counterparts in `module`.
+        extra_prefixes: Prefixes of weights that SAM does not have. They are loaded if the file has them.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -56,74 +57,70 @@ def load_sam_weights(module: nn.Module, checkpoint: str, parts: Mapping[str, str
     layout = find_layout(weights, f'checkpoint {checkpoint}')
     check_size(encoder_size(weights, layout), module, f'checkpoint {checkpoint}')
     weights = _names_of_sam(weights, layout, checkpoint)
-    # Where SAM's file would have the weights of `own`: 'image_encoder.' or ''.
+    # The prefix of the extra weights in SAM's file, if it had them: 'image_encoder.' or ''.
     (root,) = {theirs.removesuffix(ours) for theirs, ours in parts.items()}
-    wanted = {**parts, **{root + prefix: prefix for prefix in own}}
+    wanted = {**parts, **{root + prefix: prefix for prefix in extra_prefixes}}
     state_dict = {
         ours + name.removeprefix(theirs): value
         for theirs, ours in wanted.items()
         for name, value in weights.items()
         if name.startswith(theirs)
     }
-    misfit = describe_misfit(module, state_dict, own)
-    if misfit:
-        raise InputError(f'checkpoint {checkpoint} does not fit {type(module).__name__}: {misfit}')
+    mismatch = state_dict_mismatch(module, state_dict, extra_prefixes)
+    if mismatch:
+        raise InputError(f'checkpoint {checkpoint} does not fit {type(module).__name__}: {mismatch}')
     module.load_state_dict(state_dict, strict=False)
 
 
 def _names_of_sam(weights: Mapping[str, Tensor], layout: StateDictMap, checkpoint: str) -> dict[str, Tensor]:
-    """Weights in some layout with the parts named as in SAM's file, those included that SAM does not have."""
+    """Weights of any layout with the prefixes of SAM's file, those included that SAM does not have."""
     try:
-        # In a checkpoint of ours there may be parts that no table knows, a neck say; they do not matter here.
+        # Checkpoints of our own may have parts that no table knows, such as a neck. They do not matter here.
         ours = weights if layout is OURS else layout.to_ours(weights)
     except InputError as error:
         raise InputError(f'checkpoint {checkpoint}: {error}') from error
     return {re.sub(r'^decode_head\.', '', re.sub(r'^backbone\.', 'image_encoder.', name)): ours[name] for name in ours}
 
 
-def describe_misfit(
-    expected: nn.Module | Mapping[str, Tensor], state_dict: Mapping[str, Tensor], own: tuple[str, ...] = ()
+def state_dict_mismatch(
+    expected: nn.Module | Mapping[str, Tensor], state_dict: Mapping[str, Tensor], extra_prefixes: tuple[str, ...] = ()
 ) -> str:
-    """What keeps a state dict from fitting, in one line; '' where it fits. Long lists are cut.
+    """Why a state dict does not fit, in one line; '' if it fits.
 
-    NaN and infinity, which torch would copy, fit nowhere, nor do integers in the place of floating-point numbers. Where
-    LoRA alone is too much or too little, the line says what to do.
+    Neither NaN and infinity fit, which torch would copy, nor integers in place of floating-point numbers.
 
     Args:
         expected: The module, or its state dict.
         state_dict: Weights by the same names.
-        own: Prefixes of weights that may be missing.
+        extra_prefixes: Prefixes of weights that may be missing.
     """
     expected = expected.state_dict() if isinstance(expected, nn.Module) else expected
-    missing = sorted(name for name in expected.keys() - state_dict.keys() if not name.startswith(own))
+    missing = sorted(name for name in expected.keys() - state_dict.keys() if not name.startswith(extra_prefixes))
     unknown = sorted(state_dict.keys() - expected.keys())
-    misshapen = [
-        f'{name} is {tuple(state_dict[name].shape)}, not {tuple(value.shape)}'
-        for name, value in expected.items()
-        if name in state_dict and state_dict[name].shape != value.shape
-    ]
-    pairs = [
-        (name, state_dict[name], value)
-        for name, value in expected.items()
-        if name in state_dict and state_dict[name].shape == value.shape
-    ]
-    foreign = [
-        f'{name} is {theirs.dtype}, not {ours.dtype}' for name, theirs, ours in pairs if not _alike(theirs, ours)
-    ]
-    spoilt = [name for name, theirs, ours in pairs if _alike(theirs, ours) and not _is_finite(theirs)]
+    shapes, dtypes, values = [], [], []
+    for name, ours in expected.items():
+        if name not in state_dict:
+            continue
+        theirs = state_dict[name]
+        if theirs.shape != ours.shape:
+            shapes.append(f'{name} is {tuple(theirs.shape)}, not {tuple(ours.shape)}')
+        elif not _same_kind(theirs, ours):
+            dtypes.append(f'{name} is {theirs.dtype}, not {ours.dtype}')
+        elif not _is_finite(theirs):
+            values.append(name)
     lists = (
         ('missing', missing),
         ('unknown', unknown),
-        ('of another shape (another arch?)', misshapen),
-        ('of another type', foreign),
-        ('with NaN or infinity', spoilt),
+        ('of another shape (another arch?)', shapes),
+        ('of another type', dtypes),
+        ('with NaN or infinity', values),
     )
     problems = '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)
     return problems + _lora_advice(missing, unknown)
 
 
 def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
-    """What to do where all weights that are missing, or all that are unknown, are those of LoRA."""
+    """The remedy where all missing or all unknown weights are those of LoRA."""
     if unknown and all('.lora_' in name for name in unknown):
         return (
             '; these are of LoRA: merge it by tools/model_converters/publish_model.py CHECKPOINT OUT --merge-lora, '
@@ -137,8 +134,8 @@ def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
     return ''
 
 
-def _alike(theirs: Tensor, ours: Tensor) -> bool:
-    """Whether one can be copied into the other with no more than rounding."""
+def _same_kind(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether copying one into the other only rounds."""
     dense = theirs.layout == torch.strided and not theirs.is_quantized
     return dense and (theirs.is_floating_point(), theirs.is_complex()) == (ours.is_floating_point(), ours.is_complex())
 

@@ -1,8 +1,9 @@
-"""How other code bases name the weights of `ReferringSegmentor`: tables of prefixes, read in both directions."""
+"""The names of our weights in other code bases, as tables of prefixes that are read in both directions."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ class StateDictMap:
         prefixes: Pairs of a foreign prefix and ours; `{}` stands for a number, the same on both sides.
         unused: Foreign prefixes that have no counterpart here and are dropped.
         ours_alone: Our prefixes that have no counterpart there and are dropped.
-        copies: Pairs of foreign names under which one weight is stored twice; one of them is enough to read it.
-        source: Whose layout it is, for messages.
+        copies: Pairs of foreign names for one weight that is stored twice; reading needs one of them.
+        source: The code base, for messages.
     """
 
     prefixes: tuple[tuple[str, str], ...]
@@ -59,7 +60,7 @@ class StateDictMap:
         for name, copy in self.copies:
             value = weights.get(name, weights.get(copy))
             if value is not None and not torch.equal(weights.setdefault(copy, value), value):
-                raise InputError(f'{name} and {copy} differ, and SAM has one weight for both: not a SAM')
+                raise InputError(f'{name} and {copy} differ; SAM has one weight for both')
             if value is not None:
                 weights[name] = value
         return weights
@@ -79,7 +80,7 @@ def find_layout(names: Iterable[str], source: str) -> StateDictMap:
 
     Args:
         names: State-dict names in a file.
-        source: What to call the file in errors.
+        source: The name of the file, for errors.
 
     Raises:
         InputError: No layout knows any of them.
@@ -95,20 +96,25 @@ def find_layout(names: Iterable[str], source: str) -> StateDictMap:
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:
-    """Names in a line; of many the first few."""
+    """The first names in one line, and how many follow."""
     return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
-def _rename(state_dict: Mapping[str, Tensor], prefixes: Iterable[tuple[str, str]]) -> dict[str, Tensor]:
-    renamed = {name: _match(name, prefixes) for name in state_dict}
-    unknown = sorted(name for name, new in renamed.items() if new is None)
+def _rename(state_dict: Mapping[str, Any], prefixes: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    renamed, unknown = {}, []
+    for name, value in state_dict.items():
+        new = _match(name, prefixes)
+        if new is None:
+            unknown.append(name)
+        else:
+            renamed[new] = value
     if unknown:
-        raise InputError(f'{len(unknown)} names have no counterpart: {shorten(unknown)}')
-    return {renamed[name]: value for name, value in state_dict.items()}
+        raise InputError(f'{len(unknown)} names have no counterpart: {shorten(sorted(unknown))}')
+    return renamed
 
 
 def _match(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
-    """The name with the first prefix that fits replaced; None where none fits."""
+    """The name with the first matching prefix replaced; None without a match."""
     for old, new in prefixes:
         found = re.match(re.escape(old).replace(r'\{\}', r'(\d+)'), name)
         if found:
@@ -116,7 +122,7 @@ def _match(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
     return None
 
 
-# What makes SAM follow text.
+# What SAM does not have.
 _TEXT = ('text_encoder.', 'backbone.instruction.', 'decode_head.text_proj.')
 
 # segment_anything's `Sam` (sam_vit_{b,l,h}.pth).
@@ -171,7 +177,7 @@ _HUGGING_FACE_TO_SAM = {
 }
 HUGGING_FACE_SAM = StateDictMap(
     source='Hugging Face',
-    prefixes=tuple(zip(_HUGGING_FACE_TO_SAM, SAM.to_ours(dict.fromkeys(_HUGGING_FACE_TO_SAM.values())))),
+    prefixes=tuple(zip(_HUGGING_FACE_TO_SAM, _rename(dict.fromkeys(_HUGGING_FACE_TO_SAM.values()), SAM.prefixes))),
     copies=(('shared_image_embedding.positional_embedding', 'prompt_encoder.shared_embedding.positional_embedding'),),
     ours_alone=_TEXT,
 )
@@ -180,7 +186,7 @@ HUGGING_FACE_SAM = StateDictMap(
 RELEASED_DIT = StateDictMap(
     source='the released DIT',
     prefixes=(
-        # Without a layer's number it is P_0 alone, of E-DIT with static tokens.
+        # Without the number of a layer it is the one P_0 of E-DIT with static tokens.
         ('visual_encoder.probs.weight', 'backbone.instruction.projection.weight'),
         ('visual_encoder.probs.bias', 'backbone.instruction.projection.bias'),
         ('visual_encoder.probs.', 'backbone.instruction.projections.'),
@@ -192,7 +198,7 @@ RELEASED_DIT = StateDictMap(
         ('text_proj.', 'decode_head.text_proj.'),
         ('lang_encoder.bert.', 'text_encoder.model.'),
     ),
-    # `position_ids` are a range of numbers that older versions of transformers stored.
+    # `position_ids`, a range of numbers, was stored by older versions of transformers.
     unused=(
         'query_embeddings',
         'self_attention.',
@@ -201,7 +207,7 @@ RELEASED_DIT = StateDictMap(
     ),
 )
 
-# Ours, as in the checkpoints of tools/train.py and what the converters write.
+# Our own, of tools/train.py and the converters.
 OURS = StateDictMap(
     source='dit_sam', prefixes=tuple((part, part) for part in ('backbone.', 'decode_head.', 'text_encoder.'))
 )

@@ -17,7 +17,7 @@ from ..models.layers import (
     relative_position_terms,
     window_partition,
 )
-from ..models.layers.heads import split_heads
+from ..models.layers.attend import split_heads
 
 
 def visual_weights(

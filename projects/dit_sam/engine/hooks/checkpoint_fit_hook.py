@@ -9,7 +9,7 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ...utils import describe_misfit
+from ...utils import state_dict_mismatch
 from ..checkpoint_loader import CheckpointError
 from ..ranks import told_by_rank_0
 
@@ -54,7 +54,7 @@ def _misfit(expected: nn.Module | Mapping[str, Tensor], checkpoint: dict) -> str
     """What the weights of a checkpoint and those that a model expects differ in; '' for nothing."""
     # Where mmengine looks for them.
     weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
-    return describe_misfit(
+    return state_dict_mismatch(
         expected,
         {str(name).removeprefix('module.'): value for name, value in weights.items() if isinstance(value, Tensor)},
     )

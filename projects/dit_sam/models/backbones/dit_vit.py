@@ -1,4 +1,4 @@
-"""SAM's image encoder under instruction: the sentence goes in with the image."""
+"""SAM's image encoder with text in its blocks."""
 
 from collections.abc import Iterable
 
@@ -8,34 +8,35 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...structures import TextFeatures
+from ..instructions import Instruction
 from .sam_vit import SAMViT
 
 
 @MODELS.register_module()
 class DITViT(SAMViT):
-    """`SAMViT` with an instruction plugged in (DIT, section 3).
+    """`SAMViT` with text tokens in every block, from a pluggable instruction (DIT, section 3).
 
-    It differs from its parent in one place: every block also sees the text tokens that the instruction gives it.
-    Without text it is its parent.
+    Block i maps text and visual tokens, [T'_i; V_{i+1}] = block_i([T_i; V_i]), where the instruction makes T_i from the
+    text features F_t, T'_{i−1} and V_i (`instructed_block`). Without text it equals its parent.
 
     Args:
-        instruction: Config of an `Instruction`; `embed_dims` and `depth`, the blocks that run, are filled in. None
-            leaves text to the decoder (the paper's default scheme).
+        instruction: Config of an `Instruction`; `embed_dims` and `depth`, the number of blocks that run, are filled in.
+            None leaves text to the decoder (the paper's default scheme).
         **kwargs: As in `SAMViT`.
     """
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(self, instruction: dict | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        self.instruction = None
+        self.instruction: Instruction | None = None
         if instruction is not None:
             sizes = dict(embed_dims=self.embed_dims, depth=self.running_depth)
-            # Also inside a model of mmdet, whose registry does not know ours.
+            # The scope: the registry of mmdet, for its models, does not know ours.
             self.instruction = MODELS.build(dict(dict(_scope_='mmseg'), **instruction, **sizes))
 
     @property
     def takes_text(self) -> bool:
-        """Whether text changes what it gives."""
+        """Whether text changes its output."""
         return self.instruction is not None
 
     def train(self, mode: bool = True) -> 'DITViT':
@@ -55,12 +56,12 @@ class DITViT(SAMViT):
             image_index: For each sentence the index of its image, (S,), int64; None means S = B, in order.
 
         Returns:
-            As in `SAMViT`, one map for each sentence. What does not depend on text is computed once for each image: the
-            patches and their position; everything where there is no text or no instruction.
+            As in `SAMViT`, one map for each sentence. Patches and their position are computed once for each image; so
+            is everything without text or without an instruction.
 
         Raises:
-            InputError: The numbers of images, sentences and indices do not fit, or the instruction cannot take text of
-                this size.
+            InputError: The numbers of images, sentences and indices differ, or the instruction cannot take text of this
+                size.
         """
         if text is not None:
             self._check_numbers(x.shape[0], text.tokens.shape[0], image_index)
@@ -68,7 +69,7 @@ class DITViT(SAMViT):
             features = super().forward(x)
             return features if image_index is None else tuple(maps[image_index] for maps in features)
         tokens = self.embed(x)
-        return self.gather(self.encode_with(tokens if image_index is None else tokens[image_index], text))
+        return self.output_maps(self.encode_with_text(tokens if image_index is None else tokens[image_index], text))
 
     @staticmethod
     def _check_numbers(images: int, sentences: int, image_index: Tensor | None) -> None:
@@ -83,28 +84,23 @@ class DITViT(SAMViT):
                 'give one index for each sentence'
             )
 
-    def encode_with(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
+    def encode_with_text(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D), with the instruction's text tokens beside them."""
+        assert self.instruction is not None
         features, previous = self.instruction.project(text.tokens), None
         for layer in range(self.running_depth):
-            tokens, previous = self.run(self.instructed_block, layer, tokens, features, previous, text.mask)
+            tokens, previous = self.run_block(self.instructed_block, layer, tokens, features, previous, text.mask)
             yield tokens
 
     def instructed_block(
         self, layer: int, tokens: Tensor, features: Tensor, previous: Tensor | None, mask: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """One block and its instruction.
+        """Run one block on its visual tokens and the text tokens that the instruction makes for it.
 
-        Args:
-            layer: Index of the block.
-            tokens: Visual tokens, (B, H, W, D).
-            features: Projected text features, (B, L, D).
-            previous: See `Instruction.forward`.
-            mask: True at real text tokens, (B, L).
-
-        Returns:
-            Visual tokens (B, H, W, D), and text tokens (B, L, D) where another block wants them.
+        Arguments as in `Instruction.forward`, with `mask` (B, L) True at real text tokens. Returns visual tokens
+        (B, H, W, D), and text tokens (B, L, D) where the next block wants them.
         """
-        words = self.instruction(layer, features, previous, tokens)
-        keep_words = self.instruction.keeps_outputs and layer + 1 < self.running_depth
-        return self.blocks[layer](tokens, words, mask, keep_words)
+        assert self.instruction is not None
+        text = self.instruction(layer, features, previous, tokens)
+        keep_text = self.instruction.keeps_outputs and layer + 1 < self.running_depth
+        return self.blocks[layer](tokens, text, mask, keep_text)

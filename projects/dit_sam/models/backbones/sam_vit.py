@@ -1,6 +1,7 @@
 """SAM's image encoder as an mmseg backbone."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from ...compat import import_sam_modeling
 from ...errors import InputError
-from ...utils import load_sam_weights, pretrained_step
-from ..layers import DerivedCache, InstructedBlock, LayerNorm2d, PointwiseConv, is_cacheable, resize, spot_values
+from ...utils import load_sam_weights, pretrained_init_cfg
+from ..layers import DerivedCache, InstructedBlock, LayerNorm2d, PointwiseConv, is_cacheable, resize, sampled_values
 from ..lora import add_lora, lora_names
 
 
@@ -23,27 +24,30 @@ class SAMViT(BaseModule):
 
     With the same weights and `windowed=True` it equals `segment_anything.modeling.ImageEncoderViT`, whose state-dict
     names it keeps. It takes images of any size: the position map is resized bicubically, the relative-position tables
-    linearly, and an image is padded to whole patches.
+    linearly, and images are padded to whole patches.
 
     Args:
         arch: 'tiny', 'base', 'large', 'huge', or a dict of `embed_dims`, `depth`, `num_heads`, `global_attn_indexes`
-            (blocks that attend globally in windowed mode), and no other key.
-        img_size: Side of the images of pre-training, which sizes the position tables.
+            (blocks that attend globally in windowed mode).
+        img_size: Side of the pretraining images, which sets the size of the position tables.
         patch_size: Side of a patch.
         in_channels: Channels of the image.
         out_channels: Channels after the neck; 0 leaves the neck out and gives `embed_dims` channels.
-        out_indices: Blocks whose tokens are given out, through the neck where there is one; −1 is the last. Blocks
-            behind the last one named do not run; they are kept for SAM's weights, and frozen.
+        out_indices: Blocks whose tokens are returned, through the neck where there is one; −1 is the last. Blocks after
+            the last index are skipped; they stay, frozen, for SAM's weights.
         mlp_ratio: Hidden width of the MLPs over `embed_dims`.
         window_size: Side of the windows, in tokens.
         windowed: Whether the other blocks attend in windows, as SAM does. The released DIT weights want False.
-        frozen: Whether the encoder's own weights are kept as they are; it then stays in evaluation mode (an instruction
-            still trains).
-        frozen_stages: As in mmpretrain's ViT: 0 freezes patches and position, n also the first n blocks; −1 nothing.
-        lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16, target_modules=['qkv', 'proj']), names of
-            linear layers in the blocks: low-rank weights train in place of the encoder's own.
+        frozen: Whether the encoder's own weights are frozen; it then stays in evaluation mode. An instruction still
+            trains.
         with_cp: Whether activations, an instruction's too, are recomputed in the backward pass to save memory.
+        frozen_stages: As in mmpretrain's ViT: 0 freezes patches and position, n also the first n blocks; −1 nothing.
+        lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16, target_modules=['qkv', 'proj']), with the
+            names of linear layers in the blocks. Low-rank weights then train in place of the encoder's own.
         init_cfg: As in mmengine.
+
+    Raises:
+        InputError: `arch`, `out_indices`, `frozen_stages` or `lora` is not possible.
     """
 
     ARCHITECTURES = {
@@ -53,8 +57,8 @@ class SAMViT(BaseModule):
         'huge': dict(embed_dims=1280, depth=32, num_heads=16, global_attn_indexes=(7, 15, 23, 31)),
     }
 
-    OWN_WEIGHTS = ('instruction.',)
-    """Prefixes of the weights that SAM does not have."""
+    EXTRA_PREFIXES: ClassVar[tuple[str, ...]] = ('instruction.',)
+    """Prefixes of weights that SAM does not have."""
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(
@@ -86,7 +90,8 @@ class SAMViT(BaseModule):
             (patch_size,) * 2, (patch_size,) * 2, (0, 0), in_channels, self.embed_dims
         )
         self.pos_embed = nn.Parameter(torch.zeros(1, grid, grid, self.embed_dims))
-        self._position, self._table_values = DerivedCache(_position_map), []
+        self._position = DerivedCache(_position_map)
+        self._table_values: list[float] = []
         # The tables keep SAM's sizes in both modes, so that its weights load: 2·14 − 1 rows in windowed blocks.
         windows = [0 if i in sizes['global_attn_indexes'] else window_size for i in range(self.depth)]
         self.blocks = nn.ModuleList(
@@ -106,7 +111,7 @@ class SAMViT(BaseModule):
         if lora is not None:
             self.requires_grad_(False)
             add_lora(self.blocks, lora, 'backbone.lora')
-        # A weight that gets no gradient must not ask for one: DistributedDataParallel would wait for it.
+        # DistributedDataParallel waits for the gradient of every weight that requires one.
         self.blocks[self.running_depth :].requires_grad_(False)
         self._freeze_stages(frozen_stages)
         if frozen:
@@ -114,55 +119,40 @@ class SAMViT(BaseModule):
 
     def _freeze_stages(self, stages: int) -> None:
         if not -1 <= stages <= self.depth:
-            raise InputError(
-                f'frozen_stages={stages} must lie between -1 (nothing) and the number of blocks, {self.depth}'
-            )
+            raise InputError(f'frozen_stages={stages} must be -1 (nothing) to {self.depth}, the number of blocks')
         if stages >= 0:
             self.pos_embed.requires_grad_(False)
             self.patch_embed.requires_grad_(False)
-            # No block has dropout or running statistics: there is no mode to keep.
+            # Blocks have neither dropout nor running statistics, so their mode does not matter.
             self.blocks[:stages].requires_grad_(False)
 
     def _sizes(self, arch: str | dict) -> dict:
-        """Sizes of an architecture by name or as given.
-
-        Raises:
-            InputError: No architecture of that name, or a dict that lacks a size, has another key, or names a global
-                block that it does not have.
-        """
+        """Sizes of an architecture by name or as given."""
         if isinstance(arch, str):
             if arch not in self.ARCHITECTURES:
-                raise InputError(f'arch={arch!r} is none of {sorted(self.ARCHITECTURES)}; give one of them, or a dict')
+                raise InputError(f'arch={arch!r} must be one of {sorted(self.ARCHITECTURES)}, or a dict')
             return self.ARCHITECTURES[arch]
         keys = self.ARCHITECTURES['base'].keys()
-        missing, unknown = sorted(keys - arch.keys()), sorted(arch.keys() - keys)
-        if missing:
-            raise InputError(f'arch lacks {missing}')
-        if unknown:
-            raise InputError(f'arch has the unknown keys {unknown}; it wants {list(keys)}')
+        if arch.keys() != keys:
+            missing, unknown = sorted(keys - arch.keys()), sorted(arch.keys() - keys)
+            raise InputError(f'arch must have the keys {list(keys)}; missing: {missing}, unknown: {unknown}')
         beyond = [index for index in arch['global_attn_indexes'] if not 0 <= index < arch['depth']]
         if beyond:
-            raise InputError(
-                f'arch.global_attn_indexes has {beyond}, and the encoder has the blocks 0 to {arch["depth"] - 1}'
-            )
+            raise InputError(f'arch.global_attn_indexes has {beyond}; the blocks are 0 to {arch["depth"] - 1}')
         return arch
 
     def _out_indices(self, indices: Sequence[int]) -> list[int]:
-        """Indices from the front, in the order of the blocks.
-
-        Raises:
-            InputError: No index, the same one twice, or one beyond the blocks.
-        """
+        """Indices counted from the front, in the order of the blocks."""
         beyond = [index for index in indices if not -self.depth <= index < self.depth]
         if beyond:
-            raise InputError(f'out_indices has {beyond}, and the encoder has the blocks 0 to {self.depth - 1}')
+            raise InputError(f'out_indices has {beyond}; the blocks are 0 to {self.depth - 1}')
         blocks = sorted({index % self.depth for index in indices})
         if not blocks or len(blocks) < len(indices):
             raise InputError(f'out_indices={tuple(indices)} must name at least one block, and none twice')
         return blocks
 
     def train(self, mode: bool = True) -> 'SAMViT':
-        """As in `nn.Module`; what is frozen stays in evaluation mode."""
+        """As in `nn.Module`; a frozen encoder stays in evaluation mode."""
         self._position.clear()
         return super().train(mode and not self.frozen)
 
@@ -178,14 +168,14 @@ class SAMViT(BaseModule):
             if isinstance(module, nn.Linear) and 'lora_' not in name:
                 trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        step = pretrained_step(self.init_cfg)
-        if step is not None:
+        pretrained = pretrained_init_cfg(self.init_cfg)
+        if pretrained is not None:
             parts = ('',) if self.out_channels else ('pos_embed', 'patch_embed.', 'blocks.')
             load_sam_weights(
                 self,
-                step['checkpoint'],
+                pretrained['checkpoint'],
                 {f'image_encoder.{part}': part for part in parts},
-                own=(*self.OWN_WEIGHTS, *lora_names(self)),
+                extra_prefixes=(*self.EXTRA_PREFIXES, *lora_names(self)),
             )
             self._is_init = True
         else:
@@ -199,28 +189,28 @@ class SAMViT(BaseModule):
         Returns:
             One map for every entry of `out_indices`, (B, out_channels or embed_dims, H / patch, W / patch).
         """
-        return self.gather(self.encode(self.embed(x)))
+        return self.output_maps(self.encode(self.embed(x)))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Images to visual tokens with their position, (B, H / patch, W / patch, D). No text takes part."""
+        """Visual tokens of images with their position, (B, H / patch, W / patch, D), before any text."""
         self._clear_stale_tables()
         pad_h, pad_w = -x.shape[2] % self.patch_size, -x.shape[3] % self.patch_size
         tokens = self.patch_embed(F.pad(x, (0, pad_w, 0, pad_h)) if pad_h or pad_w else x)
-        position = self.pos_embed
+        position: Tensor = self.pos_embed
         if position.shape[1:3] != tokens.shape[1:3]:
             position = self._position(position, *tokens.shape[1:3])
         # The patches come as (B, D, H, W) in memory, which would slow all that follows.
         return (tokens + position).contiguous()
 
     def _clear_stale_tables(self) -> None:
-        """Clear the cached tables where weights have changed since, see `spot_values`."""
-        attentions = [block.attn for block in self.blocks[: self.running_depth]]
+        """Clear the cached tables where weights have changed since, see `sampled_values`."""
+        attentions = [cast(InstructedBlock, block).attn for block in self.blocks[: self.running_depth]]
         tables = [self.pos_embed, *(table for attn in attentions for table in (attn.rel_pos_h, attn.rel_pos_w))]
         if not all(map(is_cacheable, tables)) or self.pos_embed.is_meta:
             return
         if self.pos_embed.is_cuda and torch.cuda.is_current_stream_capturing():
             return
-        found = spot_values(tables)
+        found = sampled_values(tables)
         if found != self._table_values:
             self._table_values = found
             self._position.clear()
@@ -230,17 +220,17 @@ class SAMViT(BaseModule):
     def encode(self, tokens: Tensor) -> Iterable[Tensor]:
         """The visual tokens after each block, (B, H, W, D)."""
         for block in self.blocks[: self.running_depth]:
-            tokens, _ = self.run(block, tokens)
+            tokens, _ = self.run_block(block, tokens)
             yield tokens
 
-    def run(self, block: Callable, *args) -> tuple[Tensor, Tensor | None]:
-        """One block, checkpointed where asked for: in evaluation mode too, where a frozen encoder trains others."""
+    def run_block(self, block: Callable, *args) -> tuple[Tensor, Tensor | None]:
+        """Run one block, with `with_cp` checkpointed, also in the evaluation mode of a frozen encoder."""
         if self.with_cp and torch.is_grad_enabled():
             return torch.utils.checkpoint.checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
-    def gather(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        """The maps of `out_indices` out of the tokens of all blocks, in memory as other backbones give them."""
+    def output_maps(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
+        """The maps of `out_indices` from the tokens of all blocks, contiguous as those of other backbones."""
         return tuple(
             self.neck(tokens.permute(0, 3, 1, 2)).contiguous()
             for i, tokens in enumerate(tokens_of_blocks)

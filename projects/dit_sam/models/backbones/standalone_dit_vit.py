@@ -1,4 +1,4 @@
-"""The instructed encoder with a text encoder of its own, for models that hand their backbone images alone."""
+"""The instructed encoder with its own text encoder, for models that pass only images to their backbone."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...structures import TextFeatures
-from ...utils import pretrained_step
+from ...utils import pretrained_init_cfg
 from .dit_vit import DITViT
 
 
 @MODELS.register_module()
 class StandaloneDITViT(DITViT):
-    """`DITViT` for the models of mmseg and mmdet, which know no text.
+    """`DITViT` with its own text encoder, for the models of mmseg and mmdet, which know no text.
 
-    It differs from its parent in that it finds its text itself: the sentence of each image where the model passes them
-    on (`SentencesFromSamples`, `InstructedEncoderDecoder`), else `text`, else none, which makes it SAM's encoder. Where
-    nothing of the text encoder trains, `text` is encoded once and not at every step.
+    Its text is the sentence of each image where the model passes them on (`SentencesFromSamples`,
+    `InstructedEncoderDecoder`), otherwise `text`. Without either it is SAM's encoder. A frozen text encoder encodes
+    `text` once and not at every step.
 
     Args:
         text_encoder: Config of the text encoder.
@@ -27,17 +27,17 @@ class StandaloneDITViT(DITViT):
         **kwargs: As in `DITViT`.
 
     Raises:
-        InputError: There is no instruction, so that no text would be heard.
+        InputError: There is no instruction, so text would change nothing.
     """
 
-    OWN_WEIGHTS = (*DITViT.OWN_WEIGHTS, 'text_encoder.')
+    EXTRA_PREFIXES = (*DITViT.EXTRA_PREFIXES, 'text_encoder.')
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
     def __init__(self, text_encoder: dict, text: str | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         if self.instruction is None:
             raise InputError(
-                'backbone.type=StandaloneDITViT has a text_encoder and no instruction, so that its text '
+                'backbone.type=StandaloneDITViT has a text_encoder and no instruction, so its text '
                 'would change nothing: set backbone.instruction, or backbone.type=SAMViT'
             )
         self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))
@@ -45,8 +45,8 @@ class StandaloneDITViT(DITViT):
         self._sentences: Sequence[str] | None = None
 
     def init_weights(self) -> None:
-        """As in `SAMViT`; SAM's weights leave the text encoder to its own `init_cfg`."""
-        if not self.is_init and pretrained_step(self.init_cfg) is not None:
+        """As in `SAMViT`; the text encoder has its own `init_cfg`."""
+        if not self.is_init and pretrained_init_cfg(self.init_cfg) is not None:
             self.text_encoder.init_weights()
         super().init_weights()
 
@@ -57,8 +57,8 @@ class StandaloneDITViT(DITViT):
         return self
 
     @contextmanager
-    def hearing(self, sentences: Sequence[str] | None) -> Iterator[None]:
-        """While it lasts, images come with these sentences, one each; None means `text`."""
+    def use_sentences(self, sentences: Sequence[str] | None) -> Iterator[None]:
+        """Within the context, use these sentences, one for each image; None means `text`."""
         self._sentences = sentences
         try:
             yield
@@ -68,7 +68,7 @@ class StandaloneDITViT(DITViT):
     def forward(
         self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """As in `DITViT`, with text of its own where none is given."""
+        """As in `DITViT`, with its own text where none is given."""
         return super().forward(x, self._own_text(len(x)) if text is None else text, image_index)
 
     def _own_text(self, images: int) -> TextFeatures | None:
@@ -77,7 +77,7 @@ class StandaloneDITViT(DITViT):
         if self.text is None:
             return None
         trains = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
-        # Without gradients the text encoder keeps what it encoded.
+        # Without gradients the text encoder caches its features.
         with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
             once = self.text_encoder([self.text])
         return TextFeatures(once.tokens.expand(images, -1, -1), once.mask.expand(images, -1))

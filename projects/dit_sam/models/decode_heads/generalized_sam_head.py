@@ -1,5 +1,7 @@
 """SAM's head for sentences that mean one object, several, or none."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
@@ -8,7 +10,6 @@ from mmseg.utils import SampleList
 from torch import Tensor
 
 from ...compat import import_sam_modeling
-from ...structures import SpatialPrompts, TextFeatures
 from .sam_head import SAMHead
 
 # A logit whose probability is zero in every floating-point format.
@@ -19,10 +20,10 @@ EMPTY = -1e4
 class GeneralizedSAMHead(SAMHead):
     """`SAMHead` with a no-target decision (gRefCOCO; the task is ReLA's, arXiv 2306.00968).
 
-    SAM's IoU token, which has met the image and the sentence in every block of the decoder, goes through a small MLP to
-    one logit: is nothing in the image meant? Where its probability is above `no_target_threshold`, the predicted mask
-    is empty. It learns what the annotation says, `no_target` of a data sample, or where a sample does not have that,
-    whether the truth is empty. Several objects need nothing of their own: their masks are one mask.
+    SAM's IoU token has met the image and the sentence in every block of the decoder. A small MLP makes of it one logit:
+    does the sentence mean nothing in the image? Where its probability is above `no_target_threshold`, the predicted
+    mask is empty. It learns `no_target` of a data sample, or, without that, whether the truth is empty. Several objects
+    share one mask.
 
     Args:
         no_target_weight: Weight of the binary cross-entropy of the decision.
@@ -36,20 +37,14 @@ class GeneralizedSAMHead(SAMHead):
         self.no_target_head = import_sam_modeling().mask_decoder.MLP(self.in_channels, self.in_channels, 1, 3)
 
     @property
-    def own_weights(self) -> tuple[str, ...]:
-        """As in `SAMHead`."""
-        return (*super().own_weights, 'no_target_head.')
+    def extra_prefixes(self) -> tuple[str, ...]:
+        return (*super().extra_prefixes, 'no_target_head.')
 
     def loss(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_data_samples: SampleList,
-        train_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_data_samples: SampleList, train_cfg: dict | None = None, **prompts: Any
     ) -> dict[str, Tensor]:
-        """Losses of the masks, `loss_no_target`, and the share of right decisions in percent, `no_target_accuracy`."""
-        seg_logits, tokens = self.decode(inputs, text, prompts)
+        """Losses of the masks, `loss_no_target`, and `no_target_accuracy`, the right decisions in percent."""
+        seg_logits, tokens = self.decode(inputs, **prompts)
         losses = self.loss_by_feat(seg_logits, batch_data_samples)
         logits = self.no_target_head(tokens[:, 0]).float().squeeze(1)
         empty = torch.stack([_means_nothing(sample) for sample in batch_data_samples])
@@ -58,19 +53,14 @@ class GeneralizedSAMHead(SAMHead):
         return losses
 
     def predict(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        test_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> Tensor:
         """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere where nothing is meant."""
-        seg_logits, tokens = self.decode(inputs, text, prompts)
+        seg_logits, tokens = self.decode(inputs, **prompts)
         nothing = self.no_target_head(tokens[:, 0]).float().sigmoid() > self.no_target_threshold  # (B, 1)
         return self.predict_by_feat(seg_logits, batch_img_metas).masked_fill(nothing[..., None, None], EMPTY)
 
 
 def _means_nothing(sample: SegDataSample) -> Tensor:
-    truth, said = sample.gt_sem_seg.data, sample.get('no_target')
-    return ~truth.eq(1).any() if said is None else truth.new_full((), said, dtype=torch.bool)
+    truth, no_target = sample.gt_sem_seg.data, sample.get('no_target')
+    return ~truth.eq(1).any() if no_target is None else truth.new_full((), no_target, dtype=torch.bool)

@@ -1,8 +1,8 @@
 """SAM's mask decoder for batches in which every image has its own prompt, some of whose tokens are padding.
 
-The parts are those of `segment_anything.modeling`, state-dict names included. What differs: each image meets its own
-prompt only (SAM repeats every image for every prompt, B² of B), padding tokens are not attended to, attention is
-fused, and the one mask that is wanted is computed alone. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
+The parts are those of `segment_anything.modeling`, state-dict names included. Each image meets its own prompt only (SAM
+repeats every image for every prompt, B² pairs for B), padding tokens are not attended to, attention is fused, and only
+the mask that is used is computed. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
 """
 
 import torch
@@ -15,20 +15,11 @@ from ..layers import LayerNorm2d, attend
 sam = import_sam_modeling()
 
 
-class MaskedAttention(sam.transformer.Attention):
+class MaskedAttention(sam.transformer.Attention):  # type: ignore[name-defined]
     """SAM's decoder attention, fused, with a mask over the keys."""
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            q: Queries, (B, T_q, C).
-            k: Keys, (B, T_k, C).
-            v: Values, (B, T_k, C).
-            key_mask: True where a key may be attended to, (B, T_k).
-
-        Returns:
-            (B, T_q, C).
-        """
+        """Queries (B, T_q, C) attend to keys and values (B, T_k, C) where `key_mask` (B, T_k) is True; (B, T_q, C)."""
         q, k, v = (
             self._separate_heads(projection(x), self.num_heads)
             for projection, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
@@ -36,7 +27,7 @@ class MaskedAttention(sam.transformer.Attention):
         return self.out_proj(self._recombine_heads(attend(q, k, v, q.shape[-1] ** -0.5, key_mask)))
 
 
-class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):
+class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):  # type: ignore[name-defined]
     """SAM's two-way block: tokens among themselves, tokens to image, MLP, image to tokens."""
 
     def __init__(self, embed_dims: int, num_heads: int, mlp_dim: int, downsample_rate: int, first: bool) -> None:
@@ -66,14 +57,9 @@ class MaskedTwoWayBlock(sam.transformer.TwoWayAttentionBlock):
 
 
 class MaskedTwoWayTransformer(nn.Module):
-    """SAM's two-way transformer, as deep as wanted (paper Table 1 adds 2 or 4 layers to SAM's 2).
+    """SAM's two-way transformer of any depth (DIT's Table 1 adds 2 or 4 layers to SAM's 2).
 
-    Args:
-        depth: Number of blocks.
-        embed_dims: Width C.
-        num_heads: Attention heads.
-        mlp_dim: Hidden width of the MLPs.
-        downsample_rate: Factor by which cross-attention is narrower.
+    With `embed_dims` C, cross-attention has the width C / `downsample_rate`.
     """
 
     def __init__(self, depth: int, embed_dims: int, num_heads: int, mlp_dim: int, downsample_rate: int = 2) -> None:
@@ -87,15 +73,9 @@ class MaskedTwoWayTransformer(nn.Module):
     def forward(
         self, image: Tensor, image_pe: Tensor, tokens: Tensor, token_mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """
-        Args:
-            image: Image tokens, (B, H·W, C).
-            image_pe: Their positional code, (1, H·W, C).
-            tokens: Output and prompt tokens, (B, T, C).
-            token_mask: True at real tokens, (B, T).
+        """Tokens (B, T, C) and image tokens (B, H·W, C) after all blocks.
 
-        Returns:
-            The tokens and the image tokens, both in their own shape.
+        `image_pe`, (1, H·W, C), is the positional code of the image; `token_mask`, (B, T), is True at real tokens.
         """
         queries, keys = tokens, image
         for layer in self.layers:
@@ -104,12 +84,8 @@ class MaskedTwoWayTransformer(nn.Module):
         return self.norm_final_attn(queries + attended), keys
 
 
-class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
-    """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0).
-
-    Args:
-        **kwargs: As in `segment_anything`.
-    """
+class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):  # type: ignore[name-defined]
+    """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0)."""
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -133,7 +109,7 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):
         tokens = torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], 1)
         mask = None if sparse_mask is None else F.pad(sparse_mask, (len(outputs), 0), value=True)
 
-        # Token by token in memory: over maps of 64 × 64 the decoder takes a tenth longer, and rounds otherwise.
+        # Contiguous by token: otherwise the decoder takes a tenth longer on maps of 64 × 64, and rounds differently.
         source = (image + dense).flatten(2).transpose(1, 2).contiguous()
         tokens, source = self.transformer(source, image_pe.flatten(1).t()[None], tokens, mask)
 

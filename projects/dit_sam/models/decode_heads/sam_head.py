@@ -1,5 +1,7 @@
 """SAM's prompt encoder and mask decoder as an mmseg decode head that takes text."""
 
+from typing import Any, cast
+
 import torch
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures
-from ...utils import load_sam_weights, pretrained_step
+from ...utils import load_sam_weights, pretrained_init_cfg
 from ..layers import resize
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
 from .prompt_encoder import PairedPromptEncoder
@@ -21,21 +23,21 @@ SAM_DEPTH = 2
 class SAMHead(BaseDecodeHead):
     """SAM's mask decoder prompted by text: all text tokens, projected, are its sparse prompt (DIT, section 3.4).
 
-    Points and a box prompt it too, beside the text or alone. It differs from `BaseDecodeHead` in that it has one output
-    channel, takes prompts, and upsamples with corners aligned. State-dict names under `prompt_encoder.` and
-    `mask_decoder.` are SAM's. What is not trained (mask prompts, IoU head, multi-mask output; points and boxes unless
-    `spatial_prompts`) is kept for SAM's weights and frozen.
+    Points and a box prompt it too, beside the text or alone. Unlike `BaseDecodeHead` it has one output channel, takes
+    prompts, and upsamples with corners aligned. State-dict names under `prompt_encoder.` and `mask_decoder.` are SAM's.
+    Parts without training (mask prompts, IoU head, multi-mask output; points and boxes unless `spatial_prompts`) are
+    kept for SAM's weights and frozen.
 
     Args:
         in_channels: Channels of the image embedding, also the decoder's width C.
         text_dims: Width of the text features, D_t; None makes SAM's own head, without a text projection.
-        spatial_prompts: Whether the embeddings of points and boxes train. Taken are these prompts in any case.
+        spatial_prompts: Whether the embeddings of points and boxes train. These prompts are accepted either way.
         depth: Blocks of the two-way transformer; SAM's 2, the paper's Table 1 also 4 and 6.
         num_heads: Attention heads of the decoder.
         mlp_dim: Hidden width of its MLPs.
         iou_head_hidden_dim: Hidden width of SAM's IoU head.
-        threshold: A pixel belongs to the mask where its probability is above (released DIT: 0.35).
-        loss_decode: Losses on the full-resolution mask; the paper's is binary cross-entropy alone.
+        threshold: Probability above which a pixel belongs to the mask (released DIT: 0.35).
+        loss_decode: Losses on the full-resolution mask; the paper uses binary cross-entropy alone.
         **kwargs: As in `BaseDecodeHead`.
     """
 
@@ -68,7 +70,7 @@ class SAMHead(BaseDecodeHead):
         )
         del self.conv_seg
         self.text_dims, self.depth = text_dims, depth
-        # The sizes are SAM's; they matter for its mask prompts only.
+        # SAM's sizes, which matter for its mask prompts only.
         self.prompt_encoder = PairedPromptEncoder(in_channels, (64, 64), (1024, 1024), mask_in_chans=16)
         self.mask_decoder = PairedMaskDecoder(
             transformer_dim=in_channels,
@@ -83,20 +85,20 @@ class SAMHead(BaseDecodeHead):
             self.mask_decoder.output_hypernetworks_mlps[1:],
         ):
             untrained.requires_grad_(False)
-        for places in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed):
-            places.requires_grad_(spatial_prompts)
+        for embeddings in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed):
+            embeddings.requires_grad_(spatial_prompts)
 
     def init_weights(self) -> None:
-        """`init_cfg=dict(type='Pretrained', checkpoint=...)` reads SAM's own file.
+        """As in `BaseDecodeHead`; `init_cfg=dict(type='Pretrained', checkpoint=...)` reads SAM's own file.
 
         The text projection, and blocks of the transformer beyond SAM's, keep their random weights.
         """
-        step = None if self.is_init else pretrained_step(self.init_cfg)
-        if step is None:
+        pretrained = None if self.is_init else pretrained_init_cfg(self.init_cfg)
+        if pretrained is None:
             super().init_weights()
             return
         parts = {part: part for part in ('prompt_encoder.', 'mask_decoder.')}
-        load_sam_weights(self, step['checkpoint'], parts, own=self.own_weights)
+        load_sam_weights(self, pretrained['checkpoint'], parts, extra_prefixes=self.extra_prefixes)
         self._is_init = True
 
     @property
@@ -105,8 +107,8 @@ class SAMHead(BaseDecodeHead):
         return self.text_dims is not None
 
     @property
-    def own_weights(self) -> tuple[str, ...]:
-        """Prefixes of the weights that SAM does not have."""
+    def extra_prefixes(self) -> tuple[str, ...]:
+        """Prefixes of weights that SAM does not have."""
         extra = [f'mask_decoder.transformer.layers.{i}.' for i in range(SAM_DEPTH, self.depth)]
         return (*(() if self.text_dims is None else ('text_proj.',)), 'loss_decode.', *extra)
 
@@ -121,7 +123,7 @@ class SAMHead(BaseDecodeHead):
     ) -> tuple[Tensor, Tensor]:
         """
         Args:
-            inputs: Maps of the backbone or neck; `in_index` says which one is used, (B, C, H, W).
+            inputs: Maps of the backbone or neck, (B, C, H, W), of which `in_index` selects one.
             text: The sentence of each image.
             prompts: Points and boxes of each image. Without text and prompts the decoder is not prompted.
 
@@ -129,8 +131,8 @@ class SAMHead(BaseDecodeHead):
             As in `PairedMaskDecoder`.
 
         Raises:
-            InputError: The text has another width than `text_dims`, there is text and the head takes none, or there are
-                more or fewer sentences or prompts than images.
+            InputError: The text has another width than `text_dims`, the head takes no text, or there are more or fewer
+                sentences or prompts than images.
         """
         image = self._transform_inputs(inputs)
         if prompts is None:
@@ -161,26 +163,16 @@ class SAMHead(BaseDecodeHead):
         return self.text_proj(text.tokens)
 
     def loss(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_data_samples: SampleList,
-        train_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_data_samples: SampleList, train_cfg: dict | None = None, **prompts: Any
     ) -> dict[str, Tensor]:
-        """Losses of a batch; see `BaseDecodeHead.loss` and `forward`."""
-        return self.loss_by_feat(self.forward(inputs, text, prompts), batch_data_samples)
+        """Losses of a batch; `prompts` are `text` and `prompts` of `decode`."""
+        return self.loss_by_feat(self.forward(inputs, **prompts), batch_data_samples)
 
     def predict(
-        self,
-        inputs: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        test_cfg: dict | None = None,
-        text: TextFeatures | None = None,
-        prompts: SpatialPrompts | None = None,
+        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> Tensor:
-        """Mask logits at the size of the padded input, (B, 1, H, W); see `forward`."""
-        return self.predict_by_feat(self.forward(inputs, text, prompts), batch_img_metas)
+        """Mask logits at the size of the padded input, (B, 1, H, W); `prompts` as in `loss`."""
+        return self.predict_by_feat(self.forward(inputs, **prompts), batch_img_metas)
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses on the masks at full resolution, and the batch's mean IoU for the log.
@@ -191,10 +183,11 @@ class SAMHead(BaseDecodeHead):
         """
         label = self._stack_batch_gt(batch_data_samples)
         logits = self._upsample(seg_logits, label.shape[2:])
-        losses = {}
+        losses: dict[str, Tensor] = {}
         for loss in self.loss_decode if isinstance(self.loss_decode, nn.ModuleList) else [self.loss_decode]:
             value = loss(logits, label.squeeze(1), ignore_index=self.ignore_index)
-            losses[loss.loss_name] = losses.get(loss.loss_name, 0) + value
+            name = cast(str, loss.loss_name)
+            losses[name] = losses[name] + value if name in losses else value
         losses['mean_iou'] = self._mean_iou(logits, label)
         return losses
 
@@ -207,9 +200,9 @@ class SAMHead(BaseDecodeHead):
 
     @torch.no_grad()
     def _mean_iou(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Mean over the batch of the IoU at the input size, in percent; 100 for nothing where nothing is meant.
+        """Mean IoU of the batch at the input size, in percent; 100 where both masks are empty.
 
-        As in the losses, pixels labelled `ignore_index` do not count.
+        As in the losses, pixels with the label `ignore_index` do not count.
         """
         prediction = (logits.sigmoid() > self.threshold) & (label != self.ignore_index)
         truth = label == 1

@@ -1,4 +1,9 @@
-"""The one seam through which text enters SAM's image encoder."""
+"""The interface of a scheme: which text tokens each block of SAM's image encoder sees.
+
+To add a scheme, register a subclass of `Instruction` that has `forward`, as layer_wise.py does, and set
+`model.backbone.instruction=dict(type=NAME, text_dims=...)` in a config. `DITViT.instructed_block` calls it before every
+block, and `InstructedBlock` attends to its tokens.
+"""
 
 from abc import ABCMeta, abstractmethod
 
@@ -9,21 +14,20 @@ from ...errors import InputError
 
 
 class Instruction(BaseModule, metaclass=ABCMeta):
-    """How text enters the image encoder: which tokens stand beside the visual ones in every block.
+    """Makes the text tokens that stand beside the visual ones in every block of the image encoder.
 
-    A scheme is a subclass with one method, `forward`. Shapes: B pairs, L text tokens, H × W visual tokens, D encoder
-    width, D_t text width.
+    Shapes: B pairs, L text tokens, H × W visual tokens, D encoder width, D_t text width.
 
     Args:
         embed_dims: Encoder width D.
         depth: Number of encoder blocks that run.
-        text_dims: Text width D_t. Where it is not D, one shared Linear(D_t, D) comes first.
-        dropout: Dropout while training on what the text gives to a block (released DIT: 0.1).
+        text_dims: Text width D_t. If it is not D, one shared Linear(D_t, D) comes first.
+        dropout: Dropout on the text tokens for a block (released DIT: 0.1).
         init_cfg: As in mmengine.
     """
 
     keeps_outputs = False
-    """Whether `forward` wants what the previous block made of its text tokens."""
+    """Whether blocks update their text tokens, and `forward` gets those of the previous block."""
 
     def __init__(
         self, embed_dims: int, depth: int, text_dims: int, dropout: float = 0.1, init_cfg: dict | None = None
@@ -34,7 +38,7 @@ class Instruction(BaseModule, metaclass=ABCMeta):
         self.dropout = nn.Dropout(dropout)
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Bring text features (B, L, D_t) to the encoder's width, (B, L, D).
+        """F_t: text features (B, L, D_t) at the encoder's width, (B, L, D).
 
         Raises:
             InputError: The features have another width than D_t.
@@ -53,19 +57,19 @@ class Instruction(BaseModule, metaclass=ABCMeta):
         Args:
             layer: Index of the block, 0 … depth − 1.
             text: Projected text features F_t, (B, L, D).
-            previous: What block `layer − 1` made of its text tokens, (B, L, D); None before block 0, and always None
-                unless `keeps_outputs`.
+            previous: The text tokens after block `layer − 1`, (B, L, D); None before block 0, and always None unless
+                `keeps_outputs`.
             visual: Visual tokens that enter the block, (B, H, W, D).
 
         Returns:
-            (B, L, D).
+            T_i, (B, L, D).
         """
 
 
 def zero_linears(depth: int, embed_dims: int) -> nn.ModuleList:
-    """One Linear(D, D) a layer with weight and bias zero, P_i of the paper: at the start the text says nothing."""
-    linears = nn.ModuleList(nn.Linear(embed_dims, embed_dims) for _ in range(depth))
+    """The paper's P_i: a Linear(D, D) for each layer, zero at the start, when all sentences look alike."""
+    linears = [nn.Linear(embed_dims, embed_dims) for _ in range(depth)]
     for linear in linears:
         nn.init.zeros_(linear.weight)
         nn.init.zeros_(linear.bias)
-    return linears
+    return nn.ModuleList(linears)

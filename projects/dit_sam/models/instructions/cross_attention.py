@@ -1,4 +1,4 @@
-"""L-DIT by cross-attention: before every block the text looks at the image (DIT, Table 4)."""
+"""L-DIT by cross-attention: before every block the text attends to the image (DIT, Table 4)."""
 
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from .base import Instruction
 
 
 class CrossAttentionLayer(nn.Module):
-    """x + MHA(q = x, k = v = image), normed; then, where wanted, x + FFN(x), normed.
+    """Post-norm layers LN(x + MHA(q = x, k = v = image)), and with `ffn_dims` LN(x + FFN(x)).
 
     Args:
         embed_dims: Width D of text and image.
-        attn_dims: Width in which they meet, all heads together.
-        num_heads: Heads.
+        attn_dims: Width of queries and keys, all heads together.
+        num_heads: Attention heads.
         ffn_dims: Hidden width of the FFN; 0 leaves it out.
-        dropout: Dropout on what attention and FFN give.
+        dropout: Dropout on the outputs of attention and FFN.
     """
 
     def __init__(self, embed_dims: int, attn_dims: int, num_heads: int, ffn_dims: int, dropout: float) -> None:
@@ -26,12 +26,13 @@ class CrossAttentionLayer(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(embed_dims, attn_dims) for _ in range(3))
         self.out_proj = nn.Linear(attn_dims, embed_dims)
         self.dropout = nn.Dropout(dropout)
-        self.norms = nn.ModuleList(nn.LayerNorm(embed_dims) for _ in range(2 if ffn_dims else 1))
+        norms = [nn.LayerNorm(embed_dims) for _ in range(2 if ffn_dims else 1)]
+        nn.init.zeros_(norms[-1].weight)
+        self.norms = nn.ModuleList(norms)
         self.ffn = import_sam_modeling().common.MLPBlock(embed_dims, ffn_dims) if ffn_dims else None
-        nn.init.zeros_(self.norms[-1].weight)
 
     def forward(self, text: Tensor, visual: Tensor) -> Tensor:
-        """Text (B, L, D) that has seen the visual tokens (B, N, D); (B, L, D)."""
+        """Text (B, L, D) after attending to visual tokens (B, N, D); (B, L, D)."""
         q, k, v = (
             projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L or N, C)
             for projection, tokens in ((self.q_proj, text), (self.k_proj, visual), (self.v_proj, visual))
@@ -44,19 +45,19 @@ class CrossAttentionLayer(nn.Module):
 
 @MODELS.register_module()
 class CrossAttentionInstruction(Instruction):
-    """T_i = LN(F_t + MHA(q = F_t, k = v = V_i)), V_i the visual tokens that enter block i; what block i makes of T_i is
-    thrown away. With `ffn` a post-norm FFN block follows, T_i = LN(x + FFN(x)). Every layer has weights of its own.
+    """L-DIT by cross-attention: T_i = LN(F_t + MHA(q = F_t, k = v = V_i)), V_i being the visual tokens before block i.
 
-    The weight of each layer's last norm starts at zero. So all tokens are zero at the start whatever the sentence is,
-    as with P_i in L-DIT; that weight learns from the first step on, the others from the second.
+    With `ffn` it continues by T_i = LN(x + FFN(x)). Every layer has its own weights, and blocks do not update their
+    text tokens. The weight of each layer's last norm starts at zero. So all tokens are zero at the start, as with P_i
+    in L-DIT. That weight learns from the first step on, the others from the second.
 
     Args:
-        ffn: Whether the FFN block follows.
-        attn_dims: Width in which text and image meet. With 256 a layer of ViT-B has 4 · 768 · 256 = 0.8 M weights,
-            where L-DIT's P_i has 768² = 0.6 M.
+        ffn: Whether the FFN follows.
+        attn_dims: Width of queries and keys. With 256 a layer of ViT-B has 4 · 768 · 256 = 0.8 M weights, where L-DIT's
+            P_i has 768² = 0.6 M.
         num_heads: Attention heads; as in SAM's mask decoder.
         ffn_dims: Hidden width of the FFN; as in SAM's mask decoder.
-        **kwargs: As in `Instruction`. Dropout acts on what attention and FFN give, before the sum.
+        **kwargs: As in `Instruction`. Dropout acts on the outputs of attention and FFN, before the sum.
 
     Raises:
         InputError: `num_heads` does not divide `attn_dims`.

@@ -8,7 +8,7 @@ from .base import Instruction, zero_linears
 
 @MODELS.register_module()
 class EndToEndInstruction(Instruction):
-    """E-DIT (paper section 3.2): T_0 = P_0(F_t), then T_i = P_i(what block i − 1 made of T_{i−1}).
+    """E-DIT (DIT, section 3.2): T_0 = P_0(F_t), then T_i = P_i(T'_{i−1}), T'_{i−1} being T_{i−1} after block i − 1.
 
     Arguments as in `Instruction`.
     """

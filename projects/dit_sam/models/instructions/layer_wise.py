@@ -1,4 +1,4 @@
-"""L-DIT: text enters every layer anew."""
+"""L-DIT: the same text enters every layer."""
 
 from mmseg.registry import MODELS
 from torch import Tensor
@@ -8,7 +8,7 @@ from .base import Instruction, zero_linears
 
 @MODELS.register_module()
 class LayerWiseInstruction(Instruction):
-    """L-DIT (paper section 3.3): T_i = P_i(F_t); what block i makes of T_i is thrown away.
+    """L-DIT (DIT, section 3.3): T_i = P_i(F_t); blocks do not update their text tokens.
 
     Arguments as in `Instruction`.
     """

@@ -1,4 +1,4 @@
-"""Dynamic + static: learned tokens are added to the tokens of the text (DIT, Table 2)."""
+"""Dynamic + static schemes: learned tokens are added to the text tokens (DIT, Table 2)."""
 
 import torch
 from mmseg.registry import MODELS
@@ -9,14 +9,14 @@ from .base import Instruction, zero_linears
 
 
 class StaticInstruction(Instruction):
-    """Learned tokens S, one for each place in the sentence; a sentence of n tokens uses the first n.
+    """Learned tokens S, one for each position in the sentence; a sentence of n tokens uses the first n.
 
-    They start at zero: then each scheme begins as it would be without them, and as they are added to the text they
-    learn from the first step on. Dropout acts on the text, never on S.
+    They start at zero, so that each scheme begins as without them. As they are added to the text, they learn from the
+    first step on. Dropout acts on the text, not on S.
 
     Args:
-        num_layers: How many blocks have tokens of their own.
-        max_length: Places L in a sentence; must be the text encoder's `max_length`.
+        num_layers: Number of blocks with their own tokens.
+        max_length: Positions L in a sentence; must be the text encoder's `max_length`.
         **kwargs: As in `Instruction`.
     """
 
@@ -28,7 +28,7 @@ class StaticInstruction(Instruction):
         """As in `Instruction`.
 
         Raises:
-            InputError: Also where the text is longer than L.
+            InputError: As there, or the text is longer than L.
         """
         length, max_length = tokens.shape[1], self.static_tokens.shape[1]
         if length > max_length:
@@ -45,7 +45,7 @@ class StaticInstruction(Instruction):
 
 @MODELS.register_module()
 class EndToEndStaticInstruction(StaticInstruction):
-    """E-DIT, dynamic + static: T_0 = P_0(F_t), then T_i = (what block i − 1 made of T_{i−1}) + S_{i−1}.
+    """E-DIT, dynamic + static: T_0 = P_0(F_t), then T_i = T'_{i−1} + S_{i−1}, T'_{i−1} being T_{i−1} after block i − 1.
 
     P_0 starts at zero, as in E-DIT.
 

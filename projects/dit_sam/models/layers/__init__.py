@@ -1,10 +1,10 @@
 from .attend import attend
 from .attention import InstructedAttention
 from .block import InstructedBlock
-from .layer_norm import LayerNorm2d
-from .linear import PointwiseConv
+from .derived_cache import DerivedCache, is_cacheable, sampled_values
+from .neck import LayerNorm2d, PointwiseConv
 from .relative_position import relative_position_table, relative_position_terms
-from .resize import DerivedCache, is_cacheable, resize, spot_values
+from .resize import resize
 from .windows import pad_to_windows, window_partition, window_unpartition
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     'relative_position_table',
     'relative_position_terms',
     'resize',
-    'spot_values',
+    'sampled_values',
     'window_partition',
     'window_unpartition',
 ]

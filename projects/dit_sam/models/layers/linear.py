@@ -1,23 +1,33 @@
-"""The linear layers of SAM's image encoder, and the one of its neck."""
+"""The linear layers of the encoder's blocks.
+
+On a CPU large grids go through oneDNN as 1 × 1 convolutions where nothing trains. This form is kept because it wins at
+least 1.15 × somewhere. Seconds of a forward pass in float32 as convolutions / by `nn.Linear`, on 2 threads with torch
+2.13.0 and malloc keeping memory (docs/benchmarks.md), medians of 5:
+
+    L-DIT ViT-B at 512², AMD EPYC with AVX-512:  0.79 / 1.25 with chunked_cpu,  0.95 / 1.41 with sdpa_relpos
+    L-DIT ViT-B at 512², AVX2 without AVX-512:   1.89 / 2.00                    2.07 / 2.21
+    SAM ViT-B at 1024², AMD EPYC with AVX-512:   3.41 / 5.31                    5.17 / 6.98
+"""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attend import on_cpu
 
-# Numbers in the grid of one image from which on oneDNN is the faster one: with 18 × 18 × 192 it takes a tenth longer,
-# with 20 × 20 × 384 as long. It is asked of one image, so that a batch goes the way of its images.
+# Numbers in the grid of one image from which on oneDNN is faster: with 18 × 18 × 192 it takes a tenth longer, with
+# 20 × 20 × 384 as long. It is asked of one image, so that a batch gives the same as its images alone.
 LARGE = 2**17
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`; large grids of tokens in float32 go through oneDNN on a CPU, as 1 × 1 convolutions, where nothing
-    trains.
+    """`nn.Linear`, through oneDNN for large grids of tokens (B, H, W, D) in float32 on a CPU where nothing trains.
 
-    Tokens (B, H, W, D) lie in memory as the channels-last image that oneDNN wants. On two cores of an AMD EPYC it takes
-    a fifth less time than the product of `nn.Linear`. The backward pass of a convolution is the slower one; in 16 bits
-    `nn.Linear` is oneDNN's too.
+    Such a grid lies in memory as the channels-last image that oneDNN wants. The backward pass of a convolution is
+    slower than that of `nn.Linear`, and in 16 bits `nn.Linear` uses oneDNN itself.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,16 +37,15 @@ class Linear(nn.Linear):
         return F.conv2d(x.permute(0, 3, 1, 2), self.weight[..., None, None], self.bias).permute(0, 2, 3, 1)
 
 
-class PointwiseConv(nn.Conv2d):
-    """`nn.Conv2d` of 1 × 1 without bias, whose weight's gradient lies in memory as the weight does.
+def checkpointed_linear(linear: nn.Module, cheap: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """linear(cheap(x)), where the backward pass recomputes cheap(x), a norm or an activation.
 
-    Of a channels-last image the gradient has other strides on the axes of length 1, for which DistributedDataParallel
-    copies it at every step and warns.
+    Autograd keeps x alone, and not cheap(x) beside it. The linear layer itself is not recomputed: checkpointing stops
+    as soon as it has the input of the layer.
     """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        # Through the two reshapes the gradient comes back as a new tensor, with the strides of the weight.
-        return F.conv2d(x, self.weight.flatten(1)[..., None, None])
+    # torch.compile recomputes norms and activations by itself; checkpointed, it would recompute the product too.
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return linear(cheap(x))
+    # LoRA's layers, which wrap the linear one, may have dropout.
+    random = not isinstance(linear, nn.Linear)
+    return checkpoint(lambda tokens: linear(cheap(tokens)), x, use_reentrant=False, preserve_rng_state=random)

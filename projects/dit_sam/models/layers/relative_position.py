@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .resize import kept_matrix, without_autocast
+from .resize import cached_matrix, without_autocast
 
 
 def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
     """Embedding of every (query, key) distance along one axis.
 
     Args:
-        rel_pos: Learned embeddings, one a distance, (2 · pretrained size − 1, C).
-        size: Number of tokens along the axis; other sizes than the pre-trained one resize the embeddings linearly.
+        rel_pos: Learned embeddings, one for each distance, (2 · pretrained size − 1, C).
+        size: Number of tokens along the axis; at another size than the pretrained one the embeddings are resized
+            linearly.
 
     Returns:
         (size, size, C), indexed by query and key.
@@ -27,7 +28,7 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
 
 
 class _Table(torch.autograd.Function):
-    """`_table`, whose backward pass is a product with a fixed matrix and so the same at every run, see resize.py."""
+    """`_table` with a deterministic backward pass, a product with a fixed matrix as in resize.py."""
 
     @staticmethod
     def forward(ctx, rel_pos: Tensor, size: int) -> Tensor:
@@ -37,7 +38,7 @@ class _Table(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         with without_autocast(grad.device):
-            matrix = kept_matrix(_table_matrix, ctx.length, ctx.size, like=grad)
+            matrix = cached_matrix(_table_matrix, ctx.length, ctx.size, like=grad)
             return matrix.flatten(0, 1).t() @ grad.flatten(0, 1), None
 
 
@@ -55,7 +56,7 @@ def _table_matrix(length: int, size: int, device: torch.device, dtype: torch.dty
 
 
 def relative_position_terms(q: Tensor, table_h: Tensor, table_w: Tensor) -> tuple[Tensor, Tensor]:
-    """The two terms that every query adds to its logits, one a key row and one a key column.
+    """The terms of relative position in the logits of every query, one for each key row and one for each key column.
 
     Args:
         q: Unscaled queries on their grid, (B, M, H, W, C).

@@ -11,7 +11,7 @@ def pad_to_windows(x: Tensor, window_size: int) -> Tensor:
 
 
 def window_partition(x: Tensor, window_size: int) -> Tensor:
-    """Cut a grid of whole windows, (B, H, W, C), into them, (B · H/S · W/S, S, S, C)."""
+    """Cut a grid of whole windows, (B, H, W, C), into windows, (B · H/S · W/S, S, S, C)."""
     batch, height, width, channels = x.shape
     x = x.view(batch, height // window_size, window_size, width // window_size, window_size, channels)
     return x.transpose(2, 3).reshape(-1, window_size, window_size, channels)

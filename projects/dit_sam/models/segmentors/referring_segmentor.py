@@ -18,26 +18,25 @@ from .sentences import sentences_of
 
 @MODELS.register_module()
 class ReferringSegmentor(BaseSegmentor):
-    """Referring image segmentation: the mask of the one object that the sentence means.
+    """Referring image segmentation: the mask of the object that the sentence means.
 
-    Text goes to those parts whose `forward` has an argument `text`, points and boxes to those that have `prompts`; the
-    others are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with any mmseg head.
-    A part whose `forward` has `**kwargs` gets both, and one with `takes_text = False`, such as `DITViT` without an
-    instruction, no text. This is settled when the model is built or a part is replaced; wrapping a part (FSDP,
-    `torch.compile`) changes nothing of it. What does not depend on text is computed once for the data samples of a
-    batch that share an image.
+    Text goes to the parts (backbone, head) whose `forward` has an argument `text`, points and boxes to those that have
+    `prompts`; other parts are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with
+    any mmseg head. A part whose `forward` has `**kwargs` gets both. A part with `takes_text = False`, such as `DITViT`
+    without an instruction, gets no text. This is decided when the model is built or a part is replaced; wrapping a part
+    (FSDP, `torch.compile`) does not change it. Data samples of a batch that share an image share what does not depend
+    on text.
 
-    An item says in its metainfo `text`, and may say `points` (n, 2) with `point_labels` (n,), 1 inside and 0 outside,
-    and `box` (x0, y0, x1, y1), in pixels of the image as it enters the data preprocessor, that is, before padding.
+    The metainfo of a data sample has `text`, and may have `points` (n, 2) with `point_labels` (n,), 1 inside and 0
+    outside, and `box` (x0, y0, x1, y1), in pixels of the image before the data preprocessor pads it.
 
     Args:
         backbone: Config of the image encoder.
         decode_head: Config of the mask decoder.
-        text_encoder: Config of the text encoder; None leaves sentences aside, as SAM does.
+        text_encoder: Config of the text encoder; None ignores sentences, as SAM does.
         neck: Config of a neck between the two.
-        scaled_points: Whether a point of the original picture was meant times the scale of the resize, as SAM's own
-            predictor takes it. By default the middle of its pixel stays the middle; the two are up to half a pixel
-            apart. Data samples say `scale_factor`, as mmcv's Resize does.
+        scaled_points: Whether resizing scales the coordinates of points, as SAM's predictor does. By default the center
+            of a pixel stays a center, up to half a pixel away. Data samples need mmcv's `scale_factor`.
         train_cfg: As in mmseg.
         test_cfg: As in mmseg. With `keep_input_probabilities=True` predictions also have `input_probabilities`,
             (1, h, w), at the size of the network's input without padding, for `ReferringIoU(protocol='dit')`.
@@ -45,8 +44,8 @@ class ReferringSegmentor(BaseSegmentor):
         init_cfg: As in mmengine.
 
     Raises:
-        InputError: There is a text encoder, and neither backbone nor head takes its text; or a part with `takes_text`
-            has a `forward` that takes none.
+        InputError: Neither backbone nor head takes the text of the text encoder; or the `forward` of a part with
+            `takes_text` has no argument `text`.
     """
 
     # Weights made in inference mode could not train, and have no version counter.
@@ -69,27 +68,28 @@ class ReferringSegmentor(BaseSegmentor):
         if neck is not None:
             self.neck = MODELS.build(neck)
         self.decode_head = MODELS.build(decode_head)
-        self._taken = {part: _taken_by(getattr(self, part)) for part in ('backbone', 'decode_head')}
-        if text_encoder is not None and not any('text' in names for names in self._taken.values()):
+        # What `forward` of each part takes.
+        self._accepted = {part: _accepted_by(getattr(self, part)) for part in ('backbone', 'decode_head')}
+        if text_encoder is not None and not any('text' in names for names in self._accepted.values()):
             raise InputError(
                 f'model.text_encoder gives text that no part takes: model.backbone ({backbone["type"]}) has no '
                 f'instruction and model.decode_head ({decode_head["type"]}) no text_dims; set '
                 'model.backbone.type=DITViT with an instruction, or model.decode_head.type=SAMHead with text_dims, or '
                 'model.text_encoder=None'
             )
-        # Only for the last step, from the input's size to the original one; the head says how it upsamples its own.
+        # Only for resizing from the input's size to the original one; the head has its own `align_corners`.
         self.align_corners = False
         self.scaled_points = scaled_points
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
 
     def __setattr__(self, name: str, value: Any) -> None:
-        before = self._modules.get(name) if name in self.__dict__.get('_taken', ()) else None
+        before = self._modules.get(name) if name in self.__dict__.get('_accepted', ()) else None
         super().__setattr__(name, value)
         if before is not None and all(part is not before for part in value.modules()):
-            self._taken[name] = _taken_by(value)
+            self._accepted[name] = _accepted_by(value)
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
-        """The sentences of a batch, encoded; None without data samples or without a text encoder.
+        """The text features of a batch; None without data samples or without a text encoder.
 
         Raises:
             InputError: A data sample has no sentence.
@@ -99,7 +99,7 @@ class ReferringSegmentor(BaseSegmentor):
         return self.text_encoder(sentences_of(data_samples))
 
     def collect_prompts(self, inputs: Tensor, data_samples: OptSampleList) -> SpatialPrompts | None:
-        """Points and boxes of a batch in pixels of the padded input; None where no item has any."""
+        """Points and boxes of a batch in pixels of the padded input; None where no data sample has any."""
         metas = [sample.metainfo for sample in data_samples or ()]
         if not any('points' in meta or 'box' in meta for meta in metas):
             return None
@@ -112,40 +112,35 @@ class ReferringSegmentor(BaseSegmentor):
             shift = 0.5 - 0.5 * torch.tensor(meta.get('scale_factor', (1.0, 1.0))) if self.scaled_points else 0.0
             points.append(None if meta.get('points') is None else torch.as_tensor(meta['points']) + margin[:2] + shift)
         labels = [meta.get('point_labels') for meta in metas]
-        return SpatialPrompts.collate(points, labels, boxes, tuple(inputs.shape[2:]), inputs.device)
+        height, width = inputs.shape[2:]
+        return SpatialPrompts.collate(points, labels, boxes, (height, width), inputs.device)
 
     @staticmethod
     def distinct_images(inputs: Tensor, data_samples: OptSampleList) -> tuple[Tensor, Tensor | None]:
-        """The different ones of the images (S, 3, H, W), and for each data sample the index of its own, (S,).
+        """The different images among (S, 3, H, W), and for each data sample the index of its image, (S,).
 
-        The data preprocessor tells by `image_number` in the metainfo. Where no two are the same, the index is None.
+        The index is None where no two images are the same by the `unique_image_index` of the data preprocessor.
         """
-        numbers = [sample.metainfo.get('image_number') for sample in data_samples or ()]
-        distinct = list(dict.fromkeys(numbers))
-        if None in distinct or len(distinct) == len(numbers):
+        indices = [sample.metainfo.get('unique_image_index') for sample in data_samples or ()]
+        distinct = list(dict.fromkeys(indices))
+        if None in distinct or len(distinct) == len(indices):
             return inputs, None
-        index = index_tensor([distinct.index(number) for number in numbers], inputs.device)
-        return inputs[index_tensor([numbers.index(number) for number in distinct], inputs.device)], index
+        image_index = index_tensor([distinct.index(index) for index in indices], inputs.device)
+        return inputs[index_tensor([indices.index(index) for index in distinct], inputs.device)], image_index
 
     def extract_feat(
         self, inputs: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Feature maps of images under sentences.
+        """Feature maps, one for each sentence; arguments as in `DITViT.forward`.
 
-        Args:
-            inputs: Images, (B, 3, H, W).
-            text: The sentences, S of them.
-            image_index: For each sentence the index of its image, (S,), int64; None means S = B, in order.
-
-        Returns:
-            One map for each sentence. A backbone that takes no text runs once for each image.
+        A backbone that takes no text runs once for each image.
         """
-        taken = self._for('backbone', text=text, image_index=image_index)
-        if image_index is not None and 'text' in taken and 'image_index' not in taken:
+        accepted = self._accepted_of('backbone', text=text, image_index=image_index)
+        if image_index is not None and 'text' in accepted and 'image_index' not in accepted:
             inputs, image_index = inputs[image_index], None
-        features = self.backbone(inputs, **taken)
+        features = self.backbone(inputs, **accepted)
         features = self.neck(features) if self.with_neck else features
-        if image_index is None or 'image_index' in taken:
+        if image_index is None or 'image_index' in accepted:
             return features
         return tuple(maps[image_index] for maps in features)
 
@@ -155,17 +150,17 @@ class ReferringSegmentor(BaseSegmentor):
         prompts = self.collect_prompts(inputs, data_samples)
         images, image_index = self.distinct_images(inputs, data_samples)
         features = self.extract_feat(images, text, image_index)
-        return features, self._for('decode_head', text=text, prompts=prompts)
+        return features, self._accepted_of('decode_head', text=text, prompts=prompts)
 
-    def _for(self, part: str, **keywords: TextFeatures | SpatialPrompts | Tensor | None) -> dict:
-        """Of the keywords, those that the part takes."""
-        return {name: value for name, value in keywords.items() if name in self._taken[part]}
+    def _accepted_of(self, part: str, **keywords: TextFeatures | SpatialPrompts | Tensor | None) -> dict:
+        """Those of the keywords that the part takes."""
+        return {name: value for name, value in keywords.items() if name in self._accepted[part]}
 
     def encode_decode(self, inputs: Tensor, data_samples: OptSampleList) -> Tensor:
         """Mask logits at the size of the padded input, (B, out_channels, H, W).
 
         Raises:
-            InputError: There are no data samples, so no sentence.
+            InputError: There are no data samples.
         """
         _require(data_samples, 'predict')
         metas = [dict(sample.metainfo, pad_shape=inputs.shape[2:]) for sample in data_samples]
@@ -176,7 +171,7 @@ class ReferringSegmentor(BaseSegmentor):
         """Losses of a batch, under names that begin with `decode.`.
 
         Raises:
-            InputError: There are no data samples, so neither a sentence nor a mask.
+            InputError: There are no data samples.
         """
         _require(data_samples, 'loss')
         features, prompted = self._prepare(inputs, data_samples)
@@ -190,12 +185,12 @@ class ReferringSegmentor(BaseSegmentor):
         return self.postprocess_result(logits, data_samples)
 
     def _attach_input_probabilities(self, logits: Tensor, data_samples: SampleList) -> None:
-        # mmseg's last step without its resize: it is told that the original size is the input's.
+        # mmseg's last step without its resize, as if the original size were the input's.
         metas = [dict(sample.metainfo, ori_shape=sample.img_shape) for sample in data_samples]
         unresized = self.postprocess_result(logits, [SegDataSample(metainfo=meta) for meta in metas])
         for sample, result in zip(data_samples, unresized):
             values = result.seg_logits.data
-            # One channel holds probabilities by now, two hold logits.
+            # mmseg gives probabilities for one channel, logits for two.
             sample.input_probabilities = PixelData(data=values if len(values) == 1 else values.softmax(0)[1:])
 
     def _forward(self, inputs: Tensor, data_samples: OptSampleList = None) -> Tensor:
@@ -209,12 +204,8 @@ def _require(data_samples: OptSampleList, mode: str) -> None:
         raise InputError(f'mode={mode!r} needs data_samples: the sentence of each image is in their metainfo')
 
 
-def _taken_by(part: nn.Module) -> set[str]:
-    """What of text, the index of images and prompts a part takes.
-
-    Raises:
-        InputError: It says that it takes text, and its `forward` does not.
-    """
+def _accepted_by(part: nn.Module) -> set[str]:
+    """Which of `text`, `image_index` and `prompts` the part takes."""
     parameters = inspect.signature(part.forward).parameters.values()
     names = {parameter.name for parameter in parameters} & {'text', 'image_index', 'prompts'}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -222,7 +213,7 @@ def _taken_by(part: nn.Module) -> set[str]:
     takes_text = getattr(part, 'takes_text', None)
     if takes_text and 'text' not in names:
         raise InputError(
-            f'{type(part).__name__}.forward has no argument `text`, so that no text would reach it: add '
+            f'{type(part).__name__}.forward has no argument `text`, so no text would reach it: add '
             'text=None or **kwargs to it'
         )
     return names - {'text'} if takes_text is False else names

@@ -1,4 +1,4 @@
-"""The sentences of a batch, and how they reach the backbone of a model that knows no text."""
+"""Passing the sentences of a batch to the backbone of a model that knows no text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from mmengine.structures import BaseDataElement
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import InputError
 from ..backbones import StandaloneDITViT
@@ -28,11 +28,13 @@ def sentences_of(data_samples: Sequence[BaseDataElement]) -> list[str]:
 
 
 class SentencesFromSamples:
-    """A mixin for any model of mmseg or mmdet: its `StandaloneDITViT` hears the sentence of each data sample.
+    """A mixin for models of mmseg and mmdet that passes the sentence of each data sample to a `StandaloneDITViT`.
 
-    ``class InstructedDETR(SentencesFromSamples, DETR)`` is all that it takes. Where no data sample has a sentence, the
-    backbone's own `text` is the instruction.
+    Use it as ``class InstructedDETR(SentencesFromSamples, DETR): pass``. Where no data sample has a sentence, the
+    backbone uses its own `text`.
     """
+
+    backbone: nn.Module
 
     def forward(
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement] | None = None, mode: str = 'tensor'
@@ -40,8 +42,8 @@ class SentencesFromSamples:
         """As in the model.
 
         Raises:
-            InputError: A data sample has no sentence while others have, or the backbone has no `text` either; or it is
-                a backbone that does not hear sentences.
+            InputError: Some data samples have a sentence and others have not; or none has one and the backbone has no
+                `text`; or the backbone is not a `StandaloneDITViT`.
         """
         # The backbone may be wrapped (FSDP, torch.compile).
         backbone = next((part for part in self.backbone.modules() if isinstance(part, StandaloneDITViT)), None)
@@ -50,15 +52,18 @@ class SentencesFromSamples:
                 f'{type(self).__name__} passes sentences to its backbone, and '
                 f'{type(self.backbone).__name__} takes none: set model.backbone.type=StandaloneDITViT'
             )
-        silent = not any('text' in sample.metainfo for sample in data_samples or ())
-        own = data_samples is None or (silent and backbone.text is not None)
-        with backbone.hearing(None if own else sentences_of(data_samples)):
-            return super().forward(inputs, data_samples, mode)
+        sentences = None
+        if data_samples is not None:
+            has_sentences = any('text' in sample.metainfo for sample in data_samples)
+            if has_sentences or backbone.text is None:
+                sentences = sentences_of(data_samples)
+        with backbone.use_sentences(sentences):
+            return super().forward(inputs, data_samples, mode)  # type: ignore[misc]
 
 
 @MODELS.register_module()
 class InstructedEncoderDecoder(SentencesFromSamples, EncoderDecoder):
-    """mmseg's `EncoderDecoder`, whose `StandaloneDITViT` hears the sentence of each image.
+    """mmseg's `EncoderDecoder` with the sentence of each image for its `StandaloneDITViT`.
 
     Arguments as in the parent.
     """

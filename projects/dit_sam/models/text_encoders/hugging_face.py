@@ -1,4 +1,4 @@
-"""Any text model of transformers as the text encoder; BERT by default, as in the paper."""
+"""Text models of transformers as the text encoder; BERT by default, as in the paper."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,45 +12,42 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ...structures import TextFeatures, index_tensor
-from ...utils import describe_misfit, pretrained_step, read_weights
+from ...utils import pretrained_init_cfg, read_weights, state_dict_mismatch
 from ..lora import add_lora, lora_names
 from .sentence_cache import SentenceCache
-from .text_models import build_model, make_config, places, position_table, weights_from_hub
+from .text_models import build_model, make_config, max_positions, position_table, weights_from_hub
 from .tokenizer import build_tokenizer
 
 
 @MODELS.register_module()
 class HuggingFaceTextEncoder(BaseModule):
-    """Sentences to the last hidden layer of a transformers text model, [CLS] and [SEP] kept (DIT, section 3.1).
+    """The last hidden layer of a transformers text model, with [CLS] and [SEP], as text features (DIT, section 3.1).
 
-    docs/text_encoders.md has the families that are tested and what is particular to each: BERT and MiniLM, RoBERTa,
-    DeBERTa, MPNet, the text parts of CLIP and SigLIP, the encoder of T5.
+    docs/text_encoders.md describes the families that are tested: BERT and MiniLM, RoBERTa, DeBERTa, MPNet, the text
+    parts of CLIP and SigLIP, the encoder of T5.
 
-    In evaluation mode a sentence is encoded once for all its places in a batch, and without gradients it is not encoded
-    again while it is among those asked for last, see `SentenceCache`.
-
-    The constructor reads no weights: it builds the model from its sizes. Weights come by `init_cfg`, whose checkpoint
-    may be a hub name or a folder in the hub's layout as well as a file; the tokenizer is opened at the first sentence.
+    The constructor builds the model from its sizes, without weights. They come by `init_cfg`, whose checkpoint may be a
+    file, a folder in the hub's layout or a hub name. The tokenizer is opened at the first sentence. In evaluation mode
+    equal sentences of a batch are encoded once, and without gradients their features are cached (`SentenceCache`).
 
     Args:
-        model: Sizes of the model: the keywords of its transformers configuration with `model_type` ('bert' without
-            further keywords is BERT-base-uncased), or a folder or hub name to read the configuration from. Of a model
-            of images and text the text part is taken.
+        model: The keywords of a transformers configuration with `model_type` ('bert' without further keywords is
+            BERT-base-uncased), or a folder or hub name to read it from. From a model of images and text the text part
+            is taken.
         tokenizer: See `build_tokenizer`.
         max_length: Longest sentence in tokens, special ones included; the rest is cut off, with one warning.
-        mask_text_padding: Whether padding tokens are marked as such. False pads every sentence to `max_length` and
-            passes the padding on as if it were text, as the released DIT code does.
-        pad_to_max_length: Whether every batch has `max_length` tokens, so that shapes never change, as `torch.compile`
-            likes it. Otherwise a batch is padded to its longest sentence.
-        frozen: Whether the weights are kept as they are; the model then stays in evaluation mode.
-        lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16): low-rank weights train in place of the
-            model's own.
-        init_cfg: As in mmengine; see above. With `prefix` only the weights under it are taken from a file.
+        mask_text_padding: Whether padding tokens are masked. False pads every sentence to `max_length` and passes the
+            padding on as if it were text, as the released DIT code does.
+        pad_to_max_length: Whether every batch has `max_length` tokens, constant shapes for `torch.compile`. Otherwise a
+            batch is padded to its longest sentence.
+        frozen: Whether the weights are frozen; the model then stays in evaluation mode.
+        lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16). Low-rank weights then train in place of
+            the model's own.
+        init_cfg: As in mmengine; see above. With `prefix` only the weights under it are read from a file.
 
     Raises:
-        InputError: A size is misspelt or impossible, `max_length` is none that the model has places for, or `lora` does
-            not fit.
-        FileNotFoundError: `model` is no folder and no hub answers to it.
+        InputError: A size is misspelt or impossible, `max_length` is too small or too large, or `lora` does not fit.
+        FileNotFoundError: `model` is neither a folder nor the name of a model on a hub that answers.
     """
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
@@ -71,7 +68,8 @@ class HuggingFaceTextEncoder(BaseModule):
         self.max_length, self.mask_text_padding, self.frozen = max_length, mask_text_padding, frozen
         self.pad_to_max_length = pad_to_max_length
         self._check_length()
-        self._tokenizer_source, self._tokenizer, self._warned = tokenizer, None, False
+        self._tokenizer_source, self._warned = tokenizer, False
+        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._cache = SentenceCache()
         if lora is not None:
             add_lora(self.model, lora, 'text_encoder.lora')
@@ -79,81 +77,86 @@ class HuggingFaceTextEncoder(BaseModule):
             self.requires_grad_(False)
 
     def _check_length(self) -> None:
-        most = places(self.model)
+        most = max_positions(self.model)
         if self.max_length < 3:
             raise InputError(
                 f'text_encoder.max_length={self.max_length} must be 3 or more, for a word between [CLS] and [SEP]'
             )
         if most is not None and self.max_length > most:
             raise InputError(
-                f'text_encoder.max_length={self.max_length} is more than the {most} tokens that the text '
-                'model has places for '
-                f'(max_position_embeddings={self.model.config.max_position_embeddings})'
+                f'text_encoder.max_length={self.max_length} is more than the {most} tokens that the text model '
+                f'has positions for (max_position_embeddings={self.model.config.max_position_embeddings})'
             )
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, opened at its first use."""
+        """The tokenizer, opened at its first use.
+
+        Raises:
+            InputError: It does not belong to the model.
+        """
         if self._tokenizer is None:
             self._tokenizer = build_tokenizer(self._tokenizer_source)
-            words, embeddings = len(self._tokenizer), self.model.get_input_embeddings().num_embeddings
-            if words > embeddings:
-                raise InputError(
-                    f'the tokenizer has {words} tokens, the text model embeds {embeddings}: '
-                    f'set vocab_size={words} in the text encoder, or give it its own tokenizer'
-                )
-            self._check_padding(self._tokenizer.pad_token_id)
+            self._check_tokenizer(len(self._tokenizer), self._tokenizer.pad_token_id)
         return self._tokenizer
 
-    def _check_padding(self, token: int) -> None:
-        table = position_table(self.model)
-        if table is not None and table.padding_idx not in (None, token):
+    def _check_tokenizer(self, words: int, padding: int) -> None:
+        embeddings = self.model.get_input_embeddings().num_embeddings
+        if words > embeddings:
             raise InputError(
-                f'the tokenizer pads with token {token}, and the text model, which numbers the places of '
-                f'all other tokens, takes {table.padding_idx} for padding: set pad_token_id={token} in '
-                'text_encoder.model, or give it its own tokenizer'
+                f'the tokenizer has {words} tokens, the text model embeds {embeddings}: '
+                f'set vocab_size={words} in the text encoder, or give it its own tokenizer'
+            )
+        table = position_table(self.model)
+        if table is not None and table.padding_idx not in (None, padding):
+            raise InputError(
+                f'the tokenizer pads with token {padding}, and the text model, whose positions skip padding, '
+                f'takes {table.padding_idx} for it: set pad_token_id={padding} in text_encoder.model, or give it its '
+                'own tokenizer'
             )
 
     @property
     def reads_padding(self) -> bool:
-        """Whether the model takes padding for text: its tokenizer gives no attention mask, as SigLIP's."""
+        """Whether the model attends to padding: its tokenizer gives no attention mask, as SigLIP's."""
         return 'attention_mask' not in self.tokenizer.model_input_names
 
     @property
     def pads_to_max_length(self) -> bool:
-        """Whether every sentence has `max_length` tokens; else a batch is padded to its longest one."""
+        """Whether every sentence is padded to `max_length` tokens, and not to the longest of the batch."""
         return self.pad_to_max_length or self.reads_padding or not self.mask_text_padding
 
     def init_weights(self) -> None:
-        """Load `init_cfg`'s checkpoint, also from a hub or a folder; without one the weights stay random.
+        """Load the checkpoint of `init_cfg`, also from a hub or a folder; without one the weights stay random.
 
         Raises:
             FileNotFoundError: Neither a file nor a folder, and no hub answers to the name.
             InputError: The weights belong to a model of other sizes.
         """
-        step = pretrained_step(self.init_cfg)
-        if step is None:
-            # Without `init_cfg` they are what transformers made them, and LoRA's what peft made them.
+        pretrained = pretrained_init_cfg(self.init_cfg)
+        if pretrained is None:
+            # Without `init_cfg` weights stay as transformers and peft have initialized them.
             if self.init_cfg:
                 super().init_weights()
             return
-        checkpoint = step['checkpoint']
+        checkpoint, prefix = pretrained['checkpoint'], pretrained.get('prefix') or ''
         if Path(checkpoint).is_file():
-            self._load(_under(step.get('prefix') or '', read_weights(checkpoint)), checkpoint)
+            weights = read_weights(checkpoint)
+            selected = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+            self._load(selected, checkpoint)
         else:
             weights = weights_from_hub(checkpoint, self.model)
             self._load({f'model.{name}': value for name, value in weights.items()}, checkpoint)
         self._is_init = True
 
     def _load(self, weights: Mapping[str, Tensor], source: str) -> None:
-        misfit = describe_misfit(self, weights, lora_names(self))
-        if misfit:
-            raise InputError(f'text weights {source} do not fit text_encoder.model: {misfit}')
+        mismatch = state_dict_mismatch(self, weights, lora_names(self))
+        if mismatch:
+            raise InputError(f'text weights {source} do not fit text_encoder.model: {mismatch}')
         self.load_state_dict(weights, strict=False)
 
     def train(self, mode: bool = True) -> 'HuggingFaceTextEncoder':
-        """As in `nn.Module`; what is frozen stays in evaluation mode."""
-        # Averaged weights are exchanged for these between training and validation, unseen by the cache.
+        """As in `nn.Module`; a frozen text encoder stays in evaluation mode."""
+        # Between training and validation averaged weights may come in, which the cache does not see.
         self._cache.clear()
         return super().train(mode and not self.frozen)
 
@@ -175,7 +178,7 @@ class HuggingFaceTextEncoder(BaseModule):
             return self._encode(sentences)
         distinct = list(dict.fromkeys(sentences))
         if torch.is_grad_enabled():
-            # In training a frozen encoder must not depend on what was encoded before the run was resumed.
+            # The cache would make a frozen encoder depend on what was encoded before the run was resumed.
             features = self._encode(distinct)
         else:
             features = self._cache(distinct, self._encode, self.model)
@@ -185,7 +188,7 @@ class HuggingFaceTextEncoder(BaseModule):
         return TextFeatures(features.tokens[index], features.mask[index])
 
     def _encode(self, sentences: Sequence[str]) -> TextFeatures:
-        """As `forward`, every sentence by itself."""
+        """Features of sentences, without looking for equal ones."""
         device = next(self.model.parameters()).device
         return self.encode_tokens(*(values.to(device, non_blocking=True) for values in self._tokenize(sentences)))
 
@@ -216,9 +219,5 @@ class HuggingFaceTextEncoder(BaseModule):
             return_attention_mask=True,
             return_tensors='pt',
         )
-        # Token types, which some tokenizers give, are all 0 in a single sentence, and so they are where none are given.
+        # Models take missing token types for 0, as they are in a single sentence.
         return batch['input_ids'], batch['attention_mask']
-
-
-def _under(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Sentences that were encoded already."""
+"""A cache of encoded sentences."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -9,36 +9,37 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ...structures import TextFeatures
-from ..layers import spot_values
+from ..layers import sampled_values
 
 
 class SentenceCache:
-    """The features of the sentences that were asked for last, without gradients, of a model that rests.
+    """The features of the most recently used sentences, for a model in evaluation mode without gradients.
 
-    Where the model has other weights than before, or computes in another precision, all is forgotten. Of weights that
-    were made in `torch.inference_mode`, which do not tell that they were written to, nothing is kept.
+    It is cleared when the weights or the precision of the model change. Weights made in `torch.inference_mode` do not
+    show that they were written to; with them nothing is kept.
 
     Args:
-        size: Most sentences that are kept. Of BERT-base, 1024 sentences of 20 tokens take 63 MB.
+        size: Maximum number of sentences. With BERT-base, 1024 sentences of 20 tokens take 63 MB.
     """
 
     def __init__(self, size: int = 1024) -> None:
-        self.size, self._state = size, None
+        self.size = size
+        self._state: tuple[Any, ...] | None = None
         self._kept: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all sentences."""
         self._kept.clear()
 
     def __call__(
         self, sentences: Sequence[str], encode: Callable[[list[str]], TextFeatures], model: nn.Module
     ) -> TextFeatures:
-        """Features of sentences, of which no two are the same.
+        """Features of different sentences.
 
         Args:
             sentences: The sentences.
-            encode: What gives the features of those that are not known, by `model`.
-            model: Whose weights count.
+            encode: Computes the features of those that are not in the cache, by `model`.
+            model: The text model.
         """
         if any(weight.is_inference() for weight in model.parameters()):
             return encode(list(sentences))
@@ -46,7 +47,7 @@ class SentenceCache:
         if state != self._state:
             self._state = state
             self.clear()
-        # Taken out and put back at the end: what was not asked for longest stands first.
+        # Taken out and put back at the end, so that the least recently used ones stand first.
         known = {sentence: self._kept.pop(sentence) for sentence in sentences if sentence in self._kept}
         missing = [sentence for sentence in sentences if sentence not in known]
         if missing:
@@ -54,14 +55,14 @@ class SentenceCache:
         self._kept.update(known)
         while len(self._kept) > self.size:
             self._kept.popitem(last=False)
-        tokens, masks = zip(*(known[sentence] for sentence in sentences))
-        return TextFeatures(pad_sequence(tokens, batch_first=True), pad_sequence(masks, batch_first=True))
+        tokens = pad_sequence([known[sentence][0] for sentence in sentences], batch_first=True)
+        return TextFeatures(tokens, pad_sequence([known[sentence][1] for sentence in sentences], batch_first=True))
 
 
 def _rows(features: TextFeatures) -> list[tuple[Tensor, Tensor]]:
-    """Tokens (n, D_t) and mask (n,) of each sentence without the padding behind it."""
-    places = torch.arange(1, features.mask.shape[1] + 1, device=features.mask.device)
-    lengths = (features.mask * places).amax(1).tolist()
+    """Tokens (n, D_t) and mask (n,) of each sentence without its padding."""
+    positions = torch.arange(1, features.mask.shape[1] + 1, device=features.mask.device)
+    lengths = (features.mask * positions).amax(1).tolist()
     # Copies: a view would keep the whole batch.
     return [
         (tokens[:length].clone(), mask[:length].clone())
@@ -70,11 +71,11 @@ def _rows(features: TextFeatures) -> list[tuple[Tensor, Tensor]]:
 
 
 def _state_of(model: nn.Module) -> tuple[Any, ...]:
-    """What differs where the weights were replaced or written to, or autocast is another."""
+    """A value that changes when weights are replaced or written to, or when autocast changes."""
     weights = list(model.parameters())
     probe = weights[0].new_ones(1, 1)
     return (
         torch.mm(probe, probe).dtype,
-        spot_values(weights),
+        sampled_values(weights),
         *((weight.data_ptr(), weight._version) for weight in weights),
     )

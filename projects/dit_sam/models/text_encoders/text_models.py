@@ -19,36 +19,36 @@ from transformers import (
 from ...compat import in_float32
 from ...errors import InputError
 from ...utils import read_weights
-from .sources import why_nowhere
+from .tokenizer import why_nowhere
 
 _CONFIG = 'a config.json with its model_type'
 
-# transformers' fused attention, whose mask is left out where a batch has no padding. To find out, the host asks the
-# mask, and waits for the GPU at every step. Here the mask is always made.
+# transformers leaves the mask of its fused attention out where a batch has no padding. To find out, the host reads the
+# mask and waits for the GPU at every step. This variant always makes the mask.
 try:
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
     from transformers.masking_utils import sdpa_mask
-except ImportError:  # before 4.53; there attention in plain products does not ask
-    _UNASKED = None
+except ImportError:  # before 4.53, whose plain attention does not read the mask
+    _SDPA_WITH_MASK = None
 else:
-    _UNASKED = 'sdpa_unasked'
+    _SDPA_WITH_MASK = 'sdpa_with_mask'
 
-    def _always_a_mask(*args: Any, **kwargs: Any) -> Tensor:
+    def _always_mask(*args: Any, **kwargs: Any) -> Tensor:
         return sdpa_mask(*args, **dict(kwargs, allow_is_causal_skip=False, allow_is_bidirectional_skip=False))
 
-    AttentionInterface.register(_UNASKED, sdpa_attention_forward)
-    AttentionMaskInterface.register(_UNASKED, _always_a_mask)
+    AttentionInterface.register(_SDPA_WITH_MASK, sdpa_attention_forward)
+    AttentionMaskInterface.register(_SDPA_WITH_MASK, _always_mask)
 
 
 def make_config(model: str | Mapping) -> PretrainedConfig:
-    """The configuration of a text model; of a model of images and text (CLIP, SigLIP) that of its text part.
+    """The configuration of a text model, or of the text part of a model of images and text (CLIP, SigLIP).
 
     Args:
         model: `model_type` and sizes, or a folder or hub name.
 
     Raises:
-        InputError: A size is misspelt or impossible. transformers would keep unknown ones without using them.
+        InputError: A size is misspelt or impossible. transformers would ignore unknown ones.
         FileNotFoundError: No such folder, and no hub answers to the name.
     """
     if not isinstance(model, str):
@@ -70,7 +70,7 @@ def _from_sizes(model: Mapping) -> PretrainedConfig:
     except KeyError as error:
         raise InputError("text_encoder.model lacks model_type, such as 'bert'") from error
     except (TypeError, ValueError) as error:
-        # Where the type is unknown, all that are known follow.
+        # For an unknown type transformers lists all known ones.
         raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from error
     near = get_close_matches(unknown[0], known.to_dict(), n=1)
     raise InputError(
@@ -80,16 +80,16 @@ def _from_sizes(model: Mapping) -> PretrainedConfig:
 
 
 def build_model(config: PretrainedConfig) -> PreTrainedModel:
-    """The model with random weights, less its pooler; of T5 the encoder.
+    """A text model with random weights, without its pooler; for T5 the encoder.
 
     Raises:
-        InputError: transformers has no model of text for the configuration, or its sizes do not fit together.
+        InputError: transformers has no text model for the configuration, or its sizes do not fit together.
     """
-    if _UNASKED is None:
+    if _SDPA_WITH_MASK is None:
         config._attn_implementation = 'eager'
     try:
         if config.model_type.startswith('siglip'):
-            # It has no automatic class: SiglipTextConfig, SiglipTextModel.
+            # There is no automatic class: SiglipTextConfig, SiglipTextModel.
             model = getattr(transformers, type(config).__name__.replace('Config', 'Model'))(config)
         else:
             auto = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
@@ -99,24 +99,24 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
     if model.main_input_name != 'input_ids':
         raise InputError(f'text_encoder.model: {config.model_type!r} does not take text')
     for part in model.modules():
-        if _UNASKED and getattr(getattr(part, 'config', None), '_attn_implementation', None) == 'sdpa':
-            part.config._attn_implementation = _UNASKED
+        if _SDPA_WITH_MASK and getattr(getattr(part, 'config', None), '_attn_implementation', None) == 'sdpa':
+            part.config._attn_implementation = _SDPA_WITH_MASK
     return _without_pooler(model)
 
 
 def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
-    # A pooler sees one token only and would be a parameter without gradient.
+    # Its weights would get no gradient.
     model.pooler = None
     if isinstance(getattr(model, 'head', None), nn.Linear):
-        # SigLIP's, which cannot be left out.
+        # SigLIP calls its head always.
         model.head = nn.Identity()
     return model
 
 
 def position_table(model: PreTrainedModel) -> nn.Embedding | None:
-    """The learned embeddings of the places in a sentence; None where positions are relative or rotary.
+    """The learned position embeddings; None where positions are relative or rotary.
 
-    With a `padding_idx` (RoBERTa, MPNet) places are counted from the one behind it.
+    With a `padding_idx` (RoBERTa, MPNet) positions start after it.
     """
     return next(
         (
@@ -129,8 +129,8 @@ def position_table(model: PreTrainedModel) -> nn.Embedding | None:
     )
 
 
-def places(model: PreTrainedModel) -> int | None:
-    """How many tokens a sentence may have; None where there is no limit."""
+def max_positions(model: PreTrainedModel) -> int | None:
+    """The longest sentence in tokens; None without a limit."""
     table = position_table(model)
     if table is None:
         return getattr(model.config, 'max_position_embeddings', None)
@@ -138,16 +138,16 @@ def places(model: PreTrainedModel) -> int | None:
 
 
 def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tensor]:
-    """Weights of a hub or of a folder in its layout for a model of the same kind, less the pooler.
+    """Weights for a model of the same kind from a hub or a folder in its layout, without the pooler.
 
-    Of a hub safetensors are read, of a folder `pytorch_model.bin` too, of which nothing is run.
+    A hub must have safetensors. In a folder `pytorch_model.bin` is read too, without running code in it.
 
     Raises:
         FileNotFoundError: No folder with a config.json, and no hub answers to the name.
-        CheckpointError: A file of weights is damaged or refused.
-        InputError: Another kind of model, one that lacks weights, or a folder without any.
+        CheckpointError: A weight file is damaged or refused.
+        InputError: The weights are of another kind of model, incomplete, or missing in the folder.
     """
-    # Errors of a folder's files say what they are about.
+    # First, as its errors name the file.
     weights = read_weights(checkpoint) if Path(checkpoint, 'config.json').is_file() else None
     try:
         config = AutoConfig.from_pretrained(checkpoint).get_text_config()
@@ -164,9 +164,9 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
         raise
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f'no text weights at {checkpoint!r}: {why_nowhere(checkpoint, _CONFIG)}') from error
-    # What is missing transformers fills with random numbers.
-    made_up = set(info['missing_keys'])
-    return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in made_up}
+    # transformers fills missing weights with random numbers.
+    missing = set(info['missing_keys'])
+    return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in missing}
 
 
 def _first_line(error: Exception) -> str:

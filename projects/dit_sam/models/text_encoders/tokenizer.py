@@ -1,4 +1,4 @@
-"""Tokenizers from a hub, a folder, a bare vocabulary file or a list of words."""
+"""Tokenizers from a hub, a folder, a vocabulary file or a list of tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,26 +7,24 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ...errors import InputError
-from .sources import why_nowhere
 
 _FILES = 'the files of a tokenizer, such as tokenizer.json or vocab.txt'
 SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]')
 
 
 def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
-    """A tokenizer that pads and cuts at the end, and to which a special token in a sentence is text.
+    """A tokenizer that pads and truncates at the end, and takes special tokens in a sentence for text.
 
     Args:
         source: A hub name, a folder written by `save_pretrained`, a BERT vocabulary file (`.txt`, one token a line),
             or the tokens themselves.
 
     Raises:
-        FileNotFoundError: Neither such a file or folder nor a hub that answers.
-        InputError: The vocabulary is no text, or the tokenizer lacks a special token, such as one for padding, or has
-            no others.
+        FileNotFoundError: There is no such file or folder, and no hub answers to the name.
+        InputError: The vocabulary is not a text file, or the tokenizer lacks a special token or has no others.
     """
     tokenizer = _open(source)
-    # transformers makes such a one for a folder of BERT without the files of a tokenizer.
+    # transformers makes one from a folder of BERT without the files of a tokenizer.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InputError(f'tokenizer {source!r} has special tokens and no word: a folder must hold {_FILES}')
     if tokenizer.pad_token_id is None:
@@ -51,7 +49,7 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
                 'a folder with a tokenizer, or a hub name such as bert-base-uncased'
             )
         try:
-            # Lines end at line feeds alone: U+2028 and the like are tokens of some vocabularies.
+            # Only line feeds end lines: U+2028 and the like are tokens of some vocabularies.
             with open(source, encoding='utf-8', newline='\n') as file:
                 return _word_piece([line.rstrip() for line in file], source)
         except UnicodeDecodeError as error:
@@ -63,23 +61,23 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
 
 
 def _hide_special_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Break special tokens in a text where the model has them among the pieces that it looks for.
+    """Keep special tokens in a sentence from being matched, where they are among the pieces of the model.
 
-    So have XLM-RoBERTa, DeBERTa-v3 and T5, whose own sentencepiece knows that they are none to be found.
+    XLM-RoBERTa, DeBERTa-v3 and T5 have them there; sentencepiece does not match them either.
     """
     backend = tokenizer.backend_tokenizer
     if not isinstance(backend.model, (models.Unigram, models.WordLevel)):
         return
     specials = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    # Behind the tokenizer's own steps, which may write '</s>' where a sentence has the full-width letters of it. '▁' is
-    # how these models write a blank.
+    # After the tokenizer's own normalization, which turns full-width letters into '</s>'. '▁' is a blank to these
+    # models.
     breaks = [normalizers.Replace(token, f'{token[:1]}▁{token[1:]}') for token in specials]
     own = [] if backend.normalizer is None else [backend.normalizer]
     backend.normalizer = normalizers.Sequence([*own, *breaks])
 
 
 def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
-    """BERT's uncased WordPiece over the given tokens; ids are their places."""
+    """BERT's uncased WordPiece over the given tokens, whose ids are their indices."""
     missing = [token for token in SPECIAL_TOKENS.values() if token not in tokens]
     if missing:
         raise InputError(f'{where} lacks the special tokens {missing}')
@@ -91,3 +89,20 @@ def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
         single='[CLS] $A [SEP]', special_tokens=[(token, vocabulary[token]) for token in ('[CLS]', '[SEP]')]
     )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+
+
+def why_nowhere(source: str, wanted: str) -> str:
+    """Why nothing was found at a folder or hub name, and the remedy, for the end of a message.
+
+    Args:
+        source: The name.
+        wanted: The files that a folder must hold.
+    """
+    if Path(source).is_dir():
+        return f'the folder lacks {wanted}; copy it there from the source of the other files'
+    if source.startswith(('/', '.', '~')):
+        return 'there is no such folder; check the path'
+    return (
+        'there is no such folder, and no hub answers to that name. On a machine with a network: '
+        f'`hf download {source} --local-dir {source}`, then copy that folder here'
+    )

@@ -1,0 +1,72 @@
+"""Losses for one output channel."""
+
+import torch.nn.functional as F
+from mmseg.models.losses.dice_loss import dice_loss
+from mmseg.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class BinaryCrossEntropyLoss(nn.Module):
+    """Binary cross-entropy, averaged over all pixels; ignored pixels count as zeros.
+
+    It equals mmseg's `CrossEntropyLoss(use_sigmoid=True)`, whose check of the labels makes the host wait for a GPU at
+    every step.
+
+    Args:
+        loss_weight: Factor.
+        loss_name: Name in the log; must begin with `loss_` to be trained on.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, loss_name: str = 'loss_bce') -> None:
+        super().__init__()
+        self.loss_weight, self.loss_name = loss_weight, loss_name
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
+        """
+        Args:
+            pred: Logits, (B, 1, H, W).
+            target: Labels in {0, 1} or `ignore_index`, (B, H, W).
+            weight: Weight of each pixel, (B, H, W).
+
+        Returns:
+            The loss, a scalar in float32.
+        """
+        counted = (target != ignore_index).float()
+        if weight is not None:
+            counted = counted * weight
+        truth = (target == 1).float()
+        return self.loss_weight * F.binary_cross_entropy_with_logits(pred.squeeze(1).float(), truth, counted)
+
+
+@MODELS.register_module()
+class BinaryDiceLoss(nn.Module):
+    """1 − Dice of the probability map, averaged over the batch (V-Net, arXiv 1606.04797).
+
+    mmseg's `DiceLoss` makes one-hot maps of as many classes as there are channels. With the one channel of binary
+    segmentation that would be the background. This loss hands the masks to mmseg's `dice_loss` as they are.
+
+    Args:
+        loss_weight: Factor.
+        eps: Keeps the quotient of two empty masks finite.
+        loss_name: Name in the log; must begin with `loss_` to be trained on.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, eps: float = 1.0, loss_name: str = 'loss_dice') -> None:
+        super().__init__()
+        self.loss_weight, self.eps, self.loss_name = loss_weight, eps, loss_name
+
+    def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
+        """
+        Args:
+            pred: Logits, (B, 1, H, W).
+            target: Labels in {0, 1} or `ignore_index`, (B, H, W).
+            weight: Weight of each sample, (B,).
+
+        Returns:
+            The loss, a scalar.
+        """
+        valid = target != ignore_index
+        # A sum over a map of 512 × 512 leaves the range of float16.
+        probability = pred.squeeze(1).float().sigmoid() * valid
+        return self.loss_weight * dice_loss(probability, target * valid, weight, eps=self.eps, ignore_index=None)

@@ -1,0 +1,64 @@
+"""Sentences to token ids, against transformers' own tokenizer."""
+
+import pytest
+from tiny import VOCABULARY
+from transformers import BertTokenizer
+
+from dit_sam.models.text_encoders import build_tokenizer
+
+SENTENCES = [
+    'the red box',
+    'cat',
+    'the small cats left of the big blue box',
+    'The RED box',
+    'a café',
+    'un-known cat!',
+    'dog\'s, cat. "box"?',
+    'zebra',
+    'a  wide \t gap',
+    'bluish box 12',
+    'red猫cat',
+    '',
+    '[SEP] the [cls] [CLS] cat',
+    'naïve ﬁsh — «box»',
+    'box\u200b\u0000ed',
+    'x' * 150,
+]
+
+
+def bert_tokenizer(**kwargs) -> BertTokenizer:
+    return BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)}, **kwargs)
+
+
+@pytest.mark.parametrize('source', ['tokens', 'vocabulary file', 'folder'])
+def test_the_tokenizer_equals_transformers(source, tmp_path):
+    bert_tokenizer(model_max_length=24).save_pretrained(tmp_path)
+    (tmp_path / 'vocab.txt').write_text('\n'.join(VOCABULARY) + '\n', encoding='utf-8')
+    sources = {'tokens': VOCABULARY, 'vocabulary file': str(tmp_path / 'vocab.txt'), 'folder': str(tmp_path)}
+    tokenizer, expected = build_tokenizer(sources[source]), bert_tokenizer(split_special_tokens=True)
+    for sentence in SENTENCES:
+        assert tokenizer(sentence)['input_ids'] == expected(sentence)['input_ids'], sentence
+    assert tokenizer('the cats')['input_ids'] == [
+        VOCABULARY.index(token) for token in ('[CLS]', 'the', 'cat', '##s', '[SEP]')
+    ]
+
+
+@pytest.mark.parametrize('token', ['\u2028', '\u0085', '\x0b', '\x1c', '', 'a\rb', 'the ', 'cat\r'], ids=ascii)
+def test_lines_of_a_vocabulary_end_at_line_feeds(token, tmp_path):
+    """bert-base-chinese has U+2028, at which Python too would end a line; behind it every id would be one too high."""
+    tokens = [*VOCABULARY[:5], token, *VOCABULARY[5:]]
+    (tmp_path / 'vocab.txt').write_bytes('\n'.join(tokens).encode())
+    ours = build_tokenizer(str(tmp_path / 'vocab.txt'))
+    expected = BertTokenizer.from_pretrained(tmp_path, split_special_tokens=True)
+    assert ours(SENTENCES)['input_ids'] == expected(SENTENCES)['input_ids']
+    assert ours('the cat')['input_ids'][1:-1] == [tokens.index('the'), tokens.index('cat')]
+
+
+def test_a_missing_vocabulary_is_named():
+    with pytest.raises(FileNotFoundError, match='vocabulary no/such/vocab.txt does not exist'):
+        build_tokenizer('no/such/vocab.txt')
+
+
+def test_a_vocabulary_without_special_tokens_names_them():
+    with pytest.raises(ValueError, match=r"the list of tokens lacks the special tokens \['\[CLS\]', '\[SEP\]'\]"):
+        build_tokenizer(['[PAD]', '[UNK]', 'cat'])
