@@ -49,7 +49,7 @@ def test_an_object_keeps_its_color(color):
         for number in (1, 3):
             drawn = draw_masks(image, halves()[:1] * number, ['a'] * number, colors=[paint])[50, 100]
             turned = (hue(drawn / 255) - hue(image[50, 100] / 255) + 180) % 360 - 180
-                assert abs(turned) < 25  # from one color name to the next it is about 60
+            assert abs(turned) < 25  # one color name to the next: about 60
             assert abs(drawn.astype(int) - color).max() <= 0.15 * 255 + 2
 
 
