@@ -1,4 +1,4 @@
-"""What the model does, as pictures."""
+"""Pictures of what the model does: overlays and attention."""
 
 from .attention import LayerAttention, SentenceAttention, attention_maps
 from .attention_picture import draw_attention

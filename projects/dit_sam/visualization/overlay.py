@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .lettering import BACKGROUND, INK, face_for, wrap
+from .text_layout import BACKGROUND, INK, face_for, wrap
 
 Color = tuple[int, int, int]
 
