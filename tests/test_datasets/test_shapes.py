@@ -19,7 +19,7 @@ from shapes_tool import TOOL, hashes, run_tool
 from dit_sam.datasets import RefCOCODataset, shapes
 from dit_sam.datasets.masks import encode_mask, encode_segmentation
 from dit_sam.datasets.shapes.drawing import visible_masks
-from dit_sam.datasets.shapes.rectangles import as_rectangles
+from dit_sam.datasets.shapes.polygons import as_rectangles
 
 IMAGES = 300
 
