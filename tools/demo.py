@@ -62,7 +62,7 @@ def losses(train_dir: Path) -> list[float]:
 
 def some_references(number: int) -> list[tuple[str, list[str]]]:
     """Pictures of the validation split, each with a sentence for every object that is referred to."""
-    from dit_sam.datasets.safe_pickle import load_refs
+    from dit_sam.datasets.reference_files import load_refs
 
     names = {
         image['id']: image['file_name']

@@ -13,7 +13,7 @@ from mmengine.dataset import DefaultSampler
 from mmseg.registry import DATASETS, TRANSFORMS
 
 from dit_sam.datasets import ImageBatchSampler
-from dit_sam.datasets.image_batches import divide, images_of
+from dit_sam.datasets.samplers import divide, images_of
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),

@@ -16,8 +16,8 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, WeightedConcatSampler
-from dit_sam.datasets.coco_names import coco_numbers
 from dit_sam.datasets.held_out import evaluation_images
+from dit_sam.datasets.images import coco_numbers
 from dit_sam.datasets.samplers import shares
 from dit_sam.errors import InputError
 
@@ -206,7 +206,7 @@ def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, im
     filter_cfg = dict(evaluation_images=['refcoco/refs(unc).p'])
     data = ReferringJSONDataset('mine.jsonl', family, filter_cfg=filter_cfg)
     assert [data.get_data_info(index)['ref_id'] for index in range(len(data))] == ([2] if held_out else [1, 2])
-    warned = f'mine.jsonl: 1 of 2 images, such as {image}, have no number of COCO'
+    warned = f'mine.jsonl: 1 of 2 images, such as {image}, have no COCO number'
     assert [warned in line for line in log] == ([False] if held_out is not None else [True, False])
 
 

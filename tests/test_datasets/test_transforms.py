@@ -114,7 +114,9 @@ def test_the_truth_is_drawn_from_scaled_polygons_where_wanted():
 
 @pytest.mark.parametrize('options', [dict(covered_twice=False), dict(scaled_side=480)])
 def test_options_that_need_the_polygons_say_how_they_are_kept(options):
-    with pytest.raises(InputError, match='Annotation 7 of a.jpg: its polygons, .* set keep_outlines=True in the data'):
+    with pytest.raises(
+        InputError, match='Annotation 7 of a.jpg: .* need its polygons: set keep_outlines=True in the data'
+    ):
         LoadReferringMask(**options)(annotated([[1, 1, 4, 1, 4, 3]]))
     with pytest.raises(InputError, match='Annotation 7 of a.jpg: has a polygon of 2 numbers'):
         LoadReferringMask(**options)(dict(annotated([[1, 1, 4, 1, 4, 3]]), outlines=[[[1, 2]]]))

@@ -74,7 +74,7 @@ def test_all_problems_are_listed_with_their_lines(root, capsys):
     lines = capsys.readouterr().out.splitlines()
     expected = [
         'line 1 needs either "sentence", a text, or "sentences"',
-        'line 2 is no JSON: ',
+        'line 2 is not JSON: ',
         f'line 4 names the image {root}/none.jpg, which is not there',
         'line 5 has a polygon of 4 numbers',
         f'line 6 names the image {root}/{IMAGE}, which is 40 x 60, not 30 x 50 (height x width)',

@@ -1,4 +1,4 @@
-"""The columns of a :class:`ReferringTable`: what they hold, and that they fit each other."""
+"""Columns of a :class:`ReferringTable`: their types, and checks that they fit each other."""
 
 import reprlib
 from itertools import accumulate
@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import InputError
 
-# What a column may be: numbers; texts or masks end to end; lists of numbers end to end.
+# Types of columns: numbers; texts or masks end to end; lists of numbers end to end.
 NUMBER = ('int64',)
 TEXT = ('ragged uint8',)
 ID = NUMBER + TEXT
@@ -21,14 +21,14 @@ GROUPS = dict(
 )
 KIND, RAW, OUTLINES = 'sentences.kind', 'sentences.raw', 'targets.outlines'
 OPTIONAL = (KIND, RAW, OUTLINES)
-# A group's first column tells its number of rows.
+# A group's first column gives its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
 # JPEG's own limit is 65,535.
 MAX_SIDE = 65535
 
 
 class Ragged(NamedTuple):
-    """Entries of different lengths end to end, `values`, and where each of them ends, int64."""
+    """Entries of different lengths end to end, `values`, and the end of each of them, int64."""
 
     values: np.ndarray
     ends: np.ndarray
@@ -45,12 +45,12 @@ Column = np.ndarray | Ragged
 
 
 def make_column(name: str, entries: list[Any]) -> Column:
-    """Ints as an array; texts, bytes and tuples of ints as a :class:`Ragged` one."""
+    """A column of entries: an array of ints, or a :class:`Ragged` array of texts, bytes or tuples of ints."""
     examples = {type(entry): entry for entry in entries}
     types = set(examples)
     if not (types <= {int} or types in ({str}, {bytes}, {tuple})):
         found = ' and '.join(sorted(f'{kind.__name__} ({reprlib.repr(entry)})' for kind, entry in examples.items()))
-        raise InputError(f'{name}: found {found}, but ids are whole numbers or texts, all alike')
+        raise InputError(f'{name}: found {found}, but ids must be whole numbers or texts, all of one type')
     try:
         if types <= {int}:
             return np.array(entries, dtype=np.int64)
@@ -69,7 +69,7 @@ def rows_of(column: Column) -> int:
 
 
 def check_columns(columns: dict[str, Column]) -> None:
-    """Raise InputError where a look-up by row could leave the table."""
+    """Raise InputError if a look-up by row could leave the table."""
     for group, kinds in GROUPS.items():
         for name, allowed in kinds.items():
             _check_column(columns, group, f'{group}.{name}', allowed)
@@ -113,11 +113,12 @@ def _check_ends(name: str, column: Ragged) -> None:
             column.values.tobytes().decode()
         except UnicodeDecodeError as error:
             raise InputError(f'the column {name} is not UTF-8: {error}') from error
-        # 10xxxxxx goes on with a character: none may stand at the start of an entry.
+        # 10xxxxxx continues a character, so no entry may start with it.
         if (first & 0xC0 == 0x80).any():
             raise InputError(f'an entry of the column {name} starts within a character')
 
 
-def _check_range(name: str, column: np.ndarray, low: int, high: int) -> None:
+def _check_range(name: str, column: Column, low: int, high: int) -> None:
+    assert isinstance(column, np.ndarray)
     if len(column) and not (low <= column.min() and column.max() <= high):
         raise InputError(f'the column {name} has a value outside of {low} to {high}')

@@ -1,4 +1,4 @@
-"""COCO instances, and the table that they and a list of references make."""
+"""COCO instances, and the table of a list of references to them."""
 
 import json
 import os.path as osp
@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError
 from .columns import MAX_SIDE
 from .masks import encode_segmentation, unite
+from .reference_files import load_json
 from .table import ReferringTable, TableBuilder
 
 REMEDY = (
@@ -20,16 +21,13 @@ Id = int | str
 
 
 class Instances:
-    """The images and masks of ``instances.json``, in COCO's format.
+    """The images and masks of `instances.json`, in COCO's format.
 
-    What nothing refers to is not judged: an image or annotation is when it is asked for.
-
-    Args:
-        path (str): The file.
+    An image or annotation is checked when it is asked for.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        InputError: When it is not in the format of COCO instances, or an image or annotation that is asked for is not.
+        FileNotFoundError: The file does not exist.
+        InputError: The file, or an image or annotation that is asked for, is not in the format of COCO instances.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,18 +54,18 @@ class Instances:
         return name, *size
 
     def mask(self, ann_id: Id | tuple[int, ...], image_id: Id, height: int, width: int) -> bytes:
-        """The compressed RLE of an annotation or, of a tuple of ids, of their union.
+        """The compressed RLE of an annotation, or of the union of several.
 
-        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. Where there are
-        crowds alone, at which that reader stops, they are what is meant.
+        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. If all are crowds,
+        where that reader fails, all count.
         """
-        return unite([self._encode(one, image_id, height, width) for one in self._meant(ann_id)], height, width)
+        return unite([self._encode(one, image_id, height, width) for one in self._counting(ann_id)], height, width)
 
     def outlines(self, ann_id: Id | tuple[int, ...]) -> str:
-        """JSON of the list of their segmentations, as the file has them."""
-        return json.dumps([self._find(self._annotations, 'ann_id', one)[1] for one in self._meant(ann_id)])
+        """JSON of the list of their segmentations, as in the file."""
+        return json.dumps([self._find(self._annotations, 'ann_id', one)[1] for one in self._counting(ann_id)])
 
-    def _meant(self, ann_id: Id | tuple[int, ...]) -> Sequence[Id]:
+    def _counting(self, ann_id: Id | tuple[int, ...]) -> Sequence[Id]:
         """The ids of the objects that count."""
         if not isinstance(ann_id, tuple):
             return [ann_id]
@@ -107,48 +105,49 @@ class Instances:
 
 
 def _types(value: Id, others: Iterable[Any]) -> str:
-    """What keeps an id from being one that reads the same: 7 is not "7"."""
+    """A hint that another id differs only in its type: 7 is not "7"."""
     alike = [other for other in others if str(other) == str(value)]
     return f', as {value!r} is {type(value).__name__} in one, {type(alike[0]).__name__} in the other' if alike else ''
 
 
 def _by_id(items: list[dict], keys: tuple[str, ...], **defaults: Any) -> dict[Id, tuple | str]:
-    """The values of some keys of each item by its id, or what is wrong with that item, in words.
+    """The values of some keys of each item, by its id, or an error message for that item.
 
     Raises:
-        TypeError: These are no list.
+        TypeError: The items are not a list.
     """
     if not isinstance(items, list):
         raise TypeError(f'a list of objects with {", ".join(keys)} is needed, got {type(items).__name__}')
-    found: dict[Id, tuple | str] = {}
+    found: dict[Any, tuple | str] = {}
     for item in items:
         if not isinstance(item, dict):  # nothing refers to it
             continue
+        record: tuple | str
         try:
             record = (*[item[key] for key in keys], *[item.get(key, value) for key, value in defaults.items()])
         except KeyError as error:
             record = f'lacks the key {error}'
-        # Nothing refers to what has no id, or a list for one.
+        # Nothing refers to an item without an id, or with a list as id.
         one = item.get('id')
         if isinstance(one, Hashable) and found.setdefault(one, record) != record:
-            found[one] = 'stands for two that differ'
+            found[one] = 'occurs twice with different content'
     return found
 
 
 def make_table(
     refs: list[dict], refs_file: str, instances: Instances, keep_outlines: bool = False, **header: Any
 ) -> ReferringTable:
-    """The table of references. Several to one annotation are all kept, and its mask is kept once.
+    """The table of a list of references. The mask of an annotation is stored once, even with several references.
 
     Args:
-        refs (list): References as in REFER; ``ann_id`` may be a tuple of ids.
-        refs_file (str): Where they are from, for messages.
-        instances (Instances): Their images and masks.
-        keep_outlines (bool): Whether the segmentations are kept as they are too.
-        **header: What the table says of itself: ``dataset``, ``partition``, ``split``, ``source``.
+        refs: References as in REFER; `ann_id` may be a tuple of ids.
+        refs_file: Their file, for messages.
+        instances: Their images and masks.
+        keep_outlines: Also keep the segmentations as annotated.
+        **header: Header of the table: `dataset`, `partition`, `split`, `source`.
 
     Raises:
-        InputError: When a reference is blank, incomplete, or without annotation or image.
+        InputError: A reference is blank, incomplete, or without annotation or image.
     """
     adder = _Adder(instances, keep_outlines)
     for ref in refs:
@@ -163,7 +162,7 @@ def make_table(
 
 
 class _Adder:
-    """Adds references to a table, with their images and targets where it does not have them."""
+    """A growing table: adds references, and their images and targets once."""
 
     def __init__(self, instances: Instances, keep_outlines: bool) -> None:
         self.instances, self.keep_outlines, self.builder = instances, keep_outlines, TableBuilder()
@@ -201,30 +200,17 @@ def _sentences(ref: dict) -> list[dict]:
 
 
 def _raw(sentence: dict) -> str:
-    """What the author typed, which only other code reads: of no use where it is no text."""
+    """The text as its author typed it, for other programs; empty if it is not text."""
     raw = sentence.get('raw')
     return raw if isinstance(raw, str) and raw.strip() else ''
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is text of whole characters, which JSON's are not always."""
+    """Whether it is text of whole characters: JSON's may have half ones."""
     try:
         return bool(value.encode())
     except (AttributeError, UnicodeEncodeError):
         return False
-
-
-def load_json(path: str) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        ValueError: When it is no JSON.
-    """
-    try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
-    except RecursionError as error:
-        raise ValueError('it is nested too deep') from error
 
 
 def require_file(path: str, role: str) -> None:
