@@ -228,13 +228,13 @@ def object_of_another_image(refs):
 @pytest.mark.parametrize(
     'edit, message',
     [
-        (no_split, "item 1 is not a reference of gRefCOCO: it, or one of its sentences, has no key 'split'"),
-        (no_sentence_text, "item 1 is not a reference of gRefCOCO: it, or one of its sentences, has no key 'sent'"),
+        (no_split, 'item 1 has no key "split"'),
+        (no_sentence_text, 'item 1, sentence 2 has no key "sent"'),
         (
             text_as_id,
-            """item 1 is not a reference of gRefCOCO: "ann_id" must be a number or a list of numbers, got ['el""",
+            """item 1: "ann_id" must be a number or a list of numbers, got ['el""",
         ),
-        (number_as_text, 'item 1 is not a reference of gRefCOCO: "sent" must be of type str, got 5'),
+        (number_as_text, 'item 1, sentence 0: "sent" must be text, got 5'),
         (unknown_object, 'has no ann_id 99: the two files do not belong together (reference 1 of'),
         (object_of_another_image, 'annotation 21 is of image 2, not 1 (reference 1 of'),
     ],
@@ -251,7 +251,7 @@ def test_bad_item_is_named(write_grefcoco, edit, message):
     [
         (b'\x80\x02]q\x00.', 'is not JSON'),
         (b'{"refs": []}', 'expected a list of references, got dict'),
-        (b'[[]]', 'item 0 is not a reference of gRefCOCO'),
+        (b'[[]]', 'item 0: expected a dict, got list'),
     ],
 )
 def test_another_format_is_named(write_grefcoco, content, message):

@@ -71,7 +71,7 @@ def test_image_of_another_size_is_an_error():
 
 
 def test_rle_of_another_size_is_an_error():
-    with pytest.raises(ValueError, match=r'Annotation 7 of a\.jpg: the RLE is for \[6, 4\]'):
+    with pytest.raises(ValueError, match=r'Annotation 7 of a\.jpg: has an RLE of size \[6, 4\]'):
         LoadReferringMask()(annotated(dict(size=[6, 4], counts=[24])))
 
 

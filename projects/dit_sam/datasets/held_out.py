@@ -71,17 +71,15 @@ def _images_of(table: ReferringTable) -> tuple[list[Id], list[str]]:
     return [table.value('images.id', row) for row in rows], [table.value('images.file_name', row) for row in rows]
 
 
-def not_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) -> np.ndarray:
-    """Whether the image of each reference is not held out, boolean.
+def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) -> np.ndarray:
+    """Whether the image of each reference is not held out, boolean; the numbers are logged under the data set's name.
 
     A warning counts the images whose id and file name are not numbers: they may be COCO's under another name. Any
     number is taken for COCO's.
     """
     images = list(zip(*_images_of(table)))
-    kept = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
-    unknown = [
-        file_name for (image_id, file_name), keep in zip(images, kept) if keep and not coco_numbers(image_id, file_name)
-    ]
+    kept_images = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
+    unknown = [image[1] for image, keep in zip(images, kept_images) if keep and not coco_numbers(*image)]
     if unknown:
         print_log(
             f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no COCO number as id or '
@@ -90,15 +88,11 @@ def not_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) -> n
             'current',
             logging.WARNING,
         )
-    return kept[table.columns['references.image']]
-
-
-def log_dropped(name: str, table: ReferringTable, kept: np.ndarray) -> None:
-    """Log how many references and images of the data set `name` are left out; `kept` has a bool per reference."""
-    images = table.rows('images')
-    dropped = images - len(np.unique(table.columns['references.image'][kept]))
+    kept = kept_images[table.columns['references.image']]
+    used = len(np.unique(table.columns['references.image'][kept]))
     print_log(
-        f'{name}: {(~kept).sum():,} of {len(kept):,} references and {dropped:,} of {images:,} images are left '
-        'out of training: the images are in val or test splits',
-        logger='current',
+        f'{name}: {(~kept).sum():,} of {len(kept):,} references and {len(images) - used:,} of {len(images):,} images '
+        'are left out of training: the images are in val or test splits',
+        'current',
     )
+    return kept

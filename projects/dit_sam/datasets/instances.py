@@ -149,60 +149,44 @@ def make_table(
     Raises:
         InputError: A reference is blank, incomplete, or without annotation or image.
     """
-    adder = _Adder(instances, keep_outlines)
+    builder = TableBuilder()
+    images: dict[Id, int] = {}
+    targets: dict[tuple, int] = {}
     for ref in refs:
+        image_id, ann_id = ref['image_id'], ref['ann_id']
         try:
-            adder.add(ref)
+            name, height, width = instances.image(image_id)
+            if image_id not in images:
+                images[image_id] = builder.add_image(image_id, name, height, width)
+            if (image_id, ann_id) not in targets:
+                mask = instances.mask(ann_id, image_id, height, width)
+                outlines = instances.outlines(ann_id) if keep_outlines else ''
+                targets[image_id, ann_id] = builder.add_target(ann_id, mask, outlines)
+            target = targets[image_id, ann_id]
+            builder.add_reference(ref['ref_id'], ref['category_id'], images[image_id], target, _sentences(ref))
         except InputError as error:
             raise InputError(f'{error} (reference {ref["ref_id"]} of {refs_file})') from error
     try:
-        return adder.builder.build(**header)
+        return builder.build(**header)
     except InputError as error:
         raise InputError(f'{refs_file}: {error}') from error
 
 
-class _Adder:
-    """A growing table: adds references, and their images and targets once."""
-
-    def __init__(self, instances: Instances, keep_outlines: bool) -> None:
-        self.instances, self.keep_outlines, self.builder = instances, keep_outlines, TableBuilder()
-        self._images: dict[Id, int] = {}
-        self._targets: dict[tuple, int] = {}
-
-    def add(self, ref: dict) -> None:
-        image_id, ann_id = ref['image_id'], ref['ann_id']
-        name, height, width = self.instances.image(image_id)
-        if image_id not in self._images:
-            self._images[image_id] = self.builder.add_image(image_id, name, height, width)
-        if (image_id, ann_id) not in self._targets:
-            mask = self.instances.mask(ann_id, image_id, height, width)
-            outlines = self.instances.outlines(ann_id) if self.keep_outlines else ''
-            self._targets[image_id, ann_id] = self.builder.add_target(ann_id, mask, outlines)
-        self.builder.add_reference(
-            ref['ref_id'], ref['category_id'], self._images[image_id], self._targets[image_id, ann_id], _sentences(ref)
-        )
-
-
 def _sentences(ref: dict) -> list[dict]:
+    """The checked sentences of a reference, as the table has them."""
     if not ref['sentences']:
         raise InputError('no sentence')
+    sentences = []
     for sentence in ref['sentences']:
-        if not sentence['sent'].strip():
-            raise InputError(f'sentence {sentence["sent_id"]} is blank')
-        try:
-            (sentence['sent'] + _raw(sentence)).encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from error
-    return [
-        dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''), raw=_raw(sentence))
-        for sentence in ref['sentences']
-    ]
-
-
-def _raw(sentence: dict) -> str:
-    """The text as its author typed it, for other programs; empty if it is not text."""
-    raw = sentence.get('raw')
-    return raw if isinstance(raw, str) and raw.strip() else ''
+        sent_id, text, raw = sentence['sent_id'], sentence['sent'], sentence.get('raw')
+        # Only other programs read what the author typed: it is ignored unless it is text.
+        raw = raw if isinstance(raw, str) and raw.strip() else ''
+        if not text.strip():
+            raise InputError(f'sentence {sent_id} is blank')
+        if not (_is_text(text) and (not raw or _is_text(raw))):
+            raise InputError(f'sentence {sent_id} holds half a character: {text + raw!a}')
+        sentences.append(dict(sent_id=sent_id, text=text, kind=sentence.get('kind', ''), raw=raw))
+    return sentences
 
 
 def _is_text(value: Any) -> bool:

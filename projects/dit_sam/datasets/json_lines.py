@@ -4,6 +4,7 @@ import json
 import os.path as osp
 import reprlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -47,13 +48,8 @@ class ReferringJSONDataset(ReferringDataset):
         """The table of the lines. The mask of a line with a mask image is empty in it."""
         builder = _LinesTable(self.data_prefix['img_path'])
         for number, line in numbered_lines(self.ann_file):
-            try:
-                builder.add(number, line)
-            except ValueError as error:
-                raise InputError(
-                    f'{self.ann_file}, line {number} {error}. `python tools/dataset_converters/check.py '
-                    f'{self.ann_file}` lists all errors'
-                ) from error
+            with naming_line(self.ann_file, number):
+                builder.add(number, checked_record(line))
         if not builder.mask_files:
             raise InputError(f'{self.ann_file} has no line; docs/data.md has the format')
         self._mask_files = cast(Ragged, make_column('mask', builder.mask_files))
@@ -89,11 +85,8 @@ class _LinesTable:
         self._builder = TableBuilder()
         self._images: dict[str, tuple[int, int, int]] = {}
 
-    def add(self, number: int, line: bytes) -> None:
-        """Add a line; the message of its ValueError is a predicate of the line."""
-        record, problems = parse_line(line)
-        if problems:
-            raise ValueError(problems[0])
+    def add(self, number: int, record: dict) -> None:
+        """Add the record of a line; the message of a ValueError is a predicate of the line."""
         name = record['image']
         if name not in self._images:
             height, width = size_of(record, self.folder)
@@ -124,6 +117,25 @@ def numbered_lines(path: str) -> Iterator[tuple[int, bytes]]:
         raise FileNotFoundError(f'Lines of JSON not found: {path or "ann_file is empty"}; docs/data.md has the format')
     with open(path, 'rb') as file:
         yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+
+
+@contextmanager
+def naming_line(path: str, number: int) -> Iterator[None]:
+    """Context in which a ValueError, a predicate of a line, becomes an InputError with file and line."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(
+            f'{path}, line {number} {error}. `python tools/dataset_converters/check.py {path}` lists all errors'
+        ) from error
+
+
+def checked_record(line: bytes) -> dict:
+    """The record of a line; ValueError with its first error."""
+    record, problems = parse_line(line)
+    if problems:
+        raise ValueError(problems[0])
+    return record
 
 
 def parse_line(line: bytes) -> tuple[Any, list[str]]:

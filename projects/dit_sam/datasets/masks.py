@@ -44,7 +44,7 @@ def draw_once(objects: list[Segmentation], height: int, width: int) -> np.ndarra
     drawn = np.zeros((height, width), bool)
     for segmentation in objects:
         parts = segmentation if isinstance(segmentation, list) else [segmentation]
-        drawn |= sum(_draw(part, height, width) for part in parts) == 1
+        drawn |= sum(decode_segmentation([part], height, width) for part in parts) == 1
     return drawn
 
 
@@ -57,18 +57,19 @@ def draw_scaled(objects: list[Segmentation], height: int, width: int, side: int)
     for segmentation in objects:
         for part in segmentation if isinstance(segmentation, list) else [segmentation]:
             if isinstance(part, dict):
-                stored = Image.fromarray(_draw(part, height, width))
+                stored = Image.fromarray(decode_segmentation([part], height, width))
                 drawn |= np.asarray(stored.resize((side, side), Image.Resampling.NEAREST)) == 1
             else:
                 _check_polygon(part, height, width)
                 scales = itertools.cycle((side / width, side / height))
-                drawn |= _draw([value * scale for value, scale in zip(part, scales)], side, side) == 1
+                scaled = [value * scale for value, scale in zip(part, scales)]
+                drawn |= decode_segmentation([scaled], side, side) == 1
     return drawn
 
 
-def _draw(part: list | dict, height: int, width: int) -> np.ndarray:
-    """A polygon or an RLE as uint8 (height, width)."""
-    return coco_mask.decode(dict(size=[height, width], counts=encode_segmentation([part], height, width)))
+def decode_segmentation(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
+    """The mask of a COCO segmentation, uint8 (height, width), 1 inside; the rest as in `encode_segmentation`."""
+    return coco_mask.decode(dict(size=[height, width], counts=encode_segmentation(segmentation, height, width)))
 
 
 def encode_box(box: list[float], height: int, width: int) -> bytes:
@@ -138,7 +139,7 @@ def _encode_rle(rle: dict, height: int, width: int) -> bytes:
     if not {'size', 'counts'} <= set(rle):
         raise ValueError('has an RLE without the keys "size" and "counts"')
     size, counts = rle['size'], rle['counts']
-    if size != [height, width]:
+    if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
         raise ValueError(f'has an RLE of size {reprlib.repr(size)}, but its image is {[height, width]} (height, width)')
     if isinstance(counts, list):
         if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != height * width:

@@ -9,10 +9,13 @@ from typing import Any
 
 from ..errors import InputError
 
-REF_KEYS = ('ref_id', 'ann_id', 'image_id', 'category_id', 'split', 'sentences')
-SENTENCE_KEYS = ('sent_id', 'sent')
-GREF_TYPES = dict(ref_id=int, image_id=int, split=str, sentences=list)
-GREF_SENTENCE_TYPES = dict(sent_id=int, sent=str)
+Types = dict[str, Any]
+# RefCLEF has texts as ids.
+ID = (int, str)
+REF_TYPES: Types = dict(ref_id=ID, ann_id=ID, image_id=ID, category_id=ID, split=str, sentences=list)
+SENTENCE_TYPES: Types = dict(sent_id=ID, sent=str)
+GREF_TYPES: Types = dict(ref_id=int, image_id=int, split=str, sentences=list)
+GREF_SENTENCE_TYPES: Types = dict(sent_id=int, sent=str)
 # The opcodes of plain data by their names in `pickle`, and those whose refusal names the object.
 OPCODES = (
     'PROTO FRAME STOP MARK POP POP_MARK DUP PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET '
@@ -106,33 +109,30 @@ def load_refs(path: str) -> list[dict]:
         InputError: The file is not a plain pickle, or an item lacks a key or has the wrong type.
     """
     refs = load_plain_pickle(path)
+    _check_refs(refs, path, REF_TYPES, SENTENCE_TYPES)
+    return refs
+
+
+def _check_refs(refs: Any, path: str, ref_types: Types, sentence_types: Types) -> None:
+    """Raise InputError unless `refs` is a list of dicts whose keys and sentences have these types."""
     if not isinstance(refs, list):
         raise InputError(f'{path}: expected a list of references, got {type(refs).__name__}')
     for index, ref in enumerate(refs):
         item = f'{path}: item {index}'
-        _check_keys(ref, REF_KEYS, item)
-        if not isinstance(ref['split'], str):
-            raise InputError(f'{item}: "split" must be text, got {type(ref["split"]).__name__}')
-        if not isinstance(ref['sentences'], list):
-            raise InputError(f'{item}: "sentences" must be a list, got {type(ref["sentences"]).__name__}')
+        _check_types(ref, ref_types, item)
         for number, sentence in enumerate(ref['sentences']):
-            _check_keys(sentence, SENTENCE_KEYS, f'{item}, sentence {number}')
-            if not isinstance(sentence['sent'], str):
-                raise InputError(
-                    f'{item}, sentence {number}: "sent" must be text, got {type(sentence["sent"]).__name__}'
-                )
-    return refs
+            _check_types(sentence, sentence_types, f'{item}, sentence {number}')
 
 
-def _check_keys(record: Any, keys: tuple, item: str) -> None:
-    """Raise InputError if a key is missing, or an id is neither an integer nor, as in RefCLEF, text."""
+def _check_types(record: Any, types: Types, item: str) -> None:
     if not isinstance(record, dict):
         raise InputError(f'{item}: expected a dict, got {type(record).__name__}')
-    for key in keys:
+    for key, kind in types.items():
         if key not in record:
             raise InputError(f'{item} has no key "{key}"')
-        if key.endswith('_id') and not isinstance(record[key], (int, str)):
-            raise InputError(f'{item}: "{key}" must be a number, got {type(record[key]).__name__}')
+        if not isinstance(record[key], kind):
+            needed = {str: 'text', list: 'a list'}.get(kind, 'a number')
+            raise InputError(f'{item}: "{key}" must be {needed}, got {reprlib.repr(record[key])}')
 
 
 def load_grefs(path: str) -> list[dict]:
@@ -153,38 +153,19 @@ def load_grefs(path: str) -> list[dict]:
         raise InputError(
             f'{path} is not JSON: {error}. gRefCOCO has grefs(unc).json; the pickles of RefCOCO are for RefCOCODataset'
         ) from error
-    if not isinstance(refs, list):
-        raise InputError(f'{path}: expected a list of references, got {type(refs).__name__}')
-    refs = [_normalize(ref, f'{path}: item {index}') for index, ref in enumerate(refs)]
+    _check_refs(refs, path, GREF_TYPES, GREF_SENTENCE_TYPES)
+    for index, ref in enumerate(refs):
+        for key in ('ann_id', 'category_id'):
+            ref[key] = () if ref.get('no_target') else _ids(ref, key, f'{path}: item {index}')
     # "You can skip those refs": https://github.com/henghuiding/gRefCOCO/issues/8
     return [ref for ref in refs if ref['sentences']]
 
 
-def _normalize(ref: dict, item: str) -> dict:
-    """A checked reference, with the ids of its objects and categories as tuples."""
-    try:
-        _check(ref, GREF_TYPES)
-        for sentence in ref['sentences']:
-            _check(sentence, GREF_SENTENCE_TYPES)
-        return dict(ref, **{key: () if ref.get('no_target') else _ids(ref, key) for key in ('ann_id', 'category_id')})
-    except KeyError as error:
-        raise InputError(
-            f'{item} is not a reference of gRefCOCO: it, or one of its sentences, has no key {error}'
-        ) from error
-    except (AttributeError, TypeError) as error:
-        raise InputError(f'{item} is not a reference of gRefCOCO: {error}') from error
-
-
-def _check(record: dict, types: dict[str, type]) -> None:
-    for key, kind in types.items():
-        if not isinstance(record[key], kind):
-            raise TypeError(f'"{key}" must be of type {kind.__name__}, got {reprlib.repr(record[key])}')
-
-
-def _ids(ref: dict, key: str) -> tuple[int, ...]:
-    ids = ref[key] if isinstance(ref[key], list) else [ref[key]]
+def _ids(ref: dict, key: str, item: str) -> tuple[int, ...]:
+    ids = ref.get(key)
+    ids = ids if isinstance(ids, list) else [ids]
     if not all(type(one) is int for one in ids):
-        raise TypeError(f'"{key}" must be a number or a list of numbers, got {reprlib.repr(ref[key])}')
+        raise InputError(f'{item}: "{key}" must be a number or a list of numbers, got {reprlib.repr(ref.get(key))}')
     return tuple(one for one in ids if one != -1)
 
 

@@ -15,7 +15,7 @@ from PIL import UnidentifiedImageError
 
 from ..errors import InputError
 from ..utils import decode
-from .held_out import evaluation_images, log_dropped, not_held_out
+from .held_out import evaluation_images, without_held_out
 from .image_stage import LastImage
 from .images import find_image
 from .table import ReferringTable
@@ -106,8 +106,7 @@ class ReferringDataset(BaseDataset):
         if self.test_mode or not sources:
             return self.data_list
         held_out = evaluation_images([self._resolve(source) for source in sources])
-        kept = not_held_out(self.source, self.table, held_out)
-        log_dropped(self.source, self.table, kept)
+        kept = without_held_out(self.source, self.table, held_out)
         if not kept.any():
             raise InputError(f'{self.source}: filter_cfg.evaluation_images={list(sources)} leaves nothing to train on')
         return self.data_list[kept]

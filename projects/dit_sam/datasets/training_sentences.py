@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from ..errors import InputError
-from .json_lines import numbered_lines, parse_line, record_sentences
+from .json_lines import checked_record, naming_line, numbered_lines, record_sentences
 from .reference_files import load_grefs, load_refs
 from .table import ReferringTable
 
@@ -19,21 +18,13 @@ def training_sentences(path: str) -> Iterator[str]:
         InputError: The file is damaged.
     """
     if path.endswith('.jsonl'):
-        yield from _sentences_of_lines(path)
+        for number, line in numbered_lines(path):
+            with naming_line(path, number):
+                record = checked_record(line)
+            yield from record_sentences(record)
     elif path.endswith('.safetensors'):
         table = ReferringTable.open(path)
         yield from (table.value('sentences.text', row) for row in range(table.rows('sentences')))
     else:
         refs = load_grefs(path) if path.endswith('.json') else load_refs(path)
         yield from (sentence['sent'] for ref in refs if ref['split'] == 'train' for sentence in ref['sentences'])
-
-
-def _sentences_of_lines(path: str) -> Iterator[str]:
-    for number, line in numbered_lines(path):
-        record, problems = parse_line(line)
-        if problems:
-            raise InputError(
-                f'{path}, line {number} {problems[0]}. `python tools/dataset_converters/check.py {path}` '
-                'lists all errors'
-            )
-        yield from record_sentences(record)

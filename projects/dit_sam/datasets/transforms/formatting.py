@@ -6,6 +6,12 @@ from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+META_KEYS = (
+    *('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'no_target', 'sample_idx', 'img_path'),
+    *('ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction'),
+    *('points', 'point_labels', 'box', 'scaled_truth'),
+)
+
 
 class ReferringDataSample(SegDataSample):
     """mmseg's data sample with pinned tensors in a data loader with `pin_memory=True`.
@@ -37,31 +43,7 @@ class PackReferringInputs(PackSegInputs):
         meta_keys: Keys that are copied into `SegDataSample.metainfo` if the item has them.
     """
 
-    def __init__(
-        self,
-        meta_keys: Sequence[str] = (
-            'text',
-            'kind',
-            'img_id',
-            'ref_id',
-            'ann_id',
-            'sent_id',
-            'category_id',
-            'no_target',
-            'sample_idx',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'pad_shape',
-            'scale_factor',
-            'flip',
-            'flip_direction',
-            'points',
-            'point_labels',
-            'box',
-            'scaled_truth',
-        ),
-    ) -> None:
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
         super().__init__(meta_keys=meta_keys)
 
     def transform(self, results: dict) -> dict:

@@ -1,36 +1,10 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
-from pycocotools import mask as coco_mask
 
 from ...errors import InputError
 from ..columns import MAX_SIDE
-from ..masks import draw_once, draw_scaled, encode_mask
-
-
-def decode_segmentation(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """The mask of a COCO segmentation: polygons or an RLE, compressed or not.
-
-    Args:
-        segmentation: Polygons or an RLE.
-        height: Height of the annotated image in pixels.
-        width: Width of the annotated image in pixels.
-
-    Returns:
-        uint8 (height, width), 1 inside and 0 outside.
-
-    Raises:
-        InputError: An RLE has another size.
-    """
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif list(segmentation['size']) != [height, width]:
-        raise InputError(f'the RLE is for {list(segmentation["size"])} (height, width), not [{height}, {width}]')
-    elif isinstance(segmentation['counts'], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        rle = segmentation
-    return coco_mask.decode(rle)
+from ..masks import decode_segmentation, draw_once, draw_scaled, encode_mask
 
 
 def _outlines(results: dict) -> list:
