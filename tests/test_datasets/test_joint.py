@@ -1,4 +1,4 @@
-"""Several data sets together: shares, ranks, and no image of a val or test split."""
+"""Joint training on several data sets without the images of any val or test split."""
 
 import json
 import os

@@ -143,7 +143,7 @@ def test_a_picture_whose_size_does_not_tell_that_it_is_turned_gets_one_warning(r
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
         f'warning: line 1 names the image {root}/a.png, which is turned or mirrored by its EXIF '
-        f'tag ({orientation}), and its size does not tell whether its annotation is: look'
+        f'tag ({orientation}), and its size does not tell whether its annotation is too: compare the two'
     )
     assert lines[1:] == [f'{path}: 2 lines, 2 good sentences, 0 problems, 1 warnings']
 

@@ -1,8 +1,9 @@
 """Columns of a :class:`ReferringTable`: their types, and checks that they fit each other."""
 
 import reprlib
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -27,17 +28,17 @@ KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()
 MAX_SIDE = 65535
 
 
-class Ragged(NamedTuple):
+@dataclass(frozen=True)
+class Ragged:
     """Entries of different lengths end to end, `values`, and the end of each of them, int64."""
 
     values: np.ndarray
     ends: np.ndarray
 
-    @property
-    def rows(self) -> int:
+    def __len__(self) -> int:
         return len(self.ends)
 
-    def entry(self, row: int) -> np.ndarray:
+    def __getitem__(self, row: int) -> np.ndarray:
         return self.values[self.ends[row - 1] if row else 0 : self.ends[row]]
 
 
@@ -64,11 +65,7 @@ def make_column(name: str, entries: list[Any]) -> Column:
     return Ragged(values, np.fromiter(accumulate(map(len, entries)), np.int64, len(entries)))
 
 
-def rows_of(column: Column) -> int:
-    return column.rows if isinstance(column, Ragged) else len(column)
-
-
-def check_columns(columns: dict[str, Column]) -> None:
+def check_columns(columns: dict[str, Any]) -> None:
     """Raise InputError if a look-up by row could leave the table."""
     for group, kinds in GROUPS.items():
         for name, allowed in kinds.items():
@@ -76,9 +73,9 @@ def check_columns(columns: dict[str, Column]) -> None:
     for side in ('height', 'width'):
         _check_range(f'images.{side}', columns[f'images.{side}'], 1, MAX_SIDE)
     for name in ('image', 'target'):
-        _check_range(f'references.{name}', columns[f'references.{name}'], 0, rows_of(columns[KEYS[f'{name}s']]) - 1)
+        _check_range(f'references.{name}', columns[f'references.{name}'], 0, len(columns[KEYS[f'{name}s']]) - 1)
     ends = columns['references.sentences']
-    if (np.diff(ends, prepend=0) < 1).any() or (ends[-1] if len(ends) else 0) != rows_of(columns[KEYS['sentences']]):
+    if (np.diff(ends, prepend=0) < 1).any() or (ends[-1] if len(ends) else 0) != len(columns[KEYS['sentences']]):
         raise InputError('the column references.sentences does not fit the sentences')
 
 
@@ -92,7 +89,7 @@ def _check_column(columns: dict[str, Column], group: str, name: str, allowed: tu
         raise InputError(f'the column {name} is of the wrong type or shape')
     if isinstance(column, Ragged):
         _check_ends(name, column)
-    if rows_of(column) != rows_of(columns[KEYS[group]]):
+    if len(column) != len(columns[KEYS[group]]):
         raise InputError(f'the column {name} is longer or shorter than {KEYS[group]}')
 
 
@@ -118,7 +115,6 @@ def _check_ends(name: str, column: Ragged) -> None:
             raise InputError(f'an entry of the column {name} starts within a character')
 
 
-def _check_range(name: str, column: Column, low: int, high: int) -> None:
-    assert isinstance(column, np.ndarray)
+def _check_range(name: str, column: np.ndarray, low: int, high: int) -> None:
     if len(column) and not (low <= column.min() and column.max() <= high):
         raise InputError(f'the column {name} has a value outside of {low} to {high}')

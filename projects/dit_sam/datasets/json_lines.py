@@ -5,14 +5,14 @@ import os.path as osp
 import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from mmengine.fileio import join_path
 from mmseg.registry import DATASETS
 
 from ..errors import InputError
-from .columns import MAX_SIDE, Ragged, make_column
+from .columns import MAX_SIDE, make_column
 from .images import coco_number, image_size, read_mask
 from .masks import encode_box, encode_mask, encode_segmentation, unite
 from .referring_dataset import ReferringDataset
@@ -52,7 +52,7 @@ class ReferringJSONDataset(ReferringDataset):
                 builder.add(number, checked_record(line))
         if not builder.mask_files:
             raise InputError(f'{self.ann_file} has no line; docs/data.md has the format')
-        self._mask_files = cast(Ragged, make_column('mask', builder.mask_files))
+        self._mask_files = make_column('mask', builder.mask_files)
         self._no_target = np.array(builder.no_target)
         return builder.build()
 
@@ -61,7 +61,7 @@ class ReferringJSONDataset(ReferringDataset):
         item = super().get_data_info(idx)
         row = int(np.searchsorted(self.table.columns['references.ref_id'], item['ref_id']))
         item['no_target'] = bool(self._no_target[row])
-        name = self._mask_files.entry(row).tobytes().decode()
+        name = self._mask_files[row].tobytes().decode()
         if name:
             try:
                 mask = read_mask(join_path(self.data_prefix['seg_map_path'], name), item['height'], item['width'])

@@ -27,7 +27,7 @@ from safetensors.numpy import save
 
 from ..errors import InputError
 from ..utils import written_whole
-from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column, rows_of
+from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column
 from .masks import check_rle
 
 FORMAT = 'dit_sam referring table'
@@ -48,7 +48,7 @@ class ReferringTable:
     """
 
     def __init__(self, columns: dict[str, Column], header: dict | None = None) -> None:
-        self.columns = columns
+        self.columns: dict[str, Any] = columns
         self.header = dict(header or {})
         check_columns(columns)
 
@@ -59,22 +59,18 @@ class ReferringTable:
     @property
     def counts(self) -> dict[str, int]:
         """Numbers of images, references, sentences and masks."""
-        return dict(
-            images=self.rows('images'),
-            references=self.rows('references'),
-            sentences=self.rows('sentences'),
-            masks=self.rows('targets'),
-        )
+        groups = dict(images='images', references='references', sentences='sentences', masks='targets')
+        return {name: self.rows(group) for name, group in groups.items()}
 
     def rows(self, group: str) -> int:
-        return rows_of(self.columns[KEYS[group]])
+        return len(self.columns[KEYS[group]])
 
     def value(self, name: str, row: int) -> Any:
         """An entry as a plain int, text, bytes or tuple of ints."""
         column = self.columns[name]
+        entry = column[row]
         if isinstance(column, np.ndarray):
-            return int(column[row])
-        entry = column.entry(row)
+            return int(entry)
         if entry.dtype != np.uint8:
             return tuple(entry.tolist())
         return entry.tobytes() if name == 'targets.mask' else entry.tobytes().decode()
@@ -139,9 +135,11 @@ class ReferringTable:
         """Write the table to one file. The same table gives the same bytes; errors as in `written_whole`."""
         arrays = {}
         for name, column in self.columns.items():
-            arrays.update(
-                {name: column} if isinstance(column, np.ndarray) else {name: column.values, f'{name}.ends': column.ends}
+            ragged = isinstance(column, Ragged)
+            parts: dict[str, np.ndarray] = (
+                {name: column.values, f'{name}.ends': column.ends} if ragged else {name: column}
             )
+            arrays.update(parts)
         header = dict(format=FORMAT, version=VERSION, **self.header, counts=self.counts)
         with written_whole(path) as aside:
             # One entry of metadata: safetensors keeps no order among several.
