@@ -67,18 +67,7 @@ def draw_masks(
     picture = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if factor > 1 else image.copy()
     masks = [np.asarray(mask, dtype=bool) for mask in masks]
     colors = [colors[i % len(colors)] for i in range(len(masks))]
-    depths = [_depth(mask, size) for mask in masks]
-    insides = [np.clip(depth + 0.5, 0, 1) for depth in depths]
-    # Masks that share a pixel share its tint, so that many of them do not hide it.
-    strength = np.float32(opacity) / np.maximum(1, sum(insides))
-    # All tints before all outlines, so that no outline is tinted.
-    for inside, color in zip(insides, colors):
-        _blend(picture, color, strength * inside)
-    line = max(2, round(max(size) / 320))
-    for i, (depth, color) in enumerate(zip(depths, colors)):
-        # An outline that a later one would cover moves outward.
-        rings = sum(_iou(masks[i], later) > ALIKE for later in masks[i + 1 :])
-        _draw_outline(picture, depth + rings * (line + line // 2), color, line)
+    _draw_masks(picture, masks, colors, factor, opacity)
     # A narrow picture gets margins, for lines of a few words at least.
     width = max(size[0], min_side // 2)
     legend = _draw_legend(_entries(masks, sentences, scores, empty), colors, width, font)
@@ -104,20 +93,53 @@ def _check(
             raise ValueError(f'mask {i} has shape {np.shape(mask)}, the image {image.shape[:2]} (height, width)')
 
 
-def _depth(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """How deep each pixel of a picture of `size` (width, height) lies inside a mask: signed pixels, 0 on its outline.
+def _draw_masks(
+    picture: np.ndarray, masks: Sequence[np.ndarray], colors: Sequence[Color], factor: int, opacity: float
+) -> None:
+    """Draw masks over a picture that is larger by a factor; in place."""
+    line = max(2, round(max(picture.shape) / 320))
+    crops = [_crop(mask, 2 * line * (len(masks) + 1) // factor + 4) for mask in masks]
+    views = [
+        picture[rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor]
+        for rows, columns in crops
+    ]
+    depths = [_depth(mask[crop], factor) for mask, crop in zip(masks, crops)]
+    # Masks that share a pixel share its tint, so that many of them do not hide it.
+    strength = opacity / np.maximum(1, np.sum(masks, axis=0, dtype=np.float32))
+    # All tints before all outlines, so that no outline is tinted.
+    for view, depth, color, crop in zip(views, depths, colors, crops):
+        _blend(view, color, _enlarge(strength[crop], factor, cv2.INTER_NEAREST) * np.clip(depth + 0.5, 0, 1))
+    for i, (view, depth, color) in enumerate(zip(views, depths, colors)):
+        # An outline that a later one would cover moves outward.
+        rings = sum(_iou(masks[i], later) > ALIKE for later in masks[i + 1 :])
+        _draw_outline(view, depth + rings * (line + line // 2), color, line)
+
+
+def _crop(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of a mask's bounding box with a margin; one pixel for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return slice(0, 1), slice(0, 1)
+    (top, bottom), (left, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
+    return slice(max(0, top - margin), bottom + margin + 1), slice(max(0, left - margin), right + margin + 1)
+
+
+def _depth(mask: np.ndarray, factor: int) -> np.ndarray:
+    """How deep each pixel of a mask, enlarged by a factor, lies inside: signed pixels, 0 on the outline.
 
     Distances are smoothed, which rounds the steps of the mask. Their signs stay, so that no pixel of it is lost.
     """
-    if not mask.any():
-        return np.full(size[::-1], -np.inf, np.float32)
     inside, outside = (
         cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) for side in (mask, ~mask)
     )
     # Between the centers of two neighbors, of which one is inside, lies the outline: half a pixel from both.
     depth = cv2.GaussianBlur(np.where(mask, inside - 0.5, 0.5 - outside), (0, 0), 1.5)
     depth = np.where(mask, np.maximum(depth, 0.02), np.minimum(depth, -0.02))
-    return cv2.resize(depth, size, interpolation=cv2.INTER_CUBIC) * (size[0] / mask.shape[1])
+    return _enlarge(depth, factor, cv2.INTER_CUBIC) * factor
+
+
+def _enlarge(values: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
+    return cv2.resize(values, None, fx=factor, fy=factor, interpolation=interpolation)
 
 
 def _iou(mask: np.ndarray, other: np.ndarray) -> float:
