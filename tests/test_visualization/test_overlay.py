@@ -75,6 +75,12 @@ def test_one_pixel_stays_visible_and_one_picture_is_always_the_same():
         np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.parametrize('height, width', [(20, 30), (100, 600)])
+def test_a_mask_of_the_whole_picture_is_tinted(height, width):
+    drawn = draw_masks(gray(height, width), [np.ones((height, width), bool)], ['a'], colors=[RED], opacity=0.25)
+    assert (drawn[:100, :480] == (125, 75, 75)).all()
+
+
 def test_masks_over_each_other_are_told_apart():
     left, _ = halves()
     small = np.zeros_like(left)

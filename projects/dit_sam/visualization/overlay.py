@@ -12,6 +12,8 @@ Color = tuple[int, int, int]
 
 # Masks of a larger IoU have nearly the same outline.
 ALIKE = 0.6
+# A distance in pixels that no outline reaches.
+FAR = np.float32(10000)
 
 # Far from each other in hue and in brightness.
 PALETTE: tuple[Color, ...] = (
@@ -132,6 +134,8 @@ def _depth(mask: np.ndarray, factor: int) -> np.ndarray:
     inside, outside = (
         cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) for side in (mask, ~mask)
     )
+    # Infinite where a mask is full or empty.
+    inside, outside = np.minimum(inside, FAR), np.minimum(outside, FAR)
     # Between the centers of two neighbors, of which one is inside, lies the outline: half a pixel from both.
     depth = cv2.GaussianBlur(np.where(mask, inside - 0.5, 0.5 - outside), (0, 0), 1.5)
     depth = np.where(mask, np.maximum(depth, 0.02), np.minimum(depth, -0.02))
