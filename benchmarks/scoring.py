@@ -34,7 +34,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
-from dit_sam.datasets.image_batches import images_of
+from dit_sam.datasets.samplers import images_of
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config, one_line_errors

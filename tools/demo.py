@@ -76,7 +76,7 @@ def write_start(path: Path) -> None:
 
 def some_references(number: int) -> list[tuple[str, list[str]]]:
     """Pictures of the validation split, each with a sentence for every object that is referred to."""
-    from dit_sam.datasets.safe_pickle import load_refs
+    from dit_sam.datasets.reference_files import load_refs
 
     content = json.loads((ROOT / DATA / 'shapes/instances.json').read_text())
     names = {image['id']: image['file_name'] for image in content['images']}

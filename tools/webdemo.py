@@ -22,7 +22,7 @@ if 'OMP_WAIT_POLICY' not in os.environ:
 import cv2
 
 from dit_sam.apis import InputError, ReferringInferencer, attention_maps
-from dit_sam.datasets.safe_pickle import load_refs
+from dit_sam.datasets.reference_files import load_refs
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import show_traceback

@@ -71,7 +71,7 @@ def cut(sentence, table):
 
 
 def position(obj, direction):
-    """How far an object lies in a direction: (by its centre, by the edge of its box)."""
+    """How far an object lies in a direction: (by its center, by the edge of its box)."""
     (x, y), (x0, y0, x1, y1) = obj['centre'], obj['box']
     return dict(left=(-x, -x0), right=(x, x1), up=(-y, -y0), down=(y, y1))[direction]
 
@@ -120,7 +120,7 @@ def most_extreme(group, direction, unit, count=1):
     margin = position(ordered[count - 1], direction)[0] - position(ordered[count], direction)[0]
     assert margin > 0.059 * unit, 'a clear margin'
     by_edge = sorted(group, key=lambda obj: position(obj, direction)[1], reverse=True)
-    assert all(obj in ordered[:count] for obj in by_edge[:count]), 'centres and edges agree'
+    assert all(obj in ordered[:count] for obj in by_edge[:count]), 'centers and edges agree'
     return ordered[:count]
 
 

@@ -201,42 +201,21 @@ def test_scored_as_rela_draws_its_truth(write_grefcoco, tmp_path):
         assert (scores['gIoU'], scores['cIoU'], scores['N-acc'], scores['T-acc']) == (100, 100, 100, 100)
 
 
-def no_split(refs):
-    del refs[1]['split']
-
-
-def no_sentence_text(refs):
-    del refs[1]['sentences'][2]['sent']
-
-
-def text_as_id(refs):
-    refs[1]['ann_id'] = ['eleven']
-
-
-def number_as_text(refs):
-    refs[1]['sentences'][0]['sent'] = 5
-
-
-def unknown_object(refs):
-    refs[1]['ann_id'] = [11, 99]
-
-
-def object_of_another_image(refs):
-    refs[1]['ann_id'] = [11, 21]
-
-
 @pytest.mark.parametrize(
     'edit, message',
     [
-        (no_split, "item 1 is no reference of gRefCOCO: it, or a sentence of it, has no key 'split'"),
-        (no_sentence_text, "item 1 is no reference of gRefCOCO: it, or a sentence of it, has no key 'sent'"),
+        (lambda refs: refs[1].pop('split'), 'item 1 has no key "split"'),
+        (lambda refs: refs[1]['sentences'][2].pop('sent'), 'item 1, sentence 2 has no key "sent"'),
         (
-            text_as_id,
-            """item 1 is no reference of gRefCOCO: "ann_id" must be a number or a list of numbers, got ['el""",
+            lambda refs: refs[1].update(ann_id=['eleven']),
+            """item 1: "ann_id" must be a number or a list of numbers, got ['el""",
         ),
-        (number_as_text, 'item 1 is no reference of gRefCOCO: "sent" must be of type str, got 5'),
-        (unknown_object, 'has no ann_id 99: the two files do not belong together (reference 1 of'),
-        (object_of_another_image, 'annotation 21 is of image 2, not 1 (reference 1 of'),
+        (lambda refs: refs[1]['sentences'][0].update(sent=5), 'item 1, sentence 0: "sent" must be text, got 5'),
+        (
+            lambda refs: refs[1].update(ann_id=[11, 99]),
+            'has no ann_id 99: the two files do not belong together (reference 1 of',
+        ),
+        (lambda refs: refs[1].update(ann_id=[11, 21]), 'annotation 21 is of image 2, not 1 (reference 1 of'),
     ],
 )
 def test_bad_item_is_named(write_grefcoco, edit, message):
@@ -251,7 +230,7 @@ def test_bad_item_is_named(write_grefcoco, edit, message):
     [
         (b'\x80\x02]q\x00.', 'is not JSON'),
         (b'{"refs": []}', 'expected a list of references, got dict'),
-        (b'[[]]', 'item 0 is no reference of gRefCOCO'),
+        (b'[[]]', 'item 0: expected a dict, got list'),
     ],
 )
 def test_another_format_is_named(write_grefcoco, content, message):

@@ -125,7 +125,10 @@ def text_as_image_of_annotation(content, refs):
         (short_rle, 'annotation 12 has an RLE whose runs do not fill 40 x 60 pixels'),
         (rle_of_another_size, 'annotation 12 has an RLE of size [60, 40], but its image is [40, 60]'),
         (no_size, "image 1 has the file_name 'COCO_train2014_000000000001.jpg', height 'forty'"),
-        (mixed_ids, "references.ref_id: found int (3) and str ('two'), but ids are whole numbers or texts, all alike"),
+        (
+            mixed_ids,
+            "references.ref_id: found int (3) and str ('two'), but ids must be whole numbers or texts, all of one type",
+        ),
         (
             text_as_annotation,
             "has no ann_id '11': the two files do not belong together, as '11' is str in one, int in the "
@@ -138,7 +141,7 @@ def text_as_image_of_annotation(content, refs):
         (text_as_image_of_annotation, "annotation 11 is of image '1', not 1, as 1 is int in one, str in the other"),
         (no_height, "image_id 3 lacks the key 'height' (reference 6 of"),
         (no_segmentation, "ann_id 11 lacks the key 'segmentation' (reference 1 of"),
-        (twice, 'ann_id 11 stands for two that differ (reference 1 of'),
+        (twice, 'ann_id 11 occurs twice with different content (reference 1 of'),
         (one_object, 'a list of objects with image_id, segmentation is needed, got dict'),
         (no_list, 'a list of objects with file_name, height, width is needed, got NoneType'),
         (no_object, 'has no ann_id 11: the two files do not belong together (reference 1 of'),

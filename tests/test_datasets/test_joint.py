@@ -1,103 +1,22 @@
-"""Several data sets together: shares, ranks, and no image of a val or test split."""
+"""Joint training on several data sets without the images of any val or test split."""
 
 import json
 import os
 import pickle
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mmengine.config import Config
-from mmengine.dataset import ConcatDataset
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
-from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, WeightedConcatSampler
-from dit_sam.datasets.coco_names import coco_numbers
+from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset
 from dit_sam.datasets.held_out import evaluation_images
-from dit_sam.datasets.samplers import shares
+from dit_sam.datasets.images import coco_numbers
 from dit_sam.errors import InputError
 
 CONFIG = Path(__file__).parents[2] / 'configs' / 'dit_sam' / 'ldit_vit-b_joint.py'
-
-
-class Numbers(ConcatDataset):
-    """Data sets of these sizes, as far as a sampler sees them."""
-
-    def __init__(self, *sizes: int) -> None:
-        self.datasets = [range(size) for size in sizes]
-
-
-def sampler_of(rank: int, world_size: int, *args, monkeypatch, **kwargs) -> WeightedConcatSampler:
-    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, world_size))
-    return WeightedConcatSampler(*args, seed=5, **kwargs)
-
-
-def test_an_epoch_has_the_shares_and_visits_evenly(monkeypatch):
-    """Weights 1 : 3 of 40 items: 10 of the 20 in the first set, 30 of the 10 in the second, each of them 3 times."""
-    sampler = sampler_of(0, 1, Numbers(20, 10), [1, 3], epoch_size=40, monkeypatch=monkeypatch)
-    visits = Counter(sampler)
-    assert len(sampler) == 40 == visits.total()
-    assert Counter(visits[item] for item in range(20)) == {0: 10, 1: 10}
-    assert [visits[item] for item in range(20, 30)] == [3] * 10
-
-
-def test_the_size_of_an_epoch_is_that_of_the_data(monkeypatch):
-    sampler = sampler_of(0, 1, Numbers(6, 3), [1, 2], monkeypatch=monkeypatch)
-    items = list(sampler)
-    assert (len(items), sum(item < 6 for item in items)) == (9, 3)
-    assert items != sorted(items)
-
-
-def test_ranks_share_out_an_epoch(monkeypatch):
-    whole = list(sampler_of(0, 1, Numbers(7, 5), [2, 1], monkeypatch=monkeypatch))
-    parts = [list(sampler_of(rank, 3, Numbers(7, 5), [2, 1], monkeypatch=monkeypatch)) for rank in range(3)]
-    assert [item for items in zip(*parts) for item in items] == whole
-
-
-def test_epochs_differ_and_come_back_by_their_number(monkeypatch):
-    sampler, other = (sampler_of(0, 1, Numbers(30, 30), [1, 1], monkeypatch=monkeypatch) for _ in range(2))
-    epochs = []
-    for epoch in range(3):
-        sampler.set_epoch(epoch)
-        epochs.append(list(sampler))
-    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
-    other.set_epoch(2)
-    assert list(other) == epochs[2]
-    other.start = 50
-    assert list(other) == epochs[2][50:]
-
-
-def test_each_epoch_draws_other_items():
-    """A tenth of 100 items an epoch: the same ones each time would leave the rest unseen."""
-    sampler = WeightedConcatSampler(Numbers(100, 100), [1, 1], epoch_size=20, seed=0)
-    seen = []
-    for epoch in range(10):
-        sampler.set_epoch(epoch)
-        seen.append(frozenset(sampler))
-        assert len(seen[-1]) == 20
-    assert len(set(seen)) == 10 and len(frozenset.union(*seen)) > 100
-
-
-@pytest.mark.parametrize('weights', [[1], [1, 0], [1, -1], [1, float('nan')], [1, 1, 1]])
-def test_bad_weights_are_named(weights):
-    with pytest.raises(InputError, match=r'weights=.*a positive number for each of the 2 data sets'):
-        WeightedConcatSampler(Numbers(2, 3), weights, seed=0)
-
-
-def test_one_data_set_alone_is_refused(write_refcoco):
-    with pytest.raises(InputError, match='needs a ConcatDataset, got RefCOCODataset'):
-        WeightedConcatSampler(RefCOCODataset(write_refcoco()), [1], seed=0)
-
-
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 1000))
-def test_shares_sum_up_and_are_less_than_one_off(weights, total):
-    numbers = shares(weights, total)
-    assert sum(numbers) == total
-    assert all(abs(number - weight / sum(weights) * total) < 1 for number, weight in zip(numbers, weights))
 
 
 # Image -> split in RefCOCO+ and RefCOCOg; in RefCOCO image 1 is of train, 2 of val, 3 of testA.
@@ -206,7 +125,7 @@ def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, im
     filter_cfg = dict(evaluation_images=['refcoco/refs(unc).p'])
     data = ReferringJSONDataset('mine.jsonl', family, filter_cfg=filter_cfg)
     assert [data.get_data_info(index)['ref_id'] for index in range(len(data))] == ([2] if held_out else [1, 2])
-    warned = f'mine.jsonl: 1 of 2 images, such as {image}, have no number of COCO'
+    warned = f'mine.jsonl: 1 of 2 images, such as {image}, have no COCO number'
     assert [warned in line for line in log] == ([False] if held_out is not None else [True, False])
 
 

@@ -156,20 +156,20 @@ def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
         (dict(image=' '), 'has no "image"'),
         (dict(sentence=None), 'needs either "sentence", a text, or "sentences"'),
         (dict(sentences=['a']), 'needs either "sentence", a text, or "sentences"'),
-        (dict(sentence=['a']), "has a sentence that is blank or no text: ['a']"),
-        (dict(sentence='\t'), "has a sentence that is blank or no text: '\\t'"),
-        (dict(sentence=None, sentences=[]), '"sentences" is no list of texts or an empty one'),
-        (dict(sentence=None, sentences='ab'), '"sentences" is no list of texts or an empty one'),
+        (dict(sentence=['a']), "has a sentence that is blank or not text: ['a']"),
+        (dict(sentence='\t'), "has a sentence that is blank or not text: '\\t'"),
+        (dict(sentence=None, sentences=[]), 'has "sentences" that are not a list of texts, or an empty list'),
+        (dict(sentence=None, sentences='ab'), 'has "sentences" that are not a list of texts, or an empty list'),
         (dict(bbox=None), 'needs one of "segmentation", "mask" and "bbox", has none'),
         (dict(mask='a.png'), 'has mask and bbox'),
-        (dict(bbox=None, mask=3), 'has a "mask" that is no path'),
-        (dict(height=40), 'needs both or none of "height" and "width"'),
-        (dict(height=40, width=0), 'needs both or none of "height" and "width"'),
-        (dict(height=40, width='60'), 'needs both or none of "height" and "width"'),
-        (dict(image_id=1.5), 'has 1.5 as "image_id", which is int or str'),
-        (dict(category_id=2**63), 'has 9223372036854775808 as "category_id", which is int of 64 bits'),
-        (dict(category_id='dog'), """has 'dog' as "category_id", which is int"""),
-        (dict(kind=1), 'has 1 as "kind", which is str'),
+        (dict(bbox=None, mask=3), 'has a "mask" that is not the path'),
+        (dict(height=40), 'needs both "height" and "width" or neither'),
+        (dict(height=40, width=0), 'needs both "height" and "width" or neither'),
+        (dict(height=40, width='60'), 'needs both "height" and "width" or neither'),
+        (dict(image_id=1.5), 'has 1.5 as "image_id", which must be int or str'),
+        (dict(category_id=2**63), 'has 9223372036854775808 as "category_id", which must be int of 64 bits'),
+        (dict(category_id='dog'), """has 'dog' as "category_id", which must be int"""),
+        (dict(kind=1), 'has 1 as "kind", which must be str'),
         (dict(bbox=[1, 2, 3]), 'has the box [1, 2, 3]: x, y, width and height'),
         (dict(bbox=None, segmentation=[5, 10, 25, 10, 25, 18]), 'has a polygon of int'),
         (dict(bbox=None, segmentation='a'), """has 'a' as "segmentation": polygons, an RLE, or null"""),
@@ -188,10 +188,10 @@ def test_bad_line_is_named(root, change, message):
 @pytest.mark.parametrize(
     'text, message',
     [
-        ('{', 'is no JSON'),
-        ('[]', 'is no JSON object but list'),
-        ('{"image": "\\ud800"}', 'is no JSON'),
-        ('[' * 100000, 'is no JSON'),
+        ('{', 'is not JSON'),
+        ('[]', 'is not a JSON object but list'),
+        ('{"image": "\\ud800"}', 'is not JSON'),
+        ('[' * 100000, 'is not JSON'),
     ],
 )
 def test_other_lines_are_named(root, text, message):
@@ -200,7 +200,7 @@ def test_other_lines_are_named(root, text, message):
 
 
 def test_bytes_that_are_no_text_are_named():
-    assert 'is no JSON' in parse_line(b'{"image": "\xff"}')[1][0]
+    assert 'is not JSON' in parse_line(b'{"image": "\xff"}')[1][0]
 
 
 def test_all_problems_of_a_line_are_found():
@@ -209,14 +209,14 @@ def test_all_problems_of_a_line_are_found():
 
 
 def test_sizes_of_one_image_must_agree(root):
-    with pytest.raises(InputError, match='line 2 says that .* is 41 x 60 .*, a line before it 40 x 60'):
+    with pytest.raises(InputError, match='line 2 gives .* the size 41 x 60 .*, a line before it 40 x 60'):
         dataset(root, line(), line(height=41, width=60))
 
 
 @pytest.mark.parametrize(
     'mask, message',
     [
-        (np.zeros((60, 40), np.uint8), 'which is of [60, 40], but its image is [40, 60]'),
+        (np.zeros((60, 40), np.uint8), 'of size [60, 40], but its image is [40, 60]'),
         (np.zeros((40, 60, 3), np.uint8), 'which has the channels RGB: save it with one'),
     ],
 )

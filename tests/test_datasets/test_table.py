@@ -85,7 +85,7 @@ def test_rows_and_header_come_back(table, tmp_path):
         dict(sent_id=30, text='d'),
     ]
     assert [opened.raw(row) for row in range(4)] == ['naïve', 'B!', '全部', 'd']
-    assert [opened.sentences_of(row) for row in range(3)] == [(0, 2), (2, 3), (3, 4)]
+    assert [opened.sentence_rows(row) for row in range(3)] == [(0, 2), (2, 3), (3, 4)]
     assert [opened.reference_of(row) for row in range(4)] == [0, 0, 1, 2]
     first = opened.reference(0)
     assert (first['img_id'], first['file_name'], first['height'], first['width']) == (7, 'é.jpg', 4, 5)
@@ -182,10 +182,10 @@ FP8 = b'{"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}'
 @pytest.mark.parametrize(
     'data, message',
     [
-        (b'', 'is damaged or no .safetensors file'),
-        (len(FP8).to_bytes(8, 'little') + FP8 + b'ab', 'is damaged or no .safetensors file'),
-        (b'\x80\x04]q\x00.', 'is damaged or no .safetensors file'),
-        (b'\xff' * 100, 'is damaged or no .safetensors file'),
+        (b'', 'is damaged or not a .safetensors file'),
+        (len(FP8).to_bytes(8, 'little') + FP8 + b'ab', 'is damaged or not a .safetensors file'),
+        (b'\x80\x04]q\x00.', 'is damaged or not a .safetensors file'),
+        (b'\xff' * 100, 'is damaged or not a .safetensors file'),
     ],
 )
 def test_other_files_are_refused(tmp_path, data, message):
@@ -205,9 +205,9 @@ def test_truncated_file_is_refused(table, tmp_path):
 @pytest.mark.parametrize(
     'metadata, message',
     [
-        (None, 'holds no referring data'),
-        (dict(dit_sam='{"format": "dit_sam referring table", "version": 2}'), 'is of another version than 1'),
-        (dict(dit_sam='[]'), 'holds no referring data'),
+        (None, 'holds no prepared data'),
+        (dict(dit_sam='{"format": "dit_sam referring table", "version": 2}'), 'is not of version 1'),
+        (dict(dit_sam='[]'), 'holds no prepared data'),
         (dict(dit_sam='{'), 'is damaged'),
     ],
 )

@@ -1,4 +1,4 @@
-"""Files of references, `refs(*).p` and `grefs(*).json`, and `instances.json`."""
+"""Reference files with wrong values, and gRefCOCO's as JSON."""
 
 import json
 import pickle
@@ -6,53 +6,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from forms_pickles import PLAIN, read_refs
 from fuzzing import Attempt, accepted, cut, damage, either, junk, places, put, refused, remove
 from subjects import GOOD, INSTANCES, REFS, open_set, read_all, reference, write_set
 
 from dit_sam.datasets import GRefCOCODataset
 
 GREFS = 'grefs(unc).json'
-PLAIN = [reference(1), reference(2, text='the café'), reference(3, split='train')]
 GENERAL = [
     dict(reference(1, ann_id=[7]), category_id=[1]),
     dict(reference(2, ann_id=[-1]), category_id=[-1], no_target=True),
 ]
-# Nothing of these may run.
-HOSTILE = [
-    ('os', 'system'),
-    ('posix', 'system'),
-    ('builtins', 'eval'),
-    ('builtins', 'exec'),
-    ('builtins', 'open'),
-    ('subprocess', 'Popen'),
-    ('subprocess', 'check_output'),
-    ('runpy', 'run_path'),
-    ('pathlib', 'Path.touch'),
-    ('builtins', 'getattr'),
-    ('importlib', 'import_module'),
-    ('numpy', 'ndarray'),
-    ('collections', 'OrderedDict'),
-    ('_codecs', 'encode'),
-    ('copyreg', '_reconstructor'),
-    ('nowhere', 'nothing'),
-    ('', ''),
-]
-
-
-def plain_set(folder: Path) -> list:
-    write_set(folder, GOOD, PLAIN)
-    return read_all(open_set(folder))
-
-
-def read_refs(folder: Path, data: bytes) -> None:
-    """Hand over a reference file as bytes; all that it gives is looked at."""
-    trace = folder / 'trace'
-    write_set(folder, GOOD, [])
-    (folder / REFS).write_bytes(data)
-    try:
-        read_all(open_set(folder))
-    finally:
-        assert not trace.exists(), 'something of the file was run'
 
 
 def read_json(folder: Path, name: str, data: bytes | str) -> None:
@@ -61,120 +25,6 @@ def read_json(folder: Path, name: str, data: bytes | str) -> None:
     (folder / GREFS).write_text(json.dumps(GENERAL))
     (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode('utf-8', 'surrogatepass'))
     read_all(open_set(folder, GRefCOCODataset, GREFS) if name == GREFS else open_set(folder))
-
-
-@accepted('references', 'pickles of protocol 0 to 5', 'the items that were written')
-def protocols(rng: Random, folder: Path) -> Attempt:
-    texts = [rng.choice(['the box', 'naïve ﬁsh', '箱', 'صندوق', '🟥 box']) for _ in range(rng.randint(1, 5))]
-    refs = [reference(number, text=text) for number, text in enumerate(texts)]
-
-    def run() -> None:
-        write_set(folder, GOOD, [])
-        (folder / REFS).write_bytes(pickle.dumps(refs, protocol=rng.randint(0, pickle.HIGHEST_PROTOCOL)))
-        assert [item['text'] for item in read_all(open_set(folder))] == texts
-
-    return Attempt(run)
-
-
-@refused(
-    'references',
-    'pickles that call something: 17 functions, 9 ways to call them, at any place',
-    'file; nothing of it is run',
-)
-def hostile(rng: Random, folder: Path) -> Attempt:
-    (module, name), trace = rng.choice(HOSTILE), f'touch {folder}/trace'
-    argument = b'(' + b'X' + len(trace).to_bytes(4, 'little') + trace.encode() + b't'
-    by_name = f'c{module}\n{name}\n'.encode()
-    on_stack = b''.join(b'\x8c' + bytes([len(text)]) + text.encode() for text in (module, name)) + b'\x93'
-    call = rng.choice(
-        [
-            by_name + argument + b'R',
-            on_stack + argument + b'R',
-            by_name + argument + b'\x81',
-            on_stack + argument + b'}\x92',
-            b'(' + by_name + argument[1:-1] + b'o',
-            f'({"S"}{trace!r}\ni{module}\n{name}\n'.encode(),
-            by_name + argument + b'b',
-            b'\x82\x01' + argument + b'R',
-            b'P' + trace.encode() + b'\n',
-        ]
-    )
-    good = pickle.dumps(PLAIN, protocol=2)
-    data = rng.choice([call + b'.', b'\x80\x02' + call + b'.', good[:-1] + call + b'0.', b'\x80\x02]' + call + b'a.'])
-    return Attempt(lambda: read_refs(folder, data), (REFS,))
-
-
-@either('references', 'random pickle instructions', 'all items have masks, or the file is named; nothing is run')
-def opcodes(rng: Random, folder: Path) -> Attempt:
-    codes = [
-        getattr(pickle, name)
-        for name in dir(pickle)
-        if name.isupper() and isinstance(getattr(pickle, name), bytes) and len(getattr(pickle, name)) == 1
-    ]
-    parts = [
-        rng.choice(
-            [
-                rng.choice(codes),
-                rng.choice(codes),
-                rng.randbytes(rng.randint(1, 5)),
-                b'os\nsystem\n',
-                b'\x8c\x02os',
-                b'\x8c\x06system',
-                b'K\x01',
-                b'(',
-                b']',
-                b'}',
-                b'\x8c\x05touch',
-            ]
-        )
-        for _ in range(rng.randint(1, 60))
-    ]
-    return Attempt(lambda: read_refs(folder, b''.join(parts) + b'.'), (REFS,))
-
-
-@refused('references', 'pickles with lengths and memo numbers that lie, up to 2^63', 'file')
-def lying_lengths(rng: Random, folder: Path) -> Attempt:
-    size = rng.choice([2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63])
-    code, width = rng.choice(
-        [
-            (b'X', 4),
-            (b'T', 4),
-            (b'B', 4),
-            (b'\x8b', 4),
-            (b'r', 4),
-            (b'j', 4),
-            (b'\x8d', 8),
-            (b'\x8e', 8),
-            (b'\x96', 8),
-            (b'\x95', 8),
-        ]
-    )
-    data = (
-        rng.choice([b'', b']'])
-        + code
-        + (size % 256**width).to_bytes(width, 'little')
-        + rng.randbytes(rng.randint(0, 9))
-    )
-    return Attempt(lambda: read_refs(folder, data + b'.'), (REFS,))
-
-
-@refused('references', 'pickles nested 100 to 100,000 deep', 'file', share=0.1)
-def deep(rng: Random, folder: Path) -> Attempt:
-    depth = rng.choice([100, 1000, 10000, 100000])
-    opening, closing = rng.choice([(b']', b'a'), (b'(', b'l'), (b')', b'\x85'), (b'(', b't'), (b'}K\x01', b's')])
-    return Attempt(lambda: read_refs(folder, opening * depth + closing * (depth - 1) + b'.'), (REFS,))
-
-
-@refused('references', 'pickles cut off at any byte', 'file')
-def cut_pickle(rng: Random, folder: Path) -> Attempt:
-    data = cut(rng, pickle.dumps(PLAIN, protocol=rng.randint(0, 5)))
-    return Attempt(lambda: read_refs(folder, data), (REFS,))
-
-
-@either('references', 'pickles with changed, lost and added bytes', 'all items have masks, or the file is named')
-def damaged_pickle(rng: Random, folder: Path) -> Attempt:
-    data = damage(rng, pickle.dumps(PLAIN, protocol=rng.randint(0, 5)))
-    return Attempt(lambda: read_refs(folder, data), (REFS,))
 
 
 def spoil(rng: Random, value: Any) -> Any:

@@ -5,7 +5,8 @@ from pathlib import Path
 from random import Random
 from shutil import rmtree
 
-from forms_checkpoints import as_pth, hostile_pickle, in_zip
+from forms_checkpoints import as_pth
+from forms_hostile_checkpoints import hostile_pickle, in_zip
 from fuzzing import Attempt, refused
 from transformers import BertConfig
 

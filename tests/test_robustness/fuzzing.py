@@ -20,13 +20,18 @@ ERRORS = (InputError, CheckpointError, FileNotFoundError)
 LONGEST_LINE = 1000
 SECONDS = 30
 MODULES = (
+    'forms_pickles',
     'forms_references',
     'forms_masks',
+    'forms_run_lengths',
     'forms_own_data',
+    'forms_prepared',
     'forms_sentences',
     'forms_images',
+    'forms_bad_images',
     'forms_configs',
     'forms_checkpoints',
+    'forms_hostile_checkpoints',
     'forms_text_models',
 )
 

@@ -75,7 +75,7 @@ def test_all_problems_are_listed_with_their_lines(root, capsys):
     lines = capsys.readouterr().out.splitlines()
     expected = [
         'line 1 needs either "sentence", a text, or "sentences"',
-        'line 2 is no JSON: ',
+        'line 2 is not JSON: ',
         f'line 4 names the image {root}/none.jpg, which is not there',
         'line 5 has a polygon of 4 numbers',
         f'line 6 names the image {root}/{IMAGE}, which is 40 x 60, not 30 x 50 (height x width)',
@@ -144,7 +144,7 @@ def test_a_picture_whose_size_does_not_tell_that_it_is_turned_gets_one_warning(r
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(
         f'warning: line 1 names the image {root}/a.png, which is turned or mirrored by its EXIF '
-        f'tag ({orientation}), and its size does not tell whether its annotation is: look'
+        f'tag ({orientation}), and its size does not tell whether its annotation is too: compare the two'
     )
     assert lines[1:] == [f'{path}: 2 lines, 2 good sentences, 0 problems, 1 warnings']
 

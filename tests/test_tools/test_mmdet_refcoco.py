@@ -30,7 +30,7 @@ def prepared(write_refcoco, tmp_path, monkeypatch) -> str:
             ['none.safetensors', '--out', 'out'],
             'none.safetensors not found; tools/dataset_converters/refcoco.py writes',
         ),
-        (['afile', '--out', 'out'], 'afile is damaged or no .safetensors file'),
+        (['afile', '--out', 'out'], 'afile is damaged or not a .safetensors file'),
         (['val.safetensors', '--out', 'afile'], 'afile cannot be written to: '),
         (
             ['val.safetensors', 'val.safetensors', '--out', 'out'],

@@ -134,7 +134,7 @@ def test_maps_lie_over_the_picture_without_its_padding():
     assert laid.shape == (20, 40) and laid[5, 4] > 0.8 and laid[15, 4] < 0.1 and laid[5, 25] < 0.1
 
 
-def test_the_attended_place_is_coloured():
+def test_the_attended_place_is_colored():
     values = np.zeros((2, 4, 4), np.float32)
     values[:, 1, 0] = 0.9, 0.3
     image = np.full((20, 40, 3), 120, np.uint8)

@@ -1,10 +1,12 @@
+import colorsys
+
 import numpy as np
 import pytest
 
 from dit_sam.visualization import draw_masks
 from dit_sam.visualization.overlay import PALETTE
 
-RED = (200, 0, 0)
+RED, WHITE = (200, 0, 0), [255, 255, 255]
 
 
 def halves(height: int = 100, width: int = 600) -> list:
@@ -14,7 +16,7 @@ def halves(height: int = 100, width: int = 600) -> list:
     return [left, ~left]
 
 
-def grey(height: int = 100, width: int = 600) -> np.ndarray:
+def gray(height: int = 100, width: int = 600) -> np.ndarray:
     return np.full((height, width, 3), 100, np.uint8)
 
 
@@ -22,21 +24,74 @@ def count(picture: np.ndarray, color) -> int:
     return int((picture == np.array(color)).all(axis=-1).sum())
 
 
-def test_a_mask_is_blended_inside_with_a_contour_and_nothing_changes_outside():
-    image = grey()
+def hue(color) -> float:
+    """Degrees on the color circle."""
+    return colorsys.rgb_to_hsv(*color)[0] * 360
+
+
+def test_a_mask_is_tinted_and_outlined_and_nothing_else_changes():
+    image = gray()
     drawn = draw_masks(image, halves()[:1], ['left'], colors=[RED], opacity=0.25)
     assert drawn.shape[1] == 600 and drawn.dtype == np.uint8
     # 100 * 0.75 + 200 * 0.25 = 125, 100 * 0.75 = 75
-    assert drawn[50, 100].tolist() == [125, 75, 75]
-    assert drawn[50, 299].tolist() == list(RED)
-    assert drawn[50, 300].tolist() == [255, 255, 255]
-    np.testing.assert_array_equal(drawn[:100, 310:], image[:, 310:])
-    np.testing.assert_array_equal(image, grey())
+    assert drawn[50, 100].tolist() == drawn[50, 299].tolist() == [125, 75, 75]
+    # Behind the edge: white halo, two pixels of the color, halo.
+    assert drawn[50, 300:304].tolist() == [WHITE, list(RED), list(RED), WHITE]
+    np.testing.assert_array_equal(drawn[:100, 304:], image[:, 304:])
+    np.testing.assert_array_equal(image, gray())
+
+
+@pytest.mark.parametrize('color', [(214, 32, 38), (38, 156, 58), (36, 76, 222), (246, 222, 38), (122, 42, 172)])
+def test_an_object_keeps_its_color(color):
+    image = np.full((100, 600, 3), color, np.uint8)
+    for paint in PALETTE:
+        # Also where three sentences mean the object.
+        for number in (1, 3):
+            drawn = draw_masks(image, halves()[:1] * number, ['a'] * number, colors=[paint])[50, 100]
+            turned = (hue(drawn / 255) - hue(image[50, 100] / 255) + 180) % 360 - 180
+            assert abs(turned) < 25  # one color name to the next: about 60
+            assert abs(drawn.astype(int) - color).max() <= 0.15 * 255 + 2
+
+
+def test_outlines_are_smooth_at_the_resolution_of_the_picture():
+    y, x = np.mgrid[:60, :60]
+    inside = (x - 30) ** 2 + (y - 30) ** 2 < 20**2
+    drawn = draw_masks(np.zeros((60, 60, 3), np.uint8), [inside], ['a'], colors=[RED], opacity=0)[:480]
+    # The circle in the picture, which is enlarged 8 times, has the center (30 + 0.5) * 8 - 0.5 and the radius 160.
+    y, x = np.mgrid[:480, :480]
+    radius = np.hypot(x - 243.5, y - 243.5)
+    outline = drawn.any(axis=-1)
+    assert radius[outline].min() > 160 - 8 and radius[outline].max() < 160 + 8
+    assert np.ptp(radius[(drawn == RED).all(axis=-1)]) < 8  # steps alone would be 8 high
+    assert len(np.unique(drawn[..., 1])) > 50  # shades between black and white: anti-aliased
+
+
+def test_one_pixel_stays_visible_and_one_picture_is_always_the_same():
+    for side in (480, 2000):
+        mask = np.zeros((side, side), bool)
+        mask[100, 50] = True
+        first, second = (draw_masks(gray(side, side), [mask], ['a'], colors=[RED]) for _ in range(2))
+        assert count(first[90:111, 40:61], RED) >= 8 and count(first[:side], RED) == count(first[90:111, 40:61], RED)
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize('height, width', [(20, 30), (100, 600)])
+def test_a_mask_of_the_whole_picture_is_tinted(height, width):
+    drawn = draw_masks(gray(height, width), [np.ones((height, width), bool)], ['a'], colors=[RED], opacity=0.25)
+    assert (drawn[:100, :480] == (125, 75, 75)).all()
+
+
+def test_masks_over_each_other_are_told_apart():
+    left, _ = halves()
+    small = np.zeros_like(left)
+    small[20:80, 20:80] = True
+    row = draw_masks(gray(), [left, left, small], ['a', 'b', 'c'])[50]
+    assert [count(row, color) > 0 for color in PALETTE[:3]] == [True] * 3
 
 
 def test_the_legend_has_a_swatch_and_the_text_of_each_sentence():
     def legend(*sentences, **kwargs):
-        return draw_masks(grey(), halves()[: len(sentences)], sentences, **kwargs)[100:]
+        return draw_masks(gray(), halves()[: len(sentences)], sentences, **kwargs)[100:]
 
     one, two = legend('the red star'), legend('the red star', 'circle')
     assert count(one, PALETTE[0]) == count(two, PALETTE[0]) == count(two, PALETTE[1]) > 100
@@ -50,9 +105,9 @@ def test_the_legend_has_a_swatch_and_the_text_of_each_sentence():
 
 def test_an_empty_mask_is_said_to_be_one():
     nothing = [np.zeros((100, 600), bool)]
-    drawn = draw_masks(grey(), nothing, ['left'])
-    np.testing.assert_array_equal(drawn[:100], grey())
-    np.testing.assert_array_equal(drawn[100:], draw_masks(grey(), halves()[:1], ['left: nothing found'])[100:])
+    drawn = draw_masks(gray(), nothing, ['left'])
+    np.testing.assert_array_equal(drawn[:100], gray())
+    np.testing.assert_array_equal(drawn[100:], draw_masks(gray(), halves()[:1], ['left: nothing found'])[100:])
 
 
 @pytest.mark.parametrize(
@@ -65,32 +120,32 @@ def test_an_empty_mask_is_said_to_be_one():
     ],
 )
 def test_small_and_narrow_pictures_get_room_for_text(height, width, drawn_height, drawn_width):
-    drawn = draw_masks(grey(height, width), halves(height, width), ['a', 'b'], opacity=0)
+    drawn = draw_masks(gray(height, width), halves(height, width), ['a', 'b'], opacity=0)
     assert drawn.shape[1] == drawn_width
     in_the_middle = (drawn[:, drawn_width // 2 - 10] == 100).all(axis=-1)
     assert in_the_middle[:drawn_height].all() and not in_the_middle[drawn_height:].any()
 
 
 def test_long_sentences_are_wrapped_within_the_picture():
-    short = draw_masks(grey(), halves()[:1], ['a'])
+    short = draw_masks(gray(), halves()[:1], ['a'])
     for text in ('word ' * 100, 'x' * 500):
-        drawn = draw_masks(grey(), halves()[:1], [text])
+        drawn = draw_masks(gray(), halves()[:1], [text])
         assert drawn.shape[1] == 600 and len(drawn) > len(short) + 100
         # The last column is margin, so that nothing was cut.
         assert (drawn[100:, -1] == 255).all()
 
 
-def test_colours_come_round_again():
+def test_colors_repeat():
     number = len(PALETTE) + 1
-    drawn = draw_masks(grey(), halves()[:1] * number, ['a'] * number)
+    drawn = draw_masks(gray(), halves()[:1] * number, ['a'] * number)
     assert count(drawn[100:], PALETTE[0]) == 2 * count(drawn[100:], PALETTE[1])
 
 
 @pytest.mark.parametrize(
     'changes, message',
     [
-        (dict(image=grey()[..., 0]), r'RGB image \(H, W, 3\) of uint8, got \(100, 600\)'),
-        (dict(image=grey() / 255), 'of float64'),
+        (dict(image=gray()[..., 0]), r'RGB image \(H, W, 3\) of uint8, got \(100, 600\)'),
+        (dict(image=gray() / 255), 'of float64'),
         (dict(sentences=['a']), '2 masks, 1 sentences and no scores'),
         (dict(scores=[1]), '2 masks, 2 sentences and 1 scores'),
         (dict(masks=halves(100, 602)), r'mask 0 has shape \(100, 602\), the image \(100, 600\)'),
@@ -98,9 +153,9 @@ def test_colours_come_round_again():
 )
 def test_what_does_not_fit_is_an_error(changes, message):
     with pytest.raises(ValueError, match=message):
-        draw_masks(**{**dict(image=grey(), masks=halves(), sentences=['a', 'b']), **changes})
+        draw_masks(**{**dict(image=gray(), masks=halves(), sentences=['a', 'b']), **changes})
 
 
 def test_a_missing_font_is_named():
     with pytest.raises(FileNotFoundError, match='font none.ttf not found'):
-        draw_masks(grey(), halves(), ['a', 'b'], font='none.ttf')
+        draw_masks(gray(), halves(), ['a', 'b'], font='none.ttf')

@@ -153,9 +153,9 @@ def test_from_the_upload_to_the_mask(page, photo):
     drawn = picture_in(page, 'overlay')
     # 480 / 200 = 2.4, so the picture is three times as large: 600 wide, its legend below.
     assert drawn.shape[1] == 600 and drawn.shape[0] > 360 + 40
-    # Both masks are laid over their object, in the two first colours: the centres differ from the plain ones.
+    # Both masks are laid over their object, in the two first colors: the centers differ from the plain ones.
     for (x, y), plain in (((150, 180), (40, 40, 220)), ((435, 180), (220, 60, 40)), ((300, 20), (235, 235, 235))):
-        changed = np.abs(drawn[y, x].astype(int) - plain).max() > 20
+        changed = np.abs(drawn[y, x].astype(int) - plain).max() > 10
         assert changed == (plain != (235, 235, 235)), (x, y)
     cells = until(page, lambda: page.find_element(By.ID, 'table').text).splitlines()
     assert 'the red circle' in cells and 'the blue square' in cells

@@ -11,7 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
-from dit_sam.datasets.json_lines import image_id, mask_of, means_nothing, parse_line, read_lines, sentences_of, size_of
+from dit_sam.datasets.json_lines import (
+    image_id,
+    mask_of,
+    means_nothing,
+    numbered_lines,
+    parse_line,
+    record_sentences,
+    size_of,
+)
 from dit_sam.datasets.masks import area
 from dit_sam.engine.launch import one_line_errors
 
@@ -70,14 +78,14 @@ def main() -> int:
     images, masks = args.images or args.file.parent, args.masks or args.file.parent
     lines, sentences, problems, warnings, ids = 0, 0, 0, 0, {}
     with one_line_errors(OSError):
-        for number, line in read_lines(str(args.file)):
+        for number, line in numbered_lines(str(args.file)):
             record, found = parse_line(line)
             found = found or list(problems_of(record, images, masks))
             doubts = [] if found else list(doubts_of(record, number, images, masks, ids))
             print(*(f'line {number} {problem}\n' for problem in found), sep='', end='')
             print(*(f'warning: line {number} {doubt}\n' for doubt in doubts), sep='', end='')
             lines, problems, warnings = lines + 1, problems + len(found), warnings + len(doubts)
-            sentences += 0 if found else len(sentences_of(record))
+            sentences += 0 if found else len(record_sentences(record))
     if not lines:
         print(f'{args.file} has no line')
         return 1

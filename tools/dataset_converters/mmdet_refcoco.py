@@ -37,7 +37,7 @@ def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
                 'write it again by tools/dataset_converters/refcoco.py'
             )
         for row in range(table.rows('references')):
-            item, (first, end) = table.reference(row), table.sentences_of(row)
+            item, (first, end) = table.reference(row), table.sentence_rows(row)
             image = images.setdefault(item['img_id'], _image(item))
             common = dict(id=len(refs) + 1, image_id=image['id'], category_id=_number(item['category_id']))
             size, counts = item['segmentation']['size'], item['segmentation']['counts']

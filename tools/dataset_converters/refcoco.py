@@ -24,11 +24,10 @@ from prettytable import PrettyTable
 from rich.progress import track
 
 from dit_sam.datasets import ReferringTable
-from dit_sam.datasets.grefs import load_grefs
 from dit_sam.datasets.images import find_image, image_problem, orientation_doubt
 from dit_sam.datasets.instances import Instances, make_table
 from dit_sam.datasets.refcoco import select_split, splits_of
-from dit_sam.datasets.safe_pickle import load_refs
+from dit_sam.datasets.reference_files import load_grefs, load_refs
 from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.utils import check_folder

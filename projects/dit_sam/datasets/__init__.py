@@ -1,9 +1,14 @@
+"""Referring data sets, their samplers and transforms.
+
+To add a data set, write a subclass of `ReferringDataset` that overrides `load_table`, and import it here. `refcoco.py`
+and `json_lines.py` are examples.
+"""
+
 from .grefcoco import GRefCOCODataset
-from .image_batches import ImageBatchSampler
 from .json_lines import ReferringJSONDataset
 from .refcoco import RefCOCODataset
-from .referring import ReferringDataset
-from .samplers import WeightedConcatSampler
+from .referring_dataset import ReferringDataset
+from .samplers import ImageBatchSampler, WeightedConcatSampler
 from .table import ReferringTable
 from .training_sentences import training_sentences
 from .transforms import (

@@ -1,14 +1,15 @@
-"""The columns of a :class:`ReferringTable`: what they hold, and that they fit each other."""
+"""Columns of a :class:`ReferringTable`: their types, and checks that they fit each other."""
 
 import reprlib
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputError
 
-# What a column may be: numbers; texts or masks end to end; lists of numbers end to end.
+# Types of columns: numbers; texts or masks end to end; lists of numbers end to end.
 NUMBER = ('int64',)
 TEXT = ('ragged uint8',)
 ID = NUMBER + TEXT
@@ -21,23 +22,23 @@ GROUPS = dict(
 )
 KIND, RAW, OUTLINES = 'sentences.kind', 'sentences.raw', 'targets.outlines'
 OPTIONAL = (KIND, RAW, OUTLINES)
-# A group's first column tells its number of rows.
+# A group's first column gives its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
 # JPEG's own limit is 65,535.
 MAX_SIDE = 65535
 
 
-class Ragged(NamedTuple):
-    """Entries of different lengths end to end, `values`, and where each of them ends, int64."""
+@dataclass(frozen=True)
+class Ragged:
+    """Entries of different lengths end to end, `values`, and the end of each of them, int64."""
 
     values: np.ndarray
     ends: np.ndarray
 
-    @property
-    def rows(self) -> int:
+    def __len__(self) -> int:
         return len(self.ends)
 
-    def entry(self, row: int) -> np.ndarray:
+    def __getitem__(self, row: int) -> np.ndarray:
         return self.values[self.ends[row - 1] if row else 0 : self.ends[row]]
 
 
@@ -45,12 +46,12 @@ Column = np.ndarray | Ragged
 
 
 def make_column(name: str, entries: list[Any]) -> Column:
-    """Ints as an array; texts, bytes and tuples of ints as a :class:`Ragged` one."""
+    """A column of entries: an array of ints, or a :class:`Ragged` array of texts, bytes or tuples of ints."""
     examples = {type(entry): entry for entry in entries}
     types = set(examples)
     if not (types <= {int} or types in ({str}, {bytes}, {tuple})):
         found = ' and '.join(sorted(f'{kind.__name__} ({reprlib.repr(entry)})' for kind, entry in examples.items()))
-        raise InputError(f'{name}: found {found}, but ids are whole numbers or texts, all alike')
+        raise InputError(f'{name}: found {found}, but ids must be whole numbers or texts, all of one type')
     try:
         if types <= {int}:
             return np.array(entries, dtype=np.int64)
@@ -64,21 +65,17 @@ def make_column(name: str, entries: list[Any]) -> Column:
     return Ragged(values, np.fromiter(accumulate(map(len, entries)), np.int64, len(entries)))
 
 
-def rows_of(column: Column) -> int:
-    return column.rows if isinstance(column, Ragged) else len(column)
-
-
-def check_columns(columns: dict[str, Column]) -> None:
-    """Raise InputError where a look-up by row could leave the table."""
+def check_columns(columns: dict[str, Any]) -> None:
+    """Raise InputError if a look-up by row could leave the table."""
     for group, kinds in GROUPS.items():
         for name, allowed in kinds.items():
             _check_column(columns, group, f'{group}.{name}', allowed)
     for side in ('height', 'width'):
         _check_range(f'images.{side}', columns[f'images.{side}'], 1, MAX_SIDE)
     for name in ('image', 'target'):
-        _check_range(f'references.{name}', columns[f'references.{name}'], 0, rows_of(columns[KEYS[f'{name}s']]) - 1)
+        _check_range(f'references.{name}', columns[f'references.{name}'], 0, len(columns[KEYS[f'{name}s']]) - 1)
     ends = columns['references.sentences']
-    if (np.diff(ends, prepend=0) < 1).any() or (ends[-1] if len(ends) else 0) != rows_of(columns[KEYS['sentences']]):
+    if (np.diff(ends, prepend=0) < 1).any() or (ends[-1] if len(ends) else 0) != len(columns[KEYS['sentences']]):
         raise InputError('the column references.sentences does not fit the sentences')
 
 
@@ -92,7 +89,7 @@ def _check_column(columns: dict[str, Column], group: str, name: str, allowed: tu
         raise InputError(f'the column {name} is of the wrong type or shape')
     if isinstance(column, Ragged):
         _check_ends(name, column)
-    if rows_of(column) != rows_of(columns[KEYS[group]]):
+    if len(column) != len(columns[KEYS[group]]):
         raise InputError(f'the column {name} is longer or shorter than {KEYS[group]}')
 
 
@@ -113,7 +110,7 @@ def _check_ends(name: str, column: Ragged) -> None:
             column.values.tobytes().decode()
         except UnicodeDecodeError as error:
             raise InputError(f'the column {name} is not UTF-8: {error}') from error
-        # 10xxxxxx goes on with a character: none may stand at the start of an entry.
+        # 10xxxxxx continues a character, so no entry may start with it.
         if (first & 0xC0 == 0x80).any():
             raise InputError(f'an entry of the column {name} starts within a character')
 

@@ -4,28 +4,27 @@ from typing import Any
 
 from mmseg.registry import DATASETS
 
-from .grefs import load_grefs
 from .refcoco import RefCOCODataset
+from .reference_files import load_grefs
 
 
 @DATASETS.register_module()
 class GRefCOCODataset(RefCOCODataset):
-    """gRefCOCO in its original form, ``instances.json`` and ``grefs(unc).json`` (Liu et al., GRES, CVPR 2023).
+    """gRefCOCO in its original format (Liu et al., GRES, CVPR 2023).
 
-    It differs from :class:`RefCOCODataset` in that a reference has any number of objects: the mask is their union, and
-    empty where there are none. ``ann_id`` of an item is the tuple of the objects' ids, ``category_id`` that of their
-    categories. As in the authors' own reader (ReLA), crowds among other objects are left out, and references without a
-    sentence, which the file has, are passed over.
+    A reference has any number of objects. The mask is their union, empty if there are none. `ann_id` of an item is the
+    tuple of the objects' ids, `category_id` that of their categories. As in the authors' reader (ReLA), crowds among
+    other objects are left out, and so are references without a sentence, of which the file has some.
 
     Args:
-        data_root (str): Root of the paths below.
-        ann_file (str): COCO instances (``instances.json``).
-        refs_file (str): References (``grefs(unc).json``).
-        **kwargs: As in :class:`RefCOCODataset`.
+        data_root: Root of the paths below.
+        ann_file: COCO instances (`instances.json`).
+        refs_file: References (`grefs(unc).json`).
+        **kwargs: `split`, `data_prefix`, `keep_outlines` and the others, as in :class:`RefCOCODataset`.
 
     Raises:
         FileNotFoundError: As in :class:`RefCOCODataset`.
-        InputError: As in :class:`RefCOCODataset`, and when ``refs_file`` is not in the format of gRefCOCO.
+        InputError: As in :class:`RefCOCODataset`, or `refs_file` is not in the format of gRefCOCO.
     """
 
     def __init__(

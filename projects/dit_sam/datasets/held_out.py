@@ -1,7 +1,7 @@
-"""Images of the val and test splits of several data sets, which joint training must not see.
+"""Images of val and test splits, which joint training must not see.
 
-RefCOCO, RefCOCO+ and RefCOCOg divide the same COCO train2014 images in different ways: a training image of one is a
-test image of another.
+RefCOCO, RefCOCO+ and RefCOCOg split the same COCO train2014 images in different ways: a training image of one is a test
+image of another.
 """
 
 import logging
@@ -14,9 +14,8 @@ import numpy as np
 from mmengine.logging import print_log
 
 from ..errors import InputError
-from .coco_names import coco_numbers
-from .grefs import load_grefs
-from .safe_pickle import load_refs
+from .images import coco_numbers
+from .reference_files import load_grefs, load_refs
 from .table import ReferringTable
 
 Id = int | str
@@ -24,14 +23,14 @@ PATTERNS = ('refs(*).p', 'grefs(*).json', '*.safetensors')
 
 
 def evaluation_images(sources: Sequence[str]) -> frozenset[Id]:
-    """All images that are in a split other than train: their numbers in COCO, and ids that are none.
+    """All images in splits other than train: their numbers in COCO, or their ids if these are not numbers.
 
     Args:
-        sources: Files, ``refs(*).p``, ``grefs(*).json`` or prepared ones, or folders of such files.
+        sources: Files, `refs(*).p`, `grefs(*).json` or prepared ones, or folders of such files.
 
     Raises:
-        FileNotFoundError: When one is missing.
-        InputError: When a folder holds no such file, or a file is damaged.
+        FileNotFoundError: A source does not exist.
+        InputError: A folder holds no such file, or a file is damaged.
     """
     files = [file for source in sources for file in _files(source)]
     return frozenset().union(*(_images(file, os.stat(file).st_mtime_ns) for file in files))
@@ -52,7 +51,7 @@ def _files(source: str) -> list[str]:
 
 @lru_cache(maxsize=64)
 def _images(file: str, modified: int) -> frozenset[Id]:
-    """Those of one file, read once for all data sets that leave them out."""
+    """The images of one file, cached for several data sets."""
     if file.endswith('.safetensors'):
         table = ReferringTable.open(file)
         if table.header.get('split') == 'train':
@@ -63,50 +62,37 @@ def _images(file: str, modified: int) -> frozenset[Id]:
 
 
 def _names_of(image_id: Id, file_name: str) -> set[Id]:
-    return coco_numbers(image_id, file_name) or {image_id}
+    return {*coco_numbers(image_id, file_name)} or {image_id}
 
 
 def _images_of(table: ReferringTable) -> tuple[list[Id], list[str]]:
     """Ids and file names."""
-    return tuple(
-        [table.value(f'images.{name}', row) for row in range(table.rows('images'))] for name in ('id', 'file_name')
-    )
+    rows = range(table.rows('images'))
+    return [table.value('images.id', row) for row in rows], [table.value('images.file_name', row) for row in rows]
 
 
-def not_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) -> np.ndarray:
-    """Whether each reference is to an image that is not held out, boolean.
+def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) -> np.ndarray:
+    """Whether the image of each reference is not held out, boolean; the numbers are logged under the data set's name.
 
-    Warns of images of which neither id nor file name is a number, and which are none of those that are held out: they
-    may be COCO's under another name. A number that is an id of one's own cannot be told from COCO's.
+    A warning counts the images whose id and file name are not numbers: they may be COCO's under another name. Any
+    number is taken for COCO's.
     """
     images = list(zip(*_images_of(table)))
-    kept = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
-    unknown = [
-        file_name for (image_id, file_name), keep in zip(images, kept) if keep and not coco_numbers(image_id, file_name)
-    ]
+    kept_images = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
+    unknown = [image[1] for image, keep in zip(images, kept_images) if keep and not coco_numbers(*image)]
     if unknown:
         print_log(
-            f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no number of COCO '
-            'for an id or in their file name. They stay in training, and whether they are in a val or test split '
-            'cannot be told: if they are of COCO, give their image_id',
+            f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no COCO number as id or '
+            'in their file name. They stay in training, although they may be in a val or test split: if they are of '
+            'COCO, give their image_id',
             'current',
             logging.WARNING,
         )
-    return kept[table.columns['references.image']]
-
-
-def log_dropped(name: str, table: ReferringTable, kept: np.ndarray) -> None:
-    """Say how many references, and images with them, are left out.
-
-    Args:
-        name: The data set.
-        table: All of it.
-        kept: Boolean, one a reference.
-    """
-    images = table.rows('images')
-    dropped = images - len(np.unique(table.columns['references.image'][kept]))
+    kept = kept_images[table.columns['references.image']]
+    used = len(np.unique(table.columns['references.image'][kept]))
     print_log(
-        f'{name}: {(~kept).sum():,} of {len(kept):,} references and {dropped:,} of {images:,} images are left '
-        'out of training: the images are in val or test splits',
-        logger='current',
+        f'{name}: {(~kept).sum():,} of {len(kept):,} references and {len(images) - used:,} of {len(images):,} images '
+        'are left out of training: the images are in val or test splits',
+        'current',
     )
+    return kept

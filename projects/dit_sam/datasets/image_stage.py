@@ -1,4 +1,4 @@
-"""What a test pipeline does to an image whatever the sentence is, done once for all its sentences."""
+"""Test pipelines in which the steps for the image alone run once for all its sentences."""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -11,30 +11,27 @@ from torch import Tensor
 
 from .transforms import LoadReferringMask, PackReferringInputs, SamplePrompts
 
-# They see nothing of an item but its image, and draw nothing. Subclasses may, so they do not count.
+# Transforms that use only the image of an item and no random numbers. Subclasses may differ, so they do not count.
 IMAGE_ONLY = (mmcv.transforms.LoadImageFromFile, mmcv.transforms.Resize, mmseg.datasets.transforms.Resize)
-# What an item may bring along that Resize changes with the image.
+# Keys of an item that Resize changes with the image.
 RESIZED = {'gt_bboxes', 'gt_keypoints', 'gt_seg_map'}
-# They read the image and never write to it.
+# Transforms that never change the image.
 READ_ONLY = (LoadReferringMask, SamplePrompts, PackReferringInputs)
 
 
 @dataclass
 class LoadedImage:
-    """What the head of a pipeline gives for an image, and the tensor that its items share."""
+    """Result of a pipeline's head for an image, and the packed tensor that its items share."""
 
     results: dict | None
     inputs: Tensor | None = None
 
 
 class ImageStage:
-    """A test pipeline in two: its head up to the first transform that may depend on the sentence, and the rest.
+    """A test pipeline in two parts: its head, which depends on the image alone, and the rest.
 
-    Items of one image share the array that the head gives, and the packed tensor, where all transforms of the rest are
-    known to leave the image alone. Otherwise the rest gets a copy each time.
-
-    Args:
-        pipeline (Compose): The pipeline.
+    Items of one image share the array and the packed tensor if no transform of the rest can change the image.
+    Otherwise each item gets a copy.
     """
 
     def __init__(self, pipeline: Compose) -> None:
@@ -44,11 +41,11 @@ class ImageStage:
         self.shares = all(type(step) in READ_ONLY for step in self.rest.transforms)
 
     def image(self, results: dict) -> LoadedImage:
-        """An image, named by ``img_path`` or loaded already, through the head."""
+        """Run the head on an image, given by `img_path` or already loaded."""
         return LoadedImage(self.head(results))
 
     def item(self, image: LoadedImage, item: dict) -> Any:
-        """An item of that image through the rest; None where the head gave nothing."""
+        """Run the rest on an item of that image; None if the head returned None."""
         if image.results is None:
             return None
         results = {**item, **image.results}
@@ -62,22 +59,18 @@ class ImageStage:
 
 
 class LastImage:
-    """A test pipeline that keeps what its head made of the last image.
-
-    Args:
-        pipeline (Compose): The pipeline.
-    """
+    """A test pipeline that keeps the result of its head for the last image."""
 
     def __init__(self, pipeline: Compose) -> None:
         self.pipeline, self.stage = pipeline, ImageStage(pipeline)
-        self.path, self.image = None, None
+        self.path, self.image = None, LoadedImage(None)
 
     def __call__(self, item: dict) -> Any:
-        """An item, which names its image by ``img_path``, through the pipeline."""
+        """Run the pipeline on an item, whose `img_path` names its image."""
         if not RESIZED.isdisjoint(item):
             return self.pipeline(item)
         if self.path != item['img_path']:
             self.image = self.stage.image(dict(img_path=item['img_path']))
-            # Last, so that an image that cannot be read is not taken for one that was.
+            # Last: an image that cannot be read is not kept.
             self.path = item['img_path']
         return self.stage.item(self.image, item)

@@ -1,14 +1,15 @@
-"""Image files: under either of COCO's names, whole, and of the size that is said of them."""
+"""Image files: COCO's names for them, their sizes, EXIF orientation, and masks in image files."""
 
 import os.path as osp
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from mmengine.fileio import exists, get, join_path
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from ..errors import InputError
 from ..utils import decode_image, open_image
@@ -20,16 +21,45 @@ ORIENTATION, MOVED, TURNED = 0x0112, range(2, 9), (5, 6, 7, 8)
 FOLLOWED = ('JPEG', 'MPO', 'PNG', 'TIFF', 'WEBP')
 # Modes of PIL with one number a pixel; of a palette that is the index.
 ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'F')
+# COCO_train2014_000000581857.jpg, 000000581857.png, COCO_train2014_000000581857_7.JPG
+_PADDED = re.compile(r'(?<!\d)(0{5}\d{7})(?!\d)', re.ASCII)
+# 581857, 581857.jpg, COCO_train2014_581857.jpg
+_BARE = re.compile(r'(?:COCO_[a-z]+\d{4}_)?(\d+)(?:\.\w+)?', re.ASCII)
+
+
+def coco_number(name: str) -> int | None:
+    """The number in a file name with COCO's twelve digits; None if there is none."""
+    found = _PADDED.search(_basename(name))
+    return int(found.group(1)) if found else None
+
+
+def coco_numbers(image_id: int | str, name: str) -> set[int]:
+    """The possible COCO numbers of an image: from its file name and from its id, which may be a file name too."""
+    of_id, of_name = str(image_id), _bare_number(name)
+    # A file name with more digits than COCO's numbers is probably a date.
+    of_name = None if of_name is not None and of_name >= 10**7 else of_name
+    found = (coco_number(of_id), _bare_number(of_id), coco_number(name), of_name)
+    return {number for number in found if number is not None}
+
+
+def _bare_number(name: str) -> int | None:
+    """The number that remains of a file name without COCO's prefix and the suffix; None if it is not a number."""
+    found = _BARE.fullmatch(_basename(name))
+    return int(found.group(1)) if found else None
+
+
+def _basename(name: str) -> str:
+    return re.split(r'[/\\]', name)[-1]
 
 
 def find_image(path: str) -> str:
-    """The image at ``path``, or in the same folder under the name that COCO gave it in 2017.
+    """The image at `path`, or in the same folder under COCO's name of 2017.
 
-    ``instances.json`` of RefCOCO says ``COCO_train2014_000000581857.jpg``. The same picture is ``000000581857.jpg`` in
-    train2017, which holds all of train2014.
+    RefCOCO's `instances.json` has names such as `COCO_train2014_000000581857.jpg`. In train2017, which contains all of
+    train2014, the same picture is `000000581857.jpg`.
 
     Raises:
-        FileNotFoundError: When neither is there.
+        FileNotFoundError: Neither exists.
     """
     folder, name = osp.split(path)
     short = join_path(folder, name.split('_')[-1]) if name.startswith('COCO_') else path
@@ -41,30 +71,33 @@ def find_image(path: str) -> str:
 
 
 def shown_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width in pixels of a picture as OpenCV shows it: turned as its EXIF tag says, except AVIF."""
+    """Height and width in pixels of a picture as OpenCV loads it: turned by its EXIF tag, except AVIF."""
     size = _stored_size(image)
     return size[::-1] if _orientation(image) in TURNED else size
 
 
 def _stored_size(image: Image.Image) -> tuple[int, int]:
-    if image.format == 'TIFF':  # Pillow may have exchanged the two already, by its version
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # some versions of Pillow swap height and width
         return image.tag_v2[TiffImagePlugin.IMAGELENGTH], image.tag_v2[TiffImagePlugin.IMAGEWIDTH]
     return image.height, image.width
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """The tag, where OpenCV follows it: not Pillow's own `getexif`, which takes one from XMP too."""
+    """The EXIF tag if OpenCV follows it. Pillow's `getexif` would also read one from XMP."""
     if image.format not in FOLLOWED:
         return None
-    if image.format == 'TIFF':
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         return image.tag_v2.get(ORIENTATION)
     exif = Image.Exif()
-    exif.load(image.info.get('exif') or (_exif_of_png(image.fp) if image.format == 'PNG' and image.fp else b''))
+    content = image.info.get('exif')
+    if not content and isinstance(image, PngImagePlugin.PngImageFile) and image.fp:
+        content = _exif_of_png(image.fp)
+    exif.load(content or b'')
     return exif.get(ORIENTATION)
 
 
-def _exif_of_png(file: BinaryIO) -> bytes:
-    """Its EXIF chunk, which may stand behind the pixels; these are not decoded."""
+def _exif_of_png(file: IO[bytes]) -> bytes:
+    """EXIF chunk of a PNG file, which may stand after the pixels; these are not decoded."""
     position, exif = file.tell(), b''
     file.seek(8)
     while not exif and len(head := file.read(8)) == 8:
@@ -77,28 +110,28 @@ def _exif_of_png(file: BinaryIO) -> bytes:
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """As `shown_size`, by the file's head; the file is found under either of COCO's names.
+    """Height and width of an image file as `shown_size`, from its header; the file may have either of COCO's names.
 
     Raises:
-        ValueError: When it is missing or no image, with a message that says of "it" what is wrong.
+        ValueError: The file is missing or not an image. The message is a predicate: 'names the image ...'.
     """
     try:
         with open_image(find_image(path)) as image:
             return shown_size(image)
     except FileNotFoundError as error:
         raise ValueError(f'names the image {path}, which is not there') from error
-    except Exception as error:  # a damaged head may raise nearly anything
+    except Exception as error:  # a damaged header may raise nearly anything
         raise ValueError(f'names the image {path}, which cannot be read: {error}') from error
 
 
 def image_problem(path: str, height: int, width: int) -> str | None:
-    """What keeps an image from being used, in a few words; None where nothing does. It is decoded as in training.
+    """Why an image cannot be used, in a few words, or None. It is decoded as in training.
 
-    See `orientation_doubt` for what sizes do not tell.
+    `orientation_doubt` finds what sizes do not show.
 
     Args:
-        path: The file, in COCO's case under either name.
-        height: Height in pixels of the picture that was annotated.
+        path: The file, under either of COCO's names.
+        height: Height of the annotated picture in pixels.
         width: Its width.
     """
     try:
@@ -117,51 +150,51 @@ def image_problem(path: str, height: int, width: int) -> str | None:
     try:
         with open_image(content) as image:
             stored = _stored_size(image)
-    except Exception:  # of a format that Pillow does not know, which is then without a tag
+    except Exception:  # a format that Pillow does not know; it has no tag
         stored = shown
     if stored == (height, width):
         return (
             f'is turned by its EXIF tag to {shown[0]} x {shown[1]} (height x width), its annotation is not: save '
-            'it without the tag or, if the annotation was drawn on it as shown, say that size'
+            'it without the tag or, if the annotation was drawn on the turned picture, give that size'
         )
     return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
 
 
 def orientation_doubt(path: str) -> str | None:
-    """What is in doubt about a good image whose EXIF tag moves pixels and leaves its size; None where nothing is."""
+    """A warning about an image whose EXIF tag moves pixels but keeps its size; None for other images."""
     try:
         with open_image(find_image(path)) as image:
             orientation = _orientation(image)
             if orientation not in MOVED or shown_size(image) != _stored_size(image):
                 return None
-    except Exception:  # of a format that Pillow does not know, which is then without a tag
+    except Exception:  # a format that Pillow does not know; it has no tag
         return None
     return (
         f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its annotation '
-        'is: look, and save it without the tag, its pixels as the annotation has them'
+        'is too: compare the two, and save the picture without the tag as the annotation has it'
     )
 
 
 def read_mask(path: str, height: int, width: int) -> np.ndarray:
-    """A mask image as viewers show it, boolean (height, width): set where the image is not 0.
+    """The mask in an image as viewers show it, boolean (height, width): True where the image is not 0.
 
     Raises:
-        ValueError: When it is missing, damaged, of another size, or has several channels.
+        ValueError: The file is missing, damaged, of another size, or has several channels.
     """
     with _opened_mask(path) as image:
         if image.mode not in ONE_CHANNEL:
             raise InputError(f'names the mask {path}, which has the channels {image.mode}: save it with one, 0 outside')
-        # Before the pixels, of which there may be any number.
+        # Before the pixels are decoded, of which there may be too many.
         if shown_size(image) != (height, width):
             raise InputError(
-                f'names the mask {path}, which is of {list(shown_size(image))}, but its image is '
+                f'names the mask {path} of size {list(shown_size(image))}, but its image is '
                 f'{[height, width]} (height, width)'
             )
         return np.asarray(ImageOps.exif_transpose(image) if _orientation(image) in MOVED else image) != 0
 
 
 def mask_doubt(path: str) -> str | None:
-    """What may be other than meant in a mask image that `read_mask` takes; None where it has one value besides 0."""
+    """A warning about a mask image with several values besides 0, or a JPEG; None for other masks."""
     with _opened_mask(path) as image:
         kind, mask = image.format, np.asarray(image)
     values = np.setdiff1d(mask, [0])
@@ -176,7 +209,7 @@ def mask_doubt(path: str) -> str | None:
 def _opened_mask(path: str) -> Iterator[Image.Image]:
     """A mask image; errors as in `read_mask`."""
     try:
-        # From its bytes: a TIFF's own file Pillow maps into memory in rows of the turned width, which garbles it.
+        # From its bytes: Pillow maps the file of a turned TIFF into memory with the wrong width.
         with open_image(get(path)) as image:
             yield image
     except InputError:

@@ -1,4 +1,4 @@
-"""COCO instances, and the table that they and a list of references make."""
+"""COCO instances, and the table of a list of references to them."""
 
 import json
 import os.path as osp
@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError
 from .columns import MAX_SIDE
 from .masks import encode_segmentation, unite
+from .reference_files import load_json
 from .table import ReferringTable, TableBuilder
 
 REMEDY = (
@@ -20,16 +21,13 @@ Id = int | str
 
 
 class Instances:
-    """The images and masks of ``instances.json``, in COCO's format.
+    """The images and masks of `instances.json`, in COCO's format.
 
-    What nothing refers to is not judged: an image or annotation is when it is asked for.
-
-    Args:
-        path (str): The file.
+    An image or annotation is checked when it is asked for.
 
     Raises:
-        FileNotFoundError: When there is no such file.
-        InputError: When it is not in the format of COCO instances, or an image or annotation that is asked for is not.
+        FileNotFoundError: The file does not exist.
+        InputError: The file, or an image or annotation that is asked for, is not in the format of COCO instances.
     """
 
     def __init__(self, path: str) -> None:
@@ -56,18 +54,18 @@ class Instances:
         return name, *size
 
     def mask(self, ann_id: Id | tuple[int, ...], image_id: Id, height: int, width: int) -> bytes:
-        """The compressed RLE of an annotation or, of a tuple of ids, of their union.
+        """The compressed RLE of an annotation, or of the union of several.
 
-        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. Where there are
-        crowds alone, at which that reader stops, they are what is meant.
+        As in the reader of gRefCOCO's authors (ReLA), crowds among several objects are left out. If all are crowds,
+        where that reader fails, all count.
         """
-        return unite([self._encode(one, image_id, height, width) for one in self._meant(ann_id)], height, width)
+        return unite([self._encode(one, image_id, height, width) for one in self._counting(ann_id)], height, width)
 
     def outlines(self, ann_id: Id | tuple[int, ...]) -> str:
-        """JSON of the list of their segmentations, as the file has them."""
-        return json.dumps([self._find(self._annotations, 'ann_id', one)[1] for one in self._meant(ann_id)])
+        """JSON of the list of their segmentations, as in the file."""
+        return json.dumps([self._find(self._annotations, 'ann_id', one)[1] for one in self._counting(ann_id)])
 
-    def _meant(self, ann_id: Id | tuple[int, ...]) -> Sequence[Id]:
+    def _counting(self, ann_id: Id | tuple[int, ...]) -> Sequence[Id]:
         """The ids of the objects that count."""
         if not isinstance(ann_id, tuple):
             return [ann_id]
@@ -107,124 +105,96 @@ class Instances:
 
 
 def _types(value: Id, others: Iterable[Any]) -> str:
-    """What keeps an id from being one that reads the same: 7 is not "7"."""
+    """A hint that another id differs only in its type: 7 is not "7"."""
     alike = [other for other in others if str(other) == str(value)]
     return f', as {value!r} is {type(value).__name__} in one, {type(alike[0]).__name__} in the other' if alike else ''
 
 
 def _by_id(items: list[dict], keys: tuple[str, ...], **defaults: Any) -> dict[Id, tuple | str]:
-    """The values of some keys of each item by its id, or what is wrong with that item, in words.
+    """The values of some keys of each item, by its id, or an error message for that item.
 
     Raises:
-        TypeError: These are no list.
+        TypeError: The items are not a list.
     """
     if not isinstance(items, list):
         raise TypeError(f'a list of objects with {", ".join(keys)} is needed, got {type(items).__name__}')
-    found: dict[Id, tuple | str] = {}
+    found: dict[Any, tuple | str] = {}
     for item in items:
         if not isinstance(item, dict):  # nothing refers to it
             continue
+        record: tuple | str
         try:
             record = (*[item[key] for key in keys], *[item.get(key, value) for key, value in defaults.items()])
         except KeyError as error:
             record = f'lacks the key {error}'
-        # Nothing refers to what has no id, or a list for one.
+        # Nothing refers to an item without an id, or with a list as id.
         one = item.get('id')
         if isinstance(one, Hashable) and found.setdefault(one, record) != record:
-            found[one] = 'stands for two that differ'
+            found[one] = 'occurs twice with different content'
     return found
 
 
 def make_table(
     refs: list[dict], refs_file: str, instances: Instances, keep_outlines: bool = False, **header: Any
 ) -> ReferringTable:
-    """The table of references. Several to one annotation are all kept, and its mask is kept once.
+    """The table of a list of references. The mask of an annotation is stored once, even with several references.
 
     Args:
-        refs (list): References as in REFER; ``ann_id`` may be a tuple of ids.
-        refs_file (str): Where they are from, for messages.
-        instances (Instances): Their images and masks.
-        keep_outlines (bool): Whether the segmentations are kept as they are too.
-        **header: What the table says of itself: ``dataset``, ``partition``, ``split``, ``source``.
+        refs: References as in REFER; `ann_id` may be a tuple of ids.
+        refs_file: Their file, for messages.
+        instances: Their images and masks.
+        keep_outlines: Also keep the segmentations as annotated.
+        **header: Header of the table: `dataset`, `partition`, `split`, `source`.
 
     Raises:
-        InputError: When a reference is blank, incomplete, or without annotation or image.
+        InputError: A reference is blank, incomplete, or without annotation or image.
     """
-    adder = _Adder(instances, keep_outlines)
+    builder = TableBuilder()
+    images: dict[Id, int] = {}
+    targets: dict[tuple, int] = {}
     for ref in refs:
+        image_id, ann_id = ref['image_id'], ref['ann_id']
         try:
-            adder.add(ref)
+            name, height, width = instances.image(image_id)
+            if image_id not in images:
+                images[image_id] = builder.add_image(image_id, name, height, width)
+            if (image_id, ann_id) not in targets:
+                mask = instances.mask(ann_id, image_id, height, width)
+                outlines = instances.outlines(ann_id) if keep_outlines else ''
+                targets[image_id, ann_id] = builder.add_target(ann_id, mask, outlines)
+            target = targets[image_id, ann_id]
+            builder.add_reference(ref['ref_id'], ref['category_id'], images[image_id], target, _sentences(ref))
         except InputError as error:
             raise InputError(f'{error} (reference {ref["ref_id"]} of {refs_file})') from error
     try:
-        return adder.builder.build(**header)
+        return builder.build(**header)
     except InputError as error:
         raise InputError(f'{refs_file}: {error}') from error
 
 
-class _Adder:
-    """Adds references to a table, with their images and targets where it does not have them."""
-
-    def __init__(self, instances: Instances, keep_outlines: bool) -> None:
-        self.instances, self.keep_outlines, self.builder = instances, keep_outlines, TableBuilder()
-        self._images: dict[Id, int] = {}
-        self._targets: dict[tuple, int] = {}
-
-    def add(self, ref: dict) -> None:
-        image_id, ann_id = ref['image_id'], ref['ann_id']
-        name, height, width = self.instances.image(image_id)
-        if image_id not in self._images:
-            self._images[image_id] = self.builder.add_image(image_id, name, height, width)
-        if (image_id, ann_id) not in self._targets:
-            mask = self.instances.mask(ann_id, image_id, height, width)
-            outlines = self.instances.outlines(ann_id) if self.keep_outlines else ''
-            self._targets[image_id, ann_id] = self.builder.add_target(ann_id, mask, outlines)
-        self.builder.add_reference(
-            ref['ref_id'], ref['category_id'], self._images[image_id], self._targets[image_id, ann_id], _sentences(ref)
-        )
-
-
 def _sentences(ref: dict) -> list[dict]:
+    """The checked sentences of a reference, as the table has them."""
     if not ref['sentences']:
         raise InputError('no sentence')
+    sentences = []
     for sentence in ref['sentences']:
-        if not sentence['sent'].strip():
-            raise InputError(f'sentence {sentence["sent_id"]} is blank')
-        try:
-            (sentence['sent'] + _raw(sentence)).encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f'sentence {sentence["sent_id"]} holds half a character: {error}') from error
-    return [
-        dict(sent_id=sentence['sent_id'], text=sentence['sent'], kind=sentence.get('kind', ''), raw=_raw(sentence))
-        for sentence in ref['sentences']
-    ]
-
-
-def _raw(sentence: dict) -> str:
-    """What the author typed, which only other code reads: of no use where it is no text."""
-    raw = sentence.get('raw')
-    return raw if isinstance(raw, str) and raw.strip() else ''
+        sent_id, text, raw = sentence['sent_id'], sentence['sent'], sentence.get('raw')
+        # Only other programs read what the author typed: it is ignored unless it is text.
+        raw = raw if isinstance(raw, str) and raw.strip() else ''
+        if not text.strip():
+            raise InputError(f'sentence {sent_id} is blank')
+        if not (_is_text(text) and (not raw or _is_text(raw))):
+            raise InputError(f'sentence {sent_id} holds half a character: {text + raw!a}')
+        sentences.append(dict(sent_id=sent_id, text=text, kind=sentence.get('kind', ''), raw=raw))
+    return sentences
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is text of whole characters, which JSON's are not always."""
+    """Whether it is text of whole characters: JSON's may have half ones."""
     try:
         return bool(value.encode())
     except (AttributeError, UnicodeEncodeError):
         return False
-
-
-def load_json(path: str) -> Any:
-    """What a JSON file holds.
-
-    Raises:
-        ValueError: When it is no JSON.
-    """
-    try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
-    except RecursionError as error:
-        raise ValueError('it is nested too deep') from error
 
 
 def require_file(path: str, role: str) -> None:

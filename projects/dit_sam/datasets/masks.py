@@ -1,4 +1,4 @@
-"""Masks as COCO writes them, and as the tables keep them: compressed run lengths."""
+"""Masks in COCO's formats and as compressed run lengths (RLE), the form in the tables."""
 
 import itertools
 import reprlib
@@ -16,18 +16,18 @@ Segmentation = list | dict
 def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> bytes:
     """A COCO segmentation as the counts of one compressed RLE.
 
-    pycocotools does not check what it is given: a broken RLE makes it read memory that is not its own, a NaN in a
-    polygon ends the process. So all is checked first.
+    The input is checked first, because pycocotools does not: a broken RLE makes it read foreign memory, and a NaN in a
+    polygon ends the process.
 
     Args:
-        segmentation: Polygons, an RLE, compressed or not, or a list of RLEs, as RefCLEF has them. The union is taken.
+        segmentation: Polygons, an RLE, compressed or not, or a list of RLEs, as in RefCLEF. Their union counts.
         height: Height of the annotated image in pixels.
         width: Width of the annotated image in pixels.
 
     Raises:
-        ValueError: With a message that says of "it" what is wrong, such as 'has no polygon and no RLE'.
+        ValueError: The segmentation is wrong. The message is a predicate, such as 'has no polygon and no RLE'.
     """
-    parts = segmentation if isinstance(segmentation, list) else [segmentation]
+    parts: list = segmentation if isinstance(segmentation, list) else [segmentation]
     if not parts:
         raise ValueError('has no polygon and no RLE')
     if all(isinstance(part, dict) for part in parts):
@@ -38,20 +38,20 @@ def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> 
 
 
 def draw_once(objects: list[Segmentation], height: int, width: int) -> np.ndarray:
-    """The pixels, boolean (height, width), that are in one polygon of an object and in no other of its polygons.
+    """The pixels that exactly one polygon of an object covers, boolean (height, width).
 
-    LAVT adds the polygons of an object up and keeps what is 1, so that parts which two of them cover are outside.
-    Errors as in `encode_segmentation`.
+    LAVT adds the polygons of an object and keeps the pixels equal to 1, so that overlaps are outside. Errors as in
+    `encode_segmentation`.
     """
     drawn = np.zeros((height, width), bool)
     for segmentation in objects:
         parts = segmentation if isinstance(segmentation, list) else [segmentation]
-        drawn |= sum(_draw(part, height, width) for part in parts) == 1
+        drawn |= sum(decode_segmentation([part], height, width) for part in parts) == 1
     return drawn
 
 
 def draw_scaled(objects: list[Segmentation], height: int, width: int, side: int) -> np.ndarray:
-    """Their union, boolean (side, side), as ReLA draws it: of polygons that are scaled first, of RLEs by their pixels.
+    """The union of objects as ReLA draws it, boolean (side, side): polygons are scaled before, RLEs after drawing.
 
     Errors as in `encode_segmentation`.
     """
@@ -59,22 +59,23 @@ def draw_scaled(objects: list[Segmentation], height: int, width: int, side: int)
     for segmentation in objects:
         for part in segmentation if isinstance(segmentation, list) else [segmentation]:
             if isinstance(part, dict):
-                stored = Image.fromarray(_draw(part, height, width))
+                stored = Image.fromarray(decode_segmentation([part], height, width))
                 drawn |= np.asarray(stored.resize((side, side), Image.Resampling.NEAREST)) == 1
             else:
                 _check_polygon(part, height, width)
                 scales = itertools.cycle((side / width, side / height))
-                drawn |= _draw([value * scale for value, scale in zip(part, scales)], side, side) == 1
+                scaled = [value * scale for value, scale in zip(part, scales)]
+                drawn |= decode_segmentation([scaled], side, side) == 1
     return drawn
 
 
-def _draw(part: list | dict, height: int, width: int) -> np.ndarray:
-    """A polygon or an RLE as uint8 (height, width)."""
-    return coco_mask.decode(dict(size=[height, width], counts=encode_segmentation([part], height, width)))
+def decode_segmentation(segmentation: Segmentation, height: int, width: int) -> np.ndarray:
+    """The mask of a COCO segmentation, uint8 (height, width), 1 inside; the rest as in `encode_segmentation`."""
+    return coco_mask.decode(dict(size=[height, width], counts=encode_segmentation(segmentation, height, width)))
 
 
 def encode_box(box: list[float], height: int, width: int) -> bytes:
-    """A COCO box, x, y, width and height in pixels, as the counts of a compressed RLE; errors as above."""
+    """A COCO box, x, y, width and height in pixels, as the counts of a compressed RLE; errors as for segmentations."""
     if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
         raise ValueError(f'has the box {reprlib.repr(box)}: x, y, width and height, four numbers, are needed')
     x, y, box_width, box_height = box
@@ -90,7 +91,7 @@ def encode_mask(mask: np.ndarray) -> bytes:
 
 
 def unite(masks: list[bytes], height: int, width: int) -> bytes:
-    """The union of compressed RLEs of one size; of none, the empty mask."""
+    """The union of compressed RLEs of one size; an empty mask if there are none."""
     if not masks:
         return coco_mask.frPyObjects(dict(size=[height, width], counts=[height * width]), height, width)['counts']
     if len(masks) == 1:
@@ -99,7 +100,7 @@ def unite(masks: list[bytes], height: int, width: int) -> bytes:
 
 
 def area(counts: bytes, height: int, width: int) -> int:
-    """Pixels inside a compressed RLE."""
+    """Number of pixels inside a compressed RLE."""
     return int(coco_mask.area(dict(size=[height, width], counts=counts)))
 
 
@@ -113,12 +114,12 @@ def check_rle(counts: bytes, height: int, width: int) -> None:
 def run_lengths(counts: bytes) -> np.ndarray:
     """The runs of a compressed RLE, int64: pixels outside, inside, outside, ..., column by column.
 
-    The code is that of `rleToString` in cocoapi's maskApi.c: numbers of 5-bit groups, the lowest first, each in a
-    character from 48 on; bit 5 says that another group follows, bit 4 of the last one is the sign. From the fourth run
-    on a number is the difference to the run two before.
+    The code is that of `rleToString` in cocoapi's maskApi.c: a number is a sequence of 5-bit groups, lowest first, each
+    in a character from 48 on. Bit 5 is set if another group follows; bit 4 of the last group is the sign. From the
+    fourth run on, a number is the difference to the run two before.
 
     Raises:
-        ValueError: When the bytes are no such code.
+        ValueError: The bytes are not such a code.
     """
     codes = np.frombuffer(counts, dtype=np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes & 32 == 0)
@@ -140,7 +141,7 @@ def _encode_rle(rle: dict, height: int, width: int) -> bytes:
     if not {'size', 'counts'} <= set(rle):
         raise ValueError('has an RLE without the keys "size" and "counts"')
     size, counts = rle['size'], rle['counts']
-    if size != [height, width]:
+    if not isinstance(size, (list, tuple)) or list(size) != [height, width]:
         raise ValueError(f'has an RLE of size {reprlib.repr(size)}, but its image is {[height, width]} (height, width)')
     if isinstance(counts, list):
         if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != height * width:
@@ -153,14 +154,14 @@ def _encode_rle(rle: dict, height: int, width: int) -> bytes:
     return counts
 
 
-def _check_polygon(polygon: list[float], height: int, width: int) -> None:
-    """A polygon is a flat list x0, y0, x1, y1, ... and needs 3 points, which are 6 numbers."""
+def _check_polygon(polygon: list | dict, height: int, width: int) -> None:
+    """Raise ValueError unless it is a flat list x0, y0, x1, y1, ... of at least 3 points."""
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         size = f'{len(polygon)} numbers' if isinstance(polygon, list) else type(polygon).__name__
         raise ValueError(f'has a polygon of {size}: at least 3 points, x and y of each, are needed')
     if not _are_numbers(polygon):
         raise ValueError('has a polygon of which not all coordinates are numbers')
-    # Annotators leave the image by a pixel or two. Far outside, pycocotools would take memory without end.
+    # Annotations leave the image by a pixel or two. Far outside, pycocotools would need unlimited memory.
     if min(polygon) < -max(height, width) or max(polygon) > 2 * max(height, width):
         raise ValueError(f'has a polygon far outside of its image of {height} x {width} pixels (height x width)')
 

@@ -1,4 +1,4 @@
-"""RefCOCO, RefCOCO+, RefCOCOg and RefCLEF in the form in which REFER distributes them."""
+"""RefCOCO, RefCOCO+, RefCOCOg and RefCLEF in the original format of REFER."""
 
 from collections import Counter
 from typing import Any
@@ -9,8 +9,8 @@ from mmseg.registry import DATASETS
 
 from ..errors import InputError
 from .instances import Instances, make_table, require_file
-from .referring import ReferringDataset
-from .safe_pickle import load_refs
+from .reference_files import load_refs
+from .referring_dataset import ReferringDataset
 from .table import ReferringTable
 
 
@@ -18,22 +18,22 @@ from .table import ReferringTable
 class RefCOCODataset(ReferringDataset):
     """References to objects in COCO photographs: RefCOCO, RefCOCO+, RefCOCOg, or any set in their format.
 
-    It differs from :class:`ReferringDataset` in that it reads the original files. The prepared ones give the same items
-    in a fraction of the time and memory.
+    It reads the original files. Prepared ones, read by :class:`ReferringDataset`, give the same items in a fraction of
+    the time and memory.
 
     Args:
-        data_root (str): Root of the paths below.
-        ann_file (str): COCO instances (``instances.json``).
-        refs_file (str): References (``refs(unc).p``, ``refs(umd).p``, ``refs(google).p``), never plainly unpickled.
-        split (str): ``train``, ``val``, ``testA``, ``testB`` or ``test``, as far as ``refs_file`` has them.
-        data_prefix (dict): ``img_path`` is the folder of the images, COCO train2014 or train2017.
-        keep_outlines (bool): Whether an item holds ``outlines`` too, a list of its objects' segmentations as they are
-            annotated, for options of :class:`LoadReferringMask`.
-        **kwargs: As in :class:`ReferringDataset`.
+        data_root: Root of the paths below.
+        ann_file: COCO instances (`instances.json`).
+        refs_file: References (`refs(unc).p`, `refs(umd).p`, `refs(google).p`). No code in the pickle is run.
+        split: `train`, `val`, `testA`, `testB` or `test`, if `refs_file` has it.
+        data_prefix: `img_path` is the folder of the images, COCO train2014 or train2017.
+        keep_outlines: Add `outlines` to the items, a list of their objects' segmentations as annotated, for options of
+            :class:`LoadReferringMask`.
+        **kwargs: `pipeline`, `test_mode`, `filter_cfg` and the others, as in :class:`ReferringDataset`.
 
     Raises:
-        FileNotFoundError: When ``ann_file`` or ``refs_file`` is missing, or the image of an item that is asked for.
-        InputError: When the split does not exist, or a reference is blank, incomplete or without annotation or image.
+        FileNotFoundError: `ann_file` or `refs_file` is missing, or the image of an item that is asked for.
+        InputError: The split does not exist, or a reference is blank, incomplete or without annotation or image.
     """
 
     def __init__(
@@ -67,24 +67,20 @@ class RefCOCODataset(ReferringDataset):
         return make_table(refs, self.refs_file, Instances(self.ann_file), self.keep_outlines, split=self.split)
 
     def _read_refs(self) -> list[dict]:
-        """All references of ``refs_file``."""
+        """All references of `refs_file`."""
         return load_refs(self.refs_file)
 
 
 def splits_of(refs: list[dict]) -> Counter:
-    """The splits of a list of references, with the number of references of each.
+    """The number of references of each split.
 
-    RefCLEF (unc) has test sets A, B and C that overlap: a reference of split "testAB" is in testA and in testB.
+    RefCLEF (unc) has overlapping test sets A, B and C: a reference with the split "testAB" is in testA and in testB.
     """
     return Counter(split for ref in refs for split in _splits_of(ref['split']))
 
 
 def select_split(refs: list[dict], split: str, refs_file: str) -> list[dict]:
-    """The references of a split, in the order of the file.
-
-    Raises:
-        InputError: When there are none.
-    """
+    """The references of a split, in the order of the file; InputError if there are none."""
     selected = [ref for ref in refs if split in _splits_of(ref['split'])]
     if not selected:
         known = ', '.join(f'{name} ({count} references)' for name, count in splits_of(refs).items()) or 'no reference'

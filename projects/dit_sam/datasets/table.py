@@ -1,16 +1,16 @@
-"""A referring data set as one table of plain arrays, in memory and as one file without pickle.
+"""Table of a referring data set: plain arrays, in memory and in one file without pickle.
 
-The file is a `.safetensors` file of one-dimensional arrays. A column of texts, masks or lists has its values end to end
-and, under its name with `.ends`, int64: where each entry ends. Rows of one group belong together:
+The file is a `.safetensors` file of one-dimensional arrays. A column of texts, masks or lists is its values end to end
+and, under its name with `.ends`, the end of each entry, int64. Groups of columns with equal numbers of rows:
 
     images.id          int64, or UTF-8 text              targets.ann_id   int64, text, or lists of int64
     images.file_name   UTF-8 text                        targets.mask     COCO's compressed RLE, of its image's size
     images.height      int64, pixels                     targets.outlines UTF-8 text of JSON, may be missing
     images.width       int64, pixels                     sentences.sent_id   int64, or UTF-8 text
     references.ref_id, references.category_id            sentences.text      UTF-8 text
-    references.image, references.target: rows of those   sentences.kind      UTF-8 text, may be missing
-    references.sentences: where the rows of its sentences end
-    sentences.raw: UTF-8 text as its author typed it, empty where that is the text; may be missing
+    references.image, references.target: rows there      sentences.kind      UTF-8 text, may be missing
+    references.sentences: end of the rows of its sentences
+    sentences.raw: UTF-8 text as its author typed it, empty if equal to the text; may be missing
 
 The header's `dit_sam` is JSON: `format`, `version`, `dataset`, `partition`, `split`, `source`, `counts`.
 """
@@ -27,7 +27,7 @@ from safetensors.numpy import save
 
 from ..errors import InputError
 from ..utils import atomic_write, wrap_write_errors
-from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column, rows_of
+from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column
 from .masks import check_rle
 
 FORMAT = 'dit_sam referring table'
@@ -37,53 +37,49 @@ VERSION = 1
 class ReferringTable:
     """Images, targets, references and sentences of one split, by row; read only.
 
-    Data-loading workers that are forked share it: there is no object per row whose count they would write to.
+    Forked data-loading workers share it: no row is a Python object whose reference count they would change.
 
     Args:
         columns: Arrays and :class:`Ragged` arrays under the names in this module's docstring.
-        header: What is known of the set: `dataset`, `partition`, `split`, `source`.
+        header: `dataset`, `partition`, `split` and `source`, as far as known.
 
     Raises:
-        InputError: When a column is missing or does not fit the others.
+        InputError: A column is missing or does not fit the others.
     """
 
     def __init__(self, columns: dict[str, Column], header: dict | None = None) -> None:
-        self.columns = columns
+        self.columns: dict[str, Any] = columns
         self.header = dict(header or {})
         check_columns(columns)
 
     def __deepcopy__(self, memo: dict) -> 'ReferringTable':
-        """Copies of a data set, which mmengine makes for a subset, share the table."""
+        """The table itself: mmengine copies a data set to make a subset, and the copies share the table."""
         return self
 
     @property
     def counts(self) -> dict[str, int]:
         """Numbers of images, references, sentences and masks."""
-        return dict(
-            images=self.rows('images'),
-            references=self.rows('references'),
-            sentences=self.rows('sentences'),
-            masks=self.rows('targets'),
-        )
+        groups = dict(images='images', references='references', sentences='sentences', masks='targets')
+        return {name: self.rows(group) for name, group in groups.items()}
 
     def rows(self, group: str) -> int:
-        return rows_of(self.columns[KEYS[group]])
+        return len(self.columns[KEYS[group]])
 
     def value(self, name: str, row: int) -> Any:
         """An entry as a plain int, text, bytes or tuple of ints."""
         column = self.columns[name]
+        entry = column[row]
         if isinstance(column, np.ndarray):
-            return int(column[row])
-        entry = column.entry(row)
+            return int(entry)
         if entry.dtype != np.uint8:
             return tuple(entry.tolist())
         return entry.tobytes() if name == 'targets.mask' else entry.tobytes().decode()
 
     def reference(self, row: int) -> dict:
-        """What the items of a reference have in common.
+        """The keys that all items of a reference share.
 
         Raises:
-            InputError: When its mask is no RLE of the size of its image, or its outlines are no JSON.
+            InputError: The mask is not an RLE of the size of the image, or the outlines are not JSON.
         """
         image, target = (self.value(f'references.{name}', row) for name in ('image', 'target'))
         size = [self.value(f'images.{name}', image) for name in ('height', 'width')]
@@ -100,7 +96,7 @@ class ReferringTable:
             ref_id=self.value('references.ref_id', row),
             ann_id=ann_id,
             category_id=self.value('references.category_id', row),
-            # What is annotated, not what is drawn: an object without a pixel is meant all the same.
+            # By annotation, not by pixels: an object without a pixel is still a target.
             no_target=ann_id == (),
             height=size[0],
             width=size[1],
@@ -108,10 +104,10 @@ class ReferringTable:
         )
 
     def sentence(self, row: int) -> dict:
-        """`sent_id`, `text` and, where there is one, `kind`.
+        """`sent_id`, `text` and, if there is one, `kind`.
 
         Raises:
-            InputError: When it is blank.
+            InputError: The sentence is blank.
         """
         sentence = dict(sent_id=self.value('sentences.sent_id', row), text=self.value('sentences.text', row))
         if not sentence['text'].strip():
@@ -120,28 +116,30 @@ class ReferringTable:
         return dict(sentence, kind=kind) if kind else sentence
 
     def raw(self, row: int) -> str:
-        """A sentence as its author typed it, REFER's `raw`; the text where that is all there is."""
+        """A sentence as its author typed it, REFER's `raw`, or else its text."""
         return self._optional(RAW, row) or self.value('sentences.text', row)
 
     def _optional(self, name: str, row: int) -> str:
         return self.value(name, row) if name in self.columns else ''
 
-    def sentences_of(self, reference: int) -> tuple[int, int]:
-        """The first row of a reference's sentences, and the one behind the last."""
+    def sentence_rows(self, reference: int) -> tuple[int, int]:
+        """The first row of a reference's sentences, and the row after the last."""
         ends = self.columns['references.sentences']
         return int(ends[reference - 1]) if reference else 0, int(ends[reference])
 
     def reference_of(self, sentence: int) -> int:
-        """The row of the reference that a sentence belongs to."""
+        """The row of a sentence's reference."""
         return int(np.searchsorted(self.columns['references.sentences'], sentence, side='right'))
 
     def save(self, path: str | Path) -> None:
         """Write the table to one file. The same table gives the same bytes; errors as in `wrap_write_errors`."""
         arrays = {}
         for name, column in self.columns.items():
-            arrays.update(
-                {name: column} if isinstance(column, np.ndarray) else {name: column.values, f'{name}.ends': column.ends}
+            ragged = isinstance(column, Ragged)
+            parts: dict[str, np.ndarray] = (
+                {name: column.values, f'{name}.ends': column.ends} if ragged else {name: column}
             )
+            arrays.update(parts)
         header = dict(format=FORMAT, version=VERSION, **self.header, counts=self.counts)
         with wrap_write_errors(path), atomic_write(path) as temporary:
             # One entry of metadata: safetensors keeps no order among several.
@@ -149,11 +147,11 @@ class ReferringTable:
 
     @classmethod
     def open(cls, path: str | Path) -> 'ReferringTable':
-        """The table of a file; nothing in it is parsed but its header.
+        """The table of a file. Only the header is parsed.
 
         Raises:
-            FileNotFoundError: When there is no such file.
-            InputError: When it is damaged, of another kind or of a later version.
+            FileNotFoundError: The file does not exist.
+            InputError: The file is damaged, of another kind or of another version.
         """
         if not os.path.isfile(path):
             raise FileNotFoundError(f'{path} not found; tools/dataset_converters/refcoco.py writes such files')
@@ -161,14 +159,14 @@ class ReferringTable:
             with safe_open(path, framework='np') as file:
                 header = json.loads((file.metadata() or {}).get('dit_sam', '{}'))
                 arrays = {name: file.get_tensor(name) for name in file.keys()}
-        # AttributeError: of types that numpy does not have.
+        # AttributeError: a type that numpy does not have.
         except (SafetensorError, AttributeError, RecursionError, TypeError, ValueError) as error:
-            raise InputError(f'{path} is damaged or no .safetensors file: {error}') from error
+            raise InputError(f'{path} is damaged or not a .safetensors file: {error}') from error
         if not isinstance(header, dict) or header.pop('format', None) != FORMAT:
-            raise InputError(f'{path} holds no referring data; tools/dataset_converters/refcoco.py writes such files')
+            raise InputError(f'{path} holds no prepared data; tools/dataset_converters/refcoco.py writes such files')
         if header.pop('version', None) != VERSION:
             raise InputError(
-                f'{path} is of another version than {VERSION}, which this program reads; write it anew '
+                f'{path} is not of version {VERSION}, which this program reads; write it again '
                 'with tools/dataset_converters/refcoco.py'
             )
         header.pop('counts', None)
@@ -186,7 +184,7 @@ class ReferringTable:
 
 
 class TableBuilder:
-    """Collects rows and makes a :class:`ReferringTable` of them. Each `add` gives the row's number."""
+    """Rows that become a :class:`ReferringTable`. Each `add` method returns the number of its row."""
 
     def __init__(self) -> None:
         self._columns: dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
@@ -208,7 +206,7 @@ class TableBuilder:
         target: int,
         sentences: Sequence[dict],
     ) -> int:
-        """A reference and its sentences, dicts with `sent_id`, `text` and, if they have them, `kind` and `raw`."""
+        """Add a reference and its sentences, dicts with `sent_id`, `text` and optionally `kind` and `raw`."""
         for sentence in sentences:
             raw = sentence.get('raw', '')
             self._add(
@@ -221,11 +219,7 @@ class TableBuilder:
         return self._add('references', ref_id, category_id, image, target, self.rows('sentences'))
 
     def build(self, **header: Any) -> ReferringTable:
-        """The table.
-
-        Raises:
-            InputError: When ids of one column are of several types.
-        """
+        """The table; InputError if the ids of one column have several types."""
         columns = {
             name: make_column(name, entries)
             for name, entries in self._columns.items()

@@ -1,4 +1,4 @@
-"""What the model does, as pictures."""
+"""Pictures of what the model does: overlays and attention."""
 
 from .attention import LayerAttention, SentenceAttention, sentence_attention
 from .attention_picture import draw_attention

@@ -1,12 +1,12 @@
-"""Where visual tokens look at the text, and the text at the image, layer by layer (DIT, Figure 5).
+"""Attention between image and text, layer by layer (DIT, Figure 5).
 
-Which directions there are depends on the scheme:
+The directions depend on the scheme:
 
 ========================  ===================================  ======================================================
 layer                     visual tokens look at the text       text tokens look at the image
 ========================  ===================================  ======================================================
 `encoder.i`, L-DIT        yes                                  no: its text is key and value only
-`encoder.i`, E-DIT        yes                                  yes, but in the last block, whose text nobody wants
+`encoder.i`, E-DIT        yes                                  yes, except in the last block, whose text is unused
 `encoder.i`, CrossAtt     yes                                  yes, in the instruction, before the block
 `encoder.i`, default      no: there is no text in the encoder  no
 `decoder.i`               yes, image-to-token attention        yes, token-to-image attention
@@ -16,7 +16,7 @@ layer                     visual tokens look at the text       text tokens look 
 Shapes: L text tokens, W words, h × w visual tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -35,10 +35,10 @@ class LayerAttention:
 
     Attributes:
         name: `encoder.0`, …, `decoder.0`, …, `decoder.final`.
-        to_text: The share of its attention that a visual token gives to a word, all pieces of it together, (W, h, w);
-            None where this layer has no such attention.
-        to_image: The share of its attention that a word, its pieces' mean, gives to a visual token, (W, h, w); None
-            where this layer has no such attention.
+        to_text: Share of its attention that a visual token gives to a word, the sum over its pieces, (W, h, w); None
+            where the layer has no such attention.
+        to_image: Share of its attention that a word gives to a visual token, the mean over its pieces, (W, h, w); None
+            where the layer has no such attention.
     """
 
     name: str
@@ -51,12 +51,11 @@ class SentenceAttention:
     """The attention between an image and a sentence.
 
     Attributes:
-        sentence: The sentence.
-        words: Its words, parted by blanks, and the text encoder's special tokens as it writes them, in order.
-        special: For each of them whether it is a special token.
+        words: Its words, split at blanks, and the special tokens of the text encoder, in order.
+        special: Whether each of them is a special token.
         layers: The layers that have such attention, in order.
         window: Left, top, right and bottom of the picture in the map, as fractions; the rest is padding.
-        mask: What the model answers, boolean (H, W), at the size of the picture.
+        mask: The model's answer, boolean (H, W), at the size of the picture.
     """
 
     sentence: str
@@ -67,10 +66,10 @@ class SentenceAttention:
     mask: np.ndarray
 
     def select(self, names: Sequence[str] | None) -> list[LayerAttention]:
-        """The layers of these names; None means all.
+        """The layers with these names; None means all.
 
         Raises:
-            InputError: There is no such layer.
+            InputError: A layer does not exist.
         """
         known = [layer.name for layer in self.layers]
         unknown = [name for name in names or () if name not in known]
@@ -84,11 +83,11 @@ class SentenceAttention:
         """A map (h, w) without its padding and enlarged to a picture of `size` (height, width)."""
         left, top, right, bottom = self.window
         scale_x, scale_y = (right - left) * values.shape[1] / size[1], (bottom - top) * values.shape[0] / size[0]
-        # Middles of pixels to middles of tokens: x' + 0.5 = left + (x + 0.5) · scale.
+        # Centers of pixels to centers of tokens: x' + 0.5 = left + (x + 0.5) · scale.
         columns = left * values.shape[1] + (np.arange(size[1]) + 0.5) * scale_x - 0.5
         rows = top * values.shape[0] + (np.arange(size[0]) + 0.5) * scale_y - 0.5
-        grid = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
-        return cv2.remap(values.astype(np.float32), *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        x, y = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
+        return cv2.remap(values.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def sentence_attention(
@@ -109,25 +108,27 @@ def sentence_attention(
     return SentenceAttention(sentence, words, special, layers, _window(sample.metainfo), mask)
 
 
-def words_of(sentence: str, tokenizer: Callable, max_length: int) -> tuple[list[str], list[bool], list[list[int]]]:
-    """The words of a sentence as blanks part them, and special tokens; for each whether it is special, and its tokens.
+def words_of(sentence: str, tokenizer, max_length: int) -> tuple[list[str], list[bool], list[list[int]]]:
+    """The words of a sentence, split at blanks, and special tokens; whether each is special; the tokens of each.
 
     Args:
-        sentence: The sentence.
-        tokenizer: A fast tokenizer of transformers, which knows from which characters a token comes.
-        max_length: Tokens beyond are cut off.
+        tokenizer: A fast tokenizer of transformers, which knows the characters of each token.
+        max_length: Number of tokens that are kept.
     """
     encoded = tokenizer(
         sentence, truncation=True, max_length=max_length, return_offsets_mapping=True, return_special_tokens_mask=True
     )
     names = tokenizer.convert_ids_to_tokens(encoded['input_ids'])
-    words, special, members, last = [], [], [], None
+    words: list[str] = []
+    special: list[bool] = []
+    members: list[list[int]] = []
+    last = None
     columns = zip(names, encoded['special_tokens_mask'], encoded['offset_mapping'])
     for token, (name, is_special, (_, end)) in enumerate(columns):
-        # By the last character: some tokens begin with the blank before their word.
-        place = None if is_special else max(1, len(sentence[:end].split()))
-        if place is None or place != last:
-            words.append(name if is_special else sentence.split()[place - 1])
+        # By the last character: some tokens begin with the blank before their word. 0 is a special token.
+        place = 0 if is_special else max(1, len(sentence[:end].split()))
+        if not place or place != last:
+            words.append(sentence.split()[place - 1] if place else name)
             special.append(bool(is_special))
             members.append([])
         members[-1].append(token)
@@ -142,7 +143,7 @@ def _by_word(
     to_text: np.ndarray | None = None,
     to_image: np.ndarray | None = None,
 ) -> LayerAttention:
-    """Maps of tokens to maps of words; where the decoder's own tokens stand in front, the text's come last."""
+    """Maps of words from maps of tokens. The text's tokens come last; the decoder has its own before them."""
     to_text, to_image = (None if maps is None else maps[-length:] for maps in (to_text, to_image))
     return LayerAttention(
         name,

@@ -1,4 +1,4 @@
-"""Attention between image and text as a picture (DIT, Figure 5). Pictures are RGB, uint8, (H, W, 3)."""
+"""Picture of the attention between image and text (DIT, Figure 5). Pictures are RGB, uint8, (H, W, 3)."""
 
 from collections.abc import Sequence
 
@@ -21,32 +21,32 @@ def draw_attention(
     special: bool = False,
     font: str | None = None,
 ) -> np.ndarray:
-    """Draw a row for each layer and in it a map for each word.
+    """A sheet with a row for each layer and in it a map for each word.
 
-    The colours of a row go from nothing to the largest share of any word in it. Behind a word stands its own largest.
+    The color scale of a row ends at the largest share in it. The caption gives the largest share of each word.
 
     Args:
         image: The picture.
-        attention: What `attention_maps` gives for it.
+        attention: Its attention to a sentence.
         direction: `to_text`, where visual tokens look at a word, or `to_image`, where a word looks.
         layers: Names of the layers to draw, by default all that have this direction.
-        special: Whether special tokens are drawn too. They often take most of the attention.
+        special: Also draw special tokens, which often take most of the attention.
         font: As in `draw_masks`.
 
     Raises:
-        InputError: There is no such layer, or none that has this direction.
+        InputError: A layer does not exist, or none has this direction.
     """
-    layers = [layer for layer in attention.select(layers) if getattr(layer, direction) is not None]
-    if not layers:
+    selected = [layer for layer in attention.select(layers) if getattr(layer, direction) is not None]
+    if not selected:
         raise InputError(f'none of these layers has attention {direction}: docs/visualization.md says which have it')
     words = [i for i, is_special in enumerate(attention.special) if special or not is_special]
     answer = draw_masks(image, [attention.mask], [''], min_side=0)[: len(image)]
     rows = [(f'{attention.sentence}: {TITLES[direction]}', [('picture', image), ('answer', answer)])]
-    for layer in layers:
+    for layer in selected:
         values = getattr(layer, direction)[words]
         cells = [
             (
-                f'{attention.words[i]} {_percent(one.max())}',
+                f'{attention.words[i]} {100 * one.max():.2g} %',
                 heat(image, attention.over_picture(one / values.max(), image.shape[:2])),
             )
             for i, one in zip(words, values)
@@ -56,13 +56,9 @@ def draw_attention(
 
 
 def heat(image: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """A picture in grey with values from 0 to 1, (H, W), over it in colour, the larger the more opaque."""
+    """A gray picture under a color map of values from 0 to 1, (H, W); larger values are more opaque."""
     values = values.clip(0, 1)
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     colors = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     opacity = 0.7 * np.sqrt(values)[..., None]
-    return ((1 - opacity) * grey + opacity * colors).astype(np.uint8)
-
-
-def _percent(share: float) -> str:
-    return f'{100 * share:.2g} %'
+    return ((1 - opacity) * gray + opacity * colors).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Recording the attention between text and image while a model runs, by forward hooks.
+"""Forward hooks that record the attention between text and image.
 
 Shapes: B pairs, L text tokens, T decoder tokens (its own, those of points and boxes, then the text's), h × w visual
 tokens.
@@ -6,6 +6,7 @@ tokens.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,12 +20,12 @@ from .attention_weights import cross_weights, text_weights, visual_weights
 
 
 class AttentionRecorder:
-    """The mean over the heads of what each layer attends to; of a batch the first pair, of several calls the last.
+    """The attention of each layer, mean over its heads, for the first pair of a batch and the last call.
 
     Attributes:
-        maps: By the name of the layer, in the order in which they ran: `to_text`, what visual tokens give to each text
-            token, and `to_image`, what each text token gives to visual tokens, (L, h, w), in the decoder (T, h, w).
-        length: Text tokens L, padding included.
+        maps: By layer, in the order of execution: `to_text`, the share that visual tokens give to each text token, and
+            `to_image`, the share that each text token gives to visual tokens, (L, h, w), in the decoder (T, h, w).
+        length: Number of text tokens L, padding included.
     """
 
     def __init__(self) -> None:
@@ -33,15 +34,15 @@ class AttentionRecorder:
 
     @contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
-        """Record what a `ReferringSegmentor` does meanwhile."""
+        """Context in which the calls of a `ReferringSegmentor` are recorded."""
         with ExitStack() as stack:
             for module, note in self._notes(model):
                 stack.callback(module.register_forward_hook(note, with_kwargs=True).remove)
             yield
 
     def _notes(self, model: nn.Module) -> Iterator[tuple[nn.Module, Callable]]:
-        """The modules to watch and what each of their calls goes to."""
-        yield model.text_encoder, self._note_length
+        """The modules to watch, each with the hook for it."""
+        yield cast(nn.Module, model.text_encoder), self._note_length
         blocks = 0
         for module in model.modules():
             if isinstance(module, CrossAttentionInstruction):
@@ -76,9 +77,10 @@ class AttentionRecorder:
         if text is None:
             return
         length, size, window = text.shape[1], x.shape[1:3], attention.window_size
-        weights = sum(head[..., :length] for head in visual_weights(attention, x, text, text_mask, norm))
-        weights = weights.unflatten(1, (window, window) if window else size) / attention.num_heads
-        weights = window_unpartition(weights, size) if window else weights
+        heads = (head[..., :length] for head in visual_weights(attention, x, text, text_mask, norm))
+        # Added head by head: all at once take too much memory.
+        weights = sum(heads, torch.zeros(())).unflatten(1, (window, window) if window else size) / attention.num_heads
+        weights = window_unpartition(weights, (size[0], size[1])) if window else weights
         self._put(name, 'to_text', weights.permute(0, 3, 1, 2))
         if keep_text:
             weights = text_weights(attention, x, text, text_mask, norm).mean(1)
@@ -104,13 +106,13 @@ class AttentionRecorder:
         self._put(name, direction, weights if direction == 'to_image' else weights.transpose(1, 2))
 
     def _unflatten(self, decoder: PairedMaskDecoder, image: Tensor, *others: Tensor | None) -> None:
-        """Give the decoder's maps, (T, h · w) so far, the grid of its image; called when its layers are done."""
+        """Reshape the decoder's maps from (T, h · w) to (T, h, w), after its last layer."""
         for maps in (maps for name, maps in self.maps.items() if name.startswith('decoder.')):
             maps.update({direction: values.reshape(-1, *image.shape[2:]) for direction, values in maps.items()})
 
 
 def _hook(note: Callable, *arguments: str) -> Callable:
-    """A forward hook that passes the module and what it was called with on to `note`, behind `arguments`."""
+    """A forward hook that calls `note` with `arguments`, the module and its inputs."""
 
     @torch.no_grad()
     def hook(module: nn.Module, args: tuple, keywords: dict, output: Tensor | tuple) -> None:

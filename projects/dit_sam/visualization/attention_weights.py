@@ -1,10 +1,11 @@
-"""Attention weights, which the fast forms of the layers never hold: computed beside the model, as a textbook has them.
+"""Attention weights, recomputed in the plain form: the fast forms of the layers never hold them.
 
 Shapes: B pairs, L text tokens, H × W visual tokens, M heads; G windows or images of h × w visual tokens, G / B of them
 for each of B texts.
 """
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,11 +28,11 @@ def visual_weights(
     text_mask: Tensor | None = None,
     norm: Callable[[Tensor], Tensor] = nn.Identity(),
 ) -> Iterator[Tensor]:
-    """What visual tokens give to the text and to each other; arguments as in `InstructedAttention.forward`.
+    """Weights that visual tokens give to the text and to each other; arguments as in `InstructedAttention.forward`.
 
     Yields:
-        For each head (G, h · w, L + h · w), text in front. Times the values it is what the layer projects. One head at
-        a time: with 64 × 64 tokens it takes 67 MB.
+        For each head (G, h · w, L + h · w), text first. Weights times values are the input of the layer's projection.
+        One head at a time: with 64 × 64 tokens it takes 67 MB.
     """
     x = norm(x)
     if attention.window_size:
@@ -61,7 +62,7 @@ def text_weights(
     text_mask: Tensor | None = None,
     norm: Callable[[Tensor], Tensor] = nn.Identity(),
 ) -> Tensor:
-    """What text tokens give to each other and to the image where they attend (`keep_text`), (B, M, L, L + H · W)."""
+    """Weights that text tokens give to each other and to the image, with `keep_text`, (B, M, L, L + H · W)."""
     q, text_k, _ = split_heads(attention.qkv(norm(text))[:, None], attention.num_heads)
     _, k, _ = split_heads(attention.qkv(norm(x)), attention.num_heads)
     logits = attention.scale * q[:, :, 0] @ torch.cat([text_k[:, :, 0], k.flatten(2, 3)], 2).transpose(2, 3)
@@ -72,19 +73,15 @@ def text_weights(
 
 
 def cross_weights(layer: nn.Module, q: Tensor, k: Tensor, key_mask: Tensor | None = None) -> Tensor:
-    """What the queries of a `MaskedAttention` or `CrossAttentionLayer` give to its keys.
+    """Weights that the queries of a `MaskedAttention` or `CrossAttentionLayer` give to its keys, (B, M, T_q, T_k).
 
     Args:
-        layer: The layer.
-        q: What its queries are made from, (B, T_q, D).
-        k: What its keys are made from, (B, T_k, D).
+        q: Input of the query projection, (B, T_q, D).
+        k: Input of the key projection, (B, T_k, D).
         key_mask: True where a key may be attended to, (B, T_k).
-
-    Returns:
-        (B, M, T_q, T_k).
     """
     q, k = (
-        projection(tokens).unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
+        cast(nn.Module, projection)(tokens).unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
         for projection, tokens in ((layer.q_proj, q), (layer.k_proj, k))
     )
     logits = q.shape[-1] ** -0.5 * q @ k.transpose(2, 3)

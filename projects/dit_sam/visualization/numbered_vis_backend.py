@@ -1,4 +1,4 @@
-"""Pictures of a run on disk, none of which replaces another."""
+"""Visualization backend that never replaces a picture."""
 
 import numpy as np
 from mmengine.visualization import LocalVisBackend
@@ -10,9 +10,9 @@ from .files import write_image
 
 @VISBACKENDS.register_module()
 class NumberedVisBackend(LocalVisBackend):
-    """mmengine's local backend, which also keeps what earlier runs wrote to the same folder.
+    """mmengine's local backend, which keeps the pictures of earlier runs in the same folder.
 
-    A picture is `{name}_{step}_{number}.png`, with the first number from 1 on that is free.
+    A picture is called `{name}_{step}_{number}.png`, with the first free number from 1 on.
     """
 
     @force_init_env

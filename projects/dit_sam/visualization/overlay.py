@@ -1,4 +1,4 @@
-"""Masks and the sentences that mean them, drawn over a picture. Pictures are RGB, uint8, (H, W, 3)."""
+"""Masks and their sentences drawn over a picture. Pictures are RGB, uint8, (H, W, 3)."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,16 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .lettering import BACKGROUND, INK, face_for, wrap
+from .text_layout import BACKGROUND, INK, face_for, wrap
 
 Color = tuple[int, int, int]
 
-# Far from each other in hue and in brightness; they come round again after ten.
+# Masks of a larger IoU have nearly the same outline.
+ALIKE = 0.6
+# A distance in pixels that no outline reaches.
+FAR = np.float32(10000)
+
+# Far from each other in hue and in brightness.
 PALETTE: tuple[Color, ...] = (
     (255, 64, 160),
     (0, 190, 255),
@@ -31,41 +36,40 @@ def draw_masks(
     sentences: Sequence[str],
     scores: Sequence[float] | None = None,
     colors: Sequence[Color] = PALETTE,
-    opacity: float = 0.4,
+    opacity: float = 0.15,
     font: str | None = None,
     min_side: int = 480,
     empty: str = 'nothing found',
 ) -> np.ndarray:
-    """Lay masks over a picture, each with a contour, and write the sentences below it, each with its colour.
+    """Picture with outlined, lightly tinted masks, and below it the sentences, each with its color.
+
+    The outline lies outside of the mask. Masks that are nearly the same get outlines around each other.
 
     Args:
         image: The picture.
-        masks: Boolean masks (H, W), one for each sentence; later ones lie over earlier ones.
-        sentences: What the masks are the answers to.
-        scores: A number for each mask, written behind its sentence.
-        colors: RGB colour of each mask; taken from the start again when there are more masks.
-        opacity: Of the masks' colour, from 0 to 1.
-        font: A TrueType or OpenType file. By default the one that `font_for` finds for each sentence.
-        min_side: A picture whose long side is shorter is enlarged by the smallest whole number that reaches it, so
-            that the text is readable.
-        empty: What is written behind the sentence of a mask without a pixel.
+        masks: Boolean masks (H, W), drawn in this order.
+        sentences: One sentence for each mask.
+        scores: A number for each mask, written after its sentence.
+        colors: RGB color of each mask. They repeat when there are more masks.
+        opacity: Opacity of the tint, from 0 to 1. A low one leaves the object's own color recognizable.
+        font: A TrueType or OpenType file. Without one, `font_for` chooses for each sentence.
+        min_side: Pictures with a shorter long side are enlarged by a whole factor, so that the text is readable.
+        empty: Text after the sentence of an empty mask.
 
     Returns:
-        The picture with its legend, (H', W', 3); the picture itself begins in the first row.
+        The picture with its legend below, (H', W', 3).
 
     Raises:
-        ValueError: The numbers of masks, sentences and scores differ, or the image or a mask has another form.
-        FileNotFoundError: There is no such font.
+        ValueError: The numbers of masks, sentences and scores differ, or a shape or type is wrong.
+        FileNotFoundError: The font does not exist.
     """
     _check(image, masks, sentences, scores)
     factor = max(1, -(-min_side // max(image.shape[:2])))
     size = (image.shape[1] * factor, image.shape[0] * factor)
     picture = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) if factor > 1 else image.copy()
-    colors = [tuple(colors[i % len(colors)]) for i in range(len(masks))]
-    thickness = max(2, round(max(size) / 320))
-    for mask, color in zip(masks, colors):
-        mask = cv2.resize(np.asarray(mask).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        _draw_mask(picture, mask, color, opacity, thickness)
+    masks = [np.asarray(mask, dtype=bool) for mask in masks]
+    colors = [colors[i % len(colors)] for i in range(len(masks))]
+    _draw_masks(picture, masks, colors, factor, opacity)
     # A narrow picture gets margins, for lines of a few words at least.
     width = max(size[0], min_side // 2)
     legend = _draw_legend(_entries(masks, sentences, scores, empty), colors, width, font)
@@ -80,10 +84,10 @@ def _check(
     image: np.ndarray, masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequence[float] | None
 ) -> None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise ValueError(f'draw_masks wants an RGB image (H, W, 3) of uint8, got {image.shape} of {image.dtype}')
+        raise ValueError(f'draw_masks needs an RGB image (H, W, 3) of uint8, got {image.shape} of {image.dtype}')
     if len(masks) != len(sentences) or (scores is not None and len(scores) != len(masks)):
         raise ValueError(
-            f'draw_masks wants a sentence and a score for each mask, got {len(masks)} masks, '
+            f'draw_masks needs a sentence and a score for each mask, got {len(masks)} masks, '
             f'{len(sentences)} sentences and {"no" if scores is None else len(scores)} scores'
         )
     for i, mask in enumerate(masks):
@@ -91,29 +95,80 @@ def _check(
             raise ValueError(f'mask {i} has shape {np.shape(mask)}, the image {image.shape[:2]} (height, width)')
 
 
-def _draw_mask(picture: np.ndarray, mask: np.ndarray, color: Color, opacity: float, thickness: int) -> None:
-    """Colour the inside of a uint8 mask, with a contour that lies inside and a white hairline around it; in place."""
-    inside = mask.astype(bool)
-    # A column for each channel: what becomes of each of its 256 values.
-    blended = (np.arange(256)[:, None] * (1 - opacity) + np.array(color) * opacity).round().astype(np.uint8)
-    for channel in range(3):
-        values = picture[..., channel]
-        values[inside] = blended[values[inside], channel]
-    shrunk = cv2.erode(mask, _square(thickness)).astype(bool)
-    grown = cv2.dilate(mask, _square(max(1, thickness // 2))).astype(bool)
-    picture[inside & ~shrunk] = color
-    picture[grown & ~inside] = BACKGROUND
+def _draw_masks(
+    picture: np.ndarray, masks: Sequence[np.ndarray], colors: Sequence[Color], factor: int, opacity: float
+) -> None:
+    """Draw masks over a picture that is larger by a factor; in place."""
+    line = max(2, round(max(picture.shape) / 320))
+    crops = [_crop(mask, 2 * line * (len(masks) + 1) // factor + 4) for mask in masks]
+    views = [
+        picture[rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor]
+        for rows, columns in crops
+    ]
+    depths = [_depth(mask[crop], factor) for mask, crop in zip(masks, crops)]
+    # Masks that share a pixel share its tint, so that many of them do not hide it.
+    strength = opacity / np.maximum(1, np.sum(masks, axis=0, dtype=np.float32))
+    # All tints before all outlines, so that no outline is tinted.
+    for view, depth, color, crop in zip(views, depths, colors, crops):
+        _blend(view, color, _enlarge(strength[crop], factor, cv2.INTER_NEAREST) * np.clip(depth + 0.5, 0, 1))
+    for i, (view, depth, color) in enumerate(zip(views, depths, colors)):
+        # An outline that a later one would cover moves outward.
+        rings = sum(_iou(masks[i], later) > ALIKE for later in masks[i + 1 :])
+        _draw_outline(view, depth + rings * (line + line // 2), color, line)
 
 
-def _square(reach: int) -> np.ndarray:
-    return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+def _crop(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns of a mask's bounding box with a margin; one pixel for an empty mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return slice(0, 1), slice(0, 1)
+    (top, bottom), (left, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
+    return slice(max(0, top - margin), bottom + margin + 1), slice(max(0, left - margin), right + margin + 1)
+
+
+def _depth(mask: np.ndarray, factor: int) -> np.ndarray:
+    """How deep each pixel of a mask, enlarged by a factor, lies inside: signed pixels, 0 on the outline.
+
+    Distances are smoothed, which rounds the steps of the mask. Their signs stay, so that no pixel of it is lost.
+    """
+    inside, outside = (
+        cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5) for side in (mask, ~mask)
+    )
+    # Infinite where a mask is full or empty.
+    inside, outside = np.minimum(inside, FAR), np.minimum(outside, FAR)
+    # Between the centers of two neighbors, of which one is inside, lies the outline: half a pixel from both.
+    depth = cv2.GaussianBlur(np.where(mask, inside - 0.5, 0.5 - outside), (0, 0), 1.5)
+    depth = np.where(mask, np.maximum(depth, 0.02), np.minimum(depth, -0.02))
+    return _enlarge(depth, factor, cv2.INTER_CUBIC) * factor
+
+
+def _enlarge(values: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
+    return cv2.resize(values, None, fx=factor, fy=factor, interpolation=interpolation)
+
+
+def _iou(mask: np.ndarray, other: np.ndarray) -> float:
+    return float((mask & other).sum() / max(1, (mask | other).sum()))
+
+
+def _draw_outline(picture: np.ndarray, depth: np.ndarray, color: Color, line: int) -> None:
+    """Draw an anti-aliased line around what has a positive depth, with a white halo half as wide on both sides."""
+    halo = line // 2
+    for paint, start, end in ((BACKGROUND, 0, line + 2 * halo), (color, halo, halo + line)):
+        _blend(picture, paint, np.clip(0.5 - start - depth, 0, 1) - np.clip(0.5 - end - depth, 0, 1))
+
+
+def _blend(picture: np.ndarray, color: Color, share: np.ndarray) -> None:
+    """Mix a color into a picture, as much as the share (H, W) of each pixel; in place."""
+    for channel, value in enumerate(color):
+        plane = picture[..., channel]
+        plane[...] = np.rint(plane + share * (value - plane.astype(np.float32)))
 
 
 def _entries(
     masks: Sequence[np.ndarray], sentences: Sequence[str], scores: Sequence[float] | None, empty: str
 ) -> list[str]:
-    """The lines of the legend, before they are wrapped."""
-    # Line breaks and tabs of a sentence are no part of the layout.
+    """Lines of the legend, before they are wrapped."""
+    # Without the line breaks and tabs of a sentence.
     entries = [' '.join(sentence.split()) for sentence in sentences]
     if scores is not None:
         entries = [f'{entry} ({score:.2f})' for entry, score in zip(entries, scores)]

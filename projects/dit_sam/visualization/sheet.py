@@ -1,4 +1,4 @@
-"""Pictures with captions in rows under headings. Pictures are RGB, uint8, (H, W, 3)."""
+"""Sheet of captioned pictures in rows. Pictures are RGB, uint8, (H, W, 3)."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .lettering import BACKGROUND, INK, face_for, wrap
+from .text_layout import BACKGROUND, INK, face_for, wrap
 
 GAP = 10
 
@@ -14,15 +14,12 @@ GAP = 10
 def draw_sheet(
     rows: Sequence[tuple[str, Sequence[tuple[str, np.ndarray]]]], cell_width: int = 160, font: str | None = None
 ) -> np.ndarray:
-    """Draw rows of pictures, each row below its heading and each picture below its caption.
+    """Rows of pictures, each row below its heading and each picture below its caption, as one picture.
 
     Args:
-        rows: For each row its heading and its cells, each of which is a caption and a picture of any size.
-        cell_width: Width to which every picture is brought.
+        rows: Heading and cells of each row; a cell is a caption and a picture of any size.
+        cell_width: Width to which pictures are scaled, in pixels.
         font: As in `draw_masks`.
-
-    Returns:
-        The sheet, RGB, (H, W, 3).
     """
     width = max(len(cells) for _, cells in rows) * (cell_width + GAP) + GAP
     parts = [
@@ -34,7 +31,7 @@ def draw_sheet(
 
 
 def _row(cells: Sequence[tuple[str, np.ndarray]], cell_width: int, width: int, font: str | None) -> np.ndarray:
-    """Captions, which end on one line, and pictures side by side, (H, width, 3)."""
+    """Pictures side by side, their captions aligned at the bottom, (H, width, 3)."""
     captions = [_text(caption, cell_width + GAP, 14, font) for caption, _ in cells]
     height = max(map(len, captions))
     columns = []
@@ -48,7 +45,7 @@ def _row(cells: Sequence[tuple[str, np.ndarray]], cell_width: int, width: int, f
 
 
 def _fit(picture: np.ndarray, width: int) -> np.ndarray:
-    """A picture of `width` pixels with the gap to its left."""
+    """A picture scaled to `width` pixels, with a gap to its left."""
     size = (width, max(1, round(len(picture) * width / picture.shape[1])))
     shrinks = width < picture.shape[1]
     resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

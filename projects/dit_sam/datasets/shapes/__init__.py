@@ -1,17 +1,17 @@
-"""`shapes`: a generated data set of drawn pictures and referring sentences in RefCOCO's own format.
+"""`shapes`: a generated data set of drawn pictures and referring sentences in RefCOCO's format.
 
-Its generalized variant, in gRefCOCO's form, also has sentences that mean several objects or none.
-Nothing here needs torch. `tools/dataset_converters/shapes.py` is the command line.
+Its generalized variant, in gRefCOCO's format, also has sentences that mean several objects or none. Nothing here needs
+torch. `tools/dataset_converters/shapes.py` is the command line.
 """
 
-from .generalized import GENERALIZED_KINDS, GENERALIZED_VOCABULARY, refer_generalized
-from .outlines import SHAPES
-from .scene import COLOURS, SIZES, TEXTURES, Scene, SceneObject, sample_scene
-from .sentences import KINDS, VOCABULARY, refer
+from .generalized_grammar import GENERALIZED_KINDS, GENERALIZED_VOCABULARY, refer_generalized
+from .polygons import SHAPES
+from .scene_sampling import COLORS, SIZES, TEXTURES, Scene, SceneObject, sample_scene
+from .single_target import KINDS, VOCABULARY, refer
 from .writer import write_shapes
 
 __all__ = [
-    'COLOURS',
+    'COLORS',
     'GENERALIZED_KINDS',
     'GENERALIZED_VOCABULARY',
     'KINDS',

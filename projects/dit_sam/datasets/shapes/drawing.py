@@ -1,15 +1,15 @@
-"""Pixels of a scene, and the visible mask of every object."""
+"""Drawing of a scene, and the visible masks of its objects."""
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .scene import Background, Scene, SceneObject
+from .scene_sampling import Background, Scene, SceneObject
 
 _SUPERSAMPLING = 4
 
 
 def _background(rng: np.random.Generator, spec: Background, height: int, width: int) -> np.ndarray:
-    first, second = np.asarray(spec.colours, dtype=np.float32)
+    first, second = np.asarray(spec.colors, dtype=np.float32)
     if spec.gradient is None:
         canvas = np.broadcast_to(first, (height, width, 3)).copy()
     else:
@@ -36,17 +36,17 @@ def _scatter(rng: np.random.Generator, canvas: np.ndarray, spec: Background) -> 
 
 
 def _coverage(polygon: np.ndarray, x0: int, y0: int, width: int, height: int) -> np.ndarray:
-    """(height, width) share of every pixel that the polygon covers, for the window whose corner is (x0, y0)."""
+    """Share of each pixel that a polygon covers, (height, width), in the window with the corner (x0, y0)."""
     scale = _SUPERSAMPLING
     canvas = Image.new('L', (width * scale, height * scale))
-    # Pillow's integer coordinates are centres of pixels, COCO's are their corners.
+    # Integer coordinates are centers of pixels in Pillow, and corners in COCO.
     points = (polygon - (x0, y0)) * scale - 0.5
     ImageDraw.Draw(canvas).polygon(points.ravel().tolist(), fill=255)
     return np.asarray(canvas.reduce(scale), dtype=np.float32) / 255
 
 
 def _pattern(texture: str, x: np.ndarray, y: np.ndarray, unit: float, angle: float) -> np.ndarray:
-    """Share of the second tone at the points (x, y), with soft edges; `unit` is the picture's long side."""
+    """Share of the second tone at the points (x, y), with soft edges. `unit` is the picture's long side."""
     u = x * np.cos(angle) + y * np.sin(angle)
     v = y * np.cos(angle) - x * np.sin(angle)
     if texture == 'striped':
@@ -57,7 +57,7 @@ def _pattern(texture: str, x: np.ndarray, y: np.ndarray, unit: float, angle: flo
 
 
 def second_tone(rgb: tuple[int, int, int]) -> np.ndarray:
-    """A darker tone of a colour, or a lighter one of black, for the texture."""
+    """Second color of a texture: darker than the first, or lighter than black."""
     tone = np.asarray(rgb, dtype=np.float32)
     return tone * 0.5 if tone.max() > 60 else tone + 105
 
@@ -67,18 +67,18 @@ def _paint(canvas: np.ndarray, obj: SceneObject, unit: float, angle: float) -> N
     x0, y0 = np.maximum(np.floor(obj.polygon.min(axis=0)).astype(int) - 1, 0).tolist()
     x1, y1 = np.minimum(np.ceil(obj.polygon.max(axis=0)).astype(int) + 1, (width, height)).tolist()
     alpha = _coverage(obj.polygon, x0, y0, x1 - x0, y1 - y0)[:, :, None]
-    colour = np.asarray(obj.rgb, dtype=np.float32)
+    color: np.ndarray = np.asarray(obj.rgb, dtype=np.float32)
     if obj.texture != 'plain':
-        cx, cy = obj.centre
+        cx, cy = obj.center
         x, y = np.meshgrid(np.arange(x0, x1) + 0.5 - cx, np.arange(y0, y1) + 0.5 - cy)
         share = _pattern(obj.texture, x, y, unit, angle)[:, :, None].astype(np.float32)
-        colour = colour + share * (second_tone(obj.rgb) - colour)
+        color = color + share * (second_tone(obj.rgb) - color)
     window = canvas[y0:y1, x0:x1]
-    window += alpha * (colour - window)
+    window += alpha * (color - window)
 
 
 def draw(rng: np.random.Generator, scene: Scene) -> np.ndarray:
-    """(H, W, 3) uint8 RGB picture, the objects painted in the order of their z."""
+    """RGB picture of a scene, (H, W, 3) uint8. Objects are painted in the order of their z."""
     canvas = _background(rng, scene.background, scene.height, scene.width)
     for obj in sorted(scene.objects, key=lambda item: item.z):
         _paint(canvas, obj, scene.long_side, float(rng.choice((0, 1, 2, 3)) * np.pi / 4))
@@ -88,7 +88,7 @@ def draw(rng: np.random.Generator, scene: Scene) -> np.ndarray:
 
 
 def visible_masks(scene: Scene) -> list[np.ndarray]:
-    """(H, W) bool mask of what is seen of every object, in the order of `scene.objects`."""
+    """Visible part of every object, (H, W) bool, in the order of `scene.objects`."""
     seen: list[np.ndarray] = []
     for obj in scene.objects:
         mask = obj.mask.copy()

@@ -1,4 +1,4 @@
-"""Writes the data set to disk in RefCOCO's own format, the generalized one in gRefCOCO's."""
+"""Writer of the data set, in RefCOCO's format or, generalized, in gRefCOCO's."""
 
 import json
 import multiprocessing
@@ -11,25 +11,19 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as mask_utils
 
+from .annotations import GENERATOR_VERSION, annotation_of, assemble, symbols_of
 from .drawing import draw, visible_masks
-from .generalized import GENERALIZED_KINDS, refer_generalized
-from .outlines import SHAPES
-from .rectangles import as_rectangles
-from .scene import Scene, sample_scene
-from .sentences import KINDS, refer
+from .generalized_grammar import GENERALIZED_KINDS, refer_generalized
+from .scene_sampling import sample_scene
+from .single_target import KINDS, refer
 
-# Raised whenever the same arguments no longer give the same bytes.
-GENERATOR_VERSION = 2
 DEFAULT_SPLITS: dict[str, float] = dict(train=0.8, val=0.1, testA=0.05, testB=0.05)
 MIN_SIZE = 64
-# The folder of the texts, of the set as it is and of the generalized one.
-_NAMES = {False: 'shapes', True: 'gshapes'}
 
 
 def check_arguments(images: int, seed: int, size: int, splits: dict[str, float], workers: int) -> None:
-    """Raise ValueError, in one line, for arguments that make no data set."""
+    """Raise ValueError for arguments that do not define a data set."""
     if images < 1:
         raise ValueError(f'images must be at least 1, got {images}')
     if seed < 0:
@@ -44,7 +38,7 @@ def check_arguments(images: int, seed: int, size: int, splits: dict[str, float],
 
 
 def split_of_images(images: int, seed: int, splits: dict[str, float]) -> list[str]:
-    """The split of every image: shares by the largest remainder, members by a permutation."""
+    """The split of every image: sizes by the largest remainder, members by a permutation."""
     exact = {name: share * images for name, share in splits.items()}
     counts = {name: int(value + 1e-9) for name, value in exact.items()}
     by_remainder = sorted(splits, key=lambda name: counts[name] - exact[name])
@@ -54,62 +48,20 @@ def split_of_images(images: int, seed: int, splits: dict[str, float]) -> list[st
     return [names[i] for i in np.random.default_rng([seed, 0]).permutation(images)]
 
 
-def _annotation(scene: Scene, index: int, seen: np.ndarray) -> dict:
-    """An unoccluded object keeps its polygon, of an occluded one the visible part is stored in rectangles.
-
-    RLE would be shorter. REFER's reader wants it in a list, and COCO's own reads no RLE in a list.
-    """
-    obj = scene.objects[index]
-    rle = mask_utils.encode(np.asfortranarray(seen, dtype=np.uint8))
-    whole = bool((seen == obj.mask).all())
-    return dict(
-        segmentation=[obj.polygon.ravel().tolist()] if whole else as_rectangles(seen),
-        area=float(mask_utils.area(rle)),
-        bbox=mask_utils.toBbox(rle).tolist(),
-        iscrowd=0,
-        category_id=SHAPES.index(obj.shape) + 1,
-    )
-
-
-def _symbols(scene: Scene) -> dict:
-    background = scene.background
-    objects = [
-        dict(
-            shape=obj.shape,
-            colour=obj.colour,
-            size=obj.size,
-            texture=obj.texture,
-            rgb=list(obj.rgb),
-            z=obj.z,
-            centre=[round(v, 3) for v in obj.centre],
-            box=[round(v, 2) for v in obj.box],
-            extent=round(obj.extent, 3),
-            rotation=round(obj.rotation, 3),
-        )
-        for obj in scene.objects
-    ]
-    return dict(
-        height=scene.height,
-        width=scene.width,
-        background=[list(colour) for colour in background.colours],
-        objects=objects,
-    )
-
-
 def make_image(index: int, folder: str, seed: int, size: int, generalized: bool = False) -> dict:
-    """Draw picture number `index` (from 1) into `folder`; return all that is written about it, without ids."""
+    """Draw picture number `index` (from 1) into `folder`; return its annotations without ids."""
     rng = np.random.default_rng([seed, index])
-    scene, references = None, []
+    references: list = []
     while not references:
         scene = sample_scene(rng, size)
         references = refer(rng, scene)
     if generalized:
-        # A stream of its own, so that the pictures are the same with it and without.
+        # A separate stream, so that the pictures are the same with and without it.
         references = refer_generalized(np.random.default_rng([seed, index, 1]), scene, references)
     name = f'shapes_{index:06d}.png'
     Image.fromarray(draw(rng, scene)).save(os.path.join(folder, name), compress_level=4)
-    annotations = [_annotation(scene, i, seen) for i, seen in enumerate(visible_masks(scene))]
-    return dict(file_name=name, scene=_symbols(scene), annotations=annotations, references=references)
+    annotations = [annotation_of(scene, i, seen) for i, seen in enumerate(visible_masks(scene))]
+    return dict(file_name=name, scene=symbols_of(scene), annotations=annotations, references=references)
 
 
 def _make_all(arguments: dict, workers: int, folder: Path) -> list[dict]:
@@ -128,59 +80,8 @@ def _make_all(arguments: dict, workers: int, folder: Path) -> list[dict]:
         return pool.map(make, numbers, chunksize=max(1, min(64, images // (4 * workers))))
 
 
-def _sentence(sent_id: int, kind: str, text: str) -> dict:
-    return dict(tokens=text.split(), raw=text, sent_id=sent_id, sent=text, kind=kind)
-
-
-def _ids(target: int | tuple[int, ...], first_ann: int, annotations: list[dict]) -> tuple:
-    """`ann_id` and `category_id` of a reference: numbers in RefCOCO, lists in gRefCOCO, [-1] where nothing is meant."""
-    if isinstance(target, int):
-        return first_ann + target, annotations[target]['category_id']
-    if not target:
-        return [-1], [-1]
-    return [first_ann + index for index in target], [annotations[index]['category_id'] for index in target]
-
-
-def _assemble(made: list[dict], split_of: list[str]) -> tuple[dict, list[dict], dict]:
-    """Number everything: instances, references and symbolic scenes."""
-    images, annotations, refs, scenes = [], [], [], []
-    sent_id = 0
-    for image_id, (item, split) in enumerate(zip(made, split_of), 1):
-        scene, first_ann = item['scene'], len(annotations) + 1
-        images.append(dict(id=image_id, file_name=item['file_name'], height=scene['height'], width=scene['width']))
-        for obj, annotation in zip(scene['objects'], item['annotations']):
-            annotations.append(dict(id=len(annotations) + 1, image_id=image_id, **annotation))
-            obj['ann_id'] = len(annotations)
-        scenes.append(dict(image_id=image_id, file_name=item['file_name'], **scene))
-        for target, pairs in item['references']:
-            sentences = [_sentence(sent_id + i, kind, text) for i, (kind, text) in enumerate(pairs)]
-            sent_id += len(sentences)
-            ann_id, category_id = _ids(target, first_ann, item['annotations'])
-            refs.append(
-                dict(
-                    sent_ids=[sentence['sent_id'] for sentence in sentences],
-                    file_name=item['file_name'],
-                    ann_id=ann_id,
-                    ref_id=len(refs) + 1,
-                    image_id=image_id,
-                    split=split,
-                    sentences=sentences,
-                    category_id=category_id,
-                )
-            )
-    categories = [dict(id=i, name=name, supercategory='shape') for i, name in enumerate(SHAPES, 1)]
-    instances = dict(
-        info=dict(description='shapes: drawn pictures with referring sentences', version=str(GENERATOR_VERSION)),
-        licenses=[],
-        images=images,
-        annotations=annotations,
-        categories=categories,
-    )
-    return instances, refs, dict(images=scenes)
-
-
 def _count(made: list[dict], split_of: list[str], kinds: tuple[str, ...]) -> dict[str, dict[str, int]]:
-    """Images, objects, references and sentences (all, and by kind) of every split."""
+    """Numbers of images, objects, references and sentences, all and by kind, of every split."""
     table: dict[str, Counter] = {}
     for item, split in zip(made, split_of):
         row = table.setdefault(split, Counter())
@@ -203,20 +104,20 @@ def _dump_refs(folder: Path, refs: list[dict], generalized: bool) -> None:
     if generalized:
         _dump(folder / 'grefs(unc).json', refs)
         return
-    # Pickle writes a string once if it is the same object: a round trip through JSON makes that sharing, and so the
-    # bytes, independent of the processes that made the strings.
+    # Pickle writes a string once if it is the same object. A round trip through JSON makes that independent of the
+    # processes that made the strings, and so the bytes too.
     plain = json.loads(json.dumps(refs))
     (folder / 'refs(unc).p').write_bytes(pickle.dumps(plain, protocol=2))
 
 
 def _write_into(folder: Path, arguments: dict, workers: int) -> dict:
     generalized = arguments.get('generalized', False)
-    texts = folder / _NAMES[generalized]
+    texts = folder / ('gshapes' if generalized else 'shapes')
     (folder / 'images').mkdir(parents=True)
     texts.mkdir()
     made = _make_all(arguments, workers, folder / 'images')
     split_of = split_of_images(arguments['images'], arguments['seed'], arguments['splits'])
-    instances, refs, scenes = _assemble(made, split_of)
+    instances, refs, scenes = assemble(made, split_of)
     table = _count(made, split_of, GENERALIZED_KINDS if generalized else KINDS)
     ordered = {name: table[name] for name in arguments['splits'] if name in table}
     summary = dict(arguments=arguments, counts=ordered)
@@ -228,7 +129,7 @@ def _write_into(folder: Path, arguments: dict, workers: int) -> dict:
 
 
 def _existing(out: Path, arguments: dict) -> dict | None:
-    """The summary of a finished data set of the same arguments at `out`; None where nothing is."""
+    """The summary of a finished data set with the same arguments at `out`; None if there is nothing."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     held = 'something else'
@@ -256,22 +157,22 @@ def write_shapes(
 ) -> dict[str, dict[str, int]]:
     """Write the data set: `images/*.png`, `shapes/instances.json`, `shapes/refs(unc).p` and the symbolic scenes.
 
-    The same arguments give the same bytes, whatever `workers` is. All is written beside `out` and renamed at the
-    end; a finished data set of the same arguments is kept.
+    The same arguments give the same bytes with any number of workers. A finished data set with the same arguments is
+    kept.
 
     Args:
         size: Long side of the pictures in pixels.
-        splits: Share of the images of every split, 80/10/5/5 for train, val, testA and testB by default.
-        generalized: Also sentences that mean several objects or none, with the same pictures. The files are then
-            those of gRefCOCO, `gshapes/instances.json` and `gshapes/grefs(unc).json`.
+        splits: Share of the images of every split, by default 80/10/5/5 for train, val, testA and testB.
+        generalized: Add sentences that mean several objects or none, with the same pictures. The files are then those
+            of gRefCOCO, `gshapes/instances.json` and `gshapes/grefs(unc).json`.
 
     Returns:
         For every split the numbers of images, objects, references and sentences, the latter also by kind.
 
     Raises:
-        ValueError: for arguments out of range.
-        FileExistsError: when `out` holds something else.
-        OSError: when `out` cannot be written.
+        ValueError: An argument is out of range.
+        FileExistsError: `out` holds something else.
+        OSError: `out` cannot be written.
     """
     splits = dict(DEFAULT_SPLITS if splits is None else splits)
     check_arguments(images, seed, size, splits, workers)

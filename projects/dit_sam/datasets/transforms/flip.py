@@ -7,13 +7,13 @@ from ...utils.left_right import swap_left_right
 
 @TRANSFORMS.register_module()
 class ReferringFlip(RandomFlip):
-    """Mirror the image, its mask, points and box horizontally, and swap left and right in the sentence.
+    """Horizontal flip of the image, its mask, points and box that swaps left and right in the sentence.
 
-    Required keys: ``img``, ``text``; ``gt_seg_map``, ``points`` and ``box`` where there are any.
-    Modified keys: the same. Added keys: ``flip``, ``flip_direction``.
+    Required keys: `img`, `text`; optional `gt_seg_map`, `points` and `box`.
+    Modified keys: the same. Added keys: `flip`, `flip_direction`.
 
     Args:
-        prob (float): Probability of the flip.
+        prob: Probability of the flip.
     """
 
     def __init__(self, prob: float = 0.5) -> None:
@@ -24,11 +24,11 @@ class ReferringFlip(RandomFlip):
         results['text'] = swap_left_right(results['text'])
         width = results['img'].shape[1]
         if 'points' in results:
-            # The middle of the first pixel is at 0, that of the last one at width - 1.
-            results['points'] = results['points'] * np.float32([-1, 1]) + np.float32([width - 1, 0])
+            # The center of the first pixel is at 0, that of the last one at width - 1.
+            results['points'] = results['points'] * np.array([-1, 1], np.float32) + np.array([width - 1, 0], np.float32)
         if 'box' in results:
             left, top, right, bottom = results['box']
-            results['box'] = np.float32([width - right, top, width - left, bottom])
+            results['box'] = np.array([width - right, top, width - left, bottom], np.float32)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(prob={self.prob})'

@@ -6,15 +6,21 @@ from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+META_KEYS = (
+    *('text', 'kind', 'img_id', 'ref_id', 'ann_id', 'sent_id', 'category_id', 'no_target', 'sample_idx', 'img_path'),
+    *('ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip', 'flip_direction'),
+    *('points', 'point_labels', 'box', 'scaled_truth'),
+)
+
 
 class ReferringDataSample(SegDataSample):
-    """mmseg's data sample, of which a data loader with `pin_memory=True` pins the mask too.
+    """mmseg's data sample with pinned tensors in a data loader with `pin_memory=True`.
 
-    Of mmseg's own it pins nothing, and what is not pinned goes to a GPU while the host waits.
+    mmseg's own is not pinned, and the host waits while such tensors are copied to a GPU.
     """
 
     def pin_memory(self) -> 'ReferringDataSample':
-        """The same in pinned memory."""
+        """A copy in pinned memory."""
         return _pinned(self)
 
 
@@ -31,43 +37,17 @@ def _pinned(element: BaseDataElement) -> BaseDataElement:
 
 @TRANSFORMS.register_module()
 class PackReferringInputs(PackSegInputs):
-    """Pack the image, the mask, and what is known of the sentence and of points and boxes.
-
-    As :class:`mmseg.datasets.transforms.PackSegInputs`, whose default ``meta_keys`` lack the sentence and the ids.
+    """mmseg's `PackSegInputs` with metadata about the sentence, points and boxes.
 
     Args:
-        meta_keys (Sequence[str]): Keys that are copied into ``SegDataSample.metainfo`` where the item has them.
+        meta_keys: Keys that are copied into `SegDataSample.metainfo` if the item has them.
     """
 
-    def __init__(
-        self,
-        meta_keys: Sequence[str] = (
-            'text',
-            'kind',
-            'img_id',
-            'ref_id',
-            'ann_id',
-            'sent_id',
-            'category_id',
-            'no_target',
-            'sample_idx',
-            'img_path',
-            'ori_shape',
-            'img_shape',
-            'pad_shape',
-            'scale_factor',
-            'flip',
-            'flip_direction',
-            'points',
-            'point_labels',
-            'box',
-            'scaled_truth',
-        ),
-    ) -> None:
+    def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
         super().__init__(meta_keys=meta_keys)
 
     def transform(self, results: dict) -> dict:
-        """As in mmseg, with a `ReferringDataSample`."""
+        """Pack an item as mmseg does, with a `ReferringDataSample`."""
         packed = super().transform(results)
         sample = packed['data_samples']
         packed['data_samples'] = ReferringDataSample(metainfo=sample.metainfo, **dict(sample.items()))

@@ -1,52 +1,26 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
-from pycocotools import mask as coco_mask
 
 from ...errors import InputError
 from ..columns import MAX_SIDE
-from ..masks import draw_once, draw_scaled, encode_mask
-
-
-def decode_segmentation(segmentation: list | dict, height: int, width: int) -> np.ndarray:
-    """Draw a COCO segmentation.
-
-    Args:
-        segmentation (list | dict): Polygons, whose union is taken, or an RLE, compressed or not.
-        height (int): Height of the annotated image in pixels.
-        width (int): Width of the annotated image in pixels.
-
-    Returns:
-        np.ndarray: uint8 (height, width), 1 inside and 0 outside.
-
-    Raises:
-        InputError: When an RLE is of another size.
-    """
-    if isinstance(segmentation, list):
-        rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif list(segmentation['size']) != [height, width]:
-        raise InputError(f'the RLE is for {list(segmentation["size"])} (height, width), not [{height}, {width}]')
-    elif isinstance(segmentation['counts'], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        rle = segmentation
-    return coco_mask.decode(rle)
+from ..masks import decode_segmentation, draw_once, draw_scaled, encode_mask
 
 
 def _outlines(results: dict) -> list:
     if not isinstance(results.get('outlines'), list):
         raise InputError(
-            'its polygons, which covered_twice=False and scaled_side of LoadReferringMask need, were not '
-            'kept: set keep_outlines=True in the data set, RefCOCODataset or GRefCOCODataset'
+            'covered_twice=False and scaled_side of LoadReferringMask need its polygons: set keep_outlines=True in '
+            'the data set, RefCOCODataset or GRefCOCODataset'
         )
     return results['outlines']
 
 
 def _misfit(results: dict, loaded: tuple, annotated: tuple) -> str:
-    """What to do about an image that is not of the size that was annotated."""
+    """Error message for an image that does not have the annotated size."""
     turned = (
         '. One of the two was probably turned by an EXIF orientation tag. If the annotation was drawn on the '
-        'picture as shown, give the size as shown (a size that is left out is that) and LoadImageFromFile no '
+        'picture as shown, give the size as shown, or none, and LoadImageFromFile no '
         'color_type; if on the picture as stored, give the size as stored and set color_type='
         '"color_ignore_orientation", or save the picture without the tag'
     )
@@ -58,25 +32,22 @@ def _misfit(results: dict, loaded: tuple, annotated: tuple) -> str:
 
 @TRANSFORMS.register_module()
 class LoadReferringMask(BaseTransform):
-    """Draw the mask of the referent at the size of the annotated image.
+    """Transform that draws the mask of the referent at the size of the annotated image.
 
-    In training it stands right after the image is loaded, so that later transforms change both; in testing after the
-    resize, so that the truth keeps the original size.
+    In training it comes right after the loading of the image, so that later transforms change both. In testing it comes
+    after the resizing, so that the truth keeps the original size.
 
-    Required keys: ``segmentation``, ``height``, ``width``, ``ori_shape``, ``img_path``, ``ann_id``, for the options
-    ``outlines``.
-    Added keys: ``gt_seg_map``, uint8 (height, width) in {0, 1}, also named in ``seg_fields``. With ``scaled_side``
-    ``scaled_truth``, the RLE of a mask of that side, for :class:`ReferringIoU`.
+    Required keys: `segmentation`, `height`, `width`, `ori_shape`, `img_path`, `ann_id`, for the options `outlines`.
+    Added keys: `gt_seg_map`, uint8 (height, width) in {0, 1}, also named in `seg_fields`. With `scaled_side` also
+    `scaled_truth`, the RLE of a mask of that side, for :class:`ReferringIoU`.
 
     Args:
-        covered_twice (bool): Whether pixels that several polygons of one object cover belong to it. To LAVT they do
-            not.
-        scaled_side (int, optional): Side of a square at which the truth is drawn anew from polygons scaled to it, as
-            ReLA draws it at 480.
+        covered_twice: Pixels that several polygons of one object cover belong to it. In LAVT they do not.
+        scaled_side: Side of a square in which the truth is also drawn, from polygons scaled to it. ReLA uses 480.
 
     Raises:
-        InputError: When the loaded image or the RLE is not of the annotated size, the outlines for an option are not
-            there, or ``scaled_side`` is no number of pixels.
+        InputError: The loaded image or the RLE does not have the annotated size, the outlines for an option are
+            missing, or `scaled_side` is not a number of pixels.
     """
 
     def __init__(self, covered_twice: bool = True, scaled_side: int | None = None) -> None:
@@ -88,6 +59,7 @@ class LoadReferringMask(BaseTransform):
         self.covered_twice, self.scaled_side = covered_twice, scaled_side
 
     def transform(self, results: dict) -> dict:
+        """Add the mask to an item."""
         size = (results['height'], results['width'])
         if tuple(results['ori_shape'][:2]) != size:
             raise InputError(_misfit(results, tuple(results['ori_shape'][:2]), size))

@@ -8,20 +8,20 @@ from ...errors import InputError
 
 
 def adjust_brightness(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend ``img`` with black: ``factor * img``, rounded and clipped to uint8."""
+    """An image blended with black: `factor * img`, rounded and clipped to uint8."""
     return _blend_with(img, 0.0, factor)
 
 
 def adjust_contrast(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend ``img`` (BGR) with the mean of its grey version."""
+    """A BGR image blended with the mean of its gray version."""
     mean = float(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY).mean())
     return _blend_with(img, float(int(mean + 0.5)), factor)
 
 
 def adjust_saturation(img: np.ndarray, factor: float) -> np.ndarray:
-    """Blend ``img`` (BGR) with its grey version."""
-    grey = cv2.cvtColor(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return cv2.addWeighted(img, factor, grey, 1 - factor, 0)
+    """A BGR image blended with its gray version."""
+    gray = cv2.cvtColor(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    return cv2.addWeighted(img, factor, gray, 1 - factor, 0)
 
 
 def _blend_with(img: np.ndarray, value: float, factor: float) -> np.ndarray:
@@ -31,17 +31,17 @@ def _blend_with(img: np.ndarray, value: float, factor: float) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class ReferringColorJitter(BaseTransform):
-    """Change brightness, contrast and saturation as torchvision's ``ColorJitter`` defines them, in random order.
+    """Random brightness, contrast and saturation as in torchvision's `ColorJitter`, in random order.
 
-    Each factor is uniform in [1 - strength, 1 + strength]. The hue is left alone: sentences name colours.
+    Each factor is uniform in [1 - strength, 1 + strength]. The hue stays, because sentences name colors.
 
-    Required and modified key: ``img``, uint8 BGR.
+    Required and modified key: `img`, uint8 BGR.
 
     Args:
-        brightness (float): Strength in [0, 1].
-        contrast (float): Strength in [0, 1].
-        saturation (float): Strength in [0, 1].
-        prob (float): Probability that anything is changed.
+        brightness: Strength in [0, 1].
+        contrast: Strength in [0, 1].
+        saturation: Strength in [0, 1].
+        prob: Probability of a change.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class ReferringColorJitter(BaseTransform):
         return np.random.rand() < self.prob, factors, np.random.permutation(len(strengths))
 
     def transform(self, results: dict) -> dict:
+        """Change the image of an item."""
         apply, factors, order = self._draw()
         if not apply:
             return results
@@ -75,19 +76,19 @@ class ReferringColorJitter(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomGaussianBlur(BaseTransform):
-    """Blur the image with a Gaussian of random width.
+    """Gaussian blur of random width.
 
-    Required and modified key: ``img``, uint8.
+    Required and modified key: `img`, uint8.
 
     Args:
-        sigma (tuple): Range of the standard deviation in pixels, drawn uniformly.
-        prob (float): Probability of the blur.
+        sigma: Range of the standard deviation in pixels, which is drawn uniformly.
+        prob: Probability of the blur.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), prob: float = 0.5) -> None:
         if not 0 < sigma[0] <= sigma[1] or not 0 <= prob <= 1:
             raise InputError(f'sigma must be a rising range above 0 and prob lie in [0, 1], got {sigma} and {prob}')
-        self.sigma = tuple(sigma)
+        self.sigma = (sigma[0], sigma[1])
         self.prob = prob
 
     @cache_randomness
@@ -95,6 +96,7 @@ class RandomGaussianBlur(BaseTransform):
         return np.random.rand() < self.prob, np.random.uniform(*self.sigma)
 
     def transform(self, results: dict) -> dict:
+        """Blur the image of an item."""
         apply, sigma = self._draw()
         if apply:
             results['img'] = cv2.GaussianBlur(results['img'], (0, 0), sigma)

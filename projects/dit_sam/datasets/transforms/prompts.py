@@ -6,21 +6,21 @@ from mmseg.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class SamplePrompts(BaseTransform):
-    """Prompt an item by a place: a point inside its mask, or the box of the mask, as SAM was trained (its appendix A).
+    """Transform that adds a point inside the mask, or its box, as in SAM's training (its appendix A).
 
-    It stands after the transforms that change the image's geometry. The mask may have another size than the image, as
-    in testing; the prompts are in pixels of the image. An empty mask gets no prompt.
+    It comes after the transforms that change the image's geometry. The mask may have another size than the image, as in
+    testing; the prompts are in pixels of the image. An empty mask gets no prompt.
 
-    Required keys: ``img``, ``gt_seg_map``.
-    Added keys: ``points``, float32 (1, 2), with ``point_labels``, int64 (1,); or ``box``, float32 (4,), x0 y0 x1 y1.
+    Required keys: `img`, `gt_seg_map`.
+    Added keys: `points`, float32 (1, 2), with `point_labels`, int64 (1,); or `box`, float32 (4,), x0 y0 x1 y1.
 
     Args:
-        prob (float): Share of the items that are prompted.
-        box_prob (float): Share of the prompted items that get the box, the others get the point.
-        noise (float): Standard deviation of the noise on a box's corners, as a share of its sides; SAM's is 0.1. The
-            noise is at most 20 pixels.
-        random (bool): Whether points are drawn from the whole mask. False takes the point that lies deepest in the mask
-            and the exact box, for testing.
+        prob: Share of the items that get a prompt.
+        box_prob: Share of these that get the box. The others get the point.
+        noise: Standard deviation of the noise on a box's corners, as a share of its sides; 0.1 in SAM. The noise is at
+            most 20 pixels.
+        random: Draw points from the whole mask. False takes the deepest point in the mask and the exact box, for
+            testing.
     """
 
     MAX_NOISE = 20.0
@@ -29,6 +29,7 @@ class SamplePrompts(BaseTransform):
         self.prob, self.box_prob, self.noise, self.random = prob, box_prob, noise, random
 
     def transform(self, results: dict) -> dict | None:
+        """Add a prompt to an item."""
         mask = results['gt_seg_map']
         # Always two draws, so that an item's prompt does not change the random stream of the next.
         prompted, as_box = np.random.rand(2) < (self.prob, self.box_prob)
@@ -38,7 +39,7 @@ class SamplePrompts(BaseTransform):
         if as_box:
             results['box'] = (self._box(mask) * np.tile(scale, 2)).astype(np.float32)
         else:
-            # The middle of the pixel stays the middle of the pixel when the sizes differ.
+            # Centers of pixels stay centers of pixels when the sizes differ.
             results['points'] = ((self._point(mask) + 0.5) * scale - 0.5)[None].astype(np.float32)
             results['point_labels'] = np.ones(1, dtype=np.int64)
         return results
@@ -49,13 +50,13 @@ class SamplePrompts(BaseTransform):
             rows, columns = np.nonzero(mask)
             index = np.random.randint(len(rows))
             return np.array([columns[index], rows[index]])
-        # A border of zeros, so that the picture's edge counts as the mask's.
+        # A border of zeros, so that the picture's edge is an edge of the mask.
         depth = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
         row, column = np.unravel_index(depth.argmax(), depth.shape)
         return np.array([column, row])
 
     def _box(self, mask: np.ndarray) -> np.ndarray:
-        """x0, y0, x1, y1 of the mask, the last ones exclusive, in pixels of the mask."""
+        """x0, y0, x1, y1 of the mask in its pixels; x1 and y1 are exclusive."""
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float32)
         if not self.random:

@@ -10,7 +10,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 
 from dit_sam.errors import InputError
-from dit_sam.visualization import draw_masks, fonts
+from dit_sam.visualization import draw_masks, text_layout
 
 CMTT = str(Path(matplotlib.get_data_path(), 'fonts', 'ttf', 'cmtt10.ttf'))
 
@@ -21,12 +21,12 @@ def on_this_machine(monkeypatch, tmp_path):
 
     def install(**letters: str) -> list[str]:
         paths = [write_font(tmp_path / f'{name}.ttf', text) for name, text in letters.items()]
-        monkeypatch.setattr(fonts, 'findSystemFonts', lambda: paths)
+        monkeypatch.setattr(text_layout, 'findSystemFonts', lambda: paths)
         return paths
 
-    fonts._font_for.cache_clear()
+    text_layout._font_for.cache_clear()
     yield install
-    fonts._font_for.cache_clear()
+    text_layout._font_for.cache_clear()
 
 
 def write_font(path: Path, letters: str) -> str:
@@ -63,31 +63,31 @@ def test_the_default_has_these(on_this_machine, text):
     on_this_machine(other=text + 'x')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        assert fonts.font_for(text) == str(fonts.DEFAULT_FONT)
+        assert text_layout.font_for(text) == str(text_layout.DEFAULT_FONT)
 
 
 def test_the_font_with_the_most_letters_is_taken(on_this_machine, tmp_path):
     (tmp_path / 'broken.ttf').write_bytes(b'no font')
     some, most, _ = paths = on_this_machine(some='红', most='红色的星()0.93', other='abc')
     paths.append(str(tmp_path / 'broken.ttf'))
-    assert fonts.font_for('红') == min(some, most) and fonts.font_for('红色的星 (0.93)') == most
-    with pytest.warns(UserWarning, match="all fonts of this machine lack some of '蓝': boxes stand in their place"):
-        assert fonts.font_for('蓝色的星') == most
+    assert text_layout.font_for('红') == min(some, most) and text_layout.font_for('红色的星 (0.93)') == most
+    with pytest.warns(UserWarning, match="all fonts of this machine lack some of '蓝', drawn as boxes"):
+        assert text_layout.font_for('蓝色的星') == most
 
 
 def test_without_one_the_reader_is_told(on_this_machine):
     on_this_machine()
     with pytest.warns(UserWarning, match="all fonts of this machine lack some of '星红'"):
-        assert fonts.font_for('红星') == str(fonts.DEFAULT_FONT)
+        assert text_layout.font_for('红星') == str(text_layout.DEFAULT_FONT)
 
 
 def test_a_named_font_is_used_whatever_it_has(on_this_machine):
     with pytest.warns(UserWarning, match="cmtt10.ttf lacks '红'"):
-        assert fonts.font_for('红', CMTT) == CMTT
+        assert text_layout.font_for('红', CMTT) == CMTT
     with pytest.raises(FileNotFoundError, match='font none.ttf not found'):
-        fonts.font_for('a', 'none.ttf')
-    with pytest.raises(InputError, match='font .*test_fonts.py is damaged, or no TrueType'):
-        fonts.font_for('a', __file__)
+        text_layout.font_for('a', 'none.ttf')
+    with pytest.raises(InputError, match='font .*test_text_layout.py is damaged, or no TrueType'):
+        text_layout.font_for('a', __file__)
 
 
 def test_sentences_of_one_picture_may_have_different_fonts(on_this_machine):

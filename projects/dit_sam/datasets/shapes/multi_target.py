@@ -1,10 +1,10 @@
-"""Sentences that mean several objects of a scene, in four forms.
+"""Sentences that mean several objects of a scene. They have four forms:
 
-* group: all that a phrase fits, "all red stars", "both circles that are small".
-* place: the two extreme ones, by place or size, of the three or more that a phrase fits, "the two leftmost circles".
-* relation: those that lie on the named side of an anchor, while others that the phrase fits do not, "the circles
-  left of the green triangle".
-* pair: what two phrases fit, "the red circles and the blue square".
+* group: all objects that a phrase fits, "all red stars", "both circles that are small".
+* place: a phrase fits three or more; the two extreme ones by place or size are meant, "the two leftmost circles".
+* relation: of the objects that a phrase fits, those on the named side of an anchor, but not all, "the circles left of
+  the green triangle".
+* pair: the objects that either of two phrases fits, "the red circles and the blue square".
 """
 
 from collections.abc import Iterator
@@ -13,24 +13,27 @@ from itertools import combinations
 
 import numpy as np
 
-from .outlines import SHAPES
-from .sentences import NOUNS, PLACE, Plan, clause, has_clause, pick, realise, relation_words, sole_phrase, words_of
-from .world import RELATION_FAR, SIDES, Phrase, World, is_short
+from .polygons import SHAPES
+from .scene_queries import RELATION_FAR, SIDES, Phrase, SceneQueries, is_short
+from .single_target import NOUNS, PLACE, Plan, clause, has_clause, pick, realize, relation_words, sole_phrase, words_of
 
 # A determiner and whether a plural follows it.
-_ALL = (('all', True), ('the', True), ('', True), ('every', False), ('each', False))
-_COUNTED = {2: (('both', True), ('the two', True)), 3: (('all three', True), ('the three', True))}
+_ALL: tuple[tuple[str, bool], ...] = (('all', True), ('the', True), ('', True), ('every', False), ('each', False))
+_COUNTED: dict[int, tuple[tuple[str, bool], ...]] = {
+    2: (('both', True), ('the two', True)),
+    3: (('all three', True), ('the three', True)),
+}
 _EXTREMES = 'the two '
-# By whether the noun is a plural.
+# Key: whether the noun is a plural.
 _CLAUSES = {True: 'that are', False: 'that is'}
 _MOST_OF_A_PAIR = 4
-# Of the forms, where the scene allows all.
+# Share of each form, if the scene allows all of them.
 _SHARES = dict(group=0.4, place=0.15, relation=0.2, pair=0.25)
 
 
 @dataclass(frozen=True)
 class Group(Plan):
-    """A plan for a sentence that means `count` objects, one where it is a part of a pair."""
+    """A plan for a sentence about `count` objects; one object only as part of a pair."""
 
     count: int = 2
 
@@ -44,9 +47,9 @@ class Pair:
 
 
 Several = Group | Pair
-# What is meant, and how to say it.
+# The objects that are meant, and the plan for them.
 Described = tuple[frozenset[int], Several]
-# By form.
+# Key: the form.
 Plans = dict[str, list[Described]]
 
 
@@ -55,7 +58,7 @@ def plural(noun: str) -> str:
 
 
 def new_words() -> list[str]:
-    """The words that these sentences add to those of single objects."""
+    """Words that these sentences add to the vocabulary of single objects."""
     determiners = [word for forms in (_ALL, *_COUNTED.values()) for word, _ in forms]
     return words_of(*map(plural, SHAPES + NOUNS), *determiners, _EXTREMES, *_CLAUSES.values())
 
@@ -66,7 +69,7 @@ def _groups(short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
             yield fits, Group('group', phrase, count=len(fits))
 
 
-def _places(world: World, short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
+def _places(queries: SceneQueries, short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
     choices = [
         (which, phrase, fits, frozenset(two))
         for which in PLACE
@@ -75,28 +78,28 @@ def _places(world: World, short: list[tuple[Phrase, frozenset[int]]]) -> Iterato
         for two in combinations(sorted(fits), 2)
     ]
     for which, phrase, fits, two in choices:
-        if all(world.extreme(index, fits - two, which) for index in two):
+        if all(queries.extreme(index, fits - two, which) for index in two):
             yield two, Group('place', phrase, PLACE[which][0])
 
 
 def _relations(
-    rng: np.random.Generator, world: World, short: list[tuple[Phrase, frozenset[int]]]
+    rng: np.random.Generator, queries: SceneQueries, short: list[tuple[Phrase, frozenset[int]]]
 ) -> Iterator[Described]:
-    named = {index: sole_phrase(rng, world, index, extra=0.3) for index in range(len(world.objects))}
+    named = {index: sole_phrase(rng, queries, index, extra=0.3) for index in range(len(queries.objects))}
     choices = [
-        (anchor, side, phrase, fits - {anchor})
-        for anchor in named
-        if named[anchor]
+        (anchor, phrase_of_anchor, side, phrase, fits - {anchor})
+        for anchor, phrase_of_anchor in named.items()
+        if phrase_of_anchor
         for side in SIDES
         for phrase, fits in short
     ]
-    for anchor, side, phrase, fits in choices:
-        inside = frozenset(index for index in fits if world.beside(index, anchor, side))
+    for anchor, phrase_of_anchor, side, phrase, fits in choices:
+        inside = frozenset(index for index in fits if queries.beside(index, anchor, side))
         outside = fits - inside
-        clear = all(world.lead(index, anchor, side)[0] <= RELATION_FAR for index in outside)
+        clear = all(queries.lead(index, anchor, side)[0] <= RELATION_FAR for index in outside)
         if len(inside) > 1 and outside and clear:
-            words = relation_words(world, side, anchor, fits)
-            yield inside, Group('relation', phrase, words, named[anchor], len(inside))
+            words = relation_words(queries, side, anchor, fits)
+            yield inside, Group('relation', phrase, words, phrase_of_anchor, len(inside))
 
 
 def _pairs(short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
@@ -106,13 +109,13 @@ def _pairs(short: list[tuple[Phrase, frozenset[int]]]) -> Iterator[Described]:
             yield fits | others, Pair(first, second)
 
 
-def plan_several(rng: np.random.Generator, world: World) -> Plans:
-    """All that can be said of several objects, by form; forms that the scene does not allow are left out."""
-    short = [(phrase, fits) for phrase, fits in world.all_phrases() if is_short(phrase)]
+def plan_several(rng: np.random.Generator, queries: SceneQueries) -> Plans:
+    """All plans for several objects, by form, without the forms that the scene does not allow."""
+    short = [(phrase, fits) for phrase, fits in queries.all_phrases() if is_short(phrase)]
     found = dict(
         group=list(_groups(short)),
-        place=list(_places(world, short)),
-        relation=list(_relations(rng, world, short)),
+        place=list(_places(queries, short)),
+        relation=list(_relations(rng, queries, short)),
         pair=list(_pairs(short)),
     )
     return {form: described for form, described in found.items() if described}
@@ -124,14 +127,14 @@ def draw_form(rng: np.random.Generator, plans: Plans) -> str:
 
 
 def say_several(rng: np.random.Generator, plan: Several) -> str:
-    """The plan in words, drawn from the ways to put it."""
+    """The plan in words, drawn from its wordings."""
     if isinstance(plan, Pair):
         first, second = (plan.first, plan.second) if rng.random() < 0.5 else (plan.second, plan.first)
         return f'{_part(rng, first)} and {_part(rng, second)}'
     if plan.kind == 'place':
-        return _EXTREMES + pick(rng, plan.words).format(realise(rng, plan.phrase, plural))
-    if plan.kind == 'relation':
-        return f'{_all_of(rng, plan)} {pick(rng, plan.words)} the {realise(rng, plan.anchor)}'
+        return _EXTREMES + pick(rng, plan.words).format(realize(rng, plan.phrase, plural))
+    if plan.anchor is not None:
+        return f'{_all_of(rng, plan)} {pick(rng, plan.words)} the {realize(rng, plan.anchor)}'
     if has_clause(plan.phrase) and rng.random() < 0.2:
         return _all_that_are(rng, plan)
     return _all_of(rng, plan)
@@ -143,7 +146,7 @@ def _determiner(rng: np.random.Generator, plan: Group) -> tuple[str, bool]:
 
 def _all_of(rng: np.random.Generator, plan: Group) -> str:
     determiner, is_plural = _determiner(rng, plan)
-    return f'{determiner} {realise(rng, plan.phrase, plural if is_plural else str)}'.lstrip()
+    return f'{determiner} {realize(rng, plan.phrase, plural if is_plural else str)}'.lstrip()
 
 
 def _all_that_are(rng: np.random.Generator, plan: Group) -> str:
@@ -154,7 +157,7 @@ def _all_that_are(rng: np.random.Generator, plan: Group) -> str:
 
 
 def _part(rng: np.random.Generator, plan: Group) -> str:
-    """One side of a pair; it has an article, so that it is clear where the other ends."""
+    """One side of a pair, with an article, so that it is clear where the other side ends."""
     if plan.count == 1:
-        return f'the {realise(rng, plan.phrase)}'
-    return f'{pick(rng, ("the", "all"))} {realise(rng, plan.phrase, plural)}'
+        return f'the {realize(rng, plan.phrase)}'
+    return f'{pick(rng, ("the", "all"))} {realize(rng, plan.phrase, plural)}'

@@ -1,5 +1,6 @@
-"""The sentences of an image together: their order, and what is done to the image once."""
+"""Samplers: batches by image, their image stage, and data sets in given shares."""
 
+from collections import Counter
 from itertools import chain, zip_longest
 
 import mmcv
@@ -9,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.transforms import BaseTransform
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import ConcatDataset, DefaultSampler
 from mmseg.registry import DATASETS, TRANSFORMS
 
-from dit_sam.datasets import ImageBatchSampler
-from dit_sam.datasets.image_batches import divide, images_of
+from dit_sam.datasets import ImageBatchSampler, RefCOCODataset, WeightedConcatSampler
+from dit_sam.datasets.samplers import divide, images_of, shares
+from dit_sam.errors import InputError
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -150,3 +152,79 @@ def test_masks_drawn_before_the_resize_are_resized(build):
     """Then the pipeline's head is the loading alone."""
     item = build([PIPELINE[0], PIPELINE[2], PIPELINE[1], PIPELINE[3]])[0]
     assert item['data_samples'].gt_sem_seg.data.shape[1:] == item['inputs'].shape[1:]
+
+
+class Numbers(ConcatDataset):
+    """Data sets of these sizes, as far as a sampler sees them."""
+
+    def __init__(self, *sizes: int) -> None:
+        self.datasets = [range(size) for size in sizes]
+
+
+def sampler_of(rank: int, world_size: int, *args, monkeypatch, **kwargs) -> WeightedConcatSampler:
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, world_size))
+    return WeightedConcatSampler(*args, seed=5, **kwargs)
+
+
+def test_an_epoch_has_the_shares_and_visits_evenly(monkeypatch):
+    """Weights 1 : 3 of 40 items: 10 of the 20 in the first set, 30 of the 10 in the second, each of them 3 times."""
+    sampler = sampler_of(0, 1, Numbers(20, 10), [1, 3], epoch_size=40, monkeypatch=monkeypatch)
+    visits = Counter(sampler)
+    assert len(sampler) == 40 == visits.total()
+    assert Counter(visits[item] for item in range(20)) == {0: 10, 1: 10}
+    assert [visits[item] for item in range(20, 30)] == [3] * 10
+
+
+def test_the_size_of_an_epoch_is_that_of_the_data(monkeypatch):
+    sampler = sampler_of(0, 1, Numbers(6, 3), [1, 2], monkeypatch=monkeypatch)
+    items = list(sampler)
+    assert (len(items), sum(item < 6 for item in items)) == (9, 3)
+    assert items != sorted(items)
+
+
+def test_ranks_share_out_an_epoch(monkeypatch):
+    whole = list(sampler_of(0, 1, Numbers(7, 5), [2, 1], monkeypatch=monkeypatch))
+    parts = [list(sampler_of(rank, 3, Numbers(7, 5), [2, 1], monkeypatch=monkeypatch)) for rank in range(3)]
+    assert [item for items in zip(*parts) for item in items] == whole
+
+
+def test_epochs_differ_and_come_back_by_their_number(monkeypatch):
+    sampler, other = (sampler_of(0, 1, Numbers(30, 30), [1, 1], monkeypatch=monkeypatch) for _ in range(2))
+    epochs = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        epochs.append(list(sampler))
+    assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
+    other.set_epoch(2)
+    assert list(other) == epochs[2]
+    other.start = 50
+    assert list(other) == epochs[2][50:]
+
+
+def test_each_epoch_draws_other_items():
+    """A tenth of 100 items an epoch: the same ones each time would leave the rest unseen."""
+    sampler = WeightedConcatSampler(Numbers(100, 100), [1, 1], epoch_size=20, seed=0)
+    seen = []
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        seen.append(frozenset(sampler))
+        assert len(seen[-1]) == 20
+    assert len(set(seen)) == 10 and len(frozenset.union(*seen)) > 100
+
+
+@pytest.mark.parametrize('weights', [[1], [1, 0], [1, -1], [1, float('nan')], [1, 1, 1]])
+def test_bad_weights_are_named(weights):
+    with pytest.raises(InputError, match=r'weights=.*a positive number for each of the 2 data sets'):
+        WeightedConcatSampler(Numbers(2, 3), weights, seed=0)
+
+
+def test_one_data_set_alone_is_refused(write_refcoco):
+    with pytest.raises(InputError, match='needs a ConcatDataset, got RefCOCODataset'):
+        WeightedConcatSampler(RefCOCODataset(write_refcoco()), [1], seed=0)
+
+
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 1000))
+def test_shares_sum_up_and_are_less_than_one_off(weights, total):
+    numbers = shares(weights, total)
+    assert sum(numbers) == total
+    assert all(abs(number - weight / sum(weights) * total) < 1 for number, weight in zip(numbers, weights))

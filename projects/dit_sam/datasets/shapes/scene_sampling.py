@@ -1,12 +1,12 @@
-"""Symbolic scenes: which objects a picture holds, how they look and where they lie."""
+"""Random symbolic scenes: the objects of a picture, their look and their places."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .outlines import SHAPES, outline, rasterise
+from .polygons import SHAPES, outline, rasterize
 
-COLOURS: dict[str, tuple[int, int, int]] = dict(
+COLORS: dict[str, tuple[int, int, int]] = dict(
     red=(214, 32, 38),
     green=(38, 156, 58),
     blue=(36, 76, 222),
@@ -17,14 +17,14 @@ COLOURS: dict[str, tuple[int, int, int]] = dict(
     black=(14, 14, 16),
 )
 TEXTURES = ('plain', 'striped', 'dotted')
-# Extent as a share of the picture's long side. With a jitter of 4 %, neighbouring classes stay apart by a factor of
+# Extent as a share of the picture's long side. With a jitter of 4 %, neighboring classes stay apart by a factor of
 # 0.30 * 0.96 / (0.20 * 1.04) = 1.38 and 0.45 * 0.96 / (0.30 * 1.04) = 1.38 at least.
 SIZES: dict[str, float] = dict(small=0.20, medium=0.30, large=0.45)
 SIZE_JITTER = 0.04
 MAX_COVERED = 0.22
 _MAX_ROTATION = 9.0
 _MIN_CONTRAST = 75.0
-# How many objects are tried; where room is short, fewer remain.
+# Numbers of objects to place; where room is short, fewer remain.
 _COUNTS = (3, 4, 4, 5, 5, 6, 6)
 _ASPECTS = ((1.0, 1.0), (1.0, 0.75), (0.75, 1.0))
 
@@ -33,12 +33,12 @@ _ASPECTS = ((1.0, 1.0), (1.0, 0.75), (0.75, 1.0))
 class SceneObject:
     """One drawn object.
 
-    `polygon` is (N, 2) in pixels, `mask` (H, W) bool its rasterisation with nothing in front; `centre` is the centre
-    of its box; a larger `z` is nearer to the viewer.
+    `polygon` is (N, 2) in pixels. `mask` is its rasterization, (H, W) bool, without occlusion. `center` is that of the
+    box. A larger `z` is nearer to the viewer.
     """
 
     shape: str
-    colour: str
+    color: str
     size: str
     texture: str
     rgb: tuple[int, int, int]
@@ -54,16 +54,16 @@ class SceneObject:
         return (*self.polygon.min(axis=0).tolist(), *self.polygon.max(axis=0).tolist())
 
     @property
-    def centre(self) -> tuple[float, float]:
+    def center(self) -> tuple[float, float]:
         x0, y0, x1, y1 = self.box
         return (x0 + x1) / 2, (y0 + y1) / 2
 
 
 @dataclass
 class Background:
-    """Two colours (equal unless `gradient` is a direction in radians) and what is scattered over them."""
+    """Two colors, equal unless `gradient` is a direction in radians, with lines, specks and noise over them."""
 
-    colours: tuple[tuple[int, int, int], tuple[int, int, int]]
+    colors: tuple[tuple[int, int, int], tuple[int, int, int]]
     gradient: float | None
     lines: int
     specks: int
@@ -72,6 +72,8 @@ class Background:
 
 @dataclass
 class Scene:
+    """A picture's size, background and objects."""
+
     height: int
     width: int
     background: Background
@@ -82,8 +84,13 @@ class Scene:
         return max(self.height, self.width)
 
 
+def _rgb(values: np.ndarray) -> tuple[int, int, int]:
+    red, green, blue = values.clip(0, 255).tolist()
+    return red, green, blue
+
+
 def _tinted(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
-    return tuple((rng.integers(low, high + 1) + rng.integers(-8, 9, 3)).clip(0, 255).tolist())
+    return _rgb(rng.integers(low, high + 1) + rng.integers(-8, 9, 3))
 
 
 def sample_background(rng: np.random.Generator) -> Background:
@@ -93,7 +100,7 @@ def sample_background(rng: np.random.Generator) -> Background:
     second = first if gradient is None else _tinted(rng, low, high)
     cluttered = rng.random() < 0.45
     return Background(
-        colours=(first, second),
+        colors=(first, second),
         gradient=gradient,
         lines=int(rng.integers(0, 7)) if cluttered else 0,
         specks=int(rng.integers(0, 31)) if cluttered else 0,
@@ -101,25 +108,25 @@ def sample_background(rng: np.random.Generator) -> Background:
     )
 
 
-def _jittered(rng: np.random.Generator, colour: str) -> tuple[int, int, int]:
-    # White and black change in brightness only, else they would take on a hue.
-    jitter = rng.integers(-9, 10, 1 if colour in ('white', 'black') else 3)
-    return tuple((np.asarray(COLOURS[colour]) + jitter).clip(0, 255).tolist())
+def _jittered(rng: np.random.Generator, color: str) -> tuple[int, int, int]:
+    # White and black change only in brightness, or they would get a hue.
+    jitter = rng.integers(-9, 10, 1 if color in ('white', 'black') else 3)
+    return _rgb(np.asarray(COLORS[color]) + jitter)
 
 
-def _usable_colours(background: Background) -> list[str]:
-    """Colours that stand out from both ends of the background by their Euclidean distance in RGB."""
-    ends = np.asarray(background.colours, dtype=np.float64)
-    return [name for name, rgb in COLOURS.items() if np.linalg.norm(ends - rgb, axis=1).min() >= _MIN_CONTRAST]
+def _usable_colors(background: Background) -> list[str]:
+    """Colors that stand out from both ends of the background by their Euclidean distance in RGB."""
+    ends = np.asarray(background.colors, dtype=np.float64)
+    return [name for name, rgb in COLORS.items() if np.linalg.norm(ends - rgb, axis=1).min() >= _MIN_CONTRAST]
 
 
 class _AttributeSampler:
-    """Draws attributes from a few colours, shapes and textures, so that objects of one picture share them."""
+    """Source of attributes from a few colors, shapes and textures, so that objects of one picture share some."""
 
-    def __init__(self, rng: np.random.Generator, colours: list[str]) -> None:
+    def __init__(self, rng: np.random.Generator, colors: list[str]) -> None:
         self.rng = rng
         self.values = dict(
-            colour=rng.choice(colours, size=min(len(colours), int(rng.integers(2, 5))), replace=False).tolist(),
+            color=rng.choice(colors, size=min(len(colors), int(rng.integers(2, 5))), replace=False).tolist(),
             shape=rng.choice(SHAPES, size=int(rng.integers(2, 5)), replace=False).tolist(),
             size=list(SIZES),
             texture=['plain'] * 4 + rng.choice(TEXTURES[1:], size=2, replace=False).tolist(),
@@ -129,8 +136,8 @@ class _AttributeSampler:
         return {key: str(self.rng.choice(values)) for key, values in self.values.items()}
 
     def distractor(self, of: dict[str, str]) -> dict[str, str]:
-        """All attributes of another object but one."""
-        key = str(self.rng.choice(('colour', 'shape', 'size', 'texture')))
+        """The attributes of another object, one of them drawn anew."""
+        key = str(self.rng.choice(('color', 'shape', 'size', 'texture')))
         return {**of, key: self.fresh()[key]}
 
     def draw(self, count: int) -> list[dict[str, str]]:
@@ -148,7 +155,7 @@ def _separate(box: tuple[float, ...], other: tuple[float, ...], gap: float) -> b
 
 
 class _Placer:
-    """Finds room for one object after the other."""
+    """Objects that are placed one after the other, each where there is room."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
         self.rng = rng
@@ -159,35 +166,35 @@ class _Placer:
         self.covered: list[int] = []
 
     def place(self, attributes: dict[str, str], tries: int = 40) -> bool:
-        """Append the object to `placed`; False when no room was found."""
+        """Append an object to `placed`; False if no room was found."""
         rng = self.rng
         extent = (
             SIZES[attributes['size']] * max(self.height, self.width) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
         )
         rotation = float(rng.uniform(-_MAX_ROTATION, _MAX_ROTATION))
-        rgb = _jittered(rng, attributes['colour'])
+        rgb = _jittered(rng, attributes['color'])
         points = outline(attributes['shape'], extent, rotation)
         reach = points.max(axis=0) + 1.5
-        for centre in rng.uniform(reach, np.array([self.width, self.height]) - reach, size=(tries, 2)):
-            polygon = np.round(points + centre, 2)
-            if self._fits(polygon, attributes['colour']):
-                mask = rasterise(polygon, self.height, self.width)
-                new = SceneObject(**attributes, rgb=rgb, extent=extent, rotation=rotation, polygon=polygon, mask=mask)
-                if self._add(new):
+        for center in rng.uniform(reach, np.array([self.width, self.height]) - reach, size=(tries, 2)):
+            polygon = np.round(points + center, 2)
+            if self._fits(polygon, attributes['color']):
+                mask = rasterize(polygon, self.height, self.width)
+                shape, color, size, texture = (attributes[key] for key in ('shape', 'color', 'size', 'texture'))
+                if self._add(SceneObject(shape, color, size, texture, rgb, extent, rotation, polygon, mask)):
                     return True
         return False
 
-    def _fits(self, polygon: np.ndarray, colour: str) -> bool:
-        """Cheap test on boxes: equal colours stay apart, else where one ends cannot be seen."""
+    def _fits(self, polygon: np.ndarray, color: str) -> bool:
+        """Cheap test on boxes: objects of one color must stay apart, or their edge would be invisible."""
         box = (*polygon.min(axis=0), *polygon.max(axis=0))
         return all(
             _separate(box, other.box, self.gap)
             for other in self.placed
-            if other.colour == colour or self.max_covered == 0
+            if other.color == color or self.max_covered == 0
         )
 
     def _add(self, new: SceneObject) -> bool:
-        """Exact test on masks: whatever the drawing order, no object may lose more than `max_covered` of its area."""
+        """Exact test on masks: in any drawing order, no object may lose more than `max_covered` of its area."""
         overlaps = [
             0 if _separate(new.box, other.box, 1.0) else int((new.mask & other.mask).sum()) for other in self.placed
         ]
@@ -206,8 +213,8 @@ def sample_scene(rng: np.random.Generator, size: int) -> Scene:
     while True:
         background = sample_background(rng)
         placer = _Placer(rng, height, width)
-        wanted = _AttributeSampler(rng, _usable_colours(background)).draw(int(rng.choice(_COUNTS)))
-        # The large ones first: they find room more rarely.
+        wanted = _AttributeSampler(rng, _usable_colors(background)).draw(int(rng.choice(_COUNTS)))
+        # Large objects first: room for them is rarer.
         for attributes in sorted(wanted, key=lambda item: -SIZES[item['size']]):
             placer.place(attributes)
         if len(placer.placed) >= 3:

@@ -1,21 +1,22 @@
-"""The grammar: sentences that pick exactly one object of a scene, of three kinds.
+"""Grammar of sentences that mean exactly one object of a scene. They are of three kinds:
 
-* attribute: a phrase (size, texture, colour, shape) that fits one object only, "the small red star".
-* place: the extreme one, by place or size, of the two or more objects that a phrase fits, "the leftmost circle".
-* relation: the only one of the two or more objects that a phrase fits which lies on the named side of an anchor,
-  the anchor being an object that its own phrase picks, "the square left of the green triangle".
+* attribute: a phrase (size, texture, color, shape) that fits one object only, "the small red star".
+* place: a phrase fits two or more objects; the extreme one by place or size is meant, "the leftmost circle".
+* relation: a phrase fits two or more objects; the only one on the named side of an anchor is meant, "the square left
+  of the green triangle". The anchor's own phrase fits only the anchor.
 
-Swapping left with right and leftmost with rightmost, as whole words, describes the mirrored picture.
+With left and right, leftmost and rightmost swapped, a sentence describes the mirrored picture.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from .outlines import SHAPES
-from .scene import COLOURS, TEXTURES, Scene
-from .world import PLACE_MARGIN, RELATION_FAR, SIDES, Phrase, World
+from .polygons import SHAPES
+from .scene_queries import PLACE_MARGIN, RELATION_FAR, SIDES, Phrase, SceneQueries
+from .scene_sampling import COLORS, TEXTURES, Scene
 
 KINDS = ('attribute', 'place', 'relation')
 MAX_WORDS = 14
@@ -23,9 +24,9 @@ MAX_WORDS = 14
 NOUNS = ('thing', 'one', 'object', 'shape')
 SIZE_WORDS = dict(small=('small', 'small', 'little'), large=('large', 'large', 'big'))
 WITH = dict(striped='stripes', dotted='dots')
-# `{0}` stands for a phrase. The second list says nothing of the others, so it is used only where the object lies in
-# the outer part of the picture and the runner-up is twice as far behind.
-PLACE = dict(
+# `{0}` stands for a phrase. The second forms do not compare, so they are used only where the object lies in the outer
+# part of the picture and the runner-up is twice as far behind.
+PLACE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = dict(
     left=(('leftmost {0}', '{0} furthest to the left'), ('{0} on the far left', 'far left {0}')),
     right=(('rightmost {0}', '{0} furthest to the right'), ('{0} on the far right', 'far right {0}')),
     top=(('topmost {0}', 'highest {0}'), ('{0} at the very top', '{0} at the top', 'top {0}')),
@@ -33,7 +34,7 @@ PLACE = dict(
     big=(('biggest {0}', 'largest {0}'), ()),
     small=(('smallest {0}',), ()),
 )
-RELATION = dict(
+RELATION: dict[str, tuple[str, ...]] = dict(
     left=('left of', 'to the left of', 'on the left of'),
     right=('right of', 'to the right of', 'on the right of'),
     top=('above', 'higher than'),
@@ -50,7 +51,7 @@ def _vocabulary() -> tuple[str, ...]:
     places = [text for pair in PLACE.values() for texts in pair for text in texts]
     relations = [text for texts in RELATION.values() for text in texts]
     words = words_of(
-        *SHAPES, *COLOURS, *TEXTURES, *WITH.values(), *sizes, *NOUNS, *places, *relations, 'a an the that is and with'
+        *SHAPES, *COLORS, *TEXTURES, *WITH.values(), *sizes, *NOUNS, *places, *relations, 'a an the that is and with'
     )
     return tuple(dict.fromkeys(words))
 
@@ -60,7 +61,7 @@ VOCABULARY: tuple[str, ...] = _vocabulary()
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sentence shall say: `words` are the ways to put the place or the relation of what `phrase` fits."""
+    """Content of a sentence: an object that `phrase` fits, and alternative `words` for its place or relation."""
 
     kind: str
     phrase: Phrase
@@ -68,14 +69,17 @@ class Plan:
     anchor: Phrase | None = None
 
 
-def pick(rng: np.random.Generator, items: list):
+Item = TypeVar('Item')
+
+
+def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
-def realise(rng: np.random.Generator, phrase: Phrase, inflect: Callable[[str], str] = str) -> str:
-    """A noun phrase without its article; `inflect` makes a plural of the noun."""
+def realize(rng: np.random.Generator, phrase: Phrase, inflect: Callable[[str], str] = str) -> str:
+    """A phrase in words without an article; `inflect` may make the noun a plural."""
     noun = inflect(phrase.get('shape') or pick(rng, NOUNS if phrase else ('thing', 'object', 'shape')))
-    words = [phrase[key] for key in ('texture', 'colour') if key in phrase]
+    words = [phrase[key] for key in ('texture', 'color') if key in phrase]
     if phrase.get('texture', 'plain') != 'plain' and rng.random() < 0.3:
         noun, words = f'{noun} with {WITH[phrase["texture"]]}', words[1:]
     if len(words) == 2 and words[0] != 'plain' and rng.random() < 0.3:
@@ -86,17 +90,17 @@ def realise(rng: np.random.Generator, phrase: Phrase, inflect: Callable[[str], s
 
 
 def with_article(rng: np.random.Generator, text: str, bare: float = 0.2) -> str:
-    """The noun phrase with its article, or, with the given probability, without."""
+    """The noun phrase with its article, or without it, with the probability `bare`."""
     return text if rng.random() < bare else f'the {text}'
 
 
 def has_clause(phrase: Phrase) -> bool:
-    """Whether a relative clause can say the adjectives of a phrase: one or two of them."""
+    """Whether a phrase has one or two adjectives, so that a relative clause can hold them."""
     return 1 <= len(phrase) - ('shape' in phrase) <= 2
 
 
 def clause(rng: np.random.Generator, phrase: Phrase) -> str:
-    """The adjectives of a phrase as after "that is", "red and small"."""
+    """The adjectives of a phrase after "that is": "red and small"."""
     adjectives = [
         pick(rng, SIZE_WORDS[value]) if key == 'size' else value for key, value in phrase.items() if key != 'shape'
     ]
@@ -106,7 +110,7 @@ def clause(rng: np.random.Generator, phrase: Phrase) -> str:
 
 
 def _that_is(rng: np.random.Generator, phrase: Phrase) -> str:
-    """A relative clause, "the star that is red and small"."""
+    """A noun with a relative clause: "the star that is red and small"."""
     noun = phrase.get('shape') or pick(rng, NOUNS)
     adjectives = clause(rng, phrase)
     definite = rng.random() < 0.5 or noun == 'one'
@@ -114,9 +118,9 @@ def _that_is(rng: np.random.Generator, phrase: Phrase) -> str:
     return f'{article} {noun} that is {adjectives}'
 
 
-def sole_phrase(rng: np.random.Generator, world: World, index: int, extra: float) -> Phrase | None:
-    """A phrase that fits this object only: a shortest possible one, with probability `extra` a longer one."""
-    sole = [phrase for phrase, fits in world.phrases(index) if fits == {index}]
+def sole_phrase(rng: np.random.Generator, queries: SceneQueries, index: int, extra: float) -> Phrase | None:
+    """A phrase that fits only this object: one of the shortest or, with probability `extra`, a longer one."""
+    sole = [phrase for phrase, fits in queries.phrases(index) if fits == {index}]
     shortest = [phrase for phrase in sole if not any(other.items() < phrase.items() for other in sole)]
     longer = [phrase for phrase in sole if phrase not in shortest and phrase.get('texture') != 'plain']
     if not shortest:
@@ -124,88 +128,92 @@ def sole_phrase(rng: np.random.Generator, world: World, index: int, extra: float
     return pick(rng, longer if longer and rng.random() < extra else shortest)
 
 
-def plan_attribute(rng: np.random.Generator, world: World, index: int) -> Plan | None:
-    phrase = sole_phrase(rng, world, index, extra=0.5)
+def plan_attribute(rng: np.random.Generator, queries: SceneQueries, index: int) -> Plan | None:
+    phrase = sole_phrase(rng, queries, index, extra=0.5)
     return None if phrase is None else Plan('attribute', phrase)
 
 
-def plan_place(rng: np.random.Generator, world: World, index: int) -> Plan | None:
+def plan_place(rng: np.random.Generator, queries: SceneQueries, index: int) -> Plan | None:
     for which in rng.permutation(list(PLACE)).tolist():
         groups = [
             (phrase, others)
-            for phrase, others in world.groups(index)
-            if (which in SIDES or 'size' not in phrase) and world.extreme(index, others, which)
+            for phrase, others in queries.groups(index)
+            if (which in SIDES or 'size' not in phrase) and queries.extreme(index, others, which)
         ]
         if groups:
             phrase, others = pick(rng, groups)
             forms, outer = PLACE[which]
-            if which in SIDES and world.outer(index, which) and world.extreme(index, others, which, 2 * PLACE_MARGIN):
+            if (
+                which in SIDES
+                and queries.outer(index, which)
+                and queries.extreme(index, others, which, 2 * PLACE_MARGIN)
+            ):
                 forms = forms + outer
             return Plan('place', phrase, forms)
     return None
 
 
-def plan_relation(rng: np.random.Generator, world: World, index: int) -> Plan | None:
+def plan_relation(rng: np.random.Generator, queries: SceneQueries, index: int) -> Plan | None:
     pairs = [
         (side, anchor)
         for side in RELATION
-        for anchor in world.everything - {index}
-        if world.beside(index, anchor, side)
+        for anchor in queries.everything - {index}
+        if queries.beside(index, anchor, side)
     ]
     for i in rng.permutation(len(pairs)).tolist():
         side, anchor = pairs[i]
-        # Somebody else must fit the phrase, else the relation says nothing.
+        # Another object must fit the phrase, or the relation would not be needed.
         groups = [
             (phrase, others - {anchor})
-            for phrase, others in world.groups(index)
+            for phrase, others in queries.groups(index)
             if others - {anchor}
-            and all(world.lead(other, anchor, side)[0] <= RELATION_FAR for other in others - {anchor})
+            and all(queries.lead(other, anchor, side)[0] <= RELATION_FAR for other in others - {anchor})
         ]
-        named = sole_phrase(rng, world, anchor, extra=0.3) if groups else None
+        named = sole_phrase(rng, queries, anchor, extra=0.3) if groups else None
         if named is not None:
             phrase, others = pick(rng, groups)
-            return Plan('relation', phrase, relation_words(world, side, anchor, others | {index}), named)
+            return Plan('relation', phrase, relation_words(queries, side, anchor, others | {index}), named)
     return None
 
 
-def relation_words(world: World, side: str, anchor: int, candidates: frozenset[int]) -> tuple[str, ...]:
-    """Words for lying on a side of an anchor that none of the candidates can take for another relation."""
+def relation_words(queries: SceneQueries, side: str, anchor: int, candidates: frozenset[int]) -> tuple[str, ...]:
+    """Words for a side of an anchor that cannot mean another relation of a candidate."""
     # "under" may also mean "covered by".
-    covered = side == 'bottom' and any(world.touching(candidate, anchor) for candidate in candidates)
+    covered = side == 'bottom' and any(queries.touching(candidate, anchor) for candidate in candidates)
     return RELATION[side][:2] if covered else RELATION[side]
 
 
 def say(rng: np.random.Generator, plan: Plan) -> str:
-    """The plan in words, drawn from the ways to put it."""
-    if plan.kind == 'relation':
-        noun = with_article(rng, realise(rng, plan.phrase))
-        return f'{noun} {pick(rng, plan.words)} the {realise(rng, plan.anchor)}'
+    """The plan in words, drawn from its wordings."""
+    if plan.anchor is not None:
+        noun = with_article(rng, realize(rng, plan.phrase))
+        return f'{noun} {pick(rng, plan.words)} the {realize(rng, plan.anchor)}'
     if plan.kind == 'place':
-        return with_article(rng, pick(rng, plan.words).format(realise(rng, plan.phrase)))
+        return with_article(rng, pick(rng, plan.words).format(realize(rng, plan.phrase)))
     if has_clause(plan.phrase) and rng.random() < 0.2:
         return _that_is(rng, plan.phrase)
-    return with_article(rng, realise(rng, plan.phrase), bare=0.3)
+    return with_article(rng, realize(rng, plan.phrase), bare=0.3)
 
 
-PLANNERS: dict[str, Callable[[np.random.Generator, World, int], Plan | None]] = dict(
+PLANNERS: dict[str, Callable[[np.random.Generator, SceneQueries, int], Plan | None]] = dict(
     attribute=plan_attribute, place=plan_place, relation=plan_relation
 )
 
 
-def _describe(rng: np.random.Generator, world: World, index: int, kind: str) -> str | None:
-    plan = PLANNERS[kind](rng, world, index)
+def _describe(rng: np.random.Generator, queries: SceneQueries, index: int, kind: str) -> str | None:
+    plan = PLANNERS[kind](rng, queries, index)
     sentence = say(rng, plan) if plan else None
     return sentence if sentence and len(sentence.split()) <= MAX_WORDS else None
 
 
-def _sentences(rng: np.random.Generator, world: World, index: int, count: int) -> list[tuple[str, str]]:
+def _sentences(rng: np.random.Generator, queries: SceneQueries, index: int, count: int) -> list[tuple[str, str]]:
     """Up to `count` different (kind, sentence) of an object."""
-    # Some place is nearly always true, so that a second sentence of another kind often goes before it: over a data
-    # set the three kinds then come out about equal.
+    # A place can nearly always be named. Another kind often goes first, so that over a data set the three kinds are
+    # about equally frequent.
     before = pick(rng, ('relation', 'relation', 'place'))
     found: dict[str, str] = {}
     for kind in ['relation', 'attribute', before, 'place', *('relation', 'attribute', 'place') * 2]:
-        sentence = _describe(rng, world, index, kind) if len(found) < count else None
+        sentence = _describe(rng, queries, index, kind) if len(found) < count else None
         if sentence:
             found.setdefault(sentence, kind)
     return [(kind, sentence) for sentence, kind in found.items()]
@@ -214,15 +222,15 @@ def _sentences(rng: np.random.Generator, world: World, index: int, count: int) -
 def refer(
     rng: np.random.Generator, scene: Scene, references: int = 3, sentences: int = 3
 ) -> list[tuple[int, list[tuple[str, str]]]]:
-    """References to objects of a scene, those first of which more than a place can be told.
+    """References to objects of a scene; first those that have more than a place.
 
     Returns:
-        Up to `references` pairs of an object's index and its (kind, sentence) pairs, fewer (even none) where the
-        scene allows no more. Every sentence has exactly one right answer.
+        Up to `references` pairs of an object's index and its (kind, sentence) pairs; possibly none. Every sentence has
+        exactly one right answer.
     """
-    world = World(scene)
+    queries = SceneQueries(scene)
     described = [
-        (int(index), _sentences(rng, world, int(index), sentences)) for index in rng.permutation(len(scene.objects))
+        (int(index), _sentences(rng, queries, int(index), sentences)) for index in rng.permutation(len(scene.objects))
     ]
     described.sort(key=lambda item: -len({kind for kind, _ in item[1]} - {'place'}))
     return [item for item in described if item[1]][:references]

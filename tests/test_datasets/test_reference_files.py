@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from dit_sam.datasets.safe_pickle import load_plain_pickle, load_refs
+from dit_sam.datasets.reference_files import load_plain_pickle, load_refs
 
 REFS = [
     dict(ref_id=1, ann_id=2, image_id=3, category_id=4, split='train', sentences=[dict(sent_id=5, sent='the café')])
@@ -102,10 +102,10 @@ def doubled(times: int) -> bytes:
     [
         (nested(100_000), "unhashable type: 'list'"),
         (doubled(60), "unhashable type: 'list'"),
-        (b'\x80\x02K\x01Q.', 'an instruction that plain data has no use for'),  # any object as a persistent id
-        (b'\x80\x02}}b.', 'an instruction that plain data has no use for'),
-        (b'\x80\x02X\x02\x00\x00\x00os)R.', 'an instruction that plain data has no use for'),
-        (b'\x80\x04(\x91.', 'an instruction that plain data has no use for'),
+        (b'\x80\x02K\x01Q.', 'an instruction that plain data does not need'),  # any object as a persistent id
+        (b'\x80\x02}}b.', 'an instruction that plain data does not need'),
+        (b'\x80\x02X\x02\x00\x00\x00os)R.', 'an instruction that plain data does not need'),
+        (b'\x80\x04(\x91.', 'an instruction that plain data does not need'),
         (pickle.dumps(REFS, protocol=2)[:-1], 'it ends too early'),
         (b'\x80\x04\x8e' + (1 << 33).to_bytes(8, 'little') + b'.', 'it ends too early'),  # says that 8 GB follow
     ],
@@ -155,9 +155,9 @@ def test_damaged_file_is_named(tmp_path, data):
         (dict(), 'expected a list of references, got dict'),
         ([REFS[0], 7], 'item 1: expected a dict, got int'),
         ([{key: value for key, value in REFS[0].items() if key != 'split'}], 'item 0 has no key "split"'),
-        ([dict(REFS[0], split=1)], 'item 0: "split" must be text, got int'),
-        ([dict(REFS[0], ann_id=[2])], 'item 0: "ann_id" must be a number, got list'),
-        ([dict(REFS[0], sentences='the cat')], 'item 0: "sentences" must be a list, got str'),
+        ([dict(REFS[0], split=1)], 'item 0: "split" must be text, got 1'),
+        ([dict(REFS[0], ann_id=[2])], 'item 0: "ann_id" must be a number, got [2]'),
+        ([dict(REFS[0], sentences='the cat')], 'item 0: "sentences" must be a list, got'),
         ([dict(REFS[0], sentences=[dict(sent_id=5)])], 'item 0, sentence 0 has no key "sent"'),
         ([dict(REFS[0], sentences=[dict(sent_id=5, sent=None)])], 'item 0, sentence 0: "sent" must be text'),
     ],

@@ -1,0 +1,203 @@
+"""Base class of the referring data sets, and the data set of prepared files."""
+
+import logging
+import os.path as osp
+import reprlib
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import get, join_path
+from mmengine.logging import print_log
+from mmseg.registry import DATASETS
+from PIL import UnidentifiedImageError
+
+from ..errors import InputError
+from ..utils import decode_image
+from .held_out import evaluation_images, without_held_out
+from .image_stage import LastImage
+from .images import find_image
+from .table import ReferringTable
+
+# What mmcv, OpenCV and Pillow raise for files that are missing, damaged or no images.
+_UNREADABLE = (OSError, AssertionError, UnidentifiedImageError, cv2.error)
+
+
+@DATASETS.register_module()
+class ReferringDataset(BaseDataset):
+    """References to objects in pictures, from a file that `tools/dataset_converters/refcoco.py` wrote.
+
+    Such a file holds one split and opens at once. Data sets with another format are subclasses that override
+    `load_table`.
+
+    In training an item is one reference, and `np.random` draws one of its sentences at each visit. If its image cannot
+    be read, the error is logged and another item takes its place. With `test_mode=True` an item is one sentence, in
+    the order of the file, and an unreadable image is an error. Several references to one annotation are all kept.
+
+    An item holds `img_path`, `img_id`, `ref_id`, `ann_id`, `sent_id`, `category_id`, `text`, `height` and `width` of
+    the annotated image in pixels, `segmentation` (a compressed RLE of that size), `no_target` (whether the annotation
+    says that the sentence means nothing) and, if the file has one, the `kind` of the sentence. If a reference can have
+    any number of objects (gRefCOCO), `ann_id` and `category_id` are tuples.
+
+    Args:
+        ann_file: The file, such as `refcoco_unc_train.safetensors`.
+        data_root: Root of the paths.
+        data_prefix: `img_path` is the folder of the images, COCO train2014 or train2017.
+        filter_cfg: `evaluation_images` is a list of files or folders. Training leaves out references to images that
+            are in a split other than train there, see :func:`evaluation_images`.
+        **kwargs: `pipeline`, `test_mode`, `indices`, `max_refetch` and the other arguments of
+            :class:`mmengine.dataset.BaseDataset`. `serialize_data` has no effect: workers share the table.
+
+    Attributes:
+        max_unreadable: Share of the visited items that may be unreadable, beyond a first one in every worker.
+
+    Raises:
+        FileNotFoundError: A file is missing, or the image of an item that is asked for.
+        InputError: A file is damaged, `filter_cfg` leaves nothing, or too many images cannot be read.
+    """
+
+    METAINFO = dict(classes=('background', 'referent'), palette=[[0, 0, 0], [220, 20, 60]])
+    max_unreadable = 0.001
+
+    def __init__(
+        self,
+        ann_file: str = '',
+        data_root: str = '',
+        data_prefix: dict = dict(img_path='train2014/'),
+        filter_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        unknown = set(filter_cfg or {}) - {'evaluation_images'}
+        if unknown:
+            raise InputError(
+                f'filter_cfg has the unknown key {sorted(unknown)[0]!r}: the only key is evaluation_images'
+            )
+        self._visited, self._unreadable = 0, 0
+        kwargs['serialize_data'] = False
+        super().__init__(
+            ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg, **kwargs
+        )
+        self._last_image = LastImage(self.pipeline)
+
+    @property
+    def source(self) -> str:
+        """The file that messages name."""
+        return self.ann_file
+
+    def load_table(self) -> ReferringTable:
+        """The table of this data set; the method that data sets with other formats override."""
+        if not osp.isfile(self.ann_file):
+            raise FileNotFoundError(
+                f'Prepared data not found: {self.ann_file or "ann_file is empty"}. '
+                '`python tools/dataset_converters/refcoco.py SRC --out DST` writes it; see '
+                'docs/data.md'
+            )
+        return ReferringTable.open(self.ann_file)
+
+    def load_data_list(self) -> np.ndarray:
+        """The rows of the table that are items: references, or sentences in test mode."""
+        self.table = self.load_table()
+        return np.arange(self.table.rows('sentences' if self.test_mode else 'references'))
+
+    def filter_data(self) -> np.ndarray:
+        """The rows that `filter_cfg` leaves in training."""
+        sources = (self.filter_cfg or {}).get('evaluation_images')
+        if self.test_mode or not sources:
+            return self.data_list
+        held_out = evaluation_images([self._resolve(source) for source in sources])
+        kept = without_held_out(self.source, self.table, held_out)
+        if not kept.any():
+            raise InputError(f'{self.source}: filter_cfg.evaluation_images={list(sources)} leaves nothing to train on')
+        return self.data_list[kept]
+
+    def _get_unserialized_subset(self, indices: Any) -> Any:
+        try:
+            return super()._get_unserialized_subset(indices)
+        except IndexError as error:
+            raise InputError(
+                f'{self.source}: indices={reprlib.repr(indices)} reach beyond the {len(self.data_list)} items'
+            ) from error
+
+    def get_data_info(self, idx: int) -> dict:
+        """The item `idx`, with a randomly drawn sentence of its reference in training."""
+        if not self._fully_initialized:
+            self.full_init()
+        row = int(self.data_list[idx])
+        if self.test_mode:
+            reference, sentence = self.table.reference_of(row), row
+        else:
+            reference = row
+            first, end = self.table.sentence_rows(row)
+            sentence = first + (np.random.randint(end - first) if end - first > 1 else 0)
+        try:
+            item, text = self.table.reference(reference), self.table.sentence(sentence)
+        except InputError as error:
+            raise InputError(f'{self.source}: {error}') from error
+        return dict(
+            img_path=join_path(self.data_prefix['img_path'], item.pop('file_name')),
+            **item,
+            **text,
+            seg_fields=[],
+            sample_idx=idx if idx >= 0 else len(self) + idx,
+        )
+
+    def prepare_data(self, idx: int) -> Any:
+        """The item `idx` after the pipeline, which reads an image once for consecutive sentences in testing."""
+        item = self.get_data_info(idx)
+        item['img_path'] = find_image(item['img_path'])
+        return self._last_image(item) if self.test_mode else self.pipeline(item)
+
+    def __getitem__(self, idx: int) -> dict:
+        attempt = 0
+        while True:
+            # A stride, as neighbors often lie on the same image.
+            index = (idx + 1009 * attempt) % len(self) if not self.test_mode else idx
+            self._visited += 1
+            try:
+                return super().__getitem__(index)
+            except (InputError, FileNotFoundError):
+                raise
+            except _UNREADABLE as error:
+                self._report_unreadable(index, error)
+            attempt += 1
+
+    def _report_unreadable(self, index: int, error: Exception) -> None:
+        """Log that another item takes the place of one; raise InputError in testing, or when there are too many."""
+        path = self.get_data_info(index)['img_path']
+        reason = _reason(error, path)
+        if self.test_mode:
+            raise InputError(f'{path} could not be read: {reason}; repair it, or remove its references') from error
+        self._unreadable += 1
+        if self._unreadable > 1 + self.max_unreadable * self._visited:
+            raise InputError(
+                f'{self._unreadable} of {self._visited} items could not be read, the last one {path} '
+                f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; repair or '
+                'remove the files, or check data_prefix.img_path'
+            )
+        print_log(
+            f'{path} could not be read and another item takes its place: {reason}',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+    def image_numbers(self) -> np.ndarray:
+        """A number for each item, equal for items on the same image."""
+        rows = np.asarray(self.data_list, dtype=np.int64)
+        if self.test_mode:
+            rows = np.searchsorted(self.table.columns['references.sentences'], rows, side='right')
+        return self.table.columns['references.image'][rows]
+
+    def _resolve(self, path: str) -> str:
+        return join_path(self.data_root, path) if self.data_root and not osp.isabs(path) else path
+
+
+def _reason(error: Exception, path: str) -> str:
+    # mmcv's and OpenCV's own messages are failed assertions in words for programmers.
+    try:
+        decode_image(get(find_image(path)))
+    except ValueError as problem:
+        return f'it {problem}'
+    except OSError:
+        pass
+    return str(error).strip().split('\n')[0] or type(error).__name__
