@@ -12,10 +12,8 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # The newest three: where one is damaged, two are left.
     checkpoint=dict(
-        type='WriteFirstCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'
+        type='SafeCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'
     ),
-    safe_checkpoint=dict(type='SafeCheckpointHook'),
-    checkpoint_fit=dict(type='CheckpointFitHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     random_stream=dict(type='RandomStreamHook'),
     finite_step=dict(type='FiniteStepHook'),

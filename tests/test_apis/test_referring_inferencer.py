@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tiny_inferencer import CONFIG, picture, tiny_config
 
 from dit_sam.apis import InputError, ReferringInferencer, as_json
-from dit_sam.engine import CheckpointError
+from dit_sam.utils import CheckpointError
 
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
 

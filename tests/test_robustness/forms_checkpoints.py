@@ -16,7 +16,7 @@ from safetensors.torch import save
 from subjects import inferencer
 from torch import nn
 
-from dit_sam.engine import load_strictly
+from dit_sam.utils import load_strictly
 
 PTH, SAFE = 'weights.pth', 'weights.safetensors'
 

@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.shapes import write_shapes
-from dit_sam.engine import CheckpointError
-from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config, resume_latest
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.utils import CheckpointError
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
 # mmseg 1.2.2: tools/train.py and tools/test.py
@@ -117,7 +117,7 @@ def test_a_traceback_is_kept_where_it_is_asked_for(tmp_path):
     done = run_tool('test.py', CONFIG, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, DIT_SAM_DEBUG='1')
     assert done.returncode == 1 and done.output.splitlines()[-1].startswith('error: checkpoint ')
     assert 'zipfile.BadZipFile: File is not a zip file' in done.output
-    assert 'dit_sam.engine.checkpoint_loader.CheckpointError: checkpoint ' in done.output
+    assert 'dit_sam.utils.checkpoints.CheckpointError: checkpoint ' in done.output
 
 
 def test_a_file_that_is_no_checkpoint_gets_one_line_and_status_1(tmp_path):
@@ -160,7 +160,7 @@ def test_resume_goes_on_in_mixed_precision(tmp_path):
     assert done.returncode == 0, done.output
     assert 'resumed epoch: 1, iter: 4' in done.output
     assert torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['meta']['iter'] == 8
-    assert Config.fromfile(tmp_path / 'toy_config.py').optim_wrapper.type == 'AutocastOptimWrapper'
+    assert Config.fromfile(tmp_path / 'toy_config.py').optim_wrapper.dtype == 'bfloat16'
 
 
 def test_mixed_precision_stays_in_float32_on_a_cpu_without_bfloat16(tmp_path):
@@ -448,14 +448,15 @@ def test_settings_beside_those_of_the_config_arrive():
 
 def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
 
-    def switched(wrapper: str) -> Config:
-        cfg = Config(dict(optim_wrapper=dict(type=wrapper)))
+    def switched(wrapper: str, **settings: str) -> Config:
+        cfg = Config(dict(optim_wrapper=dict(type=wrapper, **settings)))
         enable_amp(cfg)
         return cfg.optim_wrapper
 
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert switched('OptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
-    assert switched('AutocastOptimWrapper') == dict(type='AutocastOptimWrapper')
+    assert switched('OptimWrapper') == dict(type='GuardedOptimWrapper', dtype='bfloat16')
+    on_already = switched('GuardedOptimWrapper', dtype='bfloat16')
+    assert on_already == dict(type='GuardedOptimWrapper', dtype='bfloat16')
     with pytest.raises(ValueError, match="got 'ApexOptimWrapper'"):
         switched('ApexOptimWrapper')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
@@ -464,7 +465,7 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
     with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not go with FSDP: train without'):
         enable_amp(Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'))
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
-    assert switched('GuardedOptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
+    assert switched('GuardedOptimWrapper') == dict(type='GuardedOptimWrapper', dtype='bfloat16')
 
 
 def test_checkpoints_that_are_not_local_pass_the_check():

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.dump import areas_of, read_lines
 from dit_sam.evaluation.protocols import PROTOCOLS, Protocol
 from dit_sam.evaluation.scores import score_table, scores_of
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import read_image
 from dit_sam.visualization import draw_masks, file_stem, write_image
 

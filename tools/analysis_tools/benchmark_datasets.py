@@ -22,8 +22,8 @@ from statistics import median
 import numpy as np
 from prettytable import PrettyTable
 
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_file, check_folder, write_whole, writing_to
 
 WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()

@@ -14,10 +14,11 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
 from dit_sam.apis import ReferringInferencer
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
+from dit_sam.engine.launch import check_checkpoint, load_config
 from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder, read_image, writing_to
 from dit_sam.visualization import draw_masks, draw_sheet, write_image
 

@@ -46,7 +46,7 @@ from mmseg.registry import DATASETS
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader
 
-from dit_sam.engine.launch import one_line_errors
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models import SAMViT
 from dit_sam.structures import TextFeatures
 from dit_sam.utils import check_file, write_whole

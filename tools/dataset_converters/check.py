@@ -13,7 +13,7 @@ from pathlib import Path
 from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
 from dit_sam.datasets.json_lines import image_id, mask_of, means_nothing, parse_line, read_lines, sentences_of, size_of
 from dit_sam.datasets.masks import area
-from dit_sam.engine.launch import one_line_errors
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
 # An image has several lines.
 decoded = lru_cache(maxsize=100_000)(image_problem)

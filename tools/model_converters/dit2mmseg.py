@@ -10,8 +10,9 @@ Usage:
 import argparse
 from pathlib import Path
 
-from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import RELEASED_DIT, check_target, find_layout, read_weights, save_weights
 from dit_sam.utils.conversion import ARCHS, build_on_meta, count_by_prefix, summary, tell_arch, to_ours_exactly
 from dit_sam.utils.encoder_size import check_size, encoder_size

@@ -10,8 +10,8 @@ Usage:
 
 import argparse
 
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import HUGGING_FACE_SAM, OURS, SAM, check_target, find_layout, read_weights, save_weights
 from dit_sam.utils.conversion import ARCHS, count_by_prefix, sam_on_meta, summary, tell_arch, to_ours_exactly
 

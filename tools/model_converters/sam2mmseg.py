@@ -9,8 +9,8 @@ Usage:
 
 import argparse
 
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import HUGGING_FACE_SAM, SAM, check_target, find_layout, read_weights, save_weights, weight_files
 from dit_sam.utils.conversion import ARCHS, sam_on_meta, summary, tell_arch, to_ours_exactly
 from dit_sam.version import __version__

@@ -25,10 +25,9 @@ from rich.progress import Progress
 from torch import nn
 
 from ..datasets.image_stage import ImageStage
-from ..engine.config_check import check_config
 from ..engine.launch import load_config
-from ..engine.strict_loading import load_strictly
-from ..utils import check_folder, undecodable, writing_to
+from ..mmengine_extras.config_check import check_config
+from ..utils import check_folder, load_strictly, undecodable, writing_to
 from ..visualization import draw_masks, file_stem, write_image
 from .defaults import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences

@@ -7,8 +7,8 @@ import torch
 from mmengine.dataset import ConcatDataset
 from mmseg.registry import DATA_SAMPLERS
 
-from ..engine.resumable_sampler import ResumableSampler
 from ..errors import InputError
+from ..mmengine_extras.exact_resume import ResumableSampler
 
 
 @DATA_SAMPLERS.register_module()

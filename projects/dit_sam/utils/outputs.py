@@ -61,27 +61,52 @@ def writing_to(place: str | Path, left: str = '') -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """A name beside `path` to write to; at the end it takes that of `path`, or is gone where the writing fails.
+def atomic_write(path: str | Path, sync: bool = False) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to, and rename it to `path` at the end of the block.
 
-    Folders are made; what `path` was before stays until then.
+    Missing folders are created. If anything fails, the temporary file is removed and an old `path` stays as it was.
+
+    Args:
+        path: The file to write.
+        sync: Whether to wait until the content and the name are on the disk.
 
     Raises:
-        InputError: As `writing_to`.
+        OSError: Writing failed.
     """
     target = Path(path)
-    aside = target.with_name(f'.{target.name}.{os.getpid()}.part')
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f'.{target.name}.{os.getpid()}.part')
     try:
-        with writing_to(path, ', and nothing of it is left'):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            yield aside
-            os.replace(aside, target)
+        yield temporary
+        if sync:
+            with open(temporary, 'rb+') as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+        if sync:
+            _sync_folder(target.parent)
     finally:
-        if aside.exists():
-            aside.unlink()
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """As `atomic_write`, with errors as in `writing_to`."""
+    with writing_to(path, ', and nothing of it is left'), atomic_write(path) as temporary:
+        yield temporary
 
 
 def write_whole(path: str | Path, text: str) -> None:
     """Write a text to a file, which appears whole or not at all; errors as in `written_whole`."""
     with written_whole(path) as aside:
         aside.write_text(text, encoding='utf-8')
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Some network file systems refuse; the rename is then as safe as they make it.
+        pass
+    finally:
+        os.close(descriptor)
