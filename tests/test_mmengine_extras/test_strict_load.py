@@ -92,3 +92,19 @@ def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:
 def test_a_start_from_weights_that_fit_in_part_can_be_asked_for(tmp_path: Path) -> None:
     weights = dict(Model().state_dict(), other=torch.zeros(1))
     assert torch.equal(load(tmp_path, weights, strict=False).model.linear.weight, weights['linear.weight'])
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_weights_are_compared_before_an_average_of_them_is_loaded(tmp_path: Path, resume: bool) -> None:
+    """EMAHook would fail on another shape with an error of torch, or have the wrong weights already."""
+    weights = Model(3).state_dict()
+    ema = {f'module.{name}': value for name, value in weights.items()}
+    checkpoint = dict(state_dict=weights, ema_state_dict=dict(ema, steps=torch.tensor(1)), meta={}, optimizer={})
+    torch.save(checkpoint, tmp_path / 'weights.pth')
+    hooks = dict(default_hooks=dict(checkpoint=dict(type='SafeCheckpointHook')), custom_hooks=[dict(type='EMAHook')])
+    runner = Runner(Model(), str(tmp_path), load_from=str(tmp_path / 'weights.pth'), resume=resume, **hooks)
+    runner.call_hook('before_run')
+    with pytest.raises(CheckpointError, match=r'linear.weight is \(1, 3\), not \(1, 2\)'):
+        runner.load_or_resume()
+    runner.call_hook('before_run')
+    assert len([hook for hook in runner.hooks if hasattr(hook, 'hook')]) == 1

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from mmengine.logging import MMLogger
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -25,6 +25,10 @@ class SAMLayerDecayConstructor(LearningRateDecayOptimizerConstructor):
     Arguments as in the parent; `paramwise_cfg` only needs `decay_rate` (or its old name `layer_decay_rate`).
     """
 
+    # Set by the parent.
+    paramwise_cfg: dict
+    base_wd: float | None
+
     def add_params(self, params: list[dict], module: nn.Module, **kwargs: Any) -> None:
         """Add the parameters of the model to `params`.
 
@@ -41,7 +45,7 @@ class SAMLayerDecayConstructor(LearningRateDecayOptimizerConstructor):
         settings.setdefault('decay_rate', settings.pop('layer_decay_rate', None))
         if settings['decay_rate'] is None:
             raise InputError('optim_wrapper.paramwise_cfg lacks decay_rate, such as 0.65')
-        self.paramwise_cfg = dict(settings, num_layers=module.backbone.depth, decay_type='layer_wise')
+        self.paramwise_cfg = dict(settings, num_layers=cast(Any, module.backbone).depth, decay_type='layer_wise')
         # The parent would pass None to the optimizer, which fails at its first step.
         self.base_wd = self.base_wd or 0.0
         super().add_params(params, _NamedAsMAE(module), **kwargs)

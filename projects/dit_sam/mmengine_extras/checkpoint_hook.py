@@ -50,6 +50,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     # After hooks such as EMAHook have put their part into the checkpoint.
     priority = 'LOWEST'
+    file_backend: Any
 
     def __init__(self, *args: Any, strict_load: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,7 +65,7 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Prepare the writing of checkpoints."""
         super().before_train(runner)
-        self.file_backend: Any = DeferredRemovalBackend(self.file_backend)
+        self.file_backend = DeferredRemovalBackend(self.file_backend)
         _copy_optimizer_state(runner.optim_wrapper)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:

@@ -38,9 +38,10 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     These are missing files, refused checkpoints, `InputError`, full disks, limits on file size, and `others`. Any other
     error keeps its traceback. With DIT_SAM_DEBUG=1 in the environment these have one too, before the line.
     """
+    user_errors: tuple[type[Exception], ...] = (FileNotFoundError, CheckpointError, InputError, *others)
     try:
         yield
-    except (FileNotFoundError, CheckpointError, InputError, *others) as error:
+    except user_errors as error:
         message = str(error).strip()
         # An error of a data-loading process holds that process's traceback and ends with the message.
         if 'Traceback (most recent call last)' in message:

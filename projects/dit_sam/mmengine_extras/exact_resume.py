@@ -44,6 +44,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     `val_interval`.
     """
 
+    _iter: int
+
     def run(self) -> nn.Module:
         """Train, after the validation that was due before the checkpoint's next epoch."""
         seed_sampler(self.runner, shared_seed(self.runner))

@@ -211,7 +211,8 @@ def _fuse(optimizer: Optimizer) -> None:
         for group in groups
     )
     devices = {p.device for group in groups for p in group['params']}
-    if type(optimizer) in (Adam, AdamW) and is_open and all(_has_fused(type(optimizer), each) for each in devices):
+    kind: Any = type(optimizer)
+    if kind in (Adam, AdamW) and is_open and all(_has_fused(kind, device) for device in devices):
         for group in groups:
             group['fused'] = True
 

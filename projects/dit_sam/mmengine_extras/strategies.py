@@ -68,6 +68,8 @@ class ResumableDeepSpeedStrategy(DeepSpeedStrategy):
     it before, which mmengine (0.10.7) leaves out. Its files are read safely, where DeepSpeed unpickles anything.
     """
 
+    config: dict
+
     def __init__(self, **kwargs: Any) -> None:
         # mmengine registers DeepSpeed's own optimizers, and fails if some of them are missing, as since 0.19.
         with replaced('mmengine._strategy.deepspeed', 'register_deepspeed_optimizers', lambda: []):
