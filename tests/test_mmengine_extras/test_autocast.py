@@ -46,7 +46,7 @@ def test_accumulation_of_gradients_goes_on_working():
 @pytest.mark.parametrize(
     'dtype, told',
     [
-        ('float16', "dtype='float16' needs a loss scale.*optim_wrapper.type=AmpOptimWrapper"),
+        ('float16', "got 'float16'; float16 needs a loss scale: set optim_wrapper.type=AmpOptimWrapper"),
         (torch.float16, 'needs a loss scale'),
         ('int8', "must be 'bfloat16' or None, got 'int8'"),
     ],

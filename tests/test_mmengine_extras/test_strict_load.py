@@ -102,7 +102,8 @@ def test_weights_are_compared_before_an_average_of_them_is_loaded(tmp_path: Path
     checkpoint = dict(state_dict=weights, ema_state_dict=dict(ema, steps=torch.tensor(1)), meta={}, optimizer={})
     torch.save(checkpoint, tmp_path / 'weights.pth')
     hooks = dict(default_hooks=dict(checkpoint=dict(type='SafeCheckpointHook')), custom_hooks=[dict(type='EMAHook')])
-    runner = Runner(Model(), str(tmp_path), load_from=str(tmp_path / 'weights.pth'), resume=resume, **hooks)
+    source = dict(load_from=str(tmp_path / 'weights.pth'), resume=resume)
+    runner = Runner(Model(), str(tmp_path), default_scope='mmseg', **source, **hooks)
     runner.call_hook('before_run')
     with pytest.raises(CheckpointError, match=r'linear.weight is \(1, 3\), not \(1, 2\)'):
         runner.load_or_resume()

@@ -70,9 +70,16 @@ def check_config(cfg: Mapping, source: str) -> None:
         InputError: A section, a type or a keyword is unknown, or a value does not have the type that a part of this
             project declares. The message names the key with its full path.
     """
-    problem = next(_problems(cfg, _registries(cfg.get('default_scope'))), None)
-    if problem is not None:
+    for problem in _problems(cfg, _registries(cfg.get('default_scope'))):
         raise InputError(f'{source}: {problem}')
+
+
+def nested_values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """All values below a part of a config by dotted name, including dicts and lists."""
+    for key, value in part.items() if isinstance(part, Mapping) else enumerate(part):
+        yield f'{prefix}{key}', value
+        if isinstance(value, (Mapping, list, tuple)):
+            yield from nested_values(value, f'{prefix}{key}.')
 
 
 def _misspelled(key: str, names: Iterable[str]) -> str:

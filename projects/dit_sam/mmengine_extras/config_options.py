@@ -1,14 +1,14 @@
 """The option `--cfg-options`: settings of a config on the command line."""
 
 from argparse import ArgumentError, ArgumentParser, Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
 from ..errors import InputError
-from .config_check import LOOKED_UP, SECTIONS, did_you_mean
+from .config_check import LOOKED_UP, SECTIONS, did_you_mean, nested_values
 
 
 class _Settings(DictAction):
@@ -85,21 +85,14 @@ def unused_override(key: str, cfg: Mapping) -> str:
             value = value[int(name) if isinstance(value, list) else name]
         except (IndexError, KeyError, TypeError, ValueError):
             break
+        if value is None or isinstance(value, bool):
+            continue
         copies = [
             '.'.join([path, *names[number:]])
-            for other in sorted(known & cfg.keys())
-            for path in _paths_of(cfg[other], value, other)
+            for path, other in nested_values({name: cfg[name] for name in sorted(known & cfg.keys())})
+            if type(other) is type(value) and other == value
         ]
         if copies:
             others = f' and {len(copies) - 3} others' if len(copies) > 3 else ''
             return f'{section} was copied when the config was read; set {", ".join(copies[:3])}{others}'
     return ''
-
-
-def _paths_of(part: Any, value: Any, path: str) -> Iterator[str]:
-    """The dotted names below `path` at which a config has the value; none for True, False and None."""
-    if value is not None and not isinstance(value, bool) and type(part) is type(value) and part == value:
-        yield path
-    elif isinstance(part, (Mapping, list, tuple)):
-        for key, below in part.items() if isinstance(part, Mapping) else enumerate(part):
-            yield from _paths_of(below, value, f'{path}.{key}')

@@ -3,9 +3,8 @@
 import errno
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -13,7 +12,7 @@ from mmengine.logging import MessageHub
 
 from ..errors import InputError, show_traceback
 from ..utils.checkpoints import CheckpointError
-from .config_check import SECTIONS
+from .config_check import SECTIONS, nested_values
 
 # Messages of torch's allocators (GPU, CPU, cuDNN, cuBLAS, NCCL).
 _ON_DEVICE = re.compile(r"out of memory|can't allocate memory|not enough memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
@@ -77,21 +76,18 @@ def missing_data_advice(cfg: Config) -> Iterator[None]:
     except FileNotFoundError as error:
         if error.filename is None:
             raise
-        keys = sorted(_keys_naming(str(error.filename), {key: cfg[key] for key in SECTIONS & cfg.keys()}))
+        # The file itself, or a folder above it.
+        path = f'{error.filename}/'
+        keys = sorted(
+            name
+            for name, value in nested_values({key: cfg[key] for key in SECTIONS & cfg.keys()})
+            if isinstance(value, str) and value and path.startswith(f'{value.rstrip("/")}/')
+        )
         if not keys:
             raise
         raise FileNotFoundError(
             f'{error.filename} not found: put it there, or name its place by --cfg-options for {" and ".join(keys)}'
         ) from error
-
-
-def _keys_naming(path: str, part: Any, prefix: str = '') -> Iterator[str]:
-    """The keys below a part of a config whose value is the path or a folder above it."""
-    for key, value in part.items() if isinstance(part, Mapping) else enumerate(part):
-        if isinstance(value, str) and value and f'{path}/'.startswith(f'{value.rstrip("/")}/'):
-            yield f'{prefix}{key}'
-        elif isinstance(value, (Mapping, list, tuple)):
-            yield from _keys_naming(path, value, f'{prefix}{key}.')
 
 
 @contextmanager

@@ -187,13 +187,11 @@ def has_stepped(wrapper: Any) -> bool:
 def _autocast_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     """The type of autocast; None for float32."""
     kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if kind is torch.float16:
-        raise InputError(
-            "optim_wrapper.dtype='float16' needs a loss scale, or small gradients are lost: set "
-            'optim_wrapper.type=AmpOptimWrapper, or dtype=bfloat16'
-        )
     if dtype is not None and kind is not torch.bfloat16:
-        raise InputError(f"optim_wrapper.dtype of GuardedOptimWrapper must be 'bfloat16' or None, got {dtype!r}")
+        raise InputError(
+            f"optim_wrapper.dtype must be 'bfloat16' or None, got {dtype!r}; float16 needs a loss scale: set "
+            'optim_wrapper.type=AmpOptimWrapper'
+        )
     if kind is not None and not has_bfloat16(get_device()):
         print_log(NO_BFLOAT16.format('training'), logger='current', level=logging.WARNING)
         return None

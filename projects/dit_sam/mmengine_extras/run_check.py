@@ -1,7 +1,7 @@
 """Checks of a run before its first step: settings that are valid one by one but cannot work together."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sized
 from fnmatch import fnmatch
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from mmseg.registry import DATA_SAMPLERS, LOOPS
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
+from .config_check import nested_values
 
 # By dotted name: whether the number is an integer, the least value, and a hint.
 LIMITS = {
@@ -58,13 +59,14 @@ def check_run(cfg: Config, source: str) -> None:
     Raises:
         InputError: It names the key.
     """
-    problem = next(_problems(cfg), None)
-    if problem is not None:
+    for problem in _problems(cfg):
         raise InputError(f'{source}: {problem}')
 
 
 def _problems(cfg: Config) -> Iterator[str]:
-    for name, value in _values(dict(cfg.items())):
+    for name, value in nested_values(dict(cfg.items())):
+        if isinstance(value, Mapping):
+            continue
         for pattern, (whole, least, hint) in LIMITS.items():
             if fnmatch(name, pattern) and not _is_number(value, whole, least) and (name, value) not in EXCEPTIONS:
                 yield f'{name}={value!r} must be a {"whole " if whole else ""}number of at least {least}{hint}'
@@ -81,7 +83,9 @@ def _problems(cfg: Config) -> Iterator[str]:
             'optim_wrapper.optimizer.lr is meant'
         )
     kind = _class(DATA_SAMPLERS, (cfg.get('train_dataloader') or {}).get('sampler'))
-    if isinstance(kind, type) and issubclass(kind, InfiniteSampler) and _counts_epochs(cfg.get('train_cfg') or {}):
+    loop = cfg.get('train_cfg') or {}
+    by_epoch = 'max_epochs' in loop and _class(LOOPS, loop) is not LOOPS.get('IterBasedTrainLoop')
+    if by_epoch and isinstance(kind, type) and issubclass(kind, InfiniteSampler):
         yield (
             f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
             'IterBasedTrainLoop with max_iters'
@@ -94,8 +98,7 @@ def check_shards(cfg: Config) -> None:
     Raises:
         InputError: The wrapper is mmengine's for float16, or it clips by the norm.
     """
-    problem = next(_shard_problems(cfg), None)
-    if problem is not None:
+    for problem in _shard_problems(cfg):
         raise InputError(problem)
 
 
@@ -118,15 +121,6 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
         )
 
 
-def _values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """All values in nested dicts and lists by dotted name, including the lists."""
-    for key, value in part.items() if isinstance(part, Mapping) else enumerate(part):
-        if isinstance(value, (Mapping, list, tuple)):
-            yield from _values(value, f'{prefix}{key}.')
-        if not isinstance(value, Mapping):
-            yield f'{prefix}{key}', value
-
-
 def _is_number(value: Any, whole: bool, least: int) -> bool:
     return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value >= least
 
@@ -135,10 +129,6 @@ def _class(registry: Any, part: Any) -> Any:
     """The class named by the `type` of a config; None if there is none."""
     kind = part.get('type') if isinstance(part, Mapping) else None
     return registry.get(kind) if isinstance(kind, str) else kind
-
-
-def _counts_epochs(train_cfg: Mapping) -> bool:
-    return 'max_epochs' in train_cfg and _class(LOOPS, train_cfg) is not LOOPS.get('IterBasedTrainLoop')
 
 
 def check_launcher(launcher: str) -> None:
