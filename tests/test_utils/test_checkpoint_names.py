@@ -5,8 +5,8 @@ import socket
 
 import pytest
 import torch
+from hostile import Hostile
 from mmengine.runner.checkpoint import CheckpointLoader
-from test_checkpoints import Hostile
 
 from dit_sam.utils import CheckpointError, checkpoints
 

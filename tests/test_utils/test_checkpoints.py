@@ -8,6 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 import torch
+from hostile import Hostile
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -17,16 +18,6 @@ from torch import nn
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.utils import CheckpointError
 from dit_sam.utils.checkpoints import mapped_files
-
-
-class Hostile:
-    """Writes a file as soon as it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), 'w')
 
 
 def read(path):
