@@ -81,7 +81,7 @@ def test_tensors_are_not_copied():
 
 def test_other_objects_become_none_and_are_named(monkeypatch):
     lines = []
-    monkeypatch.setattr('dit_sam.mmengine_extras.checkpoint_hook.print_log', lambda line, **_: lines.append(line))
+    monkeypatch.setattr('dit_sam.mmengine_extras.checkpoint_hook.log_warning', lines.append)
     assert to_plain(dict(a=[1, print]), 'meta') == dict(a=[1, None])
     assert len(lines) == 1
     assert lines[0].startswith('meta.a[1] is saved as None')

@@ -1,6 +1,5 @@
 """The launch of tools/train.py and tools/test.py: config, checkpoint to resume, mixed precision."""
 
-import logging
 import os
 import os.path as osp
 from difflib import get_close_matches
@@ -11,7 +10,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from .. import compat
-from ..errors import InputError
+from ..errors import InputError, log_warning
 from ..mmengine_extras.config_check import check_config
 from ..mmengine_extras.config_options import apply_config_options
 from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
@@ -71,7 +70,7 @@ def _score_in_float32(cfg: Config) -> None:
     for key, name in (('val_cfg', 'validation'), ('test_cfg', 'testing')):
         if (cfg.get(key) or {}).get('fp16') and not compat.has_bfloat16(get_device()):
             cfg[key].fp16 = False
-            print_log(NO_BFLOAT16.format(name), logger='current', level=logging.WARNING)
+            log_warning(NO_BFLOAT16.format(name))
 
 
 def _read(filename: str) -> Config:

@@ -1,6 +1,5 @@
 """The checkpoint hook: files that survive a crash, load safely, and are checked against the model."""
 
-import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
@@ -18,6 +16,7 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
+from ..errors import log_warning
 from ..utils import describe_misfit
 from ..utils.checkpoints import CheckpointError
 from .checkpoint_io import DeferredRemovalBackend, stream_checkpoints
@@ -180,10 +179,8 @@ def to_plain(value: Any, name: str = 'value') -> Any:
     for scalar in (bool, int, float, str):
         if isinstance(value, scalar):
             return scalar(value)
-    print_log(
+    log_warning(
         f'{name} is saved as None in the checkpoint: safe loading would refuse an object of '
-        f'{type(value).__module__}.{type(value).__qualname__}',
-        logger='current',
-        level=logging.WARNING,
+        f'{type(value).__module__}.{type(value).__qualname__}'
     )
     return None

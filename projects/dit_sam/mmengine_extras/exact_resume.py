@@ -1,6 +1,5 @@
 """Exact resume: a resumed training gets the items and the random numbers of an uninterrupted one."""
 
-import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -14,6 +13,7 @@ from mmseg.registry import DATA_SAMPLERS, HOOKS, LOOPS
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..errors import log_warning
 from .item_seeds import VisitBatchSampler, seed_all, seed_items, seed_sampler, stop_seeding_items
 from .ranks import shared_seed
 
@@ -135,11 +135,9 @@ class RandomStreamHook(Hook):
         try:
             self._batches = seed_items(loader, self._seed)
         except TypeError as error:
-            print_log(
+            log_warning(
                 'The items of train_dataloader are not seeded one by one, and the training does not resume exactly: '
-                f'{error}',
-                logger='current',
-                level=logging.WARNING,
+                f'{error}'
             )
 
     def before_train_epoch(self, runner: Runner) -> None:

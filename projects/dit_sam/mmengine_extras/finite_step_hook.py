@@ -1,18 +1,16 @@
 """The hook that reports steps with NaN or infinity, and stops after too many in a row."""
 
-import logging
 from typing import NamedTuple
 
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, all_reduce
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, log_warning
 from .optim_wrapper import has_stepped
 from .ranks import lengths_of_ranks
 
@@ -116,11 +114,9 @@ class FiniteStepHook(Hook):
             [[(bool(batch.is_finite), batch.names) for batch in step.batches] for step, *_ in left_out]
         )
         for (step, skipped, in_a_row), *of_ranks in zip(left_out, *ranks):
-            print_log(
+            log_warning(
                 f'Step {step.number} was left out, its gradients are not finite ({in_a_row} in a row, {skipped} in '
-                f'all). {_culprits(of_ranks)}',
-                logger='current',
-                level=logging.WARNING,
+                f'all). {_culprits(of_ranks)}'
             )
             if in_a_row > self.limit:
                 raise InputError(

@@ -1,13 +1,12 @@
 """The checkpoints in a work dir: which is the newest that can be resumed, and which are no longer needed."""
 
-import logging
 import shutil
 from pathlib import Path
 from zipfile import is_zipfile
 
-from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
+from ..errors import log_warning
 from ..utils.checkpoints import CheckpointError, mapped_files
 
 # `StopSignalHook` writes the third kind.
@@ -32,7 +31,7 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
         reason = _why_not_resumable(path)
         if not reason:
             return str(path)
-        print_log(f'{path} is passed over: {reason}', logger='current', level=logging.WARNING)
+        log_warning(f'{path} is passed over: {reason}')
     if paths:
         raise CheckpointError(
             f'no checkpoint of {work_dir} can be read ({len(paths)} tried): fetch a copy, or train '

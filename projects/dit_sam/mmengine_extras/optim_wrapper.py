@@ -1,6 +1,5 @@
 """The optimizer wrapper: steps with NaN are left out, and the forward pass may run in bfloat16."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
@@ -9,7 +8,6 @@ from typing import Any, cast
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import autocast
 from mmseg.registry import OPTIM_WRAPPERS
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ..compat import has_bfloat16
-from ..errors import InputError
+from ..errors import InputError, log_warning
 from .strategies import copies_of_gradients
 
 # The devices whose fused kernels read `found_inf`; MPS does not (ATen/native/mps/operations/FusedAdamKernelImpl.mm).
@@ -193,7 +191,7 @@ def _autocast_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
             'optim_wrapper.type=AmpOptimWrapper'
         )
     if kind is not None and not has_bfloat16(get_device()):
-        print_log(NO_BFLOAT16.format('training'), logger='current', level=logging.WARNING)
+        log_warning(NO_BFLOAT16.format('training'))
         return None
     return kind
 

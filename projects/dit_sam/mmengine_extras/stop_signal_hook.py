@@ -1,6 +1,5 @@
 """The hook that saves a checkpoint on SIGTERM or SIGINT."""
 
-import logging
 import multiprocessing
 import os.path as osp
 import signal
@@ -20,11 +19,12 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
+from ..errors import log_warning
 from .checkpoint_io import stream_checkpoints
 from .finite_step_hook import FiniteStepHook
 from .latest_checkpoint import remove_old_stops
 from .optim_wrapper import has_stepped
-from .ranks import end_process_group
+from .ranks import end_process_group, lengths_of_ranks
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -67,11 +67,7 @@ class StopSignalHook(Hook):
         self._in_training = True
         self._restart_count()
         if threading.current_thread() is not threading.main_thread():
-            print_log(
-                'Signals are not handled: the training does not run in the main thread',
-                logger='current',
-                level=logging.WARNING,
-            )
+            log_warning('Signals are not handled: the training does not run in the main thread')
             return
         loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
         for loader in (loop.dataloader for loop in loops):
@@ -122,12 +118,8 @@ class StopSignalHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Agree on the batches after which to ask; a rank with more batches would ask alone and wait forever."""
-        self._shared = 0
+        self._shared = min(lengths_of_ranks(runner.val_dataloader)) if self._in_training else 0
         self._restart_count()
-        if self._in_training:
-            batches = torch.tensor(len(runner.val_dataloader), device=get_device())
-            all_reduce(batches, 'min')
-            self._shared = int(batches)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
