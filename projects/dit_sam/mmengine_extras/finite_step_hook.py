@@ -21,9 +21,8 @@ class _Batch(NamedTuple):
 
     @property
     def is_finite(self) -> Tensor:
-        return (
-            torch.ones((), dtype=torch.bool, device=get_device()) if self.loss is None else self.loss.isfinite().all()
-        )
+        loss = torch.zeros((), device=get_device()) if self.loss is None else self.loss
+        return loss.isfinite().all()
 
 
 class _Step(NamedTuple):
