@@ -1,7 +1,7 @@
 """How mmengine's runners write and read checkpoint files."""
 
 from collections.abc import Callable, Iterator, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,9 +13,6 @@ from mmengine.runner.checkpoint import _load_checkpoint, save_checkpoint
 from ..compat import replaced
 from ..utils import atomic_write
 from ..utils.checkpoints import mapped_files
-
-# Runner has imported the functions by name; the strategies of FlexibleRunner import them from the second at each use.
-_USERS = ('mmengine.runner.runner', 'mmengine.runner.checkpoint')
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -79,31 +76,26 @@ class DeferredRemovalBackend:
         self._waiting.clear()
 
 
-@contextmanager
-def stream_checkpoints() -> Iterator[None]:
+def stream_checkpoints() -> AbstractContextManager[None]:
     """Have mmengine's runners write local checkpoints straight into their files within the block.
 
     mmengine (0.10.7) serializes a checkpoint in memory first; for ViT-H this takes 12 GiB beside the training.
     """
-    with _replaced_in_runners('save_checkpoint', _save_streamed):
-        yield
+    return _replaced_in_runners('save_checkpoint', _save_streamed)
 
 
-@contextmanager
-def runners_map_checkpoints() -> Iterator[None]:
+def runners_map_checkpoints() -> AbstractContextManager[None]:
     """Have runners and mmengine's `load_checkpoint` map the checkpoints that go into a model, within the block.
 
     `CheckpointLoader.load_checkpoint`, which returns the checkpoint to its caller, still reads it.
     """
-    with _replaced_in_runners('_load_checkpoint', _load_mapped):
-        yield
+    return _replaced_in_runners('_load_checkpoint', _load_mapped)
 
 
 @contextmanager
 def _replaced_in_runners(name: str, function: Callable) -> Iterator[None]:
-    with ExitStack() as stack:
-        for module in _USERS:
-            stack.enter_context(replaced(module, name, function))
+    # Runner has imported the function by name; the strategies of FlexibleRunner import it from the second at each use.
+    with replaced('mmengine.runner.runner', name, function), replaced('mmengine.runner.checkpoint', name, function):
         yield
 
 

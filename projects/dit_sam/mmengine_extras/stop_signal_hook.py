@@ -79,7 +79,6 @@ class StopSignalHook(Hook):
         self._handlers = {number: signal.signal(number, self._receive) for number in handled}
 
     def after_train(self, runner: Runner) -> None:
-        """Restore the handlers of signals."""
         self._in_training = False
         self._restore_handlers()
 
@@ -136,7 +135,6 @@ class StopSignalHook(Hook):
         self._restart_count()
 
     def _restart_count(self) -> None:
-        """Count batches and their time from now on."""
         self._batches, self._since = 0, time.monotonic()
 
     def _is_signaled(self) -> bool:

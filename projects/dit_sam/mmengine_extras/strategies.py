@@ -91,11 +91,7 @@ class ResumableDeepSpeedStrategy(DeepSpeedStrategy):
     ) -> None:
         """Save to the folder `filename`, or without the optimizer to a file; all ranks call it.
 
-        Args:
-            filename: The folder or file.
-            extra_ckpt: What else the checkpoint holds.
-            callback: Called with `extra_ckpt` before saving.
-            **kwargs: As in the parent.
+        Arguments as in the parent; `callback` gets `extra_ckpt` before it is saved.
         """
         extra_ckpt = {} if extra_ckpt is None else extra_ckpt
         if callback is not None:

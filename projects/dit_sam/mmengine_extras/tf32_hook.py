@@ -46,7 +46,6 @@ class TF32Hook(Hook):
         self._set('high' if self.enabled else 'highest', self.enabled)
 
     def after_run(self, runner: Runner) -> None:
-        """Restore the setting."""
         if self._before is not None:
             self._set(*self._before)
             self._before = None
