@@ -27,8 +27,8 @@ import numpy as np
 from measures import write_json
 from prettytable import PrettyTable
 
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_file, check_folder, wrap_write_errors
 
 WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()

@@ -29,8 +29,8 @@ from prettytable import PrettyTable
 from torch import Tensor
 
 from dit_sam.compat import has_bfloat16
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models import SAMViT
 from dit_sam.utils import check_file
 

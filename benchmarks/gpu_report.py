@@ -45,7 +45,7 @@ from gpu_tables import (
 from measures import if_it_fits, machine
 from mmengine.registry import init_default_scope
 
-from dit_sam.engine.launch import one_line_errors
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
 
 NO_TIME = 'no time was left'

@@ -24,8 +24,8 @@ from prettytable import PrettyTable, TableStyle
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models import SAMViT
 from dit_sam.utils import check_file, wrap_write_errors
 

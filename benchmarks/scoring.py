@@ -36,11 +36,11 @@ from torch.utils.data import DataLoader
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.samplers import images_of
 from dit_sam.datasets.shapes import write_shapes
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import load_config, one_line_errors
-from dit_sam.engine.strict_loading import load_strictly
+from dit_sam.engine.launch import load_config
 from dit_sam.evaluation.dump import read_dump
-from dit_sam.utils import check_file
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import check_file, load_strictly
 
 SENTENCES = 7
 WAYS = ('one by one', 'apart', 'by image')

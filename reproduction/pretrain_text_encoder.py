@@ -25,8 +25,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM, DataCollatorForLanguageModeling
 
 from dit_sam.datasets import training_sentences
-from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models import HuggingFaceTextEncoder
 from dit_sam.utils import check_target, save_weights
 

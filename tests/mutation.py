@@ -22,7 +22,7 @@ TESTS = {
     'evaluation': (
         'test_mixing/test_mmdet.py',
         'test_tools/test_analyze_results.py',
-        'test_engine/test_run_check.py',
+        'test_mmengine_extras/test_run_check.py',
         'test_shipped_model.py',
     ),
     'datasets': (
@@ -33,6 +33,13 @@ TESTS = {
         'test_robustness',
     ),
     'engine': (
+        'test_tools/test_train_test_cli.py',
+        'test_tools/test_run_settings.py',
+        'test_robustness',
+        'test_configs.py',
+    ),
+    'mmengine_extras': (
+        'test_engine',
         'test_tools/test_train_test_cli.py',
         'test_tools/test_run_settings.py',
         'test_robustness',

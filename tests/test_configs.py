@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS
 
 from dit_sam.datasets.shapes import GENERALIZED_VOCABULARY
-from dit_sam.engine.config_check import check_config
+from dit_sam.mmengine_extras.config_check import check_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 # Those that start from a config of mmseg or mmdet are built in test_mixing/.

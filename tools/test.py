@@ -12,15 +12,14 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
-from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
-from dit_sam.engine.config_check import check_config
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import check_checkpoint, load_config, one_line_errors
-from dit_sam.engine.missing_data import missing_data_advice
-from dit_sam.engine.out_of_memory import out_of_memory_advice
-from dit_sam.engine.ranks import end_process_group
-from dit_sam.engine.run_check import check_loader
+from dit_sam.engine.launch import check_checkpoint, load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
+from dit_sam.mmengine_extras.config_check import check_config
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
+from dit_sam.mmengine_extras.ranks import end_process_group
+from dit_sam.mmengine_extras.run_check import check_loader
 from dit_sam.utils import check_folder
 
 

@@ -10,13 +10,13 @@ if 'OMP_WAIT_POLICY' not in os.environ:
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
-from dit_sam.engine.checkpoint_loader import runners_map_checkpoints
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import compile_blocks, enable_amp, load_config, one_line_errors, resume_latest
-from dit_sam.engine.missing_data import missing_data_advice
-from dit_sam.engine.out_of_memory import out_of_memory_advice
-from dit_sam.engine.ranks import end_process_group
-from dit_sam.engine.run_check import check_training
+from dit_sam.engine.encoder_blocks import compile_blocks
+from dit_sam.engine.launch import enable_amp, load_config, resume_latest
+from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
+from dit_sam.mmengine_extras.ranks import end_process_group
+from dit_sam.mmengine_extras.run_check import check_training
 
 
 def parse_args() -> argparse.Namespace:

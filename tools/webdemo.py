@@ -24,8 +24,8 @@ import cv2
 from dit_sam.apis import InputError, ReferringInferencer, attention_maps
 from dit_sam.datasets.reference_files import load_refs
 from dit_sam.datasets.shapes import write_shapes
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import show_traceback
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import open_image, read_image
 from dit_sam.visualization import draw_attention
 

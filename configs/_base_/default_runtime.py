@@ -5,24 +5,22 @@ env_cfg = dict(
 )
 default_hooks = dict(
     runtime_info=dict(type='LossLogHook'),
-    # enabled=True is faster in float32 on GPUs from Ampere on, and less exact: docs/training.md, "TF32".
+    # enabled=True is faster in float32 on GPUs since Ampere, and less exact: docs/training.md, "TF32".
     tf32=dict(type='TF32Hook', enabled=False),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # The newest three: where one is damaged, two are left.
+    # Three, in case the newest is damaged.
     checkpoint=dict(
-        type='WriteFirstCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'
+        type='SafeCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'
     ),
-    safe_checkpoint=dict(type='SafeCheckpointHook'),
-    checkpoint_fit=dict(type='CheckpointFitHook'),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     random_stream=dict(type='RandomStreamHook'),
     finite_step=dict(type='FiniteStepHook'),
     stop_signal=dict(type='StopSignalHook'),
     visualization=dict(type='ReferringVisualizationHook'),
 )
-# The gradients lie in the buckets of DistributedDataParallel, and not beside them: 4 bytes a parameter less.
+# Gradients are views of the buckets of DistributedDataParallel, which saves 4 bytes per parameter.
 model_wrapper_cfg = dict(broadcast_buffers=False, find_unused_parameters=False, gradient_as_bucket_view=True)
 # Pictures and scores also go to TensorBoard or W&B: dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend').
 vis_backends = [dict(type='NumberedVisBackend')]

@@ -9,7 +9,7 @@ from . import compat
 
 compat.install()
 
-from . import apis, datasets, engine, evaluation, models, visualization
+from . import apis, datasets, engine, evaluation, mmengine_extras, models, visualization
 from .version import __version__
 
-__all__ = ['__version__', 'apis', 'datasets', 'engine', 'evaluation', 'models', 'visualization']
+__all__ = ['__version__', 'apis', 'datasets', 'engine', 'evaluation', 'mmengine_extras', 'models', 'visualization']

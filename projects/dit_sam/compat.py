@@ -1,35 +1,20 @@
-"""Every gap between the environment and the code that runs in it, in one place.
+"""Workarounds for differences between environments: missing packages, forks, machines without a GPU.
 
-`install` is called first thing by ``import dit_sam``. The upstream packages (mmengine, mmcv, mmcv-lite,
-mmsegmentation, mmdet) and the maintained forks (onedl-*) are treated alike: it asks which *modules* can be found, not
-which distribution brought them, and never replaces anything that is there.
-
-=====================================  ==============================================================================
-gap                                    what happens
-=====================================  ==============================================================================
-mmengine, mmcv or mmseg missing        one `ImportError` that says how to install it
-mmcv without compiled ops (mmcv-lite)  `install` puts a stand-in for ``mmcv._ext``: mmseg and mmdet import, an op that
-                                       is called says that it needs the full mmcv
-`mmseg::` and `mmdet::` with the forks  `install` tells mmengine, which asks for upstream's distributions, the forks'
-segment_anything without torchvision   `import_sam_modeling` imports ``segment_anything.modeling``, which needs torch
-                                       alone
-several processes without a GPU        `init_dist_without_cuda`, called by the tools, starts gloo before mmengine
-                                       calls ``torch.cuda.set_device``
-transformers before 4.56               `in_float32` is how ``from_pretrained`` is asked for float32
-a CPU without bfloat16 arithmetic      `has_bfloat16` says so, and what would compute in it stays in float32
-=====================================  ==============================================================================
+`import dit_sam` calls `install` first. The upstream packages (mmengine, mmcv, mmcv-lite, mmsegmentation, mmdet) and the
+maintained forks (onedl-*) are treated alike: `install` asks which modules can be found, not which distribution has
+them, and never replaces an existing module.
 """
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
-from unittest import mock
 
 _REQUIRED = dict(mmengine='mmengine', mmcv='mmcv-lite>=2.0.0rc4,<2.2', mmseg='mmsegmentation>=1.2')
 _FORKS = dict(mmseg='onedl-mmsegmentation', mmdet='onedl-mmdetection')
@@ -37,10 +22,13 @@ _VERSION_QUERIES = ('get_compiler_version', 'get_compiling_cuda_version')
 
 
 def install() -> None:
-    """Prepare the environment for ``import dit_sam``; calling it again changes nothing.
+    """Prepare the environment for `import dit_sam`; calling it again has no effect.
+
+    mmcv-lite gets a substitute for `mmcv._ext`, so that mmseg and mmdet can be imported. An op that is called says that
+    it needs the full mmcv.
 
     Raises:
-        ImportError: If mmengine, mmcv or mmseg is not installed.
+        ImportError: mmengine, mmcv or mmseg is not installed.
     """
     for module, requirement in _REQUIRED.items():
         if module not in sys.modules and find_spec(module) is None:
@@ -49,14 +37,10 @@ def install() -> None:
                 f"repository, or `pip install '{requirement}'`"
             )
     if 'mmcv._ext' not in sys.modules and find_spec('mmcv._ext') is None:
-        sys.modules['mmcv._ext'] = _stand_in_for_mmcv_ext()
-    _find_configs_of_forks()
-
-
-def _find_configs_of_forks() -> None:
-    """Have ``mmseg::`` and ``mmdet::`` in configs find those that a fork brought."""
+        sys.modules['mmcv._ext'] = _substitute_for_mmcv_ext()
     from mmengine.config.utils import MODULE2PACKAGE
 
+    # `mmseg::` and `mmdet::` in configs look for upstream's distributions.
     for module, fork in _FORKS.items():
         if not _is_installed(MODULE2PACKAGE[module]) and _is_installed(fork):
             MODULE2PACKAGE[module] = fork
@@ -69,31 +53,26 @@ def _is_installed(distribution: str) -> bool:
         return False
 
 
-def _stand_in_for_mmcv_ext() -> ModuleType:
-    """Make a module that has every op by name and none in fact.
+def _substitute_for_mmcv_ext() -> ModuleType:
+    """Make a module that has every op by name, and raises an error when one is called.
 
-    It has a module spec without a loader, so ``importlib.util.find_spec('mmcv._ext')`` goes on working and
-    ``mmcv.utils.ext_loader.check_ops_exist`` goes on answering no.
+    It has a module spec without a loader, so that `importlib.util.find_spec('mmcv._ext')` still works and
+    `mmcv.utils.ext_loader.check_ops_exist` still answers no.
     """
     module = module_from_spec(ModuleSpec('mmcv._ext', loader=None))
-    module.__doc__ = 'Stand-in of dit_sam for the compiled ops of mmcv.'
+    module.__doc__ = 'Substitute of dit_sam for the compiled ops of mmcv.'
 
     def __getattr__(name: str) -> Callable:
         if name.startswith('__'):
             raise AttributeError(f"module 'mmcv._ext' has no attribute '{name}'")
-        # `mmcv.utils.collect_env` asks for the compilers, and there were none.
-        return _not_compiled if name in _VERSION_QUERIES else _missing_op(name)
+        # `mmcv.utils.collect_env` asks for the compilers.
+        return (lambda: 'n/a') if name in _VERSION_QUERIES else _missing_op(name)
 
-    module.__getattr__ = __getattr__
+    vars(module)['__getattr__'] = __getattr__
     return module
 
 
-def _not_compiled() -> str:
-    return 'n/a'
-
-
 def _missing_op(name: str) -> Callable:
-
     def op(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError(
             f"op '{name}' needs the full mmcv, and only mmcv-lite (without compiled ops) is installed: "
@@ -106,17 +85,14 @@ def _missing_op(name: str) -> Callable:
 
 
 def import_sam_modeling() -> ModuleType:
-    """Import ``segment_anything.modeling``, with or without a working torchvision.
+    """Import `segment_anything.modeling`, with or without a working torchvision.
 
-    ``import segment_anything`` imports torchvision for its predictor; the ``modeling`` subpackage needs torch alone.
-    Where torchvision works, this is a plain import. Where it is missing or broken, a bare parent package is put in
-    place, which finds the same subpackages and says what is the matter when the predictor is asked for.
-
-    Returns:
-        ModuleType: The ``segment_anything.modeling`` package.
+    `import segment_anything` imports torchvision for its predictor, but `modeling` needs only torch. If torchvision is
+    missing or broken, an empty parent package is registered, which finds the same submodules. It names the reason if
+    the predictor is asked for.
 
     Raises:
-        ImportError: If segment_anything is not installed.
+        ImportError: segment_anything is not installed.
     """
     if 'segment_anything' not in sys.modules:
         spec = find_spec('segment_anything')
@@ -127,12 +103,12 @@ def import_sam_modeling() -> ModuleType:
             )
         reason = _why_not_importable('torchvision')
         if reason:
-            sys.modules['segment_anything'] = _bare_package(spec, reason)
+            sys.modules['segment_anything'] = _empty_package(spec, reason)
     return importlib.import_module('segment_anything.modeling')
 
 
 def _why_not_importable(name: str) -> str:
-    """Import a module; return '' on success, else the reason in one line."""
+    """Import a module; return '' or the reason why it failed, in one line."""
     try:
         importlib.import_module(name)
     # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
@@ -141,15 +117,15 @@ def _why_not_importable(name: str) -> str:
     return ''
 
 
-def _bare_package(spec: ModuleSpec, reason: str) -> ModuleType:
-    """Make the package of ``spec`` without running its ``__init__``."""
+def _empty_package(spec: ModuleSpec, reason: str) -> ModuleType:
+    """Make the package of `spec` without running its `__init__`."""
     package = ModuleType(spec.name)
-    package.__path__ = spec.submodule_search_locations
+    package.__path__ = list(spec.submodule_search_locations or ())
     package.__file__ = spec.origin
     package.__spec__ = spec
 
     def __getattr__(name: str) -> None:
-        # Submodules must look absent until they are imported, or `from package import submodule` would end here.
+        # Not for submodules: `from package import submodule` imports them after an AttributeError.
         if name.startswith('__') or find_spec(f'{spec.name}.{name}') is not None:
             raise AttributeError(f"module '{spec.name}' has no attribute '{name}'")
         raise ImportError(
@@ -157,12 +133,12 @@ def _bare_package(spec: ModuleSpec, reason: str) -> ModuleType:
             'the torchvision that belongs to your torch'
         )
 
-    package.__getattr__ = __getattr__
+    vars(package)['__getattr__'] = __getattr__
     return package
 
 
 def in_float32() -> dict[str, Any]:
-    """The argument by which ``from_pretrained`` loads in float32; without it transformers 5 takes the file's type."""
+    """The argument of `from_pretrained` for float32, by version; without it transformers 5 uses the file's type."""
     import torch
     import transformers
     from mmengine.utils import digit_version
@@ -173,11 +149,10 @@ def in_float32() -> dict[str, Any]:
 
 @cache
 def has_bfloat16(device: str) -> bool:
-    """Whether matrix products in bfloat16 are worth asking for on a type of device, such as 'cpu'.
+    """Whether a type of device, such as 'cpu', has fast matrix products in bfloat16.
 
-    PyTorch computes them on every CPU, but by a scalar loop where oneDNN has no kernel for them, as on CPUs that end at
-    AVX2: a product of 512 × 512 takes 38 times as long as in float32. ``ONEDNN_MAX_CPU_ISA=AVX2`` makes any CPU such a
-    one.
+    PyTorch computes them on every CPU, but with a scalar loop where oneDNN has no kernel, as on CPUs with only AVX2:
+    there a product of 512 × 512 takes 38 times as long as in float32. `ONEDNN_MAX_CPU_ISA=AVX2` simulates such a CPU.
     """
     import torch
 
@@ -186,16 +161,15 @@ def has_bfloat16(device: str) -> bool:
 
 
 def init_dist_without_cuda(cfg: Any) -> None:
-    """Start the process group of a launched run where there is no accelerator; do nothing otherwise.
+    """Start the process group of a launched run if there is no accelerator; otherwise do nothing.
 
-    mmengine's `init_dist` calls ``torch.cuda.set_device`` whatever the backend is, and the Runner wraps the model for
-    the GPU of its rank. The Runner leaves an existing process group alone, so the call is made here, with
-    ``set_device`` disarmed while it lasts: nothing stays replaced, and all launchers work. ``device_ids`` goes into
-    the config.
+    mmengine's `init_dist` calls `torch.cuda.set_device` with every backend, and the Runner wraps the model for the GPU
+    of its rank. The Runner keeps an existing process group, so this starts one without that call. In the config,
+    `env_cfg.dist_cfg.backend` changes from nccl to gloo, `model_wrapper_cfg.device_ids` to None, and FSDP's settings to
+    those of a CPU.
 
     Args:
-        cfg (Config): The config of the run, with ``launcher`` set. On a CPU run ``env_cfg.dist_cfg.backend`` turns
-            from nccl to gloo, ``model_wrapper_cfg.device_ids`` to None, and FSDP's settings to those of a CPU.
+        cfg: The config of the run, with `launcher` set.
     """
     from mmengine.device import get_device
     from mmengine.dist import is_distributed
@@ -207,20 +181,20 @@ def init_dist_without_cuda(cfg: Any) -> None:
     if dist_cfg.get('backend', 'nccl') == 'nccl':
         dist_cfg['backend'] = 'gloo'
     cfg.env_cfg = {**env_cfg, 'dist_cfg': dist_cfg}
-    # What the Runner would pass to MMDistributedDataParallel, less the device.
+    # What the Runner would pass to MMDistributedDataParallel, without the device.
     wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = {**dict(cfg.get('model_wrapper_cfg') or wrapper), 'device_ids': None}
     if (cfg.get('strategy') or {}).get('type', '').endswith('FSDPStrategy'):
         _shard_on_cpu(cfg.strategy)
-    with mock.patch('torch.cuda.set_device'):
+    with replaced('torch.cuda', 'set_device', lambda device: None):
         start_process_group(cfg)
 
 
 def start_process_group(cfg: Any) -> None:
-    """Start the process group of a launched run as mmengine's runners do, which leave it alone then; else do nothing.
+    """Start the process group of a launched run as mmengine's runners do, which then keep it; otherwise do nothing.
 
     Args:
-        cfg (Config): The config of the run, with ``launcher`` set.
+        cfg: The config of the run, with `launcher` set.
     """
     from mmengine.device import get_device
     from mmengine.dist import init_dist, is_distributed
@@ -232,13 +206,13 @@ def start_process_group(cfg: Any) -> None:
     dist_cfg = dict(env_cfg.get('dist_cfg', {}))
     if (cfg.get('strategy') or {}).get('type', '').endswith('DeepSpeedStrategy') and get_device() != 'cpu':
         dist_cfg['init_backend'] = 'deepspeed'
-    # First, as in the Runner: `init_dist` sets the start method to spawn where none is set.
+    # First, as in the Runner: `init_dist` sets the start method to spawn if none is set.
     set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
     init_dist(cfg.launcher, **dist_cfg)
 
 
 def _shard_on_cpu(strategy: dict) -> None:
-    """Have FSDP shard on the CPU, and not offload to the CPU what is there: it would free the memory that it reads."""
+    """Have FSDP shard on the CPU without offloading to the CPU, which would free the memory that it reads."""
     strategy['model_wrapper'] = {**strategy.get('model_wrapper', {}), 'device_id': 'cpu'}
     if strategy.get('state_dict_cfg') == 'full':
         here = dict(rank0_only=True, offload_to_cpu=False)
@@ -247,3 +221,15 @@ def _shard_on_cpu(strategy: dict) -> None:
             state_dict_config=dict(type='FullStateDictConfig', **here),
             optim_state_dict_config=dict(type='FullOptimStateDictConfig', **here),
         )
+
+
+@contextmanager
+def replaced(module: str, name: str, value: Any) -> Iterator[None]:
+    """Replace an attribute of a module within the block."""
+    owner = importlib.import_module(module)
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)

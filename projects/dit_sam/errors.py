@@ -1,18 +1,26 @@
-"""The error of what users hand in, and how tools tell errors."""
+"""The error of wrong input, and how errors and warnings are reported."""
 
+import logging
 import os
 import traceback
 
 
 class InputError(ValueError):
-    """Data, weights, a config or a sentence that cannot be worked with.
+    """Data, weights, a config or a sentence that cannot be used.
 
-    The message is one line that names the file, key or item and says what to do; the tools print it alone, without a
-    traceback. A file that is not there is a `FileNotFoundError`.
+    The message is one line that names the file, key or item and the remedy. The tools print it without a traceback. A
+    missing file is a `FileNotFoundError`.
     """
 
 
 def show_traceback() -> None:
-    """Print where the error at hand came from, if the environment says DIT_SAM_DEBUG=1; tools print one line else."""
+    """Print the traceback of the current error if DIT_SAM_DEBUG=1 is set; otherwise tools print one line."""
     if os.environ.get('DIT_SAM_DEBUG') == '1':
         traceback.print_exc()
+
+
+def log_warning(message: str) -> None:
+    """Write a warning to the log of the run."""
+    from mmengine.logging import print_log
+
+    print_log(message, logger='current', level=logging.WARNING)

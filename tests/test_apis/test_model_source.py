@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from tiny_inferencer import CONFIG, assert_same, picture, tiny_config
 
 from dit_sam.apis import InputError, ReferringInferencer
-from dit_sam.engine import CheckpointError
+from dit_sam.utils import CheckpointError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmseg.registry import HOOKS
 
 from dit_sam.datasets.shapes import write_shapes
-from dit_sam.engine.hooks.finite_step_hook import names_of
+from dit_sam.mmengine_extras.finite_step_hook import names_of
 
 ROOT = Path(__file__).parents[2]
 # The same without epochs: ten steps.

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from golden_loss import losses
+from hostile import Hostile
 from mmengine.config import Config
 from processes import ROOT, run_ranks, run_tool
 from resume_project import write_config
-from test_checkpoint_loader import Hostile
 
 # On a CPU it compiles an operation when it first runs, for a minute: DeepSpeed needs g++ and ninja there.
 deepspeed = pytest.importorskip('deepspeed', reason='DeepSpeed is not installed (pip install deepspeed)')

@@ -16,10 +16,10 @@ from processes import run_ranks
 from resume_project import write_config
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from dit_sam.engine import GuardedOptimWrapper
-from dit_sam.engine.hooks.finite_step_hook import FiniteStepHook, names_of
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import GuardedOptimWrapper
+from dit_sam.mmengine_extras.finite_step_hook import FiniteStepHook, names_of
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
 

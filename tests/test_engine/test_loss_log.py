@@ -12,9 +12,9 @@ from mmseg.registry import HOOKS
 from processes import run_ranks
 from toy_project import ToyModel
 
-from dit_sam.engine import GuardedOptimWrapper
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import GuardedOptimWrapper
 
 CONFIG = Path(__file__).parents[1] / 'toy_config.py'
 LOOPS = dict(

@@ -129,7 +129,7 @@ def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
 def test_a_rank_leaves_before_python_takes_itself_down():
     """What is due at exit is done; then Python would let go of the modules, while threads of gloo may still ask it."""
     program = """import atexit, sys, torch
-from dit_sam.engine.ranks import end_process_group
+from dit_sam.mmengine_extras.ranks import end_process_group
 class Last:
     def __del__(self):
         print('taken down')

@@ -82,7 +82,7 @@ def test_recomputed_accumulated_fused_and_merged_is_the_same_step():
 def test_all_together_in_bfloat16_learns():
     model = segmentor(backbone=backbone(with_cp=True)).train()
     cfg = lean().optim_wrapper
-    cfg.update(type='AutocastOptimWrapper', accumulative_counts=2)
+    cfg.update(type='GuardedOptimWrapper', dtype='bfloat16', accumulative_counts=2)
     cfg.optimizer.lr = 1e-2
     wrapper = build_optim_wrapper(model, cfg)
     losses = [model.train_step(batch(), wrapper)['loss'].item() for _ in range(12)]
@@ -96,7 +96,8 @@ def toy_run(folder: Path, resume: bool, device: str | None = 'cpu') -> Runner:
         {
             'train_cfg.type': 'ResumableTrainLoop',
             'train_cfg.max_epochs': 3,
-            'optim_wrapper.type': 'AutocastOptimWrapper',
+            'optim_wrapper.type': 'GuardedOptimWrapper',
+            'optim_wrapper.dtype': 'bfloat16',
             'optim_wrapper.accumulative_counts': 2,
             'optim_wrapper.constructor': 'MergedOptimWrapperConstructor',
             'optim_wrapper.paramwise_cfg': dict(custom_keys=dict(bias=dict(lr_mult=0.5))),

@@ -16,8 +16,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from torch.nn.parallel import DistributedDataParallel
 
-from dit_sam.engine import GuardedOptimWrapper
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import GuardedOptimWrapper
 
 FSDP = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'
 

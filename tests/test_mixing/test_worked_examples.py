@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from small import ROOT, small_model
 from test_docs import build_on_meta
 
-from dit_sam.engine.config_check import check_config
+from dit_sam.mmengine_extras.config_check import check_config
 
 SIZE = (70, 100)
 

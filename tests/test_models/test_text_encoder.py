@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from tiny import VOCABULARY, assert_close, randomise, text_encoder
 from transformers import AutoConfig, BertModel, BertTokenizer
 
-from dit_sam.engine import CheckpointError
 from dit_sam.errors import InputError
 from dit_sam.models.text_encoders import build_tokenizer
+from dit_sam.utils import CheckpointError
 
 SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
 SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']

@@ -12,7 +12,7 @@ from mmengine.runner import CheckpointLoader
 from safetensors.torch import save
 from torch import nn
 
-from dit_sam.engine import load_strictly
+from dit_sam.utils import load_strictly
 
 PTH, SAFE = 'weights.pth', 'weights.safetensors'
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from dit_sam.engine import CheckpointError
 from dit_sam.errors import InputError
+from dit_sam.utils import CheckpointError
 
 # What the tools print as one line, without a traceback.
 ERRORS = (InputError, CheckpointError, FileNotFoundError)

@@ -14,8 +14,8 @@ from mmseg.registry import MODELS
 from dit_sam import cli
 from dit_sam.apis import ASSETS, DEFAULT_CHECKPOINT, config_folder, model_source
 from dit_sam.cli import list_models
-from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import load_config
+from dit_sam.mmengine_extras.config_options import add_config_options
 
 ROOT = Path(__file__).parents[2]
 

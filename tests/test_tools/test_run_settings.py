@@ -12,10 +12,10 @@ from mmengine.runner import Runner
 from processes import ROOT, call_tool, run_tool
 from safetensors.torch import save_file
 
-from dit_sam.engine import CheckpointError
-from dit_sam.engine.config_options import add_config_options
 from dit_sam.engine.launch import check_checkpoint, enable_amp, load_config, resume_latest
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.utils import CheckpointError
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
 TOY_WEIGHTS = {'linear.weight': torch.tensor([[2.0]]), 'linear.bias': torch.tensor([0.0])}

@@ -1,4 +1,4 @@
-"""Files of weights. Refused and damaged ones are in test_engine/test_checkpoint_loader.py."""
+"""Files of weights. Refused and damaged ones are in test_checkpoints.py."""
 
 import json
 import resource
@@ -10,9 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dit_sam.engine import CheckpointError
 from dit_sam.errors import InputError
-from dit_sam.utils import check_target, read_weights, save_weights
+from dit_sam.utils import CheckpointError, check_target, read_weights, save_weights
 
 WEIGHTS = dict(a=torch.arange(3.0), b=torch.ones(2, 2).half())
 

@@ -15,11 +15,11 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
 from dit_sam.evaluation.dump import areas_of, read_dump
 from dit_sam.evaluation.protocols import PROTOCOLS, Protocol
 from dit_sam.evaluation.scores import score_table, scores_of
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import decode_rle, read_image
 from dit_sam.visualization import draw_masks, file_stem, write_image
 

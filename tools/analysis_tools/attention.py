@@ -10,8 +10,8 @@ import sys
 from contextlib import redirect_stdout
 
 from dit_sam.apis import ReferringInferencer, attention_maps
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder, read_image, wrap_write_errors
 from dit_sam.visualization import draw_attention, file_stem, write_image
 from dit_sam.visualization.attention import DIRECTIONS

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dit_sam.apis.results import box_around
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.visualization import draw_masks, file_stem, write_image
 
 

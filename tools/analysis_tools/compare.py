@@ -13,10 +13,11 @@ import numpy as np
 from browse_dataset import open_dataset, spread
 
 from dit_sam.apis import ReferringInferencer
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import check_checkpoint, one_line_errors
+from dit_sam.engine.launch import check_checkpoint
 from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder, read_image, wrap_write_errors
 from dit_sam.visualization import draw_masks, draw_sheet, write_image
 

@@ -17,9 +17,10 @@ from prettytable import PrettyTable
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.structures import TextFeatures
 from dit_sam.utils import atomic_write_text, check_file
 

@@ -34,9 +34,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from dit_sam.compat import has_bfloat16
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
 
 GIB = 2**30

@@ -21,7 +21,7 @@ from dit_sam.datasets.json_lines import (
     size_of,
 )
 from dit_sam.datasets.masks import area
-from dit_sam.engine.launch import one_line_errors
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
 # An image has several lines.
 decoded = lru_cache(maxsize=100_000)(image_problem)

@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dit_sam.datasets import ReferringTable
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write, check_folder, wrap_write_errors
 
 

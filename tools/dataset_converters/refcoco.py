@@ -28,8 +28,8 @@ from dit_sam.datasets.images import find_image, image_problem, orientation_doubt
 from dit_sam.datasets.instances import Instances, make_table
 from dit_sam.datasets.refcoco import select_split, splits_of
 from dit_sam.datasets.reference_files import load_grefs, load_refs
-from dit_sam.engine.launch import one_line_errors
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder
 
 COLUMNS = ('images', 'references', 'sentences', 'masks')

@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from dit_sam.apis import ReferringInferencer
-from dit_sam.engine.config_options import add_config_options
-from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
 from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
 from dit_sam.models.text_encoders import HuggingFaceTextEncoder

@@ -10,7 +10,8 @@ Usage:
 import argparse
 from pathlib import Path
 
-from dit_sam.engine.launch import load_config, one_line_errors
+from dit_sam.engine.launch import load_config
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.conversion import ARCHS, build_on_meta, infer_arch, read_source, summary, to_ours_exactly
 from dit_sam.utils import RELEASED_DIT, save_weights
 from dit_sam.utils.pretrained import check_size, encoder_size

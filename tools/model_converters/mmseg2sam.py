@@ -10,7 +10,7 @@ Usage:
 
 import argparse
 
-from dit_sam.engine.launch import one_line_errors
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.conversion import ARCHS, read_source, sam_to_ours, summary, vit
 from dit_sam.utils import HUGGING_FACE_SAM, OURS, SAM, save_weights
 

@@ -15,11 +15,11 @@ from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from dit_sam.engine.launch import load_config, one_line_errors
-from dit_sam.engine.strict_loading import load_strictly, weights_of
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.lora import merge_lora
-from dit_sam.utils import check_target, save_weights
+from dit_sam.utils import check_target, load_strictly, save_weights, weights_of
 from dit_sam.version import __version__
 
 

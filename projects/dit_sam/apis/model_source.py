@@ -8,9 +8,9 @@ from typing import TypeAlias
 import torch
 from mmengine.config import Config
 
-from ..engine.config_check import check_config
 from ..engine.launch import load_config
 from ..errors import InputError
+from ..mmengine_extras.config_check import check_config
 
 ModelInput: TypeAlias = str | os.PathLike | Config | dict | None
 

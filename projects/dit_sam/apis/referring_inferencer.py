@@ -18,8 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from ..engine.strict_loading import load_strictly
-from ..utils import check_folder, wrap_write_errors
+from ..utils import check_folder, load_strictly, wrap_write_errors
 from ..visualization import draw_masks, file_stem, write_image
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
 from .model_source import ModelInput, check_device, resolve_model

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ..apis import InputError, config_folder
-from ..engine.launch import one_line_errors
+from ..mmengine_extras.diagnostics import one_line_errors
 from . import infer, list_models
 
 USAGE = """usage: dit-sam COMMAND …

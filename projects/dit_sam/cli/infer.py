@@ -19,7 +19,7 @@ from ..apis import (
     as_npz,
     list_images,
 )
-from ..engine.launch import one_line_errors
+from ..mmengine_extras.diagnostics import one_line_errors
 from ..utils import check_folder, wrap_write_errors
 from ..visualization import write_new
 

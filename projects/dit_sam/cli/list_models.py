@@ -7,7 +7,7 @@ from pathlib import Path
 import mmengine
 
 from ..apis import ASSETS, config_folder
-from ..engine.launch import one_line_errors
+from ..mmengine_extras.diagnostics import one_line_errors
 
 HEADER = ('Model', 'Data', 'oIoU', 'Weights')
 

@@ -10,8 +10,8 @@ from mmengine.dataset import ConcatDataset, DefaultSampler
 from mmseg.registry import DATA_SAMPLERS
 from torch.utils.data import BatchSampler
 
-from ..engine.resumable_sampler import ResumableSampler
 from ..errors import InputError
+from ..mmengine_extras.exact_resume import ResumableSampler
 
 
 @DATA_SAMPLERS.register_module()

@@ -1,32 +1,10 @@
-"""What a run is made of beside model and data: loop, sampler, hooks, optimizer wrappers, checkpoints, launch."""
+"""What runs of this project need beyond `mmengine_extras`: launch, layer decay, compiling and sharding of blocks."""
 
-from . import hooks
-from .atomic_local_backend import AtomicLocalBackend
-from .autocast_optim_wrapper import AutocastOptimWrapper
-from .checkpoint_loader import CheckpointError, load_from_local
-from .deepspeed_strategy import CountedDeepSpeedOptimWrapper, ResumableDeepSpeedStrategy
-from .guarded_optim_wrapper import GuardedOptimWrapper
-from .layer_decay import SAMLayerDecayConstructor
-from .merged_groups import MergedOptimWrapperConstructor
-from .resumable_sampler import ResumableSampler
-from .resumable_train_loop import ResumableTrainLoop
-from .sharding import ResumableFSDPStrategy, wrap_instructed_blocks
-from .strict_loading import load_strictly
+from ..mmengine_extras.config_check import FILLED_IN
+from .encoder_blocks import CompileHook, wrap_instructed_blocks
+from .optim_constructors import MergedOptimWrapperConstructor, SAMLayerDecayConstructor
 
-__all__ = [
-    'AtomicLocalBackend',
-    'AutocastOptimWrapper',
-    'CheckpointError',
-    'CountedDeepSpeedOptimWrapper',
-    'GuardedOptimWrapper',
-    'MergedOptimWrapperConstructor',
-    'ResumableDeepSpeedStrategy',
-    'ResumableFSDPStrategy',
-    'ResumableSampler',
-    'ResumableTrainLoop',
-    'SAMLayerDecayConstructor',
-    'hooks',
-    'load_from_local',
-    'load_strictly',
-    'wrap_instructed_blocks',
-]
+# An instruction gets them from the backbone that builds it.
+FILLED_IN.update(['embed_dims', 'depth'])
+
+__all__ = ['CompileHook', 'MergedOptimWrapperConstructor', 'SAMLayerDecayConstructor', 'wrap_instructed_blocks']

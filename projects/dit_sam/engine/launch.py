@@ -1,86 +1,42 @@
-"""What tools/train.py and tools/test.py share."""
+"""The launch of tools/train.py and tools/test.py: config, checkpoint to resume, mixed precision."""
 
-import errno
-import inspect
-import logging
 import os
 import os.path as osp
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmseg.registry import MODELS
 
 from .. import compat
-from ..errors import InputError, show_traceback
-from ..models import SAMViT
-from .autocast_optim_wrapper import NO_BFLOAT16
-from .checkpoint_loader import CheckpointError
-from .config_check import check_config
-from .config_options import apply_config_options
-from .latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
-from .ranks import told_by_rank_0
-from .run_check import check_launcher, check_run, check_shards, drop_idle_settings
-
-
-@contextmanager
-def one_line_errors(*others: type[Exception]) -> Iterator[None]:
-    """End the program with status 1 and one line on stderr where the user's files are at fault.
-
-    Missing files, refused checkpoints, `InputError`, full disks and limits on file size only: their messages say
-    everything. Any other error keeps its traceback, and so do these with DIT_SAM_DEBUG=1 in the environment, before
-    the line.
-
-    Args:
-        *others (type[Exception]): Further errors of one line that the user can mend.
-    """
-    try:
-        yield
-    except (FileNotFoundError, CheckpointError, InputError, *others) as error:
-        message = str(error).strip()
-        # An error of a data loading process carries that process's traceback, and ends in the message.
-        if 'Traceback (most recent call last)' in message:
-            message = message.splitlines()[-1]
-        show_traceback()
-        print(f'error: {message}', file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        show_traceback()
-        reason = 'a file is larger than the system allows' if error.errno == errno.EFBIG else 'the disk is full'
-        print(
-            f'error: {reason}{f" ({error.filename})" if error.filename else ""}: make room and run again; '
-            'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest',
-            file=sys.stderr,
-        )
-        sys.exit(1)
+from ..errors import InputError, log_warning
+from ..mmengine_extras.config_check import check_config
+from ..mmengine_extras.config_options import apply_config_options
+from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
+from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
+from ..mmengine_extras.ranks import run_on_rank_0
+from ..mmengine_extras.run_check import check_launcher, check_run, check_shards, drop_idle_settings
 
 
 def load_config(
     filename: str, launcher: str = 'none', work_dir: str | None = None, cfg_options: dict | None = None
 ) -> Config:
-    """Read a config and apply the command line to it.
+    """Read a config, apply the command line to it, and check it.
 
     Args:
-        filename (str): The config file.
-        launcher (str): Job launcher: none, pytorch, slurm or mpi. Defaults to 'none'.
-        work_dir (str, optional): Where logs and checkpoints go. Defaults to the config's ``work_dir``, or else to
-            ``work_dirs/<name of the config>``.
-        cfg_options (dict, optional): Keys with dots, and the values that replace the config's.
+        filename: The config file.
+        launcher: Job launcher: none, pytorch, slurm or mpi.
+        work_dir: Folder of logs and checkpoints; None for the config's `work_dir`, or else `work_dirs/{config name}`.
+        cfg_options: Values by dotted name, which replace those of the config.
 
     Returns:
-        Config: The config, ready for the Runner; on a CPU, with its process group started when there is a launcher.
+        The config, ready for the Runner. On a CPU with a launcher, the process group has been started.
 
     Raises:
-        FileNotFoundError: If there is no such config.
-        InputError: It cannot be read, a key is misspelt, a value is of the wrong type (`check_config`) or cannot be
-            used (`check_run`), or the launcher did not start this process.
+        FileNotFoundError: There is no such config.
+        InputError: It cannot be read, `check_config` or `check_run` refuses it, or the launcher did not start this
+            process.
     """
     if osp.isdir(filename):
         raise InputError(f'config {filename} is a folder: name a file in it')
@@ -100,57 +56,21 @@ def load_config(
     drop_idle_settings(cfg)
     _score_in_float32(cfg)
     if (cfg.get('randomness') or {}).get('deterministic'):
-        # What cuBLAS wants to be told before its first use; some releases of torch refuse to multiply without it.
+        # cuBLAS reads it before its first use; some releases of torch refuse to multiply without it.
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if cfg.get('find_unused_parameters') and cfg.get('model_wrapper_cfg'):
-        # The Runner reads the one only where there is no other.
+        # The Runner reads the first one only if there is no second.
         cfg.model_wrapper_cfg.find_unused_parameters = True
     compat.init_dist_without_cuda(cfg)
     return cfg
 
 
 def _score_in_float32(cfg: Config) -> None:
-    """Turn off the bfloat16 of validation and testing where the device has no arithmetic for it, and say so."""
+    """Turn off the bfloat16 of validation and testing if the device has no arithmetic for it, and log that."""
     for key, name in (('val_cfg', 'validation'), ('test_cfg', 'testing')):
         if (cfg.get(key) or {}).get('fp16') and not compat.has_bfloat16(get_device()):
             cfg[key].fp16 = False
-            print_log(NO_BFLOAT16.format(name), logger='current', level=logging.WARNING)
-
-
-def compile_blocks(cfg: Config) -> None:
-    """Turn `compile` of a config with one of our image encoders into a `CompileHook`, and fix the length of its text.
-
-    Raises:
-        InputError: torch is too old, the training is sharded, or `torch.compile` has no such keyword or mode.
-    """
-    backbone = MODELS.get(str((cfg.model.get('backbone') or {}).get('type')))
-    if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
-        return
-    if not hasattr(torch.compiler, 'set_stance'):
-        raise InputError(f'compile needs torch 2.6 or newer, and this is {torch.__version__}: leave it out')
-    if 'strategy' in cfg:
-        raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
-    options = {} if cfg.compile is True else dict(cfg.compile)
-    _check_compile(options)
-    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='CompileHook', **options)]
-    cfg.compile = False
-    if (cfg.model.get('text_encoder') or {}).get('type') == 'HuggingFaceTextEncoder':
-        cfg.model.text_encoder.pad_to_max_length = True
-
-
-def _check_compile(options: dict) -> None:
-    """Refuse what `torch.compile` would stumble over in the first step; errors as in `compile_blocks`."""
-    keywords = inspect.signature(torch.compile).parameters.keys() - {'model'}
-    unknown = sorted(options.keys() - keywords)
-    if unknown:
-        raise InputError(
-            f'compile.{unknown[0]} is no argument of torch.compile, which has {", ".join(sorted(keywords))}'
-        )
-    modes = ['default', *torch._inductor.list_mode_options()]
-    if options.get('mode', 'default') not in modes:
-        raise InputError(
-            f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has {", ".join(dict.fromkeys(modes))}'
-        )
+            log_warning(NO_BFLOAT16.format(name))
 
 
 def _read(filename: str) -> Config:
@@ -162,7 +82,7 @@ def _read(filename: str) -> Config:
 
 
 def check_checkpoint(filename: str) -> None:
-    """Raise FileNotFoundError early for a local checkpoint that does not exist; a name with ``://`` passes."""
+    """Raise FileNotFoundError early for a missing local checkpoint; names with `://` pass."""
     if '://' not in filename and not osp.isfile(osp.expanduser(filename)):
         raise FileNotFoundError(
             f'checkpoint {filename} not found: check the path; tools/train.py writes its checkpoints to the --work-dir'
@@ -172,16 +92,17 @@ def check_checkpoint(filename: str) -> None:
 def resume_latest(cfg: Config) -> None:
     """Make the run continue from the newest readable checkpoint of its work dir, whatever `load_from` names.
 
-    A work dir without checkpoints begins a training, with `load_from` as plain weights. The same command can therefore
-    be sent again and again. `resume=True` in the config continues from the state in `load_from` the first time, as in
-    mmengine, and each time if `load_from` lies in the work dir itself, which is how an older checkpoint is chosen.
+    Without checkpoints in the work dir the training starts, from the weights in `load_from` if it is set. The same
+    command can thus be repeated. With `resume=True` in the config, the first run continues from the state in
+    `load_from`, as in mmengine. If `load_from` lies in the work dir itself, every run continues from it; this selects
+    an older checkpoint.
 
-    Rank 0 looks and tells the others, for whom the folder may look different a moment later, or over a network. The
-    process group of a launched run is started for it. What writers that were killed have left is removed before.
+    Rank 0 decides for all, because the folder may change meanwhile, or look different over a network. The process group
+    of a launched run is started for this. Temporary files of killed writers are removed before.
 
     Raises:
-        CheckpointError: There are checkpoints and none can be read, or `load_from` holds no training state; on rank 0,
-            and the others exit.
+        CheckpointError: No checkpoint can be read, or `load_from` holds no training state. Rank 0 raises it, and the
+            others exit.
     """
     compat.start_process_group(cfg)
     start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
@@ -195,9 +116,9 @@ def resume_latest(cfg: Config) -> None:
             check_resumable(start)
         return newest
 
-    newest = told_by_rank_0(look)
+    newest = run_on_rank_0(look)
     if newest is None and with_state and remote:
-        # One rank of each machine downloads it, and all wait for that.
+        # One rank of each machine downloads it, and the others wait.
         check_resumable(start)
     cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
     print_log(f'--resume: {_origin(cfg)}', logger='current')
@@ -214,14 +135,14 @@ def _origin(cfg: Config) -> str:
 def enable_amp(cfg: Config) -> None:
     """Switch the config's optimizer wrapper to mixed precision.
 
-    In bfloat16, without a loss scaler, on a CPU and on GPUs from compute capability 8.0 (Ampere) on. Older ones only
-    emulate it: there mmengine's ``AmpOptimWrapper`` in float16.
+    It is bfloat16 without a loss scale on a CPU and on GPUs since compute capability 8.0 (Ampere). Older GPUs only
+    emulate bfloat16 and get mmengine's `AmpOptimWrapper` in float16.
 
     Raises:
-        InputError: The wrapper is neither a plain one nor one for mixed precision, or it would be float16 in shards.
+        InputError: The wrapper is of another type, or float16 would be used with FSDP.
     """
     wrapper = cfg.optim_wrapper
-    if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
+    if wrapper.type == 'AmpOptimWrapper' or wrapper.get('dtype'):
         print_log(f'--amp: mixed precision is on already in the config ({wrapper.type})', logger='current')
     elif wrapper.type not in ('OptimWrapper', 'GuardedOptimWrapper'):
         raise InputError(
@@ -231,4 +152,4 @@ def enable_amp(cfg: Config) -> None:
         wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
         check_shards(cfg)
     else:
-        wrapper.update(type='AutocastOptimWrapper', dtype='bfloat16')
+        wrapper.update(type='GuardedOptimWrapper', dtype='bfloat16')

@@ -3,12 +3,13 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .checkpoints import CheckpointError, weights_of
 from .state_dict_maps import OURS, StateDictMap, find_layout, shorten
 from .weight_files import read_weights
 
@@ -129,7 +130,7 @@ def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
     if missing and all('.lora_' in name for name in missing):
         return (
             '; these are of LoRA, which the config has and the checkpoint not: leave `lora` out, or for a training '
-            'that begins with it set default_hooks.checkpoint_fit.strict=False'
+            'that begins with it set default_hooks.checkpoint.strict_load=False'
         )
     return ''
 
@@ -183,3 +184,26 @@ def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> 
     raise InputError(
         f'{source} is {name_size(size, archs)}, the config asks for {wanted}: change arch, or name weights of that size'
     )
+
+
+def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoint', target: str = 'the model') -> None:
+    """Load a checkpoint whose names and shapes are exactly those of the model.
+
+    mmengine loads what fits and logs the rest, so that weights of another model pass for weights of this one.
+
+    Args:
+        model: The model. It does not change on an error.
+        checkpoint: As in `weights_of`.
+        source: What to call the checkpoint in errors.
+        target: What to call the model in errors.
+
+    Raises:
+        CheckpointError: The checkpoint has no weights, or its names or shapes differ from the model's.
+    """
+    weights = weights_of(checkpoint, source)
+    misfit = state_dict_mismatch(model, weights)
+    if misfit:
+        raise CheckpointError(
+            f'checkpoint {source} does not fit {target}, the two belong to different models: {misfit}'
+        )
+    model.load_state_dict(weights)

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError
+from .checkpoints import weights_of
 from .files import atomic_write, check_file, wrap_write_errors
 
 # What transformers' `save_pretrained` puts into a folder; an index names the files among which weights are shared out.
@@ -31,9 +32,6 @@ def read_weights(path: str) -> dict[str, Tensor]:
         CheckpointError: A file is damaged, refused, or holds no weights.
         InputError: The folder holds no weights.
     """
-    # Not above: `engine` imports this package.
-    from ..engine.strict_loading import weights_of
-
     weights = {}
     for file in weight_files(path):
         weights.update(weights_of(CheckpointLoader.load_checkpoint(file, map_location='cpu'), file))

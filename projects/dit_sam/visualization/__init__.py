@@ -3,6 +3,7 @@
 from .attention import LayerAttention, SentenceAttention, sentence_attention
 from .attention_picture import draw_attention
 from .files import file_stem, write_image, write_new
+from .hook import ReferringVisualizationHook
 from .numbered_vis_backend import NumberedVisBackend
 from .overlay import draw_masks
 from .sheet import draw_sheet
@@ -10,6 +11,7 @@ from .sheet import draw_sheet
 __all__ = [
     'LayerAttention',
     'NumberedVisBackend',
+    'ReferringVisualizationHook',
     'SentenceAttention',
     'draw_attention',
     'draw_masks',

@@ -16,7 +16,7 @@ layer                     visual tokens look at the text       text tokens look 
 Shapes: L text tokens, W words, h × w visual tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2

@@ -1,0 +1,100 @@
+"""What is done with the image encoder block by block: compiling, and sharding by FSDP."""
+
+import inspect
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import FUNCTIONS
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS, MODELS
+from torch import nn
+
+from ..errors import InputError
+from ..models import SAMViT
+from ..models.layers import InstructedBlock
+
+
+@HOOKS.register_module()
+class CompileHook(Hook):
+    """Compiles the blocks of the image encoder for training; `compile=True` in a config of tools/train.py adds it.
+
+    mmengine compiles the whole training step with data samples and optimizer, which takes very long and is repeated for
+    many batches. The blocks do nearly all of the arithmetic and share their code, so that one compilation serves all of
+    them. Validation is not compiled, because its batches differ in size.
+
+    Args:
+        **options: Keywords of `torch.compile`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def before_train(self, runner: Runner) -> None:
+        """Have the blocks compiled in the first step."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        for block in model.backbone.blocks:
+            block.compile(**self.options)
+        count = len(model.backbone.blocks)
+        runner.logger.info(f'{count} blocks are compiled in the first step, which may take minutes')
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Run uncompiled."""
+        torch.compiler.set_stance('force_eager')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Run compiled again."""
+        torch.compiler.set_stance('default')
+
+
+def compile_blocks(cfg: Config) -> None:
+    """Replace `compile` of a config with one of our image encoders by a `CompileHook`, and fix the length of its text.
+
+    Raises:
+        InputError: torch is too old, the training is sharded, or `torch.compile` has no such keyword or mode.
+    """
+    backbone = MODELS.get(str((cfg.model.get('backbone') or {}).get('type')))
+    if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
+        return
+    if not hasattr(torch.compiler, 'set_stance'):
+        raise InputError(f'compile needs torch 2.6 or newer, and this is {torch.__version__}: leave it out')
+    if 'strategy' in cfg:
+        raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
+    options = {} if cfg.compile is True else dict(cfg.compile)
+    _check_options(options)
+    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='CompileHook', **options)]
+    cfg.compile = False
+    if (cfg.model.get('text_encoder') or {}).get('type') == 'HuggingFaceTextEncoder':
+        cfg.model.text_encoder.pad_to_max_length = True
+
+
+def _check_options(options: dict) -> None:
+    """Refuse what `torch.compile` would refuse in the first step."""
+    keywords = inspect.signature(torch.compile).parameters.keys() - {'model'}
+    unknown = sorted(options.keys() - keywords)
+    if unknown:
+        raise InputError(
+            f'compile.{unknown[0]} is no argument of torch.compile, which has {", ".join(sorted(keywords))}'
+        )
+    modes = ['default', *torch._inductor.list_mode_options()]
+    if options.get('mode', 'default') not in modes:
+        raise InputError(
+            f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has {", ".join(dict.fromkeys(modes))}'
+        )
+
+
+@FUNCTIONS.register_module()
+def wrap_instructed_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
+    """Make every block of the image encoder a unit of FSDP, and all the rest one more.
+
+    Other parts may not be units of their own: FSDP gathers a unit in its `forward`, and instructions and heads are
+    also called by other methods.
+
+    Args:
+        module: A module of the model.
+        recurse: Whether FSDP asks about the children of the module, and not about the module itself.
+        nonwrapped_numel: As in torch's policies; not used.
+    """
+    return recurse or isinstance(module, InstructedBlock)

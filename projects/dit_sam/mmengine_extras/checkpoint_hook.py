@@ -1,0 +1,186 @@
+"""The checkpoint hook: files that survive a crash, load safely, and are checked against the model."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+from ..errors import log_warning
+from ..utils import state_dict_mismatch
+from ..utils.checkpoints import CheckpointError
+from .checkpoint_io import DeferredRemovalBackend, stream_checkpoints
+from .latest_checkpoint import remove_old_stops
+from .ranks import run_on_rank_0
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), Tensor, torch.dtype, torch.device, torch.Size)
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """`CheckpointHook` that loses nothing in a crash, writes what safe loading reads, and checks what is loaded.
+
+    Writing: mmengine removes the oldest checkpoint and the previous best one before it writes. Here old files are
+    removed after the new one is on the disk, and a checkpoint is written without a copy of it in memory.
+
+    Content: mmengine stores its log histories as `HistoryBuffer` objects and scores as numpy scalars. Safe loading, the
+    default since torch 2.6, refuses both, so that mmengine (0.10.7) cannot resume from its own checkpoints. The
+    histories only smooth logged values and are left out; everything else is kept by value. The scores of a validation
+    are stored as `scores` in the message hub's `runtime_info`, with their epoch.
+
+    Loading: mmengine loads the weights that fit, warns about the others and goes on; a test then scores weights that
+    are partly random. Here weights that do not fit end the run.
+
+    Args:
+        strict_load: Whether all weights of a checkpoint must fit the model. False is for a training that starts from
+            weights which fit in part: `--cfg-options default_hooks.checkpoint.strict_load=False`.
+        **kwargs: As in the parent: `interval`, `by_epoch`, `max_keep_ckpts`, `save_best`, `rule` and others.
+    """
+
+    # After hooks such as EMAHook have put their part into the checkpoint.
+    priority = 'LOWEST'
+    file_backend: Any
+
+    def __init__(self, *args: Any, strict_load: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.strict_load = strict_load
+
+    def before_run(self, runner: Runner) -> None:
+        """Have weights checked before hooks such as EMAHook load them."""
+        if not _is_checked_early(runner):
+            # A new list: mmengine is iterating over the old one.
+            runner._hooks = [_EarlyCheck(self), *runner._hooks]
+
+    def before_train(self, runner: Runner) -> None:
+        """Prepare the writing of checkpoints."""
+        super().before_train(runner)
+        self.file_backend = DeferredRemovalBackend(self.file_backend)
+        _copy_optimizer_state(runner.optim_wrapper)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        """Note the scores, then save the best checkpoint."""
+        scores = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+        runner.message_hub.update_info('scores', dict(scores, epoch=runner.epoch))
+        with stream_checkpoints():
+            super().after_val_epoch(runner, metrics)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Replace, in place, what safe loading would refuse."""
+        if runner.message_hub.runtime_info.get('loop_stage') == 'val':
+            # mmengine's FlexibleRunner counts an epoch more after a validation.
+            checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
+        hub = checkpoint.get('message_hub')
+        if hub is not None:
+            resumed = {key: value for key, value in hub['resumed_keys'].items() if key in hub['runtime_info']}
+            checkpoint['message_hub'] = {**hub, 'log_scalars': OrderedDict(), 'resumed_keys': resumed}
+        # State dicts hold tensors, and their OrderedDict has module versions as an attribute.
+        for key in [key for key in checkpoint if not key.endswith('state_dict')]:
+            checkpoint[key] = to_plain(checkpoint[key], key)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Check the weights, if a program loads them outside a run; FlexibleRunner loads before it starts the run."""
+        if not _is_checked_early(runner):
+            self.check_weights(runner, checkpoint)
+
+    def check_weights(self, runner: Runner, checkpoint: dict) -> None:
+        """Compare the weights of a checkpoint with those of the model.
+
+        Raises:
+            CheckpointError: Weights are missing, unknown, of another shape or type, or not finite; all are listed.
+        """
+        if not self.strict_load:
+            return
+        model = runner.model
+        if isinstance(model, FullyShardedDataParallel):
+            # Its modules have shards. The whole weights are gathered on rank 0.
+            expected = model.state_dict()
+            mismatch = run_on_rank_0(lambda: _mismatch(expected, checkpoint))
+        else:
+            # A model for test-time augmentation has no weights of its own; mmengine unwraps it too.
+            while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+                model = model.module
+            mismatch = _mismatch(model, checkpoint)
+        if mismatch:
+            raise CheckpointError(f'the checkpoint and the config belong to different models: {mismatch}')
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        with stream_checkpoints():
+            super()._save_checkpoint_with_step(runner, step, meta)
+        best = getattr(self, 'best_ckpt_path_dict', {}).values()
+        self.file_backend.flush({self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best})
+        if is_main_process():
+            remove_old_stops(runner.work_dir)
+
+
+class _EarlyCheck(Hook):
+    """Calls `check_weights` of a checkpoint hook before any other hook sees the checkpoint."""
+
+    def __init__(self, hook: SafeCheckpointHook) -> None:
+        self.hook = hook
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self.hook.check_weights(runner, checkpoint)
+
+
+def _is_checked_early(runner: Runner) -> bool:
+    return any(isinstance(hook, _EarlyCheck) for hook in runner.hooks)
+
+
+def _mismatch(expected: nn.Module | Mapping[str, Tensor], checkpoint: dict) -> str:
+    """How the weights of a checkpoint differ from those that a model expects; '' if they fit."""
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
+    return state_dict_mismatch(
+        expected,
+        {str(name).removeprefix('module.'): value for name, value in weights.items() if isinstance(value, Tensor)},
+    )
+
+
+def _copy_optimizer_state(wrapper: Any) -> None:
+    """Copy the optimizer's state on the CPU, which after resuming lies in the mapped file of the checkpoint.
+
+    A removed file keeps its place on the disk while it is mapped, and overwriting it would change the training.
+    """
+    for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
+        for state in each.optimizer.state.values() if isinstance(each, OptimWrapper) else ():
+            on_cpu = {
+                key: each for key, each in state.items() if isinstance(each, Tensor) and each.device.type == 'cpu'
+            }
+            state.update({key: each.clone() for key, each in on_cpu.items()})
+
+
+def to_plain(value: Any, name: str = 'value') -> Any:
+    """Rebuild a nested structure from plain Python values and the same tensor objects.
+
+    numpy values, paths and subclasses of containers are converted. An object of any other class becomes None, with a
+    warning that calls it `name`.
+    """
+    if type(value) in _PLAIN or isinstance(value, Tensor):
+        return value
+    if isinstance(value, (np.generic, np.ndarray)):
+        return to_plain(value.tolist(), name)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, dict):
+        kind = OrderedDict if isinstance(value, OrderedDict) else dict
+        return kind((to_plain(key, name), to_plain(item, f'{name}.{key}')) for key, item in value.items())
+    for container in (list, tuple, set):
+        if isinstance(value, container):
+            return container(to_plain(item, f'{name}[{index}]') for index, item in enumerate(value))
+    for scalar in (bool, int, float, str):
+        if isinstance(value, scalar):
+            return scalar(value)
+    log_warning(
+        f'{name} is saved as None in the checkpoint: safe loading would refuse an object of '
+        f'{type(value).__module__}.{type(value).__qualname__}'
+    )
+    return None

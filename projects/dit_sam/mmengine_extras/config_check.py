@@ -1,0 +1,238 @@
+"""Check of a config before anything is built: unknown sections, types and keywords, and values of the wrong type.
+
+mmengine passes keywords on until some constructor fails. Its error does not name the key of the config, and keys that
+nobody reads are not noticed at all.
+"""
+
+import inspect
+import reprlib
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import mmengine.registry
+import mmseg.registry
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import Registry
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from ..errors import InputError
+
+SECTIONS = {*inspect.signature(Runner).parameters, 'strategy', 'runner_type'} - {'cfg'}
+# Other keys that runs look up in a config, and tools/test.py for test-time augmentation.
+LOOKED_UP = {
+    'activation_checkpointing',
+    'compile',
+    'efficient_conv_bn_eval',
+    'find_unused_parameters',
+    'init_weights_for_test_or_val',
+    'model_wrapper_cfg',
+    'sync_bn',
+    'tta_model',
+    'tta_pipeline',
+}
+# Keys that builders take out of a dict before its class sees it.
+BUILDER_KEYS = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'override'}
+# `Runner.build_dataloader` adds the last one to the arguments of a `DataLoader`.
+LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
+# Its other keywords go to `save_checkpoint`, which would fail after the first epoch.
+COMPLETE = (CheckpointHook,)
+# Required arguments that the parent part fills in; a project adds its own.
+FILLED_IN = {'self'}
+# What configs of earlier versions may contain.
+REMOVED_TYPES = {
+    'AutocastOptimWrapper': "set {path}.type='GuardedOptimWrapper' and {path}.dtype='bfloat16'",
+    'CheckpointFitHook': 'leave {path} out, and set default_hooks.checkpoint.strict_load in place of its strict',
+    'MeanLossHook': "leave {path} out, and set default_hooks.runtime_info=dict(type='LossLogHook')",
+    'WriteFirstCheckpointHook': "set {path}.type='SafeCheckpointHook'",
+}
+REMOVED_KEYS = {
+    'default_hooks.checkpoint_fit': 'set default_hooks.checkpoint.strict_load in place of its strict',
+    'default_hooks.safe_checkpoint': "leave it out, and set default_hooks.checkpoint.type='SafeCheckpointHook'",
+    'optim_wrapper.sharded': 'leave it out, shards are detected',
+}
+
+
+def check_config(cfg: Mapping, source: str) -> None:
+    """Check every part that a run builds.
+
+    Args:
+        cfg: The config.
+        source: What to call it in errors.
+
+    Raises:
+        InputError: A section, a type or a keyword is unknown, or a value does not have the type that a part of this
+            project declares. The message names the key with its full path.
+    """
+    for problem in _problems(cfg, _registries(cfg.get('default_scope'))):
+        raise InputError(f'{source}: {problem}')
+
+
+def nested_values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """All values below a part of a config by dotted name, including dicts and lists."""
+    for key, value in part.items() if isinstance(part, Mapping) else enumerate(part):
+        yield f'{prefix}{key}', value
+        if isinstance(value, (Mapping, list, tuple)):
+            yield from nested_values(value, f'{prefix}{key}.')
+
+
+def _misspelled(key: str, names: Iterable[str]) -> str:
+    """What is wrong with a top-level key that is nearly one of `names`; '' for variables of the user's own."""
+    near = [] if key in SECTIONS else get_close_matches(key, names, n=1, cutoff=0.8)
+    return f'{key} is nothing that a run reads{did_you_mean(near)}' if near else ''
+
+
+def _registries(scope: Any) -> tuple[Registry, ...]:
+    """Where types are looked up: in the registries of mmengine, of mmseg and of the config's scope, such as mmdet."""
+    # mmseg's registries look into their parents, mmengine's; it has none of its own for strategies and functions.
+    values = list({**vars(mmengine.registry), **vars(mmseg.registry)}.values())
+    if isinstance(scope, str) and scope in MODULE2PACKAGE and scope != 'mmseg' and find_spec(scope) is not None:
+        values += vars(import_module(f'{scope}.registry')).values()
+    return tuple(value for value in values if isinstance(value, Registry))
+
+
+def _problems(cfg: Mapping, registries: Sequence[Registry]) -> Iterator[str]:
+    if 'model' not in cfg:
+        yield 'it has no model; is it the config of a run?'
+    yield from filter(None, (_misspelled(key, SECTIONS - cfg.keys()) for key in cfg.keys()))
+    for section in sorted(SECTIONS & cfg.keys()):
+        value = cfg[section]
+        if section.endswith('_dataloader') and isinstance(value, Mapping):
+            yield from _unknown(value, LOADER_KEYS, section)
+        if section == 'train_cfg' and isinstance(value, Mapping) and 'type' not in value:
+            loops = {**(_keywords(EpochBasedTrainLoop) or {}), **(_keywords(IterBasedTrainLoop) or {})}
+            yield from _unknown(value, {*loops, 'by_epoch'}, section)
+        yield from _of_value(value, section, registries)
+
+
+def _of_value(value: Any, path: str, registries: Sequence[Registry]) -> Iterator[str]:
+    """Problems of a value of a config and of everything below it."""
+    if isinstance(value, Mapping):
+        for name in (f'{path}.{key}' for key in value):
+            if name in REMOVED_KEYS:
+                yield f'{name} was removed: {REMOVED_KEYS[name]}'
+        if 'type' in value:
+            yield from _of_part(value, path, registries)
+        # norm_cfg and the like have builders of their own, which take other keys than the class.
+        below = [(key, part) for key, part in value.items() if key == 'init_cfg' or not str(key).endswith('_cfg')]
+        # The transforms of albumentations are not registered.
+        below = [] if value.get('type') == 'Albu' else below
+    else:
+        below = list(enumerate(value)) if isinstance(value, (list, tuple)) else []
+    for key, part in below:
+        yield from _of_value(part, f'{path}.{key}', registries)
+
+
+def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterator[str]:
+    """Problems of a dict from which a registered class or function is built."""
+    kind = part['type']
+    if not isinstance(kind, str):
+        kinds = [kind] if callable(kind) else []
+        if not kinds:
+            yield f'{path}.type={reprlib.repr(kind)} is neither a name nor a class'
+    else:
+        kinds = [found for found in (registry.get(kind) for registry in registries) if found is not None]
+        if not kinds and kind in REMOVED_TYPES:
+            yield f'{path}.type={kind!r} was removed: {REMOVED_TYPES[kind].format(path=path)}'
+        if not kinds:
+            names = {name for registry in registries for name in _names(registry)}
+            near = did_you_mean(get_close_matches(kind, names, n=1))
+            yield f'{path}.type={kind!r} is not registered{near}; parts of your own are registered by custom_imports'
+    found = [_keywords(kind, path.startswith('model')) for kind in kinds]
+    known = [keywords for keywords in found if keywords is not None]
+    if kinds and len(known) == len(kinds):
+        yield from _unknown(part, BUILDER_KEYS.union(*known), path)
+        if len(kinds) == 1:
+            yield from _wrong_types(part, known[0], kinds[0], path)
+
+
+def _unknown(part: Mapping, allowed: Iterable[str], path: str) -> Iterator[str]:
+    for key in sorted(part.keys() - set(allowed)):
+        kind = part.get('type')
+        name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+        near = did_you_mean(get_close_matches(key, allowed, n=1))
+        yield f'{path}.{key} is no argument{" of " if name else ""}{name}{near}'
+
+
+def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: type, path: str) -> Iterator[str]:
+    """Values that do not fit their annotation; only texts in parts of others, whose annotations may be wrong."""
+    for key, (hint, required) in keywords.items():
+        if key in part and (_is_ours(kind) or isinstance(part[key], str)) and not fits(part[key], hint):
+            yield (
+                f'{path}.{key}={reprlib.repr(part[key])} is of type {type(part[key]).__name__}, and {kind.__name__} '
+                f'wants {inspect.formatannotation(hint)}'
+            )
+        # Outside the model the runner fills in arguments: the data set of a sampler, and so on.
+        elif key not in part and required and _is_ours(kind) and path.split('.')[0] == 'model':
+            yield f'{path} lacks {key}, which {kind.__name__} needs'
+
+
+@cache
+def _keywords(kind: Any, in_model: bool = False) -> dict[str, tuple[Any, bool]] | None:
+    """The keywords of a class or function, with their types and whether they are required; None if it takes any.
+
+    A class with `**kwargs` is taken to pass them to its parent, unless it is a model part of another project.
+    """
+    found: dict[str, tuple[Any, bool]] = {}
+    closed = True
+    for owner in [one for one in kind.__mro__ if '__init__' in vars(one)] if inspect.isclass(kind) else [kind]:
+        if owner is object:
+            return found if closed and kind.__new__ is object.__new__ else None
+        function = owner.__init__ if inspect.isclass(owner) else owner
+        try:
+            parameters, hints = inspect.signature(function).parameters.values(), get_type_hints(function)
+        except (TypeError, ValueError, NameError):
+            return None
+        for one in parameters:
+            # The class may fill in what its parent requires.
+            required = owner is kind and one.default is one.empty and one.name not in FILLED_IN
+            if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+                found.setdefault(one.name, (hints.get(one.name, Any), required))
+        if owner in COMPLETE or all(one.kind != one.VAR_KEYWORD for one in parameters):
+            return found
+        closed = closed and _is_ours(owner)
+        if in_model and not closed:
+            return None
+    return None
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value of a config fits a type hint; lists pass for tuples, because JSON has only lists."""
+    origin, inner = get_origin(hint) or hint, get_args(hint)
+    if isinstance(value, Mapping) and 'type' in value:  # the part built from it may be anything
+        return True
+    if origin in (Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin in (int, float):
+        return isinstance(value, (int, origin)) and not isinstance(value, bool)
+    if origin in (Sequence, list, tuple):
+        return isinstance(value, (list, tuple)) and _each_fits(value, inner)
+    # In Python 3.11 `Any` is a class.
+    return origin is Any or not isinstance(origin, type) or isinstance(value, origin)
+
+
+def _each_fits(values: Sequence, hints: tuple) -> bool:
+    """`hints` as in `list[X]`, `tuple[X, ...]` or `tuple[X, Y]`."""
+    if len(hints) < 2 or hints[-1] is Ellipsis:
+        return not hints or all(fits(value, hints[0]) for value in values)
+    return len(values) == len(hints) and all(map(fits, values, hints))
+
+
+def _is_ours(kind: Callable) -> bool:
+    return kind.__module__.split('.')[0] == __name__.split('.')[0]
+
+
+def _names(registry: Registry | None) -> Iterator[str]:
+    while registry is not None:
+        yield from registry.module_dict
+        registry = registry.parent
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    return f'; did you mean {near[0]}?' if near else ''

@@ -1,0 +1,227 @@
+"""The optimizer wrapper: steps with NaN are left out, and the forward pass may run in bfloat16."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import cache
+from typing import Any, cast
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import autocast
+from mmseg.registry import OPTIM_WRAPPERS
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from ..compat import has_bfloat16
+from ..errors import InputError, log_warning
+from .strategies import copies_of_gradients
+
+# The devices whose fused kernels read `found_inf`; MPS does not (ATen/native/mps/operations/FusedAdamKernelImpl.mm).
+_WITH_FOUND_INF = ('cpu', 'cuda')
+NO_BFLOAT16 = 'This CPU has no bfloat16 arithmetic: the {} stays in float32'
+
+
+@OPTIM_WRAPPERS.register_module()
+class GuardedOptimWrapper(OptimWrapper):
+    """`OptimWrapper` that leaves out steps with NaN or infinity in the gradients, optionally in mixed precision.
+
+    The 2-norm of all gradients decides about a step, and `clip_grad` uses the same norm. All ranks decide alike:
+    gradients are averaged before, and with FSDP the norm is that of all shards. `FiniteStepHook` reports the steps.
+
+    If the optimizer is a fused Adam or AdamW, its kernel leaves the step out and the host does not wait for the GPU.
+    Adam and AdamW are fused where the device has the kernel, unless the config sets `fused` or `foreach`; a checkpoint
+    does not change that. With other optimizers, and if `clip_grad` uses another norm, the host waits in each step.
+
+    mmengine's `AmpOptimWrapper` scales the loss and needs an accelerator. bfloat16 has the exponent range of float32,
+    needs no scaling and works on CPUs too. Parameters, gradients and optimizer state stay in float32; validation and
+    prediction do not change.
+
+    Args:
+        dtype: 'bfloat16' runs the forward pass of training under autocast. A CPU without bfloat16 arithmetic would be
+            many times slower: there everything stays in float32, and the log says so.
+        **kwargs: As in the parent: `optimizer`, `accumulative_counts`, `clip_grad`.
+
+    Attributes:
+        counts: Two integers on the device: steps left out so far, and those since the last step that was taken. Every
+            step makes a new tensor.
+        grad_norm: The norm of the last step before clipping; None if `clip_grad` does not ask for the 2-norm.
+        writes_norm: Whether each step writes the norm to the log, for which the host waits. `LossLogHook` does so later
+            and turns this off.
+
+    Raises:
+        InputError: Another `dtype`; float16 would need a loss scale.
+    """
+
+    def __init__(self, dtype: str | torch.dtype | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        _fuse(self.optimizer)
+        self.dtype = _autocast_dtype(dtype)
+        self.counts = torch.zeros(2, dtype=torch.long)
+        self.grad_norm: Tensor | None = None
+        self.writes_norm = True
+        self._model: nn.Module | None = None
+        # For each parameter, the number of ranks with its gradient; empty without shards.
+        self._copies: dict[nn.Parameter, int] = {}
+        clip = self.clip_grad_kwargs or {}
+        by_norm = bool(clip) and self.clip_func is nn.utils.clip_grad_norm_
+        self._clips_here = by_norm and clip.keys() <= {'max_norm', 'norm_type'} and clip.get('norm_type', 2) == 2
+        # mmengine's clipping by a norm reads it.
+        self._waits_to_clip = by_norm and not self._clips_here
+
+    @property
+    def skipped(self) -> int:
+        """Steps left out so far; reading it waits for the device."""
+        return int(self.counts[0])
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """Steps left out since the last one that was taken; reading it waits for the device."""
+        return int(self.counts[1])
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """The context of each forward pass. The first one finds out which gradients are in shards.
+
+        Raises:
+            InputError: The gradients are in shards, and `clip_grad` asks for another norm than the 2-norm.
+        """
+        if model is not self._model:
+            self._model, self._copies = model, copies_of_gradients(model)
+            if self._copies and self._waits_to_clip:
+                raise InputError(
+                    'optim_wrapper.clip_grad of gradients in shards (FSDP) is dict(max_norm=...) without '
+                    f'another key, got {self.clip_grad_kwargs}'
+                )
+        with super().optim_context(model), autocast(dtype=self.dtype) if self.dtype else nullcontext():
+            yield
+
+    def step(self, **kwargs: Any) -> None:
+        """Clip the gradients if configured, and step if they are finite."""
+        norm = self._norm()
+        bad = ~norm.isfinite()
+        skipped, in_a_row = self.counts.to(bad.device, non_blocking=True)
+        self.counts = torch.stack([skipped + bad, (in_a_row + 1) * bad])
+        if self._clips_here:
+            self.grad_norm = norm
+            # The norm of a step that is left out means nothing.
+            if self.writes_norm and not bad:
+                self.message_hub.update_scalar(f'train/{self.grad_name}', norm.item())
+        in_kernel = bad.device.type in _WITH_FOUND_INF and self._leaves_out_in_kernel()
+        if not in_kernel and bad:
+            return
+        if self.clip_grad_kwargs:
+            self._clip_grad()
+        if in_kernel:
+            self.optimizer.found_inf = bad.float()
+        try:
+            self.optimizer.step(**kwargs)
+        finally:
+            if in_kernel:
+                del self.optimizer.found_inf
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Load the optimizer's state, but keep whether it is fused."""
+        saved = state_dict['param_groups']
+        groups = [
+            dict(group, **{name: own[name] for name in ('fused', 'foreach') if name in own})
+            for group, own in zip(saved, self.optimizer.param_groups)
+        ]
+        # The parent refuses surplus groups.
+        super().load_state_dict(dict(state_dict, param_groups=[*groups, *saved[len(groups) :]]))
+
+    def _leaves_out_in_kernel(self) -> bool:
+        # In torch's fused SGD, the momentum of a first step that is left out stays uninitialized memory.
+        return (
+            isinstance(self.optimizer, (Adam, AdamW, SGD))
+            and not self._waits_to_clip
+            and all(group.get('fused') and not group.get('momentum') for group in self.optimizer.param_groups)
+        )
+
+    def _gradients(self) -> dict[nn.Parameter, Tensor]:
+        parameters = (p for group in self.optimizer.param_groups for p in group['params'])
+        return {p: p.grad for p in parameters if p.grad is not None}
+
+    def _norm(self) -> Tensor:
+        """The 2-norm of all gradients. It is finite if every gradient is (and none is beyond 1e19)."""
+        gradients = self._gradients()
+        zero = torch.zeros((), device=next((p.device for p in gradients), get_device()))
+        if not self._copies:
+            if not gradients:
+                return zero
+            norm = torch.stack(torch._foreach_norm([*gradients.values()])).norm()
+            # Shards of torch's second FSDP know that they are shards.
+            return norm.full_tensor() if hasattr(norm, 'full_tensor') else norm
+        # Each of n copies of a gradient counts 1/n, so that the sum over all ranks has it once.
+        by_copies: dict[int, list[Tensor]] = {}
+        for p, gradient in gradients.items():
+            by_copies.setdefault(self._copies.get(p, get_world_size()), []).append(gradient)
+        total = zero
+        for copies, part in by_copies.items():
+            total += torch.stack(torch._foreach_norm(part)).square().sum() / copies
+        all_reduce(total)
+        return total.sqrt()
+
+    def _clip_grad(self) -> None:
+        if not self._clips_here:
+            super()._clip_grad()
+            return
+        # As torch.nn.utils.clip_grad_norm_.
+        factor = (self.clip_grad_kwargs['max_norm'] / (cast(Tensor, self.grad_norm) + 1e-6)).clamp(max=1)
+        gradients = [*self._gradients().values()]
+        if gradients:
+            torch._foreach_mul_(gradients, factor)
+
+
+def has_stepped(wrapper: Any) -> bool:
+    """Whether the last batch changed the weights; True for wrappers that do not count batches."""
+    # A dict of wrappers has the method but no counts; models step its wrappers as they like.
+    if isinstance(wrapper, OptimWrapperDict):
+        return True
+    return getattr(wrapper, 'should_update', lambda: True)()
+
+
+def _autocast_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """The type of autocast; None for float32."""
+    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and kind is not torch.bfloat16:
+        raise InputError(
+            f"optim_wrapper.dtype must be 'bfloat16' or None, got {dtype!r}; float16 needs a loss scale: set "
+            'optim_wrapper.type=AmpOptimWrapper'
+        )
+    if kind is not None and not has_bfloat16(get_device()):
+        log_warning(NO_BFLOAT16.format('training'))
+        return None
+    return kind
+
+
+def _fuse(optimizer: Optimizer) -> None:
+    """Have torch's Adam and AdamW update by one kernel a group, if the config leaves it open and the kernel exists."""
+    groups = optimizer.param_groups
+    is_open = all(
+        group.get('fused') is None
+        and group.get('foreach') is None
+        and not group.get('capturable')
+        and not group.get('differentiable')
+        for group in groups
+    )
+    devices = {p.device for group in groups for p in group['params']}
+    kind: Any = type(optimizer)
+    if kind in (Adam, AdamW) and is_open and all(_has_fused(kind, device) for device in devices):
+        for group in groups:
+            group['fused'] = True
+
+
+@cache
+def _has_fused(kind: Any, device: torch.device) -> bool:
+    """Whether torch has the kernel: on GPUs since 2.0, on CPUs since 2.4. Only an error tells."""
+    if device.type not in _WITH_FOUND_INF:
+        return False
+    trial = torch.zeros(1, device=device, requires_grad=True)
+    trial.grad = torch.zeros_like(trial)
+    try:
+        kind([trial], fused=True).step()
+    except RuntimeError:
+        return False
+    return True

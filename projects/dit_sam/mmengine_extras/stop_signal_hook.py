@@ -1,0 +1,177 @@
+"""The hook that saves a checkpoint on SIGTERM or SIGINT."""
+
+import multiprocessing
+import os.path as osp
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.util import Finalize
+from typing import Any
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce, get_world_size, is_main_process
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from mmseg.registry import HOOKS
+
+from ..errors import log_warning
+from .checkpoint_io import stream_checkpoints
+from .finite_step_hook import FiniteStepHook
+from .latest_checkpoint import remove_old_stops
+from .optim_wrapper import has_stepped
+from .ranks import end_process_group, lengths_of_ranks
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@HOOKS.register_module()
+class StopSignalHook(Hook):
+    """Finishes the step, saves a checkpoint inside the epoch, and exits with status 0, on all ranks.
+
+    With accumulated gradients, a step is finished when the weights have changed. The checkpoint is called
+    `stopped_iter_{step}.pth` and is removed when there are two newer ones. During a validation nothing is saved, as the
+    checkpoint of its epoch is on the disk. Ctrl-C, torchrun and Slurm also signal the data-loading processes. These
+    ignore it, because the step still needs data, and are killed when the training ends. Signals have their usual effect
+    before the first step of a run, when there is nothing to save, and from the third one on. The hook does nothing in a
+    thread, where Python handles no signals.
+
+    Args:
+        interval: The most batches between two questions of the ranks whether one of them was signaled, for which they
+            wait for the GPU. A single process looks after each batch. In a validation, ranks ask as long as all of them
+            have batches.
+        seconds: The most time between two questions, by the slowest rank, but at least one batch. torchrun kills ranks
+            30 s after the signal, and the checkpoint must be written by then.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int = 10, seconds: float = 5.0) -> None:
+        self.interval, self.seconds = interval, seconds
+        # Batches between two questions; the first batch tells how long one takes.
+        self._gap = 1
+        self._restart_count()
+        # Batches of a validation that all ranks have; 0 outside a training.
+        self._shared = 0
+        self._in_training = False
+        self._received: list[int] = []
+        self._has_stepped = False
+        self._handlers: dict[int, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Handle signals from now on, before the data-loading processes start."""
+        self._in_training = True
+        self._restart_count()
+        if threading.current_thread() is not threading.main_thread():
+            log_warning('Signals are not handled: the training does not run in the main thread')
+            return
+        loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
+        for loader in (loop.dataloader for loop in loops):
+            loader.worker_init_fn = partial(_ignore_signals, loader.worker_init_fn)
+        # Called at exit, before multiprocessing sends SIGTERM to the workers and waits for them.
+        Finalize(None, _kill_workers, exitpriority=0)
+        # A shell makes background processes ignore SIGINT.
+        handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        self._handlers = {number: signal.signal(number, self._receive) for number in handled}
+
+    def after_train(self, runner: Runner) -> None:
+        self._in_training = False
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _receive(self, number: int, frame: object) -> None:
+        if self._has_stepped:
+            self._received.append(number)
+        if len(self._received) > 2 or not self._has_stepped:
+            signal.signal(number, self._handlers[number])
+            signal.raise_signal(number)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
+    ) -> None:
+        """Save and exit if any rank was signaled."""
+        self._has_stepped = True
+        self._batches += 1
+        if not has_stepped(runner.optim_wrapper) or not self._is_signaled():
+            return
+        for hook in runner.hooks:
+            if isinstance(hook, FiniteStepHook):
+                hook.look()
+        # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
+        name = f'stopped_iter_{runner.iter + 1}.pth'
+        with stream_checkpoints():
+            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+        if is_main_process():
+            with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as file:
+                file.write(osp.join(runner.work_dir, name))
+            remove_old_stops(runner.work_dir)
+        self._exit(runner.iter + 1, f'{osp.join(runner.work_dir, name)} is saved')
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Agree on the batches after which to ask; a rank with more batches would ask alone and wait forever."""
+        self._shared = min(lengths_of_ranks(runner.val_dataloader)) if self._in_training else 0
+        self._restart_count()
+
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None
+    ) -> None:
+        """Exit if any rank was signaled, during a training only."""
+        if batch_idx >= self._shared:
+            return
+        self._batches += 1
+        if self._is_signaled():
+            self._exit(runner.iter, 'the checkpoint of the epoch is saved')
+
+    def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Count the batches of the training again."""
+        self._restart_count()
+
+    def _restart_count(self) -> None:
+        self._batches, self._since = 0, time.monotonic()
+
+    def _is_signaled(self) -> bool:
+        """Whether any rank is known to be signaled; all ranks call it together and get the same answer."""
+        if get_world_size() == 1:
+            return bool(self._received)
+        if self._batches < self._gap:
+            return False
+        seconds = (time.monotonic() - self._since) / self._batches
+        answer = torch.tensor([len(self._received), seconds], device=get_device())
+        all_reduce(answer, 'max')
+        signals, seconds = answer.tolist()
+        self._gap = self.interval if seconds * self.interval <= self.seconds else max(1, int(self.seconds / seconds))
+        self._restart_count()
+        return signals > 0
+
+    def _exit(self, step: int, what: str) -> None:
+        name = signal.Signals(self._received[0]).name if self._received else 'a signal to another rank'
+        print_log(f'Stopped by {name} after step {step}: {what}; --resume goes on from there', logger='current')
+        self._restore_handlers()
+        end_process_group(0)
+        sys.exit(0)
+
+
+def _ignore_signals(init: Callable | None, worker: int) -> None:
+    """Have a data-loading process ignore the signals; it notices by itself when its parent dies."""
+    if init is not None:
+        init(worker)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _kill_workers() -> None:
+    """Kill the daemon processes, such as data-loading ones, which a program ends by itself only after a wait."""
+    # DataLoader's handler would report a killed worker as an error.
+    if hasattr(signal, 'SIGCHLD'):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

@@ -1,0 +1,249 @@
+"""Safe reading of checkpoints: tensors and plain Python values only, with every version of torch, from every source."""
+
+import os
+import os.path as osp
+import pickle
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlparse
+from zipfile import ZipFile
+
+import torch
+from mmengine.dist import barrier
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    _get_mmengine_home,
+    _process_mmcls_checkpoint,
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
+)
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+# Seconds to wait for a server; torch would wait forever.
+TIMEOUT = 60
+_REMEDY = 'fetch or save it anew, or remove it from its work dir, and --resume takes the one before'
+_MAP_FILES = ContextVar('map_files', default=False)
+_CATALOGS = {
+    'torchvision': get_torchvision_models,
+    'modelzoo': get_torchvision_models,
+    'open-mmlab': get_external_models,
+    'openmmlab': get_external_models,
+    'mmcls': get_mmcls_models,
+}
+# The keys under which training programs keep the weights; mmengine's is the first.
+_WEIGHT_KEYS = ('state_dict', 'model', 'model_state_dict')
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot or must not be read; the message is one line."""
+
+
+def register_loaders() -> None:
+    """Make the loaders of this module mmengine's own, for the whole process.
+
+    `load_from`, `resume`, `init_cfg` and `mmengine.runner.load_checkpoint` then read safely too.
+    """
+    for prefixes, loader in {
+        ('',): load_from_local,
+        ('http://', 'https://'): load_from_http,
+        tuple(f'{catalog}://' for catalog in _CATALOGS): load_from_catalog,
+        ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): load_from_store,
+    }.items():
+        CheckpointLoader.register_scheme(prefixes, loader, force=True)
+
+
+@contextmanager
+def mapped_files() -> Iterator[None]:
+    """Map local checkpoints into memory within the block instead of reading them; see `load_from_local`.
+
+    Use it for weights that are copied into a model and then dropped: a process that overwrites a file which it has
+    mapped is ended by SIGBUS.
+    """
+    token = _MAP_FILES.set(True)
+    try:
+        yield
+    finally:
+        _MAP_FILES.reset(token)
+
+
+def load_from_local(filename: str, map_location: Any = None) -> dict:
+    """Read a local checkpoint without running any code in it.
+
+    Within `mapped_files` the file is mapped into memory: a tensor on the CPU is read when it is used, and the processes
+    of a machine share it. Writing to such a tensor does not change the file. Formats that cannot be mapped are read.
+
+    Args:
+        filename: A `.safetensors` file, or anything that `torch.load` reads.
+        map_location: As in `torch.load`.
+
+    Returns:
+        The checkpoint. For a `.safetensors` file: the tensors as `state_dict`, and the file's metadata as `meta`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: The file is damaged, or holds more than tensors and plain Python values.
+    """
+    path = osp.expanduser(filename)
+    if not osp.isfile(path):
+        raise FileNotFoundError(
+            f'checkpoint {filename} not found: check the path; tools/train.py writes its checkpoints to the --work-dir'
+        )
+    if path.endswith('.safetensors'):
+        return _load_safetensors(path, map_location)
+    # Errors of opening the file are not errors of its content. Only zip files, which torch writes since 1.6, can be
+    # mapped.
+    with open(path, 'rb') as file:
+        mmap = _MAP_FILES.get() and file.read(4) == b'PK\x03\x04'
+    try:
+        if mmap:
+            _check_zip_headers(path)
+        try:
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap)
+        except RuntimeError as error:
+            # Some file systems cannot map, and limits on the address space forbid it.
+            if not mmap or 'unable to mmap' not in str(error):
+                raise
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal(filename, str(error))) from error
+    except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
+        raise CheckpointError(
+            f'checkpoint {filename} is damaged or not a checkpoint ({_first_line(error)}): {_REMEDY}'
+        ) from error
+
+
+def load_from_http(filename: str, map_location: Any = None) -> dict:
+    """Download a checkpoint into torch's cache, once per machine, and read it as `load_from_local` does.
+
+    mmengine passes URLs to `torch.hub`, which unpickles them unsafely in every version of torch so far.
+
+    Raises:
+        CheckpointError: The download failed, or as in `load_from_local`.
+    """
+    path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(filename).path))
+    failure = None
+    if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not osp.isfile(path):
+        os.makedirs(osp.dirname(path), exist_ok=True)
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(TIMEOUT)
+        try:
+            torch.hub.download_url_to_file(filename, path, progress=False)
+        except OSError as error:
+            failure = error
+        finally:
+            socket.setdefaulttimeout(timeout)
+    # After a failure too: the other ranks wait here.
+    barrier()
+    if failure is not None or not osp.isfile(path):
+        reason = _first_line(failure) if failure else 'by the first rank of this machine'
+        raise CheckpointError(
+            f'checkpoint {filename} could not be downloaded ({reason}): fetch it by other means and name the file '
+            'instead'
+        ) from failure
+    return load_from_local(path, map_location)
+
+
+def load_from_catalog(filename: str, map_location: Any = None) -> dict:
+    """Read a checkpoint by its name in one of mmengine's catalogs, such as `open-mmlab://resnet50_v1c`.
+
+    Raises:
+        CheckpointError: The catalog cannot be opened or does not have the name, or as in `load_from_http`.
+    """
+    catalog, name = filename.split('://', 1)
+    try:
+        addresses = _CATALOGS[catalog]()
+    # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
+    except Exception as error:
+        raise CheckpointError(
+            f'checkpoint {filename}: the catalog cannot be opened ({_first_line(error)}): fetch the file by other '
+            'means and name it instead'
+        ) from error
+    name = get_deprecated_model_names().get(name, name) if 'mmlab' in catalog else name
+    if name not in addresses:
+        near = ', '.join(get_close_matches(name, addresses))
+        raise CheckpointError(f'checkpoint {filename}: {catalog} has no such name{near and ", but "}{near}')
+    # Users may have catalogs of their own, which name files.
+    file = addresses[name] if '://' in addresses[name] else osp.join(_get_mmengine_home(), addresses[name])
+    checkpoint = CheckpointLoader.load_checkpoint(file, map_location)
+    return _process_mmcls_checkpoint(checkpoint) if catalog == 'mmcls' else checkpoint
+
+
+def load_from_store(filename: str, map_location: Any = None) -> dict:
+    """Refuse a checkpoint that mmengine would fetch from an object store and unpickle unsafely.
+
+    Raises:
+        CheckpointError: Always.
+    """
+    raise CheckpointError(f'checkpoint {filename}: object stores are not read; copy the file here and name the copy')
+
+
+def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Tensor]:
+    """The weights in a checkpoint by name, without the prefix `module.`.
+
+    Args:
+        checkpoint: The weights by name, or a dict that has them as `state_dict`, as mmengine writes it. After an EMA
+            hook these are the averaged ones.
+        source: What to call the checkpoint in errors.
+
+    Raises:
+        CheckpointError: It has no weights.
+    """
+    weights = checkpoint
+    if isinstance(checkpoint, Mapping):
+        key = next((key for key in _WEIGHT_KEYS if isinstance(checkpoint.get(key), Mapping)), None)
+        weights = checkpoint if key is None else checkpoint[key]
+    if (
+        not isinstance(weights, Mapping)
+        or not weights
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items())
+    ):
+        found = f'only {", ".join(map(str, weights))}' if isinstance(weights, Mapping) and weights else 'nothing'
+        raise CheckpointError(
+            f'checkpoint {source} holds no weights: they are looked for at the top and under '
+            f'{", ".join(_WEIGHT_KEYS)}, and there is {found}'
+        )
+    return {name.removeprefix('module.'): value for name, value in weights.items()}
+
+
+def _check_zip_headers(path: str) -> None:
+    """Raise an error if the table of a zip file does not match the headers of its records.
+
+    torch checks this only when it reads a file. In a mapped file, a damaged header would shift the tensor behind it.
+    """
+    with ZipFile(path) as file:
+        for record in file.infolist():
+            file.open(record).close()
+
+
+def _load_safetensors(path: str, map_location: Any) -> dict:
+    device = str(map_location) if isinstance(map_location, (str, torch.device)) else 'cpu'
+    try:
+        with safe_open(path, framework='pt', device=device) as file:
+            return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=file.metadata() or {})
+    except SafetensorError as error:
+        raise CheckpointError(
+            f'checkpoint {path} is damaged or not a safetensors file ({_first_line(error)}): fetch or save it anew'
+        ) from error
+
+
+def _refusal(filename: str, message: str) -> str:
+    """Shorten torch's page of advice to the name of the refused class."""
+    found = re.search(r'(?:GLOBAL|class) ([\w.]*\w)', message)
+    if found is None:
+        return f'checkpoint {filename} is damaged or not a checkpoint: {_REMEDY}'
+    return (
+        f"checkpoint {filename} was refused and nothing in it was run: it holds '{found.group(1)}', and only "
+        'tensors and plain Python values are read; ask its author for the weights as safetensors'
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).split('\n')[0]
