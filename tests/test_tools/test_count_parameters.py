@@ -221,7 +221,7 @@ def test_mmsegs_backbones_and_segmentors_are_counted_too(write_config, tmp_path)
             ['small.py', '--cfg-options', 'model.backbone.type=DITVit'],
             r"config small.py: model.backbone.type='DITVit' is not registered; did you mean DITViT\?",
         ),
-        (['small.py', '--cfg-options', 'model.backbone.arch=giant'], "cannot be built: .*arch='giant' is none of"),
+        (['small.py', '--cfg-options', 'model.backbone.arch=giant'], "cannot be built: .*arch='giant' must be one of"),
         (
             ['small.py', '--cfg-options', 'model.backbone.depths=3'],
             'config small.py: model.backbone.depths is no argument of DITViT',

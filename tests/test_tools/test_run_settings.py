@@ -134,14 +134,15 @@ def test_settings_beside_those_of_the_config_arrive():
 
 def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
 
-    def switched(wrapper: str) -> Config:
-        cfg = Config(dict(optim_wrapper=dict(type=wrapper)))
+    def switched(wrapper: str, **settings: str) -> Config:
+        cfg = Config(dict(optim_wrapper=dict(type=wrapper, **settings)))
         enable_amp(cfg)
         return cfg.optim_wrapper
 
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    assert switched('OptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
-    assert switched('AutocastOptimWrapper') == dict(type='AutocastOptimWrapper')
+    assert switched('OptimWrapper') == dict(type='GuardedOptimWrapper', dtype='bfloat16')
+    on_already = switched('GuardedOptimWrapper', dtype='bfloat16')
+    assert on_already == dict(type='GuardedOptimWrapper', dtype='bfloat16')
     with pytest.raises(ValueError, match="got 'ApexOptimWrapper'"):
         switched('ApexOptimWrapper')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
@@ -150,7 +151,7 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
     with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not go with FSDP: train without'):
         enable_amp(Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'))
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
-    assert switched('GuardedOptimWrapper') == dict(type='AutocastOptimWrapper', dtype='bfloat16')
+    assert switched('GuardedOptimWrapper') == dict(type='GuardedOptimWrapper', dtype='bfloat16')
 
 
 def test_checkpoints_that_are_not_local_pass_the_check():
