@@ -13,11 +13,12 @@ FORKS_VENV ?= .venv-forks
 # The environment with a CUDA build of torch.
 CUDA_VENV ?= .venv-cuda
 
-.PHONY: help setup demo docs test test-web test-mutants test-forks test-cuda clean
+.PHONY: help setup demo docs lint format linters test test-web test-mutants test-forks test-cuda clean
 
 help:
 	@echo 'make demo    set up, write the shapes data, score the shipped model, train a little, segment pictures'
 	@echo 'make test    set up, run the test-suite (ARGS="tests/test_compat.py" for a part of it)'
+	@echo 'make lint    check style, imports and types (make format restores style and imports)'
 	@echo 'make test-web   test the web page in headless Chromium (Debian: chromium, chromium-driver)'
 	@echo 'make test-forks   the same on the onedl forks of the OpenMMLab packages, in $(FORKS_VENV); compiles their mmcv'
 	@echo 'make test-cuda   walk every config on CUDA tensors, with or without a GPU, in $(CUDA_VENV) (5.5 GB); on a GPU, more'
@@ -35,8 +36,21 @@ demo: setup
 	'$(VENV)/bin/python' tools/demo.py $(ARGS)
 
 docs: setup
-	'$(VENV)/bin/mkdocs' build --strict --quiet
+	'$(VENV)/bin/mkdocs' build --strict
 	@echo 'work_dirs/site/index.html'
+
+lint: linters
+	'$(VENV)/bin/ruff' format --check
+	'$(VENV)/bin/ruff' check
+	'$(VENV)/bin/mypy'
+
+format: linters
+	'$(VENV)/bin/ruff' check --fix
+	'$(VENV)/bin/ruff' format
+
+linters: setup
+	@'$(VENV)/bin/python' -m pip install --quiet --disable-pip-version-check \
+		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/lint.txt
 
 test: setup
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
@@ -46,7 +60,7 @@ test-web: setup
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/web_test.txt
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(VENV)/bin/python' -m pytest tests/test_web $(ARGS)
 
-# PACKAGE is evaluation, datasets, engine, models or utils: make test-mutants PACKAGE=utils ARGS="--sample 150"
+# PACKAGE is evaluation, datasets, engine, mmengine_extras, models or utils: make test-mutants PACKAGE=utils ARGS="--sample 150"
 test-mutants: setup
 	'$(VENV)/bin/python' -m pip install --quiet --disable-pip-version-check \
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/mutation.txt
@@ -63,5 +77,5 @@ test-cuda:
 	DIT_SAM_TEST_GPU=1 '$(CUDA_VENV)/bin/python' -m pytest -m cuda -rs tests/test_cuda $(ARGS)
 
 clean:
-	rm -rf build dist .pytest_cache .hypothesis projects/*.egg-info
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache projects/*.egg-info
 	find projects configs tools benchmarks reproduction tests -name __pycache__ -type d -prune -exec rm -rf {} +
