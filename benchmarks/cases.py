@@ -10,8 +10,8 @@ from transformers import SamVisionConfig, SamVisionModel
 
 from dit_sam.compat import import_sam_modeling
 from dit_sam.models import DITViT, SAMViT
+from dit_sam.models.weights import HUGGING_FACE_SAM
 from dit_sam.structures import TextFeatures
-from dit_sam.utils import HUGGING_FACE_SAM
 
 # Case: instruction, and whether blocks attend in windows.
 CASES = {

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from tiny import assert_close
 from torch import nn
 
+from dit_sam.models.weights import RELEASED_DIT
 from dit_sam.structures import TextFeatures
-from dit_sam.utils import RELEASED_DIT
 
 GOLDEN = Path(__file__).parents[2] / '..' / 'shared' / 'golden'
 INSTRUCTIONS = {

@@ -13,7 +13,7 @@ from torch import nn
 
 from dit_sam.apis import ReferringInferencer
 from dit_sam.compat import import_sam_modeling
-from dit_sam.utils import SAM
+from dit_sam.models.weights import SAM
 
 ROOT = Path(__file__).parents[2]
 ARCH = dict(embed_dims=32, depth=2, num_heads=2, global_attn_indexes=(1,))

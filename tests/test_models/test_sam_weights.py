@@ -9,8 +9,8 @@ from torch import nn
 from transformers import SamConfig, SamModel
 
 from dit_sam.compat import import_sam_modeling
-from dit_sam.models.conversion import sam_on_meta
-from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
+from dit_sam.models.weights import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
+from dit_sam.models.weights.conversion import sam_on_meta
 
 SAM_VIT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3)
 

@@ -6,8 +6,8 @@ import torch
 from processes import call_tool
 from torch import Tensor, nn
 
-from dit_sam.models.conversion import sam_on_meta
-from dit_sam.utils import StateDictMap
+from dit_sam.models.weights import StateDictMap
+from dit_sam.models.weights.conversion import sam_on_meta
 
 
 def convert(tool: str, *arguments) -> None:

@@ -11,8 +11,8 @@ from mmseg.registry import MODELS
 from processes import ROOT
 from torch import nn
 
-from dit_sam.models.conversion import ARCHS, build_on_meta
-from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
+from dit_sam.models.weights import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
+from dit_sam.models.weights.conversion import ARCHS, build_on_meta
 
 LDIT_VIT_H = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h.py')
 CONFIG = """

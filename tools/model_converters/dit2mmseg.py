@@ -12,9 +12,10 @@ from pathlib import Path
 
 from dit_sam.engine.launch import load_config
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.conversion import ARCHS, build_on_meta, infer_arch, read_source, summary, to_ours_exactly
-from dit_sam.utils import RELEASED_DIT, save_weights
-from dit_sam.utils.pretrained import check_size, encoder_size
+from dit_sam.models.weights import RELEASED_DIT
+from dit_sam.models.weights.conversion import ARCHS, build_on_meta, infer_arch, read_source, summary, to_ours_exactly
+from dit_sam.models.weights.sam_weights import check_size, encoder_size
+from dit_sam.utils import save_weights
 from dit_sam.version import __version__
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'dit_sam'

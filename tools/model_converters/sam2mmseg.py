@@ -10,8 +10,9 @@ Usage:
 import argparse
 
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.conversion import ARCHS, read_source, sam_to_ours, summary, vit
-from dit_sam.utils import HUGGING_FACE_SAM, SAM, save_weights
+from dit_sam.models.weights import HUGGING_FACE_SAM, SAM
+from dit_sam.models.weights.conversion import ARCHS, read_source, sam_to_ours, summary, vit
+from dit_sam.utils import save_weights
 from dit_sam.version import __version__
 
 REMEDY = 'dit2mmseg.py converts the released DIT, and names of dit_sam need no conversion'

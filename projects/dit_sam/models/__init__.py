@@ -9,11 +9,12 @@ from .instructions import (
     LayerWiseInstruction,
     LayerWiseStaticInstruction,
 )
-from .losses import BinaryDiceLoss
+from .losses import BinaryCrossEntropyLoss, BinaryDiceLoss
 from .segmentors import InstructedEncoderDecoder, ReferringSegmentor, ReferringTTAModel, SentencesFromSamples
 from .text_encoders import HuggingFaceTextEncoder
 
 __all__ = [
+    'BinaryCrossEntropyLoss',
     'BinaryDiceLoss',
     'CrossAttentionInstruction',
     'DITViT',

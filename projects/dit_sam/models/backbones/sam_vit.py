@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ...compat import import_sam_modeling
 from ...errors import InputError
-from ...utils import load_sam_weights, pretrained_init_cfg
 from ..layers import DerivedCache, InstructedBlock, LayerNorm2d, PointwiseConv, is_cacheable, resize, sampled_values
 from ..lora import add_lora, lora_names
+from ..weights import load_sam_weights, pretrained_init_cfg
 
 
 @MODELS.register_module()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...structures import TextFeatures
-from ...utils import pretrained_init_cfg
+from ..weights import pretrained_init_cfg
 from .dit_vit import DITViT
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures
-from ...utils import load_sam_weights, pretrained_init_cfg
 from ..layers import resize
+from ..weights import load_sam_weights, pretrained_init_cfg
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
 from .prompt_encoder import PairedPromptEncoder
 

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ...structures import TextFeatures, index_tensor
-from ...utils import pretrained_init_cfg, read_weights, state_dict_mismatch
+from ...utils import read_weights, state_dict_mismatch
 from ..lora import add_lora, lora_names
+from ..weights import pretrained_init_cfg
 from .sentence_cache import SentenceCache
 from .text_models import build_model, make_config, max_positions, position_table, weights_from_hub
 from .tokenizer import build_tokenizer

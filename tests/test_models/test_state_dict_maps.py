@@ -6,8 +6,8 @@ from transformers import SamConfig, SamModel
 from dit_sam.compat import import_sam_modeling
 from dit_sam.errors import InputError
 from dit_sam.models import SAMViT
-from dit_sam.models.conversion import ARCHS, sam_on_meta
-from dit_sam.utils import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM, StateDictMap, find_layout
+from dit_sam.models.weights import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM, StateDictMap, find_layout
+from dit_sam.models.weights.conversion import ARCHS, sam_on_meta
 
 RELEASED = [
     'visual_encoder.pos_embed',

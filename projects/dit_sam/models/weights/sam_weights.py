@@ -1,17 +1,16 @@
-"""Loading weights into a model, all of them or none."""
+"""SAM's weights into a backbone or a head, from a file in any of the layouts of state_dict_maps.py."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
-from .checkpoints import CheckpointError, weights_of
-from .state_dict_maps import OURS, StateDictMap, find_layout, shorten
-from .weight_files import read_weights
+from ...errors import InputError
+from ...utils import read_weights, state_dict_mismatch
+from .state_dict_maps import OURS, StateDictMap, find_layout
 
 # More than SAM's deepest encoder has.
 _MAX_DEPTH = 100
@@ -83,69 +82,6 @@ def _names_of_sam(weights: Mapping[str, Tensor], layout: StateDictMap, checkpoin
     return {re.sub(r'^decode_head\.', '', re.sub(r'^backbone\.', 'image_encoder.', name)): ours[name] for name in ours}
 
 
-def state_dict_mismatch(
-    expected: nn.Module | Mapping[str, Tensor], state_dict: Mapping[str, Tensor], extra_prefixes: tuple[str, ...] = ()
-) -> str:
-    """Why a state dict does not fit, in one line; '' if it fits.
-
-    Neither NaN and infinity fit, which torch would copy, nor integers in place of floating-point numbers.
-
-    Args:
-        expected: The module, or its state dict.
-        state_dict: Weights by the same names.
-        extra_prefixes: Prefixes of weights that may be missing.
-    """
-    expected = expected.state_dict() if isinstance(expected, nn.Module) else expected
-    missing = sorted(name for name in expected.keys() - state_dict.keys() if not name.startswith(extra_prefixes))
-    unknown = sorted(state_dict.keys() - expected.keys())
-    shapes, dtypes, values = [], [], []
-    for name, ours in expected.items():
-        if name not in state_dict:
-            continue
-        theirs = state_dict[name]
-        if theirs.shape != ours.shape:
-            shapes.append(f'{name} is {tuple(theirs.shape)}, not {tuple(ours.shape)}')
-        elif not _same_kind(theirs, ours):
-            dtypes.append(f'{name} is {theirs.dtype}, not {ours.dtype}')
-        elif not _is_finite(theirs):
-            values.append(name)
-    lists = (
-        ('missing', missing),
-        ('unknown', unknown),
-        ('of another shape (another arch?)', shapes),
-        ('of another type', dtypes),
-        ('with NaN or infinity', values),
-    )
-    problems = '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)
-    return problems + _lora_advice(missing, unknown)
-
-
-def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
-    """The remedy where all missing or all unknown weights are those of LoRA."""
-    if unknown and all('.lora_' in name for name in unknown):
-        return (
-            '; these are of LoRA: merge it by tools/model_converters/publish_model.py CHECKPOINT OUT --merge-lora, '
-            'or name the config of its training'
-        )
-    if missing and all('.lora_' in name for name in missing):
-        return (
-            '; these are of LoRA, which the config has and the checkpoint not: leave `lora` out, or for a training '
-            'that begins with it set default_hooks.checkpoint.strict_load=False'
-        )
-    return ''
-
-
-def _same_kind(theirs: Tensor, ours: Tensor) -> bool:
-    """Whether copying one into the other only rounds."""
-    dense = theirs.layout == torch.strided and not theirs.is_quantized
-    return dense and (theirs.is_floating_point(), theirs.is_complex()) == (ours.is_floating_point(), ours.is_complex())
-
-
-def _is_finite(weights: Tensor) -> bool:
-    # Not every floating-point type has `isfinite`.
-    return weights.is_meta or not weights.is_floating_point() or bool(weights.float().isfinite().all())
-
-
 def encoder_size(weights: Mapping[str, Tensor], layout: StateDictMap) -> tuple[int, int] | None:
     """Channels and number of blocks of the image encoder in a file; None without an encoder."""
     empty = torch.empty(0)
@@ -184,26 +120,3 @@ def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> 
     raise InputError(
         f'{source} is {name_size(size, archs)}, the config asks for {wanted}: change arch, or name weights of that size'
     )
-
-
-def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoint', target: str = 'the model') -> None:
-    """Load a checkpoint whose names and shapes are exactly those of the model.
-
-    mmengine loads what fits and logs the rest, so that weights of another model pass for weights of this one.
-
-    Args:
-        model: The model. It does not change on an error.
-        checkpoint: As in `weights_of`.
-        source: What to call the checkpoint in errors.
-        target: What to call the model in errors.
-
-    Raises:
-        CheckpointError: The checkpoint has no weights, or its names or shapes differ from the model's.
-    """
-    weights = weights_of(checkpoint, source)
-    misfit = state_dict_mismatch(model, weights)
-    if misfit:
-        raise CheckpointError(
-            f'checkpoint {source} does not fit {target}, the two belong to different models: {misfit}'
-        )
-    model.load_state_dict(weights)

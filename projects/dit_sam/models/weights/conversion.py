@@ -9,10 +9,11 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..utils import OURS, SAM, StateDictMap, check_target, find_layout, read_weights, state_dict_mismatch, weight_files
-from ..utils.pretrained import arch_of, encoder_size, name_size
-from .backbones import SAMViT
+from ...errors import InputError
+from ...utils import check_target, read_weights, state_dict_mismatch, weight_files
+from ..backbones import SAMViT
+from .sam_weights import arch_of, encoder_size, name_size
+from .state_dict_maps import OURS, SAM, StateDictMap, find_layout
 
 # SAM's own sizes.
 ARCHS = ('base', 'large', 'huge')

@@ -1,14 +1,15 @@
 """The names of our weights in other code bases, as tables of prefixes that are read in both directions."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ...errors import InputError
+from ...utils import shorten
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,6 @@ def find_layout(names: Iterable[str], source: str) -> StateDictMap:
             f'such as {sorted(names)[0]}'
         )
     return LAYOUTS[known.index(max(known))]
-
-
-def shorten(names: Sequence[str], most: int = 5) -> str:
-    """The first names in one line, and how many follow."""
-    return ', '.join(names[:most]) + (f' and {len(names) - most} more' if len(names) > most else '')
 
 
 def _rename(state_dict: Mapping[str, Any], prefixes: Iterable[tuple[str, str]]) -> dict[str, Any]:
