@@ -39,7 +39,7 @@ TESTS = {
         'test_configs.py',
     ),
     'mmengine_extras': (
-        'test_engine',
+        'test_training',
         'test_tools/test_train_test_cli.py',
         'test_tools/test_run_settings.py',
         'test_robustness',

@@ -10,7 +10,7 @@ if 'OMP_WAIT_POLICY' not in os.environ:
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
-from dit_sam.engine.encoder_blocks import compile_blocks
+from dit_sam.engine.compile_hook import compile_blocks
 from dit_sam.engine.launch import enable_amp, load_config, resume_latest
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.mmengine_extras.config_options import add_config_options

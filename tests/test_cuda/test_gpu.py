@@ -129,7 +129,7 @@ def test_a_step_waits_for_nothing(name, precision):
 
 def train(folder: Path, name: str, *options: str, ranks: int = 1, resume: bool = False, status: int = 0) -> None:
     """`tools/train.py` on the GPUs in processes of their own."""
-    path = f'{ROOT / "tests"}:{ROOT / "tests" / "test_engine"}'
+    path = f'{ROOT / "tests"}:{ROOT / "tests" / "test_training"}'
     script = [str(ROOT / 'tools' / 'train.py')]
     starter = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}'] if ranks > 1 else []
     done = subprocess.run(

@@ -92,7 +92,7 @@ def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
         "custom_imports = dict(imports=['dit_sam', 'toy_project', 'resume_project'])\n"
         "custom_hooks = [dict(type='EndHook', step=2, rank=1)]\n"
     )
-    folders = f'{ROOT}/tests:{ROOT}/tests/test_engine'
+    folders = f'{ROOT}/tests:{ROOT}/tests/test_training'
     job = start('dist_train.sh', config, 2, '--work-dir', tmp_path, PYTHONPATH=folders)
     # Its two processes take seconds to start; behind the death a minute is given.
     output, _ = job.communicate(timeout=60 + 120)

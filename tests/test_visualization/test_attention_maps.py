@@ -14,9 +14,9 @@ from dit_sam.models.layers.attend import prepend_text, split_heads
 from dit_sam.models.layers.windows import pad_to_windows, window_partition
 from dit_sam.models.text_encoders import build_tokenizer
 from dit_sam.visualization import LayerAttention, SentenceAttention, draw_attention
-from dit_sam.visualization.attention import words_of
 from dit_sam.visualization.attention_record import AttentionRecorder
 from dit_sam.visualization.attention_weights import cross_weights, text_weights, visual_weights
+from dit_sam.visualization.word_attention import words_of
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_models'))
 

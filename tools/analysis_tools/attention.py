@@ -14,7 +14,7 @@ from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder, read_image, wrap_write_errors
 from dit_sam.visualization import draw_attention, file_stem, write_image
-from dit_sam.visualization.attention import DIRECTIONS
+from dit_sam.visualization.word_attention import DIRECTIONS
 
 
 def parse_args() -> argparse.Namespace:

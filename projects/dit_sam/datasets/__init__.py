@@ -10,7 +10,6 @@ from .refcoco import RefCOCODataset
 from .referring_dataset import ReferringDataset
 from .samplers import ImageBatchSampler, WeightedConcatSampler
 from .table import ReferringTable
-from .training_sentences import training_sentences
 from .transforms import (
     LoadReferringMask,
     PackReferringInputs,
@@ -19,6 +18,7 @@ from .transforms import (
     ReferringFlip,
     SamplePrompts,
 )
+from .vocabulary_sentences import training_sentences
 
 __all__ = [
     'GRefCOCODataset',

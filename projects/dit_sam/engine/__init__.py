@@ -1,7 +1,8 @@
 """What runs of this project need beyond `mmengine_extras`: launch, layer decay, compiling and sharding of blocks."""
 
 from ..mmengine_extras.config_check import FILLED_IN
-from .encoder_blocks import CompileHook, wrap_instructed_blocks
+from .compile_hook import CompileHook
+from .fsdp_policy import wrap_instructed_blocks
 from .optim_constructors import MergedOptimWrapperConstructor, SAMLayerDecayConstructor
 
 # An instruction gets them from the backbone that builds it.

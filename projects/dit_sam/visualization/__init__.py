@@ -1,12 +1,12 @@
 """Pictures of what the model does: overlays and attention."""
 
-from .attention import LayerAttention, SentenceAttention, sentence_attention
 from .attention_picture import draw_attention
 from .files import file_stem, write_image, write_new
 from .hook import ReferringVisualizationHook
 from .numbered_vis_backend import NumberedVisBackend
 from .overlay import draw_masks
 from .sheet import draw_sheet
+from .word_attention import LayerAttention, SentenceAttention, sentence_attention
 
 __all__ = [
     'LayerAttention',

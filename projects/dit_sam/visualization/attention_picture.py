@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from ..errors import InputError
-from .attention import SentenceAttention
 from .overlay import draw_masks
 from .sheet import draw_sheet
+from .word_attention import SentenceAttention
 
 TITLES = dict(to_text='where the image looks at each word', to_image='where each word looks in the image')
 

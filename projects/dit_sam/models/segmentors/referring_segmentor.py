@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures, index_tensor
-from .sentences import sentences_of
+from .instructed_encoder_decoder import sentences_of
 
 
 @MODELS.register_module()

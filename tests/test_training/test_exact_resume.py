@@ -10,7 +10,7 @@ from mmengine.config import Config
 from processes import run_ranks, run_tool
 from resume_project import ROOT, write_config
 
-from dit_sam.engine.encoder_blocks import compile_blocks
+from dit_sam.engine.compile_hook import compile_blocks
 from dit_sam.errors import InputError
 
 # Of two epochs of five steps. A seed is named where trainings are compared that are not resumed from one another.

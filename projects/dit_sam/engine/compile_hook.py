@@ -1,4 +1,4 @@
-"""What is done with the image encoder block by block: compiling, and sharding by FSDP."""
+"""torch.compile of the blocks of the image encoder."""
 
 import inspect
 from typing import Any
@@ -7,14 +7,11 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.registry import FUNCTIONS
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS, MODELS
-from torch import nn
 
 from ..errors import InputError
 from ..models import SAMViT
-from ..models.layers import InstructedBlock
 
 
 @HOOKS.register_module()
@@ -83,18 +80,3 @@ def _check_options(options: dict) -> None:
         raise InputError(
             f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has {", ".join(dict.fromkeys(modes))}'
         )
-
-
-@FUNCTIONS.register_module()
-def wrap_instructed_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
-    """Make every block of the image encoder a unit of FSDP, and all the rest one more.
-
-    Other parts may not be units of their own: FSDP gathers a unit in its `forward`, and instructions and heads are
-    also called by other methods.
-
-    Args:
-        module: A module of the model.
-        recurse: Whether FSDP asks about the children of the module, and not about the module itself.
-        nonwrapped_numel: As in torch's policies; not used.
-    """
-    return recurse or isinstance(module, InstructedBlock)
