@@ -23,6 +23,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from dit_sam.utils import decode_rle
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r'^```(\w+) (\S+)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -93,6 +95,16 @@ def section_of(cfg: Config, option: str) -> dict:
     for part in option.split('.')[:-1]:
         section = section[int(part) if part.isdigit() else part]
     return section
+
+
+def test_the_data_set_of_boxes_is_read(write_blocks, tmp_path):
+    write_blocks('data.md')
+    dataset = importlib.import_module('box_dataset').BoxDataset
+    (tmp_path / 'boxes.txt').write_text('a.jpg 4 6 1 2 3 1 the red box\nb.jpg 2 2 0 0 1 2 a box\n')
+    item = dataset(str(tmp_path / 'boxes.txt'), test_mode=True).get_data_info(0)
+    assert (item['text'], item['height'], item['width']) == ('the red box', 4, 6)
+    rows, columns = decode_rle(item['segmentation']).nonzero()
+    assert (rows.tolist(), columns.tolist()) == ([2, 2, 2], [1, 2, 3])
 
 
 def samples(*sentences: str) -> dict:

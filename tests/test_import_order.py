@@ -1,4 +1,4 @@
-"""The packages of dit_sam import each other in one direction; imports inside functions count."""
+"""The packages of dit_sam import each other in one direction; imports inside functions and by name count."""
 
 import ast
 from collections.abc import Iterator
@@ -21,6 +21,8 @@ ORDER = (
     ('cli',),
 )
 RANKS = {package: rank for rank, packages in enumerate(ORDER) for package in packages}
+# Folders of the repository that are not installed.
+OUTSIDE = ('tools', 'benchmarks', 'reproduction', 'tests')
 # `mmengine_extras` could be taken out of this project, so it may not know the structures of its data.
 ALLOWED = dict(mmengine_extras={'errors', 'compat', 'utils'})
 
@@ -40,12 +42,16 @@ def imports(source: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
             base += node.module.split('.') if node.module else []
             # `from .. import compat` names packages behind the `import`.
             names = ['.'.join([*base, alias.name]) for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split('.')[-1] in ('import_module', '__import__'):
+            names = [node.args[0].value] if node.args and isinstance(node.args[0], ast.Constant) else []
         else:
             continue
         for name in names:
             first, *rest = name.split('.')
             if first == 'dit_sam':
                 yield node.lineno, rest[0] if rest else ''
+            elif first in OUTSIDE:
+                yield node.lineno, first
 
 
 def wrong_imports(source: str, module: tuple[str, ...]) -> list[str]:
@@ -92,6 +98,9 @@ def test_no_import_goes_the_wrong_way():
         (('mmengine_extras', 'a'), 'from ..structures import x', ['mmengine_extras/a.py:1 imports structures']),
         (('errors',), 'from . import compat', ['errors.py:1 imports compat']),
         (('errors',), 'from .utils.a import x', ['errors.py:1 imports utils']),
+        (('utils', 'a'), 'importlib.import_module("dit_sam.models")', ['utils/a.py:1 imports models']),
+        (('utils', 'a'), 'import_module(name)\nimport_module("mmseg.models")', []),
+        (('cli', 'a'), 'from benchmarks.measures import x', ['cli/a.py:1 imports benchmarks']),
     ],
 )
 def test_all_kinds_of_imports_are_seen(module, source, wrong):

@@ -8,9 +8,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from dit_sam.datasets import GRefCOCODataset, RefCOCODataset, ReferringDataset, ReferringTable
+from dit_sam.datasets import GRefCOCODataset, RefCOCODataset, ReferringDataset, ReferringTable, TableBuilder
 from dit_sam.datasets.masks import encode_mask
-from dit_sam.datasets.table import TableBuilder
 from dit_sam.errors import InputError
 
 
@@ -233,3 +232,21 @@ def test_failed_write_leaves_the_old_file(table, tmp_path, monkeypatch):
     with pytest.raises(InputError, match='mine.safetensors could not be written: disk full'):
         table.save(path)
     assert path.read_text() == 'old' and os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    'mask, sentences, message',
+    [
+        (np.ones((2, 2)), [], 'reference 1 has no sentence'),
+        (np.ones((2, 2)), ['a dog'], 'reference 1: a sentence is a dict with "sent_id" and "text", got \'a dog\''),
+        (np.ones((2, 2)), [dict(sent_id=1)], 'reference 1: a sentence is a dict with "sent_id" and "text"'),
+        (np.ones((2, 2)), [dict(sent_id=1, text=5)], 'sentences.text: found int .5., but a sentence must be text'),
+        (dict(size=[2, 2]), [dict(sent_id=1, text='a')], 'targets.mask: found dict .*, but a mask must be an array'),
+    ],
+)
+def test_rows_that_do_not_fit_are_named(mask, sentences, message):
+    builder = TableBuilder()
+    image, target = builder.add_image(1, 'a.jpg', 2, 2), builder.add_target(np.int64(1), mask)
+    with pytest.raises(InputError, match=message):
+        builder.add_reference(1, 0, image, target, sentences)
+        builder.build()

@@ -12,6 +12,7 @@ from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
 
+from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import SafeCheckpointHook
 from dit_sam.mmengine_extras.checkpoint_hook import to_plain
 from dit_sam.utils import CheckpointError
@@ -190,3 +191,12 @@ def test_weights_are_compared_before_an_average_of_them_is_loaded(tmp_path: Path
         runner.load_or_resume()
     runner.call_hook('before_run')
     assert len([hook for hook in runner.hooks if hasattr(hook, 'hook')]) == 1
+
+
+def test_a_best_score_that_the_validation_does_not_report_is_named(tmp_path):
+    hook = SafeCheckpointHook(save_best='mIoU', rule='greater')
+    runner = Runner(Model(), str(tmp_path), custom_hooks=[hook])
+    with pytest.raises(
+        InputError, match="checkpoint.save_best='mIoU' is not a score of this .* reported area, iou: set"
+    ):
+        hook.after_val_epoch(runner, dict(area=1.0, iou=2.0))

@@ -1,15 +1,16 @@
 """Referring data sets, their samplers and transforms.
 
-To add a data set, write a subclass of `ReferringDataset` that overrides `load_table`, and import it here. `refcoco.py`
-and `json_lines.py` are examples.
+To add a data set, write a subclass of `ReferringDataset` whose `load_table` fills a `TableBuilder`; docs/data.md has
+one. Own data in JSON lines (`json_lines.py`) or in RefCOCO's format (`refcoco.py`) need no code.
 """
 
 from .grefcoco import GRefCOCODataset
 from .json_lines import ReferringJSONDataset
+from .masks import encode_segmentation
 from .refcoco import RefCOCODataset
 from .referring_dataset import ReferringDataset
 from .samplers import ImageBatchSampler, WeightedConcatSampler
-from .table import ReferringTable
+from .table import ReferringTable, TableBuilder
 from .transforms import (
     LoadReferringMask,
     PackReferringInputs,
@@ -33,6 +34,8 @@ __all__ = [
     'ReferringJSONDataset',
     'ReferringTable',
     'SamplePrompts',
+    'TableBuilder',
     'WeightedConcatSampler',
+    'encode_segmentation',
     'training_sentences',
 ]

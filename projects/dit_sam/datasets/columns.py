@@ -24,6 +24,12 @@ KIND, RAW, OUTLINES = 'sentences.kind', 'sentences.raw', 'targets.outlines'
 OPTIONAL = (KIND, RAW, OUTLINES)
 # A group's first column gives its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
+_IDS_WANTED = 'ids must be whole numbers or texts, all of one type'
+_WANTED = {
+    'targets.mask': 'a mask must be an array of (height, width), or the bytes that encode_segmentation returns',
+    'sentences.text': 'a sentence must be text',
+    'images.file_name': 'a file name must be text',
+}
 # JPEG's own limit is 65,535.
 MAX_SIDE = 65535
 
@@ -47,11 +53,12 @@ Column = np.ndarray | Ragged
 
 def make_column(name: str, entries: list[Any]) -> Column:
     """A column of entries: an array of ints, or a :class:`Ragged` array of texts, bytes or tuples of ints."""
+    entries = [int(entry) if isinstance(entry, np.integer) else entry for entry in entries]
     examples = {type(entry): entry for entry in entries}
     types = set(examples)
-    if not (types <= {int} or types in ({str}, {bytes}, {tuple})):
+    if not (types <= {int} or types in ({str}, {bytes}, {tuple})) or (types == {int} and name in _WANTED):
         found = ' and '.join(sorted(f'{kind.__name__} ({reprlib.repr(entry)})' for kind, entry in examples.items()))
-        raise InputError(f'{name}: found {found}, but ids must be whole numbers or texts, all of one type')
+        raise InputError(f'{name}: found {found}, but {_WANTED.get(name, _IDS_WANTED)}')
     try:
         if types <= {int}:
             return np.array(entries, dtype=np.int64)

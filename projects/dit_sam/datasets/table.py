@@ -28,7 +28,7 @@ from safetensors.numpy import save
 from ..errors import InputError
 from ..utils import atomic_write, wrap_write_errors
 from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column
-from .masks import check_rle
+from .masks import check_rle, encode_mask
 
 FORMAT = 'dit_sam referring table'
 VERSION = 1
@@ -184,7 +184,10 @@ class ReferringTable:
 
 
 class TableBuilder:
-    """Rows that become a :class:`ReferringTable`. Each `add` method returns the number of its row."""
+    """Rows that become a `ReferringTable`, for `load_table` of a data set. Each `add` method returns its row number.
+
+    Ids are whole numbers or texts. An error of `build` names the column, such as `sentences.text`.
+    """
 
     def __init__(self) -> None:
         self._columns: dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
@@ -195,8 +198,15 @@ class TableBuilder:
     def add_image(self, image_id: int | str, file_name: str, height: int, width: int) -> int:
         return self._add('images', image_id, file_name, height, width)
 
-    def add_target(self, ann_id: int | str | tuple[int, ...], mask: bytes, outlines: str = '') -> int:
-        return self._add('targets', ann_id, mask, outlines)
+    def add_target(self, ann_id: int | str | tuple[int, ...], mask: np.ndarray | bytes, outlines: str = '') -> int:
+        """Add what is segmented.
+
+        Args:
+            ann_id: Id of the object, or the ids of several.
+            mask: An array (height, width), nonzero inside, or what `encode_segmentation` returns for polygons and RLEs.
+            outlines: The annotation as JSON, for data sets with `keep_outlines`.
+        """
+        return self._add('targets', ann_id, encode_mask(mask) if isinstance(mask, np.ndarray) else mask, outlines)
 
     def add_reference(
         self,
@@ -206,8 +216,25 @@ class TableBuilder:
         target: int,
         sentences: Sequence[dict],
     ) -> int:
-        """Add a reference and its sentences, dicts with `sent_id`, `text` and optionally `kind` and `raw`."""
+        """Add a reference to a target in an image, both by row, with its sentences.
+
+        Args:
+            ref_id: Id of the reference.
+            category_id: Id of the object's category, or the ids of several; 0 if there are none.
+            image: What `add_image` returned.
+            target: What `add_target` returned.
+            sentences: Dicts with `sent_id`, `text` and optionally `kind` and `raw`.
+
+        Raises:
+            InputError: There is no sentence, or one has other keys.
+        """
+        if not sentences:
+            raise InputError(f'reference {ref_id} has no sentence')
         for sentence in sentences:
+            if not isinstance(sentence, dict) or not {'sent_id', 'text'} <= sentence.keys():
+                raise InputError(
+                    f'reference {ref_id}: a sentence is a dict with "sent_id" and "text", got {sentence!r}'
+                )
             raw = sentence.get('raw', '')
             self._add(
                 'sentences',

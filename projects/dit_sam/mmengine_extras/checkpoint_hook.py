@@ -16,7 +16,7 @@ from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ..errors import log_warning
+from ..errors import InputError, log_warning
 from ..utils import state_dict_mismatch
 from ..utils.checkpoints import CheckpointError
 from .checkpoint_io import DeferredRemovalBackend, stream_checkpoints
@@ -68,7 +68,17 @@ class SafeCheckpointHook(CheckpointHook):
         _copy_optimizer_state(runner.optim_wrapper)
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
-        """Note the scores, then save the best checkpoint."""
+        """Note the scores, then save the best checkpoint.
+
+        Raises:
+            InputError: `save_best` names a score that the validation did not report.
+        """
+        unknown = [name for name in self.save_best or [] if name != 'auto' and metrics and name not in metrics]
+        if unknown:
+            raise InputError(
+                f'default_hooks.checkpoint.save_best={unknown[0]!r} is not a score of this validation, which reported '
+                f'{", ".join(metrics)}: set it to one of these, or to None'
+            )
         scores = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
         runner.message_hub.update_info('scores', dict(scores, epoch=runner.epoch))
         with stream_checkpoints():

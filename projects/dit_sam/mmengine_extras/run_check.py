@@ -195,14 +195,18 @@ def check_loader(loader: DataLoader, name: str) -> list[int]:
 
 
 def check_scores(runner: Runner) -> None:
-    """Raise an `InputError` if the run uses a score that no metric reports, if all metrics list their own."""
+    """Raise an `InputError` if two metrics report one score, or the run uses a score that no metric reports.
+
+    A metric tells its scores by `score_names()`, a list; one without it may report any. `SafeCheckpointHook` refuses an
+    unknown `save_best` after the first validation then.
+    """
     metrics = runner.val_loop.evaluator.metrics
-    if not all(hasattr(metric, 'score_names') for metric in metrics):
-        return
-    names = [name for metric in metrics for name in metric.score_names()]
+    names = [name for metric in metrics if hasattr(metric, 'score_names') for name in metric.score_names()]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f'several metrics of val_evaluator report {twice}: give all but one a prefix')
+    if not all(hasattr(metric, 'score_names') for metric in metrics):
+        return
     for setting, wanted in _wanted(runner):
         if wanted not in names:
             # Listing the groups takes time, so only if one is used.
