@@ -1,4 +1,4 @@
-"""Makes the named code blocks of the pages, ```python FILE, blocks that Python-Markdown knows, under the file's name."""
+"""Shows named code blocks, ```python FILE, as blocks that Python-Markdown knows, under the name of the file."""
 
 import re
 
