@@ -88,7 +88,7 @@ def check(args: argparse.Namespace) -> None:
     """
     gpus = torch.cuda.device_count()
     if args.device not in ('cpu', *['cuda'] * bool(gpus), *(f'cuda:{number}' for number in range(gpus))):
-        raise InputError(f'--device {args.device} is not there; this machine has {"cuda and cpu" if gpus else "cpu"}')
+        raise InputError(f'--device {args.device} does not exist; this machine has {"cuda and cpu" if gpus else "cpu"}')
     if args.device.startswith('cuda:'):
         torch.cuda.set_device(args.device)
     if args.dtype not in dtypes_of(args.device):
@@ -96,7 +96,7 @@ def check(args: argparse.Namespace) -> None:
             f'--dtype {args.dtype}: this CPU has no {args.dtype} arithmetic, and would take many times as long'
         )
     if args.size % 16:
-        raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')
+        raise InputError(f'--size {args.size} is not a multiple of 16, the side of a patch')
     if args.json:
         check_file(args.json)
 

@@ -34,7 +34,7 @@ CONFIG_OF = dict(tiny='ldit_vit-t_shapes.py', base='ldit_vit-b.py', large='ldit_
 TOKENS = 20
 # Of the paper: 64 images on 8 GPUs.
 BATCH = 8
-NO_MEMORY = 'memory does not hold it'
+NO_MEMORY = 'does not fit in memory'
 Rows = list[list[str]]
 
 

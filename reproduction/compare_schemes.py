@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
         if not getattr(args, name) > 0:
             parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
     if args.size % 16:
-        parser.error(f'--size {args.size} is no multiple of 16')
+        parser.error(f'--size {args.size} is not a multiple of 16')
     if min(args.seeds) < 0:
         parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
     return args
@@ -141,7 +141,7 @@ class Comparison:
         flags = ['--work-dir', work_dir, '--resume', *['--amp'] * self.args.amp]
         self.call(f'{name}.log', 'tools/train.py', config, *flags, '--cfg-options', *settings, *options, jobs=jobs)
         if not last.exists():  # a signal ends a training with status 0
-            raise RuntimeError(f'the training of {name} was stopped; the same command goes on with it')
+            raise RuntimeError(f'the training of {name} was stopped; the same command continues it')
         return last
 
     def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
@@ -227,7 +227,7 @@ def read_scores(path: Path) -> dict:
             return scores
     except (KeyError, OSError, TypeError, ValueError):
         pass
-    raise InputError(f'{path} is damaged: delete it, and the next run scores that row anew')
+    raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
 
 
 def name_of(row: str, seed: int | str) -> str:

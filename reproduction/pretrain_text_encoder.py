@@ -78,7 +78,7 @@ def tokenize(encoder: HuggingFaceTextEncoder, files: list[str]) -> list[dict[str
     """
     missing = [file for file in files if not osp.isfile(file)]
     if missing:
-        raise FileNotFoundError(f'{missing[0]} is no file: name files of sentences, such as refs(unc).p')
+        raise FileNotFoundError(f'{missing[0]} is not a file: name files of sentences, such as refs(unc).p')
     sentences = [sentence for file in files for sentence in training_sentences(file)]
     if not sentences:
         raise InputError(f'{", ".join(files)}: no training sentence; name files that have a training split')

@@ -67,7 +67,7 @@ def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False) -
     own = lines_of(FORKS) if forks else []
     if own:
         # Built with the installed torch; their dependencies come with the other requirements.
-        pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'what builds the forks')
+        pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'the build requirements of the forks')
         pip_install(python, ['--no-deps', '--no-build-isolation', *own], 'the forks (mmcv is compiled)')
     found = probe(python)
     constraints = venv / 'dit_sam_constraints.txt'
@@ -178,7 +178,7 @@ def pip_install(python: Path, arguments: list, what: str) -> None:
 
 def run(command: list, what: str) -> None:
     if subprocess.run(command).returncode:
-        fail(f'could not {what}: the reason is above; run again to go on from here')
+        fail(f'could not {what}: the reason is above; run again to continue')
 
 
 def say(text: str) -> None:

@@ -75,7 +75,7 @@ def check_picture(path: str | None) -> None:
         with open_image(path) as image:
             width, height = image.size
     except Exception as error:  # a damaged header may raise nearly anything
-        raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from error
+        raise InputError(f'{path} is not a picture: use a JPEG, PNG or WebP') from error
     if width * height > MAX_PIXELS:
         raise InputError(
             f'the picture has {width * height / 1e6:.0f} megapixels, more than {MAX_PIXELS // 10**6}: scale it down'

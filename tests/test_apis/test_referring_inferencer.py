@@ -169,8 +169,8 @@ def test_json_holds_the_mask_as_rle(inferencer):
         ('', 'sentence 1 of 1 for image_1 is empty: say what to segment'),
         (['circle', ' \t'], 'sentence 2 of 2 for image_1 is empty: say what to segment'),
         ([], 'there is no sentence for image_1: say what to segment'),
-        (['circle', 3], 'sentence 2 of 2 for image_1 is of int, not a string'),
-        (None, 'sentences are of NoneType: give a string or a list'),
+        (['circle', 3], 'sentence 2 of 2 for image_1 has the type int, not a string'),
+        (None, 'sentences have the type NoneType: give a string or a list'),
     ],
 )
 def test_wrong_sentences(inferencer, sentences, message):
@@ -189,7 +189,7 @@ def test_wrong_sentences(inferencer, sentences, message):
         ),
         (['circle', 'star', 'heart'], '2 images, but sentences for 3'),
         (['circle', []], 'there is no sentence for image_2'),
-        (['circle', None], 'the sentences for image_2 are of NoneType'),
+        (['circle', None], 'the sentences for image_2 have the type NoneType'),
         ([['circle', ''], 'star'], 'sentence 2 of 2 for image_1 is empty'),
     ],
 )
@@ -205,7 +205,7 @@ def test_wrong_sentences_for_two_images(inferencer, sentences, message):
         (np.zeros((4, 4, 3), np.float32), r'image_1 is an array \(4, 4, 3\) of float32: give \(H, W, 3\), BGR, uint8'),
         (np.zeros((4, 4, 2), np.uint8), r'image_1 is an array \(4, 4, 2\) of uint8'),
         (np.zeros((0, 4, 3), np.uint8), r'image_1 is an array \(0, 4, 3\) of uint8'),
-        (torch.zeros(3, 4, 4), 'image_1 is of Tensor: give a path, a folder, an array'),
+        (torch.zeros(3, 4, 4), 'image_1 has the type Tensor: give a path, a folder, an array'),
         (Image.new('I;16', (4, 4)), 'image_1 is a PIL image of mode I;16'),
         ([], 'no image given'),
         (np.zeros((1, 900, 3), np.uint8), 'image image_1 of 900×1 pixels is too narrow'),

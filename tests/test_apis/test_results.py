@@ -67,7 +67,7 @@ def test_the_inferencer_returns_them(inferencer, form):
 
 
 def test_other_forms_are_refused(inferencer):
-    with pytest.raises(InputError, match="return_masks='png' is none of array, rle, polygons"):
+    with pytest.raises(InputError, match="return_masks='png' is not one of array, rle, polygons"):
         inferencer(picture(), 'star', return_masks='png')
 
 

@@ -67,10 +67,10 @@ def test_it_measures_all_that_it_promises(tmp_path, output_of):
 @pytest.mark.parametrize(
     'arguments,message',
     [
-        (['--device', 'cuda:9'], '--device cuda:9 is not there; this machine has '),
-        (['--device', 'cpu:x'], '--device cpu:x is not there; this machine has '),
+        (['--device', 'cuda:9'], '--device cuda:9 does not exist; this machine has '),
+        (['--device', 'cpu:x'], '--device cpu:x does not exist; this machine has '),
         (['--json', '.'], '. is a folder: name a file in it'),
-        (['--size', 100], '--size 100 is no multiple of 16, the side of a patch'),
+        (['--size', 100], '--size 100 is not a multiple of 16, the side of a patch'),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, error_of):

@@ -68,4 +68,4 @@ def test_waits_are_those_of_operations():
 
 
 def test_a_gpu_that_is_not_there_is_one_line(error_of):
-    assert '--device cuda:9 is not there' in error_of(TOOL, '--device', 'cuda:9')
+    assert '--device cuda:9 does not exist' in error_of(TOOL, '--device', 'cuda:9')

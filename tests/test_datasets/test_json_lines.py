@@ -174,7 +174,7 @@ def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
         (dict(bbox=None, segmentation=[5, 10, 25, 10, 25, 18]), 'has a polygon of int'),
         (dict(bbox=None, segmentation='a'), """has 'a' as "segmentation": polygons, an RLE, or null"""),
         (dict(bbox=None, segmentation=[]), 'has no polygon and no RLE'),
-        (dict(image='none.jpg'), 'none.jpg, which is not there'),
+        (dict(image='none.jpg'), 'none.jpg, which does not exist'),
         (dict(image='mine.jsonl'), 'mine.jsonl, which cannot be read'),
     ],
 )
@@ -230,7 +230,7 @@ def test_mask_image_that_does_not_fit_is_named_when_it_is_read(root, mask, messa
 
 def test_missing_mask_image_is_named_when_it_is_read(root):
     data = dataset(root, line(bbox=None, mask='none.png'))
-    with pytest.raises(InputError, match='line 1 names the mask .*none.png, which is not there'):
+    with pytest.raises(InputError, match='line 1 names the mask .*none.png, which does not exist'):
         data.get_data_info(0)
 
 

@@ -65,7 +65,7 @@ def test_the_losses_are_those_of_distributed_data_parallel(folder):
     torch.testing.assert_close(shards, plain, rtol=4e-3, atol=0, equal_nan=True)
     assert not torch.allclose(shards, plain, rtol=1e-5, atol=1e-5, equal_nan=True)
     log = next((folder / 'shards').glob('*/*.log')).read_text()
-    assert 'Step 2 was left out' in log and 'Step 7 was left out' in log and '(1 in a row, 2 in all)' in log
+    assert 'Step 2 was skipped' in log and 'Step 7 was skipped' in log and '(1 in a row, 2 in all)' in log
 
 
 def test_it_resumes_bit_by_bit_from_the_newest_that_is_whole(folder):
@@ -75,7 +75,7 @@ def test_it_resumes_bit_by_bit_from_the_newest_that_is_whole(folder):
     (last / names['optimizer']).write_bytes((last / names['optimizer']).read_bytes()[:100_000])
     (folder / 'shards' / '.epoch_3.pth.part').mkdir()
     output = train(folder / 'shards.py', '--resume')
-    assert f'{last} is passed over: {names["optimizer"]} in it is damaged' in output
+    assert f'{last} is skipped: {names["optimizer"]} in it is damaged' in output
     assert not list((folder / 'shards').glob('.*.part'))
     again = torch.load(last / names['weights'], weights_only=True)
     assert again['meta']['iter'] == 10 and again['module'].keys() == whole['module'].keys()

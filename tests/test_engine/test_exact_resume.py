@@ -121,8 +121,8 @@ def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(modus='default'), 'compile.modus is no argument of torch.compile, which has backend, '),
-        (dict(mode='fast'), "compile.mode='fast' is no mode of torch.compile, which has default, "),
+        (dict(modus='default'), 'compile.modus is not an argument of torch.compile, which has backend, '),
+        (dict(mode='fast'), "compile.mode='fast' is not a mode of torch.compile, which has default, "),
     ],
 )
 def test_options_of_compile_are_those_of_torch(options, message):
@@ -190,7 +190,7 @@ def test_an_epoch_of_another_length_begins_anew(folder):
     """Stopped behind the third of five steps of the second epoch; with half the batch it has ten."""
     train(folder, 'longer', *end(8, by='SIGTERM'))
     output = train(folder, 'longer', 'train_dataloader.batch_size=2', resume=True)
-    assert 'The checkpoint was written with 5 steps an epoch, and there are 10 now: epoch 2 begins anew' in output
+    assert 'The checkpoint was written with 5 steps an epoch, and there are 10 now: epoch 2 starts over' in output
     steps = re.findall(r'Epoch\(train\) \[(\d+)\]\[ *(\d+)/10\]', output)
     assert list(dict.fromkeys(steps)) == [('2', str(step)) for step in range(1, 11)]
 
@@ -200,7 +200,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(folder, whole):
     shutil.copytree(folder / whole, folder / 'damaged')
     newest = folder / 'damaged' / 'epoch_2.pth'
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    assert f'{newest} is passed over' in train(folder, 'damaged', resume=True)
+    assert f'{newest} is skipped' in train(folder, 'damaged', resume=True)
     assert_same_end(folder, 'damaged', whole)
 
 

@@ -135,7 +135,7 @@ def test_a_few_are_left_out_and_said(tmp_path):
     weights = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']
     assert all(value.isfinite().all() for value in weights.values())
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert 'Step 3 was left out, its gradients are not finite (2 in a row, 2 in all)' in log
+    assert 'Step 3 was skipped, because its gradients are not finite (2 in a row, 2 in all)' in log
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, int
             **{'default_hooks.finite_step.interval': interval, 'default_hooks.logger.interval': 1},
         )
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert 'Step 2 was left out' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
+    assert 'Step 2 was skipped' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
 
 
 def test_a_wrapper_without_a_guard_is_watched_at_every_batch(tmp_path):
@@ -222,7 +222,7 @@ def test_one_rank_s_nan_is_every_rank_s(tmp_path):
     for each in done:
         assert 'error: 3 steps in a row had gradients that are not finite' in each.output
         assert 'Traceback' not in each.output
-    reports = dict(re.findall(r'Step (\d+) was left out, its gradients are not finite \((.*)', log))
+    reports = dict(re.findall(r'Step (\d+) was skipped, because its gradients are not finite \((.*)', log))
     counts = {step: report.split(')')[0] for step, report in reports.items()}
     assert counts == {
         '2': '1 in a row, 1 in all',

@@ -86,7 +86,7 @@ log_processor = dict(by_epoch=False)
     done = run_ranks(2, 'train.py', tmp_path / 'toy.py', '--work-dir', tmp_path, timeout=60)
     assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
     assert re.findall(r'\d+/8', ' '.join(lines(tmp_path))) == ['4/8', '5/8']
-    assert 'Step 1 was left out' in done[0].output
+    assert 'Step 1 was skipped' in done[0].output
 
 
 class WithTwoOptimizers(ToyModel):

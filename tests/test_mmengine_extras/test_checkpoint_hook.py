@@ -162,7 +162,7 @@ def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:
         if strict:
             with pytest.raises(
                 CheckpointError,
-                match='these are of LoRA, which the config has and the checkpoint not: '
+                match='these are of LoRA, which the config has but the checkpoint does not: '
                 '.* set default_hooks.checkpoint.strict_load=False',
             ):
                 runner.load_checkpoint(str(tmp_path / 'weights.pth'))

@@ -89,4 +89,4 @@ def test_a_full_disk_is_said_in_one_line(capsys):
     with pytest.raises(SystemExit), one_line_errors(), open('/dev/full', 'wb', buffering=0) as file:
         file.write(b'a checkpoint')
     said = capsys.readouterr().err
-    assert re.fullmatch('error: the disk is full: make room.*--resume goes on from the newest\n', said)
+    assert re.fullmatch('error: the disk is full: make room.*--resume continues from the newest\n', said)

@@ -45,7 +45,7 @@ def test_the_stage_and_its_loader_are_named(tmp_path, stage, name):
     message = run(tmp_path, stage)
     assert (
         message.startswith(
-            f'out of memory in {name} (1152921504606846976 bytes more were wanted); turn down: '
+            f'out of memory in {name} (1152921504606846976 bytes more were requested); turn down: '
             f'{stage}_dataloader.batch_size (now 2)'
         )
         and '\n' not in message
@@ -58,7 +58,9 @@ def test_a_gpu_that_is_full_is_told_alike(tmp_path):
         'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of '
         '23.69 GiB of which 1.03 GiB is free.\nSee documentation'
     )
-    assert run(tmp_path, 'train', error).startswith('out of memory in training (2.00 GiB more were wanted); turn down')
+    assert run(tmp_path, 'train', error).startswith(
+        'out of memory in training (2.00 GiB more were requested); turn down'
+    )
 
 
 class Dying(Dataset):

@@ -66,7 +66,7 @@ def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
     target.init_weights()
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
     target = MODELS.build(dict(config, init_cfg=[dict(type='Normal', layer='Linear'), init_cfg]))
-    with pytest.raises(InputError, match='Pretrained stands alone'):
+    with pytest.raises(InputError, match='Pretrained must be the only entry'):
         target.init_weights()
 
 

@@ -186,9 +186,9 @@ def test_a_folder_says_what_it_lacks(folder):
     with pytest.raises(FileNotFoundError, match='lost.safetensors not found'):
         build_from(folder)
     Path(folder, 'model.safetensors.index.json').unlink()
-    with pytest.raises(InputError, match=f"tokenizer '{folder}' has special tokens and no word: .* as tokenizer.json"):
+    with pytest.raises(InputError, match=f"tokenizer '{folder}' has special tokens but no words: .* as tokenizer.json"):
         build_tokenizer(folder)
-    with pytest.raises(InputError, match=f'folder {folder} holds no weights: there is none of .*_model.bin'):
+    with pytest.raises(InputError, match=f'folder {folder} holds no weights: it has none of .*_model.bin'):
         build_from(folder)
     Path(folder, 'config.json').unlink()
     with pytest.raises(FileNotFoundError, match=f"no text weights at '{folder}': the folder lacks a config.json"):

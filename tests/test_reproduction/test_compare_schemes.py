@@ -74,7 +74,7 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
         (['--jobs', '0'], '--jobs must be more than 0, got 0'),
         (['--pretraining-epochs', '-1'], '--pretraining-epochs must be more than 0, got -1'),
         (['--lr', 'nan'], '--lr must be more than 0, got nan'),
-        (['--size', '100'], '--size 100 is no multiple of 16'),
+        (['--size', '100'], '--size 100 is not a multiple of 16'),
         (['--seeds', '0', '-1'], '--seeds must be 0 or more, got -1'),
         (['--rows', 'zebra'], "invalid choice: 'zebra'"),
         (['--work-dir', 'afile'], 'afile cannot be written to: '),
@@ -84,7 +84,7 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
         ),
         (
             ['--work-dir', '.', '--table'],
-            'L-DIT_seed0.json is damaged: delete it, and the next run scores that row anew',
+            'L-DIT_seed0.json is damaged: delete it, and the next run scores that row again',
         ),
     ],
 )

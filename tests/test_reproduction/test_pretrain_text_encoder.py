@@ -43,8 +43,8 @@ def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, outpu
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['none.p', '--out', 'a.safetensors'], 'none.p is no file: name files of sentences, such as refs(unc).p'),
-        (['.', '--out', 'a.safetensors'], '. is no file: name files of sentences'),
+        (['none.p', '--out', 'a.safetensors'], 'none.p is not a file: name files of sentences, such as refs(unc).p'),
+        (['.', '--out', 'a.safetensors'], '. is not a file: name files of sentences'),
         (['text.p', '--out', 'a.safetensors'], 'text.p is not a plain pickle'),
         (['train.jsonl', '--out', 'text.p/a.safetensors'], 'text.p cannot be written to: '),
         (['train.jsonl', '--out', 'a.bin'], 'a.bin: the file to write must end in .safetensors or .pth'),

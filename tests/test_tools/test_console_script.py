@@ -79,7 +79,7 @@ def test_without_a_checkout_the_configs_of_the_installation_are_taken(monkeypatc
     code, line = error_of(monkeypatch, capsys, 'demo')
     assert code == 1 and line.endswith('clone the repository and call `make demo` there')
     code, line = error_of(monkeypatch, capsys, 'list-models')
-    assert code == 1 and line.endswith('not found: install the package anew, or run in a checkout of the repository')
+    assert code == 1 and line.endswith('not found: reinstall the package, or run in a checkout of the repository')
 
 
 def test_an_installation_has_every_config():

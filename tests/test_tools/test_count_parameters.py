@@ -224,7 +224,7 @@ def test_mmsegs_backbones_and_segmentors_are_counted_too(write_config, tmp_path)
         (['small.py', '--cfg-options', 'model.backbone.arch=giant'], "cannot be built: .*arch='giant' must be one of"),
         (
             ['small.py', '--cfg-options', 'model.backbone.depths=3'],
-            'config small.py: model.backbone.depths is no argument of DITViT',
+            'config small.py: model.backbone.depths is not an argument of DITViT',
         ),
         (['small.py', '--json', '.'], '. is a folder: name a file in it'),
         (['small.py', '--tokens', '6'], '--tokens 6: the text encoder cuts sentences to max_length=5'),

@@ -76,11 +76,11 @@ def test_all_problems_are_listed_with_their_lines(root, capsys):
     expected = [
         'line 1 needs either "sentence", a text, or "sentences"',
         'line 2 is not JSON: ',
-        f'line 4 names the image {root}/none.jpg, which is not there',
+        f'line 4 names the image {root}/none.jpg, which does not exist',
         'line 5 has a polygon of 4 numbers',
         f'line 6 names the image {root}/{IMAGE}, which is 40 x 60, not 30 x 50 (height x width)',
         f'line 7 names the image {second}, which does not decode: ',
-        f'line 8 names the mask {root}/none.png, which is not there',
+        f'line 8 names the mask {root}/none.png, which does not exist',
     ]
     assert [line.startswith(start) for line, start in zip(lines, expected)] == [True] * 7
     assert lines[7:] == [f'{path}: 8 lines, 1 good sentences, 7 problems']

@@ -130,7 +130,7 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
         (['none.jpg', 'a star'], 'image none.jpg not found: check the path'),
         (
             ['a star', 'a circle'],
-            "no image among the arguments: 'a star' is no file or folder, and ends in none of .bmp, ",
+            "no image among the arguments: 'a star' is not a file or folder, and does not end in any of .bmp, ",
         ),
         (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
         (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),

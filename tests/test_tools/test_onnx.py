@@ -148,7 +148,7 @@ def exported(tmp_path, monkeypatch) -> Path:
         ('a.tokenizer.json', None, 'a.tokenizer.json not found: export_onnx.py writes'),
         ('a.onnx', 'x', 'a.onnx is damaged ('),
         ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
-        ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it anew by export_onnx.py'),
+        ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it again with export_onnx.py'),
         ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
         ('photo.png', None, 'image photo.png not found: check the path'),
         (

@@ -98,7 +98,7 @@ def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
         ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
         ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
         ({'param_scheduler.0': 3}, 'a single value in a list cannot be set; give the whole list$'),
-        ({'custom_imports.imports': ['mine']}, 'custom_imports is followed when the config is read; write it there$'),
+        ({'custom_imports.imports': ['mine']}, 'custom_imports takes effect when the config is read; write it there$'),
     ],
 )
 def test_settings_that_would_do_nothing_are_refused(options, message):
@@ -148,7 +148,7 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 5))
     assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
-    with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not go with FSDP: train without'):
+    with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not work with FSDP: train without'):
         enable_amp(Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'))
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
     assert switched('GuardedOptimWrapper') == dict(type='GuardedOptimWrapper', dtype='bfloat16')
@@ -170,7 +170,7 @@ def test_checkpoints_that_are_not_local_pass_the_check():
 def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
     assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == f'train.py: error: argument --cfg-options: {setting} is not read: it wants {wanted}'
+    assert line == f'train.py: error: argument --cfg-options: {setting} cannot be read: it needs {wanted}'
 
 
 @pytest.mark.parametrize(

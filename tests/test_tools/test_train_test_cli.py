@@ -214,5 +214,6 @@ def test_tta_says_what_is_wrong_in_its_part_of_the_config(tmp_path, error_of):
     assert line.startswith('--tta needs tta_model and tta_pipeline')
     message = error_of('test.py', DEFAULT_CONFIG, weights, '--tta', '--cfg-options', 'tta_model.module_=1', alone=True)
     assert message == (
-        f'config {DEFAULT_CONFIG} with --tta: model.module_ is no argument of ReferringTTAModel; did you mean module?'
+        f'config {DEFAULT_CONFIG} with --tta: model.module_ is not an argument of ReferringTTAModel; '
+        'did you mean module?'
     )

@@ -60,12 +60,12 @@ def test_a_folder_with_shards(tmp_path):
 @pytest.mark.parametrize('content', ['{"weight_map": {', '[]', '{}'])
 def test_a_damaged_index_says_so(tmp_path, content):
     (tmp_path / 'model.safetensors.index.json').write_text(content)
-    with pytest.raises(InputError, match='index.json is damaged or not an index of weights: fetch it anew'):
+    with pytest.raises(InputError, match='index.json is damaged or not an index of weights: download it again'):
         read_weights(str(tmp_path))
 
 
 def test_a_folder_without_weights_says_what_is_looked_for(tmp_path):
-    with pytest.raises(InputError, match='holds no weights: there is none of model.safetensors, '):
+    with pytest.raises(InputError, match='holds no weights: it has none of model.safetensors, '):
         read_weights(str(tmp_path))
 
 

@@ -86,7 +86,7 @@ def test_a_named_font_is_used_whatever_it_has(on_this_machine):
         assert text_layout.font_for('红', CMTT) == CMTT
     with pytest.raises(FileNotFoundError, match='font none.ttf not found'):
         text_layout.font_for('a', 'none.ttf')
-    with pytest.raises(InputError, match='font .*test_text_layout.py is damaged, or no TrueType'):
+    with pytest.raises(InputError, match='font .*test_text_layout.py is damaged, or not a TrueType'):
         text_layout.font_for('a', __file__)
 
 

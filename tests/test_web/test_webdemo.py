@@ -194,7 +194,7 @@ def test_what_is_too_much_or_missing_is_said_in_the_page(page, photo, tmp_path):
         (photo, 'star\n' * 9, '9 sentences are too many: segment at most 8 at a time'),
         (photo, 'star\n' + 'x' * 201, 'sentence 2 has 201 characters: shorten it to 200'),
         (tmp_path / 'large.png', 'a star', 'the picture has 30 megapixels, more than 25: scale it down'),
-        (tmp_path / 'text.png', 'a star', 'text.png is no picture: take a JPEG, PNG or WebP'),
+        (tmp_path / 'text.png', 'a star', 'text.png is not a picture: use a JPEG, PNG or WebP'),
     ):
         page.refresh()
         until(page, lambda: page.find_elements(By.ID, 'segment'))
@@ -221,7 +221,7 @@ def test_a_picture_of_too_many_bytes_is_not_even_opened(tool, tmp_path):
     with pytest.raises(InputError, match='the picture has more than 20 megabytes: save it smaller'):
         tool['check_picture'](str(tmp_path / 'heavy.png'))
     os.truncate(tmp_path / 'heavy.png', tool['MAX_BYTES'])
-    with pytest.raises(InputError, match='heavy.png is no picture'):
+    with pytest.raises(InputError, match='heavy.png is not a picture'):
         tool['check_picture'](str(tmp_path / 'heavy.png'))
 
 

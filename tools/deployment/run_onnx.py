@@ -30,7 +30,7 @@ def read(path: Path, reader: Callable[[Path], Any]) -> Any:
         return reader(path)
     except Exception as error:  # every library has its own errors
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f'{path} is damaged ({reason}): write it anew by export_onnx.py') from error
+        raise ValueError(f'{path} is damaged ({reason}): write it again with export_onnx.py') from error
 
 
 def read_settings(path: Path) -> dict:

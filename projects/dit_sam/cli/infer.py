@@ -66,7 +66,7 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     sentences = [text for text in arguments if text not in images]
     if not images:
         raise InputError(
-            f'no image among the arguments: {arguments[0]!r} is no file or folder, and ends in none of '
+            f'no image among the arguments: {arguments[0]!r} is not a file or folder, and does not end in any of '
             f'{", ".join(IMAGE_SUFFIXES)}'
         )
     if not sentences:

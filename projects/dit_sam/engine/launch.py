@@ -94,11 +94,11 @@ def resume_latest(cfg: Config) -> None:
 
     Without checkpoints in the work dir the training starts, from the weights in `load_from` if it is set. The same
     command can thus be repeated. With `resume=True` in the config, the first run continues from the state in
-    `load_from`, as in mmengine. If `load_from` lies in the work dir itself, every run continues from it; this selects
-    an older checkpoint.
+    `load_from`, as in mmengine. If `load_from` is in the work dir itself, every run continues from it; this selects an
+    older checkpoint.
 
     Rank 0 decides for all, because the folder may change meanwhile, or look different over a network. The process group
-    of a launched run is started for this. Temporary files of killed writers are removed before.
+    of a launched run is started for this. Temporary files of killed writers are removed first.
 
     Raises:
         CheckpointError: No checkpoint can be read, or `load_from` holds no training state. Rank 0 raises it, and the

@@ -35,20 +35,20 @@ class _Step(NamedTuple):
 
 @HOOKS.register_module()
 class FiniteStepHook(Hook):
-    """Names the items whose step `GuardedOptimWrapper` left out, and stops the training after too many such steps.
+    """Names the items whose step `GuardedOptimWrapper` skipped, and stops the training after too many such steps.
 
-    mmengine trains on after NaN and saves it. Here all ranks leave out the same steps and stop together. If losses tell
-    which ranks it was, their items are named, otherwise those of all ranks. With another wrapper that leaves out steps
-    by itself, such as mmengine's for float16, the steps count whose loss is not finite.
+    mmengine continues after NaN and saves it. Here all ranks skip the same steps and stop together. If losses show
+    which ranks were affected, their items are named, otherwise those of all ranks. With another wrapper that skips
+    steps by itself, such as mmengine's for float16, steps with a non-finite loss are counted.
 
-    To look at the counts, the host must wait for the GPU. It does so in every `interval`-th batch, at the end of an
-    epoch, before a validation and before `CheckpointHook` or `StopSignalHook` saves. A report, and the end of a
-    training, thus come up to `interval` - 1 batches late. This does not change the weights, because the steps in
-    between were judged when they were due. With a wrapper that does not count, the hook looks at every batch.
+    To read the counts, the host must wait for the GPU. It does so in every `interval`-th batch, at the end of an epoch,
+    before a validation and before `CheckpointHook` or `StopSignalHook` saves. A report, and the end of a training, may
+    thus come up to `interval` - 1 batches late. This does not change the weights, because every step is skipped or
+    taken when it is due. With a wrapper that does not count, every batch is checked.
 
     Args:
-        limit: Number of steps in a row that may be left out; one more ends the training, before a checkpoint is saved.
-        interval: Look once in this many batches, if the wrapper counts the steps that it leaves out.
+        limit: Number of steps in a row that may be skipped; one more ends the training, before a checkpoint is saved.
+        interval: Number of batches between two checks, if the wrapper counts skipped steps.
     """
 
     priority = 'HIGHEST'
@@ -114,7 +114,8 @@ class FiniteStepHook(Hook):
         )
         for (step, skipped, in_a_row), *of_ranks in zip(left_out, *ranks):
             log_warning(
-                f'Step {step.number} was left out, its gradients are not finite ({in_a_row} in a row, {skipped} in '
+                f'Step {step.number} was skipped, because its gradients are not finite ({in_a_row} in a row, '
+                f'{skipped} in '
                 f'all). {_culprits(of_ranks)}'
             )
             if in_a_row > self.limit:

@@ -1,4 +1,4 @@
-"""Files that programs write: checked before the work starts, complete or absent afterwards."""
+"""Files that programs write: checked before the work starts, complete or absent afterward."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def atomic_write(path: str | Path, sync: bool = False, overwrite: bool = True) -
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not only the process: threads may write the same file too.
+    # Unique not only per process: threads may write the same file too.
     temporary = target.with_name(f'.{target.name}.{uuid4().hex[:8]}.part')
     try:
         yield temporary

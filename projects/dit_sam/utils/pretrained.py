@@ -31,7 +31,8 @@ def pretrained_init_cfg(init_cfg: dict | Sequence[dict] | None) -> dict | None:
     found = next((config for config in configs if config.get('type') == 'Pretrained'), None)
     if found is not None and (len(configs) > 1 or not isinstance(found.get('checkpoint'), str)):
         raise InputError(
-            f"init_cfg={init_cfg}: Pretrained stands alone and names a file, dict(type='Pretrained', checkpoint=FILE)"
+            f'init_cfg={init_cfg}: Pretrained must be the only entry and name a file, '
+            "dict(type='Pretrained', checkpoint=FILE)"
         )
     return found
 
@@ -88,7 +89,7 @@ def state_dict_mismatch(
 ) -> str:
     """Why a state dict does not fit, in one line; '' if it fits.
 
-    Neither NaN and infinity fit, which torch would copy, nor integers in place of floating-point numbers.
+    NaN and infinity, which torch would copy, do not fit, nor do integers in place of floating-point numbers.
 
     Args:
         expected: The module, or its state dict.
@@ -129,8 +130,8 @@ def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
         )
     if missing and all('.lora_' in name for name in missing):
         return (
-            '; these are of LoRA, which the config has and the checkpoint not: leave `lora` out, or for a training '
-            'that begins with it set default_hooks.checkpoint.strict_load=False'
+            '; these are of LoRA, which the config has but the checkpoint does not: leave `lora` out, or for a '
+            'training that begins with it set default_hooks.checkpoint.strict_load=False'
         )
     return ''
 
@@ -189,7 +190,7 @@ def check_size(size: tuple[int, int] | None, module: nn.Module, source: str) -> 
 def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoint', target: str = 'the model') -> None:
     """Load a checkpoint whose names and shapes are exactly those of the model.
 
-    mmengine loads what fits and logs the rest, so that weights of another model pass for weights of this one.
+    mmengine loads what fits and logs the rest, so that weights of another model are accepted as weights of this one.
 
     Args:
         model: The model. It does not change on an error.

@@ -15,7 +15,19 @@ import numpy as np
 
 from .polygons import SHAPES
 from .scene_queries import RELATION_FAR, SIDES, Phrase, SceneQueries, is_short
-from .single_target import NOUNS, PLACE, Plan, clause, has_clause, pick, realize, relation_words, sole_phrase, words_of
+from .single_target import (
+    NOUNS,
+    PLACE,
+    Plan,
+    clause,
+    has_clause,
+    pick,
+    realize,
+    relation_words,
+    singular,
+    sole_phrase,
+    words_of,
+)
 
 # A determiner and whether a plural follows it.
 _ALL: tuple[tuple[str, bool], ...] = (('all', True), ('the', True), ('', True), ('every', False), ('each', False))
@@ -146,7 +158,7 @@ def _determiner(rng: np.random.Generator, plan: Group) -> tuple[str, bool]:
 
 def _all_of(rng: np.random.Generator, plan: Group) -> str:
     determiner, is_plural = _determiner(rng, plan)
-    return f'{determiner} {realize(rng, plan.phrase, plural if is_plural else str)}'.lstrip()
+    return f'{determiner} {realize(rng, plan.phrase, plural if is_plural else singular)}'.lstrip()
 
 
 def _all_that_are(rng: np.random.Generator, plan: Group) -> str:

@@ -1,4 +1,4 @@
-"""Queries of the grammars about a scene: which objects a phrase fits, and how objects lie to each other.
+"""Queries of the grammars about a scene: which objects a phrase fits, and how objects are placed.
 
 Positions are the centers of the objects' boxes; y points down; distances are shares of the picture's long side.
 Objects are given by their indices.

@@ -76,7 +76,12 @@ def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
-def realize(rng: np.random.Generator, phrase: Phrase, inflect: Callable[[str], str] = str) -> str:
+def singular(noun: str) -> str:
+    """The noun as it is."""
+    return noun
+
+
+def realize(rng: np.random.Generator, phrase: Phrase, inflect: Callable[[str], str] = singular) -> str:
     """A phrase in words without an article; `inflect` may make the noun a plural."""
     noun = inflect(phrase.get('shape') or pick(rng, NOUNS if phrase else ('thing', 'object', 'shape')))
     words = [phrase[key] for key in ('texture', 'color') if key in phrase]

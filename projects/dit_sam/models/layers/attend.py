@@ -13,7 +13,7 @@ MASKED = -3e4
 # and 32 against 43 ms; with 1,044 keys the fused kernel wins.
 SHORT = 512
 
-# New in torch 2.7. Older versions do not tell an export from a run.
+# New in torch 2.7. Older versions cannot tell whether a graph is being exported.
 is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
 
 
