@@ -54,7 +54,7 @@ class PairPipeline:
         """An image with each of its sentences and their prompts, ready to be collated.
 
         Raises:
-            InputError: The image cannot be read or is too narrow to be resized, or a point or box lies outside it.
+            InputError: The image cannot be read or is too narrow to be resized, or a point or box is outside it.
         """
         loaded = self.load(image, name)
         height, width = loaded['ori_shape']

@@ -185,7 +185,7 @@ class ReferringInferencer(BaseInferencer):
     def _predict(
         self, loader: Iterable[dict], total: int, batch_size: int, keep_samples: bool
     ) -> Iterator[tuple[dict, SegDataSample | None]]:
-        """The prediction for each pair, and its data sample if wanted; shows how many pairs are done."""
+        """The prediction for each pair, and its data sample if requested; shows progress."""
         hidden = not self.show_progress or total <= batch_size
         with Progress(console=Console(stderr=True), disable=hidden) as progress:
             task = progress.add_task('Segmenting', total=total)

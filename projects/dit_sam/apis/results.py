@@ -55,7 +55,7 @@ def box_around(mask: np.ndarray) -> list[int] | None:
 def trace_polygons(mask: np.ndarray) -> list[list[int]]:
     """COCO's polygons [x0, y0, x1, y1, …] along the outer edges of a boolean mask (H, W), one for each connected part.
 
-    Corners lie between pixels, so a single pixel is a square of side 1. Holes are filled, as COCO's polygons have none.
+    Corners are between pixels, so a single pixel is a square of side 1. Holes are filled, as COCO's polygons have none.
     """
     box = box_around(mask)
     if box is None:

@@ -1,4 +1,4 @@
-"""Test pipelines in which the steps for the image alone run once for all its sentences."""
+"""Test pipelines in which steps that depend only on the image run once for all its sentences."""
 
 from dataclasses import dataclass
 from itertools import takewhile

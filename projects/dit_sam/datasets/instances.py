@@ -23,11 +23,11 @@ Id = int | str
 class Instances:
     """The images and masks of `instances.json`, in COCO's format.
 
-    An image or annotation is checked when it is asked for.
+    An image or annotation is checked when it is accessed.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        InputError: The file, or an image or annotation that is asked for, is not in the format of COCO instances.
+        InputError: The file, or an image or annotation that is accessed, is not in the format of COCO instances.
     """
 
     def __init__(self, path: str) -> None:

@@ -35,7 +35,7 @@ class ReferringJSONDataset(ReferringDataset):
         **kwargs: `pipeline`, `test_mode` and the others, as in :class:`ReferringDataset`.
 
     Raises:
-        FileNotFoundError: `ann_file` is missing, or the image of an item that is asked for.
+        FileNotFoundError: `ann_file` is missing, or the image of an item that is accessed.
         InputError: A line is not in the format, or a mask image does not fit.
     """
 

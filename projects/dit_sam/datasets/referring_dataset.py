@@ -53,7 +53,7 @@ class ReferringDataset(BaseDataset):
         max_unreadable: Share of the visited items that may be unreadable, beyond a first one in every worker.
 
     Raises:
-        FileNotFoundError: A file is missing, or the image of an item that is asked for.
+        FileNotFoundError: A file is missing, or the image of an item that is accessed.
         InputError: A file is damaged, `filter_cfg` leaves nothing, or too many images cannot be read.
     """
 

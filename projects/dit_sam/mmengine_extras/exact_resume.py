@@ -156,5 +156,5 @@ class RandomStreamHook(Hook):
 
 
 def _start_later(kind: type, loader: DataLoader) -> Iterator[Any]:
-    """The iterator of an iteration loop, created when the first batch is asked for."""
+    """The iterator of an iteration loop, created when the first batch is requested."""
     yield from kind(loader)

@@ -16,7 +16,7 @@ _ITEMS = 1
 
 
 class Visit(NamedTuple):
-    """An item that a batch asks for: its index, the number of the pass from 0 on, and the position over all ranks."""
+    """A requested item of a batch: its index, the number of the pass from 0 on, and the position over all ranks."""
 
     index: Any
     number: int

@@ -47,7 +47,7 @@ class GuardedOptimWrapper(OptimWrapper):
     Attributes:
         counts: Two integers on the device: steps skipped so far, and those since the last step that was taken. Every
             step makes a new tensor.
-        grad_norm: The norm of the last step before clipping; None if `clip_grad` does not ask for the 2-norm.
+        grad_norm: The norm of the last step before clipping; None if `clip_grad` does not use the 2-norm.
         writes_norm: Whether each step writes the norm to the log, for which the host waits. `LossLogHook` does so later
             and turns this off.
 
@@ -86,7 +86,7 @@ class GuardedOptimWrapper(OptimWrapper):
         """The context of each forward pass. The first one finds out which gradients are in shards.
 
         Raises:
-            InputError: The gradients are in shards, and `clip_grad` asks for another norm than the 2-norm.
+            InputError: The gradients are in shards, and `clip_grad` uses a norm other than the 2-norm.
         """
         if model is not self._model:
             self._model, self._copies = model, copies_of_gradients(model)
@@ -152,7 +152,7 @@ class GuardedOptimWrapper(OptimWrapper):
             if not gradients:
                 return zero
             norm = torch.stack(torch._foreach_norm([*gradients.values()])).norm()
-            # Shards of torch's second FSDP know that they are shards.
+            # With torch's second FSDP, the shards are DTensors, whose norm covers all of them.
             return norm.full_tensor() if hasattr(norm, 'full_tensor') else norm
         # Each of n copies of a gradient counts 1/n, so that the sum over all ranks has it once.
         by_copies: dict[int, list[Tensor]] = {}

@@ -104,7 +104,7 @@ class StopSignalHook(Hook):
             return
         for hook in runner.hooks:
             if isinstance(hook, FiniteStepHook):
-                hook.look()
+                hook.report()
         # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
         name = f'stopped_iter_{runner.iter + 1}.pth'
         with stream_checkpoints():
@@ -116,7 +116,7 @@ class StopSignalHook(Hook):
         self._exit(runner.iter + 1, f'{osp.join(runner.work_dir, name)} is saved')
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Agree on the batches after which to ask; a rank with more batches would ask alone and wait forever."""
+        """Agree on the batches after which ranks ask each other; a rank with more batches would wait forever."""
         self._shared = min(lengths_of_ranks(runner.val_dataloader)) if self._in_training else 0
         self._restart_count()
 

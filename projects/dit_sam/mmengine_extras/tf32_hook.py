@@ -14,8 +14,8 @@ class TF32Hook(Hook):
 
     TF32 has a mantissa of 10 bits where float32 has 23: a factor is off by up to 2⁻¹¹ = 5e-4 of its value. With it,
     NVIDIA GPUs since Ampere are up to eight times as fast. PyTorch by default allows it in convolutions only, so that
-    the patch embedding, the neck and the upscaling of a model differ between a GPU and a CPU; here both are set alike.
-    Autocast to bfloat16, as with `--amp`, is not affected.
+    the patch embedding, the neck and the upscaling of a model differ between a GPU and a CPU; here both get the same
+    setting. Autocast to bfloat16, as with `--amp`, is not affected.
 
     Args:
         enabled: Whether TF32 is allowed, in convolutions and in matrix products; None leaves both as they are.

@@ -78,7 +78,7 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
     Args:
         path: `*.safetensors`, or any other name for `torch.save`.
         weights: Weights by name.
-        metadata: Text to store with them: in the header of `.safetensors`, otherwise as `meta` beside `state_dict`.
+        metadata: Text to store with them: in the header of `.safetensors`, otherwise as `meta` next to `state_dict`.
             Without it `torch.save` gets only the weights, as in SAM's own files.
 
     Raises:

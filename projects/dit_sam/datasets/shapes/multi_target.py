@@ -90,7 +90,7 @@ def _places(queries: SceneQueries, short: list[tuple[Phrase, frozenset[int]]]) -
         for two in combinations(sorted(fits), 2)
     ]
     for which, phrase, fits, two in choices:
-        if all(queries.extreme(index, fits - two, which) for index in two):
+        if all(queries.is_extreme(index, fits - two, which) for index in two):
             yield two, Group('place', phrase, PLACE[which][0])
 
 
@@ -106,7 +106,7 @@ def _relations(
         for phrase, fits in short
     ]
     for anchor, phrase_of_anchor, side, phrase, fits in choices:
-        inside = frozenset(index for index in fits if queries.beside(index, anchor, side))
+        inside = frozenset(index for index in fits if queries.is_on_side(index, anchor, side))
         outside = fits - inside
         clear = all(queries.lead(index, anchor, side)[0] <= RELATION_FAR for index in outside)
         if len(inside) > 1 and outside and clear:

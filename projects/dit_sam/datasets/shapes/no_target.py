@@ -63,7 +63,7 @@ def _new_anchor(rng: np.random.Generator, queries: SceneQueries, plan: Plan, nea
 
 
 def _wrong_place(rng: np.random.Generator, queries: SceneQueries, plan: Plan) -> Plan | None:
-    """A sentence about a place for two or more objects that all lie in the other half."""
+    """A plan for a sentence about a place, for two or more objects that are all in the other half."""
     found = [
         (side, phrase)
         for phrase, fits in queries.all_phrases()
@@ -78,7 +78,7 @@ def _wrong_place(rng: np.random.Generator, queries: SceneQueries, plan: Plan) ->
 
 
 def _wrong_side(rng: np.random.Generator, queries: SceneQueries, plan: Plan) -> Plan | None:
-    """A sentence about a side of an anchor, for two or more objects that are not on that side."""
+    """A plan for a sentence about a side of an anchor, for two or more objects that are not on that side."""
     short = [
         (phrase, fits - {anchor}, anchor)
         for phrase, fits in queries.all_phrases()

@@ -51,7 +51,7 @@ class StandaloneDITViT(DITViT):
         super().init_weights()
 
     def train(self, mode: bool = True) -> 'StandaloneDITViT':
-        """As in `DITViT`; beside a frozen image encoder the text encoder may train."""
+        """As in `DITViT`; the text encoder of a frozen image encoder may still train."""
         super().train(mode)
         self.text_encoder.train(mode)
         return self

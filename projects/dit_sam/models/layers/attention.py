@@ -1,4 +1,4 @@
-"""SAM's attention with text tokens beside the visual ones (DIT, section 3.2).
+"""SAM's attention over text and visual tokens (DIT, section 3.2).
 
 Shapes: B images, M heads, C channels a head, D = M · C, H × W visual tokens, L text tokens, G windows or images.
 """
