@@ -145,7 +145,7 @@ def anchors(page: Path) -> set[str]:
         str(path.relative_to(ROOT)) for pages in ('*.md', 'docs/*.md', 'configs/*/*.md') for path in ROOT.glob(pages)
     ),
 )
-def test_links_lead_somewhere(page):
+def test_links_are_valid(page):
     """Files and headings of this repository; addresses are left alone."""
     path = ROOT / page
     text = re.sub(r'^```.*?^```$|`[^`\n]+`(?!\])', '', path.read_text(encoding='utf-8'), flags=re.MULTILINE | re.DOTALL)

@@ -59,12 +59,12 @@ def wrong_imports(source: str, module: tuple[str, ...]) -> list[str]:
     ]
 
 
-def test_every_package_has_its_place():
+def test_every_package_is_in_the_order():
     names = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or (path / '__init__.py').exists()}
     assert names - {'__init__'} == set(RANKS)
 
 
-def test_no_import_goes_the_wrong_way():
+def test_no_import_violates_the_order():
     wrong = []
     for path in sorted(PACKAGE.rglob('*.py')):
         module = path.relative_to(PACKAGE).with_suffix('').parts
@@ -94,5 +94,5 @@ def test_no_import_goes_the_wrong_way():
         (('errors',), 'from .utils.a import x', ['errors.py:1 imports utils']),
     ],
 )
-def test_all_kinds_of_imports_are_seen(module, source, wrong):
+def test_all_kinds_of_imports_are_detected(module, source, wrong):
     assert wrong_imports(source, module) == wrong

@@ -38,7 +38,7 @@ def test_generalized_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('checkpoint', [DEFAULT_CHECKPOINT, GENERALIZED_CHECKPOINT], ids=['shapes', 'gshapes'])
-def test_file_is_small_and_says_where_it_comes_from(checkpoint: str) -> None:
+def test_file_is_small_and_records_its_origin(checkpoint: str) -> None:
     assert Path(checkpoint).stat().st_size < 8_000_000
     with safe_open(checkpoint, 'pt') as file:
         metadata = file.metadata()

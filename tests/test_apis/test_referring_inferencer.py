@@ -14,7 +14,7 @@ from dit_sam.apis import InputError, as_json
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
 
 
-def test_a_prediction_has_the_size_of_the_picture_and_says_what_it_is(inferencer):
+def test_a_prediction_has_the_size_of_the_picture_and_its_sentence(inferencer):
     result = inferencer(picture(60, 90), 'the red star')
     assert result['visualization'] == []
     (prediction,) = result['predictions']
@@ -49,7 +49,7 @@ def test_different_sentences_get_different_masks(inferencer):
     assert (first != second).any()
 
 
-def test_batches_give_the_masks_of_one_by_one(inferencer):
+def test_batches_give_the_same_masks_as_single_pairs(inferencer):
     images = [picture(60, 90, 0), picture(90, 50, 1), picture(33, 47, 2)]
     sentences = [['the red star', 'circle'], 'the big blue object on the left', ['square', 'heart', 'a thing']]
     alone = [inferencer(image, sentence) for image, sentence in zip(images, sentences)]
@@ -67,7 +67,7 @@ def test_batches_give_the_masks_of_one_by_one(inferencer):
         ]
 
 
-def test_batches_give_the_masks_of_one_by_one_when_the_model_pads_to_the_largest(inferencer, monkeypatch):
+def test_batches_give_the_same_masks_if_the_model_pads_to_the_largest(inferencer, monkeypatch):
     monkeypatch.setattr(inferencer.model.data_preprocessor, 'size', None)
     images = [picture(60, 90), picture(90, 50), picture(90, 50, 1)]
     alone = [inferencer(image, 'circle')['predictions'][0] for image in images]
@@ -107,7 +107,7 @@ def test_pictures_are_turned_as_their_exif_tag_says(inferencer, tmp_path):
     assert_same(result, inferencer(Image.open(tmp_path / 'a.png'), 'circle'))
 
 
-def test_a_folder_is_its_images_by_name(inferencer, tmp_path):
+def test_a_folder_means_its_images_sorted_by_name(inferencer, tmp_path):
     for name, seed in (('b.png', 1), ('a.PNG', 2), ('.hidden.png', 3)):
         cv2.imwrite(str(tmp_path / name), picture(seed=seed))
     (tmp_path / 'notes.txt').write_text('no image')
@@ -119,7 +119,7 @@ def test_a_folder_is_its_images_by_name(inferencer, tmp_path):
     assert len(inferencer([str(tmp_path), picture()], [['star'], 'circle', ['a', 'b']])['predictions']) == 4
 
 
-def test_files_are_named_by_image_and_sentence_and_replace_none(inferencer, tmp_path):
+def test_files_are_named_by_image_and_sentence_and_replace_no_file(inferencer, tmp_path):
     cv2.imwrite(str(tmp_path / 'photo.png'), picture(60, 90))
     out = tmp_path / 'out'
     result = inferencer(str(tmp_path / 'photo.png'), ['the Red star', 'circle?'], out_dir=str(out))

@@ -54,7 +54,7 @@ def fake() -> Iterator[Callable]:
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name not in MIXED])
-def test_a_step_stays_on_the_gpu_and_waits_for_nothing(name, precision, fake):
+def test_a_step_stays_on_the_gpu_and_does_not_wait(name, precision, fake):
     cfg = load(name)
     model = fake(cfg).train()
     with no_blocking_copies():
@@ -99,7 +99,7 @@ def test_encoders_in_other_models_run_on_the_gpu(name, precision, fake):
     assert tensors and {tensor.device.type for tensor in tensors} == {'cuda'}
 
 
-def test_what_the_walk_is_for_is_found():
+def test_mistakes_are_detected_on_fake_tensors():
     with FakeTensorMode(), no_blocking_copies():
         here, there = torch.zeros(3), torch.zeros(3, device='cuda')
         with pytest.raises(RuntimeError, match='device'):

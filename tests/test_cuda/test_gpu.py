@@ -89,7 +89,7 @@ def test_a_step_moves_every_weight_that_trains(name, device, precision):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='wants a GPU')
-def test_losses_are_those_of_the_cpu():
+def test_losses_equal_those_on_the_cpu():
     values = []
     for device in ('cpu', 'cuda'):
         cfg, model = model_of('ldit_vit-b', device)
@@ -108,7 +108,7 @@ def test_losses_are_those_of_the_cpu():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='wants a GPU')
 @pytest.mark.parametrize('name', ['ldit_vit-b', 'edit_vit-b_static', 'ldit_vit-b_grefcoco', 'ldit_vit-b_lora'])
 @pytest.mark.parametrize('precision', [None, 'bfloat16'])
-def test_a_step_waits_for_nothing(name, precision):
+def test_a_step_does_not_wait(name, precision):
     cfg, model = model_of(name, 'cuda')
     model.train()
     wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='GuardedOptimWrapper', dtype=precision))
@@ -163,7 +163,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='wants a GPU')
 @pytest.mark.parametrize('amp', [[], ['optim_wrapper.dtype=bfloat16']], ids=['float32', 'bfloat16'])
-def test_a_resumed_training_is_equal_bit_by_bit(folder, amp):
+def test_a_resumed_training_is_bit_equal(folder, amp):
     options = ['randomness.deterministic=True', *amp]
     names = [f'{name}{len(amp)}' for name in ('whole', 'ended')]
     train(folder, names[0], *options)

@@ -199,7 +199,7 @@ def test_other_lines_are_named(root, text, message):
         dataset(root, line(), text)
 
 
-def test_bytes_that_are_no_text_are_named():
+def test_non_text_bytes_are_named():
     assert 'is not JSON' in parse_line(b'{"image": "\xff"}')[1][0]
 
 
@@ -242,7 +242,7 @@ def test_mask_of_a_palette_is_its_indices(root):
     assert (mask_of(item) == BOX).all()
 
 
-def test_lines_of_the_documentation_are_good():
+def test_lines_in_the_documentation_are_valid():
     lines = [line for line in DOCS.read_bytes().splitlines() if line.startswith(b'{"image"')]
     assert len(lines) == 3
     assert [parse_line(line)[1] for line in lines] == [[], [], []]

@@ -55,7 +55,7 @@ def folder(tmp_path_factory) -> Path:
     return path
 
 
-def test_the_losses_are_those_of_distributed_data_parallel(folder):
+def test_the_losses_equal_those_of_distributed_data_parallel(folder):
     """The loss of step 2 is NaN, a gradient of step 7 infinite, of one rank each."""
     shards, plain = (torch.tensor(losses(folder / name)) for name in ('shards', 'small'))
     torch.testing.assert_close(shards, plain, rtol=1e-5, atol=1e-5, equal_nan=True)
@@ -68,7 +68,7 @@ def test_the_losses_are_those_of_distributed_data_parallel(folder):
     assert 'Step 2 was skipped' in log and 'Step 7 was skipped' in log and '(1 in a row, 2 in all)' in log
 
 
-def test_it_resumes_bit_by_bit_from_the_newest_that_is_whole(folder):
+def test_it_resumes_bit_equal_from_the_newest_intact_checkpoint(folder):
     names = dict(weights='mp_rank_00_model_states.pt', optimizer='zero_pp_rank_1_mp_rank_00_optim_states.pt')
     last = folder / 'shards' / 'epoch_2.pth'
     whole = torch.load(last / names['weights'], weights_only=True)

@@ -81,7 +81,7 @@ def whole(folder) -> str:
     return 'whole'
 
 
-def test_a_training_that_is_killed_again_and_again_goes_on_as_if_nothing_had_happened(folder, whole):
+def test_a_training_that_is_killed_repeatedly_equals_an_uninterrupted_one(folder, whole):
     """With SIGKILL. The steps since the last checkpoint are done again, and come out the same."""
     work_dir, output = folder / 'killed', ''
     # In the first epoch, in the writing of its checkpoint, in its validation; inside the second, and at its end.
@@ -112,7 +112,7 @@ def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
 
 
 @pytest.mark.parametrize('by, status', [('SIGTERM', -15), ('SIGINT', 1)])
-def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
+def test_a_signal_before_the_first_step_ends_the_run_immediately(folder, by, status):
     """As without the hook: the step may compile for minutes, and there is nothing to save."""
     output = train(folder, f'early_{by}', *end(1, 'begin', by), status=status)
     assert not list((folder / f'early_{by}').glob('*.pth')) and ('KeyboardInterrupt' in output) == (by == 'SIGINT')
@@ -125,7 +125,7 @@ def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
         (dict(mode='fast'), "compile.mode='fast' is not a mode of torch.compile, which has default, "),
     ],
 )
-def test_options_of_compile_are_those_of_torch(options, message):
+def test_compile_options_are_checked_against_torch(options, message):
     cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
     cfg.compile = {}
     compile_blocks(cfg)
@@ -166,7 +166,7 @@ def test_two_ranks_resume_exactly(folder):
     assert not (folder / 'ended_2' / 'stopped_iter_4.pth').exists()
 
 
-def test_a_seed_that_was_drawn_is_kept(folder):
+def test_a_drawn_seed_is_kept(folder):
     """The end is that of a training with this seed."""
     train(folder, 'drawn', 'randomness.seed=None', *end(8, by='SIGTERM'))
     seed = torch.load(folder / 'drawn' / 'stopped_iter_8.pth', weights_only=True)['meta']['seed']
@@ -186,7 +186,7 @@ def test_a_training_without_epochs_resumes_exactly(folder):
     assert_same_end(folder, 'iterations', 'whole_iterations', 'iter_10.pth')
 
 
-def test_an_epoch_of_another_length_begins_anew(folder):
+def test_an_epoch_of_another_length_starts_over(folder):
     """Stopped behind the third of five steps of the second epoch; with half the batch it has ten."""
     train(folder, 'longer', *end(8, by='SIGTERM'))
     output = train(folder, 'longer', 'train_dataloader.batch_size=2', resume=True)
@@ -195,7 +195,7 @@ def test_an_epoch_of_another_length_begins_anew(folder):
     assert list(dict.fromkeys(steps)) == [('2', str(step)) for step in range(1, 11)]
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(folder, whole):
+def test_a_damaged_newest_checkpoint_is_skipped(folder, whole):
     """Cut in half: the epoch before it is resumed."""
     shutil.copytree(folder / whole, folder / 'damaged')
     newest = folder / 'damaged' / 'epoch_2.pth'

@@ -52,7 +52,7 @@ def wrapper(optimizer: str = 'sgd', **kwargs) -> tuple[GuardedOptimWrapper, torc
     ],
 )
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
-def test_a_step_that_is_not_finite_is_not_taken(optimizer, clip_grad, bad):
+def test_a_non_finite_step_is_skipped(optimizer, clip_grad, bad):
     """Neither weights, nor moments, nor the number of steps: the others are those of a training without it."""
     optim, weight = wrapper(optimizer, clip_grad=deepcopy(clip_grad))
     expected = torch.nn.Parameter(weight.detach().clone())
@@ -70,7 +70,7 @@ def test_a_step_that_is_not_finite_is_not_taken(optimizer, clip_grad, bad):
         torch.testing.assert_close(state[name], value, rtol=1e-6, atol=1e-6)
 
 
-def test_a_checkpoint_of_the_other_kernel_is_gone_on_from_with_one_s_own():
+def test_a_checkpoint_of_the_other_kernel_resumes():
     """Adam that was written by the plain kernel goes on in the fused one, and the other way round."""
     for first, second in (('adam_for_each', 'adam'), ('adam', 'adam_for_each')):
         (one, weight), (other, copy) = wrapper(first), wrapper(second)
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_the_other_kernel_is_gone_on_from_with_one_s_own():
         torch.testing.assert_close(copy, weight, rtol=1e-6, atol=1e-6)
 
 
-def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
+def test_steps_between_two_log_lines_do_not_wait(tmp_path):
     """Tensors without content raise an error where somebody asks for a number in them."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     runner = Runner.from_cfg(cfg)
@@ -129,7 +129,7 @@ def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimW
     return runner
 
 
-def test_a_few_are_left_out_and_said(tmp_path):
+def test_a_few_skipped_steps_are_reported(tmp_path):
     runner = run(tmp_path, {2, 3}, limit=2)
     assert runner.iter == 8 and runner.optim_wrapper.skipped == 2
     weights = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']
@@ -152,14 +152,14 @@ def test_a_few_are_left_out_and_said(tmp_path):
     ],
     ids=['epoch', 'iteration', 'validation', 'signal'],
 )
-def test_too_many_end_the_training_before_a_checkpoint(tmp_path, options):
+def test_too_many_skipped_steps_end_the_training_before_a_checkpoint(tmp_path, options):
     with pytest.raises(InputError, match=r'3 steps in a row had gradients that are not finite.*optim_wrapper'):
         run(tmp_path, {1, 2, 3}, limit=2, **options)
     assert not list(tmp_path.glob('*.pth'))
 
 
 @pytest.mark.parametrize('interval, seen', [(2, 2), (3, 3), (50, 4)])
-def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, interval, seen):
+def test_reports_come_at_the_interval_and_at_the_end_of_an_epoch(tmp_path, interval, seen):
     with pytest.raises(InputError, match='1 steps in a row'):
         run(
             tmp_path,
@@ -171,7 +171,7 @@ def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, int
     assert 'Step 2 was skipped' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
 
 
-def test_a_wrapper_without_a_guard_is_watched_at_every_batch(tmp_path):
+def test_a_wrapper_without_a_guard_is_checked_at_every_batch(tmp_path):
     """Its weights are NaN behind the second, and the end comes behind the third."""
     with pytest.raises(InputError, match='2 steps in a row had gradients that are not finite'):
         run(tmp_path, {2}, limit=1, wrapper='OptimWrapper', **{'default_hooks.logger.interval': 1})
@@ -179,14 +179,14 @@ def test_a_wrapper_without_a_guard_is_watched_at_every_batch(tmp_path):
     assert '[2/4]' in log and '[3/4]' not in log
 
 
-def test_items_are_called_by_image_and_sentence():
+def test_items_are_named_by_image_and_sentence():
     sample = SegDataSample(metainfo=dict(img_path='a.jpg', text='the cat'))
     without = SegDataSample(metainfo=dict(img_path='b.jpg'))
     assert names_of(dict(data_samples=[sample, without])) == ['a.jpg "the cat"', 'b.jpg ""']
     assert names_of(None) == []
 
 
-def test_of_accumulated_batches_all_are_named(tmp_path):
+def test_all_accumulated_batches_are_named(tmp_path):
     """The loss of the first of two is not finite, and the step comes behind the second."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     optim, weight = wrapper(accumulative_counts=2)
@@ -201,7 +201,7 @@ def test_of_accumulated_batches_all_are_named(tmp_path):
     assert 'In the batch whose loss is not finite (rank 0): a.jpg "cat"\n' in log and weight.tolist() == [1, 2]
 
 
-def test_one_rank_s_nan_is_every_rank_s(tmp_path):
+def test_nan_on_one_rank_skips_the_step_on_all(tmp_path):
     """Rank 1 has NaN in its loss, or infinity in a gradient alone: both ranks go on without the step, and stop."""
     config = write_config(tmp_path)
     spoil = dict(loss='[2,6,8]', gradient='[3,7]', rank=1)

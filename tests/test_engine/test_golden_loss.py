@@ -18,7 +18,7 @@ def one_rank(folder) -> list[float]:
     return train(folder)
 
 
-def test_the_losses_are_those_of_the_golden_curve(one_rank):
+def test_the_losses_equal_the_golden_curve(one_rank):
     """1e-4 is above the rounding of other processors, and below what a change of the method does."""
     assert one_rank == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-4)
     assert one_rank[-1] < one_rank[0] / 2

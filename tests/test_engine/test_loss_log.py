@@ -41,7 +41,7 @@ def lines(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize('loop', LOOPS)
-def test_the_lines_are_those_of_mmengine(tmp_path, loop):
+def test_the_lines_equal_those_of_mmengine(tmp_path, loop):
     """Seven batches an epoch, the last of them a step by itself; lines behind the third and the sixth."""
     for name, options in dict(here={}, mmengine=MMENGINE).items():
         cfg = load_config(str(CONFIG), work_dir=str(tmp_path / name), cfg_options={**OPTIONS, **options})
@@ -101,7 +101,7 @@ class WithTwoOptimizers(ToyModel):
         return loss
 
 
-def test_mmengine_s_hook_logs_the_norm_of_a_guarded_step_too(tmp_path):
+def test_mmengines_hook_also_logs_the_norm_of_a_guarded_step(tmp_path):
     cfg = load_config(
         str(CONFIG),
         work_dir=str(tmp_path),
@@ -154,7 +154,7 @@ def precision() -> tuple[str, bool, bool]:
 
 
 @pytest.mark.parametrize('enabled, expected', [(False, ('highest', False, False)), (True, ('high', True, True))])
-def test_tf32_is_what_the_config_says_in_a_run_and_what_it_was_behind_it(tmp_path, monkeypatch, enabled, expected):
+def test_tf32_follows_the_config_in_a_run_and_is_restored_afterward(tmp_path, monkeypatch, enabled, expected):
     # As torch comes.
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
     before = precision()

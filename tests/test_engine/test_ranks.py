@@ -51,7 +51,7 @@ def test_rank_0_chooses_the_checkpoint_for_all(tmp_path, checkpoint):
     assert 'Epoch(train) [1]' not in done[0].output and (tmp_path / '0' / 'epoch_2.pth').is_file()
 
 
-def test_where_nothing_can_be_resumed_all_ranks_end_and_one_says_why(tmp_path, checkpoint):
+def test_all_ranks_end_and_one_reports_if_nothing_can_be_resumed(tmp_path, checkpoint):
     (tmp_path / 'epoch_1.pth').write_bytes(checkpoint.read_bytes()[:-100])
     done = train(tmp_path, '--resume', work_dir=repr(str(tmp_path)))
     assert [each.returncode for each in done] == [1, 1]
@@ -85,7 +85,7 @@ def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signa
     assert ('Stopped by a signal to another rank after step 2: the checkpoint of' in done[0].output) is bool(signals)
 
 
-def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(tmp_path):
+def test_ranks_check_for_signals_at_the_first_step_after_an_interval(tmp_path):
     """First behind batch 2; told behind batch 3; batch 5 would be the one to ask at, and lies between two steps."""
     done = train(
         tmp_path,
@@ -100,7 +100,7 @@ def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(t
     assert 'Stopped by SIGTERM after step 6: ' in done[0].output and (tmp_path / 'stopped_iter_6.pth').exists()
 
 
-def test_ranks_whose_batches_take_long_ask_at_each(tmp_path):
+def test_ranks_with_slow_batches_check_at_each_batch(tmp_path):
     """A batch alone takes longer than 0 seconds."""
     done = train(
         tmp_path,
@@ -114,7 +114,7 @@ def test_ranks_whose_batches_take_long_ask_at_each(tmp_path):
     assert (tmp_path / 'stopped_iter_3.pth').exists()
 
 
-def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
+def test_a_training_with_ranks_of_unequal_length_is_refused(tmp_path):
     """With 37 items rank 0 has ten batches, and rank 1 nine."""
     done = train(
         tmp_path,
@@ -126,7 +126,7 @@ def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
         assert each.output.splitlines()[-1].startswith('error: train_dataloader gives the ranks 10, 9 batches an epoch')
 
 
-def test_a_rank_leaves_before_python_takes_itself_down():
+def test_a_rank_exits_before_the_interpreter_shuts_down():
     """What is due at exit is done; then Python would let go of the modules, while threads of gloo may still ask it."""
     program = """import atexit, sys, torch
 from dit_sam.mmengine_extras.ranks import end_process_group

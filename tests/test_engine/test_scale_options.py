@@ -66,7 +66,7 @@ def trained(with_cp: bool, batches: list[dict], **options) -> dict[str, torch.Te
     return dict(model.state_dict())
 
 
-def test_recomputed_accumulated_fused_and_merged_is_the_same_step():
+def test_all_memory_options_together_give_the_same_step():
     """Two batches of one image accumulated are one batch of both, where images are of one size."""
     sizes, texts = [(32, 32)] * 2, ['the red box', 'big cat box']
     both = batch(sizes, texts)
@@ -113,7 +113,7 @@ def toy_run(folder: Path, resume: bool, device: str | None = 'cpu') -> Runner:
     return runner
 
 
-def test_a_training_with_all_of_them_resumes_exactly(tmp_path):
+def test_a_training_with_all_options_resumes_exactly(tmp_path):
     toy_run(tmp_path / 'run', resume=False)
     whole = torch.load(tmp_path / 'run' / 'epoch_3.pth', weights_only=True)
     (tmp_path / 'run' / 'epoch_3.pth').unlink()

@@ -32,7 +32,7 @@ def write_sharded(folder, plain) -> str:
     return path
 
 
-def test_a_sharded_training_is_the_same_training(tmp_path):
+def test_a_sharded_training_equals_an_unsharded_one(tmp_path):
     """The gradients of the first steps are clipped, by the norm of all shards."""
     plain = write_config(tmp_path)
     options = ['--cfg-options', 'train_dataloader.batch_size=2', 'randomness.seed=7', 'log_processor.window_size=1']
@@ -132,7 +132,7 @@ def train_all(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_the_norm_of_shards_and_of_replicas_is_that_of_the_whole(tmp_path):
+def test_the_norm_of_shards_and_replicas_equals_that_of_the_model(tmp_path):
     """Nothing tells the wrapper of the shards; every rank leaves out the same step, and clips by the same norm."""
     ranks = [CONTEXT.Process(target=train_all, args=(rank, tmp_path)) for rank in range(4)]
     for rank in ranks:

@@ -79,7 +79,7 @@ def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # no
 
 
 @pytest.mark.skipif('Stand-in' not in (sys.modules['mmcv._ext'].__doc__ or ''), reason='the compiled ops are there')
-def test_mask_r_cnns_pooling_says_what_it_needs():
+def test_mask_r_cnn_pooling_needs_the_full_mmcv():
     extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7, sampling_ratio=0), 8, [4])
     with pytest.raises(RuntimeError, match='needs the full mmcv, and only mmcv-lite'):
         extractor((torch.zeros(1, 8, 16, 16),), torch.tensor([[0.0, 0.0, 0.0, 8.0, 8.0]]))
@@ -110,7 +110,7 @@ def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'testA'])
-def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_blocks):  # noqa: F811
+def test_mmdet_reads_converted_files(split, converted, mmdet_scope, write_blocks):  # noqa: F811
     """By its own pipeline: every sentence with its mask, those of two references to one object among them."""
     root, ours = converted
     cfg = Config.fromfile(write_blocks('mixing.md')['refcoco_dataset.py'])
@@ -131,7 +131,7 @@ def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_bloc
     }
 
 
-def test_ids_are_numbers_and_ends_are_named(capsys, converted, error_of, tmp_path):
+def test_non_numeric_ids_and_missing_files_are_named(capsys, converted, error_of, tmp_path):
     content = json.loads((tmp_path / 'mmdet' / 'refcoco' / 'instances.json').read_text())
     assert [one['id'] for one in content['annotations']] == [1, 2, 3, 4, 5, 6]
     assert '6 references to 3 images, splits testA, train, val' in capsys.readouterr().out
@@ -183,7 +183,7 @@ def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences
     ]
 
 
-def test_a_mask_too_few_is_named():
+def test_a_missing_mask_is_named():
     sample = referring([[[1, 0], [0, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]]).to_dict()
     with pytest.raises(InputError, match='a.jpg has 1 predicted and 2 true masks'):
         ReferringIoU().process({}, [sample])

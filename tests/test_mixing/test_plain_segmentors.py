@@ -18,7 +18,7 @@ def step(model) -> None:
     assert log['loss'].isfinite()
 
 
-def test_a_head_of_two_classes_answers_sentences():
+def test_a_head_of_two_classes_segments_by_sentence():
     model = segmentor(
         data_preprocessor=dict(type='ReferringDataPreProcessor', size=(64, 64)), backbone=DIT, decode_head=TWO_CLASSES
     ).train()
@@ -33,7 +33,7 @@ def test_a_head_of_two_classes_answers_sentences():
         assert set(result.pred_sem_seg.data.unique().tolist()) <= {0, 1}
 
 
-def test_ditvit_trains_and_predicts_in_mmseg_s_own_segmentor():
+def test_ditvit_trains_and_predicts_in_mmsegs_segmentor():
     model = randomise(
         MODELS.build(
             dict(

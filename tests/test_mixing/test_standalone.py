@@ -41,7 +41,7 @@ def train(net, *texts) -> None:
     net.train_step(data, OptimWrapper(torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)))
 
 
-def test_its_instruction_is_that_of_ditvit():
+def test_its_instruction_equals_that_of_ditvit():
     net = randomise(MODELS.build(encoder())).eval()
     images, text = noise(2, 3, 32, 48), net.text_encoder(['red box', 'red box'])
     assert torch.equal(net(images)[0], net(images, text=text)[0])
@@ -54,7 +54,7 @@ def test_its_instruction_is_that_of_ditvit():
     assert not torch.allclose(net(images)[0], plain)
 
 
-def test_a_frozen_text_encoder_encodes_it_once():
+def test_a_frozen_text_encoder_encodes_the_text_once():
     net = model().train()
     calls = count_encodings(net.backbone)
     for _ in range(3):
@@ -62,7 +62,7 @@ def test_a_frozen_text_encoder_encodes_it_once():
     assert calls == [False]
 
 
-def test_a_tuned_text_encoder_learns_from_it():
+def test_a_trained_text_encoder_learns():
     net = model(frozen=False).train()
     calls = count_encodings(net.backbone)
     before = net.backbone.text_encoder.model.embeddings.word_embeddings.weight.clone()
@@ -77,7 +77,7 @@ def predict(net, text, size=(40, 60)):
     return net.eval().test_step(data)[0].seg_logits.data
 
 
-def test_a_sentence_for_each_image_comes_from_its_sample():
+def test_each_image_uses_the_sentence_of_its_sample():
     """By windows too: every crop of an image goes with its sentence."""
     net = model('InstructedEncoderDecoder', text=None)
     train(net.train(), 'red box', 'cat')
@@ -130,7 +130,7 @@ def test_an_image_without_a_sentence_is_named():
         predict(net, 'cat')
 
 
-def test_weights_of_sam_leave_the_text_encoder_to_its_own(tmp_path):
+def test_sam_weights_do_not_touch_the_text_encoder(tmp_path):
     sam = randomise(MODELS.build(SAM))
     words = randomise(MODELS.build(text_encoder()), 1)
     torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
@@ -164,7 +164,7 @@ def test_frozen_stages(stages, frozen):
         MODELS.build(backbone(frozen_stages=4))
 
 
-def test_recomputed_activations_change_nothing():
+def test_recomputed_activations_give_the_same_gradients():
     outputs = []
     for with_cp in (False, True):
         torch.manual_seed(0)

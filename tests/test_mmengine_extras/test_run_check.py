@@ -62,7 +62,7 @@ def test_numbers_and_samplers_that_no_run_can_use(options, message):
         load_config(TOY, cfg_options=options)
 
 
-def test_what_is_near_to_them_passes():
+def test_similar_valid_settings_pass():
     load_config(TOY, cfg_options=EPOCHS | ITERATIONS)
     load_config(TOY, cfg_options={'default_hooks.checkpoint.interval': -1, 'optim_wrapper.optimizer.lr': 0})
     for path in CONFIGS.glob('*.py'):

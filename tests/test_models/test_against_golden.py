@@ -69,7 +69,7 @@ def build(variant: str, sizes: dict) -> nn.ModuleDict:
 
 
 @pytest.mark.parametrize('variant', INSTRUCTIONS)
-def test_outputs_and_gradients_of_the_released_modules(variant):
+def test_outputs_and_gradients_equal_the_released_modules(variant):
     sizes, golden, weights, norms = read(variant)
     model = build(variant, sizes)
     model.load_state_dict(weights, strict=True)

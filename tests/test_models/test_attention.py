@@ -99,7 +99,7 @@ def test_any_sizes_against_the_textbook(grid, window_size, rel_pos_size, words, 
 
 
 @pytest.mark.parametrize('window_size', [0, 3], ids=['global', 'windowed'])
-def test_text_that_is_masked_throughout_is_as_none(window_size, kernel):
+def test_fully_masked_text_is_like_no_text(window_size, kernel):
     layer, x = layer_of(window_size), noise(2, 5, 7, 12)
     instructed, _ = layer(x, noise(2, 4, 12, seed=1), torch.zeros(2, 4, dtype=torch.bool))
     assert_close(instructed, layer(x)[0], 1e-6)
@@ -116,7 +116,7 @@ def test_padding_changes_nothing(window_size):
     assert_close(words[:, :2], expected_words)
 
 
-def test_the_cut_of_windows_does_not_change_what_the_text_gathers():
+def test_windows_do_not_change_the_text_output():
     layer, x, text = layer_of(0), noise(2, 6, 8, 12), noise(2, 4, 12, seed=1)
     whole, expected = layer(x, text, torch.tensor(MASKS['padded']), keep_text=True)
     for layer.window_size in (2, 3, 5):

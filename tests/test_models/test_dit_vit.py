@@ -21,7 +21,7 @@ def sentences(text_dims=16, batch=2) -> TextFeatures:
 
 
 @pytest.mark.parametrize('instruction,text', [(None, sentences()), (L_DIT, None)], ids=['no instruction', 'no text'])
-def test_without_instruction_or_text_it_is_its_parent(instruction, text):
+def test_without_instruction_or_text_it_equals_its_parent(instruction, text):
     model = build(instruction=instruction)
     config = {key: value for key, value in backbone().items() if key not in ('type', 'instruction')}
     parent = SAMViT(**config)
@@ -45,7 +45,7 @@ class Recorder(Instruction):
 
 
 @pytest.mark.parametrize('keeps_outputs', [True, False])
-def test_the_seam_hands_over_what_it_promises(keeps_outputs):
+def test_the_instruction_gets_the_documented_arguments(keeps_outputs):
     """Layer by layer the projected text, what the block before made of its tokens, and the visual tokens."""
     model = build()
     model.instruction = randomise(Recorder(embed_dims=24, depth=3, text_dims=16))
@@ -60,7 +60,7 @@ def test_the_seam_hands_over_what_it_promises(keeps_outputs):
         visual, made = model.blocks[layer](visual, features, text.mask, keep_text=keeps_outputs)
 
 
-def test_only_the_blocks_that_run_are_asked():
+def test_only_running_blocks_call_the_instruction():
     model = build(out_indices=(0, 1))
     model.instruction = Recorder(embed_dims=24, depth=2, text_dims=16)
     model(noise(2, 3, 32, 32), sentences())

@@ -56,7 +56,7 @@ def assert_equal(actual: dict, expected: dict) -> None:
 
 
 @every_combination
-def test_what_is_frozen_stays_in_evaluation_mode(frozen):
+def test_frozen_parts_stay_in_evaluation_mode(frozen):
     model = build(frozen)
     for mode in (True, False, True):
         model.train(mode)
@@ -66,7 +66,7 @@ def test_what_is_frozen_stays_in_evaluation_mode(frozen):
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=lambda optimizer: optimizer['type'])
 @every_combination
-def test_what_is_frozen_has_no_optimizer_state_and_never_moves(frozen, optimizer):
+def test_frozen_parts_have_no_optimizer_state_and_never_change(frozen, optimizer):
     model = build(frozen).train()
     still, moving = split(model.state_dict(), frozen)
     optim_wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(optimizer)))
@@ -85,7 +85,7 @@ def test_what_is_frozen_has_no_optimizer_state_and_never_moves(frozen, optimizer
 
 
 @pytest.mark.parametrize('scheme', [None, *SCHEMES])
-def test_under_a_frozen_image_encoder_every_scheme_trains(scheme):
+def test_every_scheme_trains_with_a_frozen_image_encoder(scheme):
     frozen = dict(image=True, text=True)
     for with_cp in (False, True):
         model = build(frozen, scheme, with_cp=with_cp).train()
@@ -96,7 +96,7 @@ def test_under_a_frozen_image_encoder_every_scheme_trains(scheme):
         assert instruction <= with_gradient and bool(instruction) == bool(scheme)
 
 
-def test_the_moving_average_of_what_is_frozen_stays(tmp_path):
+def test_the_moving_average_of_frozen_weights_does_not_change(tmp_path):
     frozen = dict(image=True, text=True)
     model = build(frozen)
     model.init_weights()

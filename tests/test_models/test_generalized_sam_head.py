@@ -36,7 +36,7 @@ def decide(head: GeneralizedSAMHead, logit: float) -> None:
     torch.nn.init.constant_(last.bias, logit)
 
 
-def test_without_the_decision_it_is_sams_head():
+def test_without_the_decision_it_equals_sam_head():
     head = build()
     plain = MODELS.build(decode_head())
     plain.load_state_dict(
@@ -64,7 +64,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
 
 
 @pytest.mark.parametrize('logit, threshold, nothing', [(5.0, 0.5, True), (-5.0, 0.5, False), (0.2, 0.6, False)])
-def test_a_mask_is_emptied_where_nothing_is_meant(logit, threshold, nothing):
+def test_a_mask_is_empty_if_there_is_no_target(logit, threshold, nothing):
     head = build(no_target_threshold=threshold)
     decide(head, logit)
     logits = head.predict((noise(2, 16, *GRID),), [dict(pad_shape=(16, 16))] * 2, text=sentences(2))
@@ -78,7 +78,7 @@ def test_a_mask_is_emptied_where_nothing_is_meant(logit, threshold, nothing):
         assert_close(logits, upsampled, 1e-6)
 
 
-def test_it_learns_to_tell_nothing_from_something():
+def test_it_learns_to_distinguish_no_target():
     """Two items that differ in their sentence only: after a few steps one mask is empty, the other is not."""
     model = segmentor(decode_head=decode_head(type='GeneralizedSAMHead'))
     texts = ('the red box', 'a blue cat')

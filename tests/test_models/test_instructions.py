@@ -79,13 +79,13 @@ def test_padding_tokens_change_nothing(scheme, windowed):
 
 
 @every_scheme
-def test_text_that_is_masked_throughout_is_as_none(scheme):
+def test_fully_masked_text_is_like_no_text(scheme):
     model, image = build(scheme), noise(2, 3, 32, 40)
     assert_close(model(image, sentences(mask=[[False] * 3] * 2))[0], model(image)[0])
 
 
 @every_scheme
-def test_each_image_meets_its_own_sentence(scheme):
+def test_each_image_uses_only_its_own_sentence(scheme):
     """A batch is as one by one, each sentence at its own length, and sentences are told apart."""
     model, image, text = build(scheme), noise(2, 3, 32, 40), sentences()
     (together,) = model(image, text)
@@ -106,7 +106,7 @@ FIRST_TO_LEARN = {
 
 
 @pytest.mark.parametrize('scheme', FIRST_TO_LEARN)
-def test_at_the_start_all_sentences_look_alike_and_the_instruction_learns(scheme):
+def test_text_has_no_effect_at_the_start_and_the_instruction_learns(scheme):
     model, image, text = build(scheme, seed=None, windowed=False), noise(2, 3, 32, 32), sentences()
     (output,) = model(image, text)
     (other,) = model(image, TextFeatures(3 * text.tokens.flip(2), text.mask))
@@ -117,7 +117,7 @@ def test_at_the_start_all_sentences_look_alike_and_the_instruction_learns(scheme
 
 
 @pytest.mark.parametrize('scheme', ['L-DIT static', 'E-DIT static'])
-def test_static_tokens_start_at_zero_and_learn_at_once(scheme):
+def test_static_tokens_start_at_zero_and_learn_from_the_first_step(scheme):
     model = build(scheme, seed=None)
     static = model.instruction.static_tokens
     assert static.shape == ({'L-DIT static': 3, 'E-DIT static': 2}[scheme], 5, 24)
@@ -172,7 +172,7 @@ def test_static_tokens_are_never_dropped():
 
 
 @every_scheme
-def test_out_indices_give_a_map_a_block(scheme):
+def test_out_indices_give_one_map_per_block(scheme):
     model = build(scheme, out_indices=(0, 1, 2))
     outputs = model(noise(2, 3, 20, 30), sentences())
     assert [output.shape for output in outputs] == [(2, 16, 3, 4)] * 3
@@ -205,7 +205,7 @@ def test_text_longer_than_the_static_tokens_says_what_to_set(scheme):
 
 
 @every_scheme
-def test_a_shared_projection_is_there_where_the_widths_differ(scheme):
+def test_a_shared_projection_exists_if_the_widths_differ(scheme):
     assert build(scheme, text_dims=16).instruction.text_projection.weight.shape == (24, 16)
     assert not list(build(scheme, text_dims=24).instruction.text_projection.parameters())
 

@@ -40,7 +40,7 @@ def steps(model: nn.Module, wrapper, count: int) -> None:
         model.train().train_step(batch(), wrapper)
 
 
-def test_names_are_those_without_lora_and_at_the_start_nothing_changes():
+def test_lora_keeps_names_and_has_no_effect_at_the_start():
     plain, model = segmentor(), segmentor(seed=None, **parts())
     assert set(model.state_dict()) - set(plain.state_dict()) == set(lora_names(model))
     # 3 blocks with 4 layers, 2 with 2.
@@ -54,7 +54,7 @@ def test_names_are_those_without_lora_and_at_the_start_nothing_changes():
             assert_close(logits(each), logits(plain), 1e-6)
 
 
-def test_initial_weights_leave_lora_without_effect():
+def test_init_weights_keeps_lora_without_effect():
     model = segmentor(seed=None, **parts())
     model.init_weights()
     weights = model.state_dict()
@@ -88,7 +88,7 @@ def test_lora_has_effect_and_equals_the_merged_model(windowed):
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_gradients_are_those_of_the_plain_formula(with_cp):
+def test_gradients_equal_those_of_the_plain_formula(with_cp):
     """Through the blocks that recompute their activations; of A and B by the merged weight's gradient."""
     model = segmentor(**parts(with_cp=with_cp)).eval()
     plain = copy.deepcopy(model)
@@ -149,7 +149,7 @@ def test_frozen_and_unused_blocks_keep_their_lora():
     assert not any(parameter.requires_grad or frozen.training for parameter in frozen.parameters())
 
 
-def test_what_was_encoded_is_forgotten_when_lora_moves():
+def test_the_sentence_cache_is_cleared_when_lora_changes():
     encoder = randomise(MODELS.build(text_encoder(lora=TEXT))).eval()
     with torch.no_grad():
         first = encoder(['cat']).tokens

@@ -22,7 +22,7 @@ def autocast(dtype):
 
 
 @HALVES
-def test_places_are_encoded_in_float32(dtype):
+def test_positions_are_encoded_in_float32(dtype):
     encoder = segmentor().decode_head.prompt_encoder
     prompts = SpatialPrompts.collate([torch.tensor([[3.0, 70.0], [200.0, 1.0]])], [None], [None], (96, 256))
     expected_grid, expected = encoder.pe_layer((32, 32)), encoder(prompts)
@@ -57,7 +57,7 @@ def test_logits_are_resized_in_float32(kind, dtype):
     assert_close(losses['loss_bce'], bce, 1e-6)
 
 
-def test_whether_anything_is_meant_is_decided_in_float32():
+def test_the_no_target_decision_is_made_in_float32():
     """A probability of 0.501, of which bfloat16 makes 0.5."""
     head = segmentor(decode_head=decode_head(type='GeneralizedSAMHead')).decode_head
     head.no_target_head.forward = lambda tokens: torch.tensor([[0.004]], dtype=torch.bfloat16)
@@ -99,7 +99,7 @@ def test_sdpa_and_chunked_attention_agree(dtype):
 
 
 @HALVES
-def test_the_stream_of_the_text_stays_in_float32(dtype):
+def test_text_tokens_between_blocks_stay_in_float32(dtype):
     """Over six blocks, as the visual one does: rounded in each, text that is large beside what blocks add would stand
     still."""
     blocks = [randomise(InstructedBlock(12, 3, 4), seed) for seed in range(6)]
@@ -119,7 +119,7 @@ def test_the_stream_of_the_text_stays_in_float32(dtype):
 
 
 @HALVES
-def test_text_that_looks_at_the_image_is_added_to_in_float32(dtype):
+def test_cross_attention_sums_in_float32(dtype):
     """As in a block: what attention gives is rounded, the sum with a text that is large beside it is not."""
     layer = randomise(CrossAttentionLayer(12, 6, 2, 0, 0.0))
     visual, text = noise(1, 16, 12), (100 * noise(1, 3, 12, seed=1)).to(dtype)
@@ -141,7 +141,7 @@ def test_the_norm_of_maps_stays_in_the_range_of_float16():
 @HALVES
 @pytest.mark.parametrize('kind', ['SAMHead', 'GeneralizedSAMHead'])
 @pytest.mark.parametrize('scheme', ['LayerWiseInstruction', 'EndToEndInstruction', 'CrossAttentionInstruction'])
-def test_a_step_and_a_prediction_are_near_those_of_float32(scheme, kind, dtype):
+def test_a_step_and_a_prediction_are_close_to_float32(scheme, kind, dtype):
     sizes = dict(attn_dims=8, num_heads=2) if scheme == 'CrossAttentionInstruction' else {}
     model = segmentor(
         backbone=backbone(instruction=dict(type=scheme, text_dims=16, dropout=0.0, **sizes)),

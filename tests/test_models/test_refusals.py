@@ -32,7 +32,7 @@ def test_each_image_has_its_own_prompts():
 
 
 @pytest.mark.parametrize('mode', ['loss', 'predict'])
-def test_without_data_samples_there_is_nothing_to_learn_or_predict(mode):
+def test_loss_and_predict_need_data_samples(mode):
     with pytest.raises(InputError, match=f"mode='{mode}' needs data_samples"):
         segmentor()(torch.zeros(1, 3, 32, 32), None, mode=mode)
 
@@ -45,7 +45,7 @@ def test_ignored_pixels_do_not_count_in_the_logged_iou():
     assert losses['mean_iou'].item() == pytest.approx(1 / 3 * 100)
 
 
-def test_a_head_without_text_leaves_the_projection_of_a_file_alone(tmp_path):
+def test_a_head_without_text_ignores_the_text_projection_of_a_file(tmp_path):
     source = randomise(MODELS.build(decode_head()))
     init_cfg = save(tmp_path, {f'decode_head.{name}': value for name, value in source.state_dict().items()})
     target = MODELS.build(decode_head(text_dims=None, init_cfg=init_cfg))
@@ -70,7 +70,7 @@ def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
         target.init_weights()
 
 
-def test_other_ways_to_begin_are_mmengine_s():
+def test_other_init_cfg_types_are_left_to_mmengine():
     encoder = MODELS.build(text_encoder(init_cfg=[dict(type='Constant', layer='Linear', val=0.25, bias=0.5)]))
     encoder.init_weights()
     linears = [module for module in encoder.modules() if isinstance(module, nn.Linear)]
@@ -84,7 +84,7 @@ def test_text_weights_of_another_size_are_refused(tmp_path):
         encoder.init_weights()
 
 
-def test_a_vocabulary_that_is_no_text_is_named(tmp_path):
+def test_a_vocabulary_that_is_not_text_is_named(tmp_path):
     (tmp_path / 'vocab.txt').write_bytes(b'[PAD]\n\xff\xfe\n')
     with pytest.raises(InputError, match='vocab.txt is no text'):
         MODELS.build(text_encoder(tokenizer=str(tmp_path / 'vocab.txt')))(['cat'])

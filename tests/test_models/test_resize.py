@@ -43,7 +43,7 @@ def test_tables_are_resized_as_by_pytorch(length, size):
     both(lambda x: relative_position_table(x, size), lambda x: _table(x, size), noise(length, 6))
 
 
-def test_autocast_around_the_backward_pass_rounds_nothing():
+def test_autocast_around_the_backward_pass_does_not_round():
     x = noise(1, 2, 8, 8).requires_grad_()
     out, weights = resize(x, (32, 32), 'bilinear', True), noise(1, 2, 32, 32)
     (expected,) = torch.autograd.grad(out, x, weights, retain_graph=True)
@@ -52,7 +52,7 @@ def test_autocast_around_the_backward_pass_rounds_nothing():
     assert torch.equal(actual, expected)
 
 
-def test_what_was_made_in_inference_mode_trains():
+def test_matrices_made_in_inference_mode_can_be_trained_with():
     with torch.inference_mode():
         resize(noise(1, 1, 11, 11), (23, 23), 'bilinear', True)
     x = noise(1, 1, 11, 11).requires_grad_()
@@ -78,7 +78,7 @@ def resized(net) -> int:
     return len(counted)
 
 
-def test_in_evaluation_it_is_done_once():
+def test_in_evaluation_tables_are_resized_once():
     net = encoder()
     assert resized(net) == 7  # one map, two tables in each of three blocks
     assert resized(net) == 0
@@ -158,7 +158,7 @@ def write_twice(net) -> None:
         'by numpy',
     ],
 )
-def test_other_weights_are_seen(change):
+def test_changed_weights_are_detected(change):
     net = encoder()
     with torch.no_grad():
         net(IMAGES)
@@ -188,7 +188,7 @@ def test_many_encoders_at_once():
             assert_close(one, net(IMAGES)[0], 1e-5)
 
 
-def test_another_size_is_seen():
+def test_another_size_is_detected():
     net = encoder()
     with torch.no_grad():
         for size in ((40, 56), (56, 40), (40, 56)):
@@ -197,7 +197,7 @@ def test_another_size_is_seen():
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_copies_keep_nothing_of_the_original(copied):
+def test_copies_do_not_share_the_cache(copied):
     net = encoder()
     with torch.no_grad():
         expected = net(IMAGES)[0]
@@ -208,7 +208,7 @@ def test_copies_keep_nothing_of_the_original(copied):
         assert torch.equal(twin(IMAGES)[0], expected)
 
 
-def test_after_evaluation_it_trains():
+def test_training_after_evaluation_works():
     """Nothing that was kept without gradients stands in the way of one."""
     net = encoder()
     for context in (torch.no_grad, torch.inference_mode):

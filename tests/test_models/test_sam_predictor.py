@@ -86,7 +86,7 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize('size', [(426, 640), (1500, 700)], ids=str)
-def test_masks_are_those_of_the_predictor(sam, inferencer, size):
+def test_masks_equal_those_of_the_predictor(sam, inferencer, size):
     """One picture is enlarged, the other one made smaller. Points half a pixel aside cost 0.0003 to 0.0005."""
     image = photograph(*size)
     found = inferencer(image[..., ::-1], ['points', 'box', 'both'], batch_size=3, **GIVEN)['predictions']

@@ -39,7 +39,7 @@ def test_a_sentence_is_encoded_once(encoder):
     assert encoded(encoder, ['cat', 'small box']) == 1
 
 
-def test_features_are_those_of_an_encoder_that_remembers_nothing(encoder):
+def test_features_equal_those_without_a_cache(encoder):
     encoded(encoder, ['cat', 'the small cats left of the box'])
     with torch.no_grad():
         features = encoder(SENTENCES)
@@ -49,7 +49,7 @@ def test_features_are_those_of_an_encoder_that_remembers_nothing(encoder):
     assert torch.equal(features.tokens[0], features.tokens[2])
 
 
-def test_padding_that_is_passed_on_as_text_is_kept(encoder):
+def test_padding_that_counts_as_text_is_cached(encoder):
     encoder.mask_text_padding = False
     encoded(encoder, ['cat'])
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_padding_that_is_passed_on_as_text_is_kept(encoder):
     assert_close(features.tokens, expected_of(encoder, ['the red box', 'cat']).tokens, 1e-6)
 
 
-def test_a_model_made_in_inference_mode_predicts_by_the_weights_it_has():
+def test_a_model_made_in_inference_mode_uses_its_current_weights():
     """Such weights do not tell that they were written to."""
     with torch.inference_mode():
         made = MODELS.build(text_encoder()).eval()
@@ -96,7 +96,7 @@ def test_other_weights_give_other_features(encoder, change):
     assert encoded(encoder) == 3
 
 
-def test_another_precision_is_another_state(encoder):
+def test_another_precision_clears_the_cache(encoder):
     encoded(encoder)
     with torch.autocast('cpu', torch.bfloat16):
         assert encoded(encoder) == 3
@@ -104,7 +104,7 @@ def test_another_precision_is_another_state(encoder):
     assert encoded(encoder) == 3
 
 
-def test_what_was_not_asked_for_longest_is_forgotten(encoder):
+def test_the_least_recently_used_sentence_is_dropped(encoder):
     encoder._cache.size = 2
     assert encoded(encoder, ['cat', 'dog']) == 2
     assert encoded(encoder, ['cat']) == 0
@@ -121,7 +121,7 @@ def test_in_training_every_sentence_is_encoded(encoder):
     assert encoded(encoder) == 5
 
 
-def test_a_frozen_encoder_in_training_does_not_depend_on_what_was_before():
+def test_a_frozen_encoder_in_training_does_not_use_the_cache():
     """So that a resumed training goes on bit by bit."""
     frozen = randomise(MODELS.build(text_encoder(frozen=True))).train()
     first = frozen(SENTENCES).tokens

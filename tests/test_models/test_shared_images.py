@@ -79,7 +79,7 @@ def images_seen(model, part: str, step) -> list[int]:
         ('ResNet', 2, 2),
     ],
 )
-def test_masks_are_those_of_one_by_one(kind, embedded, encoded):
+def test_masks_equal_those_of_single_pairs(kind, embedded, encoded):
     model = build(kind)
     parts = dict.fromkeys(['ResNet'], ('conv1', 'layer2')).get(kind, ('patch_embed', 'blocks.2'))
     prefix = 'backbone.inner.' if kind == 'text only' else 'backbone.'
@@ -94,7 +94,7 @@ def test_masks_are_those_of_one_by_one(kind, embedded, encoded):
         assert result.metainfo['text'] == TEXTS[index]
 
 
-def test_it_is_the_same_batch_that_is_not_shared_bit_by_bit():
+def test_shared_and_unshared_batches_are_bit_equal():
     model = build('LayerWiseInstruction')
     shared = predict(model, data())
     plain = model.data_preprocessor(data(), False)
@@ -106,7 +106,7 @@ def test_it_is_the_same_batch_that_is_not_shared_bit_by_bit():
         assert torch.equal(result.seg_logits.data, expected.seg_logits.data)
 
 
-def test_preprocessing_says_which_images_are_the_same():
+def test_preprocessing_marks_equal_images():
     processor = segmentor().data_preprocessor
     result = processor(data(), training=False)
     assert [sample.unique_image_index for sample in result['data_samples']] == IMAGES

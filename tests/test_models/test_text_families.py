@@ -53,7 +53,7 @@ def tokenize(family: Family) -> dict:
     return dict(batch), mask
 
 
-def test_features_and_mask_are_those_of_transformers(family):
+def test_features_and_mask_equal_transformers(family):
     encoder, (batch, mask) = build(family), tokenize(family)
     features = encoder(SENTENCES)
     assert mask[2].all() and not mask[1].all()
@@ -62,7 +62,7 @@ def test_features_and_mask_are_those_of_transformers(family):
     assert_close(features.tokens, family.reference(**batch), 1e-6)
 
 
-def test_padding_changes_nothing_and_what_is_remembered_is_right(family):
+def test_padding_and_the_cache_do_not_change_features(family):
     encoder = build(family, frozen=True)
     together = encoder(SENTENCES)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_padding_changes_nothing_and_what_is_remembered_is_right(family):
         assert_close(one.tokens[one.mask], together.tokens[i][together.mask[i]], 1e-5)
 
 
-def test_all_that_is_tuned_has_a_gradient_and_nothing_of_what_is_frozen(family):
+def test_only_trained_weights_have_a_gradient(family):
     encoder = build(family).train()
     encoder(SENTENCES).tokens.pow(2).sum().backward()
     assert not [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
@@ -105,7 +105,7 @@ def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
                 assert alone.encode(sentence).ids == encoded
 
 
-def test_a_sentence_may_be_as_long_as_there_are_places(family):
+def test_a_sentence_may_use_all_positions(family):
     encoder = build(family, max_length=family.max_positions or 100)
     features = encoder(['the cat ' * 100, 'cat'])
     assert features.tokens.shape[1] == encoder.max_length and features.tokens.isfinite().all()
@@ -135,7 +135,7 @@ def test_a_model_of_images_is_refused():
         )
 
 
-def test_a_tokenizer_that_pads_otherwise_is_refused_where_places_depend_on_it():
+def test_a_tokenizer_with_another_padding_token_is_refused():
     sizes = dict(text_encoder()['model'], model_type='roberta')
     encoder = MODELS.build(text_encoder(model=sizes))
     with pytest.raises(InputError, match=re.escape('pads with token 0, and the text model') + '.*pad_token_id=0'):

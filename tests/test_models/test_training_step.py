@@ -85,7 +85,7 @@ def on_meta():
 
 
 @pytest.mark.parametrize('scheme, head', itertools.product(INSTRUCTIONS, ['SAMHead', 'GeneralizedSAMHead']))
-def test_nothing_waits_and_all_is_deterministic(scheme, head, on_meta):
+def test_a_step_does_not_wait_and_is_deterministic(scheme, head, on_meta):
     # At 48 × 32 position map and tables are resized. Points and a box of some items, sentences of several lengths.
     model = on_meta(
         backbone=backbone(instruction=INSTRUCTIONS[scheme], with_cp=scheme == 'edit'),
@@ -102,7 +102,7 @@ def test_nothing_waits_and_all_is_deterministic(scheme, head, on_meta):
 
 
 @pytest.mark.parametrize('frozen', [False, True])
-def test_sentences_and_images_that_are_shared_are_told_without_a_wait(frozen, on_meta):
+def test_shared_sentences_and_images_are_found_without_waiting(frozen, on_meta):
     model = on_meta(text_encoder=text_encoder(frozen=frozen))
     data = model.data_preprocessor(batch([(32, 32)] * 3, ['cat', 'dog', 'cat']), training=True)
     for sample, number in zip(data['data_samples'], (0, 0, 1)):

@@ -15,7 +15,7 @@ def test_the_outcome_is_the_stated_one(form, tmp_path):
         assert try_once(form, seed, tmp_path) in form.outcomes
 
 
-def test_the_tiny_model_tells_sentences_apart():
+def test_the_tiny_model_distinguishes_sentences():
     """Or nothing would be shown by sentences that have the same mask."""
     first, second = probabilities('the red circle'), probabilities('a small star')
     assert abs(first - second).max() > 1e-3

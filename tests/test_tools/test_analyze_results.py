@@ -81,7 +81,7 @@ def test_sentences_without_a_target_have_the_generalized_scores(output_of, dump)
     assert 'No line has a kind.' in output and 'No line has a category.' in output
 
 
-def test_the_bounds_of_groups():
+def test_bounds_of_groups():
     tool = runpy.run_path(TOOL)
     lengths = [tool['by_length'](dict(sentence='word ' * number)) for number in (0, 1, 2, 3, 5, 7, 10, 20, 21, 99)]
     assert lengths == [
@@ -139,7 +139,7 @@ def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
     ],
     ids=['masks', 'image'],
 )
-def test_what_is_not_there_to_draw_gets_one_line(error_of, dump, kwargs, message):
+def test_missing_masks_and_images_are_one_line_errors(error_of, dump, kwargs, message):
     path = dump((1, dict(text='star', img_path='lost.png')), **kwargs)
     assert error_of(TOOL, path, '--worst', 1, alone=True) == message
 

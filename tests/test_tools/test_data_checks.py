@@ -103,7 +103,7 @@ def test_a_target_without_a_pixel_is_named(root, capsys):
     assert lines[2].endswith('3 lines, 1 good sentences, 2 problems')
 
 
-def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
+def test_doubtful_lines_get_a_warning(root, capsys):
     """A JPEG has grey pixels around its 16, VOC's border has another value; and an image has one id, the first."""
     square = np.zeros((40, 60), np.uint8)
     square[12:16, 20:24] = 255
@@ -134,7 +134,7 @@ def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
 
 
 @pytest.mark.parametrize('orientation, shape', [(2, (40, 60)), (3, (40, 60)), (4, (40, 60)), (6, (40, 40))])
-def test_a_picture_whose_size_does_not_tell_that_it_is_turned_gets_one_warning(root, capsys, orientation, shape):
+def test_an_undetectable_rotation_gets_one_warning(root, capsys, orientation, shape):
     """Right lines: coordinates are those of the picture as shown."""
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -196,7 +196,7 @@ def test_image_of_another_size_and_turned_image_are_found(root, tmp_path, capsys
     assert f'{third.name} is turned or mirrored by its EXIF tag (3)' in out
 
 
-def test_images_may_lie_in_several_folders(root, tmp_path, capsys):
+def test_images_may_be_in_several_folders(root, tmp_path, capsys):
     """As those of RefCLEF and COCO do. What is in none of them is missing."""
     first, second = (root / 'train2014' / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2))
     (root / 'saiapr_tc-12').mkdir()
@@ -212,7 +212,7 @@ def test_images_may_lie_in_several_folders(root, tmp_path, capsys):
     ]
 
 
-def test_missing_folder_of_images_is_named_before_the_work(root, tmp_path, capsys):
+def test_missing_folder_of_images_is_named_early(root, tmp_path, capsys):
     (root / 'train2014').rename(root / 'photos')
     for images in ([], ['--images', root / 'photos', '--images', root / 'none']):
         assert convert(root, '--out', tmp_path / 'out', '--check-images', *images) == 1

@@ -108,7 +108,7 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
-def test_two_ranks_score_as_one_does(pictures, tmp_path):
+def test_two_ranks_give_the_scores_of_one(pictures, tmp_path):
     """A number of sentences that neither ranks nor batches divide."""
     options = [
         '--cfg-options',
@@ -162,7 +162,7 @@ def print_arguments(path: Path) -> str:
         ),
     ],
 )
-def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+def test_dist_scripts_pass_all_arguments(tmp_path, name, arguments, expected):
     done = run(
         ROOT / 'tools' / name,
         *arguments,
@@ -183,7 +183,7 @@ def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
     assert lines[7:] == expected
 
 
-def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
+def test_machines_without_a_rank_use_rendezvous(tmp_path):
     done = run(
         ROOT / 'tools' / 'dist_train.sh',
         'c.py',
@@ -215,7 +215,7 @@ def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
         ),
     ],
 )
-def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+def test_slurm_scripts_pass_all_arguments(tmp_path, name, arguments, expected):
     print_arguments(tmp_path / 'srun')
     done = run(
         ROOT / 'tools' / name,
@@ -229,7 +229,7 @@ def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
     assert lines[-len(expected) :] == expected
 
 
-def test_scripts_without_arguments_say_how_they_are_used():
+def test_scripts_without_arguments_print_their_usage():
     for name in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
         done = run(ROOT / 'tools' / name)
         assert done.returncode == 2 and f'tools/{name}' in done.stderr

@@ -54,7 +54,7 @@ def test_a_full_disk_leaves_both_files_as_they_were(prepared, error_of):
     assert [path.read_text() for path in sorted(Path('out').iterdir())] == ['before', 'before']
 
 
-def test_where_one_cannot_be_written_the_other_stays_too(prepared, error_of):
+def test_if_one_file_cannot_be_written_both_stay(prepared, error_of):
     Path('out/refs.p').unlink()
     Path('out/refs.p').mkdir()
     line = error_of(TOOL, prepared, '--out', 'out', alone=True)

@@ -48,7 +48,7 @@ def test_iou_and_order(compare):
     assert compare['Item']('a.png', 'no pixel', nothing, [nothing, ~nothing]).ious == [0, 0]
 
 
-def test_names(compare):
+def test_names_of_models(compare):
     assert compare['names_of'](['a/x.py', 'b/y.py'], ['1.pth', '2.pth']) == ['x', 'y']
     assert compare['names_of'](['x.py', 'x.py'], ['w/x/e1.pth', 'w/x/e2.pth']) == ['x/e1', 'x/e2']
 
@@ -60,7 +60,7 @@ class Kinds(list):
         return dict(kind=self[index])
 
 
-def test_choice(compare):
+def test_choice_of_items(compare):
     dataset = Kinds('abababab')
     assert compare['choose'](dataset, None, None, 3) == [0, 4, 7]
     assert compare['choose'](dataset, None, 'b', 2) == [1, 7]

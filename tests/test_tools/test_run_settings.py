@@ -36,7 +36,7 @@ def resumed(work_dir: Path, **options: object) -> tuple[str, bool]:
     return cfg.load_from, cfg.resume
 
 
-def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_run):
+def test_repeating_the_command_continues_its_own_training(tmp_path, other_run):
     """A fine-tuning from another run's checkpoint starts with its weights, and goes on from its own checkpoints."""
     save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
     mine = tmp_path / 'mine'
@@ -56,7 +56,7 @@ def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_
         assert resumed(mine, load_from=start) == (str(mine / 'epoch_2.pth'), True)
 
 
-def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothing_newer(tmp_path, other_run):
+def test_resume_in_the_config_uses_load_from_if_nothing_is_newer(tmp_path, other_run):
     start, mine = other_run / 'epoch_1.pth', tmp_path / 'mine'
     assert resumed(mine, load_from=str(start), resume=True) == (str(start), True)
     shutil.copytree(other_run, mine)
@@ -74,7 +74,7 @@ def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothin
     assert resumed(mine, load_from=str(mine / 'epoch_1.pth'), resume=True) == (str(mine / 'epoch_1.pth'), True)
 
 
-def test_weights_alone_are_not_resumed(tmp_path):
+def test_a_file_with_only_weights_is_not_resumed(tmp_path):
     path = tmp_path / 'plain.safetensors'
     save_file(TOY_WEIGHTS, path)
     with pytest.raises(CheckpointError, match=f'{path} cannot be resumed: it holds no training state; leave out'):
@@ -101,12 +101,12 @@ def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
         ({'custom_imports.imports': ['mine']}, 'custom_imports takes effect when the config is read; write it there$'),
     ],
 )
-def test_settings_that_would_do_nothing_are_refused(options, message):
+def test_settings_without_effect_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         load_config(CONFIG, cfg_options=options)
 
 
-def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path):
+def test_copied_variables_of_a_config_are_refused(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(
         f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=[11, 13])\n"
@@ -122,7 +122,7 @@ def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path)
     assert load_config(str(path), cfg_options=dict(for_my_hook=2)).for_my_hook == 2
 
 
-def test_settings_beside_those_of_the_config_arrive():
+def test_settings_that_the_config_lacks_are_applied():
     options = dict(find_unused_parameters=True, resume=True, experiment_name='mine')
     cfg = load_config(CONFIG, cfg_options=options)
     assert {key: cfg[key] for key in options} == options
@@ -154,7 +154,7 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
     assert switched('GuardedOptimWrapper') == dict(type='GuardedOptimWrapper', dtype='bfloat16')
 
 
-def test_checkpoints_that_are_not_local_pass_the_check():
+def test_remote_checkpoints_pass_the_check():
     check_checkpoint('https://example.com/a.pth')
     check_checkpoint(CONFIG)
 
@@ -167,7 +167,7 @@ def test_checkpoints_that_are_not_local_pass_the_check():
         ('custom_hooks=[dict(type=EMAHook,momentum=0.1)]', 'brackets and quotes that close, and no dict in a list'),
     ],
 )
-def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
+def test_unreadable_settings_are_a_one_line_error(setting, wanted, capsys):
     assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line == f'train.py: error: argument --cfg-options: {setting} cannot be read: it needs {wanted}'
@@ -188,7 +188,7 @@ def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
         ('', ''),
     ],
 )
-def test_settings_have_the_values_that_are_typed(text, value):
+def test_settings_keep_their_values(text, value):
     """mmengine takes the spaces out of a single value too."""
     parser = argparse.ArgumentParser()
     add_config_options(parser)

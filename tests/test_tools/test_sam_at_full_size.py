@@ -106,7 +106,7 @@ def assert_agrees(converted: Path, embedding: Tensor, image: Tensor, sam: nn.Mod
 
 
 @torch.no_grad()
-def test_segment_anything_s_vit_b_and_back(folder, capsys):
+def test_segment_anything_vit_b_round_trip(folder, capsys):
     sam, image = randomise(build_segment_anything()), noise(1, 3, 1024, 1024, seed=1)
     torch.save(sam.state_dict(), folder / 'sam_vit_b.pth')
 
@@ -127,7 +127,7 @@ def test_segment_anything_s_vit_b_and_back(folder, capsys):
 
 
 @torch.no_grad()
-def test_transformers_vit_b_and_back(folder, capsys):
+def test_transformers_vit_b_round_trip(folder, capsys):
     sam, image = build_transformers(), noise(1, 3, 1024, 1024, seed=1)
     sam.save_pretrained(folder / 'theirs')
 

@@ -185,7 +185,7 @@ def test_an_example_is_filled_in_and_segmented(page):
     assert max(picture_in(page, 'overlay').shape) >= 480
 
 
-def test_what_is_too_much_or_missing_is_said_in_the_page(page, photo, tmp_path):
+def test_invalid_input_is_reported_in_the_page(page, photo, tmp_path):
     cv2.imwrite(str(tmp_path / 'large.png'), np.zeros((5000, 6000), np.uint8))
     (tmp_path / 'text.png').write_text('no picture')
     for picture, sentences, message in (
@@ -209,13 +209,13 @@ def tool() -> dict:
     return runpy.run_path(str(TOOL))
 
 
-def test_too_many_bytes_are_not_taken_in(address):
+def test_too_large_uploads_are_refused(address):
     for size, status in ((20_000_000, 200), (20_000_001, 413)):
         found = httpx.post(f'{address}/gradio_api/upload', files=dict(files=('a.png', bytes(size))), timeout=SECONDS)
         assert found.status_code == status, found.text
 
 
-def test_a_picture_of_too_many_bytes_is_not_even_opened(tool, tmp_path):
+def test_a_too_large_file_is_not_opened(tool, tmp_path):
     with open(tmp_path / 'heavy.png', 'wb') as file:
         file.truncate(tool['MAX_BYTES'] + 1)
     with pytest.raises(InputError, match='the picture has more than 20 megabytes: save it smaller'):
@@ -229,7 +229,7 @@ def test_lines_of_sentences_end_at_line_feeds(tool):
     assert tool['split_sentences']('the red\u2028star\r\n\n a box\x85\n') == ['the red\u2028star', 'a box']
 
 
-def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, monkeypatch):
+def test_uploads_are_deleted_after_an_hour(tool, photo, tmp_path, monkeypatch):
     """Here the hour has a second. Gradio deletes what it was handed by the page, and its own copies."""
     assert tool['HOUR'] == 3600
     monkeypatch.setitem(tool['build_page'].__globals__, 'HOUR', 1)
@@ -262,7 +262,7 @@ def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, mon
         (['--port', '70000'], '--port must be from 1 to 65535, got 70000'),
     ],
 )
-def test_what_cannot_be_served_gets_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+def test_startup_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.setenv('TMPDIR', str(tmp_path))
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
@@ -272,7 +272,7 @@ def test_what_cannot_be_served_gets_one_line(tmp_path, monkeypatch, capsys, argu
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_nothing_is_fetched_from_elsewhere(page, photo, address):
+def test_the_page_loads_nothing_from_other_machines(page, photo, address):
     ask(page, photo, 'the red circle')
     picture_in(page, 'overlay')
     entries = [json.loads(entry['message'])['message'] for entry in page.get_log('performance')]
