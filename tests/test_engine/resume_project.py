@@ -85,7 +85,7 @@ class SpoilHook(Hook):
         self._gradient_is_infinite = runner.rank == self.rank and step in self.gradient
         if runner.rank == self.rank and step in self.loss:
             data_batch['inputs'] = [picture * float('nan') for picture in data_batch['inputs']]
-            print(f'spoilt {step}: {"; ".join(names_of(data_batch))}')
+            print(f'spoiled {step}: {"; ".join(names_of(data_batch))}')
 
 
 def write_config(folder: Path) -> Path:

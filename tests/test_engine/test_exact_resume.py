@@ -98,7 +98,7 @@ def test_a_training_that_is_killed_repeatedly_equals_an_uninterrupted_one(folder
 
 
 def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
-    """Step 8 is the third of the second epoch; the resumed run begins with the fourth. Workers are signalled too."""
+    """Step 8 is the third of the second epoch; the resumed run begins with the fourth. Workers are signaled too."""
     output = ''
     for step, by in ((2, 'SIGINT'), (8, 'SIGTERM')):
         output = train(folder, 'stopped', 'train_dataloader.num_workers=2', *end(step, by=by), resume=True)

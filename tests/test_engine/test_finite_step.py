@@ -118,13 +118,13 @@ def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimW
     model, forward = runner.model, runner.model.forward
     counts = iter(range(1, 100))
 
-    def spoilt(*args, mode='tensor', **kwargs):
+    def spoiled(*args, mode='tensor', **kwargs):
         result = forward(*args, mode=mode, **kwargs)
         if mode == 'loss' and next(counts) in bad_steps:
             result['loss'] = result['loss'] * float('nan')
         return result
 
-    model.forward = spoilt
+    model.forward = spoiled
     runner.train()
     return runner
 
@@ -231,7 +231,7 @@ def test_nan_on_one_rank_skips_the_step_on_all(tmp_path):
         '7': '2 in a row, 4 in all',
         '8': '3 in a row, 5 in all',
     }
-    for step, names in re.findall(r'spoilt (\d+): (.*)', done[1].output):
+    for step, names in re.findall(r'spoiled (\d+): (.*)', done[1].output):
         assert reports[step].endswith(f'In the batch whose loss is not finite (rank 1): {names}')
     # Two items of each rank.
     assert reports['3'].count('.png "') == 4 and 'In the batch: ' in reports['3']

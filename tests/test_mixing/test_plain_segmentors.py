@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 from small import moved_parts
-from tiny import batch, randomise, sample, segmentor
+from tiny import batch, randomize, sample, segmentor
 
 TWO_CLASSES = dict(
     type='FCNHead', in_channels=16, in_index=3, channels=8, num_convs=1, num_classes=2, norm_cfg=dict(type='BN')
@@ -34,7 +34,7 @@ def test_a_head_of_two_classes_segments_by_sentence():
 
 
 def test_ditvit_trains_and_predicts_in_mmsegs_segmentor():
-    model = randomise(
+    model = randomize(
         MODELS.build(
             dict(
                 type='EncoderDecoder',

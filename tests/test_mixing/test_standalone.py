@@ -5,7 +5,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
-from tiny import ARCH, backbone, batch, noise, randomise, sample, text_encoder
+from tiny import ARCH, backbone, batch, noise, randomize, sample, text_encoder
 
 from dit_sam.errors import InputError
 
@@ -27,7 +27,7 @@ def model(kind='EncoderDecoder', seed=0, **kwargs):
         decode_head=HEAD,
         test_cfg=ConfigDict(mode='slide', crop_size=(32, 32), stride=(24, 24)),
     )
-    return randomise(MODELS.build(parts), seed)
+    return randomize(MODELS.build(parts), seed)
 
 
 def count_encodings(encoder) -> list:
@@ -42,7 +42,7 @@ def train(net, *texts) -> None:
 
 
 def test_its_instruction_equals_that_of_ditvit():
-    net = randomise(MODELS.build(encoder())).eval()
+    net = randomize(MODELS.build(encoder())).eval()
     images, text = noise(2, 3, 32, 48), net.text_encoder(['red box', 'red box'])
     assert torch.equal(net(images)[0], net(images, text=text)[0])
     net.text = None
@@ -131,8 +131,8 @@ def test_an_image_without_a_sentence_is_named():
 
 
 def test_sam_weights_do_not_touch_the_text_encoder(tmp_path):
-    sam = randomise(MODELS.build(SAM))
-    words = randomise(MODELS.build(text_encoder()), 1)
+    sam = randomize(MODELS.build(SAM))
+    words = randomize(MODELS.build(text_encoder()), 1)
     torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
     torch.save(words.state_dict(), tmp_path / 'words.pth')
     pretrained = {name: dict(type='Pretrained', checkpoint=str(tmp_path / f'{name}.pth')) for name in ('sam', 'words')}
@@ -168,7 +168,7 @@ def test_recomputed_activations_give_the_same_gradients():
     outputs = []
     for with_cp in (False, True):
         torch.manual_seed(0)
-        net = randomise(MODELS.build(encoder(with_cp=with_cp, arch=ARCH))).eval()
+        net = randomize(MODELS.build(encoder(with_cp=with_cp, arch=ARCH))).eval()
         loss = net(noise(1, 3, 32, 40))[0].square().mean()
         loss.backward()
         outputs.append((loss.item(), net.blocks[0].attn.qkv.weight.grad.norm().item()))

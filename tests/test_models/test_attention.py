@@ -8,7 +8,7 @@ from equations import double
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textbook import attention
-from tiny import assert_close, assert_same_gradients, gradients, noise, randomise
+from tiny import assert_close, assert_same_gradients, gradients, noise, randomize
 
 from dit_sam.models.layers import InstructedAttention
 
@@ -43,7 +43,7 @@ def check(layer, x, text=None, mask=None, keep_text=False, tolerance=1e-5):
 
 
 def layer_of(window_size, rel_pos_size=5, embed_dims=12, num_heads=3):
-    return randomise(InstructedAttention(embed_dims, num_heads, rel_pos_size, window_size))
+    return randomize(InstructedAttention(embed_dims, num_heads, rel_pos_size, window_size))
 
 
 @pytest.mark.parametrize('keep_text', [False, True], ids=['L-DIT', 'E-DIT'])

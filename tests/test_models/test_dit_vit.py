@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import assert_close, backbone, noise, randomise
+from tiny import assert_close, backbone, noise, randomize
 
 from dit_sam.models import DITViT, Instruction, SAMViT
 from dit_sam.structures import TextFeatures
@@ -13,7 +13,7 @@ L_DIT = dict(type='LayerWiseInstruction', text_dims=16, dropout=0.0)
 
 def build(**kwargs) -> DITViT:
     """The tiny L-DIT encoder, 4 × 4 tokens at 32²."""
-    return randomise(MODELS.build(backbone(**dict(dict(instruction=L_DIT), **kwargs))))
+    return randomize(MODELS.build(backbone(**dict(dict(instruction=L_DIT), **kwargs))))
 
 
 def sentences(text_dims=16, batch=2) -> TextFeatures:
@@ -48,7 +48,7 @@ class Recorder(Instruction):
 def test_the_instruction_gets_the_documented_arguments(keeps_outputs):
     """Layer by layer the projected text, what the block before made of its tokens, and the visual tokens."""
     model = build()
-    model.instruction = randomise(Recorder(embed_dims=24, depth=3, text_dims=16))
+    model.instruction = randomize(Recorder(embed_dims=24, depth=3, text_dims=16))
     model.instruction.keeps_outputs = keeps_outputs
     image, text = noise(2, 3, 32, 40), sentences()
     model(image, text)

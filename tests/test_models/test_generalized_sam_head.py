@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from tiny import assert_close, batch, decode_head, noise, randomise, sample, segmentor
+from tiny import assert_close, batch, decode_head, noise, randomize, sample, segmentor
 
 from dit_sam.models import GeneralizedSAMHead
 from dit_sam.structures import TextFeatures
@@ -14,7 +14,7 @@ GRID = (4, 4)
 
 
 def build(**kwargs) -> GeneralizedSAMHead:
-    return randomise(MODELS.build(decode_head(type='GeneralizedSAMHead', **kwargs)))
+    return randomize(MODELS.build(decode_head(type='GeneralizedSAMHead', **kwargs)))
 
 
 def sentences(count: int) -> TextFeatures:

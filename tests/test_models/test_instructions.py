@@ -6,7 +6,7 @@ import torch.distributed as dist
 from equations import double, words_of
 from mmseg.registry import MODELS
 from textbook import attention
-from tiny import assert_close, assert_same_gradients, backbone, gradients, noise, randomise
+from tiny import assert_close, assert_same_gradients, backbone, gradients, noise, randomize
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,7 +29,7 @@ def build(scheme='L-DIT', text_dims=16, dropout=0.0, seed=0, **kwargs) -> DITViT
     instruction = dict(SCHEMES[scheme], text_dims=text_dims, dropout=dropout)
     model = MODELS.build(backbone(instruction=instruction, **kwargs))
     if seed is not None:
-        return randomise(model, seed)
+        return randomize(model, seed)
     model.init_weights()
     return model
 
@@ -167,7 +167,7 @@ def test_dropout_acts_in_training_only(scheme):
 
 def test_static_tokens_are_never_dropped():
     scheme = LayerWiseStaticInstruction(max_length=4, embed_dims=24, depth=3, text_dims=24, dropout=1.0)
-    tokens = randomise(scheme).train()(2, noise(2, 3, 24), None, noise(2, 4, 4, 24))
+    tokens = randomize(scheme).train()(2, noise(2, 3, 24), None, noise(2, 4, 4, 24))
     assert torch.equal(tokens, scheme.static_tokens[2, :3].expand(2, 3, 24))
 
 
@@ -213,7 +213,7 @@ def test_a_shared_projection_exists_if_the_widths_differ(scheme):
 def test_cross_attention_equals_torch():
     """`nn.MultiheadAttention` meets text and image in the text's own width."""
     scheme = CrossAttentionInstruction(attn_dims=24, num_heads=3, embed_dims=24, depth=2, text_dims=24)
-    layer, reference = randomise(scheme).eval().layers[1], nn.MultiheadAttention(24, 3, batch_first=True)
+    layer, reference = randomize(scheme).eval().layers[1], nn.MultiheadAttention(24, 3, batch_first=True)
     text, visual = noise(2, 3, 24), noise(2, 4, 5, 24, seed=1)
     projections = [layer.q_proj, layer.k_proj, layer.v_proj]
     reference.load_state_dict(

@@ -12,7 +12,7 @@ from processes import call_tool
 from safetensors import safe_open
 from safetensors.torch import load_file
 from segment_anything.modeling import ImageEncoderViT
-from tiny import assert_close, backbone, batch, gradients, randomise, segmentor, text_encoder
+from tiny import assert_close, backbone, batch, gradients, randomize, segmentor, text_encoder
 from torch import nn
 
 from dit_sam.errors import InputError
@@ -150,7 +150,7 @@ def test_frozen_and_unused_blocks_keep_their_lora():
 
 
 def test_the_sentence_cache_is_cleared_when_lora_changes():
-    encoder = randomise(MODELS.build(text_encoder(lora=TEXT))).eval()
+    encoder = randomize(MODELS.build(text_encoder(lora=TEXT))).eval()
     with torch.no_grad():
         first = encoder(['cat']).tokens
         next(value for name, value in encoder.named_parameters() if 'lora_B' in name).mul_(2)
@@ -186,7 +186,7 @@ def test_sams_own_file_loads(tmp_path):
         use_rel_pos=True,
         qkv_bias=True,
     )
-    sam = randomise(ImageEncoderViT(**sizes))
+    sam = randomize(ImageEncoderViT(**sizes))
     torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
     model = MODELS.build(backbone(lora=IMAGE, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'sam.pth'))))
     model.init_weights()

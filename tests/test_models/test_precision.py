@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from equations import double
-from tiny import assert_close, backbone, batch, decode_head, noise, randomise, segmentor
+from tiny import assert_close, backbone, batch, decode_head, noise, randomize, segmentor
 
 from dit_sam.compat import import_sam_modeling
 from dit_sam.models.instructions.cross_attention import CrossAttentionLayer
@@ -102,7 +102,7 @@ def test_sdpa_and_chunked_attention_agree(dtype):
 def test_text_tokens_between_blocks_stay_in_float32(dtype):
     """Over six blocks, as the visual one does: rounded in each, text that is large beside what blocks add would stand
     still."""
-    blocks = [randomise(InstructedBlock(12, 3, 4), seed) for seed in range(6)]
+    blocks = [randomize(InstructedBlock(12, 3, 4), seed) for seed in range(6)]
     x, text = noise(1, 4, 4, 12), 40 * noise(1, 3, 12, seed=1)
 
     def run(blocks, x, text):
@@ -121,7 +121,7 @@ def test_text_tokens_between_blocks_stay_in_float32(dtype):
 @HALVES
 def test_cross_attention_sums_in_float32(dtype):
     """As in a block: what attention gives is rounded, the sum with a text that is large beside it is not."""
-    layer = randomise(CrossAttentionLayer(12, 6, 2, 0, 0.0))
+    layer = randomize(CrossAttentionLayer(12, 6, 2, 0, 0.0))
     visual, text = noise(1, 16, 12), (100 * noise(1, 3, 12, seed=1)).to(dtype)
     expected = double(layer)(text.double(), visual.double())
     with autocast(dtype):
@@ -130,7 +130,7 @@ def test_cross_attention_sums_in_float32(dtype):
 
 def test_the_norm_of_maps_stays_in_the_range_of_float16():
     ours, theirs = LayerNorm2d(8), import_sam_modeling().common.LayerNorm2d(8)
-    randomise(ours)
+    randomize(ours)
     theirs.load_state_dict(ours.state_dict())
     x = 300 * noise(2, 8, 5, 4)
     assert_close(ours(x), theirs(x), 1e-6)

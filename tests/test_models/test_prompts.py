@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import assert_close, batch, decode_head, noise, randomise, segmentor, text_encoder
+from tiny import assert_close, batch, decode_head, noise, randomize, segmentor, text_encoder
 
 from dit_sam.compat import import_sam_modeling
 from dit_sam.errors import InputError
@@ -17,7 +17,7 @@ BOXES = [None, torch.tensor([2.0, 3.0, 30.0, 21.0]), torch.tensor([10.0, 9.0, 55
 
 
 def build(**kwargs) -> SAMHead:
-    return randomise(MODELS.build(decode_head(**kwargs)))
+    return randomize(MODELS.build(decode_head(**kwargs)))
 
 
 def prompts(items=range(4)) -> SpatialPrompts:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 from safetensors.torch import save_file
-from tiny import backbone, decode_head, noise, randomise, sample, segmentor, text_encoder
+from tiny import backbone, decode_head, noise, randomize, sample, segmentor, text_encoder
 from torch import nn
 
 from dit_sam.errors import InputError
@@ -38,7 +38,7 @@ def test_loss_and_predict_need_data_samples(mode):
 
 
 def test_ignored_pixels_do_not_count_in_the_logged_iou():
-    """Predicted 4 pixels, of which 2 are labelled and 1 is right; a third label is missed."""
+    """Predicted 4 pixels, of which 2 are labeled and 1 is right; a third label is missed."""
     data = sample((1, 5))
     data.gt_sem_seg.data = torch.tensor([[[1, 0, 255, 255, 1]]])
     losses = MODELS.build(decode_head()).loss_by_feat(torch.tensor([[[[9.0, 9.0, 9.0, 9.0, -9.0]]]]), [data])
@@ -46,7 +46,7 @@ def test_ignored_pixels_do_not_count_in_the_logged_iou():
 
 
 def test_a_head_without_text_ignores_the_text_projection_of_a_file(tmp_path):
-    source = randomise(MODELS.build(decode_head()))
+    source = randomize(MODELS.build(decode_head()))
     init_cfg = save(tmp_path, {f'decode_head.{name}': value for name, value in source.state_dict().items()})
     target = MODELS.build(decode_head(text_dims=None, init_cfg=init_cfg))
     target.init_weights()
@@ -60,7 +60,7 @@ def test_a_head_without_text_ignores_the_text_projection_of_a_file(tmp_path):
     ids=['text_encoder', 'backbone', 'decode_head'],
 )
 def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
-    source = randomise(MODELS.build(config))
+    source = randomize(MODELS.build(config))
     init_cfg = save(tmp_path, {prefix + name: value for name, value in source.state_dict().items()})
     target = MODELS.build(dict(config, init_cfg=[init_cfg]))
     target.init_weights()

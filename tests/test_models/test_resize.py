@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from mmseg.registry import MODELS
-from tiny import ARCH, assert_close, noise, randomise
+from tiny import ARCH, assert_close, noise, randomize
 
 from dit_sam.models.layers import relative_position_table, resize
 from dit_sam.models.layers.relative_position import _table
@@ -62,7 +62,7 @@ def test_matrices_made_in_inference_mode_can_be_trained_with():
 
 def encoder(seed=0):
     made = MODELS.build(dict(type='SAMViT', arch=ARCH, img_size=64, patch_size=8, out_channels=16, window_size=3))
-    return randomise(made, seed).eval()
+    return randomize(made, seed).eval()
 
 
 IMAGES = noise(1, 3, 40, 56)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
-from tiny import assert_close, assert_same_gradients, decode_head, gradients, noise, randomise, sample
+from tiny import assert_close, assert_same_gradients, decode_head, gradients, noise, randomize, sample
 from torch import nn
 
 from dit_sam.compat import import_sam_modeling
@@ -15,7 +15,7 @@ GRID = (5, 7)
 
 
 def build(**kwargs) -> SAMHead:
-    return randomise(MODELS.build(decode_head(**kwargs)))
+    return randomize(MODELS.build(decode_head(**kwargs)))
 
 
 def sentences(batch=3) -> TextFeatures:

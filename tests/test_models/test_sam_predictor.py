@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import save_file
-from tiny import randomise
+from tiny import randomize
 from torch import nn
 
 from dit_sam.apis import ReferringInferencer
@@ -65,7 +65,7 @@ def sam() -> nn.Module:
     decoder = modeling.MaskDecoder(
         transformer_dim=32, transformer=modeling.TwoWayTransformer(2, 32, 8, 64), iou_head_hidden_dim=256
     )
-    return randomise(modeling.Sam(encoder, modeling.PromptEncoder(32, (64, 64), (1024, 1024), 16), decoder)).eval()
+    return randomize(modeling.Sam(encoder, modeling.PromptEncoder(32, (64, 64), (1024, 1024), 16), decoder)).eval()
 
 
 @pytest.fixture(scope='module')

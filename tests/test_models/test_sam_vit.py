@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import ARCH, assert_close, assert_same_gradients, gradients, noise, randomise
+from tiny import ARCH, assert_close, assert_same_gradients, gradients, noise, randomize
 from torch import nn
 from transformers import SamVisionConfig, SamVisionModel
 
@@ -24,7 +24,7 @@ TRANSFORMERS_NAMES = {
 
 
 def build(grid=10, window_size=4, **kwargs) -> SAMViT:
-    return randomise(SAMViT(ARCH, 8 * grid, 8, out_channels=16, window_size=window_size, **kwargs))
+    return randomize(SAMViT(ARCH, 8 * grid, 8, out_channels=16, window_size=window_size, **kwargs))
 
 
 def segment_anything_like(model: SAMViT) -> nn.Module:
@@ -161,7 +161,7 @@ def test_gradients_have_the_strides_of_their_weights(dtype):
 
 
 def test_without_a_neck_it_returns_tokens():
-    model = randomise(SAMViT(ARCH, 80, 8, out_channels=0, window_size=4, out_indices=(1, 2)))
+    model = randomize(SAMViT(ARCH, 80, 8, out_channels=0, window_size=4, out_indices=(1, 2)))
     assert [output.shape for output in model(noise(1, 3, 80, 80))] == [(1, 24, 10, 10)] * 2
     assert not any(name.startswith('neck') for name in model.state_dict())
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 from safetensors.torch import save_file
-from tiny import ARCH, backbone, decode_head, randomise, segmentor
+from tiny import ARCH, backbone, decode_head, randomize, segmentor
 from torch import nn
 from transformers import SamConfig, SamModel
 
@@ -39,12 +39,12 @@ def sam() -> dict:
             ),
         )
     )
-    return randomise(parts).state_dict()
+    return randomize(parts).state_dict()
 
 
 @pytest.fixture
 def from_sam(sam, tmp_path):
-    """``from_sam(config)`` builds a part and initialises it from that SAM, less `without`, plus `extra`."""
+    """``from_sam(config)`` builds a part and initializes it from that SAM, less `without`, plus `extra`."""
 
     def build(config: dict, without: str = '-', extra: tuple = ()) -> nn.Module:
         weights = {name: value for name, value in sam.items() if without not in name}
@@ -126,7 +126,7 @@ def test_a_missing_file_says_where_to_get_it(config):
 
 
 def build(config: dict, checkpoint) -> nn.Module:
-    """A part initialised from a file."""
+    """A part initialized from a file."""
     model = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint=str(checkpoint))))
     model.init_weights()
     return model
@@ -153,7 +153,7 @@ def test_any_layout_and_file_format_loads(sam, tmp_path, layout, save):
 
 
 def test_a_folder_of_transformers_loads(tmp_path):
-    theirs = randomise(
+    theirs = randomize(
         SamModel(
             SamConfig(
                 vision_config=dict(

@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import assert_close, randomise, text_encoder
+from tiny import assert_close, randomize, text_encoder
 
 SENTENCES = ['the red box', 'cat', 'the red box', 'big dog', 'cat']
 
 
 @pytest.fixture
 def encoder():
-    return randomise(MODELS.build(text_encoder())).eval()
+    return randomize(MODELS.build(text_encoder())).eval()
 
 
 def encoded(encoder, sentences=SENTENCES, **kwargs) -> int:
@@ -63,7 +63,7 @@ def test_a_model_made_in_inference_mode_uses_its_current_weights():
     with torch.inference_mode():
         made = MODELS.build(text_encoder()).eval()
         before = made(SENTENCES).tokens
-        made.load_state_dict(randomise(MODELS.build(text_encoder()), 1).state_dict())
+        made.load_state_dict(randomize(MODELS.build(text_encoder()), 1).state_dict())
         after = made(SENTENCES).tokens
     with torch.no_grad():
         assert torch.equal(made(SENTENCES).tokens, after) and not torch.equal(before, after)
@@ -123,7 +123,7 @@ def test_in_training_every_sentence_is_encoded(encoder):
 
 def test_a_frozen_encoder_in_training_does_not_use_the_cache():
     """So that a resumed training goes on bit by bit."""
-    frozen = randomise(MODELS.build(text_encoder(frozen=True))).train()
+    frozen = randomize(MODELS.build(text_encoder(frozen=True))).train()
     first = frozen(SENTENCES).tokens
     frozen(['small dog', 'cat'])
     assert torch.equal(frozen(SENTENCES).tokens, first)

@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmseg.registry import MODELS
 from safetensors.torch import load_file, save_file
-from tiny import VOCABULARY, assert_close, randomise, text_encoder
+from tiny import VOCABULARY, assert_close, randomize, text_encoder
 from transformers import AutoConfig, BertModel, BertTokenizer
 
 from dit_sam.errors import InputError
@@ -20,7 +20,7 @@ SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']
 
 
 def build(**kwargs):
-    return randomise(MODELS.build(text_encoder(**kwargs))).eval()
+    return randomize(MODELS.build(text_encoder(**kwargs))).eval()
 
 
 def reference(encoder) -> BertModel:

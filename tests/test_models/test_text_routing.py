@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import ARCH, assert_close, backbone, batch, decode_head, randomise, segmentor
+from tiny import ARCH, assert_close, backbone, batch, decode_head, randomize, segmentor
 from torch import nn
 
 from dit_sam.errors import InputError
@@ -109,7 +109,7 @@ def test_a_part_that_takes_text_and_has_no_argument_for_it_is_an_error():
 
 def test_a_replaced_part_gets_its_own_arguments():
     model = segmentor(backbone=NO_TEXT)
-    model.backbone = randomise(MODELS.build(backbone()))
+    model.backbone = randomize(MODELS.build(backbone()))
     model.eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2, ['cat', 'dog']))
     words = model.encode_text(data['data_samples'])

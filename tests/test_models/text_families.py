@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tiny import VOCABULARY, randomise
+from tiny import VOCABULARY, randomize
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 CORPUS = [
@@ -78,12 +78,12 @@ def word_pieces(specials: list[str]) -> dict[str, int]:
 
 
 def put(folder: Path, model_type: str, tokenizer, max_positions: int | None = None, **sizes) -> Family:
-    """Save a randomised model of text alone and its tokenizer."""
+    """Save a randomized model of text alone and its tokenizer."""
     ids = dict(
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
     )
     config = transformers.AutoConfig.for_model(model_type, **{**SIZES, **ids, 'vocab_size': len(tokenizer), **sizes})
-    model = randomise(transformers.AutoModel.from_config(config)).eval()
+    model = randomize(transformers.AutoModel.from_config(config)).eval()
     return save(folder, model, model, tokenizer, max_positions)
 
 
@@ -168,7 +168,7 @@ def t5(folder: Path) -> Family:
         vocab_size=len(tokenizer),
         feed_forward_proj='gated-gelu',
     )
-    whole = randomise(transformers.T5ForConditionalGeneration(config)).eval()
+    whole = randomize(transformers.T5ForConditionalGeneration(config)).eval()
     return save(folder, whole, whole.get_encoder(), tokenizer, None)
 
 
@@ -180,7 +180,7 @@ def clip(folder: Path) -> Family:
     config = transformers.CLIPConfig(
         text_config=text, vision_config=dict(SIZES, image_size=8, patch_size=4), projection_dim=8
     )
-    whole = randomise(transformers.CLIPModel(config)).eval()
+    whole = randomize(transformers.CLIPModel(config)).eval()
     return save(folder, whole, whole.text_model, tokenizer, 24)
 
 
@@ -203,7 +203,7 @@ def siglip(folder: Path) -> Family:
     tokenizer = transformers.SiglipTokenizer(str(folder / 'spiece.model'), model_input_names=['input_ids'])
     text = dict(SIZES, vocab_size=len(tokenizer), max_position_embeddings=24, projection_size=16)
     config = transformers.SiglipConfig(text_config=text, vision_config=dict(SIZES, image_size=8, patch_size=4))
-    whole = randomise(transformers.SiglipModel(config)).eval()
+    whole = randomize(transformers.SiglipModel(config)).eval()
     return save(folder, whole, whole.text_model, tokenizer, 24)
 
 

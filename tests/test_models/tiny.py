@@ -16,7 +16,7 @@ VOCABULARY = (
 ARCH = dict(embed_dims=24, depth=3, num_heads=3, global_attn_indexes=(1,))
 
 
-def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
     """Add noise to every parameter, so that none is zero or one, as tables and biases are at the start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def segmentor(seed: int | None = 0, **parts) -> nn.Module:
         data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)),
     )
     model = MODELS.build(dict(default, **parts))
-    return model if seed is None else randomise(model, seed)
+    return model if seed is None else randomize(model, seed)
 
 
 def sample(

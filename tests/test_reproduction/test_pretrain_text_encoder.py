@@ -15,7 +15,7 @@ from dit_sam.utils import read_weights
 
 TOOL = ROOT / 'reproduction' / 'pretrain_text_encoder.py'
 CONFIG = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
-# The noun tells the colour, so that what is masked can be learned.
+# The noun determines the color, so that masked words can be learned.
 SENTENCES = ['the red circle', 'the green square', 'the blue star']
 
 

@@ -110,7 +110,7 @@ def exact(rng: Random, folder: Path) -> Attempt:
     return expect(folder, f'a.{suffix}', opaque, tolerance=1 if image.mode == 'CMYK' else 0)
 
 
-@accepted('images', 'TIFF with alpha', 'colors times alpha, as OpenCV has them', share=0.4)
+@accepted('images', 'TIFF with alpha', 'colors times alpha, as OpenCV computes them', share=0.4)
 def tiff_with_alpha(rng: Random, folder: Path) -> Attempt:
     image, alpha = picture(rng, *size_of(rng)), rng.randint(0, 255)
     with_alpha = image.copy()
@@ -122,7 +122,7 @@ def tiff_with_alpha(rng: Random, folder: Path) -> Attempt:
 @accepted(
     'images',
     'JPEG (gray, RGB, CMYK, YCbCr, progressive), JPEG 2000, WebP, of any quality',
-    "Pillow's pixels, but for 3 of 255",
+    "Pillow's pixels, within 3 of 255",
     share=0.4,
 )
 def lossy(rng: Random, folder: Path) -> Attempt:
@@ -158,9 +158,7 @@ def thin(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@either(
-    'images', 'pictures 1 to 4,000 times as wide as high', 'a mask of their size, or the file and its size', share=0.4
-)
+@either('images', 'pictures 1 to 4,000 times as wide as high', 'a mask of their size, or file, size', share=0.4)
 def narrow(rng: Random, folder: Path) -> Attempt:
     height, width = rng.randint(1, 3), int(4000 ** rng.random())
     image = picture(rng, height, width)
@@ -182,17 +180,14 @@ def oriented(rng: Random, folder: Path, height: int, width: int, orientation: in
 
 
 @accepted(
-    'images',
-    'each of the eight EXIF orientations, annotated as they are shown',
-    'the picture as it is shown',
-    share=0.4,
+    'images', 'each of the eight EXIF orientations, annotated as displayed', 'the picture as displayed', share=0.4
 )
 def exif(rng: Random, folder: Path) -> Attempt:
     name = rng.choice(['a.jpg', 'a.png', 'a.tif'])
     return expect(folder, name, oriented(rng, folder, *size_of(rng), rng.randint(1, 8), name), tolerance=3)
 
 
-@refused('images', 'EXIF orientations that turn, annotated as they are stored', 'file, annotation, what to do')
+@refused('images', 'rotating EXIF orientations, annotated as stored', 'file, annotation, what to do')
 def exif_of_the_stored(rng: Random, folder: Path) -> Attempt:
     height, width = size_of(rng)
     height += height == width
@@ -208,7 +203,7 @@ def other_size(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: load(folder, 'a.png', *other), ('a.png', 'annotation 7', f'({height}, {width})', str(other)))
 
 
-@accepted('images', 'suffixes that do not belong to the format', 'told from the content', share=0.4)
+@accepted('images', 'suffixes of another format', 'recognized by content', share=0.4)
 def suffix(rng: Random, folder: Path) -> Attempt:
     image, name = picture(rng, *size_of(rng)), rng.choice(['a.jpg', 'a.gif', 'a.tif', 'a', 'a.txt', 'a b.é', 'a.JPG'])
     image.save(folder / name, rng.choice(['PNG', 'BMP', 'PPM']))

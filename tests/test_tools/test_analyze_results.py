@@ -107,7 +107,7 @@ def test_several_categories_are_a_group():
 
 
 def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
-    image = tmp_path / 'grey.png'
+    image = tmp_path / 'gray.png'
     cv2.imwrite(str(image), np.full((*SIZE, 3), 128, np.uint8))
     path = dump(
         (10, dict(text='half', img_path=str(image))),
@@ -118,7 +118,7 @@ def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
     )
     out = tmp_path / 'worst'
     output = output_of(TOOL, path, '--worst', 3, '--out', out)
-    written = [out / name for name in ('001_grey_nothing_1.png', '002_grey_no-such_1.png', '003_grey_half_1.png')]
+    written = [out / name for name in ('001_gray_nothing_1.png', '002_gray_no-such_1.png', '003_gray_half_1.png')]
     assert output.split('written:\n')[1].split() == [str(file) for file in written]
     # The picture is enlarged 8 times. Row 12 is in both masks, row 20 in the truth alone, whose left border is at 10.
     half = cv2.imread(str(written[2]))

@@ -104,7 +104,7 @@ def test_a_target_without_a_pixel_is_named(root, capsys):
 
 
 def test_doubtful_lines_get_a_warning(root, capsys):
-    """A JPEG has grey pixels around its 16, VOC's border has another value; and an image has one id, the first."""
+    """A JPEG has gray pixels around its 16, VOC's border has another value; and an image has one id, the first."""
     square = np.zeros((40, 60), np.uint8)
     square[12:16, 20:24] = 255
     bordered = square.copy()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from converters import assert_equal, convert, hollow, randomise, save, untouched
+from converters import assert_equal, convert, hollow, randomize, save, untouched
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
@@ -35,7 +35,7 @@ def error_of(error_of) -> Callable:
 
 def build_dit() -> nn.Module:
     """L-DIT of ViT-B's and BERT-base's width with few layers."""
-    return randomise(MODELS.build(Config.fromstring(CONFIG, '.py').model))
+    return randomize(MODELS.build(Config.fromstring(CONFIG, '.py').model))
 
 
 def released(model: nn.Module) -> dict:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from converters import assert_equal, convert, randomise
+from converters import assert_equal, convert, randomize
 from mmseg.registry import MODELS
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ def build_segment_anything() -> nn.Module:
 def build_transformers() -> SamModel:
     """`SamModel` with what it has otherwise than SAM set as SAM has it."""
     # By default the decoder's norms divide by √(variance + 1e-6), SAM's by √(variance + 1e-5).
-    sam = randomise(SamModel(SamConfig(mask_decoder_config=dict(layer_norm_eps=1e-5))))
+    sam = randomize(SamModel(SamConfig(mask_decoder_config=dict(layer_norm_eps=1e-5))))
     # Its frequencies start 384 times as high as SAM's, where the sines of float32 are noise.
     sam.shared_image_embedding.positional_embedding.normal_()
     sam.tie_weights()
@@ -107,7 +107,7 @@ def assert_agrees(converted: Path, embedding: Tensor, image: Tensor, sam: nn.Mod
 
 @torch.no_grad()
 def test_segment_anything_vit_b_round_trip(folder, capsys):
-    sam, image = randomise(build_segment_anything()), noise(1, 3, 1024, 1024, seed=1)
+    sam, image = randomize(build_segment_anything()), noise(1, 3, 1024, 1024, seed=1)
     torch.save(sam.state_dict(), folder / 'sam_vit_b.pth')
 
     convert('sam2mmseg', folder / 'sam_vit_b.pth', folder / 'ours.safetensors')

@@ -75,7 +75,7 @@ def test_arguments_equal_mmsegs(name, expected):
             f'{CONFIG} cannot be written to: {CONFIG} is a file; name another place',
         ),
     ],
-    ids=['config', 'misspelt config', 'checkpoint', 'folder of masks'],
+    ids=['config', 'misspelled config', 'checkpoint', 'folder of masks'],
 )
 def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, error_of):
     monkeypatch.chdir(ROOT / 'tests')

@@ -30,7 +30,7 @@ def runner(make_runner):
 
 @pytest.fixture
 def samples(tmp_path):
-    """Two sentences about one grey image; the left half is predicted for each."""
+    """Two sentences about one gray image; the left half is predicted for each."""
     path = str(tmp_path / 'photo.png')
     mmcv.imwrite(np.full((480, 480, 3), 128, np.uint8), path)
     half = torch.zeros(1, 480, 480, dtype=torch.long)
