@@ -1,4 +1,4 @@
-"""Gaps of the environment. Most cases need an interpreter of their own: imports cannot be taken back."""
+"""Gaps of the environment. Most cases need their own interpreter, because imports cannot be undone."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ spec = importlib.util.spec_from_file_location('compat', {compat.__file__!r})
 compat = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compat)
 """
-# A torchvision that is there and fails, as one built for another torch does.
+# A torchvision that is installed but fails, like one built for another torch.
 BROKEN_TORCHVISION = 'raise RuntimeError("operator torchvision::nms does not exist\\nsecond line")'
 without_ops = pytest.mark.skipif(check_ops_exist(), reason='the full mmcv is installed')
 
@@ -42,7 +42,7 @@ def test_every_model_of_mmseg_and_mmdet_registers():
         'import dit_sam, mmseg.models, mmdet.models, mmseg.registry, mmdet.registry\n'
         'print(len(mmseg.registry.MODELS.module_dict), len(mmdet.registry.MODELS.module_dict))'
     )
-    # The forks greet first.
+    # The forks print a greeting first.
     mmseg_models, mmdet_models = map(int, output.splitlines()[-1].split())
     assert mmseg_models >= 92
     assert mmdet_models >= 277

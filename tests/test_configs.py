@@ -1,4 +1,4 @@
-"""Every config is loaded and built; what it says of the paper is checked."""
+"""Every config is loaded and built, and compared with the paper."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ from dit_sam.datasets.shapes import GENERALIZED_VOCABULARY
 from dit_sam.mmengine_extras.config_check import check_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-# Those that start from a config of mmseg or mmdet are built in test_mixing/.
+# Configs that start from one of mmseg or mmdet are built in test_mixing/.
 LEAVES = sorted(path.name for path in (CONFIGS / 'dit_sam').glob('*.py') if '::' not in path.read_text())
 # SAM's image encoder (segment_anything's own counts) and BERT-base without pooler, in millions.
 ENCODER = dict(b=89.67, l=308.28, h=637.03)
@@ -102,8 +102,8 @@ def test_every_config_is_built(name: str) -> None:
 
 @pytest.mark.parametrize('name', LEAVES)
 def test_a_step_trains_every_weight_and_reads_no_content(name: str) -> None:
-    """On meta tensors, from pictures of two sizes to the gradients: shapes fit, what trains has a gradient, as
-    DistributedDataParallel wants it, and nothing is asked of a tensor that a GPU would have to be waited for."""
+    """On meta tensors, from pictures of two sizes to the gradients: shapes fit, trained weights have a gradient, as
+    DistributedDataParallel needs, and no value is read for which the host would wait for a GPU."""
     if 'lora' in name:
         pytest.importorskip('peft', reason='LoRA needs peft')
     cfg = walk.load(name)
@@ -141,7 +141,7 @@ def test_a_config_changes_only_what_its_name_says(name: str) -> None:
     changes = [change for words, change in WORDS.items() if set(words) <= set(said)]
     for change in changes:
         expected.merge_from_dict(change)
-    # Variables of the config files, which no part reads.
+    # Variables of the config files that no part reads.
     helpers = ('sam', 'files')
     actual = {key: value for key, value in load(name).to_dict().items() if key not in helpers}
     assert actual == {key: value for key, value in expected.to_dict().items() if key not in helpers}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'projects' / 'dit_sam'
-# A package may import those of earlier lines, and not those beside it.
+# A package may import those of earlier lines, but not those of its own line.
 ORDER = (
     ('errors',),
     ('compat',),
@@ -38,7 +38,7 @@ def imports(source: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = list(('dit_sam', *module)[: -node.level]) if node.level else []
             base += node.module.split('.') if node.module else []
-            # `from .. import compat` names packages behind the `import`.
+            # `from .. import compat` names packages after the `import`.
             names = ['.'.join([*base, alias.name]) for alias in node.names]
         else:
             continue
@@ -49,7 +49,7 @@ def imports(source: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
 
 
 def wrong_imports(source: str, module: tuple[str, ...]) -> list[str]:
-    """The imports that go the wrong way, each with its place."""
+    """The imports that violate the order, each with its position."""
     own = module[0]
     allowed = ALLOWED.get(own, {package for package, rank in RANKS.items() if rank < RANKS[own]})
     return [

@@ -1,4 +1,4 @@
-"""Points and boxes in pixels of the picture, through every form of input to the head."""
+"""Points and boxes in pixels of the picture, from every form of input to the head."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def prompts_of(inferencer, monkeypatch):
 
 
 def test_prompts_move_with_resize_and_padding(prompts_of):
-    """60 × 90 is resized to 96 × 144, by 1.6, and lies in the middle of 144 × 144, 24 rows down."""
+    """60 × 90 is resized to 96 × 144, by 1.6, and centered in 144 × 144, 24 rows down."""
     (found,) = prompts_of(picture(60, 90), 'a', points=POINTS, boxes=BOX)
     assert found.size == (144, 144) and found.labels.tolist() == [[1, 0, 2, 3]]
     # (20 + 0.5) * 1.6 - 0.5 = 32.3; (30 + 0.5) * 1.6 - 0.5 + 24 = 72.3

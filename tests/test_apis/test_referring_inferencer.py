@@ -1,4 +1,4 @@
-"""Pictures and sentences of every form into a tiny model of random weights, and what is wrong with others."""
+"""Pictures and sentences in every form for a tiny model with random weights, and errors for wrong ones."""
 
 import cv2
 import numpy as np

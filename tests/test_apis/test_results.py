@@ -30,7 +30,7 @@ def blob(seed: int) -> np.ndarray:
 
 
 def without_holes(mask: np.ndarray) -> np.ndarray:
-    """The background that is not joined to the border by its edges becomes foreground."""
+    """Fill the background that is not connected to the border by edges."""
     outside = cv2.copyMakeBorder((~mask).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     labels = cv2.connectedComponents(outside, connectivity=4)[1]
     return (labels != labels[0, 0])[1:-1, 1:-1]

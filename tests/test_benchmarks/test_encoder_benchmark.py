@@ -1,4 +1,4 @@
-"""benchmarks/encoder.py and ranks.py on the smallest encoder; no time is looked at."""
+"""benchmarks/encoder.py and ranks.py on the smallest encoder; times are not checked."""
 
 import json
 
@@ -13,7 +13,7 @@ ENCODER, RANKS = ROOT / 'benchmarks' / 'encoder.py', ROOT / 'benchmarks' / 'rank
 def test_all_documented_figures_are_measured(tmp_path, output_of):
     """32 × 32 pixels: 4 visual tokens, of which global attention has 4 queries with 4 + 3 keys.
 
-    bfloat16 is measured where the CPU has arithmetic for it.
+    bfloat16 is measured if the CPU has arithmetic for it.
     """
     bfloat16, target = has_bfloat16('cpu'), tmp_path / 'figures.json'
     printed = output_of(

@@ -1,4 +1,4 @@
-"""benchmarks/gpu_report.py on the CPU and the smallest encoder; no time is looked at."""
+"""benchmarks/gpu_report.py on the CPU and the smallest encoder; times are not checked."""
 
 import runpy
 import warnings
@@ -21,7 +21,7 @@ def tables(page: str) -> dict[str, list[list[str]]]:
 
 
 def test_every_table_is_made(tmp_path, output_of):
-    """All but that of compiled blocks, which take a C++ compiler a minute."""
+    """All tables except that of compiled blocks, for which a C++ compiler takes a minute."""
     page = tmp_path / 'page.md'
     output_of(TOOL, *SMALL, '--parts', 'parity', 'kernels', 'waits', 'speed', 'memory', 'loading', '--out', page)
     found = tables(page.read_text())
@@ -48,7 +48,7 @@ def test_rows_without_time_are_marked(output_of):
 
 
 def test_a_failed_row_is_marked_and_the_others_are_made(tmp_path, monkeypatch, output_of):
-    """There may be no compiler, say; here the one that there is fails."""
+    """For example, there may be no compiler; here the compiler fails."""
     monkeypatch.setattr('gpu_tables.measure_case', lambda *_: 1 / 0)
     output_of(TOOL, *SMALL, '--parts', 'speed', 'kernels', '--out', tmp_path / 'page.md')
     found = tables((tmp_path / 'page.md').read_text())

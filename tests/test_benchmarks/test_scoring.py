@@ -14,7 +14,7 @@ TOOL = str(Path(__file__).parents[2] / 'benchmarks' / 'scoring.py')
 
 
 def test_all_ways_give_the_same_results(tmp_path, output_of):
-    """The shipped model; where masks hang on a rounding error, as random weights have them, the batch size shows."""
+    """With the shipped model: masks of random weights depend on rounding errors, and so on the batch size."""
     printed = output_of(
         TOOL,
         '--images',

@@ -1,4 +1,4 @@
-"""gRefCOCO's own form: one object, several or none; areas by hand."""
+"""gRefCOCO's original format: one object, several or none; areas computed by hand."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def reference(ref_id: int, ann_id: object, split: str, *sentences: str, category
         ann_id=ann_id,
         category_id=category_id,
         split=split,
-        # With a number where it stems from RefCOCO: only the image's id says which file it is.
+        # With a number, as in references from RefCOCO: only the image's id identifies the file.
         file_name='COCO_train2014_000000000001_5.jpg',
         sent_ids=[10 * ref_id + number for number in range(len(sentences))],
         sentences=[
@@ -93,7 +93,7 @@ def test_masks_are_unions(write_grefcoco):
 
 
 def test_test_items_are_sentences(write_grefcoco):
-    """The stripe is column 2, left of the box. A crowd does not count, a reference without a sentence is no item."""
+    """The stripe is column 2, left of the box. A crowd does not count, nor does a reference without a sentence."""
     dataset = GRefCOCODataset(write_grefcoco(), split='val', test_mode=True)
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['sent_id'], item['text'], area(item)) for item in items] == [
@@ -106,7 +106,7 @@ def test_test_items_are_sentences(write_grefcoco):
 
 
 def test_no_target_follows_the_annotation(write_grefcoco):
-    """A crowd alone is the target, and an object beside the picture is one that has no pixel."""
+    """A single crowd is a target, and so is an object outside the picture, which has no pixel."""
 
     def edit(refs):
         refs[6]['ann_id'] = [14]

@@ -1,4 +1,4 @@
-"""The generalized data: its format, and a proof by a solver of its own that every sentence means what the file says."""
+"""The generalized data: its format, and a check by a separate solver that every sentence matches its annotation."""
 
 import hashlib
 import json
@@ -175,13 +175,13 @@ def test_pictures_equal_those_of_the_plain_set_for_any_number_of_workers(tmp_pat
         assert written[f'gshapes/{name}'] == plain[f'shapes/{name}']
 
 
-# Of the ordinary set and the generalized one: what is said and outlined, and the pictures.
+# Checksums of the plain and the generalized set: sentences and outlines, and pictures.
 CHECKSUMS = {False: ('706378d6c5b0ac34', 'e9bcc10fcfbfa190'), True: ('84d6b7c76a5b5a06', 'e9bcc10fcfbfa190')}
 
 
 @pytest.mark.parametrize('generalized', [False, True])
 def test_a_seed_always_gives_the_same_data(tmp_path, generalized):
-    """Scores are told of data by seed. What changes them on purpose raises GENERATOR_VERSION.
+    """Published scores refer to data by seed. Intended changes of the data increase GENERATOR_VERSION.
 
     Pictures are compared where numpy and Pillow are the tested ones, as others may round in another way.
     """
@@ -211,7 +211,7 @@ def test_the_other_variant_is_not_overwritten(tmp_path):
 
 @pytest.fixture
 def samples(folder):
-    """All of the split `val`, as the config gives them."""
+    """All samples of the split `val` by the config's pipeline."""
     loader = Config.fromfile(CONFIGS / 'gshapes.py').val_dataloader
     loader.update(num_workers=0, persistent_workers=False)
     loader.dataset.data_root = str(folder)
@@ -219,7 +219,7 @@ def samples(folder):
 
 
 def test_config_scores_every_kind(samples):
-    """Nothing is predicted: that is right where nothing is meant, and 0 elsewhere."""
+    """Empty predictions are right for sentences without a target, and score 0 otherwise."""
     metric = METRICS.build(Config.fromfile(CONFIGS / 'gshapes.py').val_evaluator)
     metric.process(
         {}, [dict(pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0), **sample.to_dict()) for sample in samples]

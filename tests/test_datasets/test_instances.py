@@ -1,4 +1,4 @@
-"""Instances and references that do not fit each other, or are damaged: each is named."""
+"""Damaged instances and references, and ones that do not fit each other: each is named."""
 
 import os
 from pathlib import Path

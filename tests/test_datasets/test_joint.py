@@ -115,7 +115,7 @@ def test_images_of_all_splits_except_train_are_held_out(family, tmp_path, split)
     ],
 )
 def test_own_data_are_held_out_by_any_form_of_a_coco_name(family, log, image, image_id, held_out):
-    """Image 2 is of val. Pictures that nothing is known of (None) stay, and one of them is named."""
+    """Image 2 is in val. Pictures without a COCO number (None) stay, and one of them is named."""
     lines = [
         dict(image=name, sentence='it', bbox=[1, 1, 3, 3], height=9, width=9, image_id=number)
         for name, number in ((image, image_id), ('000000000001.jpg', None))
@@ -146,7 +146,7 @@ def test_own_data_are_held_out_by_any_form_of_a_coco_name(family, log, image, im
     [7, '12', 'beach', '000000000031.jpg', 2, '2', '2.jpg', 'COCO_train2014_2.jpg', 'COCO_train2014_000000000002.jpg'],
 )
 def test_numbers_in_the_file_name_and_in_the_id_both_count(name, image_id):
-    """Whatever the other is: an id of one's own does not hide that the file is COCO's, nor the other way about."""
+    """A custom id does not hide that the file is COCO's, and a custom file name does not hide a COCO id."""
     assert (2 in coco_numbers(image_id, name)) == ('2' in re.split(r'\W|_|0{11}', f'{name} {image_id}'))
     assert coco_numbers(image_id, name) <= {2, 7, 12, 31}
 

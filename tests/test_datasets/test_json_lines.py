@@ -1,4 +1,4 @@
-"""Lines of JSON of one's own: every form of mask, the same items as elsewhere, all problems by line."""
+"""Your own data as JSON lines: every form of mask, the same items as in other data sets, all problems by line."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def mask_of(item: dict) -> np.ndarray:
 
 
 def line(**more) -> dict:
-    """A good line, with changes; None takes a key away."""
+    """A valid line, with changes; None removes a key."""
     record = {'image': IMAGE, 'sentence': 'the box', 'bbox': [5, 10, 20, 8], **more}
     return {key: value for key, value in record.items() if value is not None}
 
@@ -132,7 +132,7 @@ def test_pipeline_and_train2017_names(root):
 
 @pytest.mark.parametrize('form', ['polygon', 'rle', 'bbox', 'mask'])
 def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
-    """With sizes and without. The mask image is turned likewise."""
+    """With and without sizes. The mask image is rotated likewise."""
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned clockwise by 90 degrees
     for path, shown in ((Path(root, 'phone.png'), np.dstack([BOX * 255] * 3)), (Path(root, 'masks', 'box.png'), BOX)):

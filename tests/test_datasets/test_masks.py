@@ -42,7 +42,7 @@ def test_every_form_gives_the_same_mask(mask):
 
 @given(st.binary(max_size=40))
 def test_the_check_accepts_only_valid_bytes(data):
-    """What passes is decoded by pycocotools to a mask of zeros and ones; what does not, would make it read on."""
+    """pycocotools decodes accepted bytes to a mask of zeros and ones; others could make it read out of bounds."""
     try:
         check_rle(data, 6, 7)
     except ValueError as error:

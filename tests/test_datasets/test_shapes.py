@@ -1,4 +1,4 @@
-"""The generated data set: its format, its masks, and a proof by a solver of its own that every sentence is unique."""
+"""The generated data set: its format, its masks, and a check by a separate solver that every sentence is unique."""
 
 import json
 import pickle

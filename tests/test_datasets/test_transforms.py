@@ -73,7 +73,7 @@ OTHER = dict(size=[4, 6], counts=[9, 2, 13])  # rows 1 and 2 of column 2
     'outlines, once, twice',
     [
         ([SQUARES], 4 + 4 - 2, 4 + 4 - 1),
-        ([SQUARES, OTHER], 4 + 4 - 1, 4 + 4 - 1),  # objects are united, as ever
+        ([SQUARES, OTHER], 4 + 4 - 1, 4 + 4 - 1),  # objects are always united
         ([[OTHER, dict(size=[4, 6], counts=[0, 10, 14])]], 10 + 2 - 2, 10 + 2 - 1),
     ],
 )
@@ -86,7 +86,7 @@ def test_overlaps_of_polygons_of_one_object_can_be_outside(outlines, once, twice
 
 
 def test_ground_truth_can_be_drawn_from_scaled_polygons():
-    """Half a column, which has no pixel of its own, is 40 of 480; of an RLE whole pixels become 120 x 80 each.
+    """Half a column, which covers no whole pixel, is 40 of 480; each pixel of an RLE becomes 120 x 80.
 
     The half column is in two polygons of one object.
     """
@@ -151,7 +151,7 @@ def test_pack():
 
 
 def test_a_data_loader_pins_the_mask_too(monkeypatch):
-    """Of a batch as it is collated. Without a GPU nothing can be pinned: the tensors that would be are told apart."""
+    """In a collated batch. Without a GPU nothing can be pinned, so the tensors that would be are recorded."""
     results = dict(annotated([[1, 1, 4, 1, 4, 3, 1, 3]]), img=picture(4, 6), img_shape=(4, 6), text='the box')
     packed = PackReferringInputs()(LoadReferringMask()(results))
     pinned_ones = []

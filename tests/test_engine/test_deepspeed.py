@@ -1,4 +1,4 @@
-"""DeepSpeed trains as DistributedDataParallel does, leaves out the same steps, resumes, and runs nothing."""
+"""DeepSpeed trains as DistributedDataParallel does, skips the same steps, resumes, and loads files safely."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""NaN is skipped, named, and ends the training before it is saved."""
+"""Steps with NaN are skipped and reported, and end the training before NaN is saved."""
 
 import re
 from contextlib import nullcontext
@@ -53,7 +53,7 @@ def wrapper(optimizer: str = 'sgd', **kwargs) -> tuple[GuardedOptimWrapper, torc
 )
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
 def test_a_non_finite_step_is_skipped(optimizer, clip_grad, bad):
-    """Neither weights, nor moments, nor the number of steps: the others are those of a training without it."""
+    """It changes neither weights, nor moments, nor the number of steps; other steps are as in a training without it."""
     optim, weight = wrapper(optimizer, clip_grad=deepcopy(clip_grad))
     expected = torch.nn.Parameter(weight.detach().clone())
     plain = OptimWrapper(OPTIMIZERS[optimizer]([expected]), clip_grad=deepcopy(clip_grad))
@@ -71,7 +71,7 @@ def test_a_non_finite_step_is_skipped(optimizer, clip_grad, bad):
 
 
 def test_a_checkpoint_of_the_other_kernel_resumes():
-    """Adam that was written by the plain kernel goes on in the fused one, and the other way round."""
+    """Adam's state from the plain kernel resumes in the fused one, and vice versa."""
     for first, second in (('adam_for_each', 'adam'), ('adam', 'adam_for_each')):
         (one, weight), (other, copy) = wrapper(first), wrapper(second)
         one.update_params((weight**2).sum())
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_the_other_kernel_resumes():
 
 
 def test_steps_between_two_log_lines_do_not_wait(tmp_path):
-    """Tensors without content raise an error where somebody asks for a number in them."""
+    """Tensors without content raise an error if a number in them is read."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     runner = Runner.from_cfg(cfg)
     _ = runner.train_loop  # builds it
@@ -143,7 +143,7 @@ def test_a_few_skipped_steps_are_reported(tmp_path):
     [
         {},
         {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 3},
-        # The best checkpoint of a validation, and that of a signal behind the third step.
+        # The best checkpoint of a validation, and that of a signal after the third step.
         {
             'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=8, val_interval=3),
             'default_hooks.checkpoint.interval': -1,
@@ -172,7 +172,7 @@ def test_reports_come_at_the_interval_and_at_the_end_of_an_epoch(tmp_path, inter
 
 
 def test_a_wrapper_without_a_guard_is_checked_at_every_batch(tmp_path):
-    """Its weights are NaN behind the second, and the end comes behind the third."""
+    """Its weights are NaN after the second step, and the training ends after the third."""
     with pytest.raises(InputError, match='2 steps in a row had gradients that are not finite'):
         run(tmp_path, {2}, limit=1, wrapper='OptimWrapper', **{'default_hooks.logger.interval': 1})
     log = next(tmp_path.glob('*/*.log')).read_text()
@@ -187,7 +187,7 @@ def test_items_are_named_by_image_and_sentence():
 
 
 def test_all_accumulated_batches_are_named(tmp_path):
-    """The loss of the first of two is not finite, and the step comes behind the second."""
+    """The loss of the first of two batches is not finite, and the step follows the second."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     optim, weight = wrapper(accumulative_counts=2)
     runner, hook = Runner.from_cfg(cfg), FiniteStepHook(interval=1)
@@ -202,7 +202,7 @@ def test_all_accumulated_batches_are_named(tmp_path):
 
 
 def test_nan_on_one_rank_skips_the_step_on_all(tmp_path):
-    """Rank 1 has NaN in its loss, or infinity in a gradient alone: both ranks go on without the step, and stop."""
+    """Rank 1 has NaN in its loss, or infinity only in a gradient: both ranks skip the step, and finally stop."""
     config = write_config(tmp_path)
     spoil = dict(loss='[2,6,8]', gradient='[3,7]', rank=1)
     done = run_ranks(

@@ -1,4 +1,4 @@
-"""The log has the numbers that mmengine's has on one rank, though they are read where a line of it is written."""
+"""The log has the same numbers as mmengine's on one rank, although they are read only when a line is written."""
 
 import re
 from pathlib import Path
@@ -34,7 +34,7 @@ MMENGINE = {'default_hooks.runtime_info.type': 'RuntimeInfoHook', 'optim_wrapper
 
 
 def lines(folder: Path) -> list[str]:
-    """What a training logged of its steps, without times."""
+    """The logged lines of the steps of a training, without times."""
     log = next(folder.glob('*/*.log')).read_text()
     found = re.findall(r'INFO - ((?:Epoch|Iter)\(train\).*)', log)
     return [re.sub(r'(eta|time|data_time): [\d:.]+ *', '', line) for line in found]
@@ -42,7 +42,7 @@ def lines(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize('loop', LOOPS)
 def test_the_lines_equal_those_of_mmengine(tmp_path, loop):
-    """Seven batches an epoch, the last of them a step by itself; lines behind the third and the sixth."""
+    """Seven batches an epoch, the last of them a step by itself; lines after the third and the sixth."""
     for name, options in dict(here={}, mmengine=MMENGINE).items():
         cfg = load_config(str(CONFIG), work_dir=str(tmp_path / name), cfg_options={**OPTIONS, **options})
         cfg.experiment_name, cfg.train_cfg, cfg.log_processor.by_epoch = name, LOOPS[loop], loop == 'epochs'
@@ -73,7 +73,7 @@ def test_two_ranks_log_the_mean_of_both(tmp_path):
 
 
 def test_ranks_of_an_iteration_loop_with_unequal_numbers_of_batches_log_together(tmp_path):
-    """Of seven items rank 0 has four and rank 1 three, behind which it writes a line; the first step is left out."""
+    """Of seven items rank 0 has four and rank 1 three, after which it writes a line; the first step is skipped."""
     (tmp_path / 'toy.py').write_text(f"""_base_ = '{CONFIG}'
 custom_imports = dict(imports=['dit_sam', 'toy_project', 'resume_project'])
 custom_hooks = [dict(type='SpoilHook', gradient=(1, ))]
@@ -135,7 +135,7 @@ def test_a_second_hook_that_logs_losses_is_refused(tmp_path):
 
 @HOOKS.register_module()
 class AskTF32Hook(Hook):
-    """Note what torch is told in a training and in a validation."""
+    """Record torch's precision settings in a training and in a validation."""
 
     told = []
 

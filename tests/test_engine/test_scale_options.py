@@ -1,4 +1,4 @@
-"""What docs/training.md offers for large models: each option does what it says; a training with all of them resumes."""
+"""The options of docs/training.md for large models: each has its effect, and a training with all of them resumes."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_every_parameter_gets_its_rate():
         model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     rates = {parameter: group['lr'] for group in optimizer.param_groups for parameter in group['params']}
-    # The instruction's is one of its own.
+    # The instruction's width is different.
     assert len(optimizer.param_groups) == 3
     expected = {}
     for name, parameter in model.named_parameters():
@@ -53,7 +53,7 @@ def test_options_of_the_lean_config():
 
 
 def trained(with_cp: bool, batches: list[dict], **options) -> dict[str, torch.Tensor]:
-    """The weights after the batches, by SGD of two rates. Adam would blow up gradients that are rounding errors."""
+    """The weights after the batches, by SGD with two rates. Adam would amplify gradients that are rounding errors."""
     torch.manual_seed(0)
     model = segmentor(backbone=backbone(with_cp=with_cp)).eval()  # without dropout
     optimizer = dict(type='SGD', lr=0.1, fused=options.pop('fused', False))
@@ -67,7 +67,7 @@ def trained(with_cp: bool, batches: list[dict], **options) -> dict[str, torch.Te
 
 
 def test_all_memory_options_together_give_the_same_step():
-    """Two batches of one image accumulated are one batch of both, where images are of one size."""
+    """Two accumulated batches of one image equal one batch of both, if the images have the same size."""
     sizes, texts = [(32, 32)] * 2, ['the red box', 'big cat box']
     both = batch(sizes, texts)
     parts = [{key: values[i : i + 1] for key, values in batch(sizes, texts).items()} for i in range(2)]

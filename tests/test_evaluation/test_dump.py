@@ -1,4 +1,4 @@
-"""One line a sentence."""
+"""The dump: one line per sentence."""
 
 import os
 
@@ -61,7 +61,7 @@ def test_dump_by_hand(tmp_path):
 
 
 def test_lines_are_in_the_order_of_the_data_set(tmp_path):
-    """Ranks hand their items over in turn; the places in the data set tell. Joined sets share places: as they come."""
+    """Items of ranks alternate and are sorted by index. Joined data sets share indices, so they are not sorted."""
     items = [item(1, text='c', sample_idx=2), item(2, text='a', sample_idx=0), item(3, text='b', sample_idx=1)]
     path = tmp_path / 'dump.jsonl'
     for places, order in (((2, 0, 1), 'abc'), ((2, 0, 0), 'cab'), ((2, None, 1), 'cab')):
@@ -72,7 +72,7 @@ def test_lines_are_in_the_order_of_the_data_set(tmp_path):
 
 
 def test_counted_pixels_are_read_back_from_a_line(tmp_path):
-    """With the IoU of nothing for nothing; older lines, without that, have 1. Letters of any script are read."""
+    """With the IoU of an empty prediction without a target; older lines without it have 1. Any script can be read."""
     path = tmp_path / 'dump.jsonl'
     score([item(0, text='左边的人')], dump=str(path), empty_iou=0)
     (line,) = read_dump(str(path))

@@ -1,4 +1,4 @@
-"""One file an answer, whatever the data sets and processes are."""
+"""One file per answer, for any data sets and any number of processes."""
 
 import random
 
@@ -37,7 +37,7 @@ def test_names_are_image_and_sentence(tmp_path):
 
 
 def test_every_answer_has_a_file_if_joined_sets_share_names(tmp_path):
-    """In whatever order the processes hand them over. The last of the names is one that a number would make."""
+    """In any order of the processes. The last name equals one that numbering would produce."""
     answers = [
         answer('cam1/0001.png', 0, sent_id=0, sample_idx=0),
         answer('cam1/0001.png', 1, sent_id=0, sample_idx=1),
@@ -68,7 +68,7 @@ def test_items_with_missing_or_odd_ids_have_files(tmp_path):
 
 
 def test_masks_of_one_sample_are_numbered_by_sentence(tmp_path):
-    """mmdet's samples have several sentences and no place in their set."""
+    """mmdet's samples have several sentences and no index in their data set."""
     answers = [answer('a.png', 0, text='b'), answer('a.png', 1, text='a', sample_idx=0)]
     assert written(tmp_path, *answers) == {'a.png': 1, 'a_2.png': 0}
 

@@ -1,4 +1,4 @@
-"""The ways of scoring, against masks worked out by hand, Pillow, OpenCV, and the scores of other projects' code."""
+"""The protocols, compared with masks made by hand, Pillow, OpenCV, and the scores of other projects' code."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_lavt480_uses_the_same_pixels_as_lavt(size):
 
 
 def test_lavt480_decides_on_a_target_by_the_original_mask():
-    """A pixel that the stretch loses is a target all the same, and an empty prediction for it is no success."""
+    """A pixel that is lost by stretching is still a target, and an empty prediction for it is not correct."""
     truth = torch.zeros(480, 960, dtype=torch.int64)
     truth[0, 0] = 1
     sample = pair(torch.zeros_like(truth), truth)
@@ -131,7 +131,7 @@ def golden() -> list:
     ],
 )
 def test_against_the_scores_of_others(golden, name, kwargs, tolerance):
-    """Under their own names. ReLA gives N-acc and T-acc as shares."""
+    """Under their own names. ReLA reports N-acc and T-acc as fractions."""
     chosen = [
         item
         for kind, item in golden

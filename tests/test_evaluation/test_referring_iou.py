@@ -36,7 +36,7 @@ def test_scores_by_hand():
 
 @pytest.mark.parametrize('tenths', [5, 6, 7, 8, 9])
 def test_an_iou_of_exactly_x(tenths):
-    """It is not above X; LAVT and ReLA count it nevertheless."""
+    """It is not above X, but LAVT and ReLA count it."""
     exact, name = [item(tenths, 10 - tenths)], f'P@{tenths / 10}'
     assert score(exact)[name] == 0
     assert score(exact, protocol='lavt480')[name] == score(exact, generalized=True)[name] == 100

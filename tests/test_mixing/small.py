@@ -53,7 +53,7 @@ def shrink(value, key: str = ''):
 
 
 def shrink_backbone(backbone: ConfigDict) -> ConfigDict:
-    """SAM's ViT of any size, with as many blocks as it gives out maps."""
+    """SAM's ViT of any size, with as many blocks as output maps."""
     width = dict(base=24, large=32)[backbone.arch]
     maps = len(backbone.get('out_indices', (-1,)))
     arch = dict(embed_dims=width, depth=maps, num_heads=width // 8, global_attn_indexes=(maps - 1,))

@@ -87,9 +87,9 @@ def test_mask_r_cnn_pooling_needs_the_full_mmcv():
 
 @pytest.fixture
 def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
-    """The root of tests/conftest.py's set, and its splits read by our own data set; mmdet's files beside them.
+    """The root of tests/conftest.py's data set, also converted for mmdet, and its splits read by our own data set.
 
-    As in RefCOCO a sentence was typed otherwise than it stands there, but for one.
+    As in RefCOCO, all raw sentences except one differ from the cleaned ones.
     """
 
     def retype(_: dict, refs: list) -> None:
@@ -152,7 +152,7 @@ def referring(predicted: list, meant: list, **meta) -> DetDataSample:
 
 
 def test_our_metric_scores_mmdets_samples():
-    """IoU 1/2 and 2/3; together 3 of 5 pixels. mmdet's own metric says the same of what it knows."""
+    """IoU 1/2 and 2/3; together 3 of 5 pixels. mmdet's own metric agrees."""
     cfg = blocks('mixing.md')['refcoco_dataset.py']
     assert "type='mmseg.ReferringIoU'" in cfg
     samples = [referring([[[1, 0], [0, 0]], [[1, 1], [1, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]])]

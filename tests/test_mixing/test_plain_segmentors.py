@@ -1,4 +1,4 @@
-"""What the table of combinations does not have: a head of two classes, and `DITViT` where nothing hands it text."""
+"""Cases outside the table of combinations: a head of two classes, and `DITViT` without text."""
 
 import torch
 from combinations import DIT

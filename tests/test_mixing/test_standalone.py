@@ -78,7 +78,7 @@ def predict(net, text, size=(40, 60)):
 
 
 def test_each_image_uses_the_sentence_of_its_sample():
-    """By windows too: every crop of an image goes with its sentence."""
+    """Also in sliding windows: every crop of an image uses its sentence."""
     net = model('InstructedEncoderDecoder', text=None)
     train(net.train(), 'red box', 'cat')
     cat, dog = predict(net, 'cat'), predict(net, 'dog')
@@ -92,7 +92,7 @@ def test_each_image_uses_the_sentence_of_its_sample():
 
 
 class Wrapper(torch.nn.Module):
-    """As other packages wrap a part: it shows nothing of what it wraps."""
+    """A wrapper like those of other packages, which hides the attributes of the wrapped part."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and how it is compared with the model that loads it."""
+"""The content of checkpoints, and their comparison with the model that loads them."""
 
 import io
 from collections import OrderedDict

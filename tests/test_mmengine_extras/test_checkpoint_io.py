@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: files appear whole or not at all."""
 
 import re
 import resource
@@ -22,7 +22,7 @@ def test_local_paths_use_the_atomic_backend(tmp_path):
 
 @pytest.fixture
 def full_disk():
-    """No file may grow beyond 4096 bytes: the first ones fit, then the kernel says no, as on a full disk."""
+    """Limit files to 4096 bytes: the first bytes fit, then the kernel returns an error, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     yield
@@ -65,7 +65,7 @@ def test_a_checkpoint_goes_to_disk_without_a_copy_in_memory(tmp_path):
 
 
 def test_a_file_is_replaced_not_overwritten(tmp_path):
-    """Who has the old file open reads on in it; a kill at any moment leaves the old one or the new one."""
+    """Readers of the old file keep it; a kill at any moment leaves either the old file or the new one."""
     path = tmp_path / 'epoch_1.pth'
     AtomicLocalBackend().put(b'old', path)
     with open(path, 'rb') as file:

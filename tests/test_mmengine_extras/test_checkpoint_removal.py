@@ -1,4 +1,4 @@
-"""Old checkpoints are removed behind the writing of new ones."""
+"""Old checkpoints are removed after new ones are written."""
 
 import os
 from pathlib import Path
@@ -28,7 +28,7 @@ def checkpoints(tmp_path: Path) -> set[str]:
 
 @pytest.mark.parametrize('what', ['best_', 'epoch_'])
 def test_a_failed_write_removes_nothing(tmp_path, monkeypatch, what):
-    """At every write of the training, all that is removed for it is still there."""
+    """At every write of the training, the files that it will replace still exist."""
     runner, before = toy_runner(tmp_path), []
     save = runner.save_checkpoint
 
@@ -70,7 +70,7 @@ def test_stop_checkpoints_are_removed_once_two_are_newer(tmp_path):
 
 
 class SeeMapsHook(Hook):
-    """Note which files this process has mapped, with the loaded checkpoint at hand and in each step."""
+    """Record which files this process has mapped, after loading the checkpoint and in each step."""
 
     def __init__(self) -> None:
         self.loading, self.training = '', []
@@ -83,7 +83,7 @@ class SeeMapsHook(Hook):
 
 
 def test_a_resumed_training_maps_its_checkpoint_only_while_loading(tmp_path):
-    """Mapped into memory, the file would keep its place on the disk when it is removed."""
+    """A mapped file would keep its space on the disk when it is removed."""
     toy_runner(tmp_path, **{'train_cfg.max_epochs': 1}).train()
     path = tmp_path / 'epoch_1.pth'
     runner, hook = toy_runner(tmp_path, load_from=str(path), resume=True, **{'train_cfg.max_epochs': 2}), SeeMapsHook()

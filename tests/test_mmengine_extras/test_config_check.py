@@ -1,4 +1,4 @@
-"""What is right in a config passes; what is wrong by the thousand is in tests/test_robustness."""
+"""Valid configs pass, and errors name key and remedy; tests/test_robustness tries many more invalid ones."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

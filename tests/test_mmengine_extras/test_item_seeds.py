@@ -1,4 +1,4 @@
-"""The random numbers of an item are those of its visit, whoever makes it and by whatever loop."""
+"""The random numbers of an item depend on its visit, not on the process or the loop."""
 
 import random
 import re
@@ -83,7 +83,7 @@ def test_every_visit_of_an_item_draws_new_numbers(build):
     ids=['sent', 'persistent'],
 )
 def test_drawn_numbers_depend_only_on_the_position(workers):
-    """Not on the workers, nor on what was drawn before."""
+    """Not on the workers, nor on numbers drawn before."""
     expected = passes(repeated())
     torch.manual_seed(99)
     assert passes(repeated(), **workers) == expected
@@ -107,7 +107,7 @@ class Stream(IterableDataset):
 
 
 class MakesBatches(Draws):
-    """Makes them itself, of items that have a mark."""
+    """A data set that makes its own batches, of marked items."""
 
     def __getitems__(self, indices):
         return [('own', *self[index][1:]) for index in indices]
@@ -115,7 +115,7 @@ class MakesBatches(Draws):
 
 @pytest.mark.parametrize('kind', [Draws, MakesBatches])
 def test_other_loaders_of_the_data_set_are_not_affected(kind):
-    """Beside the training, by way of a part of the set, and behind the training; one's own way to make them is kept."""
+    """During the training, through a subset, and after the training; the data set's own `__getitems__` is kept."""
     dataset = kind()
     names = ['own'] * 4 if kind is MakesBatches else [0, 1, 2, 3]
     loader = DataLoader(dataset, batch_size=2, collate_fn=list)
@@ -133,7 +133,7 @@ def test_other_loaders_of_the_data_set_are_not_affected(kind):
 
 
 def test_a_second_training_with_the_same_runner_works(tmp_path):
-    """In a loop without epochs, whose iterator the first one has used; behind each the data set is a plain one."""
+    """In a loop without epochs, whose iterator the first one has used; after each, the data set is unchanged."""
     runner = Runner.from_cfg(
         load_config(
             str(TOY),

@@ -1,4 +1,4 @@
-"""Data sets of others that are not there: the line names the keys of the config that say where they are looked for."""
+"""Missing data of other projects' data sets: the error names the config keys that contain the path."""
 
 import pytest
 from mmengine.config import Config

@@ -1,4 +1,4 @@
-"""Memory that runs out ends in one line with what to turn down."""
+"""Out-of-memory errors become one line that says what to turn down."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ MORE = "the image size, by the pipeline's Resize and model.data_preprocessor.siz
 
 
 def run(tmp_path: Path, stage: str, error: Exception | None = None) -> str:
-    """Run the toy whose model asks for 2^60 bytes in a stage, or raises the error there; what is said."""
+    """Run the toy with a model that allocates 2^60 bytes in a stage, or raises the error there; return the message."""
     cfg = load_config(TOY, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
     with pytest.raises(InputError) as raised, out_of_memory_advice(cfg, 'test' if stage == 'test' else 'train'):
         runner = Runner.from_cfg(cfg)
@@ -80,7 +80,7 @@ class Dying(Dataset):
 
 
 def error_of_worker(number: int = 0) -> Exception:
-    """What torch's DataLoader says of it."""
+    """The error of torch's DataLoader."""
     with pytest.raises((MemoryError, RuntimeError)) as raised:
         list(DataLoader(Dying(number), num_workers=1))
     return raised.value

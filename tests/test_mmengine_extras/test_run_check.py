@@ -1,4 +1,4 @@
-"""Runs that could not begin, or would never end, are refused in one line; the toy project runs where it can."""
+"""Runs that cannot start or would never end are refused in one line."""
 
 import math
 

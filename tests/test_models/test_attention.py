@@ -1,4 +1,4 @@
-"""The image encoder's attention with text beside the image, against a textbook's."""
+"""The image encoder's attention over text and image, compared with the textbook's."""
 
 from unittest import mock
 
@@ -107,7 +107,7 @@ def test_fully_masked_text_is_like_no_text(window_size, kernel):
 
 @pytest.mark.parametrize('window_size', [0, 3], ids=['global', 'windowed'])
 def test_padding_changes_nothing(window_size):
-    """A sentence with two padding tokens gives what the sentence alone gives, whatever the padding holds."""
+    """A sentence with two padding tokens gives the same result as without, for any values of the padding."""
     layer, x, text = layer_of(window_size), noise(1, 5, 7, 12), noise(1, 2, 12, seed=1)
     padded = torch.cat([text, 100 * noise(1, 2, 12, seed=2)], 1)
     visual, words = layer(x, padded, torch.tensor([[True, True, False, False]]), keep_text=True)

@@ -71,7 +71,7 @@ def test_masks_are_padded_with_background_in_training():
 
 
 def test_a_mask_of_several_labels_is_refused_in_training():
-    """Of a class or an instance map, that is. 255 are pixels that do not count."""
+    """For example of a class or an instance map. 255 are pixels that do not count."""
     data = batch([(8, 8)] * 2, ['cat', 'dog'])
     data['data_samples'][0].gt_sem_seg.data[0, 0, 0] = 255
     ReferringDataPreProcessor(size=(8, 8))(data, training=True)

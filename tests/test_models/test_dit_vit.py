@@ -31,7 +31,7 @@ def test_without_instruction_or_text_it_equals_its_parent(instruction, text):
 
 
 class Recorder(Instruction):
-    """Gives the text back and keeps what it was asked."""
+    """An instruction that returns the text and records its arguments."""
 
     keeps_outputs = True
 
@@ -46,7 +46,7 @@ class Recorder(Instruction):
 
 @pytest.mark.parametrize('keeps_outputs', [True, False])
 def test_the_instruction_gets_the_documented_arguments(keeps_outputs):
-    """Layer by layer the projected text, what the block before made of its tokens, and the visual tokens."""
+    """For each layer the projected text, the text tokens after the previous block, and the visual tokens."""
     model = build()
     model.instruction = randomize(Recorder(embed_dims=24, depth=3, text_dims=16))
     model.instruction.keeps_outputs = keeps_outputs

@@ -1,4 +1,4 @@
-"""What is frozen does not move, and everything else trains (paper Table 3)."""
+"""Frozen parts do not change, and everything else trains (paper, Table 3)."""
 
 import itertools
 
@@ -35,7 +35,7 @@ def build(frozen: dict, scheme: str = 'L-DIT', **kwargs) -> nn.Module:
 
 
 def is_frozen(name: str, frozen: dict) -> bool:
-    """Whether a module or a weight belongs to what is frozen."""
+    """Whether a module or a weight belongs to a frozen part."""
     part, _, rest = name.partition('.')
     return (part == 'text_encoder' and frozen['text']) or (
         part == 'backbone' and frozen['image'] and not rest.startswith('instruction')
@@ -43,7 +43,7 @@ def is_frozen(name: str, frozen: dict) -> bool:
 
 
 def split(state: dict, frozen: dict) -> tuple[dict, dict]:
-    """The weights of what is frozen, and the others, as copies."""
+    """Copies of the frozen weights, and of the others."""
     parts = {}, {}
     for name, value in state.items():
         parts[not is_frozen(name, frozen)][name] = value.clone()

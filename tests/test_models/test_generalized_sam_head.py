@@ -47,7 +47,7 @@ def test_without_the_decision_it_equals_sam_head():
 
 
 def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
-    """A logit of 0.3 for each of three items of which one means nothing."""
+    """A logit of 0.3 for each of three items, one of which has no target."""
     head = build(no_target_weight=0.2)
     decide(head, 0.3)
     losses = head.loss((noise(3, 16, *GRID),), items(False, True, False), text=sentences(3))
@@ -56,7 +56,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     # The decision "nothing" is right for one of three.
     assert losses['no_target_accuracy'].item() == pytest.approx(100 / 3)
     assert set(losses) == {'loss_bce', 'mean_iou', 'loss_no_target', 'no_target_accuracy'}
-    # A target whose mask has no pixel: now nothing is meant in none of three, if the annotation says so.
+    # The target has no pixel, but the annotation says that there is one: now all three items have a target.
     samples = items(False, True, False)
     samples[1].set_metainfo(dict(no_target=False))
     losses = head.loss((noise(3, 16, *GRID),), samples, text=sentences(3))

@@ -86,7 +86,7 @@ def test_fully_masked_text_is_like_no_text(scheme):
 
 @every_scheme
 def test_each_image_uses_only_its_own_sentence(scheme):
-    """A batch is as one by one, each sentence at its own length, and sentences are told apart."""
+    """A batch equals single sentences, each at its own length, and different sentences give different results."""
     model, image, text = build(scheme), noise(2, 3, 32, 40), sentences()
     (together,) = model(image, text)
     for i, count in enumerate((3, 2)):
@@ -95,7 +95,7 @@ def test_each_image_uses_only_its_own_sentence(scheme):
     assert (together[:1] - model(image[:1], TextFeatures(text.tokens[1:], text.mask[1:]))[0]).abs().max() > 1e-2
 
 
-# What gets a gradient other than zero at the very first step, for the schemes that start silent.
+# The weights with a non-zero gradient in the first step, for the schemes that start without effect.
 FIRST_TO_LEARN = {
     'L-DIT': ['projections.0.weight', 'projections.2.weight'],
     'E-DIT': ['projections.0.weight', 'projections.2.weight'],
@@ -129,7 +129,7 @@ def test_static_tokens_start_at_zero_and_learn_from_the_first_step(scheme):
 
 @every_scheme
 def test_distributed_training_waits_for_no_parameter(scheme):
-    """Every parameter gets a gradient, be it zero, at the first step as well as later; else the second step raises."""
+    """Every parameter gets a gradient, possibly zero, in every step; otherwise the second step would raise an error."""
     dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
     try:
         for seed in (None, 0):
@@ -211,7 +211,7 @@ def test_a_shared_projection_exists_if_the_widths_differ(scheme):
 
 
 def test_cross_attention_equals_torch():
-    """`nn.MultiheadAttention` meets text and image in the text's own width."""
+    """`nn.MultiheadAttention` attends in the width of the text."""
     scheme = CrossAttentionInstruction(attn_dims=24, num_heads=3, embed_dims=24, depth=2, text_dims=24)
     layer, reference = randomize(scheme).eval().layers[1], nn.MultiheadAttention(24, 3, batch_first=True)
     text, visual = noise(2, 3, 24), noise(2, 4, 5, 24, seed=1)

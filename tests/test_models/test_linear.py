@@ -20,7 +20,7 @@ GRID = (2, 32, 32, 128)
 
 
 def convolutions(layer: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    """What the layer makes of x, and by how many convolutions."""
+    """The output of the layer, and the number of convolutions."""
     with mock.patch.object(F, 'conv2d', wraps=F.conv2d) as counted:
         return layer(x), counted.call_count
 
@@ -102,7 +102,7 @@ class Products(TorchDispatchMode):
 @pytest.mark.parametrize('kernel', ['fused'], indirect=True)
 @pytest.mark.parametrize('keep_text', [False, True], ids=['L-DIT', 'E-DIT'])
 def test_a_compiled_block_computes_no_product_twice(keep_text, kernel):
-    """Forward and backward, with inductor's choice of what the backward pass computes anew."""
+    """Forward and backward, with inductor's choice of what the backward pass recomputes."""
     block = InstructedBlock(16, 2, 4)
     # Of another size than the tables of relative position, which are resized.
     x, text = torch.randn(1, 5, 6, 16, requires_grad=True), torch.randn(1, 3, 16, requires_grad=True)

@@ -1,4 +1,4 @@
-"""What stays in float32 under autocast, and how near the rest is to float64."""
+"""What stays in float32 under autocast, and how close the rest is to float64."""
 
 import copy
 
@@ -35,7 +35,7 @@ def test_positions_are_encoded_in_float32(dtype):
 @HALVES
 @pytest.mark.parametrize('kind', ['SAMHead', 'GeneralizedSAMHead'])
 def test_logits_are_resized_in_float32(kind, dtype):
-    """What the decoder gives in 16 bits is rounded there, and nowhere behind it."""
+    """The decoder's output in 16 bits is rounded there, but nowhere after it."""
     model = segmentor(decode_head=decode_head(type=kind)).eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2), training=True)
     seen = {}
@@ -58,7 +58,7 @@ def test_logits_are_resized_in_float32(kind, dtype):
 
 
 def test_the_no_target_decision_is_made_in_float32():
-    """A probability of 0.501, of which bfloat16 makes 0.5."""
+    """A probability of 0.501, which bfloat16 rounds to 0.5."""
     head = segmentor(decode_head=decode_head(type='GeneralizedSAMHead')).decode_head
     head.no_target_head.forward = lambda tokens: torch.tensor([[0.004]], dtype=torch.bfloat16)
     head.decode = lambda *args: (torch.ones(1, 1, 4, 4), torch.zeros(1, 5, 16))
@@ -67,7 +67,7 @@ def test_the_no_target_decision_is_made_in_float32():
 
 @HALVES
 def test_tables_are_rounded_last(dtype):
-    """What all keys have in common does not change the softmax; rounded with it, the differences would be lost."""
+    """A term shared by all keys does not change the softmax, but rounding with it would lose the differences."""
     heads, channels, side = 2, 8, 6
     qkv = noise(1, side, side, 3 * heads * channels).to(dtype)
     tables = [100 + 0.3 * noise(side, side, channels, seed=seed) for seed in (1, 2)]
@@ -83,7 +83,7 @@ def test_tables_are_rounded_last(dtype):
 
 @HALVES
 def test_sdpa_and_chunked_attention_agree(dtype):
-    """On a grid of 24 × 24, beside text; chunked logits are sums of rounded terms."""
+    """On a grid of 24 × 24, with text; chunked logits are sums of rounded terms."""
     heads, channels, side = 2, 16, 24
     qkv, tables = (
         noise(1, side, side, 3 * heads * channels).to(dtype),
@@ -100,8 +100,7 @@ def test_sdpa_and_chunked_attention_agree(dtype):
 
 @HALVES
 def test_text_tokens_between_blocks_stay_in_float32(dtype):
-    """Over six blocks, as the visual one does: rounded in each, text that is large beside what blocks add would stand
-    still."""
+    """Over six blocks, like the visual tokens: if rounded in each block, text with large values would not change."""
     blocks = [randomize(InstructedBlock(12, 3, 4), seed) for seed in range(6)]
     x, text = noise(1, 4, 4, 12), 40 * noise(1, 3, 12, seed=1)
 
@@ -120,7 +119,7 @@ def test_text_tokens_between_blocks_stay_in_float32(dtype):
 
 @HALVES
 def test_cross_attention_sums_in_float32(dtype):
-    """As in a block: what attention gives is rounded, the sum with a text that is large beside it is not."""
+    """As in a block: the output of attention is rounded, but not its sum with a text that is much larger."""
     layer = randomize(CrossAttentionLayer(12, 6, 2, 0, 0.0))
     visual, text = noise(1, 16, 12), (100 * noise(1, 3, 12, seed=1)).to(dtype)
     expected = double(layer)(text.double(), visual.double())

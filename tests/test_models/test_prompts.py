@@ -1,4 +1,4 @@
-"""Points and boxes, alone and beside text, against segment_anything's prompt encoder and mask decoder."""
+"""Points and boxes, with and without text, compared with segment_anything's prompt encoder and mask decoder."""
 
 import pytest
 import torch
@@ -68,7 +68,7 @@ def test_prompts_change_the_mask_and_padding_does_not():
 
 
 def test_corner_labels_match_sams():
-    """(x, y) of the upper left and lower right corner, and −1 beside points without a box."""
+    """(x, y) of the upper left and lower right corner, and −1 for points without a box."""
     found = prompts()
     assert found.labels.tolist() == [[1, 0, -1], [2, 3, -1], [1, 2, 3], [-1, -1, -1]]
     assert found.mask.tolist() == [[True] * 3, [True, True, False], [True] * 3, [False] * 3]
@@ -78,7 +78,7 @@ def test_corner_labels_match_sams():
 @pytest.mark.parametrize('spatial', [False, True])
 @pytest.mark.parametrize('given', [None, 'points', 'boxes'])
 def test_with_spatial_prompts_their_embeddings_always_get_a_gradient(spatial, given):
-    """Whatever a batch holds: what DistributedDataParallel needs."""
+    """For any content of a batch, as DistributedDataParallel needs."""
     head, image = build(spatial_prompts=spatial), noise(1, 16, *GRID)
     text = TextFeatures(noise(1, 2, 16), torch.ones(1, 2, dtype=torch.bool))
     head((image,), text, {None: None, 'points': prompts([0]), 'boxes': prompts([1])}[given]).sum().backward()

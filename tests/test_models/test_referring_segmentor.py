@@ -43,7 +43,7 @@ def test_one_picture_is_learned(scheme):
 
 @every_scheme
 def test_forward_modes_agree(scheme):
-    """`tensor` gives the head's logits, `loss` and `predict` go on from them."""
+    """`tensor` returns the head's logits, from which `loss` and `predict` are computed."""
     model = build(scheme).eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2), training=True)
     logits = model(**data, mode='tensor')
@@ -74,7 +74,7 @@ def test_pairs_in_a_batch_are_independent():
 
 
 def test_predictions_come_back_at_the_original_size_without_padding():
-    """Pictures of 16 × 32 and 32 × 8 doubled by the pipeline and centered in 64 × 64: 16 rows above, 24 columns beside.
+    """Pictures of 16 × 32 and 32 × 8 doubled by the pipeline and centered in 64 × 64: 16 rows above, 24 columns left.
 
     The head says 1 in all padding, and in a rectangle each that halves to whole original pixels.
     """

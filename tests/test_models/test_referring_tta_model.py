@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views of a picture to one mask."""
+"""Test-time augmentation: the views of a picture are merged into one mask."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_probabilities_are_averaged_and_the_unflipped_sentence_is_kept():
 
 @pytest.mark.parametrize('empty, expected', [(1, [0.6, 0.4, 0.1]), (2, [0.6, 0.4, 0.1]), (3, [0, 0, 0])])
 def test_views_vote_on_whether_there_is_a_target(empty, expected):
-    """Two views with a mask, and some where the head decided that nothing is meant."""
+    """Two views with a mask, and some in which the head decided that there is no target."""
     merged = merge(view([0.9, 0.6, 0.2]), view([0.3, 0.2, 0.0]), *[view([0.0, 0.0, 0.0]) for _ in range(empty)])
     assert_close(merged.seg_logits.data, torch.tensor([[expected]]))
 

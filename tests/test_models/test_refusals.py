@@ -1,4 +1,4 @@
-"""What parts of the model refuse, each by one line, and what they leave alone."""
+"""Inputs that parts of the model refuse in one line, or ignore."""
 
 import pytest
 import torch

@@ -69,7 +69,7 @@ IMAGES = noise(1, 3, 40, 56)
 
 
 def resized(net) -> int:
-    """How often a forward pass without gradients resizes or spreads out a position table or map."""
+    """How often a forward pass without gradients resizes or expands a position table or map."""
     counted = []
     for kept in (net._position, *(kept for block in net.blocks for kept in block.attn._tables)):
         kept.make = lambda *args, make=kept.make: counted.append(1) or make(*args)
@@ -85,14 +85,14 @@ def test_in_evaluation_tables_are_resized_once():
 
 
 def swap_unseen(net) -> None:
-    """As averaged weights are exchanged, which no version counter tells; the mode is set next."""
+    """Swap weights as for averaged ones, which no version counter shows; the mode is set next."""
     for parameter, other in zip(net.parameters(), encoder(1).parameters()):
         parameter.data.copy_(other)
     net.eval()
 
 
 def step(**options):
-    """A step of an optimizer without a word to the encoder, which stays in evaluation mode."""
+    """A step of an optimizer while the encoder stays in evaluation mode."""
 
     def run(net) -> None:
         with torch.enable_grad():
@@ -103,7 +103,7 @@ def step(**options):
 
 
 def average(net) -> None:
-    """mmengine's average of weights, which is a model of its own that nobody sets a mode of again."""
+    """mmengine's averaged model, a separate model whose mode is not set again."""
     averaged = ExponentialMovingAverage(net, momentum=0.5)
     averaged.update_parameters(net)
     averaged.module = net
@@ -111,7 +111,7 @@ def average(net) -> None:
 
 
 def write_twice(net) -> None:
-    """The second tensors may get the addresses of the first."""
+    """The second tensors may have the same addresses as the first."""
     for _ in range(2):
         for parameter in net.parameters():
             parameter.data = parameter.data * 2
@@ -209,7 +209,7 @@ def test_copies_do_not_share_the_cache(copied):
 
 
 def test_training_after_evaluation_works():
-    """Nothing that was kept without gradients stands in the way of one."""
+    """Results cached without gradients are not used in training."""
     net = encoder()
     for context in (torch.no_grad, torch.inference_mode):
         with context():

@@ -25,7 +25,7 @@ def sentences(batch=3) -> TextFeatures:
 
 
 def segment_anything_like(head: SAMHead, depth: int) -> nn.ModuleDict:
-    """segment_anything's parts with the head's weights, by name, none missing and none left over."""
+    """segment_anything's parts with the head's weights, loaded by name without missing or extra ones."""
     sam = import_sam_modeling()
     parts = nn.ModuleDict(
         dict(

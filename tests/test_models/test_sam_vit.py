@@ -28,7 +28,7 @@ def build(grid=10, window_size=4, **kwargs) -> SAMViT:
 
 
 def segment_anything_like(model: SAMViT) -> nn.Module:
-    """segment_anything's encoder with the model's weights, by name, none missing and none left over."""
+    """segment_anything's encoder with the model's weights, loaded by name without missing or extra ones."""
     sam = import_sam_modeling().ImageEncoderViT(
         8 * model.pos_embed.shape[1],
         8,
@@ -67,7 +67,7 @@ def test_windowed_encoder_equals_segment_anything(grid, window_size):
 
 
 def test_global_encoder_equals_segment_anything_without_windows():
-    """The tables of windowed blocks are kept at 2 · 4 − 1 rows and resized; segment_anything resizes them alike."""
+    """The tables of windowed blocks are kept at 2 · 4 − 1 rows and resized; segment_anything does the same."""
     model = build(10, 4, windowed=False)
     sam = segment_anything_like(model)
     for block in sam.blocks:
@@ -153,7 +153,7 @@ def test_maps_are_contiguous_as_in_other_backbones(out_channels):
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_gradients_have_the_strides_of_their_weights(dtype):
-    """Where they do not, DistributedDataParallel warns, and copies at every step."""
+    """Otherwise DistributedDataParallel warns, and copies in every step."""
     model = build()
     with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
         model(noise(2, 3, 80, 80))[0].pow(2).sum().backward()

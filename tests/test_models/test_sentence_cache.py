@@ -1,4 +1,4 @@
-"""A text encoder that rests runs once for each sentence."""
+"""A text encoder in evaluation mode encodes each sentence once."""
 
 import copy
 
@@ -28,7 +28,7 @@ def encoded(encoder, sentences=SENTENCES, **kwargs) -> int:
 
 
 def expected_of(encoder, sentences):
-    """Features from a copy that has seen nothing."""
+    """Features from a copy with an empty cache."""
     with torch.no_grad():
         return copy.deepcopy(encoder).eval()(sentences)
 
@@ -59,7 +59,7 @@ def test_padding_that_counts_as_text_is_cached(encoder):
 
 
 def test_a_model_made_in_inference_mode_uses_its_current_weights():
-    """Such weights do not tell that they were written to."""
+    """Writes to such weights cannot be detected."""
     with torch.inference_mode():
         made = MODELS.build(text_encoder()).eval()
         before = made(SENTENCES).tokens
@@ -122,7 +122,7 @@ def test_in_training_every_sentence_is_encoded(encoder):
 
 
 def test_a_frozen_encoder_in_training_does_not_use_the_cache():
-    """So that a resumed training goes on bit by bit."""
+    """Otherwise a resumed training would not be bit-equal."""
     frozen = randomize(MODELS.build(text_encoder(frozen=True))).train()
     first = frozen(SENTENCES).tokens
     frozen(['small dog', 'cat'])

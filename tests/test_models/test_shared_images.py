@@ -1,4 +1,4 @@
-"""Sentences of one image in a batch: the image is prepared and embedded once, the masks are those of one by one."""
+"""Sentences of one image in a batch: the image is prepared and embedded once, and the masks do not change."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def data() -> dict:
     """Five sentences on two pictures of different sizes."""
     made = batch([((32, 32), (24, 32))[image] for image in IMAGES], TEXTS)
     pictures = batch([(32, 32), (24, 32)])['inputs']
-    # As items arrive from another process with pinned memory: equal, not the same object.
+    # As from another process with pinned memory: equal images, but not the same object.
     return dict(made, inputs=[pictures[image].clone() for image in IMAGES])
 
 
@@ -125,7 +125,7 @@ def test_pictures_that_differ_in_a_pixel_are_not_shared():
 
 
 def test_nothing_is_shared_in_training():
-    """Equal pictures may stand for references that are trained apart, and their masks are padded one by one."""
+    """Equal pictures may belong to different references, and their masks are padded separately."""
     model = build('LayerWiseInstruction').train()
     made = model.data_preprocessor(data(), training=True)
     assert [sample.unique_image_index for sample in made['data_samples']] == [0, 1, 2, 3, 4]

@@ -37,7 +37,7 @@ def bert_tokenizer(**kwargs) -> BertTokenizer:
 
 @pytest.fixture
 def folder(tmp_path) -> str:
-    """A text model as `save_pretrained` and `hf download` leave it."""
+    """A folder with a text model, as written by `save_pretrained` or `hf download`."""
     torch.manual_seed(7)
     BertModel(AutoConfig.for_model(**text_encoder()['model'])).save_pretrained(tmp_path / 'bert')
     bert_tokenizer(model_max_length=24).save_pretrained(tmp_path / 'bert')
@@ -65,7 +65,7 @@ def test_a_batch_equals_single_sentences():
 
 
 def test_padding_passed_on_as_text():
-    """As the released code does: every sentence has `max_length` tokens and all of them count."""
+    """As in the released code, every sentence has `max_length` tokens and all of them count."""
     encoder = build(mask_text_padding=False)
     features = encoder(['cat'])
     assert features.tokens.shape == (1, 8, 16)

@@ -42,7 +42,7 @@ def build(family: Family, **kwargs):
 
 
 def tokenize(family: Family) -> dict:
-    """What the family's own tokenizer gives, and a mask of what is no padding, by counting."""
+    """The output of the family's own tokenizer, and a mask of non-padding tokens, by counting."""
     own = 'attention_mask' in family.tokenizer.model_input_names
     batch = family.tokenizer(
         SENTENCES, padding='longest' if own else 'max_length', truncation=True, max_length=LENGTH, return_tensors='pt'
@@ -86,7 +86,7 @@ def test_only_trained_weights_have_a_gradient(family):
 
 
 def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
-    """Begun and ended by the tokenizer alone; what stands between has none but unknown words. In ONNX's example too."""
+    """Only the tokenizer adds special tokens; between them there are only unknown words. Also in the ONNX example."""
     ours = build_tokenizer(family.folder)
     known = set(ours.all_special_tokens) - {ours.unk_token if ours.unk_token != ours.eos_token else None}
     plain = ours('the cat')['input_ids']
@@ -96,7 +96,7 @@ def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
             encoded = ours(sentence)['input_ids']
             assert encoded[:first] == plain[:first] and encoded[last:] == plain[last:]
             assert known.isdisjoint(ours.convert_ids_to_tokens(encoded[first:last])), sentence
-            # Several tokens or several unknown ones: never the token itself.
+            # Several tokens or several unknown ones, but never the special token itself.
             assert len(encoded[first:last]) > 1, sentence
             if ours.is_fast:
                 ours.backend_tokenizer.save(str(tmp_path / 'tokenizer.json'))

@@ -13,7 +13,7 @@ SCHEMES = [None, 'LayerWiseInstruction', 'EndToEndInstruction']
 
 
 class Wrapper(nn.Module):
-    """As FSDP and other wrappers: it hides the arguments of the wrapped part."""
+    """A wrapper like FSDP, which hides the arguments of the wrapped part."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Tiny text models of each family as they lie in a folder of the hub, with tokenizers of their own."""
+"""Tiny text models of each family in the layout of a hub folder, with their own tokenizers."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Family:
     Attributes:
         folder: Its folder.
         tokenizer: Its tokenizer.
-        reference: transformers' own features, (B, L, 16), of what the tokenizer gives.
+        reference: transformers' own features, (B, L, 16), of the tokenizer's output.
         max_positions: Most tokens of a sentence; None without limit.
     """
 
@@ -99,7 +99,7 @@ def bert(folder: Path) -> Family:
 
 
 def minilm(folder: Path) -> Family:
-    """As sentence-transformers lays it out: beside the model there is how to pool its tokens, which nobody asks for."""
+    """In the layout of sentence-transformers, with unused files that describe the pooling of tokens."""
     (folder / '1_Pooling').mkdir(parents=True)
     (folder / '1_Pooling' / 'config.json').write_text('{"word_embedding_dimension": 16}')
     (folder / 'modules.json').write_text('[{"idx": 0, "name": "0", "path": "", "type": "Transformer"}]')
@@ -113,7 +113,7 @@ def multilingual_minilm(folder: Path) -> Family:
 
 
 def roberta(folder: Path) -> Family:
-    """Places begin behind the padding token, 1: of 26 embeddings 24 are left."""
+    """Positions start after the padding token, 1, so 24 of 26 embeddings are left."""
     tokenizer = transformers.RobertaTokenizer(**byte_pairs(['<s>', '<pad>', '</s>', '<unk>', '<mask>']))
     return put(folder, 'roberta', tokenizer, 24, max_position_embeddings=26, type_vocab_size=1)
 
@@ -138,7 +138,7 @@ def deberta_v1(folder: Path) -> Family:
 
 
 def deberta(folder: Path) -> Family:
-    """As DeBERTa-v3: relative positions alone."""
+    """Like DeBERTa-v3, with only relative positions."""
     tokenizer = transformers.DebertaV2Tokenizer(vocab=unigrams(['[PAD]', '[CLS]', '[SEP]', '[UNK]']))
     return put(
         folder,
@@ -185,7 +185,7 @@ def clip(folder: Path) -> Family:
 
 
 def siglip(folder: Path) -> Family:
-    """As on the hub its tokenizer gives no attention mask."""
+    """As on the hub, its tokenizer returns no attention mask."""
     import sentencepiece
 
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Small parts to build models from, and the one way in which these tests compare numbers."""
+"""Small parts to build models from, and the comparison of numbers used by these tests."""
 
 from collections.abc import Mapping, Sequence
 
@@ -30,7 +30,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5, what: str = '') -> None:
-    """‖actual − expected‖ ≤ tolerance · ‖expected‖, where an expected zero stands for numbers of about 0.1."""
+    """‖actual − expected‖ ≤ tolerance · ‖expected‖, where an expected zero counts as a number of about 0.1."""
     assert actual.shape == expected.shape, what
     difference = (actual.double() - expected.double()).norm().item()
     assert difference <= tolerance * (expected.double().norm().item() + 0.1), f'{what} differs by {difference}'

@@ -1,4 +1,4 @@
-"""reproduction/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
+"""reproduction/compare_schemes.py: each row has the scheme of its name, and the table matches the results."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""reproduction/pretrain_text_encoder.py: sentences alone teach the text encoder, and `init_cfg` takes its file."""
+"""reproduction/pretrain_text_encoder.py: the text encoder learns from sentences, and `init_cfg` loads its file."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, outpu
     out = tmp_path / 'text.safetensors'
     printed = output_of(TOOL, CONFIG, sentences, '--out', out, '--steps', 200, '--batch-size', 16)
     first, last = map(float, re.findall(r'mean loss ([\d.]+)', printed))
-    # ln 80 = 4.4 knows nothing; which of three sentences it is at most ln 3 = 1.1.
+    # An untrained model has a loss of ln 80 = 4.4; not knowing which of three sentences it is costs at most ln 3 = 1.1.
     assert last < 1.1 < first
     init_default_scope('mmseg')
     cfg = Config.fromfile(CONFIG).model.text_encoder

@@ -1,4 +1,4 @@
-"""Pictures that are damaged, lie, or are too large, and what is found before training."""
+"""Pictures that are damaged, have wrong headers or are too large, and checks before training."""
 
 import io
 import struct
@@ -30,7 +30,7 @@ def encoded(rng: Random, height: int, width: int) -> tuple[bytes, str]:
 def cut_image(rng: Random, folder: Path) -> Attempt:
     height, width = rng.randint(10, 300), rng.randint(10, 300)
     data, name = encoded(rng, height, width)
-    # What follows the last pixel is not missed: end marks, check sums and TIFF's table, which precedes the pixels.
+    # Data after the last pixel are not needed: end marks, checksums, and TIFF's table if it precedes the pixels.
     (folder / name).write_bytes(cut(rng, data[:-32]))
     return refuse(folder, name, (height, width))
 
@@ -68,7 +68,7 @@ def other_files(rng: Random, folder: Path) -> Attempt:
 
 
 def png_of(height: int, width: int) -> bytes:
-    """A PNG whose head says this size; what follows is empty."""
+    """A PNG whose header has this size, without pixel data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))

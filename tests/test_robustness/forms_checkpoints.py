@@ -1,4 +1,4 @@
-"""Files of weights, read as everything in this project reads them and loaded into the tiny model."""
+"""Weight files, read by the loader of this project and loaded into a tiny model."""
 
 import io
 import json
@@ -18,7 +18,7 @@ PTH, SAFE = 'weights.pth', 'weights.safetensors'
 
 
 def small() -> nn.Module:
-    """Every kind of weight in a few: linear, convolution, norm with buffers."""
+    """A tiny model with every kind of weight: linear, convolution, norm with buffers."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 4), nn.Conv2d(2, 3, 1), nn.BatchNorm1d(4))
 
@@ -30,7 +30,7 @@ def as_pth(content: Any, old: bool = False) -> bytes:
 
 
 def load(folder: Path, name: str, data: bytes, model: nn.Module | None = None) -> nn.Module:
-    """Read and load a file; a model that refuses it stays as it was, and nothing in the file is run."""
+    """Read and load a file; a model that refuses it stays unchanged, and nothing in the file is run."""
     path, model = folder / name, model or small()
     path.write_bytes(data)
     before = {key: value.clone() for key, value in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Configs: misspelt, of the wrong types, damaged."""
+"""Configs that are misspelled, have wrong types or are damaged."""
 
 import re
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ NAMES = (
     'ldit_vit-b_prepared.py',
 )
 CONFIGS = {name: Config.fromfile(ROOT / 'dit_sam' / name) for name in NAMES}
-# It takes further keywords, for what it calls in turn.
+# It accepts any keywords and passes them on.
 OPEN = ('RandomChoiceResize',)
 
 
@@ -111,7 +111,7 @@ def section(rng: Random, folder: Path) -> Attempt:
     wrong = misspell(rng, name)
     if rng.random() < 0.5:
         return Attempt(lambda: load_config(CONFIG, cfg_options={f'{wrong}.a': 1}), (wrong,))
-    # Only where the right one is missing: a variable of one's own may be called nearly as a section is.
+    # Only if the right one is missing, because a user's variable may have a similar name.
     whole = CONFIGS[NAMES[0]].to_dict()
     whole[wrong] = whole.pop(name)
     Config(whole).dump(folder / 'mine.py')
@@ -175,7 +175,7 @@ def missing(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: load_config(str(path)), (path.name,))
 
 
-# Sizes that fit nothing: a key and a value each, in configs/dit_sam/ldit_vit-t_shapes.py.
+# Invalid sizes: key and value, in configs/dit_sam/ldit_vit-t_shapes.py.
 SIZES = [
     ('model.text_encoder.max_length', 33, 'max_position_embeddings=32'),
     ('model.text_encoder.max_length', 2, 'max_length=2'),

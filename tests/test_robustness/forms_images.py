@@ -15,10 +15,10 @@ from subjects import LOAD, content, inferencer, open_set, reference, write_set
 from dit_sam.datasets.images import image_problem
 from dit_sam.utils import read_image
 
-# A box in the upper left quarter: turned or mirrored it lies elsewhere.
+# A box in the upper left quarter, which moves if the picture is rotated or mirrored.
 BOX = [1, 1, 4, 1, 4, 3, 1, 3]
 ORIENTATION = 0x0112
-# What is written and read back without loss.
+# Modes that are written and read without loss.
 EXACT = dict(
     png=('1', 'L', 'LA', 'P', 'RGB', 'RGBA'),
     bmp=('1', 'L', 'P', 'RGB'),
@@ -43,7 +43,7 @@ def size_of(rng: Random) -> tuple[int, int]:
 
 @lru_cache
 def readers() -> list[Callable[[str], np.ndarray]]:
-    """What else opens pictures, BGR: the tools that draw and, where its runtime is installed, ONNX's example."""
+    """Other readers of pictures, BGR: the drawing tools and, if its runtime is installed, the ONNX example."""
     runtime = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
     return [
         lambda path: read_image(path)[..., ::-1],
@@ -52,14 +52,14 @@ def readers() -> list[Callable[[str], np.ndarray]]:
 
 
 def load(folder: Path, name: str, height: int, width: int, box: list = BOX) -> tuple[np.ndarray, np.ndarray]:
-    """What a data set makes of a picture: RGB (H, W, 3) and the mask (H, W)."""
+    """The item that a data set makes of a picture: RGB (H, W, 3) and the mask (H, W)."""
     write_set(folder, content([box], height, width, name), [reference()])
     item = open_set(folder, pipeline=LOAD)[0]
     return item['inputs'].numpy()[::-1].transpose(1, 2, 0), item['data_samples'].gt_sem_seg.data[0].numpy()
 
 
 def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -> Attempt:
-    """Data sets and tools read these pixels, and the mask lies on them; the inferencer's mask has their size."""
+    """Data sets and tools read these pixels, with the mask in the right place; the inferencer's mask has their size."""
     pixels = np.asarray(expected.convert('RGB')).astype(int)
     mask = np.zeros(pixels.shape[:2], bool)
     mask[1:3, 1:4] = True

@@ -36,7 +36,7 @@ def plain_set(folder: Path) -> list:
 
 
 def read_refs(folder: Path, data: bytes) -> None:
-    """Hand over a reference file as bytes; all that it gives is looked at."""
+    """Read a reference file with this content, and check all items."""
     trace = folder / 'trace'
     write_set(folder, GOOD, [])
     (folder / REFS).write_bytes(data)

@@ -20,7 +20,7 @@ GENERAL = [
 
 
 def read_json(folder: Path, name: str, data: bytes | str) -> None:
-    """Hand over instances.json or grefs(unc).json; all that it gives is looked at."""
+    """Read instances.json or grefs(unc).json with this content, and check all items."""
     write_set(folder, GOOD, PLAIN)
     (folder / GREFS).write_text(json.dumps(GENERAL))
     (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode('utf-8', 'surrogatepass'))
@@ -28,7 +28,7 @@ def read_json(folder: Path, name: str, data: bytes | str) -> None:
 
 
 def spoil(rng: Random, value: Any) -> Any:
-    """A copy with one value replaced by junk, or taken away."""
+    """A copy with one value replaced by junk, or removed."""
     value = json.loads(json.dumps(value))
     path = rng.choice(list(places(value)))
     if rng.random() < 0.3:

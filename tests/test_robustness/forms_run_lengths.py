@@ -21,7 +21,7 @@ def random_mask(rng: Random) -> np.ndarray:
 
 
 def runs_of(mask: np.ndarray) -> list[int]:
-    """Uncompressed counts, by hand."""
+    """Uncompressed counts, computed independently."""
     flat, runs, value = mask.ravel(order='F').tolist(), [0], 0
     for pixel in flat:
         if pixel != value:

@@ -1,4 +1,4 @@
-"""What is said: through the inferencer and a data set."""
+"""Sentences of every kind, for the inferencer and a data set."""
 
 from pathlib import Path
 from random import Random
@@ -41,7 +41,7 @@ SPACES = [' ', '\t', '\n', '\r', '\u00a0', '\u2003', '\u3000', '\u2028', '\x0b',
 
 
 def probabilities(sentence: str) -> np.ndarray:
-    """What the tiny model makes of a sentence: the probability of every pixel."""
+    """The tiny model's output for a sentence: the probability of every pixel."""
     (sample,) = inferencer()(IMAGE, sentence, return_datasamples=True)['predictions']
     assert sample.text == sentence
     found = sample.seg_logits.data[0].numpy()

@@ -1,4 +1,4 @@
-"""Folders of text models, as `hf download` would leave them."""
+"""Folders of text models, as `hf download` would write them."""
 
 from functools import lru_cache
 from pathlib import Path

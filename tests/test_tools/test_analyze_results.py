@@ -17,7 +17,7 @@ TRUTH, SIZE = (slice(5, 25), slice(10, 30)), (40, 60)
 
 @pytest.fixture
 def dump(tmp_path):
-    """``dump(*items, **kwargs)`` scores items and gives the file; an item is the prediction's rows and metainfo."""
+    """``dump(*items, **kwargs)`` scores items and returns the file; an item is the prediction's rows and metainfo."""
 
     def write(*items, **kwargs) -> str:
         path = str(tmp_path / 'dump.jsonl')
@@ -35,7 +35,7 @@ def dump(tmp_path):
 
 
 def cells(output: str, row: str) -> list:
-    """The cells of the first row of that name behind its number of sentences."""
+    """The cells of the first row of that name after its number of sentences."""
     line = next(line for line in output.splitlines() if line.startswith('|') and line.split('|')[1].strip() == row)
     return [cell.strip() for cell in line.split('|')[2:-1]]
 

@@ -1,4 +1,4 @@
-"""What the model sees, as pictures."""
+"""Pictures of the inputs of the model."""
 
 import runpy
 
@@ -93,7 +93,7 @@ def test_a_contact_sheet():
 
 
 def test_pictures_of_a_split(output_of, write_refcoco, tmp_path):
-    """Two sentences of one picture, and the very same once more, stand side by side."""
+    """Two sentences of one picture, one of them twice, are shown side by side."""
     out, root = tmp_path / 'out', write_refcoco()
     arguments = CONFIG, '--split', 'val', '--num', 9, '--out', out, *options(root, 'val')
     output = output_of(TOOL, *arguments)

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/count_parameters.py: every number by hand for a small model, known sizes for the big ones."""
+"""tools/analysis_tools/count_parameters.py: all numbers of a small model by hand, and known sizes of the big ones."""
 
 import json
 import re
@@ -144,8 +144,8 @@ def test_frozen_and_trainable_parameters_are_separate(write_config, tmp_path):
 
 
 def test_edit_counts_the_text_in_the_blocks(write_config, tmp_path):
-    """Output projection and MLP of 5 tokens in the first of two blocks, and what they attend to; nobody wants the last
-    one's text."""
+    """Output projection and MLP of 5 tokens in the first of two blocks, and their attention; the last block's text is
+    not used."""
     ldit = counts(tmp_path, write_config())['instruction']
     edit = counts(
         tmp_path, write_config(backbone=dict(ENCODER, instruction=dict(type='EndToEndInstruction', text_dims=16)))

@@ -1,4 +1,4 @@
-"""What is wrong in data: check.py lists it by line, and refcoco.py --check-images by image."""
+"""Errors in data: check.py lists them by line, and refcoco.py --check-images by image."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def write(root: Path, *lines) -> Path:
 
 
 def line(**more) -> dict:
-    """A good line, with changes; None takes a key away."""
+    """A valid line, with changes; None removes a key."""
     record = {'image': IMAGE, 'sentence': 'the box', 'bbox': [5, 10, 20, 8], **more}
     return {key: value for key, value in record.items() if value is not None}
 
@@ -135,7 +135,7 @@ def test_doubtful_lines_get_a_warning(root, capsys):
 
 @pytest.mark.parametrize('orientation, shape', [(2, (40, 60)), (3, (40, 60)), (4, (40, 60)), (6, (40, 40))])
 def test_an_undetectable_rotation_gets_one_warning(root, capsys, orientation, shape):
-    """Right lines: coordinates are those of the picture as shown."""
+    """The lines are valid: coordinates are those of the picture as shown."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.zeros(shape, np.uint8)).save(root / 'a.png', exif=exif)
@@ -197,7 +197,7 @@ def test_image_of_another_size_and_turned_image_are_found(root, tmp_path, capsys
 
 
 def test_images_may_be_in_several_folders(root, tmp_path, capsys):
-    """As those of RefCLEF and COCO do. What is in none of them is missing."""
+    """Like those of RefCLEF and COCO. Images in none of them are missing."""
     first, second = (root / 'train2014' / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2))
     (root / 'saiapr_tc-12').mkdir()
     first.rename(root / 'saiapr_tc-12' / first.name)

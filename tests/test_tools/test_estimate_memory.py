@@ -1,4 +1,4 @@
-"""tools/analysis_tools/estimate_memory.py: the parts of its sum by hand, and what a real step takes."""
+"""tools/analysis_tools/estimate_memory.py: the parts of its sum by hand, and the memory of a real step."""
 
 import runpy
 from contextlib import nullcontext
@@ -83,7 +83,7 @@ def test_the_estimate_matches_a_real_step(tool, cfg, monkeypatch):
 
 
 def test_a_real_step_runs_in_its_own_process(tool, tmp_path, monkeypatch):
-    """Here a program that says what it was given."""
+    """Here a program that checks its arguments."""
     program = tmp_path / 'program.py'
     program.write_text(
         'import os, sys\nassert sys.argv[1:] == ["config.py", "--real", "512", "1"]\n'

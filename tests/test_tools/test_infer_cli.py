@@ -63,7 +63,7 @@ def test_pictures_and_masks_from_the_command_line(photo, weights):
     ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode == 0, done.stderr
-    # The onedl forks say first what they did not find.
+    # The onedl forks first print which packages are missing.
     lines = done.stdout.splitlines()[-4:]
     assert [re.sub('(: score .*|: nothing found)$', '', line) for line in lines] == [
         'photo.png: the red star',

@@ -1,4 +1,4 @@
-"""The launch scripts: what they pass on, and really run on several machines, by Slurm, and with a rank that dies."""
+"""The launch scripts: their arguments, and real runs on several machines, by Slurm, and with a rank that dies."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from dit_sam.datasets.shapes import write_shapes
 TOY = str(ROOT / 'tests' / 'toy_config.py')
 SHAPES = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 WEIGHTS = str(ROOT / 'projects' / 'dit_sam' / 'assets' / 'ldit_vit-t_shapes.safetensors')
-# srun of Slurm: so many tasks, each of which is told its number. scontrol answers with the name of the first machine.
+# Slurm's srun: starts the tasks, each with its number. scontrol prints the name of the first machine.
 SRUN = """#!/usr/bin/env bash
 for argument; do
     case "$argument" in
@@ -42,7 +42,7 @@ def start(name: str, *arguments: object, **environment: str) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen) -> str:
-    """What it printed, of a program that has to succeed."""
+    """The output of a program that must succeed."""
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
     return output
@@ -85,7 +85,7 @@ def test_slurm_starts_the_tasks(tmp_path):
 
 
 def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
-    """Killed as the kernel kills where memory runs out; the other one waits for its gradients."""
+    """Killed as by the kernel when memory runs out; the other rank waits for its gradients."""
     config = tmp_path / 'dying.py'
     config.write_text(
         f"_base_ = '{TOY}'\n"
@@ -94,7 +94,7 @@ def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
     )
     folders = f'{ROOT}/tests:{ROOT}/tests/test_engine'
     job = start('dist_train.sh', config, 2, '--work-dir', tmp_path, PYTHONPATH=folders)
-    # Its two processes take seconds to start; behind the death a minute is given.
+    # The two processes take seconds to start; after the kill, the other one has a minute.
     output, _ = job.communicate(timeout=60 + 120)
     assert job.returncode != 0
     assert 'rank      : 1 (local_rank: 1)' in output and 'Signal 9 (SIGKILL)' in output

@@ -1,4 +1,4 @@
-"""tools/dataset_converters/mmdet_refcoco.py on a bad day; what it writes is read by mmdet in tests/test_mixing."""
+"""Errors of tools/dataset_converters/mmdet_refcoco.py; tests/test_mixing has mmdet read its output."""
 
 import resource
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights of others into ours and back, by the tools; what is wrong with a file, in one line."""
+"""Conversion of foreign weights to ours and back, by the tools, and one-line errors for wrong files."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ model = dict(
 
 @pytest.fixture
 def error_of(error_of) -> Callable:
-    """``error_of(tool, *arguments)`` gives the line with which a converter ends."""
+    """``error_of(tool, *arguments)`` returns the last line of a converter that fails."""
     return lambda tool, *arguments: error_of(f'model_converters/{tool}.py', *arguments)
 
 
@@ -138,7 +138,7 @@ def test_a_size_that_is_not_sams_is_named(folder, error_of):
 
 
 def test_without_a_config_a_released_dit_is_compared_with_l_dit_of_its_size(folder, error_of):
-    """All of ldit_vit-h's names but one."""
+    """All of ldit_vit-h's names except one."""
     weights = RELEASED_DIT.to_theirs(build_on_meta(Config.fromfile(LDIT_VIT_H).model).state_dict())
     weights = {name: torch.zeros(1).expand(value.shape) for name, value in weights.items()}
     del weights['visual_encoder.probs.31.bias']

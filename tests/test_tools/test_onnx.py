@@ -38,7 +38,7 @@ def tool() -> dict:
 
 def tiny(instruction: dict | None, **parts) -> torch.nn.Module:
     """A block in windows, which pad, and one without; a layer each of BERT and of the decoder."""
-    # Weights of chance may segment all or nothing, of which a comparison says little.
+    # Random weights may segment everything or nothing, which makes a comparison meaningless.
     torch.manual_seed(0)
     instruction = None if instruction is None else dict(instruction, text_dims=16)
     encoder = text_encoder()
@@ -50,7 +50,7 @@ def tiny(instruction: dict | None, **parts) -> torch.nn.Module:
     )
 
 
-# Every other scheme has a part of these two.
+# These two schemes cover the parts of all others.
 SCHEMES = {
     'E-DIT, static, no-target': dict(
         instruction=dict(type='EndToEndStaticInstruction', max_length=8), type='GeneralizedSAMHead'
@@ -108,7 +108,7 @@ def test_settings_describe_the_preprocessing(tool):
 
 
 def test_failed_exports_replace_no_files(tool, tmp_path, monkeypatch):
-    """ONNX Runtime reads what stands for the model here, and refuses it."""
+    """ONNX Runtime reads a fake model and refuses it."""
     for suffix in ('onnx', 'json', 'tokenizer.json'):
         (tmp_path / f'a.{suffix}').write_text('before')
     monkeypatch.setitem(tool['write'].__globals__, 'export', lambda model, size, path: path.write_bytes(b'no model'))
@@ -124,7 +124,7 @@ def test_failed_exports_replace_no_files(tool, tmp_path, monkeypatch):
 
 @pytest.fixture
 def exported(tmp_path, monkeypatch) -> Path:
-    """A model that gives back its input, with its files and a picture, in the current folder."""
+    """A model that returns its input, with its files and a picture, in the current folder."""
     import onnx
 
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy']

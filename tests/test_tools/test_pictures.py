@@ -116,7 +116,7 @@ def test_attention_draws_both_directions(output_of, data, tmp_path):
     stem = f'{image.stem}_the-leftmost-shape'
     assert lines[-2:] == [str(tmp_path / 'out' / f'{stem}_to_{end}_1.png') for end in ('text', 'image')]
     to_text, to_image = (cv2.imread(path) for path in lines[-2:])
-    # Three words; L-DIT's text asks nothing in the encoder, so that only the decoder is left.
+    # Three words; L-DIT's text does not attend in the encoder, so only the decoder is left.
     assert to_text.shape[1] == to_image.shape[1] == 3 * 170 + 10 and len(to_text) > len(to_image)
 
 

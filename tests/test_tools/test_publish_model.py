@@ -10,12 +10,12 @@ from safetensors import safe_open
 
 @pytest.fixture
 def error_of(error_of) -> Callable:
-    """``error_of(*arguments)`` gives the line with which the tool ends."""
+    """``error_of(*arguments)`` returns the last line of the tool, which must fail."""
     return lambda *arguments: error_of('model_converters/publish_model.py', *arguments)
 
 
 def test_weights_for_sharing(folder, error_of, capsys):
-    # As `WriteFirstCheckpointHook` notes the scores.
+    # As `SafeCheckpointHook` stores the scores.
     checkpoint = dict(
         state_dict=dict(a=torch.ones(3), ids=torch.arange(3)),
         meta=dict(cfg='x = 1', epoch=2, iter=7),

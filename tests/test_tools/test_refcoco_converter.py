@@ -1,4 +1,4 @@
-"""tools/dataset_converters/refcoco.py: prepared files, counts beside the published ones, hostile files."""
+"""tools/dataset_converters/refcoco.py: prepared files, counts next to the published ones, hostile files."""
 
 import json
 import os

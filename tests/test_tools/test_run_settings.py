@@ -1,4 +1,4 @@
-"""What a run starts from: its settings and their checks, mixed precision, and what it resumes."""
+"""The start of a run: its settings and their checks, mixed precision, and resuming."""
 
 import argparse
 import os
@@ -37,7 +37,7 @@ def resumed(work_dir: Path, **options: object) -> tuple[str, bool]:
 
 
 def test_repeating_the_command_continues_its_own_training(tmp_path, other_run):
-    """A fine-tuning from another run's checkpoint starts with its weights, and goes on from its own checkpoints."""
+    """A fine-tuning from another run's checkpoint starts with its weights, and continues from its own checkpoints."""
     save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
     mine = tmp_path / 'mine'
     for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
@@ -64,11 +64,11 @@ def test_resume_in_the_config_uses_load_from_if_nothing_is_newer(tmp_path, other
     shutil.copy(start, mine / 'epoch_1.pth')
     os.utime(mine / 'epoch_1.pth', (0, 0))
     assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
-    # What could not be resumed is not looked at where there is something newer.
+    # A file that cannot be resumed is ignored if there is a newer checkpoint.
     save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
     newest = (str(mine / 'epoch_2.pth'), True)
     assert resumed(mine, load_from=str(tmp_path / 'plain.safetensors'), resume=True) == newest
-    # An older checkpoint of the run itself is a choice, by whatever path.
+    # An older checkpoint of the run itself is used, by any spelling of its path.
     (tmp_path / 'link').symlink_to(mine)
     assert resumed(tmp_path / 'link', load_from=str(mine / 'epoch_1.pth'), resume=True)[0] == str(mine / 'epoch_1.pth')
     assert resumed(mine, load_from=str(mine / 'epoch_1.pth'), resume=True) == (str(mine / 'epoch_1.pth'), True)
@@ -126,7 +126,7 @@ def test_settings_that_the_config_lacks_are_applied():
     options = dict(find_unused_parameters=True, resume=True, experiment_name='mine')
     cfg = load_config(CONFIG, cfg_options=options)
     assert {key: cfg[key] for key in options} == options
-    # What mmengine's runner reads in its place.
+    # The key that mmengine's runner reads instead.
     assert cfg.model_wrapper_cfg == dict(
         broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
     )
@@ -189,7 +189,7 @@ def test_unreadable_settings_are_a_one_line_error(setting, wanted, capsys):
     ],
 )
 def test_settings_keep_their_values(text, value):
-    """mmengine takes the spaces out of a single value too."""
+    """mmengine also removes the spaces of a single value."""
     parser = argparse.ArgumentParser()
     add_config_options(parser)
     options = parser.parse_args(['--cfg-options', f'a.b={text}', 'c=1']).cfg_options

@@ -1,4 +1,4 @@
-"""The rules of the set-up. The set-up itself is what runs these tests."""
+"""The rules of the setup. The setup itself is tested by the environment in which these tests run."""
 
 import configparser
 import importlib.util

@@ -83,7 +83,7 @@ def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monke
 
 
 def test_a_traceback_can_be_requested(tmp_path):
-    """With the causes, and the line at the end."""
+    """With the causes, and with the line at the end."""
     (tmp_path / 'epoch_1.pth').write_bytes(b'PK\x03\x04')
     done = run_tool('test.py', CONFIG, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, DIT_SAM_DEBUG='1')
     assert done.returncode == 1 and done.output.splitlines()[-1].startswith('error: checkpoint ')
@@ -114,7 +114,7 @@ def test_a_missing_file_in_a_data_loading_process_gets_one_line(tmp_path):
 
 
 def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path):
-    """Python lets the main thread alone handle signals."""
+    """Python handles signals only in the main thread."""
     options = {'train_cfg.max_epochs': 1, 'experiment_name': 'in_a_thread'}
     runner = Runner.from_cfg(load_config(CONFIG, work_dir=str(tmp_path), cfg_options=options))
     with ThreadPoolExecutor(1) as threads:
@@ -135,7 +135,7 @@ def test_resume_continues_in_mixed_precision(tmp_path):
 
 
 def test_mixed_precision_stays_in_float32_on_a_cpu_without_bfloat16(tmp_path):
-    """Where each product would take dozens of times as long; the variable makes oneDNN take this CPU for such a one."""
+    """Each product would take dozens of times as long there; the variable makes oneDNN treat this CPU as such a one."""
     done = run_tool(
         'train.py',
         CONFIG,
@@ -165,7 +165,7 @@ def test_test_reads_safetensors_and_writes_masks(tmp_path, monkeypatch):
 
 
 def test_tta_scores_the_average_of_several_views(tmp_path, output_of):
-    """By ours also where the config names mmseg's, which takes probabilities for logits."""
+    """With our model even if the config names mmseg's, which treats probabilities as logits."""
     write_shapes(tmp_path / 'data', 2, 77, 160, dict(val=1.0), 1)
     options = [
         f'test_dataloader.dataset.data_root={tmp_path}/data/',
@@ -190,7 +190,7 @@ def test_tta_scores_the_average_of_several_views(tmp_path, output_of):
 
 
 def test_tta_keeps_the_ground_truth_of_the_ordinary_test():
-    """In data sets within others too, each with its own."""
+    """Also in nested data sets, each with its own."""
     augment = runpy.run_path(str(ROOT / 'tools' / 'test.py'))['augment']
     cfg = load_config(DEFAULT_CONFIG)
     plain = cfg.test_dataloader.dataset

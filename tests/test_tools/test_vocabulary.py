@@ -1,4 +1,4 @@
-"""tools/dataset_converters/vocabulary.py: the words of the training sentences, whatever file they are in."""
+"""tools/dataset_converters/vocabulary.py: the words of the training sentences, from every kind of file."""
 
 import json
 from pathlib import Path

@@ -70,7 +70,7 @@ def test_pth_loads_with_the_versions_of_its_modules(tmp_path):
     'save', [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=['torch.save', 'pickle']
 )
 def test_hostile_file_is_refused_and_nothing_runs(tmp_path, save, monkeypatch):
-    # This variable turns safe loading off wherever it is not asked for by name.
+    # This variable turns safe loading off unless it is requested explicitly.
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     trace = tmp_path / 'was_here'
     save(dict(state_dict=dict(), extra=Hostile(trace)), tmp_path / 'hostile.pth')
@@ -100,7 +100,7 @@ def test_damaged_file_is_named(tmp_path, name):
 
 @pytest.mark.parametrize('numbers', [100, 4000, 25000])
 def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
-    """torch says so by errors of many types, that of a system call among them."""
+    """torch raises errors of many types, also that of a system call."""
     torch.save({f'layer_{i}': torch.ones(numbers // 5) for i in range(5)}, tmp_path / 'whole.pth')
     whole = (tmp_path / 'whole.pth').read_bytes()
     for part in range(1, 24):
@@ -110,7 +110,7 @@ def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
 
 
 def test_a_damaged_record_header_is_named(tmp_path):
-    """A mapped file is not looked at there by torch, and gives other numbers."""
+    """torch does not check it in a mapped file, which would give wrong numbers."""
     path = tmp_path / 'a.pth'
     torch.save(dict(weight=torch.arange(9000.0)), path)
     with ZipFile(path) as file:
@@ -129,7 +129,7 @@ def bytes_read() -> int:
 
 
 def test_a_file_can_be_read_and_overwritten(tmp_path):
-    """A program that writes over a file that it has mapped is ended by SIGBUS; here in a process of its own."""
+    """A program that overwrites a file that it has mapped is killed by SIGBUS, so this runs in its own process."""
     torch.save(dict(weight=torch.arange(1000000.0)), tmp_path / 'a.pth')
     with runners_map_checkpoints():
         process = multiprocessing.get_context('fork').Process(target=write_over, args=(tmp_path / 'a.pth',))
@@ -144,7 +144,7 @@ def write_over(path: Path) -> None:
 
 
 def test_tensors_can_be_mapped_and_the_file_does_not_change(tmp_path):
-    """Of four megabytes little is read, though all is there."""
+    """Little of the four megabytes is read, although all values are available."""
     torch.save(dict(weight=torch.arange(1000000.0)), tmp_path / 'a.pth')
     before = bytes_read()
     with mapped_files():

@@ -67,7 +67,7 @@ def plain(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
 
 
 def behind_the_pixels(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
-    """As ImageMagick may write it: the chunk of the tag goes behind all others but the last, of 12 bytes."""
+    """As ImageMagick may write it: the chunk of the tag comes after all others except the last, of 12 bytes."""
     data = plain(image, exif, suffix)
     start = data.index(b'eXIf') - 4
     end = start + 12 + int.from_bytes(data[start : start + 4], 'big')
@@ -96,7 +96,7 @@ def in_xmp_alone(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
     ],
 )
 def test_the_size_in_the_header_matches_the_pixels(tmp_path, write, suffix, orientation):
-    """Those that OpenCV decodes for the model, whatever Pillow thinks of the tag. A mask image is turned likewise."""
+    """The pixels are those decoded by OpenCV, even if Pillow treats the tag differently. Also for mask images."""
     if suffix in ('webp', 'avif') and not features.check(suffix):
         pytest.skip(f'this Pillow writes no {suffix}')
     exif = Image.Exif()
@@ -137,7 +137,7 @@ def of_floats(_: bytes) -> bytes:
 
 
 def too_large(_: bytes) -> bytes:
-    """A BMP whose head says 40,000 x 40,000; nothing is behind it."""
+    """A BMP whose header says 40,000 x 40,000, without pixel data."""
     return struct.pack('<2sIHHIIiiHHIIiiII', b'BM', 54, 0, 0, 54, 40, 40000, 40000, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
@@ -159,7 +159,7 @@ def test_a_too_large_picture_reports_the_limit(photo):
 
 
 def test_pillows_own_limit_does_not_apply(photo, tmp_path, monkeypatch):
-    """It stands at 89 million pixels, and twice as many are an error; here it stands at 100, and a picture has 600."""
+    """It is 89 million pixels, and twice as many are an error; here it is set to 100, and a picture has 600."""
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     mask = np.eye(HEIGHT, WIDTH, dtype=bool)
     cv2.imwrite(str(tmp_path / 'mask.png'), mask * np.uint8(255))

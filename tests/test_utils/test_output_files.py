@@ -1,4 +1,4 @@
-"""Files to write: checked before, named where the writing fails, and an old file stays until the new one is there."""
+"""Output files: checked early, named if writing fails, and an old file stays until the new one is complete."""
 
 import os
 import resource
@@ -31,7 +31,7 @@ def test_unwritable_folders_are_refused_early(tmp_path, monkeypatch):
         check_folder('')
     with pytest.raises(InputError, match='is a folder: name a file in it'):
         check_file(tmp_path)
-    # To root all is permitted.
+    # Root may write everywhere.
     monkeypatch.setattr(os, 'access', lambda path, mode: False)
     with pytest.raises(InputError, match=f'the permissions of {tmp_path} forbid it; name another place'):
         check_folder(tmp_path / 'new')

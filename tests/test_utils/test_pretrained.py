@@ -1,4 +1,4 @@
-"""What keeps weights from fitting a module, in words. SAM's own file is in test_models/test_sam_weights.py."""
+"""Messages for weights that do not fit a module. SAM's own file is in test_models/test_sam_weights.py."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""The recorded weights are those that the model uses, and come out under the right word."""
+"""The recorded attention weights are those that the model uses, and belong to the right word."""
 
 import sys
 from pathlib import Path
@@ -98,7 +98,7 @@ def test_each_scheme_has_its_directions(scheme):
             assert name.startswith('encoder') or np.allclose(total, 1, atol=1e-5)
         if name.startswith('decoder') and 'to_image' in maps:
             np.testing.assert_allclose(maps['to_image'].sum((1, 2)), 1, atol=1e-5)
-    # The hooks changed nothing, and are gone.
+    # The hooks changed nothing, and were removed.
     recorder.maps.clear()
     assert torch.equal(watched[0].seg_logits.data, model.test_step(data)[0].seg_logits.data)
     assert not recorder.maps
@@ -115,7 +115,7 @@ def test_pieces_and_punctuation_join_their_word():
 
 
 def sentence_attention(**maps) -> SentenceAttention:
-    """One word on a grid of 4 × 4, of which a picture twice as wide as high takes the middle."""
+    """One word on a grid of 4 × 4, with a picture twice as wide as high in the middle."""
     return SentenceAttention(
         'box',
         ['[CLS]', 'box'],
@@ -152,7 +152,7 @@ def test_the_attended_position_is_colored():
 
 
 def test_the_shipped_model_attends_to_the_named_color():
-    """The word 'red' is looked at by red things more than by green ones, in some layer."""
+    """In some layer, red things attend to the word 'red' more than green ones do."""
     image = np.full((96, 96, 3), 255, np.uint8)
     image[30:60, 10:40], image[30:60, 56:86] = (0, 0, 220), (0, 180, 0)  # BGR
     attention = attention_maps(ReferringInferencer(device='cpu', show_progress=False), image, 'the red square')

@@ -14,7 +14,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 @pytest.fixture
 def make_runner(tmp_path):
-    """A stand-in for the Runner, of which the hook sees the visualizer and the message hub, with these backends."""
+    """A fake Runner with the attributes that the hook uses, visualizer and message hub, and with these backends."""
 
     def make(*backends: str) -> SimpleNamespace:
         visualizer = SegLocalVisualizer(vis_backends=[dict(type=name) for name in backends], save_dir=str(tmp_path))
@@ -76,7 +76,7 @@ def test_equal_items_and_other_runs_overwrite_nothing(tmp_path, make_runner, sam
 
 
 def test_names_of_pictures_differ_for_any_ids(tmp_path, runner, samples):
-    """The third has by its id the name that the second has by its number; an id is no path."""
+    """The third would get by its id the name that the second gets by its number; an id is not a path."""
     twins = [samples[0].clone() for _ in range(4)]
     for twin, number in zip(twins, (1, 1, '1_2', '../1')):
         twin.set_metainfo(dict(sent_id=number))

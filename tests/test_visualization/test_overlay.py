@@ -35,7 +35,7 @@ def test_a_mask_is_tinted_and_outlined_and_nothing_else_changes():
     assert drawn.shape[1] == 600 and drawn.dtype == np.uint8
     # 100 * 0.75 + 200 * 0.25 = 125, 100 * 0.75 = 75
     assert drawn[50, 100].tolist() == drawn[50, 299].tolist() == [125, 75, 75]
-    # Behind the edge: white halo, two pixels of the color, halo.
+    # Outside the edge: white halo, two pixels of the color, halo.
     assert drawn[50, 300:304].tolist() == [WHITE, list(RED), list(RED), WHITE]
     np.testing.assert_array_equal(drawn[:100, 304:], image[:, 304:])
     np.testing.assert_array_equal(image, gray())
@@ -45,7 +45,7 @@ def test_a_mask_is_tinted_and_outlined_and_nothing_else_changes():
 def test_an_object_keeps_its_color(color):
     image = np.full((100, 600, 3), color, np.uint8)
     for paint in PALETTE:
-        # Also where three sentences mean the object.
+        # Also if three sentences mean the object.
         for number in (1, 3):
             drawn = draw_masks(image, halves()[:1] * number, ['a'] * number, colors=[paint])[50, 100]
             turned = (hue(drawn / 255) - hue(image[50, 100] / 255) + 180) % 360 - 180

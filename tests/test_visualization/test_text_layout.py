@@ -1,4 +1,4 @@
-"""Every script gets a font that has it, or the reader is told."""
+"""Every script gets a font that has it, or there is a warning."""
 
 import warnings
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The web page in headless Chromium, from the upload to the mask; pictures of it are left for the eye.
+"""The web page in headless Chromium, from the upload to the mask; screenshots are kept for inspection.
 
 `make test-web` installs gradio and selenium. Debian has the browser: apt-get install chromium chromium-driver.
 """
@@ -41,7 +41,7 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 @pytest.fixture(scope='module')
 def address(tmp_path_factory) -> Iterator[str]:
-    """Of the page, served by the tool as a user starts it."""
+    """The address of the page, served by the tool as a user starts it."""
     folder = tmp_path_factory.mktemp('web')
     environment = {**os.environ, 'TMPDIR': str(folder), 'CUDA_VISIBLE_DEVICES': '', 'PYTHONUNBUFFERED': '1'}
     with open(folder / 'log', 'w+') as log:
@@ -100,7 +100,7 @@ def until(browser: webdriver.Chrome, there: Callable):
 
 
 def ask(page: webdriver.Chrome, picture: Path | None, sentences: str) -> None:
-    """Hand in a picture, type and press the button."""
+    """Upload a picture, type and press the button."""
     if picture is not None:
         page.find_element(By.CSS_SELECTOR, 'input[type=file]').send_keys(str(picture))
         until(page, lambda: page.find_elements(By.CSS_SELECTOR, f'img[src*="{picture.name}"]'))
@@ -179,7 +179,7 @@ def test_an_example_is_filled_in_and_segmented(page):
     until(page, lambda: page.find_element(By.CSS_SELECTOR, 'img[src*="shapes_000001"]')).click()
     sentences = until(page, lambda: page.find_element(By.CSS_SELECTOR, '#sentences textarea').get_property('value'))
     assert len(sentences.splitlines()) >= 2
-    # That of the list, and that handed in.
+    # The image in the list, and the uploaded one.
     until(page, lambda: len(page.find_elements(By.CSS_SELECTOR, 'img[src*="shapes_000001"]')) == 2)
     page.find_element(By.ID, 'segment').click()
     assert max(picture_in(page, 'overlay').shape) >= 480
@@ -230,7 +230,7 @@ def test_lines_of_sentences_end_at_line_feeds(tool):
 
 
 def test_uploads_are_deleted_after_an_hour(tool, photo, tmp_path, monkeypatch):
-    """Here the hour has a second. Gradio deletes what it was handed by the page, and its own copies."""
+    """Here the hour is a second. Gradio deletes the uploads and its own copies."""
     assert tool['HOUR'] == 3600
     monkeypatch.setitem(tool['build_page'].__globals__, 'HOUR', 1)
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
