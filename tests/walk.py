@@ -71,7 +71,7 @@ def on_cuda(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def cuda_autocast(dtype: torch.dtype | None) -> Iterator[None]:
-    """CUDA's autocast; `torch.autocast` turns itself off where there is no GPU. None leaves float32."""
+    """CUDA's autocast; `torch.autocast` turns itself off without a GPU. None leaves float32."""
     before = torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
     torch.set_autocast_enabled('cuda', dtype is not None)
     torch.set_autocast_dtype('cuda', dtype or torch.float16)

@@ -1,4 +1,4 @@
-"""benchmarks/data_loading.py: the set that it writes and what it measures, at a small size."""
+"""benchmarks/data_loading.py: the data set that it writes and its measurements, at a small size."""
 
 import json
 import runpy

@@ -39,7 +39,7 @@ def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('case', ['ldit', 'ldit-windowed', 'edit'])
 def test_sdpa_attention_against_the_textbook(case, dtype, device, monkeypatch):
-    """Features and gradients of whole encoders against float64. 16 bits may cost twice what they cost the textbook."""
+    """Features and gradients of whole encoders against float64. In 16 bits, twice the textbook's error is allowed."""
     arch, size = ('tiny', 64) if device == 'cpu' else ('base', 512)
     for module in ('attention', 'attend'):
         monkeypatch.setattr(sys.modules[f'dit_sam.models.layers.{module}'], 'on_cpu', lambda _: False)

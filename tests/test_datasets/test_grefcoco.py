@@ -181,7 +181,7 @@ def test_config_yields_batches_and_empty_predictions_score_for_no_target(write_g
 
 def test_scores_with_the_ground_truth_drawn_as_in_rela(write_grefcoco, tmp_path):
     """From the original files and from a prepared one, by the settings in docs/scores.md. All targets are boxes of
-    whole pixels, so that at 480 x 480 they are what they are, stretched."""
+    whole pixels, so that at 480 x 480 they are the stretched masks."""
     root = write_grefcoco()
     pipeline = [
         dict(type='LoadImageFromFile'),

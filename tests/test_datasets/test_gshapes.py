@@ -183,7 +183,7 @@ CHECKSUMS = {False: ('706378d6c5b0ac34', 'e9bcc10fcfbfa190'), True: ('84d6b7c76a
 def test_a_seed_always_gives_the_same_data(tmp_path, generalized):
     """Published scores refer to data by seed. Intended changes of the data increase GENERATOR_VERSION.
 
-    Pictures are compared where numpy and Pillow are the tested ones, as others may round in another way.
+    Pictures are compared only with the tested numpy and Pillow, because other versions may round differently.
     """
     write_shapes(tmp_path / 'data', images=150, seed=11, size=96, generalized=generalized)
     said, pictures = hashlib.sha256(), hashlib.sha256()

@@ -73,7 +73,7 @@ def test_every_item_is_scored_once_for_any_number_of_ranks(images, batch_size, w
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
 def test_few_images_are_read_twice(images, world_size):
-    """With room for all items of an image, only where the share of a rank ends."""
+    """If batches have room for all items of an image, only at the end of a rank's share."""
     ranks = [batches_of(images, 30, rank, world_size) for rank in range(world_size)]
     readings = [{images[item] for item in batch} for batch in chain(*ranks)]
     extra = sum(map(len, readings)) - len(set(images))

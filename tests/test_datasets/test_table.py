@@ -1,4 +1,4 @@
-"""The prepared form: the same items as the original, opened without parsing, refused where it is damaged."""
+"""The prepared form: the same items as the original, opened without parsing, refused if damaged."""
 
 import json
 import os

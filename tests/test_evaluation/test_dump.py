@@ -93,7 +93,7 @@ def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
     first, second = read_dump(path)
     for key, field in (('prediction', 'pred_sem_seg'), ('truth', 'gt_sem_seg')):
         assert np.array_equal(coco_mask.decode(first[key]), sample[field]['data'][0])
-    # One pixel of 20 is too little to count, but not what becomes of it at 480 x 480.
+    # One pixel of 20 is too little to count, but its stretched version at 480 x 480 is not.
     assert coco_mask.decode(second['prediction']).any() == (protocol == 'lavt480')
     assert first['pixels'] == (20 if protocol == 'original' else 480 * 480)
     assert first['truth_area'] / first['pixels'] == 7 / 20

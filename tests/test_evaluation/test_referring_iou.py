@@ -219,7 +219,7 @@ BATCH_SIZES = (1, 4)
 
 
 def score_one_rank(rank: int, world_size: int, folder: str) -> None:
-    """What one process of a distributed test does, with batches of one size and of another."""
+    """Score as one process of a distributed test, with two batch sizes."""
     os.chdir(folder)
     torch.distributed.init_process_group('gloo', f'file://{folder}/rendezvous', rank=rank, world_size=world_size)
     share = list(DefaultSampler(NUMBERED, shuffle=False))

@@ -32,7 +32,7 @@ def test_no_kind_collides_with_another_score(words, prefix):
     scores, plain = (score(items, prefix=prefix, **more) for more in (dict(group_by='kind'), {}))
     assert {name: scores[name] for name in plain} == plain
     assert len(scores) == len(plain) + len(set(words))
-    # Also where a slash becomes something else, as in the names of checkpoints.
+    # Also if slashes are replaced, as in the names of checkpoints.
     assert len({name.replace('/', '_') for name in scores}) == len(scores)
 
 

@@ -94,7 +94,7 @@ BACKBONES = {
         [4, 8, 16, 32],
     ),
 }
-# Those that need another package; the tests try them where it is installed.
+# Backbones that need another package; the tests run them if it is installed.
 ELSEWHERE = {
     'timm': (
         dict(type='TIMMBackbone', model_name='resnet10t', pretrained=False),

@@ -19,7 +19,7 @@ CHANNELS = {
     'num_feats',
     'feedforward_channels',
 }
-# Everything else that costs time, with what is enough.
+# Small values for all other settings that cost time.
 SMALL = dict(
     num_groups=2,
     num_queries=5,

@@ -170,7 +170,7 @@ def test_our_metric_scores_mmdets_samples():
     'text, sentences', [(['one', 'two'], ['one', 'two']), (['one'], [['one'], ['one']]), ('one', ['one', 'one'])]
 )
 def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences):
-    """Of its picture, with its own words where there are as many as masks."""
+    """Each has the path of its picture, and its own words if there are as many sentences as masks."""
     masks = [[[1, 0], [0, 0]], [[1, 1], [1, 0]]]
     sample = referring(masks, masks, img_id=7)
     sample.set_metainfo(dict(text=text))

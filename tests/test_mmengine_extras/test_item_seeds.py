@@ -20,7 +20,7 @@ TOY = Path(__file__).parents[1] / 'toy_config.py'
 
 
 class Draws(BaseDataset):
-    """Four items: each its index and what it draws by all three generators."""
+    """Four items, each with its index and a draw of all three random generators."""
 
     def load_data_list(self):
         return [{}] * 4

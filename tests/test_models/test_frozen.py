@@ -79,7 +79,7 @@ def test_frozen_parts_have_no_optimizer_state_and_never_change(frozen, optimizer
     assert not [name for name in trained if is_frozen(name, frozen)]
     still_after, moving_after = split(model.state_dict(), frozen)
     assert_equal(still_after, still)
-    # Weight decay moves whatever the optimizer holds, even where the gradient is zero.
+    # Weight decay changes all weights of the optimizer, even if their gradient is zero.
     assert not [name for name in trained if torch.equal(moving_after[name], moving[name])]
     assert all(any(name.startswith(part) for name in trained) for part in ALWAYS_TRAINED)
 

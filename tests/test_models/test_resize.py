@@ -1,4 +1,4 @@
-"""Position maps, tables and logits of another size: PyTorch's numbers, gradients by products, and what is kept."""
+"""Position maps, tables and logits of another size: PyTorch's numbers, gradients by products, and caching."""
 
 import copy
 import pickle

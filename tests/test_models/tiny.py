@@ -37,7 +37,7 @@ def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5, what
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
-    """Gradients by name; zeros where the backward pass left none."""
+    """Gradients by name; zeros if the backward pass made none."""
     return {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for name, parameter in module.named_parameters()

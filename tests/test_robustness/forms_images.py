@@ -69,7 +69,7 @@ def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -
         assert abs(found.astype(int) - pixels).max() <= tolerance, name
         assert (truth == mask).all()
         assert all((read(str(folder / name)) == found[..., ::-1]).all() for read in readers()), name
-        # Sides of less than a pixel at the size of the network are another form.
+        # Pictures whose side is less than a pixel at the network's size are tested by another form.
         if max(mask.shape) < 48 * min(mask.shape):
             (prediction,) = inferencer()(str(folder / name), 'circle')['predictions']
             assert prediction['mask'].shape == mask.shape

@@ -1,8 +1,8 @@
 """Try thousands of bad inputs: ``python tests/test_robustness/fuzz.py [--count N] [--only TEXT]``.
 
 Makes every form of input N times at random and passes it to the code that reads it. Each form runs in its
-own, so that a crash, a hang or memory without end is seen for what it is. Prints the table of docs/robustness.md; the
-exit status is 1 where an outcome is not the stated one.
+own process, so that crashes, hangs and unlimited memory are detected. Prints the table of docs/robustness.md; the exit
+status is 1 if an outcome is not the documented one.
 """
 
 import argparse

@@ -99,7 +99,7 @@ def try_once(form: Form, seed: int, folder: Path) -> str:
     """Make the input of that seed, run the attempt and return the outcome.
 
     Raises:
-        AssertionError: The outcome is not one of those stated, or the error is not one line that names what it should.
+        AssertionError: The outcome is not a documented one, or the error is not one line with the expected names.
         Exception: Any other error.
     """
     attempt = form.make(Random(f'{form.kind} {form.text} {seed}'), folder)

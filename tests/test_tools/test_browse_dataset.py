@@ -32,7 +32,7 @@ def item(mask: torch.Tensor, **metainfo) -> dict:
 
 @pytest.mark.parametrize('bgr, color', [(True, (0, 0, 255)), (False, (255, 0, 0))])
 def test_mask_and_box_are_drawn_at_their_position(bgr, color):
-    """The picture is enlarged 12 times. The mask has rows 10 to 19 and columns 5 to 24 but for its upper right part."""
+    """The picture is enlarged 12 times. The mask has rows 10 to 19 and columns 5 to 24 without its upper right part."""
     mask = torch.zeros(30, 40, dtype=torch.int64)
     mask[10:20, 5:25] = 1
     mask[10:15, 15:25] = 0

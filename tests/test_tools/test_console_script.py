@@ -1,4 +1,4 @@
-"""The console script `dit-sam`, and what an installation without a checkout finds."""
+"""The console script `dit-sam`, also installed without a checkout."""
 
 import argparse
 import configparser

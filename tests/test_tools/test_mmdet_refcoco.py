@@ -12,7 +12,7 @@ TOOL = 'dataset_converters/mmdet_refcoco.py'
 
 @pytest.fixture
 def prepared(write_refcoco, tmp_path, monkeypatch) -> str:
-    """A prepared set in the current folder, a file of something else, and what was converted before."""
+    """A prepared set in the current folder, an unrelated file, and the output of an earlier conversion."""
     root = write_refcoco()
     monkeypatch.chdir(tmp_path)
     RefCOCODataset(root, 'refcoco/instances.json', 'refcoco/refs(unc).p', split='val').table.save('val.safetensors')

@@ -1,4 +1,4 @@
-"""compare.py and attention.py: several models side by side, and where a model looks."""
+"""compare.py and attention.py: several models side by side, and the attention of a model."""
 
 import runpy
 from pathlib import Path

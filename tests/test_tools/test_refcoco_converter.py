@@ -221,7 +221,7 @@ def test_real_files_are_converted_and_loaded(tmp_path, capsys):
 
 
 def check_chain(root: str, name: str, images: str, out: Path) -> None:
-    """The items of val, and what the pipeline makes of them, are those of the original files."""
+    """Check that the items of val, before and after the pipeline, equal those of the original files."""
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
     common = dict(data_root=root, data_prefix=dict(img_path=images), test_mode=True, pipeline=pipeline)
     original = RefCOCODataset(ann_file=f'{name}/instances.json', refs_file=f'{name}/refs(unc).p', split='val', **common)

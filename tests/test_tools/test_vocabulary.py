@@ -15,7 +15,7 @@ WORDS = ['box', 'the', 'left', 'bright', 'column', 'narrow', 'near', 'on', 'one'
 
 @pytest.fixture
 def files(write_refcoco, tmp_path) -> dict:
-    """The same training sentences in every form, and those of other splits where the form has splits."""
+    """The same training sentences in every form, and those of other splits if the form has splits."""
     dataset = RefCOCODataset(write_refcoco())
     dataset.table.save(tmp_path / 'train.safetensors')
     rows = range(dataset.table.rows('sentences'))
