@@ -128,7 +128,7 @@ def test_a_step_does_not_wait(name, precision):
 
 
 def train(folder: Path, name: str, *options: str, ranks: int = 1, resume: bool = False, status: int = 0) -> None:
-    """`tools/train.py` on the GPUs in processes of their own."""
+    """`tools/train.py` on the GPUs in separate processes."""
     path = f'{ROOT / "tests"}:{ROOT / "tests" / "test_engine"}'
     script = [str(ROOT / 'tools' / 'train.py')]
     starter = ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={ranks}'] if ranks > 1 else []

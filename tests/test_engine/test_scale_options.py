@@ -126,6 +126,6 @@ def test_a_training_with_all_options_resumes_exactly(tmp_path):
     ema = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
     assert {value.device.type for value in ema.ema_model.state_dict().values()} == {'cpu'}
 
-    toy_run(tmp_path / 'beside', resume=False, device=None)
-    beside = torch.load(tmp_path / 'beside' / 'epoch_3.pth', weights_only=True)
-    torch.testing.assert_close(whole['ema_state_dict'], beside['ema_state_dict'], rtol=0, atol=0)
+    toy_run(tmp_path / 'on_device', resume=False, device=None)
+    on_device = torch.load(tmp_path / 'on_device' / 'epoch_3.pth', weights_only=True)
+    torch.testing.assert_close(whole['ema_state_dict'], on_device['ema_state_dict'], rtol=0, atol=0)

@@ -33,7 +33,7 @@ SMALL = dict(
 
 
 def page_configs() -> dict[str, str]:
-    """The configs on docs/mixing.md that have a model of their own."""
+    """The configs on docs/mixing.md that have their own model."""
     return {name: code for name, code in blocks('mixing.md').items() if '_base_' in code and 'model' in code}
 
 

@@ -41,7 +41,7 @@ OPEN = ('RandomChoiceResize',)
 
 
 def parts(value: Any, path: tuple = ()) -> Iterator[tuple[str, dict]]:
-    """The dicts with a type in a config, with their dotted names; not those with builders of their own."""
+    """The dicts with a type in a config, with their dotted names; not those with their own builders."""
     if isinstance(value, dict) and 'type' in value and value['type'] not in OPEN:
         yield '.'.join(map(str, path)), value
     for key, inner in (

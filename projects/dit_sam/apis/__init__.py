@@ -1,11 +1,10 @@
 """The Python interface: sentences in, masks out."""
 
+from .attention import attention_maps
 from .inputs import IMAGE_SUFFIXES, InputError, list_images
 from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, config_folder
 from .referring_inferencer import ReferringInferencer
 from .results import as_coco, as_json, as_npz
-
-from .attention import attention_maps  # isort: skip  # until visualization is imported by no package left of it
 
 __all__ = [
     'ASSETS',

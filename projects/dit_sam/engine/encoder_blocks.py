@@ -90,7 +90,7 @@ def _check_options(options: dict) -> None:
 def wrap_instructed_blocks(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
     """Make every block of the image encoder a unit of FSDP, and all the rest one more.
 
-    Other parts may not be units of their own: FSDP gathers a unit in its `forward`, and instructions and heads are
+    Other parts must not be separate units: FSDP gathers a unit in its `forward`, and instructions and heads are
     also called by other methods.
 
     Args:

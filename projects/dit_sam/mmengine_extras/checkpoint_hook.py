@@ -106,7 +106,7 @@ class SafeCheckpointHook(CheckpointHook):
             expected = model.state_dict()
             mismatch = run_on_rank_0(lambda: _mismatch(expected, checkpoint))
         else:
-            # A model for test-time augmentation has no weights of its own; mmengine unwraps it too.
+            # A model for test-time augmentation has no own weights; mmengine unwraps it too.
             while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
                 model = model.module
             mismatch = _mismatch(model, checkpoint)

@@ -170,7 +170,7 @@ def load_from_catalog(filename: str, map_location: Any = None) -> dict:
     if name not in addresses:
         near = ', '.join(get_close_matches(name, addresses))
         raise CheckpointError(f'checkpoint {filename}: {catalog} has no such name{near and ", but "}{near}')
-    # Users may have catalogs of their own, which name files.
+    # Users may have their own catalogs, which name files.
     file = addresses[name] if '://' in addresses[name] else osp.join(_get_mmengine_home(), addresses[name])
     checkpoint = CheckpointLoader.load_checkpoint(file, map_location)
     return _process_mmcls_checkpoint(checkpoint) if catalog == 'mmcls' else checkpoint

@@ -1,6 +1,6 @@
 """Sentences that mean no object of a scene: true sentences with one thing changed.
 
-An attribute is replaced, often by one of another object: "the red star" beside a blue star and a red circle. Or a
+An attribute is replaced, often by one of another object: "the red star" next to a blue star and a red circle. Or a
 place, or the side of an anchor, is replaced by one without such objects. So neither the words alone nor the objects of
 a picture alone reveal these sentences.
 """
