@@ -1,11 +1,11 @@
-# VENV is where the environment is made and found; nothing is installed outside it.
+# The folder of the environment; nothing is installed outside it.
 VENV ?= .venv
-# The first Python from 3.10 on; 3.11 is the tested one.
+# The first Python that is 3.10 or newer; 3.11 is the tested version.
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3.10 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
-# ARGS goes to the program: make test ARGS="tests/test_compat.py -v"
+# ARGS is passed to the program: make test ARGS="tests/test_compat.py -v"
 ARGS ?=
-# Two workers of one thread each.
+# Number of test workers, of one thread each.
 JOBS ?= 2
 
 # The environment of the onedl forks.
@@ -17,19 +17,19 @@ CUDA_VENV ?= .venv-cuda
 
 help:
 	@echo 'make demo    set up, write the shapes data, score the shipped model, train a little, segment pictures'
-	@echo 'make test    set up, run the test-suite (ARGS="tests/test_compat.py" for a part of it)'
-	@echo 'make lint    check style, imports and types (make format restores style and imports)'
+	@echo 'make test    set up, run the test suite (ARGS="tests/test_compat.py" for a part of it)'
+	@echo 'make lint    check style, imports and types (make format fixes style and imports)'
 	@echo 'make test-web   test the web page in headless Chromium (Debian: chromium, chromium-driver)'
-	@echo 'make test-forks   the same on the onedl forks of the OpenMMLab packages, in $(FORKS_VENV); compiles their mmcv'
-	@echo 'make test-cuda   walk every config on CUDA tensors, with or without a GPU, in $(CUDA_VENV) (5.5 GB); on a GPU, more'
-	@echo 'make test-mutants PACKAGE=utils   put small errors into a package and count those that the tests notice'
+	@echo 'make test-forks   run the test suite on the onedl forks of OpenMMLab, in $(FORKS_VENV); compiles their mmcv'
+	@echo 'make test-cuda   run every config on fake CUDA tensors, and GPU tests if there is one, in $(CUDA_VENV) (5.5 GB)'
+	@echo 'make test-mutants PACKAGE=utils   put small errors into a package and count those that the tests detect'
 	@echo 'make docs    build the pages of docs/ into work_dirs/site'
-	@echo 'make setup   make the environment in $(VENV) (VENV=... for another place)'
+	@echo 'make setup   create the environment in $(VENV) (VENV=... for another folder)'
 	@echo 'make clean   remove caches; environment, data and results stay'
 
 setup:
 	@test -n '$(PYTHON)' || \
-		{ echo 'setup: no Python from 3.10 on was found: install one, or name it with PYTHON=...' >&2; exit 1; }
+		{ echo 'setup: no Python 3.10 or newer was found: install one, or name it with PYTHON=...' >&2; exit 1; }
 	@$(PYTHON) tools/setup_environment.py --venv '$(VENV)'
 
 demo: setup
@@ -70,7 +70,7 @@ test-forks:
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
 
-# Fake CUDA tensors need no GPU; what does is left out where there is none.
+# Fake CUDA tensors need no GPU; tests that need one are skipped if there is none.
 test-cuda:
 	@$(PYTHON) tools/setup_environment.py --cuda --venv '$(CUDA_VENV)'
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(CUDA_VENV)/bin/python' -m pytest -n $(JOBS) -m fake_cuda tests/test_cuda

@@ -27,10 +27,10 @@ Encoder = Callable[[Tensor, TextFeatures], Tensor]
 
 
 def ours(case: str, arch: str, size: int) -> DITViT:
-    """Our encoder for images of `size`, with random weights, none of them zero."""
+    """Our encoder for images of `size`, with random non-zero weights."""
     kind, windowed = CASES[case]
     instruction = kind and dict(type=kind, text_dims=TEXT_DIMS, dropout=0.0)
-    # The references without text take one size of images only.
+    # The references without text support only one image size.
     model = DITViT(instruction, arch=arch, img_size=size if kind is None else 1024, windowed=windowed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -81,7 +81,7 @@ def build(case: str, arch: str, size: int) -> dict[str, nn.Module]:
 
 
 def features(model: nn.Module, images: Tensor, text: TextFeatures) -> Tensor:
-    """The feature map of any of them."""
+    """The feature map of any of these encoders."""
     output = model(images, text) if hasattr(model, 'instruction') else model(images)
     if isinstance(output, tuple):
         return output[0]

@@ -34,7 +34,7 @@ from dit_sam.utils import check_file, check_folder, wrap_write_errors
 WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()
 PREPARED = 'prepared.safetensors'
 READERS = ('prepared', 'original', 'mmdet')
-# The fields of COCO's images and annotations that are the same for all here.
+# The fields of COCO's images and annotations that are the same for all entries here.
 IMAGE = dict(license=1, height=480, width=640, date_captured='2013-11-16 17:01:27')
 ANNOTATION = dict(area=1000.5, iscrowd=0, bbox=[10.5, 20.25, 200.75, 150.5], category_id=1)
 MEASURES = ('seconds', 'memory_mb', 'peak_mb', 'worker_mb')
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
 def write_set(folder: Path, images: int, masks: int, sentences: int, others: int = 0, split: str = 'train') -> None:
     """Write annotations and references of these sizes in REFER's format, all of them in one split.
 
-    Polygons have 27 points on average, as the 121 MB of RefCOCO's instances.json for 196,771 annotations make likely;
+    Polygons have 27 points on average, which the 121 MB of RefCOCO's instances.json for 196,771 annotations suggest;
     sentences have 3.5 words.
     """
     rng = np.random.default_rng(0)
@@ -101,7 +101,7 @@ def write_photographs(folder: Path, images: int) -> None:
 
 
 def photograph(rng: np.random.Generator) -> np.ndarray:
-    """Random structure of several sizes and the noise of a camera."""
+    """Random structures of several sizes, with camera noise."""
     picture = 120 + rng.normal(0, 8, (480, 640, 1)).astype(np.float32)
     for side, strength in ((8, 50), (32, 30), (128, 18)):
         coarse = rng.normal(0, strength, (side * 3 // 4, side, 3)).astype(np.float32)
@@ -124,7 +124,7 @@ def sentence(rng: np.random.Generator, sent_id: int) -> dict:
 
 
 def open_set(reader: str, folder: str) -> Any:
-    """The set in a folder, opened."""
+    """Open the data set in a folder."""
     if reader == 'mmdet':
         from mmdet.datasets import RefCocoDataset
 
@@ -143,7 +143,7 @@ def measure(reader: str, folder: str) -> dict[str, float]:
     import dit_sam.datasets  # noqa: F401
 
     gc.collect()
-    # Resets the peak, which the imports have raised.
+    # Resets the peak, which the imports have increased.
     Path('/proc/self/clear_refs').write_text('5')
     before = process_memory('status', 'VmRSS:')
     start = time.perf_counter()
@@ -206,7 +206,7 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Check the places to write to.
+    """Check the files and folders to write to.
 
     Raises:
         InputError: A place cannot be written to, or the folder has files, which may be a data set of the same names.

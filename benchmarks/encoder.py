@@ -1,17 +1,17 @@
-"""Our encoders beside the textbook's, segment_anything's and transformers': time, memory, FLOPs, in one run.
+"""Our encoders compared with the textbook's, segment_anything's and transformers': time, memory and FLOPs in one run.
 
 Usage:
     python benchmarks/encoder.py --arch base --size 512 --json base_512.json
     python benchmarks/encoder.py --arch base --size 1024 --cases sam --measures forward
     python benchmarks/encoder.py --arch huge --size 1024 --device cuda --dtype bfloat16 --batch 4
 
-In every round each encoder runs once, so that other work on the machine slows all of them alike. The median over the
-rounds counts. Forward passes have their own rounds, before those of training steps. A training step is forward and
+In every round each encoder runs once, so that other work on the machine slows down all of them equally. The median over
+the rounds counts. Forward passes have their own rounds, before those of training steps. A training step is forward and
 backward. bfloat16 is autocast over float32 weights; it is left out on a CPU without arithmetic for it.
 
-Memory is that of tensors beside the weights: activations and gradients. The peak is the fastest product of large
-matrices in any round. "Of peak" is the share of it that the FLOPs of the equations reach; a training step counts three
-times a forward pass. Ratios above 1 are in our favor. What a GPU's memory does not hold stays blank.
+Memory is that of tensors other than the weights: activations and gradients. The peak is the rate of the fastest product
+of large matrices in any round. "Of peak" is the share of it that the FLOPs of the equations reach; a training step
+counts as three forward passes. Ratios above 1 are in our favor. Cells stay blank if a GPU's memory is too small.
 """
 
 import argparse
@@ -63,10 +63,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tokens', type=positive, default=20, help='tokens of a sentence')
     parser.add_argument('--batch', type=positive, default=1, help='pairs of image and sentence')
     parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
-    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='the one that the ratios are about')
+    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='the one for which ratios are printed')
     parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='which encoders; default all')
     parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES, help='default all')
-    parser.add_argument('--rounds', type=positive, default=5, help='rounds, after one that does not count')
+    parser.add_argument('--rounds', type=positive, default=5, help='rounds, not counting a warm-up round')
     parser.add_argument('--compile', action='store_true', help='torch.compile all of them, without graph breaks')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
     return parser.parse_args()
@@ -80,15 +80,15 @@ def positive(value: str) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse what cannot run, and make a device with a number the current one, which synchronization and memory use.
+    """Refuse settings that cannot run, and make a numbered device the current one, for synchronization and memory.
 
     Raises:
-        InputError: The device is not there or has no arithmetic for the dtype, images are not cut into whole patches,
-            or the file for the figures cannot be written.
+        InputError: The device does not exist or has no arithmetic for the dtype, images are not a whole number of
+            patches, or the file for the figures cannot be written.
     """
     gpus = torch.cuda.device_count()
     if args.device not in ('cpu', *['cuda'] * bool(gpus), *(f'cuda:{number}' for number in range(gpus))):
-        raise InputError(f'--device {args.device} is not there; this machine has {"cuda and cpu" if gpus else "cpu"}')
+        raise InputError(f'--device {args.device} does not exist; this machine has {"cuda and cpu" if gpus else "cpu"}')
     if args.device.startswith('cuda:'):
         torch.cuda.set_device(args.device)
     if args.dtype not in dtypes_of(args.device):
@@ -96,7 +96,7 @@ def check(args: argparse.Namespace) -> None:
             f'--dtype {args.dtype}: this CPU has no {args.dtype} arithmetic, and would take many times as long'
         )
     if args.size % 16:
-        raise InputError(f'--size {args.size} is no multiple of 16, the side of a patch')
+        raise InputError(f'--size {args.size} is not a multiple of 16, the side of a patch')
     if args.json:
         check_file(args.json)
 
@@ -115,7 +115,7 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
     for name, model in models.items():
         if args.compile:
             model.compile(fullgraph=name == 'ours')
-        # The references run as fast as they can: beside bfloat16 in float32, which is TF32 on GPUs.
+        # The references run as fast as they can: in float32, which is TF32 on GPUs, in addition to bfloat16.
         for dtype in dtypes_of(args.device) if name == 'ours' else dict.fromkeys([args.dtype, 'float32']):
             runs[name, dtype] = steps(model, partial(features, model, images, text), dtype, args.device)
     deviation = deviations({key: run['forward'] for key, run in runs.items()})
@@ -162,7 +162,7 @@ def _one_pass(case: str, args: argparse.Namespace) -> Tensor:
 
 
 def add_shares(rows: list[dict], args: argparse.Namespace, peaks: dict[str, float]) -> None:
-    """Add FLOPs, and what the needed ones are of the peak."""
+    """Add FLOPs, and the share of the peak that the needed ones reach."""
     for case in dict.fromkeys(row['case'] for row in rows):
         needed = args.batch * flops(partial(_one_pass, case, args))
         for row in (row for row in rows if row['case'] == case):
@@ -193,7 +193,7 @@ def ratios(rows: list[dict], dtype: str) -> dict[str, float]:
 
 
 def table(rows: list[dict]) -> str:
-    """The rows for reading."""
+    """The rows as a readable table."""
     names = ('case', 'encoder', 'dtype')
     columns = {key: titled for key, titled in COLUMNS.items() if any(key in row for row in rows)}
     lines = PrettyTable([*names, *(title for title, _ in columns.values())], align='r')

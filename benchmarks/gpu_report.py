@@ -3,17 +3,17 @@
 Usage:
     python benchmarks/gpu_report.py --out gpu.md
 
-The most important tables come first. After `--minutes` no new row is begun. A row for which there was no time or no
-memory, or that failed, says so. The file is written after every table. All figures are of this run, and what is
-compared takes turns. `--device cpu --archs tiny --sizes 64` tries the program.
+The most important tables come first. After `--minutes` no new row is begun. A row for which there was not enough time
+or memory, or that failed, says so. The file is written after every table. All figures are from this run, and compared
+programs take turns. `--device cpu --archs tiny --sizes 64` tries the program.
 
 * Parity: relative deviation of L-DIT's encoder and of its gradients from the textbook's form in float64.
-* Kernel: which of PyTorch's fused attentions takes the heads of our encoder with their bias.
-* Waits: how often the CPU waits for the GPU in a training step. A run adds one wait where losses are logged.
+* Kernel: which of PyTorch's fused attention kernels runs for the heads of our encoder with their bias.
+* Waits: how often the CPU waits for the GPU in a training step. A run adds one wait for each logged line.
 * Speed: see encoder.py; the deviation is from float32 with TF32.
-* Memory: that of estimate_memory.py beside the allocator's peak.
+* Memory: the estimate of estimate_memory.py and the allocator's peak.
 * Compiled: a training step with the blocks compiled, as `compile=True` does.
-* Loading: items a second of RefCOCO's training pipeline, from JPEG files of 640 × 480.
+* Loading: items per second of RefCOCO's training pipeline, from JPEG files of 640 × 480.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def section(part: str, runs: Runs, clock: Clock, on_gpu: bool) -> str:
         late = clock.is_over
         try:
             rows = None if late else if_it_fits(run)
-        # The other rows must go on: there may be no compiler, or another release of a reference.
+        # The other rows must be made: there may be no compiler, or another release of a reference.
         except Exception as error:
             rows = [[name, f'failed: {type(error).__name__}: {error}'.splitlines()[0].replace('|', '/')[:200]]]
         if rows is None:
@@ -122,7 +122,7 @@ def section(part: str, runs: Runs, clock: Clock, on_gpu: bool) -> str:
 
 
 def runs_of(args: argparse.Namespace, folder: Path) -> dict[str, Runs]:
-    """By part what makes its rows. Batches of all sizes have as many pixels as those of the first size."""
+    """The functions that make the rows of each part. Batches of all sizes have as many pixels as the first size's."""
     device, first = args.device, args.sizes[0]
     points = [(arch, size, max(args.batch * first**2 // size**2, 1)) for size in args.sizes for arch in args.archs]
     small = [point for point in points if point[1] == first]
@@ -137,7 +137,7 @@ def runs_of(args: argparse.Namespace, folder: Path) -> dict[str, Runs]:
     return dict(
         parity=runs(parity, small, batches=False),
         kernels=runs(kernel, points, batches=False),
-        # On a CPU there is nothing to wait for.
+        # A CPU waits for no other device.
         waits={} if device == 'cpu' else {f'ViT-{args.archs[0]}': partial(waits, args.archs[0], device)},
         speed=runs(speed, points),
         memory=runs(memory, points),

@@ -1,4 +1,4 @@
-"""The measurements of gpu_report.py: each function gives rows of one of its tables."""
+"""The measurements of gpu_report.py: each function returns rows of one of its tables."""
 
 import gc
 import sys
@@ -32,9 +32,9 @@ from estimate_memory import GIB, Step, attention_of, estimate  # noqa: E402
 CONFIGS = ROOT / 'configs' / 'dit_sam'
 CONFIG_OF = dict(tiny='ldit_vit-t_shapes.py', base='ldit_vit-b.py', large='ldit_vit-l.py', huge='ldit_vit-h.py')
 TOKENS = 20
-# Of the paper: 64 images on 8 GPUs.
+# The paper's: 64 images on 8 GPUs.
 BATCH = 8
-NO_MEMORY = 'memory does not hold it'
+NO_MEMORY = 'does not fit in memory'
 Rows = list[list[str]]
 
 
@@ -79,7 +79,7 @@ def parity(arch: str, size: int, device: str) -> Rows:
         models = build('ldit', arch, size)
     images, text = inputs(size, TOKENS, 2, device)
     mine = models['ours'].train()
-    # The two share their weights; the copy has its own.
+    # The two share their weights, so one is copied.
     exact = deepcopy(models['textbook']).double()
     expected = gradients_of(exact, images.double(), TextFeatures(text.tokens.double(), text.mask), 'float64', device)
     del exact

@@ -21,7 +21,7 @@ from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text
 
 MB = 1e6
-# Side of the square matrices whose product tells the machine's peak.
+# Side of the square matrices whose product measures the machine's peak.
 GEMM_SIDE = dict(cpu=2048, cuda=8192)
 
 
@@ -52,7 +52,7 @@ def gemm_rate(device: str, dtype: torch.dtype) -> float:
 
 
 def peak_memory(function: Callable[[], object], device: str) -> float:
-    """The most MB that the tensors made by a call take, beside those that were there before."""
+    """The largest number of MB that tensors created by a call take at the same time."""
     if device.startswith('cuda'):
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -89,7 +89,7 @@ def steps(model: nn.Module, forward: Callable[[], Tensor], dtype: str, device: s
 
 
 def if_it_fits(function: Callable[[], Any]) -> Any:
-    """The result of a call; None if the GPU's memory does not hold it."""
+    """The result of a call; None if the GPU's memory is too small."""
     try:
         return function()
     except torch.cuda.OutOfMemoryError:
@@ -100,11 +100,11 @@ def if_it_fits(function: Callable[[], Any]) -> Any:
 
 
 def flops(function: Callable[[], object]) -> int:
-    """FLOPs of the matrix products and convolutions of a call, at 2 a multiply-add; nothing is computed.
+    """FLOPs of the matrix products and convolutions of a call, 2 per multiply-add; nothing is computed.
 
     The call makes its own tensors, on the CPU: there attention is plain products, and no product is widened by a bias.
     """
-    # The counter does not know this one by itself. In one piece, as it takes no memory.
+    # The counter does not support this kernel. In one chunk, because no memory is used.
     in_place = {torch.ops.aten.baddbmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * a[2] * b[2]}
     with (
         FakeTensorMode(),

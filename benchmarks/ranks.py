@@ -4,7 +4,7 @@ Usage:
     python benchmarks/ranks.py --axis size tokens sentences ranks --json scaling.json
     python benchmarks/ranks.py --json scaling.json --plot scaling.png
 
-Every point is the fastest of a few rounds. Memory is that of tensors beside the weights. Ranks are processes of
+Every point is the fastest of a few rounds. Memory is that of tensors other than the weights. Ranks are processes of
 `DistributedDataParallel` with gloo, which share the machine's cores and train on one image each. New figures of an axis
 replace those in the file; the other axes stay.
 """
@@ -36,7 +36,7 @@ TITLES = dict(
     sentences='sentences of an image',
     ranks='ranks, an image each',
 )
-# Of `cases.CASES`, and `default`, whose encoder sees no text.
+# Cases of `cases.CASES`, and `default`, whose encoder gets no text.
 CASES = dict(
     size=('ldit', 'ldit-windowed'), tokens=('ldit', 'edit'), sentences=('ldit', 'edit', 'default'), ranks=('ldit',)
 )
@@ -92,7 +92,7 @@ def measure_ranks(case: str, point: dict[str, int], args: argparse.Namespace) ->
 
 
 def run_rank(rank: int, case: str, point: dict[str, int], args: argparse.Namespace, folder: str) -> None:
-    """One process of `measure_ranks`; it leaves its figures in the folder."""
+    """One process of `measure_ranks`; it writes its figures to the folder."""
     init_default_scope('mmseg')
     torch.set_num_threads(max(1, os.cpu_count() // point['ranks']))
     distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=point['ranks'])

@@ -3,8 +3,8 @@
 Scores the same sentences in three ways, in turn, several times, from the files to the scores, and prints the medians:
 
 * one by one: a batch is one sentence; every sentence reads, resizes and embeds its image;
-* apart: batches of the config's size in which no two neighbors share an image, so that each does the same;
-* by image: as the config says, which is what tools/test.py does.
+* apart: batches of the config's size in which no two neighbors share an image, so that nothing can be shared;
+* by image: as in the config, which is what tools/test.py does.
 
 It makes two data sets with seven sentences an image: `shapes`, and JPEG files of 640 x 480 pixels. Before the timing,
 each way dumps its results with all masks, and the dumps are compared.
@@ -126,11 +126,11 @@ def score(model: nn.Module, loader: DataLoader, metric: dict) -> float:
 
 
 def benchmark(model: nn.Module, cfg: Config, folder: Path, rounds: int) -> dict:
-    """Sentences a second in each way, and of how many sentences the result differs from that of one by one."""
+    """Sentences per second in each way, and the number of sentences whose result differs from one by one."""
     loaders = {way: build_loader(cfg, folder, way) for way in WAYS}
     dumps = {}
     for way, loader in loaders.items():
-        # Starts the workers and warms up, too.
+        # This also starts the workers and warms up.
         score(model, loader, dict(type='ReferringIoU', dump=str(folder / f'{way}.jsonl'), dump_masks=True))
         dumps[way] = read_dump(str(folder / f'{way}.jsonl'))
     seconds = {way: [] for way in WAYS}

@@ -1,4 +1,4 @@
-"""DIT's image encoder in textbook form: the oracle of the tests and the reference of encoder.py.
+"""DIT's image encoder in textbook form: the reference implementation of the tests and of encoder.py.
 
 Text and visual tokens are concatenated, whole blocks run on both, attention is materialized and its bias added, and
 windows are padded before the projection. The parts are those of `segment_anything.modeling.image_encoder`; the

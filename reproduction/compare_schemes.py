@@ -1,12 +1,12 @@
-"""The paper's comparison of schemes in miniature, on the embedded data: every scheme starts from the same weights.
+"""The paper's comparison of schemes in miniature, on generated data: every scheme starts from the same weights.
 
 Usage:
     python reproduction/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows L-DIT]
     python reproduction/compare_schemes.py --work-dir work_dirs/compare_schemes --table
 
 Writes data, pre-trains a small SAM without text on points and boxes and a small BERT without pictures on masked words,
-then trains and scores every row and seed with tools/train.py and tools/test.py. A second run skips what is done and
-goes on with what was interrupted.
+then trains and scores every row and seed with tools/train.py and tools/test.py. A second run skips finished rows and
+continues interrupted ones.
 """
 
 import argparse
@@ -55,7 +55,7 @@ ROWS = SCHEMES | {
     f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
     for name, paper in FROZEN.items()
 }
-# The rows that carry the claim are run with every seed, the others with the first.
+# The rows of the main claim are run with every seed, the others with the first.
 MAIN = ('default', 'E-DIT', 'L-DIT')
 SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
 
@@ -83,7 +83,7 @@ def parse_args() -> argparse.Namespace:
         if not getattr(args, name) > 0:
             parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
     if args.size % 16:
-        parser.error(f'--size {args.size} is no multiple of 16')
+        parser.error(f'--size {args.size} is not a multiple of 16')
     if min(args.seeds) < 0:
         parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
     return args
@@ -122,7 +122,7 @@ class Comparison:
             raise RuntimeError(f'{command[0]} ended with status {done.returncode}: see {self.folder / log}')
 
     def data(self, name: str, images: int, seed: int, splits: str) -> Path:
-        """Write a `shapes` data set; the converter keeps one that is there."""
+        """Write a `shapes` data set; the converter keeps an existing one."""
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         out = (self.folder / name).resolve()
@@ -131,7 +131,7 @@ class Comparison:
         return out
 
     def train(self, config: str, name: str, epochs: int, *options: str, jobs: int = 1) -> Path:
-        """Train, or go on with it; the last checkpoint."""
+        """Train, or continue an interrupted training; return the last checkpoint."""
         work_dir = (self.folder / name).resolve()
         last = work_dir / f'epoch_{epochs}.pth'
         if last.exists():
@@ -141,11 +141,11 @@ class Comparison:
         flags = ['--work-dir', work_dir, '--resume', *['--amp'] * self.args.amp]
         self.call(f'{name}.log', 'tools/train.py', config, *flags, '--cfg-options', *settings, *options, jobs=jobs)
         if not last.exists():  # a signal ends a training with status 0
-            raise RuntimeError(f'the training of {name} was stopped; the same command goes on with it')
+            raise RuntimeError(f'the training of {name} was stopped; the same command continues it')
         return last
 
     def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
-        """The scores of a row on the test pictures, which are then kept beside the checkpoint."""
+        """Score a row on the test pictures; return the scores, which are also written next to the checkpoint."""
         work_dir = checkpoint.parent / 'test'
         settings = [f'test_dataloader.dataset.data_root={self.testing}/', *self.options, *options]
         command = ['tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
@@ -154,7 +154,7 @@ class Comparison:
         return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
 
     def run(self, row: str, seed: int) -> None:
-        """Train and score a row with a seed, unless that was done."""
+        """Train and score a row with a seed, unless it is finished."""
         name = name_of(row, seed)
         result = self.folder / f'{name}.json'
         if result.exists():
@@ -172,7 +172,7 @@ class Comparison:
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
     def run_all(self) -> None:
-        """Run what is not done yet, `--jobs` rows at a time."""
+        """Run the rows that are not finished, `--jobs` at a time."""
         check_folder(self.folder)
         self.training = self.data('train', self.args.images, 11, 'train=1.0')
         self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
@@ -227,7 +227,7 @@ def read_scores(path: Path) -> dict:
             return scores
     except (KeyError, OSError, TypeError, ValueError):
         pass
-    raise InputError(f'{path} is damaged: delete it, and the next run scores that row anew')
+    raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
 
 
 def name_of(row: str, seed: int | str) -> str:

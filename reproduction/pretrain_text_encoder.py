@@ -4,8 +4,8 @@ Usage:
     python reproduction/pretrain_text_encoder.py configs/dit_sam/ldit_vit-t_shapes.py "data/shapes/shapes/refs(unc).p" \
         --out work_dirs/text_encoder.safetensors
 
-For small encoders with a vocabulary of their own, which otherwise start from random weights. No image is used. The
-file then goes into model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
+For small encoders with their own vocabulary, which otherwise start from random weights. No image is used. To use the
+file, set model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
 """
 
 import argparse
@@ -78,7 +78,7 @@ def tokenize(encoder: HuggingFaceTextEncoder, files: list[str]) -> list[dict[str
     """
     missing = [file for file in files if not osp.isfile(file)]
     if missing:
-        raise FileNotFoundError(f'{missing[0]} is no file: name files of sentences, such as refs(unc).p')
+        raise FileNotFoundError(f'{missing[0]} is not a file: name files of sentences, such as refs(unc).p')
     sentences = [sentence for file in files for sentence in training_sentences(file)]
     if not sentences:
         raise InputError(f'{", ".join(files)}: no training sentence; name files that have a training split')
@@ -87,7 +87,7 @@ def tokenize(encoder: HuggingFaceTextEncoder, files: list[str]) -> list[dict[str
 
 
 def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.Namespace) -> dict[str, Tensor]:
-    """Train; the weights by their names in `encoder`.
+    """Train the encoder; return the weights by their names in `encoder`.
 
     Raises:
         InputError: The model cannot be trained by masked words, as T5 and CLIP, or the loss is not finite.

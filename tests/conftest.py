@@ -1,15 +1,15 @@
-"""A tiny set in RefCOCO's format, written to a temporary folder, and what the tools print."""
+"""Fixtures: a tiny data set in RefCOCO's format in a temporary folder, and the output of the tools."""
 
 import json
 import os
 import pickle
 from collections.abc import Callable
 
-# Before torch is imported: the tests run on the CPU wherever they run, but for those of `make test-cuda`.
+# Before torch is imported: all tests except those of `make test-cuda` run on the CPU, even on a machine with a GPU.
 if 'DIT_SAM_TEST_GPU' not in os.environ:
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
-# Before mmseg: with mmcv-lite its visualizer imports only behind it.
+# Before mmseg: with mmcv-lite, its visualizer can only be imported after dit_sam.
 import dit_sam  # noqa: F401
 
 # isort: split
@@ -28,7 +28,7 @@ SIZES = {1: (40, 60), 2: (30, 50), 3: (36, 36)}  # height, width
 
 @pytest.fixture(autouse=True)
 def mmseg_scope() -> None:
-    # mmengine names what a run shares by the second: two runs of one second would have one log.
+    # mmengine names shared objects of a run by the second: two runs within a second would share a log.
     for shared in (MMLogger, MessageHub, Visualizer, SegLocalVisualizer):
         shared._instance_dict.clear()
     init_default_scope('mmseg')
@@ -36,7 +36,7 @@ def mmseg_scope() -> None:
 
 @pytest.fixture
 def output_of(capsys) -> Callable:
-    """``output_of(tool, *arguments)`` runs a program of tools/ that succeeds and gives what it printed."""
+    """``output_of(tool, *arguments)`` runs a program of tools/ that must succeed, and returns its output."""
 
     def run(tool: str, *arguments) -> str:
         capsys.readouterr()
@@ -48,7 +48,7 @@ def output_of(capsys) -> Callable:
 
 @pytest.fixture
 def error_of(capsys) -> Callable:
-    """``error_of(tool, *arguments)`` runs a program of tools/ that fails and gives the line with which it ends.
+    """``error_of(tool, *arguments)`` runs a program of tools/ that must fail, and returns its last line.
 
     With ``alone=True`` there is no other line on stderr.
     """

@@ -1,7 +1,7 @@
-"""How many small errors in the code the tests notice: ``python tests/mutation.py evaluation --sample 150``.
+"""Measure how many small errors in the code the tests detect: ``python tests/mutation.py evaluation --sample 150``.
 
 mutmut makes them in a copy of the repository under ``work_dirs/mutants``; `make test-mutants` installs it. Each
-changed function meets the tests of `TESTS` that call it, and if they do not notice, the tests that start other
+changed function is tested by the tests of `TESTS` that call it and, if they do not fail, by the tests that start other
 programs, in which mutmut cannot count calls. The wording of messages is left alone.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COPY = ROOT / 'work_dirs' / 'mutants'
-# The tests of each package beside those of its own folder.
+# The tests of each package in addition to those of its own folder.
 TESTS = {
     'evaluation': (
         'test_mixing/test_mmdet.py',
@@ -53,7 +53,7 @@ TESTS = {
         'test_robustness',
     ),
 }
-# They start other programs: only what the others did not notice is given to them.
+# They start other programs, and only run on errors that the others did not detect.
 SLOW = (
     'two_processes',
     'two_ranks',
@@ -74,7 +74,7 @@ SLOW = (
     'tta',
     'compile',
 )
-# What messages say: lines that raise or log, and the lines of texts that go on from there.
+# Wording of messages: lines that raise or log, and the continuation lines of their strings.
 WORDING = (
     r'raise \w+',
     r'print_log\(',
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument('--jobs', type=int, default=2, help='processes')
     args = parser.parse_args()
     make_copy(args.package)
-    # A name that fits none: the errors are made and not tried.
+    # A name that matches nothing, so that the errors are made but not tried.
     mutmut('run', 'none', check=False)
     names = sorted(results(args.package))
     if args.sample:
@@ -102,7 +102,7 @@ def main() -> None:
 
 
 def make_copy(package: str) -> None:
-    """Copy what git knows; mutmut wants the package in `src`."""
+    """Copy the tracked files; mutmut needs the package in `src`."""
     shutil.rmtree(COPY, ignore_errors=True)
     files = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, files.split('\0')):
@@ -137,7 +137,7 @@ def lines(*values: str) -> str:
 
 
 def mutmut(*arguments: str, check: bool = True) -> str:
-    """Run mutmut; what it printed. Not to a file: a test makes the system refuse large files."""
+    """Run mutmut and return its output. Not written to a file, because a test makes the system refuse large files."""
     done = subprocess.run(
         [sys.executable, '-m', 'mutmut', *arguments],
         cwd=COPY,
@@ -152,13 +152,13 @@ def mutmut(*arguments: str, check: bool = True) -> str:
 
 
 def results(package: str) -> dict[str, int | None]:
-    """For each error the exit status of its tests: 0 where it lives, None where it was not tried."""
+    """For each error the exit status of its tests: 0 if it was not detected, None if it was not tried."""
     files = (COPY / 'mutants' / 'src' / 'dit_sam' / package).rglob('*.meta')
     return {name: code for file in files for name, code in json.loads(file.read_text())['exit_code_by_key'].items()}
 
 
 def noticed_by_slow_tests(name: str, package: str) -> bool:
-    """Whether a test of `SLOW` fails for an error; mutmut finds it by the environment, in other processes too."""
+    """Whether a test of `SLOW` fails for an error; mutmut activates it by an environment variable, in any process."""
     environment = dict(
         os.environ, OMP_NUM_THREADS='1', MUTANT_UNDER_TEST=name, PYTHONPATH=str(COPY / 'mutants' / 'src')
     )
@@ -172,7 +172,7 @@ def noticed_by_slow_tests(name: str, package: str) -> bool:
 
 
 def report(package: str, codes: dict[str, int | None]) -> None:
-    """Print the share of those that were noticed, and the others as differences."""
+    """Print the share of detected errors, and the others as diffs."""
     # Other statuses: no test calls the function, or time ran out.
     tried = {name: code for name, code in codes.items() if code in (0, 1)}
     alive = [name for name, code in tried.items() if code == 0 and not noticed_by_slow_tests(name, package)]

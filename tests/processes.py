@@ -1,6 +1,6 @@
-"""The tools, in this process or in processes of their own, without the seconds that the imports take.
+"""Run the tools, in this process or in separate ones, without the seconds that the imports take.
 
-Every process of its own is forked from a server that has imported everything and run nothing. It gets the command line
+Every separate process is forked from a server that has imported everything and run nothing. It gets the command line
 that a user types, and can be killed.
 """
 
@@ -35,14 +35,14 @@ CONTEXT.set_forkserver_preload(
 
 @dataclass
 class Done:
-    """A process that has ended: exit status, negative where a signal ended it, and all that it printed."""
+    """A finished process: exit status, negative if a signal ended it, and its whole output."""
 
     returncode: int
     output: str
 
 
 def call_tool(name: str, *arguments: object) -> int:
-    """Run a program of tools/ in this process and give its exit status."""
+    """Run a program of tools/ in this process and return its exit status."""
     tool, code = str(ROOT / 'tools' / name), 0
     try:
         with mock.patch('sys.argv', [tool, *map(str, arguments)]):
@@ -50,7 +50,7 @@ def call_tool(name: str, *arguments: object) -> int:
     except SystemExit as exit:
         code = exit.code or 0
     finally:
-        # A program may silence the log for its own time.
+        # A program may silence the log while it runs.
         logging.disable(logging.NOTSET)
     if isinstance(code, str):
         print(code, file=sys.stderr)
@@ -59,12 +59,12 @@ def call_tool(name: str, *arguments: object) -> int:
 
 
 def run_tool(name: str, *arguments: object, timeout: float = 240, **environment: str) -> Done:
-    """Run a program of tools/ in a process of its own, with further variables in its environment."""
+    """Run a program of tools/ in its own process, with additional environment variables."""
     return run_ranks(1, name, *arguments, timeout=timeout, **environment)[0]
 
 
 def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240, **environment: str) -> list[Done]:
-    """Run a program of tools/ as `ranks` processes that find each other; one of them alone is not told of others."""
+    """Run a program of tools/ as `ranks` processes of one process group; a single one runs without a launcher."""
     arguments = list(map(str, arguments))
     shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE=str(ranks))
     if ranks > 1:
@@ -98,11 +98,11 @@ def _run(tool: Path, arguments: list[str], output: Path, environment: dict[str, 
     from mmengine.config import config
 
     torch.set_num_threads(1)
-    # A shell has the tests ignore it where it starts them in the background.
+    # A shell that starts the tests in the background makes them ignore the signal.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # Half of a short training goes into the layout of the config that lies in its checkpoints.
+    # Half of the time of a short training is spent on formatting the config for its checkpoints.
     config.FormatCode = lambda text, **style: (text, False)
-    # A fork goes on with the random numbers of the server; a program begins with others.
+    # A fork would continue the random numbers of the server; a program starts with its own.
     np.random.seed()
     os.environ.update(environment, CUDA_VISIBLE_DEVICES='')
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
@@ -114,7 +114,7 @@ def _run(tool: Path, arguments: list[str], output: Path, environment: dict[str, 
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A free port of this machine."""
     with socket.socket() as connection:
         connection.bind(('127.0.0.1', 0))
         return connection.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Gaps of the environment. Most cases need an interpreter of their own: imports cannot be taken back."""
+"""Gaps of the environment. Most cases need their own interpreter, because imports cannot be undone."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ spec = importlib.util.spec_from_file_location('compat', {compat.__file__!r})
 compat = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(compat)
 """
-# A torchvision that is there and fails, as one built for another torch does.
+# A torchvision that is installed but fails, like one built for another torch.
 BROKEN_TORCHVISION = 'raise RuntimeError("operator torchvision::nms does not exist\\nsecond line")'
 without_ops = pytest.mark.skipif(check_ops_exist(), reason='the full mmcv is installed')
 
@@ -42,7 +42,7 @@ def test_every_model_of_mmseg_and_mmdet_registers():
         'import dit_sam, mmseg.models, mmdet.models, mmseg.registry, mmdet.registry\n'
         'print(len(mmseg.registry.MODELS.module_dict), len(mmdet.registry.MODELS.module_dict))'
     )
-    # The forks greet first.
+    # The forks print a greeting first.
     mmseg_models, mmdet_models = map(int, output.splitlines()[-1].split())
     assert mmseg_models >= 92
     assert mmdet_models >= 277
@@ -58,7 +58,7 @@ def test_the_packages_own_configs_are_found_in_either_family(package, name, tmp_
 
 
 @without_ops
-def test_a_missing_op_says_its_name_and_what_it_needs():
+def test_a_missing_op_is_named_with_its_requirement():
     from mmcv.ops import nms
 
     with pytest.raises(RuntimeError, match="op 'nms' needs the full mmcv"):
@@ -76,7 +76,7 @@ def test_installing_twice_changes_nothing():
     assert sys.modules['mmcv._ext'] is before
 
 
-def test_real_ops_are_left_alone(tmp_path):
+def test_existing_ops_are_not_replaced(tmp_path):
     write_package(tmp_path / 'mmcv', __init__='', _ext='real = True')
     assert run(COMPAT_ALONE + 'compat.install()\nimport mmcv._ext\nprint(mmcv._ext.real)', tmp_path) == 'True'
 
@@ -106,7 +106,7 @@ def test_sam_modeling_without_torchvision(tmp_path, torchvision):
     assert '\n' not in output
 
 
-def test_a_working_torchvision_leaves_segment_anything_whole(tmp_path):
+def test_segment_anything_is_not_replaced_if_torchvision_works(tmp_path):
     write_package(tmp_path / 'torchvision', __init__='')
     write_package(tmp_path / 'segment_anything', __init__='import torchvision\npredictor = True')
     write_package(tmp_path / 'segment_anything' / 'modeling', __init__='')

@@ -1,4 +1,4 @@
-"""Every config is loaded and built; what it says of the paper is checked."""
+"""Every config is loaded and built, and compared with the paper."""
 
 import ast
 import re
@@ -17,7 +17,7 @@ from dit_sam.datasets.shapes import GENERALIZED_VOCABULARY
 from dit_sam.mmengine_extras.config_check import check_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
-# Those that start from a config of mmseg or mmdet are built in test_mixing/.
+# Configs that start from one of mmseg or mmdet are built in test_mixing/.
 LEAVES = sorted(path.name for path in (CONFIGS / 'dit_sam').glob('*.py') if '::' not in path.read_text())
 # SAM's image encoder (segment_anything's own counts) and BERT-base without pooler, in millions.
 ENCODER = dict(b=89.67, l=308.28, h=637.03)
@@ -101,9 +101,9 @@ def test_every_config_is_built(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', LEAVES)
-def test_a_step_reaches_every_weight_and_waits_for_no_content(name: str) -> None:
-    """On meta tensors, from pictures of two sizes to the gradients: shapes fit, what trains has a gradient, as
-    DistributedDataParallel wants it, and nothing is asked of a tensor that a GPU would have to be waited for."""
+def test_a_step_trains_every_weight_and_reads_no_content(name: str) -> None:
+    """On meta tensors, from pictures of two sizes to the gradients: shapes fit, trained weights have a gradient, as
+    DistributedDataParallel needs, and no value is read for which the host would wait for a GPU."""
     if 'lora' in name:
         pytest.importorskip('peft', reason='LoRA needs peft')
     cfg = walk.load(name)
@@ -116,7 +116,7 @@ def test_a_step_reaches_every_weight_and_waits_for_no_content(name: str) -> None
 
 
 @pytest.mark.parametrize('name', LEAVES)
-def test_views_for_averaging_are_those_of_the_test_pipeline_smaller_and_mirrored(name: str) -> None:
+def test_tta_views_are_smaller_and_mirrored_versions_of_the_test_pipeline(name: str) -> None:
     """The largest is the test pipeline's own, so that all fit `data_preprocessor.size`."""
     cfg = load(name)
     first, views = cfg.tta_pipeline
@@ -128,7 +128,7 @@ def test_views_for_averaging_are_those_of_the_test_pipeline_smaller_and_mirrored
 
 
 @pytest.mark.parametrize('name', LEAVES)
-def test_a_leaf_stands_on_base_files_alone(name: str) -> None:
+def test_a_config_inherits_only_from_base_files(name: str) -> None:
     """At most two levels: a leaf builds on `_base_`, not on another leaf."""
     tree = ast.parse((CONFIGS / 'dit_sam' / name).read_text())
     bases = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == '_base_')
@@ -136,19 +136,19 @@ def test_a_leaf_stands_on_base_files_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', OF_THE_PAPER)
-def test_a_leaf_changes_what_its_name_says_and_nothing_else(name: str) -> None:
+def test_a_config_changes_only_what_its_name_says(name: str) -> None:
     expected, said = load('ldit_vit-b.py'), name.removesuffix('.py').split('_')
     changes = [change for words, change in WORDS.items() if set(words) <= set(said)]
     for change in changes:
         expected.merge_from_dict(change)
-    # Variables of the config files, which no part reads.
+    # Variables of the config files that no part reads.
     helpers = ('sam', 'files')
     actual = {key: value for key, value in load(name).to_dict().items() if key not in helpers}
     assert actual == {key: value for key, value in expected.to_dict().items() if key not in helpers}
 
 
 @pytest.mark.parametrize('name', [name for name in OF_THE_PAPER if 'frozen' in name])
-def test_frozen_encoders_have_no_gradient_and_all_else_has(name: str) -> None:
+def test_only_frozen_encoders_have_no_gradient(name: str) -> None:
     """SAM's parts that a text prompt does not use are frozen everywhere."""
     with torch.device('meta'):
         model, tuned = (MODELS.build(load(file).model) for file in (name, re.sub('_frozen-[a-z]+', '', name)))
@@ -215,7 +215,7 @@ def test_readme_links_to_all_configs_of_the_paper() -> None:
 
 @pytest.mark.parametrize('scheme', ['default', 'edit', 'ldit'])
 @pytest.mark.parametrize('size', ['b', 'l', 'h'])
-def test_sizes_are_sams(scheme: str, size: str) -> None:
+def test_encoder_sizes_equal_sams(scheme: str, size: str) -> None:
     """The encoder has SAM's parameters plus the instruction's.
 
     P_i is a Linear(D, D): depth · (D² + D); a Linear(768, D) comes first where D is not BERT's 768.
@@ -232,7 +232,7 @@ def test_sizes_are_sams(scheme: str, size: str) -> None:
 @pytest.mark.parametrize(
     'name, epochs', [('ldit_vit-b', 40), ('edit_vit-l', 40), ('ldit_vit-h', 25), ('default_vit-b', 25)]
 )
-def test_schedule_is_the_papers(name: str, epochs: int) -> None:
+def test_schedule_equals_the_papers(name: str, epochs: int) -> None:
     """Section 4.3: Adam, 1e-4, × 0.2 at epochs 30 and 35, three epochs of warm-up, batch 64."""
     cfg = load(f'{name}.py')
     assert cfg.train_cfg.max_epochs == epochs

@@ -1,8 +1,8 @@
-"""The code on the pages of docs/ runs as it stands there.
+"""The code on the pages of docs/ runs unchanged.
 
 A fenced block whose first line names a file, as in ```python gated_text.py, is written under that name into a folder
-that stands for the repository's root: a config (it has a `_base_`) is then loaded and its model built, any other Python
-file imported. Further tests take the same files by name.
+that represents the repository's root: a config (it has a `_base_`) is then loaded and its model built, any other Python
+file imported. Other tests use the same files by name.
 """
 
 import importlib
@@ -40,7 +40,7 @@ PAGES = sorted(path.name for path in (ROOT / 'docs').glob('*.md') if blocks(path
 
 @pytest.fixture
 def write_blocks(tmp_path, monkeypatch) -> Callable:
-    """`write_blocks(page)` writes the named blocks of a page where Python finds them, and gives the paths."""
+    """`write_blocks(page)` writes the named blocks of a page where Python finds them, and returns the paths."""
 
     def write(page: str) -> dict[str, Path]:
         paths = {name: tmp_path / name for name in blocks(page)}
@@ -56,7 +56,7 @@ def write_blocks(tmp_path, monkeypatch) -> Callable:
 
 def build_on_meta(model: dict) -> nn.Module:
     """Every module with its shapes, without the gigabytes."""
-    # Constructors of mmseg read the rates of their dropout out of a tensor, which one without content does not allow.
+    # Constructors of mmseg read their dropout rates from a tensor, which is impossible on the meta device.
     with torch.device('meta'), mock.patch('torch.linspace', partial(torch.linspace, device='cpu')):
         return MODELS.build(deepcopy(model))
 
@@ -67,7 +67,7 @@ def test_named_blocks_run(page, write_blocks):
     configs = {name for name, code in blocks(page).items() if '_base_' in code}
     for name in paths.keys() - configs:
         importlib.import_module(name.removesuffix('.py').replace('/', '.'))
-    # test_mixing/ does more with those of its page.
+    # test_mixing/ tests the blocks of its page in more detail.
     for name in configs if page != 'mixing.md' else ():
         if 'lora' in name:
             pytest.importorskip('peft', reason='LoRA needs peft')
@@ -78,7 +78,7 @@ def test_named_blocks_run(page, write_blocks):
 
 @pytest.mark.parametrize('page', PAGES)
 def test_options_of_named_commands_fit_their_configs(page, write_blocks):
-    """A block of commands names the config, a block of the same page, whose sections its --cfg-options reach into."""
+    """A block of commands names a config, a block of the same page, to whose sections its --cfg-options belong."""
     paths = write_blocks(page)
     for name, commands in blocks(page, 'bash').items():
         cfg = Config.fromfile(paths[name])
@@ -90,7 +90,7 @@ def test_options_of_named_commands_fit_their_configs(page, write_blocks):
 
 
 def section_of(cfg: Config, option: str) -> dict:
-    """What the last name of an option like `param_scheduler.0.end` belongs to."""
+    """The section to which the last name of an option like `param_scheduler.0.end` belongs."""
     section = cfg
     for part in option.split('.')[:-1]:
         section = section[int(part) if part.isdigit() else part]
@@ -108,7 +108,7 @@ def test_the_data_set_of_boxes_is_read(write_blocks, tmp_path):
 
 
 def samples(*sentences: str) -> dict:
-    """A batch of pictures of noise whose left half is meant, with these sentences."""
+    """A batch of noise pictures whose left half is the target, with these sentences."""
     mask = torch.zeros(1, 64, 64, dtype=torch.long)
     mask[..., :32] = 1
     data_samples = [
@@ -146,7 +146,7 @@ def test_the_gated_scheme_builds_forwards_and_learns(write_blocks):
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as its readers' programs make them."""
+    """The anchors of a page's headings, as Markdown renderers generate them."""
     headings = re.findall(r'^#+ (.+)$', page.read_text(encoding='utf-8'), re.MULTILINE)
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
@@ -157,7 +157,7 @@ def anchors(page: Path) -> set[str]:
         str(path.relative_to(ROOT)) for pages in ('*.md', 'docs/*.md', 'configs/*/*.md') for path in ROOT.glob(pages)
     ),
 )
-def test_links_lead_somewhere(page):
+def test_links_are_valid(page):
     """Files and headings of this repository; addresses are left alone."""
     path = ROOT / page
     text = re.sub(r'^```.*?^```$|`[^`\n]+`(?!\])', '', path.read_text(encoding='utf-8'), flags=re.MULTILINE | re.DOTALL)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / 'projects' / 'dit_sam'
-# A package may import those of earlier lines, and not those beside it.
+# A package may import those of earlier lines, but not those of its own line.
 ORDER = (
     ('errors',),
     ('compat',),
@@ -40,7 +40,7 @@ def imports(source: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = list(('dit_sam', *module)[: -node.level]) if node.level else []
             base += node.module.split('.') if node.module else []
-            # `from .. import compat` names packages behind the `import`.
+            # `from .. import compat` names packages after the `import`.
             names = ['.'.join([*base, alias.name]) for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split('.')[-1] in ('import_module', '__import__'):
             names = [node.args[0].value] if node.args and isinstance(node.args[0], ast.Constant) else []
@@ -55,7 +55,7 @@ def imports(source: str, module: tuple[str, ...]) -> Iterator[tuple[int, str]]:
 
 
 def wrong_imports(source: str, module: tuple[str, ...]) -> list[str]:
-    """The imports that go the wrong way, each with its place."""
+    """The imports that violate the order, each with its position."""
     own = module[0]
     allowed = ALLOWED.get(own, {package for package, rank in RANKS.items() if rank < RANKS[own]})
     return [
@@ -65,12 +65,12 @@ def wrong_imports(source: str, module: tuple[str, ...]) -> list[str]:
     ]
 
 
-def test_every_package_has_its_place():
+def test_every_package_is_in_the_order():
     names = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or (path / '__init__.py').exists()}
     assert names - {'__init__'} == set(RANKS)
 
 
-def test_no_import_goes_the_wrong_way():
+def test_no_import_violates_the_order():
     wrong = []
     for path in sorted(PACKAGE.rglob('*.py')):
         module = path.relative_to(PACKAGE).with_suffix('').parts
@@ -103,5 +103,5 @@ def test_no_import_goes_the_wrong_way():
         (('cli', 'a'), 'from benchmarks.measures import x', ['cli/a.py:1 imports benchmarks']),
     ],
 )
-def test_all_kinds_of_imports_are_seen(module, source, wrong):
+def test_all_kinds_of_imports_are_detected(module, source, wrong):
     assert wrong_imports(source, module) == wrong

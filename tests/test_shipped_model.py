@@ -1,4 +1,4 @@
-"""The weights that come with the repository do what the README says of them."""
+"""The shipped weights reach the scores of the README."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def score(folder: Path, config: str, checkpoint: str, generalized: bool = False)
 
 
 def test_scores(tmp_path: Path) -> None:
-    """Far above what any fixed answer gives: the pictures hold four objects on average."""
+    """Far above the score of any fixed answer, because the pictures have four objects on average."""
     scores = score(tmp_path, DEFAULT_CONFIG, DEFAULT_CHECKPOINT)
     assert scores['mIoU'] > 87 and scores['P@0.5'] > 94
     assert all(scores[f'mIoU/{kind}'] > 84 for kind in ('attribute', 'place', 'relation'))
@@ -38,7 +38,7 @@ def test_generalized_scores(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('checkpoint', [DEFAULT_CHECKPOINT, GENERALIZED_CHECKPOINT], ids=['shapes', 'gshapes'])
-def test_file_is_small_and_says_where_it_comes_from(checkpoint: str) -> None:
+def test_file_is_small_and_records_its_origin(checkpoint: str) -> None:
     assert Path(checkpoint).stat().st_size < 8_000_000
     with safe_open(checkpoint, 'pt') as file:
         metadata = file.metadata()

@@ -1,4 +1,4 @@
-"""The smallest project that the standard tools can run: it learns y = 2x, and 'mIoU' is 100 less the mean error.
+"""The smallest project that the standard tools can run: it learns y = 2x, and 'mIoU' is 100 minus the mean error.
 
 Its "pictures" are called 0.jpg to 7.jpg, its "mask" is one pixel, set where the prediction is 1 or more.
 """

@@ -1,4 +1,4 @@
-"""Steps of whole models on tensors that have a device, a type and a shape and no content: meta and fake CUDA ones.
+"""Steps of whole models on tensors that have a device, a type and a shape but no content: meta and fake CUDA ones.
 
 A CUDA build of torch needs no GPU for fake tensors. An operation on two devices raises, and so does one that waits for
 content: `nonzero`, `.item()`, indices of bool. `no_blocking_copies` adds the copies that wait.
@@ -33,7 +33,7 @@ def load(name: str) -> Config:
 
 
 def batch(cfg: Config, training: bool) -> dict:
-    """What a data loader gives: two pictures of different sizes on the CPU, with sentence, point, box and mask."""
+    """A batch as from a data loader: two pictures of different sizes on the CPU, with sentence, point, box and mask."""
     height, width = cfg.model.data_preprocessor.get('size') or (64, 64)
     samples = []
     for size, sentence in zip(((height, width // 2), (height - 3, width)), SENTENCES):
@@ -71,7 +71,7 @@ def on_cuda(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def cuda_autocast(dtype: torch.dtype | None) -> Iterator[None]:
-    """CUDA's autocast; `torch.autocast` turns itself off where there is no GPU. None leaves float32."""
+    """CUDA's autocast; `torch.autocast` turns itself off without a GPU. None leaves float32."""
     before = torch.is_autocast_enabled('cuda'), torch.get_autocast_dtype('cuda')
     torch.set_autocast_enabled('cuda', dtype is not None)
     torch.set_autocast_dtype('cuda', dtype or torch.float16)
@@ -96,6 +96,6 @@ class _NoBlockingCopies(TorchDispatchMode):
 
 @contextmanager
 def no_blocking_copies() -> Iterator[None]:
-    """Copies between CPU and GPU raise where the CPU waits for them."""
+    """Make copies between CPU and GPU raise an error if the CPU waits for them."""
     with _NoBlockingCopies():
         yield

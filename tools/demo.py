@@ -1,8 +1,8 @@
-"""Let DIT-SAM score, train and segment, on data made here and with the weights of the repository.
+"""Score, train and segment with DIT-SAM, on generated data and with the weights of the repository.
 
 Usage: python tools/demo.py [--work-dir work_dirs/demo]      (`make demo` sets up and calls it)
 
-Every step prints its command before it runs. A step that has its result already does not run again.
+Every step prints its command before it runs. A step whose result exists is skipped.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def run(step: str, done: Path | None, command: str, log: Path | None = None) -> 
     """Run a command from the repository's root unless `done` is there; end the program if it fails."""
     print(f'\n== {step}\n$ python {command}', flush=True)
     if done is not None and done.exists():
-        print(f'   done before: {done.relative_to(ROOT) if done.is_relative_to(ROOT) else done}')
+        print(f'   already done: {done.relative_to(ROOT) if done.is_relative_to(ROOT) else done}')
         return
     process = subprocess.Popen(
         [sys.executable, *shlex.split(command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -60,14 +60,14 @@ def run(step: str, done: Path | None, command: str, log: Path | None = None) -> 
 
 
 def report(log: Path) -> str:
-    """The table and the line of scores with which a test log ends."""
+    """The table and the line of scores at the end of a test log."""
     lines = log.read_text().split('\n')
     start = max(i for i, line in enumerate(lines) if line.startswith('+--') and not lines[i - 1].startswith('|'))
     return '\n'.join(lines[start:]).rstrip()
 
 
 def write_start(path: Path) -> None:
-    """The shipped weights without the instruction."""
+    """Write the shipped weights without the instruction."""
     from dit_sam.utils import read_weights, save_weights
 
     weights = read_weights(str(ROOT / WEIGHTS))
@@ -121,7 +121,7 @@ def main() -> None:
         sys.exit(f'demo: the score did not rise: mIoU {scores[0]:.1f} to {scores[-1]:.1f}')
     print(
         '   At first the image encoder does not see the sentence, only the mask decoder does. As the new instruction\n'
-        f'   learned to tell it, mIoU on 240 validation sentences rose from {scores[0]:.1f} to {scores[-1]:.1f}.'
+        f'   learned to pass it on, mIoU on 240 validation sentences rose from {scores[0]:.1f} to {scores[-1]:.1f}.'
     )
     for image, sentences in some_references(4):
         out = pictures / Path(image).stem

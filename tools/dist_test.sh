@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Score with GPUS processes on this machine: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]
-# Several machines: run it on each with NNODES and MASTER_ADDR set; docs/distributed.md says more.
+# Several machines: run it on each with NNODES and MASTER_ADDR set; see docs/distributed.md.
 set -euo pipefail
 if [ $# -lt 3 ]; then
     echo 'usage: tools/dist_test.sh CONFIG CHECKPOINT GPUS [arguments of tools/test.py]' >&2

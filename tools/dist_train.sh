@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train with GPUS processes on this machine: tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]
-# Several machines: run it on each with NNODES and MASTER_ADDR set; docs/distributed.md says more.
+# Several machines: run it on each with NNODES and MASTER_ADDR set; see docs/distributed.md.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo 'usage: tools/dist_train.sh CONFIG GPUS [arguments of tools/train.py]' >&2

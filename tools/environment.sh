@@ -22,7 +22,7 @@ torchrun() {
 }
 
 # slurm PARTITION JOB_NAME PROGRAM...: GPUS processes in all. SRUN_ARGS is unquoted: it holds any number of arguments.
-# Jobs may share machines: without PORT, on which the processes meet on the first machine, each job draws one.
+# PORT is where the processes meet on the first machine; jobs may share machines, so each draws a port if it is unset.
 slurm() {
     local gpus="${GPUS:-8}"
     local per_node="${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}"

@@ -1,4 +1,4 @@
-"""Make the environment: ``python tools/setup_environment.py --venv .venv``; ``make setup`` calls it.
+"""Create the environment: ``python tools/setup_environment.py --venv .venv``; ``make setup`` calls it.
 
 Needs only Python >= 3.10 and compiles nothing. It writes only into the environment and ``projects/dit_sam.egg-info``,
 the metadata of the editable installation. It keeps what the environment has: torch >= 2.1, a full mmcv, the onedl forks
@@ -39,10 +39,10 @@ print(json.dumps(dict(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description='Make the environment of dit_sam')
+    parser = argparse.ArgumentParser(description='Create the environment of dit_sam')
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder of the environment')
-    parser.add_argument('--forks', action='store_true', help='take the onedl forks of mmengine, mmcv, mmseg and mmdet')
-    parser.add_argument('--cuda', action='store_true', help='take the CUDA build of torch, 5.5 GB')
+    parser.add_argument('--forks', action='store_true', help='use the onedl forks of mmengine, mmcv, mmseg and mmdet')
+    parser.add_argument('--cuda', action='store_true', help='use the CUDA build of torch, 5.5 GB')
     args = parser.parse_args()
     venv = args.venv.absolute()
     python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
@@ -51,15 +51,15 @@ def main() -> None:
         return
     # An interrupted run, or a system without the venv package, leaves an environment without pip.
     if not (venv / 'bin' / 'pip').exists():
-        say(f'making an environment in {venv} with Python {sys.version.split()[0]}')
-        run([sys.executable, '-m', 'venv', str(venv)], 'make the environment')
+        say(f'creating an environment in {venv} with Python {sys.version.split()[0]}')
+        run([sys.executable, '-m', 'venv', str(venv)], 'create the environment')
     install(python, venv, args.forks, args.cuda)
     stamp.write_text(json.dumps(wanted))
     say(f'done: {venv}')
 
 
 def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False) -> None:
-    """Bring the environment to what setup.cfg asks for: torch first, then the rest, then this repository."""
+    """Install the requirements of setup.cfg: torch first, then the rest, then this repository."""
     found = probe(python)
     if not forks:
         check_family(found['owners'], venv)
@@ -67,7 +67,7 @@ def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False) -
     own = lines_of(FORKS) if forks else []
     if own:
         # Built with the installed torch; their dependencies come with the other requirements.
-        pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'what builds the forks')
+        pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'the build requirements of the forks')
         pip_install(python, ['--no-deps', '--no-build-isolation', *own], 'the forks (mmcv is compiled)')
     found = probe(python)
     constraints = venv / 'dit_sam_constraints.txt'
@@ -149,7 +149,7 @@ def repair_opencv(python: Path) -> None:
         return
     if not there:
         fail('cv2 does not import in the environment, which has no package of opencv')
-    say('taking opencv-python-headless: ' + ('it was installed' if works else 'the system has no libGL or the like'))
+    say('using opencv-python-headless: ' + ('it was installed' if works else 'the system has no libGL or the like'))
     run([str(python), '-m', 'pip', 'uninstall', '--quiet', '--yes', *there], f'remove {", ".join(there)}')
     pip_install(python, [f'opencv-python-headless=={versions[there[-1]]}'], 'opencv-python-headless')
 
@@ -178,7 +178,7 @@ def pip_install(python: Path, arguments: list, what: str) -> None:
 
 def run(command: list, what: str) -> None:
     if subprocess.run(command).returncode:
-        fail(f'could not {what}: the reason is above; run again to go on from here')
+        fail(f'could not {what}: the reason is above; run again to continue')
 
 
 def say(text: str) -> None:

@@ -4,7 +4,7 @@ import argparse
 import os
 from typing import Any
 
-# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help="average several views of each picture, those of the config's tta_pipeline"
     )
-    # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
+    # torch.distributed.launch passes the second spelling since torch 2.0, the first in older versions.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -74,10 +74,10 @@ def augment(cfg: Config) -> None:
             'configs/_base_/default_runtime.py and configs/_base_/datasets/refcoco.py'
         )
     for dataset in _with_pipelines(cfg.test_dataloader.dataset):
-        # The truth stays that of the ordinary test.
+        # The ground truth stays that of the ordinary test.
         truth = next((step for step in dataset.pipeline if step['type'] == 'LoadReferringMask'), None)
         dataset.pipeline = _with_truth(cfg.tta_pipeline, truth)
-    # mmseg's own takes probabilities of one channel for logits; with several channels it averages the same.
+    # mmseg's model treats probabilities of one channel as logits; with several channels it averages the same.
     if getattr(cfg.tta_model.type, '__name__', cfg.tta_model.type) in ('SegTTAModel', 'mmseg.SegTTAModel'):
         cfg.tta_model.type = 'ReferringTTAModel'
     cfg.model = dict(cfg.tta_model, module=cfg.model)
@@ -90,7 +90,7 @@ def _with_pipelines(dataset: dict) -> list[dict]:
 
 
 def _with_truth(pipeline: Any, truth: dict | None) -> Any:
-    """A pipeline, however nested, with that step in place of its own for the truth."""
+    """A pipeline, however nested, in which the step for the ground truth is replaced by the given one."""
     if isinstance(pipeline, (list, tuple)):
         return [_with_truth(step, truth) for step in pipeline]
     if truth and pipeline['type'] == 'LoadReferringMask':
@@ -99,7 +99,7 @@ def _with_truth(pipeline: Any, truth: dict | None) -> Any:
 
 
 def add_mask_writer(cfg: Config, output_dir: str) -> None:
-    """Have the predicted masks written beside the scoring."""
+    """Add a metric that writes the predicted masks."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     cfg.test_evaluator = [*evaluators, dict(type='MaskWriter', output_dir=output_dir)]
 

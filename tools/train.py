@@ -3,7 +3,7 @@
 import argparse
 import os
 
-# Before torch is imported: threads that wait soon give way to other processes (docs/training.md, "Threads").
+# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     add_config_options(parser)
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    # torch.distributed.launch passes the second spelling since torch 2.0, and the first before.
+    # torch.distributed.launch passes the second spelling since torch 2.0, the first in older versions.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -43,7 +43,7 @@ MAX_SENTENCES, MAX_CHARACTERS = 8, 200
 SHOWN_SIDE, ATTENTION_SIDE = 1600, 480
 HOUR = 3600
 DIRECTIONS = {'where the image looks at each word': 'to_text', 'where each word looks in the image': 'to_image'}
-# Without Gradio's third one, which sends the picture to a hub.
+# Without Gradio's third button, which sends the picture to a hub.
 BUTTONS = ['download', 'fullscreen']
 COLUMNS = ['Sentence', 'Score', 'Pixels', 'Share of the picture', 'Left, top, right, bottom']
 INTRODUCTION = f"""# Segment by sentence
@@ -63,19 +63,20 @@ def errors_in_the_page(path: str | None = None) -> Iterator[None]:
 
 
 def check_picture(path: str | None) -> None:
-    """
+    """Check that a file is a picture of an acceptable size.
+
     Raises:
-        InputError: There is no picture, the file is no picture, or it is too large.
+        InputError: There is no picture, the file is not a picture, or it is too large.
     """
     if path is None:
-        raise InputError('no picture yet: drop one, or take one of the examples')
+        raise InputError('no picture yet: drop one, or use one of the examples')
     if osp.getsize(path) > MAX_BYTES:
         raise InputError(f'the picture has more than {MAX_BYTES // 10**6} megabytes: save it smaller')
     try:
         with open_image(path) as image:
             width, height = image.size
     except Exception as error:  # a damaged header may raise nearly anything
-        raise InputError(f'{path} is no picture: take a JPEG, PNG or WebP') from error
+        raise InputError(f'{path} is not a picture: use a JPEG, PNG or WebP') from error
     if width * height > MAX_PIXELS:
         raise InputError(
             f'the picture has {width * height / 1e6:.0f} megapixels, more than {MAX_PIXELS // 10**6}: scale it down'
@@ -194,7 +195,7 @@ def on(button: gr.Button, function: Callable, inputs: Sequence, outputs: Sequenc
 
 
 def check_address(host: str, port: int | None) -> None:
-    """Check that the page can be served, as Gradio would wait for ever if it cannot listen.
+    """Check that the page can be served, because Gradio would wait forever if it cannot listen.
 
     Raises:
         InputError: This machine has no such address, or the port is taken.
@@ -214,7 +215,7 @@ def main() -> None:
     parser.add_argument('--config', help='config file, default: the small model of the shapes data')
     parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
-    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 lets every machine of the network in')
+    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
     parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
     args = parser.parse_args()
     if args.port is not None and not 0 < args.port < 65536:

@@ -5,6 +5,6 @@ _base_ = [
     '../_base_/schedules/dit_40e.py',
     '../_base_/default_runtime.py',
 ]
-# One more decision: is nothing in the image meant?
+# One more decision: does the sentence have no target in the image?
 model = dict(decode_head=dict(type='GeneralizedSAMHead'))
 default_hooks = dict(checkpoint=dict(save_best='gIoU'))

@@ -19,6 +19,6 @@ model = dict(
         ),
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth'),
     ),
-    # 256 channels behind SAM's neck
+    # 256 channels after SAM's neck
     decode_head=dict(in_channels=[256, 256, 256, 256]),
 )

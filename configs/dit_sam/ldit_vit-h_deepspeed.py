@@ -12,10 +12,10 @@ train_cfg = dict(max_epochs=25)
 runner_type = 'FlexibleRunner'
 strategy = dict(
     type='ResumableDeepSpeedStrategy',
-    # Gradients and optimizer states in shards; stage 3 shards the weights too.
+    # Stage 2 shards gradients and optimizer states; stage 3 also shards the weights.
     zero_optimization=dict(stage=2, overlap_comm=True),
     gradient_clipping=0.15,
-    # As --amp elsewhere: float32 weights, computed with in bfloat16.
+    # Like --amp elsewhere: float32 weights, computation in bfloat16.
     config=dict(torch_autocast=dict(enabled=True, dtype='bfloat16')),
 )
 optim_wrapper = dict(

@@ -12,7 +12,7 @@ train_cfg = dict(max_epochs=25)
 runner_type = 'FlexibleRunner'
 strategy = dict(
     type='ResumableFSDPStrategy',
-    # One checkpoint, as of a training without shards: tools/test.py reads it, and any number of GPUs resumes it.
+    # One checkpoint, like that of an unsharded training: tools/test.py reads it, and any number of GPUs resumes it.
     state_dict_cfg='full',
     model_wrapper=dict(
         type='MMFullyShardedDataParallel', use_orig_params=True, auto_wrap_policy=dict(type='wrap_instructed_blocks')

@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 sam = dict(checkpoint='checkpoints/sam_vit_h_4b8939.pth')
-# GeneralizedSAMHead makes one more decision: is nothing in the image meant?
+# GeneralizedSAMHead makes one more decision: does the sentence have no target in the image?
 model = dict(backbone=dict(arch='huge', init_cfg=sam), decode_head=dict(type='GeneralizedSAMHead', init_cfg=sam))
 # The released settings train this one for 25 epochs; the learning rate never drops.
 train_cfg = dict(max_epochs=25)

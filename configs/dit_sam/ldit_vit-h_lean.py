@@ -1,4 +1,4 @@
-# L-DIT, SAM's ViT-H, RefCOCO, where GPU memory is short, with --amp: docs/training.md says what each setting saves.
+# L-DIT, SAM's ViT-H, RefCOCO, for little GPU memory, with --amp: docs/training.md says what each setting saves.
 _base_ = [
     '../_base_/models/dit_sam_vit-b.py',
     '../_base_/datasets/refcoco.py',
@@ -10,7 +10,7 @@ model = dict(backbone=dict(arch='huge', with_cp=True, init_cfg=sam), decode_head
 # 8 GPUs x 2 x 4 batches a step = 64
 train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(accumulative_counts=4)
-# The averaged weights lie in the machine's memory, and the weights are sent there after every tenth step, which is
-# every 40th batch: 1 - 0.9997^10 = 0.003.
+# The averaged weights are kept in CPU memory, and the weights are copied there after every tenth step, which is every
+# 40th batch: 1 - 0.9997^10 = 0.003.
 custom_hooks = [dict(type='EMAHook', momentum=0.003, interval=40, device='cpu')]
 train_cfg = dict(max_epochs=25)

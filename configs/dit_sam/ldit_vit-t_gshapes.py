@@ -8,7 +8,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size={{_base_.image_size}}),
     text_encoder=dict(model=dict(vocab_size=80), tokenizer={{_base_.vocabulary}}),
-    # Where N-acc and T-acc come closest to each other on the validation part of the training data.
+    # The threshold at which N-acc and T-acc are closest to each other on the validation part of the training data.
     decode_head=dict(type='GeneralizedSAMHead', no_target_threshold=0.18),
 )
 default_hooks = dict(checkpoint=dict(save_best='gIoU'))

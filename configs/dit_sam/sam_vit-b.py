@@ -1,4 +1,4 @@
-# SAM's ViT-B, asked by points and boxes as by its own predictor.
+# SAM's ViT-B, prompted by points and boxes as in its own predictor.
 _base_ = [
     '../_base_/models/sam_vit-b.py',
     '../_base_/datasets/refcoco_prompts.py',

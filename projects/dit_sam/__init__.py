@@ -1,6 +1,6 @@
 """DIT-SAM, deep instruction tuning for Segment Anything, as a plugin for OpenMMLab.
 
-``import dit_sam`` registers every part in mmseg's registries and does nothing else. A config of any project says
+``import dit_sam`` registers every part in mmseg's registries. A config of any project does this with
 ``custom_imports = dict(imports=['dit_sam'])``.
 """
 

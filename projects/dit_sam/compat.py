@@ -1,8 +1,8 @@
 """Workarounds for differences between environments: missing packages, forks, machines without a GPU.
 
 `import dit_sam` calls `install` first. The upstream packages (mmengine, mmcv, mmcv-lite, mmsegmentation, mmdet) and the
-maintained forks (onedl-*) are treated alike: `install` asks which modules can be found, not which distribution has
-them, and never replaces an existing module.
+maintained forks (onedl-*) are treated alike: `install` checks which modules can be found, not which distribution
+provides them, and never replaces an existing module.
 """
 
 import importlib
@@ -88,8 +88,8 @@ def import_sam_modeling() -> ModuleType:
     """Import `segment_anything.modeling`, with or without a working torchvision.
 
     `import segment_anything` imports torchvision for its predictor, but `modeling` needs only torch. If torchvision is
-    missing or broken, an empty parent package is registered, which finds the same submodules. It names the reason if
-    the predictor is asked for.
+    missing or broken, an empty parent package is registered, which finds the same submodules. Accessing the predictor
+    then raises an error with the reason.
 
     Raises:
         ImportError: segment_anything is not installed.

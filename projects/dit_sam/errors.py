@@ -1,4 +1,4 @@
-"""The error of wrong input, and how errors and warnings are reported."""
+"""The exception for wrong input, and how errors and warnings are reported."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""What the parts of the model exchange beside feature maps: text features, points and boxes."""
+"""The data structures that parts of the model exchange besides feature maps: text features, points and boxes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class TextFeatures:
     def __post_init__(self) -> None:
         if self.tokens.dim() != 3 or self.mask.shape != self.tokens.shape[:2]:
             raise ValueError(
-                f'TextFeatures wants tokens (B, L, D_t) and a mask (B, L), '
+                f'TextFeatures needs tokens (B, L, D_t) and a mask (B, L), '
                 f'got {tuple(self.tokens.shape)} and {tuple(self.mask.shape)}'
             )
 
 
-# What the points of `SpatialPrompts` mean, as in SAM's ONNX export.
+# Labels of the points of `SpatialPrompts`, as in SAM's ONNX export.
 NOT_A_POINT, BACKGROUND, FOREGROUND, UPPER_LEFT, LOWER_RIGHT = -1, 0, 1, 2, 3
 
 
@@ -53,7 +53,7 @@ class SpatialPrompts:
         shape = self.labels.shape
         if self.points.shape != (*shape, 2) or len(shape) != 2 or self.mask.shape != shape:
             raise ValueError(
-                f'SpatialPrompts wants points (B, N, 2), labels and a mask (B, N), got '
+                f'SpatialPrompts needs points (B, N, 2), labels and a mask (B, N), got '
                 f'{tuple(self.points.shape)}, {tuple(self.labels.shape)} and {tuple(self.mask.shape)}'
             )
 

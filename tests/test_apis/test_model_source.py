@@ -1,4 +1,4 @@
-"""Configs and checkpoints of every form, and the errors for those that do not fit."""
+"""Configs and checkpoints in every format, and the errors for those that do not fit."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Points and boxes in pixels of the picture, through every form of input to the head."""
+"""Points and boxes in pixels of the picture, from every form of input to the head."""
 
 import numpy as np
 import pytest
@@ -41,8 +41,8 @@ def prompts_of(inferencer, monkeypatch):
     return call
 
 
-def test_they_move_with_resize_and_padding(prompts_of):
-    """60 × 90 is resized to 96 × 144, by 1.6, and lies in the middle of 144 × 144, 24 rows down."""
+def test_prompts_move_with_resize_and_padding(prompts_of):
+    """60 × 90 is resized to 96 × 144, by 1.6, and centered in 144 × 144, 24 rows down."""
     (found,) = prompts_of(picture(60, 90), 'a', points=POINTS, boxes=BOX)
     assert found.size == (144, 144) and found.labels.tolist() == [[1, 0, 2, 3]]
     # (20 + 0.5) * 1.6 - 0.5 = 32.3; (30 + 0.5) * 1.6 - 0.5 + 24 = 72.3
@@ -50,13 +50,13 @@ def test_they_move_with_resize_and_padding(prompts_of):
     np.testing.assert_allclose(found.points[0], expected, atol=1e-4)
 
 
-def test_points_may_lie_anywhere_on_the_last_pixel(prompts_of):
+def test_points_may_be_anywhere_on_the_last_pixel(prompts_of):
     """Also between its middle, (89, 59), and its outer edge, where (90 + 0.5) * 1.6 - 0.5 = 144.3."""
     (found,) = prompts_of(picture(60, 90), 'a', points=[[89.5, 59.5], [90, 60]])
     np.testing.assert_allclose(found.points[0][:2], [[143.5, 119.5], [144.3, 120.3]], atol=1e-4)
 
 
-def test_they_are_those_of_the_picture_as_it_is_shown(prompts_of, tmp_path):
+def test_coordinates_are_those_of_the_picture_as_shown(prompts_of, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned clockwise by 90 degrees
     Image.fromarray(np.ascontiguousarray(np.rot90(picture(60, 90)))).save(tmp_path / 'a.png', exif=exif)
@@ -66,7 +66,7 @@ def test_they_are_those_of_the_picture_as_it_is_shown(prompts_of, tmp_path):
 
 
 @pytest.mark.parametrize('single', [True, False])
-def test_one_for_all_sentences_or_one_for_each(inferencer, single):
+def test_prompts_for_all_sentences_or_for_each(inferencer, single):
     def sums(**prompts):
         image, sentences = picture(), ['star', 'circle']
         if single:
@@ -82,7 +82,7 @@ def test_one_for_all_sentences_or_one_for_each(inferencer, single):
     assert sums(boxes=[None, None], points=None) == none
 
 
-def test_batches_give_the_masks_of_one_by_one(inferencer):
+def test_batches_give_the_same_masks_as_single_pairs(inferencer):
     images = [picture(60, 90), picture(90, 50, 1), picture(33, 47, 2)]
     sentences = [['star', 'circle'], 'square', ['heart', 'a thing', 'star']]
     prompts = dict(
@@ -98,7 +98,7 @@ def test_batches_give_the_masks_of_one_by_one(inferencer):
             np.testing.assert_array_equal(prediction['mask'], mask)
 
 
-def test_a_model_without_text_goes_by_prompt_alone(tmp_path):
+def test_a_model_without_text_uses_only_prompts(tmp_path):
     cfg = Config.fromfile(CONFIG.replace('ldit_vit-t_shapes', 'sam_vit-t_shapes'))
     cfg.model.backbone.arch = tiny_config().model.backbone.arch
     save_random_weights(tmp_path / 'a.safetensors', cfg=cfg)
@@ -124,20 +124,20 @@ def test_a_model_without_text_goes_by_prompt_alone(tmp_path):
         (dict(points=[['a', 'b']]), "a point for image_1 is ['a', 'b'], not finite numbers"),
     ],
 )
-def test_what_is_no_prompt_gets_one_line(inferencer, prompts, message):
+def test_invalid_prompts_are_one_line_errors(inferencer, prompts, message):
     with pytest.raises(InputError) as caught:
         inferencer(picture(), ['star', 'circle'], **prompts)
     assert str(caught.value).startswith(message) and '\n' not in str(caught.value)
 
 
-def test_several_images_want_prompts_for_each(inferencer):
+def test_several_images_need_prompts_for_each(inferencer):
     with pytest.raises(InputError, match='2 images, but boxes for 4: give a list with an entry, or None, for each'):
         inferencer([picture(), picture()], 'star', boxes=BOX)
     with pytest.raises(InputError, match='2 images, but points for none of them'):
         inferencer([picture(), picture()], 'star', points=3)
 
 
-def test_a_model_that_takes_none_says_so(inferencer, monkeypatch):
+def test_prompts_for_a_model_without_prompts_are_an_error(inferencer, monkeypatch):
     head = torch.nn.Module()
     head.forward = lambda inputs: inputs
     monkeypatch.setitem(inferencer.model._modules, 'decode_head', head)
@@ -156,7 +156,7 @@ def test_a_pipeline_that_may_move_the_image_is_refused():
         ReferringInferencer(cfg, device='cpu')(picture(), 'star', points=[[1, 2]])
 
 
-def test_the_shipped_kind_of_model_warns_that_it_never_saw_a_prompt(inferencer, monkeypatch):
+def test_a_model_trained_without_prompts_warns(inferencer, monkeypatch):
     lines = []
     monkeypatch.setattr('dit_sam.apis.prompts.print_log', lambda line, *_: lines.append(line))
     inferencer(picture(), 'star', boxes=BOX)

@@ -1,4 +1,4 @@
-"""Pictures and sentences of every form into a tiny model of random weights, and what is wrong with others."""
+"""Pictures and sentences in every form for a tiny model with random weights, and errors for wrong ones."""
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from dit_sam.apis import InputError, as_json
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
 
 
-def test_a_prediction_has_the_size_of_the_picture_and_says_what_it_is(inferencer):
+def test_a_prediction_has_the_size_of_the_picture_and_its_sentence(inferencer):
     result = inferencer(picture(60, 90), 'the red star')
     assert result['visualization'] == []
     (prediction,) = result['predictions']
@@ -49,7 +49,7 @@ def test_different_sentences_get_different_masks(inferencer):
     assert (first != second).any()
 
 
-def test_batches_give_the_masks_of_one_by_one(inferencer):
+def test_batches_give_the_same_masks_as_single_pairs(inferencer):
     images = [picture(60, 90, 0), picture(90, 50, 1), picture(33, 47, 2)]
     sentences = [['the red star', 'circle'], 'the big blue object on the left', ['square', 'heart', 'a thing']]
     alone = [inferencer(image, sentence) for image, sentence in zip(images, sentences)]
@@ -67,7 +67,7 @@ def test_batches_give_the_masks_of_one_by_one(inferencer):
         ]
 
 
-def test_batches_give_the_masks_of_one_by_one_when_the_model_pads_to_the_largest(inferencer, monkeypatch):
+def test_batches_give_the_same_masks_if_the_model_pads_to_the_largest(inferencer, monkeypatch):
     monkeypatch.setattr(inferencer.model.data_preprocessor, 'size', None)
     images = [picture(60, 90), picture(90, 50), picture(90, 50, 1)]
     alone = [inferencer(image, 'circle')['predictions'][0] for image in images]
@@ -107,7 +107,7 @@ def test_pictures_are_turned_as_their_exif_tag_says(inferencer, tmp_path):
     assert_same(result, inferencer(Image.open(tmp_path / 'a.png'), 'circle'))
 
 
-def test_a_folder_is_its_images_by_name(inferencer, tmp_path):
+def test_a_folder_means_its_images_sorted_by_name(inferencer, tmp_path):
     for name, seed in (('b.png', 1), ('a.PNG', 2), ('.hidden.png', 3)):
         cv2.imwrite(str(tmp_path / name), picture(seed=seed))
     (tmp_path / 'notes.txt').write_text('no image')
@@ -119,7 +119,7 @@ def test_a_folder_is_its_images_by_name(inferencer, tmp_path):
     assert len(inferencer([str(tmp_path), picture()], [['star'], 'circle', ['a', 'b']])['predictions']) == 4
 
 
-def test_files_are_named_by_image_and_sentence_and_replace_none(inferencer, tmp_path):
+def test_files_are_named_by_image_and_sentence_and_replace_no_file(inferencer, tmp_path):
     cv2.imwrite(str(tmp_path / 'photo.png'), picture(60, 90))
     out = tmp_path / 'out'
     result = inferencer(str(tmp_path / 'photo.png'), ['the Red star', 'circle?'], out_dir=str(out))
@@ -169,8 +169,8 @@ def test_json_holds_the_mask_as_rle(inferencer):
         ('', 'sentence 1 of 1 for image_1 is empty: say what to segment'),
         (['circle', ' \t'], 'sentence 2 of 2 for image_1 is empty: say what to segment'),
         ([], 'there is no sentence for image_1: say what to segment'),
-        (['circle', 3], 'sentence 2 of 2 for image_1 is of int, not a string'),
-        (None, 'sentences are of NoneType: give a string or a list'),
+        (['circle', 3], 'sentence 2 of 2 for image_1 has the type int, not a string'),
+        (None, 'sentences have the type NoneType: give a string or a list'),
     ],
 )
 def test_wrong_sentences(inferencer, sentences, message):
@@ -189,7 +189,7 @@ def test_wrong_sentences(inferencer, sentences, message):
         ),
         (['circle', 'star', 'heart'], '2 images, but sentences for 3'),
         (['circle', []], 'there is no sentence for image_2'),
-        (['circle', None], 'the sentences for image_2 are of NoneType'),
+        (['circle', None], 'the sentences for image_2 have the type NoneType'),
         ([['circle', ''], 'star'], 'sentence 2 of 2 for image_1 is empty'),
     ],
 )
@@ -205,7 +205,7 @@ def test_wrong_sentences_for_two_images(inferencer, sentences, message):
         (np.zeros((4, 4, 3), np.float32), r'image_1 is an array \(4, 4, 3\) of float32: give \(H, W, 3\), BGR, uint8'),
         (np.zeros((4, 4, 2), np.uint8), r'image_1 is an array \(4, 4, 2\) of uint8'),
         (np.zeros((0, 4, 3), np.uint8), r'image_1 is an array \(0, 4, 3\) of uint8'),
-        (torch.zeros(3, 4, 4), 'image_1 is of Tensor: give a path, a folder, an array'),
+        (torch.zeros(3, 4, 4), 'image_1 has the type Tensor: give a path, a folder, an array'),
         (Image.new('I;16', (4, 4)), 'image_1 is a PIL image of mode I;16'),
         ([], 'no image given'),
         (np.zeros((1, 900, 3), np.uint8), 'image image_1 of 900×1 pixels is too narrow'),

@@ -30,20 +30,20 @@ def blob(seed: int) -> np.ndarray:
 
 
 def without_holes(mask: np.ndarray) -> np.ndarray:
-    """The background that is not joined to the border by its edges becomes foreground."""
+    """Fill the background that is not connected to the border by edges."""
     outside = cv2.copyMakeBorder((~mask).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     labels = cv2.connectedComponents(outside, connectivity=4)[1]
     return (labels != labels[0, 0])[1:-1, 1:-1]
 
 
-def test_polygons_are_exact_but_for_holes():
+def test_polygons_are_exact_except_for_holes():
     masks = [blob(seed) for seed in range(50)]
     assert sum((without_holes(mask) != mask).any() for mask in masks) > 5
     for mask in masks:
         np.testing.assert_array_equal(decode(trace_polygons(mask), *mask.shape), without_holes(mask))
 
 
-def test_a_pixel_is_a_square_and_nothing_has_no_polygon():
+def test_a_pixel_is_a_square_and_an_empty_mask_has_no_polygon():
     mask = np.zeros((4, 5), bool)
     assert trace_polygons(mask) == []
     mask[2, 3] = True
@@ -52,7 +52,7 @@ def test_a_pixel_is_a_square_and_nothing_has_no_polygon():
 
 
 @pytest.mark.parametrize('form', ['rle', 'polygons'])
-def test_the_inferencer_returns_them(inferencer, form):
+def test_the_inferencer_returns_run_lengths_and_polygons(inferencer, form):
     image = picture()
     expected = inferencer(image, ['star', 'circle'])['predictions']
     found = inferencer(image, ['star', 'circle'], return_masks=form, return_vis=True)
@@ -67,7 +67,7 @@ def test_the_inferencer_returns_them(inferencer, form):
 
 
 def test_other_forms_are_refused(inferencer):
-    with pytest.raises(InputError, match="return_masks='png' is none of array, rle, polygons"):
+    with pytest.raises(InputError, match="return_masks='png' is not one of array, rle, polygons"):
         inferencer(picture(), 'star', return_masks='png')
 
 
@@ -81,7 +81,7 @@ def predictions(inferencer, tmp_path) -> list:
     return found
 
 
-def test_coco_opens_them(predictions, tmp_path):
+def test_coco_opens_predictions(predictions, tmp_path):
     (tmp_path / 'coco.json').write_text(json.dumps(as_coco(predictions)))
     coco = COCO(tmp_path / 'coco.json')
     assert [image['height'] for image in coco.imgs.values()] == [60, 50]
@@ -98,7 +98,7 @@ def test_coco_needs_paths(inferencer):
         as_coco(inferencer(picture(), 'star', return_masks='rle')['predictions'])
 
 
-def test_numpy_opens_them(predictions):
+def test_numpy_opens_predictions(predictions):
     with np.load(io.BytesIO(as_npz(predictions)), allow_pickle=False) as content:
         assert content['sentence'].tolist() == ['star', 'круг', 'circle']
         assert content['image'].tolist() == [prediction['img_path'] for prediction in predictions]

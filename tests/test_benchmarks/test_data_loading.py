@@ -1,4 +1,4 @@
-"""benchmarks/data_loading.py: the set that it writes and what it measures, at a small size."""
+"""benchmarks/data_loading.py: the data set that it writes and its measurements, at a small size."""
 
 import json
 import runpy
@@ -25,7 +25,7 @@ def folder(tool, tmp_path_factory) -> Path:
     return folder
 
 
-def test_the_set_has_the_sizes_that_were_asked_for(tool, folder):
+def test_the_data_set_has_the_requested_sizes(tool, folder):
     dataset = tool['open_set']('original', str(folder))
     assert dataset.table.counts == dict(images=100, references=300, sentences=700, masks=300)
     assert len(json.loads((folder / 'instances.json').read_text())['annotations']) == 500
@@ -41,7 +41,7 @@ def test_every_reader_is_measured(tool, folder, reader):
     assert figures['seconds'] > 0 and all(isinstance(value, float) for value in figures.values())
 
 
-def test_a_data_set_that_is_there_is_not_replaced(tmp_path, error_of):
+def test_an_existing_data_set_is_not_replaced(tmp_path, error_of):
     (tmp_path / 'instances.json').write_text('real')
     assert 'is not empty, and no file in it is replaced: name a new one' in error_of(TOOL, '--folder', tmp_path)
     assert (tmp_path / 'instances.json').read_text() == 'real'

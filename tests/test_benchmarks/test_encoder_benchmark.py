@@ -1,4 +1,4 @@
-"""benchmarks/encoder.py and ranks.py on the smallest encoder; no time is looked at."""
+"""benchmarks/encoder.py and ranks.py on the smallest encoder; times are not checked."""
 
 import json
 
@@ -10,10 +10,10 @@ from dit_sam.compat import has_bfloat16
 ENCODER, RANKS = ROOT / 'benchmarks' / 'encoder.py', ROOT / 'benchmarks' / 'ranks.py'
 
 
-def test_it_measures_all_that_it_promises(tmp_path, output_of):
+def test_all_documented_figures_are_measured(tmp_path, output_of):
     """32 × 32 pixels: 4 visual tokens, of which global attention has 4 queries with 4 + 3 keys.
 
-    bfloat16 is measured where the CPU has arithmetic for it.
+    bfloat16 is measured if the CPU has arithmetic for it.
     """
     bfloat16, target = has_bfloat16('cpu'), tmp_path / 'figures.json'
     printed = output_of(
@@ -67,10 +67,10 @@ def test_it_measures_all_that_it_promises(tmp_path, output_of):
 @pytest.mark.parametrize(
     'arguments,message',
     [
-        (['--device', 'cuda:9'], '--device cuda:9 is not there; this machine has '),
-        (['--device', 'cpu:x'], '--device cpu:x is not there; this machine has '),
+        (['--device', 'cuda:9'], '--device cuda:9 does not exist; this machine has '),
+        (['--device', 'cpu:x'], '--device cpu:x does not exist; this machine has '),
         (['--json', '.'], '. is a folder: name a file in it'),
-        (['--size', 100], '--size 100 is no multiple of 16, the side of a patch'),
+        (['--size', 100], '--size 100 is not a multiple of 16, the side of a patch'),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, error_of):
@@ -92,7 +92,7 @@ def test_bfloat16_without_arithmetic_for_it_is_refused():
         (['--axis', 'tokens', '--json', 'new/a.json', '--plot', 'text/a.png'], 'text cannot be written to: '),
     ],
 )
-def test_files_of_other_content_are_refused_and_stay(arguments, message, tmp_path, monkeypatch, capsys):
+def test_files_with_other_content_are_refused_and_kept(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text').write_text('text')
     (tmp_path / 'other').write_text('{"size": 1}')
@@ -101,7 +101,7 @@ def test_files_of_other_content_are_refused_and_stay(arguments, message, tmp_pat
     assert (tmp_path / 'text').read_text() == 'text' and (tmp_path / 'other').read_text() == '{"size": 1}'
 
 
-def test_growth_is_measured_kept_and_drawn(tmp_path, output_of):
+def test_growth_is_measured_stored_and_plotted(tmp_path, output_of):
     kept, picture = tmp_path / 'scaling.json', tmp_path / 'scaling.png'
     output_of(RANKS, '--arch', 'tiny', '--size', 32, '--axis', 'tokens', '--rounds', 1, '--json', kept)
     figures = json.loads(kept.read_text())

@@ -1,4 +1,4 @@
-"""benchmarks/gpu_report.py on the CPU and the smallest encoder; no time is looked at."""
+"""benchmarks/gpu_report.py on the CPU and the smallest encoder; times are not checked."""
 
 import runpy
 import warnings
@@ -21,7 +21,7 @@ def tables(page: str) -> dict[str, list[list[str]]]:
 
 
 def test_every_table_is_made(tmp_path, output_of):
-    """All but that of compiled blocks, which take a C++ compiler a minute."""
+    """All tables except that of compiled blocks, for which a C++ compiler takes a minute."""
     page = tmp_path / 'page.md'
     output_of(TOOL, *SMALL, '--parts', 'parity', 'kernels', 'waits', 'speed', 'memory', 'loading', '--out', page)
     found = tables(page.read_text())
@@ -42,13 +42,13 @@ def test_every_table_is_made(tmp_path, output_of):
     assert float(found['Loading'][1][1]) > 0
 
 
-def test_what_there_is_no_time_for_is_said(output_of):
+def test_rows_without_time_are_marked(output_of):
     page = output_of(TOOL, *SMALL, '--minutes', 0, '--parts', 'speed', 'loading')
     assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32²', 'no time was left']
 
 
-def test_what_fails_is_said_and_takes_nothing_with_it(tmp_path, monkeypatch, output_of):
-    """There may be no compiler, say; here the one that there is fails."""
+def test_a_failed_row_is_marked_and_the_others_are_made(tmp_path, monkeypatch, output_of):
+    """For example, there may be no compiler; here the compiler fails."""
     monkeypatch.setattr('gpu_tables.measure_case', lambda *_: 1 / 0)
     output_of(TOOL, *SMALL, '--parts', 'speed', 'kernels', '--out', tmp_path / 'page.md')
     found = tables((tmp_path / 'page.md').read_text())
@@ -56,7 +56,7 @@ def test_what_fails_is_said_and_takes_nothing_with_it(tmp_path, monkeypatch, out
     assert len(found['Kernel of attention']) == 3
 
 
-def test_waits_are_those_of_operations():
+def test_only_waits_of_operations_are_counted():
     messages = [
         'called a synchronizing CUDA operation (Triggered internally at …)',
         'Synchronization debug mode is a prototype feature and does not yet detect all operations',
@@ -67,5 +67,5 @@ def test_waits_are_those_of_operations():
     assert runpy.run_path(str(ROOT / 'benchmarks' / 'gpu_tables.py'))['count_waits'](list(said)) == 1
 
 
-def test_a_gpu_that_is_not_there_is_one_line(error_of):
-    assert '--device cuda:9 is not there' in error_of(TOOL, '--device', 'cuda:9')
+def test_a_missing_gpu_is_a_one_line_error(error_of):
+    assert '--device cuda:9 does not exist' in error_of(TOOL, '--device', 'cuda:9')

@@ -14,7 +14,7 @@ TOOL = str(Path(__file__).parents[2] / 'benchmarks' / 'scoring.py')
 
 
 def test_all_ways_give_the_same_results(tmp_path, output_of):
-    """The shipped model; where masks hang on a rounding error, as random weights have them, the batch size shows."""
+    """With the shipped model: masks of random weights depend on rounding errors, and so on the batch size."""
     printed = output_of(
         TOOL,
         '--images',
@@ -52,7 +52,7 @@ def test_bad_input_is_one_line(arguments, message, error_of):
     assert message in error_of(TOOL, *arguments)
 
 
-def test_photos_are_as_large_as_those_of_coco(tmp_path):
+def test_photos_have_the_file_size_of_coco_images(tmp_path):
     runpy.run_path(TOOL)['write_photographs_set'](tmp_path, 2)
     for path in (tmp_path / 'images').iterdir():
         assert cv2.imread(str(path)).shape == (480, 640, 3)
@@ -60,6 +60,6 @@ def test_photos_are_as_large_as_those_of_coco(tmp_path):
         assert 100e3 < path.stat().st_size < 220e3
 
 
-def test_no_sentence_follows_another_of_its_image():
+def test_neighboring_sentences_have_different_images():
     order = runpy.run_path(TOOL)['order_apart'](np.array([5, 5, 5, 2, 2, 7]))
     assert order == [0, 3, 5, 1, 4, 2]

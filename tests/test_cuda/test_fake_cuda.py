@@ -1,6 +1,6 @@
 """Every config takes a training step and predicts on CUDA tensors, on a machine without a GPU.
 
-The backward pass, whose engine wants a real device, is walked on meta tensors by test_configs.py.
+The backward pass, whose engine needs a real device, runs on meta tensors in test_configs.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from dit_sam.models.text_encoders.sentence_cache import SentenceCache
 
 pytestmark = pytest.mark.fake_cuda
 if not torch.backends.cuda.is_built():
-    pytest.skip('wants a CUDA build of torch: make test-cuda', allow_module_level=True)
+    pytest.skip('needs a CUDA build of torch: make test-cuda', allow_module_level=True)
 
 NAMES = sorted(path.name for path in CONFIGS.glob('*.py'))
 MIXED = [name for name in NAMES if '::' in (CONFIGS / name).read_text()]
@@ -32,7 +32,7 @@ def precision(request) -> torch.dtype | None:
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch) -> None:
-    """The cache of sentences asks for their lengths, once for each, where no gradients are wanted."""
+    """Without gradients, the cache of sentences reads the length of each, once."""
     monkeypatch.setattr(SentenceCache, '__call__', lambda self, sentences, encode, model: encode(sentences))
 
 
@@ -54,7 +54,7 @@ def fake() -> Iterator[Callable]:
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if name not in MIXED])
-def test_a_step_stays_on_the_gpu_and_waits_for_nothing(name, precision, fake):
+def test_a_step_stays_on_the_gpu_and_does_not_wait(name, precision, fake):
     cfg = load(name)
     model = fake(cfg).train()
     with no_blocking_copies():
@@ -67,7 +67,7 @@ def test_a_step_stays_on_the_gpu_and_waits_for_nothing(name, precision, fake):
             # Its steps are DeepSpeed's own.
             return
         wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-        # As LossLogHook has it, which reads the norm where it is logged.
+        # As with LossLogHook, which reads the norm when it is logged.
         wrapper.writes_norm = False
         for weight in model.parameters():
             if weight.requires_grad:
@@ -99,7 +99,7 @@ def test_encoders_in_other_models_run_on_the_gpu(name, precision, fake):
     assert tensors and {tensor.device.type for tensor in tensors} == {'cuda'}
 
 
-def test_what_the_walk_is_for_is_found():
+def test_mistakes_are_detected_on_fake_tensors():
     with FakeTensorMode(), no_blocking_copies():
         here, there = torch.zeros(3), torch.zeros(3, device='cuda')
         with pytest.raises(RuntimeError, match='device'):

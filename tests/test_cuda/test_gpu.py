@@ -1,6 +1,6 @@
-"""What only a GPU shows: `make test-cuda` on a machine with one.
+"""Tests that need a GPU: `make test-cuda` on a machine with one.
 
-Tests that say something on a CPU too run there at small sizes, so that their own code is tried.
+Tests that are also meaningful on a CPU run there at small sizes, so that their code is tested.
 """
 
 import os
@@ -27,7 +27,7 @@ from walk import WORDS, batch
 from dit_sam.structures import TextFeatures
 
 ROOT = Path(__file__).parents[2]
-gpu = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='wants a GPU')]
+gpu = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')]
 DEVICES = ['cpu', pytest.param('cuda', marks=gpu)]
 
 
@@ -39,7 +39,7 @@ def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('case', ['ldit', 'ldit-windowed', 'edit'])
 def test_sdpa_attention_against_the_textbook(case, dtype, device, monkeypatch):
-    """Features and gradients of whole encoders against float64. 16 bits may cost twice what they cost the textbook."""
+    """Features and gradients of whole encoders against float64. In 16 bits, twice the textbook's error is allowed."""
     arch, size = ('tiny', 64) if device == 'cpu' else ('base', 512)
     for module in ('attention', 'attend'):
         monkeypatch.setattr(sys.modules[f'dit_sam.models.layers.{module}'], 'on_cpu', lambda _: False)
@@ -82,14 +82,14 @@ def test_a_step_moves_every_weight_that_trains(name, device, precision):
     losses = model.train_step(batch(cfg, True), wrapper)
     assert torch.isfinite(losses['loss']) and wrapper.skipped == 0
     after = dict(model.named_parameters())
-    # P_i and its like start at zero, and so does what it hides behind them.
+    # P_i and similar weights start at zero, and so do the gradients that pass through them.
     still = [key for key, weight in before.items() if torch.equal(weight, after[key])]
     assert all(key.startswith(('text_encoder.', 'backbone.instruction.text_projection')) for key in still)
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='wants a GPU')
-def test_losses_are_those_of_the_cpu():
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_losses_equal_those_on_the_cpu():
     values = []
     for device in ('cpu', 'cuda'):
         cfg, model = model_of('ldit_vit-b', device)
@@ -105,14 +105,14 @@ def test_losses_are_those_of_the_cpu():
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='wants a GPU')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('name', ['ldit_vit-b', 'edit_vit-b_static', 'ldit_vit-b_grefcoco', 'ldit_vit-b_lora'])
 @pytest.mark.parametrize('precision', [None, 'bfloat16'])
-def test_a_step_waits_for_nothing(name, precision):
+def test_a_step_does_not_wait(name, precision):
     cfg, model = model_of(name, 'cuda')
     model.train()
     wrapper = build_optim_wrapper(model, dict(cfg.optim_wrapper, type='GuardedOptimWrapper', dtype=precision))
-    # As LossLogHook has it, which reads the norm where it is logged.
+    # As with LossLogHook, which reads the norm when it is logged.
     wrapper.writes_norm = False
     data = [batch(cfg, True) for _ in range(3)]
     for each in data:
@@ -161,9 +161,9 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='wants a GPU')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
 @pytest.mark.parametrize('amp', [[], ['optim_wrapper.dtype=bfloat16']], ids=['float32', 'bfloat16'])
-def test_a_resumed_training_is_equal_bit_by_bit(folder, amp):
+def test_a_resumed_training_is_bit_equal(folder, amp):
     options = ['randomness.deterministic=True', *amp]
     names = [f'{name}{len(amp)}' for name in ('whole', 'ended')]
     train(folder, names[0], *options)

@@ -1,4 +1,4 @@
-"""A solver of `shapes` sentences: it knows English and the symbolic scene, and nothing of the grammar behind them."""
+"""A solver of `shapes` sentences that uses English and the symbolic scene, but not the grammar that made them."""
 
 import re
 
@@ -12,7 +12,7 @@ ATTRIBUTES = {
 FILLERS = set('the a an thing one object shape that is and with'.split())
 SINGULAR = dict(circles='circle', squares='square', triangles='triangle', stars='star', crosses='cross',
                 things='thing', ones='one', objects='object', shapes='shape', are='is')  # fmt: skip
-# How many a word says that there are; None where it says only that all are meant.
+# The number of objects that a word implies; None if it only implies all of them.
 NUMBERS = dict(both=2, two=2, three=3, all=None, every=None, each=None)
 RELATIONS = [
     ('to the left of', 'left'),
@@ -51,7 +51,7 @@ EXTREMES = [
     ('largest', 'big'),
     ('smallest', 'small'),
 ]
-# What also says in which part of the picture something is.
+# Phrases that also say in which part of the picture something is.
 PLACES = 'on the far left', 'on the far right', 'at the very top', 'at the top', 'at the very bottom', 'at the bottom'
 
 
@@ -71,13 +71,13 @@ def cut(sentence, table):
 
 
 def position(obj, direction):
-    """How far an object lies in a direction: (by its center, by the edge of its box)."""
+    """How far an object is in a direction: (by its center, by the edge of its box)."""
     (x, y), (x0, y0, x1, y1) = obj['centre'], obj['box']
     return dict(left=(-x, -x0), right=(x, x1), up=(-y, -y0), down=(y, y1))[direction]
 
 
 def solve(sentence, scene):
-    """The ann_id of the only object that a sentence can mean; AssertionError where it is not clear."""
+    """The ann_id of the only object that a sentence can mean; AssertionError if it is ambiguous."""
     objects, unit = scene['objects'], max(scene['height'], scene['width'])
     relation, extreme = cut(sentence, RELATIONS), cut(sentence, EXTREMES)
     if relation:
@@ -125,7 +125,7 @@ def most_extreme(group, direction, unit, count=1):
 
 
 def answers(sentence, scene):
-    """The ann_ids of all objects that a sentence means, be it none; AssertionError where it is not clear."""
+    """The ann_ids of all objects that a sentence means, possibly none; AssertionError if it is ambiguous."""
     parts = re.split(r' and (?=the |all )', sentence)
     if len(parts) == 1:
         return {obj['ann_id'] for obj in meant(sentence, scene)}
@@ -169,7 +169,7 @@ def look(sentence, scene, count):
 
 
 def clearly_matching(phrase, objects):
-    """As `matching`; what is missing is not missing just for being of medium size."""
+    """As `matching`, but raise an error if an object only fails to match because it is of medium size."""
     found = matching(phrase, objects)
     unsized = ' '.join(word for word in phrase.split() if ATTRIBUTES.get(word, ('',))[0] != 'size')
     assert (

@@ -42,7 +42,7 @@ def test_prepared_config_gives_the_items_of_the_original(write_refcoco, tmp_path
         assert datasets[0] == datasets[1]
 
 
-def test_config_of_the_paper_gives_batches(write_refcoco):
+def test_the_papers_config_yields_batches(write_refcoco):
     config = Config.fromfile(ROOT / 'configs' / '_base_' / 'datasets' / 'refcoco.py')
     loaders = {}
     for name in ('train', 'val'):

@@ -1,4 +1,4 @@
-"""gRefCOCO's own form: one object, several or none; areas by hand."""
+"""gRefCOCO's original format: one object, several or none; areas computed by hand."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def reference(ref_id: int, ann_id: object, split: str, *sentences: str, category
         ann_id=ann_id,
         category_id=category_id,
         split=split,
-        # With a number where it stems from RefCOCO: only the image's id says which file it is.
+        # With a number, as in references from RefCOCO: only the image's id identifies the file.
         file_name='COCO_train2014_000000000001_5.jpg',
         sent_ids=[10 * ref_id + number for number in range(len(sentences))],
         sentences=[
@@ -92,8 +92,8 @@ def test_masks_are_unions(write_grefcoco):
     assert (items[2]['category_id'], items[2]['text'], items[2]['segmentation']['size']) == ((), 'the dog', [40, 60])
 
 
-def test_item_of_testing_is_a_sentence(write_grefcoco):
-    """The stripe is column 2, left of the box. A crowd does not count, a reference without a sentence is no item."""
+def test_test_items_are_sentences(write_grefcoco):
+    """The stripe is column 2, left of the box. A crowd does not count, nor does a reference without a sentence."""
     dataset = GRefCOCODataset(write_grefcoco(), split='val', test_mode=True)
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['sent_id'], item['text'], area(item)) for item in items] == [
@@ -105,8 +105,8 @@ def test_item_of_testing_is_a_sentence(write_grefcoco):
     ]
 
 
-def test_nothing_is_meant_where_the_annotation_says_so(write_grefcoco):
-    """A crowd alone is the target, and an object beside the picture is one that has no pixel."""
+def test_no_target_follows_the_annotation(write_grefcoco):
+    """A single crowd is a target, and so is an object outside the picture, which has no pixel."""
 
     def edit(refs):
         refs[6]['ann_id'] = [14]
@@ -123,7 +123,7 @@ def test_nothing_is_meant_where_the_annotation_says_so(write_grefcoco):
     ]
 
 
-def test_a_crowd_that_is_no_number_is_named(write_grefcoco):
+def test_a_non_numeric_iscrowd_is_an_error(write_grefcoco):
     """A text would count as a crowd, also "0"."""
     root = write_grefcoco()
     path = Path(root, 'grefcoco', 'instances.json')
@@ -132,7 +132,7 @@ def test_a_crowd_that_is_no_number_is_named(write_grefcoco):
         GRefCOCODataset(root)
 
 
-def test_sentence_is_drawn_at_each_visit(write_grefcoco):
+def test_each_visit_draws_a_sentence(write_grefcoco):
     dataset = GRefCOCODataset(write_grefcoco())
     np.random.seed(0)
     assert {dataset.get_data_info(1)['text'] for _ in range(30)} == {'both boxes', 'the two boxes', 'all boxes'}
@@ -155,7 +155,7 @@ def test_union_counts_a_pixel_once(segmentations, pixels):
     assert (mask.shape, int(mask.sum()), mask.max(initial=0)) == ((40, 60), pixels, min(pixels, 1))
 
 
-def test_config_gives_batches_and_nothing_for_nothing_scores_full(write_grefcoco):
+def test_config_yields_batches_and_empty_predictions_score_for_no_target(write_grefcoco):
     """Predictions of nothing: 3 of 5 sentences have a target, one of them without a pixel, so gIoU = 2 / 5."""
 
     def edit(refs):
@@ -179,9 +179,9 @@ def test_config_gives_batches_and_nothing_for_nothing_scores_full(write_grefcoco
     assert (scores['N-acc'], scores['T-acc']) == (100, 0)
 
 
-def test_scored_as_rela_draws_its_truth(write_grefcoco, tmp_path):
+def test_scores_with_the_ground_truth_drawn_as_in_rela(write_grefcoco, tmp_path):
     """From the original files and from a prepared one, by the settings in docs/scores.md. All targets are boxes of
-    whole pixels, so that at 480 x 480 they are what they are, stretched."""
+    whole pixels, so that at 480 x 480 they are the stretched masks."""
     root = write_grefcoco()
     pipeline = [
         dict(type='LoadImageFromFile'),

@@ -1,4 +1,4 @@
-"""The generalized data: its format, and a proof by a solver of its own that every sentence means what the file says."""
+"""The generalized data: its format, and a check by a separate solver that every sentence matches its annotation."""
 
 import hashlib
 import json
@@ -56,7 +56,7 @@ def scenes(folder):
     return {scene['image_id']: scene for scene in found}
 
 
-def test_every_sentence_means_just_the_objects_of_the_file(sentences, scenes):
+def test_every_sentence_means_exactly_its_annotated_objects(sentences, scenes):
     for text, _, ann_ids, image_id in sentences:
         assert answers(text, scenes[image_id]) == ann_ids, (image_id, text)
 
@@ -67,7 +67,7 @@ def test_mirrored_scene_with_swapped_words_has_the_same_answers(sentences, scene
         assert answers(swapped, mirrored(scenes[image_id])) == ann_ids, (image_id, swapped)
 
 
-def test_the_kind_is_what_the_sentence_means(sentences, scenes):
+def test_the_kind_matches_the_number_of_objects(sentences, scenes):
     for text, kind, ann_ids, image_id in sentences:
         if len(ann_ids) == 1:
             assert kind == ('relation' if cut(text, RELATIONS) else 'place' if cut(text, EXTREMES) else 'attribute')
@@ -88,7 +88,7 @@ def test_shares_of_one_several_and_none(refs, sentences):
         assert kinds[kind] / len(sentences) == pytest.approx(1 / 2 / 3, abs=0.05)
 
 
-def test_words(sentences):
+def test_all_words_are_in_the_vocabulary(sentences):
     words = {word for text, *_ in sentences for word in text.split()}
     assert words <= set(shapes.GENERALIZED_VOCABULARY)
     assert shapes.GENERALIZED_VOCABULARY[: len(shapes.VOCABULARY)] == shapes.VOCABULARY
@@ -97,7 +97,7 @@ def test_words(sentences):
     assert len({text for text, *_ in sentences}) > len(sentences) / 2
 
 
-def test_config_knows_the_words():
+def test_config_has_the_vocabulary():
     vocabulary = Config.fromfile(CONFIGS / 'gshapes.py').vocabulary
     assert tuple(vocabulary) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *shapes.GENERALIZED_VOCABULARY)
 
@@ -106,7 +106,7 @@ def attributes(text):
     return {ATTRIBUTES[word] for word in (SINGULAR.get(word, word) for word in text.split()) if word in ATTRIBUTES}
 
 
-def test_many_sentences_that_mean_nothing_name_only_what_is_in_the_picture(sentences, scenes):
+def test_many_no_target_sentences_name_only_attributes_in_the_picture(sentences, scenes):
     """Each attribute that such a sentence names is that of some object, but no object answers it."""
     near = []
     for text, kind, _, image_id in sentences:
@@ -118,7 +118,7 @@ def test_many_sentences_that_mean_nothing_name_only_what_is_in_the_picture(sente
     assert sum(near) / len(near) > 0.4
 
 
-def test_words_alone_hardly_tell_that_nothing_is_meant(sentences):
+def test_words_alone_hardly_reveal_no_target_sentences(sentences):
     """Naive Bayes over the words of half of the sentences, on the other half: its balanced accuracy is near 1/2."""
     order = np.random.default_rng(0).permutation(len(sentences))
     known, asked = ([sentences[i] for i in half] for half in np.array_split(order, 2))
@@ -146,7 +146,7 @@ def test_words_alone_hardly_tell_that_nothing_is_meant(sentences):
     assert sum(sum(answered) / len(answered) for answered in right.values()) / 2 < 0.65
 
 
-def test_references_are_those_of_grefcoco(folder, refs):
+def test_references_have_the_format_of_grefcoco(folder, refs):
     content = json.loads((folder / 'gshapes' / 'instances.json').read_text())
     annotations = {annotation['id']: annotation for annotation in content['annotations']}
     for ref in refs:
@@ -161,7 +161,7 @@ def test_references_are_those_of_grefcoco(folder, refs):
     assert len({sent_id for ref in refs for sent_id in ref['sent_ids']}) == sum(len(ref['sentences']) for ref in refs)
 
 
-def test_pictures_are_those_of_the_set_as_it_is_and_workers_do_not_matter(tmp_path):
+def test_pictures_equal_those_of_the_plain_set_for_any_number_of_workers(tmp_path):
     for name, workers in (('one', 1), ('two', 2)):
         shapes.write_shapes(tmp_path / name, images=16, seed=3, size=96, workers=workers, generalized=True)
     shapes.write_shapes(tmp_path / 'plain', images=16, seed=3, size=96)
@@ -175,15 +175,15 @@ def test_pictures_are_those_of_the_set_as_it_is_and_workers_do_not_matter(tmp_pa
         assert written[f'gshapes/{name}'] == plain[f'shapes/{name}']
 
 
-# Of the ordinary set and the generalized one: what is said and outlined, and the pictures.
+# Checksums of the plain and the generalized set: sentences and outlines, and pictures.
 CHECKSUMS = {False: ('706378d6c5b0ac34', 'e9bcc10fcfbfa190'), True: ('84d6b7c76a5b5a06', 'e9bcc10fcfbfa190')}
 
 
 @pytest.mark.parametrize('generalized', [False, True])
-def test_the_data_of_a_seed_stay_what_they_are(tmp_path, generalized):
-    """Scores are told of data by seed. What changes them on purpose raises GENERATOR_VERSION.
+def test_a_seed_always_gives_the_same_data(tmp_path, generalized):
+    """Published scores refer to data by seed. Intended changes of the data increase GENERATOR_VERSION.
 
-    Pictures are compared where numpy and Pillow are the tested ones, as others may round in another way.
+    Pictures are compared only with the tested numpy and Pillow, because other versions may round differently.
     """
     write_shapes(tmp_path / 'data', images=150, seed=11, size=96, generalized=generalized)
     said, pictures = hashlib.sha256(), hashlib.sha256()
@@ -211,7 +211,7 @@ def test_the_other_variant_is_not_overwritten(tmp_path):
 
 @pytest.fixture
 def samples(folder):
-    """All of the split `val`, as the config gives them."""
+    """All samples of the split `val` by the config's pipeline."""
     loader = Config.fromfile(CONFIGS / 'gshapes.py').val_dataloader
     loader.update(num_workers=0, persistent_workers=False)
     loader.dataset.data_root = str(folder)
@@ -219,7 +219,7 @@ def samples(folder):
 
 
 def test_config_scores_every_kind(samples):
-    """Nothing is predicted: that is right where nothing is meant, and 0 elsewhere."""
+    """Empty predictions are right for sentences without a target, and score 0 otherwise."""
     metric = METRICS.build(Config.fromfile(CONFIGS / 'gshapes.py').val_evaluator)
     metric.process(
         {}, [dict(pred_sem_seg=dict(data=sample.gt_sem_seg.data * 0), **sample.to_dict()) for sample in samples]

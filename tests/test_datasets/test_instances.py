@@ -1,4 +1,4 @@
-"""Instances and references that do not fit each other, or are damaged: each is named."""
+"""Damaged instances and references, and ones that do not fit each other: each is named."""
 
 import os
 from pathlib import Path
@@ -157,12 +157,12 @@ def test_bad_item_is_named(write_refcoco, edit, message):
 
 
 @pytest.mark.parametrize('edit', [two_points, no_segmentation, twice, without_annotation, no_size])
-def test_what_nothing_refers_to_is_not_in_the_way(write_refcoco, edit):
+def test_unreferenced_entries_are_not_checked(write_refcoco, edit):
     """A fault is reported for the split that has it."""
     assert len(RefCOCODataset(write_refcoco(edit), split='val')) == 2
 
 
-def test_annotations_and_images_of_every_kind_may_be_there_besides(write_refcoco):
+def test_other_annotations_and_images_are_allowed(write_refcoco):
 
     def add(content, refs):
         content['annotations'] += [

@@ -70,17 +70,17 @@ def test_references_to_held_out_images_are_dropped_and_counted(family, log, sour
     assert len(dataset.get_subset([2])) == 1 and len(plus(family, source, indices=2)) == 2
 
 
-def test_nothing_is_dropped_in_testing(family):
+def test_testing_drops_no_references(family):
     assert len(plus(family, 'refcoco', 'refcoco+', split='testB', test_mode=True)) == 2
 
 
-def test_leaving_nothing_is_an_error(family):
+def test_dropping_all_references_is_an_error(family):
     with pytest.raises(InputError, match=r"\(testB\): filter_cfg.evaluation_images=\['refcoco'\] leaves nothing"):
         plus(family, 'refcoco', split='testB')
 
 
 @pytest.mark.parametrize('split', ['val', 'test', 'testA', 'testB', 'testC'])
-def test_images_of_every_split_but_train_are_held_out(family, tmp_path, split):
+def test_images_of_all_splits_except_train_are_held_out(family, tmp_path, split):
     """Image 2 is of that split, 1 and 3 of train: read from references and from prepared files."""
     path = Path(family, 'refcoco', 'refs(unc).p')
     refs = [dict(ref, split=split if ref['image_id'] == 2 else 'train') for ref in pickle.loads(path.read_bytes())]
@@ -114,8 +114,8 @@ def test_images_of_every_split_but_train_are_held_out(family, tmp_path, split):
         ('202011230002.jpg', 'beach', None),
     ],
 )
-def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, image, image_id, held_out):
-    """Image 2 is of val. Pictures that nothing is known of (None) stay, and one of them is named."""
+def test_own_data_are_held_out_by_any_form_of_a_coco_name(family, log, image, image_id, held_out):
+    """Image 2 is in val. Pictures without a COCO number (None) stay, and one of them is named."""
     lines = [
         dict(image=name, sentence='it', bbox=[1, 1, 3, 3], height=9, width=9, image_id=number)
         for name, number in ((image, image_id), ('000000000001.jpg', None))
@@ -145,8 +145,8 @@ def test_own_lines_are_held_out_by_any_name_of_a_picture_of_coco(family, log, im
     'image_id',
     [7, '12', 'beach', '000000000031.jpg', 2, '2', '2.jpg', 'COCO_train2014_2.jpg', 'COCO_train2014_000000000002.jpg'],
 )
-def test_the_number_of_the_name_and_that_of_the_id_count_both(name, image_id):
-    """Whatever the other is: an id of one's own does not hide that the file is COCO's, nor the other way about."""
+def test_numbers_in_the_file_name_and_in_the_id_both_count(name, image_id):
+    """A custom id does not hide that the file is COCO's, and a custom file name does not hide a COCO id."""
     assert (2 in coco_numbers(image_id, name)) == ('2' in re.split(r'\W|_|0{11}', f'{name} {image_id}'))
     assert coco_numbers(image_id, name) <= {2, 7, 12, 31}
 
@@ -164,7 +164,7 @@ def test_every_form_of_the_files_holds_out_the_same(family, tmp_path):
     assert evaluation_images([str(tmp_path / 'grefs(unc).json')]) == original
 
 
-def test_a_file_that_changes_is_read_anew(family):
+def test_a_changed_file_is_read_again(family):
     path = Path(family, 'refcoco', 'refs(unc).p')
     assert evaluation_images([str(path)]) == {2, 3}
     refs = [dict(ref, split='train') for ref in pickle.loads(path.read_bytes())]
@@ -179,7 +179,7 @@ def test_missing_sources_are_named(family, sources, message):
         plus(family, *sources)
 
 
-def test_unknown_filter_is_named(family):
+def test_unknown_filter_key_is_named(family):
     with pytest.raises(InputError, match="unknown key 'min_size'"):
         RefCOCODataset(family, filter_cfg=dict(min_size=3))
 

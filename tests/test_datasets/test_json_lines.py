@@ -1,4 +1,4 @@
-"""Lines of JSON of one's own: every form of mask, the same items as elsewhere, all problems by line."""
+"""Your own data as JSON lines: every form of mask, the same items as in other data sets, all problems by line."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def mask_of(item: dict) -> np.ndarray:
 
 
 def line(**more) -> dict:
-    """A good line, with changes; None takes a key away."""
+    """A valid line, with changes; None removes a key."""
     record = {'image': IMAGE, 'sentence': 'the box', 'bbox': [5, 10, 20, 8], **more}
     return {key: value for key, value in record.items() if value is not None}
 
@@ -132,7 +132,7 @@ def test_pipeline_and_train2017_names(root):
 
 @pytest.mark.parametrize('form', ['polygon', 'rle', 'bbox', 'mask'])
 def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
-    """With sizes and without. The mask image is turned likewise."""
+    """With and without sizes. The mask image is rotated likewise."""
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned clockwise by 90 degrees
     for path, shown in ((Path(root, 'phone.png'), np.dstack([BOX * 255] * 3)), (Path(root, 'masks', 'box.png'), BOX)):
@@ -174,7 +174,7 @@ def test_a_photograph_turned_by_its_exif_tag_is_annotated_as_shown(root, form):
         (dict(bbox=None, segmentation=[5, 10, 25, 10, 25, 18]), 'has a polygon of int'),
         (dict(bbox=None, segmentation='a'), """has 'a' as "segmentation": polygons, an RLE, or null"""),
         (dict(bbox=None, segmentation=[]), 'has no polygon and no RLE'),
-        (dict(image='none.jpg'), 'none.jpg, which is not there'),
+        (dict(image='none.jpg'), 'none.jpg, which does not exist'),
         (dict(image='mine.jsonl'), 'mine.jsonl, which cannot be read'),
     ],
 )
@@ -199,7 +199,7 @@ def test_other_lines_are_named(root, text, message):
         dataset(root, line(), text)
 
 
-def test_bytes_that_are_no_text_are_named():
+def test_non_text_bytes_are_named():
     assert 'is not JSON' in parse_line(b'{"image": "\xff"}')[1][0]
 
 
@@ -230,7 +230,7 @@ def test_mask_image_that_does_not_fit_is_named_when_it_is_read(root, mask, messa
 
 def test_missing_mask_image_is_named_when_it_is_read(root):
     data = dataset(root, line(bbox=None, mask='none.png'))
-    with pytest.raises(InputError, match='line 1 names the mask .*none.png, which is not there'):
+    with pytest.raises(InputError, match='line 1 names the mask .*none.png, which does not exist'):
         data.get_data_info(0)
 
 
@@ -242,7 +242,7 @@ def test_mask_of_a_palette_is_its_indices(root):
     assert (mask_of(item) == BOX).all()
 
 
-def test_lines_of_the_documentation_are_good():
+def test_lines_in_the_documentation_are_valid():
     lines = [line for line in DOCS.read_bytes().splitlines() if line.startswith(b'{"image"')]
     assert len(lines) == 3
     assert [parse_line(line)[1] for line in lines] == [[], [], []]

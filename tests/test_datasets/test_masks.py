@@ -18,7 +18,7 @@ def decode(counts: bytes, height: int, width: int) -> np.ndarray:
 
 
 @given(MASKS)
-def test_runs_are_those_of_the_mask(mask):
+def test_run_lengths_match_the_mask(mask):
     """Column by column, outside first."""
     flat = mask.ravel(order='F')
     changes = np.flatnonzero(np.diff(flat, prepend=0))
@@ -41,8 +41,8 @@ def test_every_form_gives_the_same_mask(mask):
 
 
 @given(st.binary(max_size=40))
-def test_no_bytes_get_past_the_check(data):
-    """What passes is decoded by pycocotools to a mask of zeros and ones; what does not, would make it read on."""
+def test_the_check_accepts_only_valid_bytes(data):
+    """pycocotools decodes accepted bytes to a mask of zeros and ones; others could make it read out of bounds."""
     try:
         check_rle(data, 6, 7)
     except ValueError as error:
@@ -61,7 +61,7 @@ def test_polygon_covers_its_pixels_and_may_leave_the_image_a_little():
     assert mask.sum() == 5 * 4 == mask[:4, :5].sum()
 
 
-def test_union_of_nothing_is_empty():
+def test_union_of_no_masks_is_empty():
     assert decode(unite([], 4, 5), 4, 5).shape == (4, 5)
     assert not decode(unite([], 4, 5), 4, 5).any()
 
@@ -88,7 +88,7 @@ def test_union_of_nothing_is_empty():
         ([dict(size=[4, 5], counts=[20]), [1, 2, 3, 4, 5, 6]], 'a polygon of dict'),
     ],
 )
-def test_what_pycocotools_would_stumble_over_is_named(segmentation, message):
+def test_segmentations_that_break_pycocotools_are_named(segmentation, message):
     with pytest.raises(ValueError) as caught:
         encode_segmentation(segmentation, 4, 5)
     assert message in str(caught.value)

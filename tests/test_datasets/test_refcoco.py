@@ -22,7 +22,7 @@ def pixels(item: dict) -> list:
 BOX = [10, 5, 17, 24, 20 * 8]
 
 
-def test_training_item_is_a_reference(write_refcoco):
+def test_training_items_are_references(write_refcoco):
     dataset = RefCOCODataset(write_refcoco())
     item = dataset.get_data_info(1)
     assert len(dataset) == 3
@@ -52,7 +52,7 @@ def test_references_that_share_an_annotation_are_kept(write_refcoco):
     assert [pixels(item) for item in items] == [BOX, BOX, [0, 2, 39, 2, 40]]  # column 2
 
 
-def test_sentence_is_drawn_at_each_visit(write_refcoco):
+def test_each_visit_draws_a_sentence(write_refcoco):
     dataset = RefCOCODataset(write_refcoco())
 
     def draw(seed):
@@ -92,7 +92,7 @@ def test_draws_of_workers_are_seeded_and_vary_over_epochs(write_refcoco):
     assert len(set(first[0])) > 5
 
 
-def test_item_of_testing_is_a_sentence(write_refcoco):
+def test_test_items_are_sentences(write_refcoco):
     dataset = RefCOCODataset(write_refcoco(), split='val', test_mode=True)
     items = [dataset.get_data_info(index) for index in range(len(dataset))]
     assert [(item['ref_id'], item['sent_id'], item['text']) for item in items] == [
@@ -134,7 +134,7 @@ def test_last_item_by_a_negative_index(write_refcoco):
     assert (item['ref_id'], item['sample_idx']) == (3, 2)
 
 
-def test_kind_of_sentence_is_kept_where_given(write_refcoco):
+def test_given_kinds_of_sentences_are_kept(write_refcoco):
     def add_kind(_, refs):
         refs[5]['sentences'][0]['kind'] = refs[3]['sentences'][2]['kind'] = 'place'
 
@@ -153,7 +153,7 @@ def test_short_file_names_of_train2017(write_refcoco):
     assert dataset[0]['ori_shape'] == (40, 60)
 
 
-def test_missing_image_is_an_error_of_its_item(write_refcoco):
+def test_missing_image_is_an_error_when_its_item_is_loaded(write_refcoco):
     """In testing; in training another item takes its place."""
     root = write_refcoco()
     path = os.path.join(root, 'train2014', 'COCO_train2014_000000000002.jpg')
@@ -167,7 +167,7 @@ def test_missing_image_is_an_error_of_its_item(write_refcoco):
     assert dataset[3]['ori_shape'] == (36, 36)
 
 
-def test_image_turned_by_its_exif_tag_is_an_error_with_a_way_out(write_refcoco):
+def test_image_rotated_by_its_exif_tag_is_an_error_with_a_remedy(write_refcoco):
     root = write_refcoco()
     path = os.path.join(root, 'train2014', 'COCO_train2014_000000000001.jpg')
     exif = Image.Exif()

@@ -51,7 +51,7 @@ class Command:
 
 
 @pytest.mark.parametrize('protocol', range(pickle.HIGHEST_PROTOCOL + 1))
-def test_runs_nothing(tmp_path, protocol):
+def test_no_code_is_run(tmp_path, protocol):
     trace = tmp_path / 'trace'
     path = write(tmp_path, pickle.dumps([Command(f'touch {trace}')], protocol=protocol))
     with pytest.raises(ValueError, match=r'refs\(unc\)\.p is not a plain pickle.*global "(posix|nt)\.system"'):
@@ -110,14 +110,14 @@ def doubled(times: int) -> bytes:
         (b'\x80\x04\x8e' + (1 << 33).to_bytes(8, 'little') + b'.', 'it ends too early'),  # says that 8 GB follow
     ],
 )
-def test_hostile_file_neither_crashes_nor_runs_on(tmp_path, data, reason):
+def test_hostile_file_does_not_crash_or_hang(tmp_path, data, reason):
     with pytest.raises(ValueError, match='not a plain pickle') as caught:
         load_refs(write(tmp_path, data))
     assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize('data', [b'\x80\x02]r\xff\xff\xff\x07.', b'(lp134217727\n.'])
-def test_the_number_of_a_memo_entry_takes_no_memory(tmp_path, data):
+def test_a_large_memo_number_takes_no_memory(tmp_path, data):
     """In C entry 2^27 - 1 makes a table of 2 GB."""
     path = write(tmp_path, data)
     tracemalloc.start()

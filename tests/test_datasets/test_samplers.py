@@ -46,19 +46,19 @@ def batches_of(images: list, batch_size: int, rank: int = 0, world_size: int = 1
     return list(batches)
 
 
-def test_items_of_an_image_come_together_in_the_order_of_their_first():
+def test_items_of_an_image_are_grouped_in_the_order_of_their_first():
     assert batches_of([7, 3, 7, 5, 3, 7], 4) == [[0, 2, 5], [1, 4, 3]]
     assert batches_of([7, 3, 7, 5, 3, 7], 6) == [[0, 2, 5, 1, 4, 3]]
 
 
-def test_an_image_with_more_items_than_fit_is_cut():
+def test_an_image_with_too_many_items_is_split():
     assert batches_of([1, 1, 1, 1, 1, 2], 2) == [[0, 1], [2, 3], [4, 5]]
     assert batches_of([1, 2, 1], 1) == [[0], [2], [1]]
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 8), st.integers(1, 5))
-def test_every_item_is_scored_once_whatever_the_number_of_ranks(images, batch_size, world_size):
+def test_every_item_is_scored_once_for_any_number_of_ranks(images, batch_size, world_size):
     """What mmengine gathers: results taken from the ranks in turn, cut to the number of items."""
     ranks = [batches_of(images, batch_size, rank, world_size) for rank in range(world_size)]
     assert len({len(batches) for batches in ranks}) == 1
@@ -73,7 +73,7 @@ def test_every_item_is_scored_once_whatever_the_number_of_ranks(images, batch_si
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=30), st.integers(1, 4))
 def test_few_images_are_read_twice(images, world_size):
-    """With room for all items of an image, only where the share of a rank ends."""
+    """If batches have room for all items of an image, only at the end of a rank's share."""
     ranks = [batches_of(images, 30, rank, world_size) for rank in range(world_size)]
     readings = [{images[item] for item in batch} for batch in chain(*ranks)]
     extra = sum(map(len, readings)) - len(set(images))
@@ -81,11 +81,11 @@ def test_few_images_are_read_twice(images, world_size):
     assert extra <= world_size - 1 + filled_up + world_size * (len(images) < world_size)
 
 
-def test_ranks_without_an_item_do_one_that_another_does():
+def test_ranks_without_an_item_repeat_one_of_another_rank():
     assert [divide(np.arange(2), rank, 4) for rank in range(4)] == [[0], [1], [0], [0]]
 
 
-def test_other_data_sets_are_asked_for_the_paths():
+def test_paths_group_items_of_other_data_sets():
     class Paths:
         def __len__(self) -> int:
             return 3
@@ -117,7 +117,7 @@ def test_numbers_of_images_are_those_of_the_references(build):
     assert len(set(training.image_numbers().tolist())) == 1 and len(training) == 3
 
 
-def test_an_image_is_read_once_and_the_items_are_as_one_by_one(build, monkeypatch):
+def test_an_image_is_read_once_and_the_items_do_not_change(build, monkeypatch):
     read, decode = [], mmcv.imfrombytes
     monkeypatch.setattr(mmcv, 'imfrombytes', lambda *args, **kwargs: read.append(1) or decode(*args, **kwargs))
     dataset = build()
@@ -133,7 +133,7 @@ def test_an_image_is_read_once_and_the_items_are_as_one_by_one(build, monkeypatc
     assert [item['data_samples'].sample_idx for item in together] == [0, 1, 2, 3]
 
 
-def test_a_transform_that_nobody_knows_gets_an_image_of_its_own(build):
+def test_an_unknown_transform_gets_its_own_copy_of_the_image(build):
     """It may draw, and write into the array."""
 
     @TRANSFORMS.register_module(force=True)
@@ -188,7 +188,7 @@ def test_ranks_share_out_an_epoch(monkeypatch):
     assert [item for items in zip(*parts) for item in items] == whole
 
 
-def test_epochs_differ_and_come_back_by_their_number(monkeypatch):
+def test_epochs_differ_and_are_reproducible_by_number(monkeypatch):
     sampler, other = (sampler_of(0, 1, Numbers(30, 30), [1, 1], monkeypatch=monkeypatch) for _ in range(2))
     epochs = []
     for epoch in range(3):
@@ -218,13 +218,13 @@ def test_bad_weights_are_named(weights):
         WeightedConcatSampler(Numbers(2, 3), weights, seed=0)
 
 
-def test_one_data_set_alone_is_refused(write_refcoco):
+def test_a_single_data_set_is_refused(write_refcoco):
     with pytest.raises(InputError, match='needs a ConcatDataset, got RefCOCODataset'):
         WeightedConcatSampler(RefCOCODataset(write_refcoco()), [1], seed=0)
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 1000))
-def test_shares_sum_up_and_are_less_than_one_off(weights, total):
+def test_shares_sum_to_the_total_and_are_off_by_less_than_one(weights, total):
     numbers = shares(weights, total)
     assert sum(numbers) == total
     assert all(abs(number - weight / sum(weights) * total) < 1 for number, weight in zip(numbers, weights))

@@ -1,4 +1,4 @@
-"""The generated data set: its format, its masks, and a proof by a solver of its own that every sentence is unique."""
+"""The generated data set: its format, its masks, and a check by a separate solver that every sentence is unique."""
 
 import json
 import pickle
@@ -59,7 +59,7 @@ def test_mirrored_scene_with_swapped_words_has_the_same_answer(refs, scenes):
             assert solve(swapped, mirrored(scenes[ref['image_id']])) == ref['ann_id'], (ref['ref_id'], swapped)
 
 
-def test_the_kind_is_what_the_sentence_says(refs):
+def test_the_kind_matches_the_sentence(refs):
     for ref in refs:
         for sentence in ref['sentences']:
             text = sentence['sent']
@@ -67,7 +67,7 @@ def test_the_kind_is_what_the_sentence_says(refs):
             assert sentence['kind'] == kind, text
 
 
-def test_solver_is_no_rubber_stamp():
+def test_solver_rejects_ambiguous_sentences():
     base = dict(shape='star', colour='red', size='small', texture='plain', extent=20)
     objects = [dict(base, ann_id=i, centre=(x, 50), box=(x - 9, 40, x + 9, 60)) for i, x in enumerate((20, 24, 80))]
     scene = dict(height=100, width=100, objects=objects)
@@ -79,7 +79,7 @@ def test_solver_is_no_rubber_stamp():
         solve('the shiny star', scene)
 
 
-def test_words(refs):
+def test_all_words_are_in_the_vocabulary(refs):
     texts = [sentence['sent'] for ref in refs for sentence in ref['sentences']]
     assert len(shapes.VOCABULARY) == len(set(shapes.VOCABULARY)) < 100
     assert {word for text in texts for word in text.split()} <= set(shapes.VOCABULARY)
@@ -97,7 +97,7 @@ def test_kinds_are_about_balanced(refs):
     assert 2.8 < len(refs) / IMAGES <= 3 and 2.8 < len(kinds) / len(refs) <= 3
 
 
-def test_refs_are_those_of_refcoco(folder, refs, instances):
+def test_refs_have_the_format_of_refcoco(folder, refs, instances):
     annotations = {annotation['id']: annotation for annotation in instances['annotations']}
     images = {image['id']: image for image in instances['images']}
     for ref in refs:
@@ -180,7 +180,7 @@ def test_masks_are_where_the_color_is(folder, instances, scenes):
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-def test_rectangles_are_drawn_as_the_mask_that_they_are_made_of(mask):
+def test_rectangles_are_drawn_as_their_mask(mask):
     """Holes, corners that touch, and the edges of the image among it; each reader sees the same."""
     rectangles, (height, width) = as_rectangles(mask), mask.shape
     if rectangles:
@@ -202,7 +202,7 @@ def test_visible_masks():
             assert mask.sum() >= 0.75 * obj.mask.sum()
 
 
-def test_size_classes_are_clearly_apart(scenes):
+def test_size_classes_are_clearly_distinct(scenes):
     shares = {size: [] for size in shapes.SIZES}
     for scene in scenes.values():
         for obj in scene['objects']:
@@ -211,7 +211,7 @@ def test_size_classes_are_clearly_apart(scenes):
     assert max(shares['medium']) * 1.38 < min(shares['large'])
 
 
-def test_read_by_the_class_that_reads_refcoco(folder, refs, instances):
+def test_refcoco_dataset_reads_it(folder, refs, instances):
     dataset = RefCOCODataset(
         data_root=str(folder), ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', split='val',
         data_prefix=dict(img_path='images/'), test_mode=True,

@@ -49,7 +49,7 @@ ROW = scene_of(
         ('the red star on the far right', set()),
     ],
 )
-def test_solver_knows_the_answers(text, ann_ids):
+def test_solver_finds_the_answers(text, ann_ids):
     assert answers(text, ROW) == ann_ids
 
 
@@ -66,6 +66,6 @@ def test_solver_knows_the_answers(text, ann_ids):
         'the stars left of the blue circle and the red stars',  # the same
     ],
 )
-def test_solver_is_no_rubber_stamp(text):
+def test_solver_rejects_ambiguous_sentences(text):
     with pytest.raises(AssertionError):
         answers(text, ROW)

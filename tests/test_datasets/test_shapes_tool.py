@@ -30,7 +30,10 @@ def test_finished_data_are_kept_and_other_data_are_not_overwritten(tmp_path):
     summary = tmp_path / 'data' / 'shapes' / 'summary.json'
     summary.write_text(summary.read_text().replace('"generator":', '"generator":9'))
     earlier = run_tool(*arguments)
-    assert earlier.returncode == 1 and 'as another version of the generator wrote it: remove it' in earlier.stderr
+    assert (
+        earlier.returncode == 1
+        and 'this data set, written by another version of the generator: remove it' in earlier.stderr
+    )
 
 
 def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The prepared form: the same items as the original, opened without parsing, refused where it is damaged."""
+"""The prepared form: the same items as the original, opened without parsing, refused if damaged."""
 
 import json
 import os
@@ -71,7 +71,7 @@ def test_prepared_grefcoco_gives_the_same_items(write_refcoco, tmp_path, test_mo
     assert [item['ann_id'] for item in all_of(prepared)] == [(11, 12), ()]
 
 
-def test_rows_and_header_come_back(table, tmp_path):
+def test_rows_and_header_survive_saving(table, tmp_path):
     table.save(tmp_path / 'mine.safetensors')
     opened = ReferringTable.open(tmp_path / 'mine.safetensors')
     assert opened.header == dict(dataset='mine', split='val')
@@ -166,7 +166,7 @@ def test_damaged_columns_are_named(table, tmp_path, edit, message):
     assert message in str(caught.value)
 
 
-def test_mask_that_does_not_fill_its_image_is_refused_when_it_is_asked_for(table, tmp_path):
+def test_mask_that_does_not_fill_its_image_is_refused_on_access(table, tmp_path):
     table.columns['images.height'][0] = 5
     table.save(tmp_path / 'mine.safetensors')
     dataset = ReferringDataset('mine.safetensors', str(tmp_path))

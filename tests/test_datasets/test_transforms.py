@@ -73,11 +73,11 @@ OTHER = dict(size=[4, 6], counts=[9, 2, 13])  # rows 1 and 2 of column 2
     'outlines, once, twice',
     [
         ([SQUARES], 4 + 4 - 2, 4 + 4 - 1),
-        ([SQUARES, OTHER], 4 + 4 - 1, 4 + 4 - 1),  # objects are united, as ever
+        ([SQUARES, OTHER], 4 + 4 - 1, 4 + 4 - 1),  # objects are always united
         ([[OTHER, dict(size=[4, 6], counts=[0, 10, 14])]], 10 + 2 - 2, 10 + 2 - 1),
     ],
 )
-def test_parts_that_polygons_of_one_object_share_are_outside_where_wanted(outlines, once, twice):
+def test_overlaps_of_polygons_of_one_object_can_be_outside(outlines, once, twice):
     masks = [encode_segmentation(outline, 4, 6) for outline in outlines]
     item = dict(annotated(dict(size=[4, 6], counts=unite(masks, 4, 6))), outlines=outlines)
     assert LoadReferringMask()(dict(item))['gt_seg_map'].sum() == twice
@@ -85,8 +85,8 @@ def test_parts_that_polygons_of_one_object_share_are_outside_where_wanted(outlin
     assert (found.sum(), found.dtype) == (once, np.uint8)
 
 
-def test_the_truth_is_drawn_from_scaled_polygons_where_wanted():
-    """Half a column, which has no pixel of its own, is 40 of 480; of an RLE whole pixels become 120 x 80 each.
+def test_ground_truth_can_be_drawn_from_scaled_polygons():
+    """Half a column, which covers no whole pixel, is 40 of 480; each pixel of an RLE becomes 120 x 80.
 
     The half column is in two polygons of one object.
     """
@@ -102,7 +102,7 @@ def test_the_truth_is_drawn_from_scaled_polygons_where_wanted():
 
 
 @pytest.mark.parametrize('options', [dict(covered_twice=False), dict(scaled_side=480)])
-def test_options_that_need_the_polygons_say_how_they_are_kept(options):
+def test_options_that_need_polygons_say_how_to_keep_them(options):
     with pytest.raises(
         InputError, match='Annotation 7 of a.jpg: .* need its polygons: set keep_outlines=True in the data'
     ):
@@ -114,7 +114,7 @@ def test_options_that_need_the_polygons_say_how_they_are_kept(options):
             LoadReferringMask(scaled_side=side)
 
 
-def test_truth_keeps_the_original_size_after_a_resize():
+def test_ground_truth_keeps_the_original_size_after_a_resize():
     results = dict(annotated([[1, 1, 4, 1, 4, 3, 1, 3]]), img=picture(4, 6), img_shape=(4, 6))
     results = Compose([RandomChoiceResize(scales=[(12, 12)], keep_ratio=True), LoadReferringMask()])(results)
     assert results['img'].shape == (8, 12, 3)
@@ -151,7 +151,7 @@ def test_pack():
 
 
 def test_a_data_loader_pins_the_mask_too(monkeypatch):
-    """Of a batch as it is collated. Without a GPU nothing can be pinned: the tensors that would be are told apart."""
+    """In a collated batch. Without a GPU nothing can be pinned, so the tensors that would be are recorded."""
     results = dict(annotated([[1, 1, 4, 1, 4, 3, 1, 3]]), img=picture(4, 6), img_shape=(4, 6), text='the box')
     packed = PackReferringInputs()(LoadReferringMask()(results))
     pinned_ones = []

@@ -1,4 +1,4 @@
-"""Items of a training are replaced where an image cannot be read."""
+"""Items of a training are replaced if their image cannot be read."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Items as the metric is given them, made by hand, and their scores."""
+"""Handmade inputs of the metric, and their scores."""
 
 import torch
 
@@ -15,7 +15,7 @@ def item(intersection: int, prediction_only: int = 0, truth_only: int = 0, **met
 
 
 def pair(prediction: torch.Tensor, truth: torch.Tensor, **metainfo) -> dict:
-    """What the metric is given of masks (H, W)."""
+    """The metric's input for masks (H, W)."""
     return dict(pred_sem_seg=dict(data=prediction[None]), gt_sem_seg=dict(data=truth[None]), **metainfo)
 
 

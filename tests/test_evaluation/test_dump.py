@@ -1,4 +1,4 @@
-"""One line a sentence."""
+"""The dump: one line per sentence."""
 
 import os
 
@@ -60,8 +60,8 @@ def test_dump_by_hand(tmp_path):
     assert score(items[:1], dump=str(path)) and len(read_dump(str(path))) == 1  # a new one replaces it
 
 
-def test_lines_stand_in_the_order_of_the_data_set(tmp_path):
-    """Ranks hand their items over in turn; the places in the data set tell. Joined sets share places: as they come."""
+def test_lines_are_in_the_order_of_the_data_set(tmp_path):
+    """Items of ranks alternate and are sorted by index. Joined data sets share indices, so they are not sorted."""
     items = [item(1, text='c', sample_idx=2), item(2, text='a', sample_idx=0), item(3, text='b', sample_idx=1)]
     path = tmp_path / 'dump.jsonl'
     for places, order in (((2, 0, 1), 'abc'), ((2, 0, 0), 'cab'), ((2, None, 1), 'cab')):
@@ -71,8 +71,8 @@ def test_lines_stand_in_the_order_of_the_data_set(tmp_path):
         assert ''.join(line['sentence'] for line in read_dump(str(path))) == order
 
 
-def test_what_was_counted_comes_back_from_a_line(tmp_path):
-    """With the IoU of nothing for nothing; older lines, without that, have 1. Letters of any script are read."""
+def test_counted_pixels_are_read_back_from_a_line(tmp_path):
+    """With the IoU of an empty prediction without a target; older lines without it have 1. Any script can be read."""
     path = tmp_path / 'dump.jsonl'
     score([item(0, text='左边的人')], dump=str(path), empty_iou=0)
     (line,) = read_dump(str(path))
@@ -81,7 +81,7 @@ def test_what_was_counted_comes_back_from_a_line(tmp_path):
     assert areas_of(line).iou == 1
 
 
-def test_what_a_line_tells_of_the_data_gets_through_the_pipeline():
+def test_the_pipeline_passes_on_the_keys_of_a_line():
     assert set(COPIED) <= set(PackReferringInputs().meta_keys)
 
 
@@ -93,7 +93,7 @@ def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
     first, second = read_dump(path)
     for key, field in (('prediction', 'pred_sem_seg'), ('truth', 'gt_sem_seg')):
         assert np.array_equal(coco_mask.decode(first[key]), sample[field]['data'][0])
-    # One pixel of 20 is too little to count, but not what becomes of it at 480 x 480.
+    # One pixel of 20 is too little to count, but its stretched version at 480 x 480 is not.
     assert coco_mask.decode(second['prediction']).any() == (protocol == 'lavt480')
     assert first['pixels'] == (20 if protocol == 'original' else 480 * 480)
     assert first['truth_area'] / first['pixels'] == 7 / 20
@@ -112,13 +112,13 @@ def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
     ],
     ids=['empty', 'another file', 'no object', 'cut off'],
 )
-def test_a_file_that_is_no_dump_is_an_error(tmp_path, content, message):
+def test_a_file_that_is_not_a_dump_is_an_error(tmp_path, content, message):
     path = tmp_path / 'dump.jsonl'
     path.write_text(content)
     with pytest.raises(InputError, match=message):
         read_dump(str(path))
 
 
-def test_a_missing_dump_says_how_it_is_made():
+def test_a_missing_dump_says_how_to_make_it():
     with pytest.raises(FileNotFoundError, match='dump none.jsonl not found: tools/test.py .*test_evaluator.dump='):
         read_dump('none.jsonl')

@@ -1,4 +1,4 @@
-"""One file an answer, whatever the data sets and processes are."""
+"""One file per answer, for any data sets and any number of processes."""
 
 import random
 
@@ -36,8 +36,8 @@ def test_names_are_image_and_sentence(tmp_path):
     ) == {'one_7.png': 0, 'two.b_8.png': 1, 'one.png': 2}
 
 
-def test_every_answer_has_a_file_where_joined_sets_share_names(tmp_path):
-    """In whatever order the processes hand them over. The last of the names is one that a number would make."""
+def test_every_answer_has_a_file_if_joined_sets_share_names(tmp_path):
+    """In any order of the processes. The last name equals one that numbering would produce."""
     answers = [
         answer('cam1/0001.png', 0, sent_id=0, sample_idx=0),
         answer('cam1/0001.png', 1, sent_id=0, sample_idx=1),
@@ -54,7 +54,7 @@ def test_every_answer_has_a_file_where_joined_sets_share_names(tmp_path):
         }
 
 
-def test_items_without_ids_and_odd_ones_have_files(tmp_path):
+def test_items_with_missing_or_odd_ids_have_files(tmp_path):
     found = written(
         tmp_path,
         answer('a.png', 0, text='x'),
@@ -67,8 +67,8 @@ def test_items_without_ids_and_odd_ones_have_files(tmp_path):
     assert list(found.values()) == [4]
 
 
-def test_names_of_one_place_are_given_by_the_sentence(tmp_path):
-    """mmdet's samples have several sentences and no place in their set."""
+def test_masks_of_one_sample_are_numbered_by_sentence(tmp_path):
+    """mmdet's samples have several sentences and no index in their data set."""
     answers = [answer('a.png', 0, text='b'), answer('a.png', 1, text='a', sample_idx=0)]
     assert written(tmp_path, *answers) == {'a.png': 1, 'a_2.png': 0}
 

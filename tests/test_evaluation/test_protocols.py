@@ -1,4 +1,4 @@
-"""The ways of scoring, against masks worked out by hand, Pillow, OpenCV, and the scores of other projects' code."""
+"""The protocols, compared with masks made by hand, Pillow, OpenCV, and the scores of other projects' code."""
 
 import json
 from pathlib import Path
@@ -35,15 +35,15 @@ def test_lavt480_by_hand():
 
 
 @pytest.mark.parametrize('size', [(480, 640), (427, 640), (640, 425), (333, 500), (160, 120), (481, 479), (1, 7)])
-def test_lavt480_takes_the_pixels_that_lavt_takes(size):
+def test_lavt480_uses_the_same_pixels_as_lavt(size):
     """LAVT resizes by torchvision, which calls Pillow."""
     mask = np.random.default_rng(0).random(size) < 0.5
     expected = Image.fromarray(mask.astype(np.uint8)).resize((480, 480), Image.Resampling.NEAREST)
     assert np.array_equal(stretch(torch.from_numpy(mask)[None])[0], np.asarray(expected))
 
 
-def test_lavt480_knows_the_target_from_the_original_mask():
-    """A pixel that the stretch loses is a target all the same, and an empty prediction for it is no success."""
+def test_lavt480_decides_on_a_target_by_the_original_mask():
+    """A pixel that is lost by stretching is still a target, and an empty prediction for it is not correct."""
     truth = torch.zeros(480, 960, dtype=torch.int64)
     truth[0, 0] = 1
     sample = pair(torch.zeros_like(truth), truth)
@@ -52,7 +52,7 @@ def test_lavt480_knows_the_target_from_the_original_mask():
     assert (scores['gIoU'], scores['T-acc']) == (0, 0)
 
 
-def test_rela480_compares_with_the_truth_drawn_there():
+def test_rela480_compares_with_the_ground_truth_drawn_at_480():
     """Of a picture of 3 x 2 pixels one is predicted: 160 x 240 of 480 x 480, all inside the 240 x 240 of the truth."""
     truth = torch.tensor([[1, 0], [0, 0], [0, 0]])
     drawn = np.zeros((480, 480), np.uint8)
@@ -92,7 +92,7 @@ def test_dit_by_hand():
         ((99, 99), (99, 99)),
     ],
 )
-def test_dit_is_the_resize_of_opencv(size, original):
+def test_dit_resizes_as_opencv_does(size, original):
     """As the released code calls it, on float masks."""
     mask = blobs(*size, seed=0)
     truth = torch.from_numpy(blobs(*original, seed=1)).long()
@@ -131,7 +131,7 @@ def golden() -> list:
     ],
 )
 def test_against_the_scores_of_others(golden, name, kwargs, tolerance):
-    """Under their own names. ReLA gives N-acc and T-acc as shares."""
+    """Under their own names. ReLA reports N-acc and T-acc as fractions."""
     chosen = [
         item
         for kind, item in golden

@@ -36,7 +36,7 @@ def test_scores_by_hand():
 
 @pytest.mark.parametrize('tenths', [5, 6, 7, 8, 9])
 def test_an_iou_of_exactly_x(tenths):
-    """It is not above X; LAVT and ReLA count it nevertheless."""
+    """It is not above X, but LAVT and ReLA count it."""
     exact, name = [item(tenths, 10 - tenths)], f'P@{tenths / 10}'
     assert score(exact)[name] == 0
     assert score(exact, protocol='lavt480')[name] == score(exact, generalized=True)[name] == 100
@@ -51,7 +51,7 @@ def test_empty_masks():
     assert scores['oIoU'] == pytest.approx((0 + 0 + 0 + 1) / (0 + 5 + 5 + 2) * 100)
 
 
-def test_nothing_for_nothing_counts_zero_where_wanted():
+def test_empty_prediction_without_a_target_can_count_zero():
     items = [item(0), item(1, 1), item(0, 0, 5)]
     scores = score(items, empty_iou=0)
     assert (scores['mIoU'], scores['P@0.5'], scores['oIoU']) == (pytest.approx(1 / 2 / 3 * 100), 0, 1 / 7 * 100)
@@ -81,13 +81,13 @@ def test_generalized_scores_by_hand():
     assert all(type(value) is float for value in scores.values())
 
 
-def test_generalized_scores_that_have_no_sentence_are_left_out():
+def test_generalized_scores_without_sentences_are_left_out():
     assert 'N-acc' not in score([item(1)], generalized=True)
     assert score([item(0)], generalized=True) == {'gIoU': 100, 'cIoU': 100, 'N-acc': 100}
     assert score([item(0, 1)], generalized=True) == {'gIoU': 0, 'cIoU': 0, 'N-acc': 0}
 
 
-def test_no_target_is_what_the_annotation_says():
+def test_no_target_in_scores_follows_the_annotation():
     """Two targets that draw no pixel, one of them left empty, and a sentence without a target."""
     items = [item(0, no_target=False), item(0, 4, no_target=False), item(0, no_target=True)]
     scores = score(items, generalized=True)
@@ -97,7 +97,7 @@ def test_no_target_is_what_the_annotation_says():
     assert score(items[:1], protocol='lavt480')['mIoU'] == 0
 
 
-def test_few_pixels_count_as_nothing_where_wanted():
+def test_small_predictions_can_count_as_empty():
     items = [item(0, 4), item(4, 0, 1), item(5)]
     assert score(items, generalized=True)['N-acc'] == 0
     scores = score(items, generalized=True, min_area=5)
@@ -219,7 +219,7 @@ BATCH_SIZES = (1, 4)
 
 
 def score_one_rank(rank: int, world_size: int, folder: str) -> None:
-    """What one process of a distributed test does, with batches of one size and of another."""
+    """Score as one process of a distributed test, with two batch sizes."""
     os.chdir(folder)
     torch.distributed.init_process_group('gloo', f'file://{folder}/rendezvous', rank=rank, world_size=world_size)
     share = list(DefaultSampler(NUMBERED, shuffle=False))
@@ -232,7 +232,7 @@ def score_one_rank(rank: int, world_size: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
+def test_two_processes_give_the_scores_of_one(tmp_path):
     """Thirteen items and two processes: the sampler repeats one, and it counts once. Every process has the scores."""
     torch.multiprocessing.spawn(score_one_rank, (2, str(tmp_path)), nprocs=2)
     path = str(tmp_path / 'expected.jsonl')

@@ -26,13 +26,13 @@ WORDS = st.sampled_from(['all', 'mIoU', 'oIoU', 'P@0.5', 'Number', 'a', 'a/b', '
 
 @settings(max_examples=30, deadline=None)
 @given(words=st.lists(WORDS, min_size=1, max_size=5), prefix=st.sampled_from([None, 'val', 'all', 'a/b']))
-def test_no_kind_takes_the_name_of_another_score(words, prefix):
+def test_no_kind_collides_with_another_score(words, prefix):
     """Every third item is right, and the total is that of all of them."""
     items = [item(1, 0 if number % 3 else 1, kind=word) for number, word in enumerate(words)]
     scores, plain = (score(items, prefix=prefix, **more) for more in (dict(group_by='kind'), {}))
     assert {name: scores[name] for name in plain} == plain
     assert len(scores) == len(plain) + len(set(words))
-    # Also where a slash becomes something else, as in the names of checkpoints.
+    # Also if slashes are replaced, as in the names of checkpoints.
     assert len({name.replace('/', '_') for name in scores}) == len(scores)
 
 
@@ -66,7 +66,7 @@ class ToyItems(list):
     'options',
     [{}, dict(generalized=True), dict(prefix='val'), dict(group_by='kind'), dict(group_by='kind', prefix='val')],
 )
-def test_names_of_scores_are_known_beforehand(options):
+def test_names_of_scores_are_known_in_advance(options):
     metric = ReferringIoU(**options)
     scores = score([item(1, kind='a'), item(0, kind='b')], **options)
     assert set(metric.score_names()) == {name for name in scores if name.count('/') == ('prefix' in options)}

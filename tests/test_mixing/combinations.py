@@ -94,7 +94,7 @@ BACKBONES = {
         [4, 8, 16, 32],
     ),
 }
-# Those that need another package; the tests try them where it is installed.
+# Backbones that need another package; the tests run them if it is installed.
 ELSEWHERE = {
     'timm': (
         dict(type='TIMMBackbone', model_name='resnet10t', pretrained=False),
@@ -135,7 +135,7 @@ COMBINATIONS = [
 
 @dataclass
 class Row:
-    """What a combination did: the stride of its logits, where text enters, and the steps it came through."""
+    """The result of a combination: the stride of its logits, where text enters, and the completed steps."""
 
     stride: int
     text: str
@@ -184,7 +184,7 @@ def _head(name: str, channels: list[int], strides: list[int]) -> dict:
 
 
 def _steps(model: torch.nn.Module) -> list[str]:
-    """A training step and predictions; raises what goes wrong."""
+    """Run a training step and predictions; raise any error."""
     model.train()
     sizes = ((64, 64), (48, 64))
     losses, _ = model.parse_losses(model(**model.data_preprocessor(batch(sizes), True), mode='loss'))

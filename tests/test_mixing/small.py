@@ -19,7 +19,7 @@ CHANNELS = {
     'num_feats',
     'feedforward_channels',
 }
-# Everything else that costs time, with what is enough.
+# Small values for all other settings that cost time.
 SMALL = dict(
     num_groups=2,
     num_queries=5,
@@ -33,7 +33,7 @@ SMALL = dict(
 
 
 def page_configs() -> dict[str, str]:
-    """The configs on docs/mixing.md that have a model of their own."""
+    """The configs on docs/mixing.md that have their own model."""
     return {name: code for name, code in blocks('mixing.md').items() if '_base_' in code and 'model' in code}
 
 
@@ -53,7 +53,7 @@ def shrink(value, key: str = ''):
 
 
 def shrink_backbone(backbone: ConfigDict) -> ConfigDict:
-    """SAM's ViT of any size, with as many blocks as it gives out maps."""
+    """SAM's ViT of any size, with as many blocks as output maps."""
     width = dict(base=24, large=32)[backbone.arch]
     maps = len(backbone.get('out_indices', (-1,)))
     arch = dict(embed_dims=width, depth=maps, num_heads=width // 8, global_attn_indexes=(maps - 1,))

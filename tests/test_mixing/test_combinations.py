@@ -1,4 +1,4 @@
-"""The table on docs/mixing.md is what runs."""
+"""The table on docs/mixing.md matches the results of all combinations."""
 
 import importlib
 

@@ -67,7 +67,7 @@ def test_an_optimizer_without_weight_decay_steps():
     assert torch.allclose(weight, before - 0.125)
 
 
-def test_rates_that_cannot_be_given_are_named():
+def test_impossible_layer_decay_is_an_error():
     with pytest.raises(InputError, match='paramwise_cfg lacks decay_rate'):
         rates(dict(num_layers=3))
     net = MODELS.build(

@@ -79,7 +79,7 @@ def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # no
 
 
 @pytest.mark.skipif('Stand-in' not in (sys.modules['mmcv._ext'].__doc__ or ''), reason='the compiled ops are there')
-def test_mask_r_cnns_pooling_says_what_it_needs():
+def test_mask_r_cnn_pooling_needs_the_full_mmcv():
     extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7, sampling_ratio=0), 8, [4])
     with pytest.raises(RuntimeError, match='needs the full mmcv, and only mmcv-lite'):
         extractor((torch.zeros(1, 8, 16, 16),), torch.tensor([[0.0, 0.0, 0.0, 8.0, 8.0]]))
@@ -87,9 +87,9 @@ def test_mask_r_cnns_pooling_says_what_it_needs():
 
 @pytest.fixture
 def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
-    """The root of tests/conftest.py's set, and its splits read by our own data set; mmdet's files beside them.
+    """The root of tests/conftest.py's data set, also converted for mmdet, and its splits read by our own data set.
 
-    As in RefCOCO a sentence was typed otherwise than it stands there, but for one.
+    As in RefCOCO, all raw sentences except one differ from the cleaned ones.
     """
 
     def retype(_: dict, refs: list) -> None:
@@ -110,7 +110,7 @@ def converted(write_refcoco, tmp_path) -> tuple[str, dict]:
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'testA'])
-def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_blocks):  # noqa: F811
+def test_mmdet_reads_converted_files(split, converted, mmdet_scope, write_blocks):  # noqa: F811
     """By its own pipeline: every sentence with its mask, those of two references to one object among them."""
     root, ours = converted
     cfg = Config.fromfile(write_blocks('mixing.md')['refcoco_dataset.py'])
@@ -131,7 +131,7 @@ def test_mmdet_reads_what_is_converted(split, converted, mmdet_scope, write_bloc
     }
 
 
-def test_ids_are_numbers_and_ends_are_named(capsys, converted, error_of, tmp_path):
+def test_non_numeric_ids_and_missing_files_are_named(capsys, converted, error_of, tmp_path):
     content = json.loads((tmp_path / 'mmdet' / 'refcoco' / 'instances.json').read_text())
     assert [one['id'] for one in content['annotations']] == [1, 2, 3, 4, 5, 6]
     assert '6 references to 3 images, splits testA, train, val' in capsys.readouterr().out
@@ -152,7 +152,7 @@ def referring(predicted: list, meant: list, **meta) -> DetDataSample:
 
 
 def test_our_metric_scores_mmdets_samples():
-    """IoU 1/2 and 2/3; together 3 of 5 pixels. mmdet's own metric says the same of what it knows."""
+    """IoU 1/2 and 2/3; together 3 of 5 pixels. mmdet's own metric agrees."""
     cfg = blocks('mixing.md')['refcoco_dataset.py']
     assert "type='mmseg.ReferringIoU'" in cfg
     samples = [referring([[[1, 0], [0, 0]], [[1, 1], [1, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]])]
@@ -170,7 +170,7 @@ def test_our_metric_scores_mmdets_samples():
     'text, sentences', [(['one', 'two'], ['one', 'two']), (['one'], [['one'], ['one']]), ('one', ['one', 'one'])]
 )
 def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences):
-    """Of its picture, with its own words where there are as many as masks."""
+    """Each has the path of its picture, and its own words if there are as many sentences as masks."""
     masks = [[[1, 0], [0, 0]], [[1, 1], [1, 0]]]
     sample = referring(masks, masks, img_id=7)
     sample.set_metainfo(dict(text=text))
@@ -183,7 +183,7 @@ def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences
     ]
 
 
-def test_a_mask_too_few_is_named():
+def test_a_missing_mask_is_named():
     sample = referring([[[1, 0], [0, 0]]], [[[1, 1], [0, 0]], [[1, 1], [0, 0]]]).to_dict()
     with pytest.raises(InputError, match='a.jpg has 1 predicted and 2 true masks'):
         ReferringIoU().process({}, [sample])

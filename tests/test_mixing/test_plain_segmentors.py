@@ -1,4 +1,4 @@
-"""What the table of combinations does not have: a head of two classes, and `DITViT` where nothing hands it text."""
+"""Cases outside the table of combinations: a head of two classes, and `DITViT` without text."""
 
 import torch
 from combinations import DIT
@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
 from small import moved_parts
-from tiny import batch, randomise, sample, segmentor
+from tiny import batch, randomize, sample, segmentor
 
 TWO_CLASSES = dict(
     type='FCNHead', in_channels=16, in_index=3, channels=8, num_convs=1, num_classes=2, norm_cfg=dict(type='BN')
@@ -18,7 +18,7 @@ def step(model) -> None:
     assert log['loss'].isfinite()
 
 
-def test_a_head_of_two_classes_answers_sentences():
+def test_a_head_of_two_classes_segments_by_sentence():
     model = segmentor(
         data_preprocessor=dict(type='ReferringDataPreProcessor', size=(64, 64)), backbone=DIT, decode_head=TWO_CLASSES
     ).train()
@@ -33,8 +33,8 @@ def test_a_head_of_two_classes_answers_sentences():
         assert set(result.pred_sem_seg.data.unique().tolist()) <= {0, 1}
 
 
-def test_ditvit_trains_and_predicts_in_mmseg_s_own_segmentor():
-    model = randomise(
+def test_ditvit_trains_and_predicts_in_mmsegs_segmentor():
+    model = randomize(
         MODELS.build(
             dict(
                 type='EncoderDecoder',

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
-from tiny import ARCH, backbone, batch, noise, randomise, sample, text_encoder
+from tiny import ARCH, backbone, batch, noise, randomize, sample, text_encoder
 
 from dit_sam.errors import InputError
 
@@ -27,7 +27,7 @@ def model(kind='EncoderDecoder', seed=0, **kwargs):
         decode_head=HEAD,
         test_cfg=ConfigDict(mode='slide', crop_size=(32, 32), stride=(24, 24)),
     )
-    return randomise(MODELS.build(parts), seed)
+    return randomize(MODELS.build(parts), seed)
 
 
 def count_encodings(encoder) -> list:
@@ -41,8 +41,8 @@ def train(net, *texts) -> None:
     net.train_step(data, OptimWrapper(torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)))
 
 
-def test_its_instruction_is_that_of_ditvit():
-    net = randomise(MODELS.build(encoder())).eval()
+def test_its_instruction_equals_that_of_ditvit():
+    net = randomize(MODELS.build(encoder())).eval()
     images, text = noise(2, 3, 32, 48), net.text_encoder(['red box', 'red box'])
     assert torch.equal(net(images)[0], net(images, text=text)[0])
     net.text = None
@@ -54,7 +54,7 @@ def test_its_instruction_is_that_of_ditvit():
     assert not torch.allclose(net(images)[0], plain)
 
 
-def test_a_frozen_text_encoder_encodes_it_once():
+def test_a_frozen_text_encoder_encodes_the_text_once():
     net = model().train()
     calls = count_encodings(net.backbone)
     for _ in range(3):
@@ -62,7 +62,7 @@ def test_a_frozen_text_encoder_encodes_it_once():
     assert calls == [False]
 
 
-def test_a_tuned_text_encoder_learns_from_it():
+def test_a_trained_text_encoder_learns():
     net = model(frozen=False).train()
     calls = count_encodings(net.backbone)
     before = net.backbone.text_encoder.model.embeddings.word_embeddings.weight.clone()
@@ -77,8 +77,8 @@ def predict(net, text, size=(40, 60)):
     return net.eval().test_step(data)[0].seg_logits.data
 
 
-def test_a_sentence_for_each_image_comes_from_its_sample():
-    """By windows too: every crop of an image goes with its sentence."""
+def test_each_image_uses_the_sentence_of_its_sample():
+    """Also in sliding windows: every crop of an image uses its sentence."""
     net = model('InstructedEncoderDecoder', text=None)
     train(net.train(), 'red box', 'cat')
     cat, dog = predict(net, 'cat'), predict(net, 'dog')
@@ -92,7 +92,7 @@ def test_a_sentence_for_each_image_comes_from_its_sample():
 
 
 class Wrapper(torch.nn.Module):
-    """As other packages wrap a part: it shows nothing of what it wraps."""
+    """A wrapper like those of other packages, which hides the attributes of the wrapped part."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
@@ -130,9 +130,9 @@ def test_an_image_without_a_sentence_is_named():
         predict(net, 'cat')
 
 
-def test_weights_of_sam_leave_the_text_encoder_to_its_own(tmp_path):
-    sam = randomise(MODELS.build(SAM))
-    words = randomise(MODELS.build(text_encoder()), 1)
+def test_sam_weights_do_not_touch_the_text_encoder(tmp_path):
+    sam = randomize(MODELS.build(SAM))
+    words = randomize(MODELS.build(text_encoder()), 1)
     torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
     torch.save(words.state_dict(), tmp_path / 'words.pth')
     pretrained = {name: dict(type='Pretrained', checkpoint=str(tmp_path / f'{name}.pth')) for name in ('sam', 'words')}
@@ -164,11 +164,11 @@ def test_frozen_stages(stages, frozen):
         MODELS.build(backbone(frozen_stages=4))
 
 
-def test_recomputed_activations_change_nothing():
+def test_recomputed_activations_give_the_same_gradients():
     outputs = []
     for with_cp in (False, True):
         torch.manual_seed(0)
-        net = randomise(MODELS.build(encoder(with_cp=with_cp, arch=ARCH))).eval()
+        net = randomize(MODELS.build(encoder(with_cp=with_cp, arch=ARCH))).eval()
         loss = net(noise(1, 3, 32, 40))[0].square().mean()
         loss.backward()
         outputs.append((loss.item(), net.blocks[0].attn.qkv.weight.grad.norm().item()))

@@ -1,4 +1,4 @@
-"""The heads of mmseg that take the maps of its ViT take those of our encoders."""
+"""mmseg heads that accept the maps of mmseg's ViT also accept those of our encoders."""
 
 import pytest
 import torch

@@ -17,7 +17,7 @@ IN_MMSEG.remove('swin.py')
 
 @pytest.mark.parametrize('name', IN_MMSEG)
 def test_recipe(name, write_blocks):  # noqa: F811
-    """At full size every shape fits; at small size it trains a step and predicts, by windows where mmseg's does."""
+    """At full size every shape fits; at small size it trains a step and predicts, in windows if mmseg's model does."""
     cfg = Config.fromfile(write_blocks('mixing.md')[name])
     model = build_on_meta(cfg.model).eval()
     if name not in ('mask2former.py', 'sentences.py'):  # these give several outputs, or look up words

@@ -127,7 +127,7 @@ def test_the_instruction_of_cityscapes_is_not_cut() -> None:
 def test_mmdet_trains_and_is_scored(tmp_path) -> None:
     cfg = load('sam_vit-b_solov2_coco')
     cfg.model.mask_head.norm_cfg = dict(type='GN', num_groups=32)  # the default, there to be divided
-    # What has learnt nothing is sure of nothing.
+    # An untrained model has no confident detections.
     cfg.model.test_cfg.update(score_thr=0.0, filter_thr=0.0, mask_thr=0.0)
     root = coco(tmp_path / 'data')
     for part in ('val_evaluator', 'test_evaluator'):

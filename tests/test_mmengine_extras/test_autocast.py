@@ -32,7 +32,7 @@ def test_forward_is_bfloat16_and_the_rest_float32():
     assert model(torch.ones(2, 4)).dtype == torch.float32
 
 
-def test_accumulation_of_gradients_goes_on_working():
+def test_accumulation_of_gradients_works():
     model, wrapper = build(accumulative_counts=2)
     before = model.weight.detach().clone()
     for _ in range(2):

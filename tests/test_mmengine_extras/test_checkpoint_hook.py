@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and how it is compared with the model that loads it."""
+"""The content of checkpoints, and their comparison with the model that loads them."""
 
 import io
 from collections import OrderedDict
@@ -37,7 +37,7 @@ def opens_safely(value) -> bool:
     return True
 
 
-def test_runner_resumes_from_its_own_checkpoint_and_ends_where_it_would_have(tmp_path):
+def test_a_runner_resumes_from_its_own_checkpoint(tmp_path):
     toy_runner(tmp_path).train()
     uninterrupted = torch.load(tmp_path / 'epoch_3.pth', weights_only=True)
     (tmp_path / 'epoch_3.pth').unlink()
@@ -130,7 +130,7 @@ def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_others_are_refused_by_name(tmp_path: Path, weights: dict, message: str) -> None:
+def test_unfitting_weights_are_refused_by_name(tmp_path: Path, weights: dict, message: str) -> None:
     with pytest.raises(CheckpointError, match=f'the checkpoint and the config belong to different models: .*{message}'):
         load(tmp_path, weights)
 
@@ -151,7 +151,7 @@ def test_weights_fit_a_model_that_averages_views(tmp_path: Path) -> None:
         runner.load_checkpoint(str(tmp_path / 'weights.pth'))
 
 
-def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:
+def test_a_model_with_lora_says_how_to_start_without(tmp_path: Path) -> None:
     pytest.importorskip('peft', reason='LoRA needs peft')
     from dit_sam.models.lora import add_lora
 
@@ -163,7 +163,7 @@ def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:
         if strict:
             with pytest.raises(
                 CheckpointError,
-                match='these are of LoRA, which the config has and the checkpoint not: '
+                match='these are of LoRA, which the config has but the checkpoint does not: '
                 '.* set default_hooks.checkpoint.strict_load=False',
             ):
                 runner.load_checkpoint(str(tmp_path / 'weights.pth'))
@@ -171,13 +171,13 @@ def test_a_model_with_lora_says_how_to_begin_without(tmp_path: Path) -> None:
             runner.load_checkpoint(str(tmp_path / 'weights.pth'))
 
 
-def test_a_start_from_weights_that_fit_in_part_can_be_asked_for(tmp_path: Path) -> None:
+def test_weights_that_fit_in_part_can_be_accepted(tmp_path: Path) -> None:
     weights = dict(Model().state_dict(), other=torch.zeros(1))
     assert torch.equal(load(tmp_path, weights, strict=False).model.linear.weight, weights['linear.weight'])
 
 
 @pytest.mark.parametrize('resume', [False, True])
-def test_weights_are_compared_before_an_average_of_them_is_loaded(tmp_path: Path, resume: bool) -> None:
+def test_weights_are_checked_before_the_averaged_ones_are_loaded(tmp_path: Path, resume: bool) -> None:
     """EMAHook would fail on another shape with an error of torch, or have the wrong weights already."""
     weights = Model(3).state_dict()
     ema = {f'module.{name}': value for name, value in weights.items()}

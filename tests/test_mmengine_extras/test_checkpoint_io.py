@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: files appear whole or not at all."""
 
 import re
 import resource
@@ -15,14 +15,14 @@ from dit_sam.mmengine_extras.checkpoint_io import stream_checkpoints
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
 
-def test_it_is_the_backend_of_local_paths(tmp_path):
+def test_local_paths_use_the_atomic_backend(tmp_path):
     assert type(get_file_backend(str(tmp_path / 'a.pth'))) is AtomicLocalBackend
     assert type(get_file_backend(str(tmp_path), backend_args=dict(backend='local'))) is AtomicLocalBackend
 
 
 @pytest.fixture
 def full_disk():
-    """No file may grow beyond 4096 bytes: the first ones fit, then the kernel says no, as on a full disk."""
+    """Limit files to 4096 bytes: the first bytes fit, then the kernel returns an error, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     yield
@@ -31,7 +31,7 @@ def full_disk():
 
 @pytest.mark.parametrize('way', [nullcontext, stream_checkpoints])
 @pytest.mark.parametrize('more', [[1] * 10000, torch.ones(100000)], ids=['list', 'tensor'])
-def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk, way, more):
+def test_a_full_disk_leaves_existing_files(tmp_path, full_disk, way, more):
     path = tmp_path / 'epoch_1.pth'
     with way():
         mmengine.runner.checkpoint.save_checkpoint(dict(state_dict={}), str(path))
@@ -64,8 +64,8 @@ def test_a_checkpoint_goes_to_disk_without_a_copy_in_memory(tmp_path):
     assert mmengine.runner.checkpoint.save_checkpoint is mmengine.runner.save_checkpoint
 
 
-def test_a_file_is_replaced_and_not_written_over(tmp_path):
-    """Who has the old file open reads on in it; a kill at any moment leaves the old one or the new one."""
+def test_a_file_is_replaced_not_overwritten(tmp_path):
+    """Readers of the old file keep it; a kill at any moment leaves either the old file or the new one."""
     path = tmp_path / 'epoch_1.pth'
     AtomicLocalBackend().put(b'old', path)
     with open(path, 'rb') as file:
@@ -78,15 +78,15 @@ def test_text_and_new_folders(tmp_path):
     assert (tmp_path / 'new' / 'er' / 'a.txt').read_bytes() == b'\xc3\xbc'
 
 
-def test_a_limit_on_the_size_of_files_is_said_in_one_line(tmp_path, full_disk, capsys):
+def test_a_file_size_limit_is_a_one_line_error(tmp_path, full_disk, capsys):
     with pytest.raises(SystemExit), one_line_errors():
         AtomicLocalBackend().put(bytes(8192), tmp_path / 'epoch_1.pth')
     said = capsys.readouterr().err
     assert re.fullmatch(r'error: a file is larger than the system allows \(.*epoch_1.pth\): make room.*\n', said)
 
 
-def test_a_full_disk_is_said_in_one_line(capsys):
+def test_a_full_disk_is_a_one_line_error(capsys):
     with pytest.raises(SystemExit), one_line_errors(), open('/dev/full', 'wb', buffering=0) as file:
         file.write(b'a checkpoint')
     said = capsys.readouterr().err
-    assert re.fullmatch('error: the disk is full: make room.*--resume goes on from the newest\n', said)
+    assert re.fullmatch('error: the disk is full: make room.*--resume continues from the newest\n', said)

@@ -1,4 +1,4 @@
-"""Old checkpoints are removed behind the writing of new ones."""
+"""Old checkpoints are removed after new ones are written."""
 
 import os
 from pathlib import Path
@@ -27,8 +27,8 @@ def checkpoints(tmp_path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize('what', ['best_', 'epoch_'])
-def test_a_failed_write_takes_nothing_away(tmp_path, monkeypatch, what):
-    """At every write of the training, all that is removed for it is still there."""
+def test_a_failed_write_removes_nothing(tmp_path, monkeypatch, what):
+    """At every write of the training, the files that it will replace still exist."""
     runner, before = toy_runner(tmp_path), []
     save = runner.save_checkpoint
 
@@ -58,7 +58,7 @@ def test_a_training_keeps_the_newest_and_the_best_with_its_scores(tmp_path):
     assert info['scores']['mIoU'] == info['best_score'] and checkpoint['meta']['epoch'] == info['scores']['epoch']
 
 
-def test_checkpoints_of_stops_go_when_two_newer_ones_are_there(tmp_path):
+def test_stop_checkpoints_are_removed_once_two_are_newer(tmp_path):
     names = ['epoch_1.pth', 'stopped_iter_5.pth', 'iter_6.pth', 'stopped_iter_7.pth']
     for number, name in enumerate(names):
         torch.save(dict(state_dict={}, optimizer={}, meta={}), tmp_path / name)
@@ -70,7 +70,7 @@ def test_checkpoints_of_stops_go_when_two_newer_ones_are_there(tmp_path):
 
 
 class SeeMapsHook(Hook):
-    """Note which files this process has mapped, with the loaded checkpoint at hand and in each step."""
+    """Record which files this process has mapped, after loading the checkpoint and in each step."""
 
     def __init__(self) -> None:
         self.loading, self.training = '', []
@@ -82,8 +82,8 @@ class SeeMapsHook(Hook):
         self.training.append(Path('/proc/self/maps').read_text())
 
 
-def test_a_resumed_training_maps_its_checkpoint_and_does_not_hold_it(tmp_path):
-    """Mapped into memory, the file would keep its place on the disk when it is removed."""
+def test_a_resumed_training_maps_its_checkpoint_only_while_loading(tmp_path):
+    """A mapped file would keep its space on the disk when it is removed."""
     toy_runner(tmp_path, **{'train_cfg.max_epochs': 1}).train()
     path = tmp_path / 'epoch_1.pth'
     runner, hook = toy_runner(tmp_path, load_from=str(path), resume=True, **{'train_cfg.max_epochs': 2}), SeeMapsHook()

@@ -1,4 +1,4 @@
-"""What is right in a config passes; what is wrong by the thousand is in tests/test_robustness."""
+"""Valid configs pass, and errors name key and remedy; tests/test_robustness tries many more invalid ones."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -61,7 +61,7 @@ def test_values_that_fit(value, hint):
         ({'a': 1}, Sequence[str]),
     ],
 )
-def test_values_that_do_not(value, hint):
+def test_values_that_do_not_fit(value, hint):
     assert not fits(value, hint)
 
 
@@ -84,27 +84,27 @@ class TakesAnything(nn.Module):
         dict(type='SAMViT', init_cfg=[dict(type='Normal', layer='Linear', std=0.01, override=dict(name='neck'))]),
     ],
 )
-def test_parts_of_others_pass(model):
+def test_parts_of_other_projects_pass(model):
     check_config(dict(model=model, anything_of_ones_own=dict(type='nothing')), 'mine.py')
 
 
 @pytest.mark.parametrize(
     'model, message',
     [
-        (dict(type='SAMViT', arhc='base'), 'mine.py: model.arhc is no argument of SAMViT; did you mean arch?'),
+        (dict(type='SAMViT', arhc='base'), 'mine.py: model.arhc is not an argument of SAMViT; did you mean arch?'),
         (
             dict(type='DITViT', window_sise=7),
-            'mine.py: model.window_sise is no argument of DITViT; did you mean window_size?',
+            'mine.py: model.window_sise is not an argument of DITViT; did you mean window_size?',
         ),
         (dict(type='DITVit'), "mine.py: model.type='DITVit' is not registered; did you mean DITViT?"),
-        (dict(type='SAMHead', depth='2'), "mine.py: model.depth='2' is of type str, and SAMHead wants int"),
+        (dict(type='SAMHead', depth='2'), "mine.py: model.depth='2' has type str, and SAMHead expects int"),
         (
             dict(type='ReferringSegmentor', decode_head=dict(type='SAMHead')),
             'mine.py: model lacks backbone, which ReferringSegmentor needs',
         ),
         (
             dict(type='EncoderDecoder', backbone=dict(type='ResNet', dept=50)),
-            'mine.py: model.backbone.dept is no argument of ResNet; did you mean depth?',
+            'mine.py: model.backbone.dept is not an argument of ResNet; did you mean depth?',
         ),
         (dict(type=3), 'mine.py: model.type=3 is neither a name nor a class'),
     ],
@@ -154,19 +154,19 @@ def test_the_message_names_key_and_remedy(model, message):
         ),
     ],
 )
-def test_what_was_removed_is_named_with_what_takes_its_place(part, message):
+def test_removed_names_are_reported_with_their_replacement(part, message):
     with pytest.raises(InputError) as error:
         check_config(dict(model={}, **part), 'mine.py')
     assert str(error.value) == message
 
 
-def test_keys_of_a_loop_without_a_type_are_those_of_mmengine_s():
+def test_keys_of_a_loop_without_a_type_are_checked():
     check_config(dict(model={}, train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1)), 'mine.py')
-    with pytest.raises(InputError, match='mine.py: train_cfg.max_epoch is no argument; did you mean max_epochs?'):
+    with pytest.raises(InputError, match='mine.py: train_cfg.max_epoch is not an argument; did you mean max_epochs?'):
         check_config(dict(model={}, train_cfg=dict(by_epoch=True, max_epoch=1)), 'mine.py')
 
 
-def test_a_section_that_is_missing_and_nearly_there_is_named():
-    with pytest.raises(InputError, match='optim_wraper is nothing that a run reads; did you mean optim_wrapper?'):
+def test_a_misspelled_section_is_named():
+    with pytest.raises(InputError, match='optim_wraper is not a key that a run reads; did you mean optim_wrapper?'):
         check_config(dict(model={}, optim_wraper={}), 'mine.py')
     check_config(dict(model={}, optim_wraper={}, optim_wrapper={}), 'mine.py')

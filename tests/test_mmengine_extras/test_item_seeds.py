@@ -1,4 +1,4 @@
-"""The random numbers of an item are those of its visit, whoever makes it and by whatever loop."""
+"""The random numbers of an item depend on its visit, not on the process or the loop."""
 
 import random
 import re
@@ -20,7 +20,7 @@ TOY = Path(__file__).parents[1] / 'toy_config.py'
 
 
 class Draws(BaseDataset):
-    """Four items: each its index and what it draws by all three generators."""
+    """Four items, each with its index and a draw of all three random generators."""
 
     def load_data_list(self):
         return [{}] * 4
@@ -64,7 +64,7 @@ def passes(setting: dict, start: int = 0, **workers: object) -> list[list[tuple]
 
 
 @pytest.mark.parametrize('build', [repeated, weighted, infinite, paired])
-def test_every_visit_of_an_item_draws_anew_whatever_the_data_set_and_the_sampler(build):
+def test_every_visit_of_an_item_draws_new_numbers(build):
     first, second = passes(build())
     for place in (1, 2, 3):
         numbers = [item[place] for item in first + second]
@@ -82,15 +82,15 @@ def test_every_visit_of_an_item_draws_anew_whatever_the_data_set_and_the_sampler
     ],
     ids=['sent', 'persistent'],
 )
-def test_what_is_drawn_depends_on_the_place_alone(workers):
-    """Not on the workers, nor on what was drawn before."""
+def test_drawn_numbers_depend_only_on_the_position(workers):
+    """Not on the workers, nor on numbers drawn before."""
     expected = passes(repeated())
     torch.manual_seed(99)
     assert passes(repeated(), **workers) == expected
     assert passes(repeated(), start=1)[0] == expected[1]
 
 
-def test_batches_that_cannot_be_seeded_are_said():
+def test_loaders_that_cannot_be_seeded_are_an_error():
     with pytest.raises(TypeError, match='^batch_size=None$'):
         seed_items(DataLoader(Draws(), batch_size=None), seed=5)
     with pytest.raises(TypeError, match='^a data set of type list takes no attributes$'):
@@ -107,15 +107,15 @@ class Stream(IterableDataset):
 
 
 class MakesBatches(Draws):
-    """Makes them itself, of items that have a mark."""
+    """A data set that makes its own batches, of marked items."""
 
     def __getitems__(self, indices):
         return [('own', *self[index][1:]) for index in indices]
 
 
 @pytest.mark.parametrize('kind', [Draws, MakesBatches])
-def test_other_loaders_of_the_data_set_get_their_items_as_before(kind):
-    """Beside the training, by way of a part of the set, and behind the training; one's own way to make them is kept."""
+def test_other_loaders_of_the_data_set_are_not_affected(kind):
+    """During the training, through a subset, and after the training; the data set's own `__getitems__` is kept."""
     dataset = kind()
     names = ['own'] * 4 if kind is MakesBatches else [0, 1, 2, 3]
     loader = DataLoader(dataset, batch_size=2, collate_fn=list)
@@ -132,8 +132,8 @@ def test_other_loaders_of_the_data_set_get_their_items_as_before(kind):
     assert [item for batch in loader for item in batch] == expected
 
 
-def test_a_second_training_with_the_same_runner_goes_on(tmp_path):
-    """In a loop without epochs, whose iterator the first one has used; behind each the data set is a plain one."""
+def test_a_second_training_with_the_same_runner_works(tmp_path):
+    """In a loop without epochs, whose iterator the first one has used; after each, the data set is unchanged."""
     runner = Runner.from_cfg(
         load_config(
             str(TOY),
@@ -169,7 +169,7 @@ def visits(output: str) -> list[list[int]]:
     return [list(map(int, items.split(', '))) for items in re.findall(r'^visits \d+: (.*)$', output, re.MULTILINE)]
 
 
-def test_ranks_with_seeds_of_their_own_share_the_items_out(tmp_path):
+def test_ranks_with_different_seeds_get_disjoint_items(tmp_path):
     """Each of the eight items is visited once an epoch, and the two epochs differ in their order."""
     (tmp_path / 'toy.py').write_text(f"""_base_ = '{TOY}'
 custom_hooks = [dict(type='VisitHook')]

@@ -1,4 +1,4 @@
-"""Data sets of others that are not there: the line names the keys of the config that say where they are looked for."""
+"""Missing data of other projects' data sets: the error names the config keys that contain the path."""
 
 import pytest
 from mmengine.config import Config
@@ -18,7 +18,7 @@ def loader(root: str) -> dict:
     )
 
 
-def test_the_keys_are_named(tmp_path):
+def test_the_config_keys_of_a_missing_folder_are_named(tmp_path):
     root = str(tmp_path / 'ade')
     cfg = Config(
         dict(
@@ -37,7 +37,7 @@ def test_the_keys_are_named(tmp_path):
     )
 
 
-def test_a_file_that_a_score_needs_is_named(tmp_path):
+def test_the_config_key_of_a_missing_metric_file_is_named(tmp_path):
     """As mmdet's CocoMetric, which has no data_root."""
     path = str(tmp_path / 'instances.json')
     cfg = Config(dict(val_evaluator=[dict(type='CocoMetric', ann_file=path)]))
@@ -55,7 +55,7 @@ def test_a_file_that_a_score_needs_is_named(tmp_path):
         FileNotFoundError(2, 'No such file or directory', 'other'),
     ],
 )
-def test_others_pass(error):
+def test_other_errors_pass(error):
     with pytest.raises(FileNotFoundError) as caught, missing_data_advice(Config(dict(model=dict(), work_dir='a'))):
         raise error
     assert caught.value is error

@@ -1,4 +1,4 @@
-"""Memory that runs out ends in one line with what to turn down."""
+"""Out-of-memory errors become one line that says what to turn down."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ MORE = "the image size, by the pipeline's Resize and model.data_preprocessor.siz
 
 
 def run(tmp_path: Path, stage: str, error: Exception | None = None) -> str:
-    """Run the toy whose model asks for 2^60 bytes in a stage, or raises the error there; what is said."""
+    """Run the toy with a model that allocates 2^60 bytes in a stage, or raises the error there; return the message."""
     cfg = load_config(TOY, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
     with pytest.raises(InputError) as raised, out_of_memory_advice(cfg, 'test' if stage == 'test' else 'train'):
         runner = Runner.from_cfg(cfg)
@@ -45,7 +45,7 @@ def test_the_stage_and_its_loader_are_named(tmp_path, stage, name):
     message = run(tmp_path, stage)
     assert (
         message.startswith(
-            f'out of memory in {name} (1152921504606846976 bytes more were wanted); turn down: '
+            f'out of memory in {name} (1152921504606846976 bytes more were requested); turn down: '
             f'{stage}_dataloader.batch_size (now 2)'
         )
         and '\n' not in message
@@ -53,12 +53,14 @@ def test_the_stage_and_its_loader_are_named(tmp_path, stage, name):
     assert ('--amp' in message) is (stage == 'train')
 
 
-def test_a_gpu_that_is_full_is_told_alike(tmp_path):
+def test_a_full_gpu_is_reported_in_the_same_way(tmp_path):
     error = torch.cuda.OutOfMemoryError(
         'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of '
         '23.69 GiB of which 1.03 GiB is free.\nSee documentation'
     )
-    assert run(tmp_path, 'train', error).startswith('out of memory in training (2.00 GiB more were wanted); turn down')
+    assert run(tmp_path, 'train', error).startswith(
+        'out of memory in training (2.00 GiB more were requested); turn down'
+    )
 
 
 class Dying(Dataset):
@@ -78,7 +80,7 @@ class Dying(Dataset):
 
 
 def error_of_worker(number: int = 0) -> Exception:
-    """What torch's DataLoader says of it."""
+    """The error of torch's DataLoader."""
     with pytest.raises((MemoryError, RuntimeError)) as raised:
         list(DataLoader(Dying(number), num_workers=1))
     return raised.value
@@ -103,7 +105,7 @@ def error_of_worker(number: int = 0) -> Exception:
     ],
     ids=['killed', 'bus', 'allocator', 'gone', 'shm', 'mmap', 'MemoryError'],
 )
-def test_data_loading_processes_are_told_apart(tmp_path, error):
+def test_errors_of_data_loading_processes_are_recognized(tmp_path, error):
     message = run(tmp_path, 'train', error())
     assert 'a data-loading process of train_dataloader ran out of memory or was killed' in message
     assert 'train_dataloader.num_workers (now 0)' in message
@@ -127,14 +129,14 @@ def test_data_loading_processes_are_told_apart(tmp_path, error):
     ],
     ids=['shape', 'triton', 'files', 'fault'],
 )
-def test_other_errors_are_left_alone(error):
+def test_other_errors_are_not_changed(error):
     error = error()
     with pytest.raises(RuntimeError) as raised, out_of_memory_advice(Config.fromfile(TOY), 'train'):
         raise error
     assert raised.value is error
 
 
-def test_what_is_turned_down_already_is_not_named_again():
+def test_settings_that_are_turned_down_already_are_not_suggested():
     cfg = Config.fromfile(SMALL)
     assert advice(cfg, 'train') == (
         'out of memory in training; turn down: train_dataloader.batch_size (now 32), half of it with '

@@ -1,4 +1,4 @@
-"""Runs that could not begin, or would never end, are refused in one line; the toy project runs where it can."""
+"""Runs that cannot start or would never end are refused in one line."""
 
 import math
 
@@ -26,14 +26,11 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
         ({'train_dataloader.batch_size': 2.0}, 'train_dataloader.batch_size=2.0 must be a whole number'),
         (
             {'val_dataloader': dict(drop_last=True, batch_sampler=dict(type='ImageBatchSampler'))},
-            'val_dataloader.drop_last=True does not go with val_dataloader.batch_sampler',
+            'val_dataloader.drop_last=True does not work with val_dataloader.batch_sampler',
         ),
         ({'default_hooks.logger.interval': 0}, 'default_hooks.logger.interval=0 must be'),
         ({'default_hooks.stop_signal.interval': 0}, 'default_hooks.stop_signal.interval=0 must be'),
-        (
-            {'default_hooks.checkpoint.interval': 0},
-            'default_hooks.checkpoint.interval=0 must be .* -1 saves none but the',
-        ),
+        ({'default_hooks.checkpoint.interval': 0}, 'default_hooks.checkpoint.interval=0 must be .* -1 saves only the'),
         ({'train_dataloader.batch_size': 2.5}, 'train_dataloader.batch_size=2.5 must be a whole number'),
         ({'test_dataloader.num_workers': -1}, 'test_dataloader.num_workers=-1 must be a whole number of at least 0$'),
         ({'train_cfg.max_epochs': 0}, 'train_cfg.max_epochs=0 must be'),
@@ -51,7 +48,7 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
         ({'default_hooks.finite_step.interval': 0}, 'default_hooks.finite_step.interval=0 must be a whole number'),
         (
             {'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.type': 'AmpOptimWrapper'},
-            'optim_wrapper.type=AmpOptimWrapper, .* does not go with FSDP',
+            'optim_wrapper.type=AmpOptimWrapper, .* does not work with FSDP',
         ),
         (
             {'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.clip_grad': dict(max_norm=1.0)},
@@ -65,7 +62,7 @@ def test_numbers_and_samplers_that_no_run_can_use(options, message):
         load_config(TOY, cfg_options=options)
 
 
-def test_what_is_near_to_them_passes():
+def test_similar_valid_settings_pass():
     load_config(TOY, cfg_options=EPOCHS | ITERATIONS)
     load_config(TOY, cfg_options={'default_hooks.checkpoint.interval': -1, 'optim_wrapper.optimizer.lr': 0})
     for path in CONFIGS.glob('*.py'):
@@ -160,16 +157,16 @@ METRICS, PLATEAU = 'val_evaluator', 'param_scheduler'
     [
         (
             {'val_evaluator.generalized': True},
-            "default_hooks.checkpoint.save_best='mIoU' is no score of val_evaluator, "
+            "default_hooks.checkpoint.save_best='mIoU' is not a score of val_evaluator, "
             'which reports gIoU, cIoU, N-acc, T-acc, P@0.5, .*; name one of these$',
         ),
         ({'val_evaluator.prefix': 'x'}, "save_best='mIoU' .*, which reports x/oIoU, x/mIoU, "),
-        ({BEST: ['oIoU', 'miou']}, "save_best='miou' is no score"),
+        ({BEST: ['oIoU', 'miou']}, "save_best='miou' is not a score"),
         (
             {STOP: [dict(type='EarlyStoppingHook', monitor='cIoU', rule='greater')]},
             "monitor of EarlyStoppingHook='cIoU'",
         ),
-        ({'val_evaluator.group_by': None, BEST: 'mIoU/place'}, "save_best='mIoU/place' is no score"),
+        ({'val_evaluator.group_by': None, BEST: 'mIoU/place'}, "save_best='mIoU/place' is not a score"),
         (
             {'val_evaluator.group_by': 'text', BEST: 'mIoU/left'},
             "save_best='mIoU/left' .*, P@0.9, mIoU/both squares, mIoU/everything, mIoU/squares, mIoU/two corners; "
@@ -177,7 +174,7 @@ METRICS, PLATEAU = 'val_evaluator', 'param_scheduler'
         ),
         (
             {PLATEAU: [dict(type='ReduceOnPlateauLR', monitor='gIoU', rule='greater')]},
-            "monitor of ReduceOnPlateauLR='gIoU' is no score",
+            "monitor of ReduceOnPlateauLR='gIoU' is not a score",
         ),
         (
             {METRICS: [dict(type='ReferringIoU'), dict(type='MaskWriter', output_dir='x')], BEST: 'oIuo'},

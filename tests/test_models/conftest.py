@@ -6,7 +6,7 @@ import torch
 
 import dit_sam  # noqa: F401
 
-# The oracle of these tests, textbook.py, is also what the benchmark measures against.
+# The reference implementation of these tests, textbook.py, is also that of the benchmark.
 sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))
 
 
@@ -21,7 +21,7 @@ def kernel(request, monkeypatch) -> str:
     attention, attend = (sys.modules[f'dit_sam.models.layers.{name}'] for name in ('attention', 'attend'))
     plain = request.param == 'plain'
     monkeypatch.setattr(attention, 'on_cpu', lambda _: plain)
-    # In 16 bits a CPU goes the other way up to so many keys.
+    # In 16 bits, a CPU uses the other kernel up to this number of keys.
     monkeypatch.setattr(attention, 'SHORT', 0)
     monkeypatch.setattr(attend, 'SHORT', 10**9 if plain else 0)
     return request.param

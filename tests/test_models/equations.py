@@ -1,4 +1,4 @@
-"""Instructions as the paper has them: slow, sentence by sentence, in float64, and without a line of the package.
+"""The paper's instructions, implemented independently: slow, sentence by sentence, in float64.
 
 The attention that goes with them is in benchmarks/textbook.py. Shapes: H × W visual tokens, L text tokens,
 D channels.
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 def words_of(
     scheme: str, instruction: nn.Module, layer: int, features: Tensor, previous: Tensor | None, visual: Tensor
 ) -> Tensor:
-    """The text tokens T_i that enter block i = `layer`, as the paper has them.
+    """The text tokens T_i that enter block i = `layer`, by the paper's equations.
 
     Args:
         scheme: Name of the instruction's class.
         instruction: The instruction, whose weights are used; in float64.
         layer: i.
         features: Projected text features F_t, (B, L, D).
-        previous: What block i − 1 made of its text tokens, (B, L, D).
+        previous: The text tokens after block i − 1, (B, L, D).
         visual: Visual tokens that enter block i, (B, H, W, D).
     """
     length = features.shape[1]

@@ -1,4 +1,4 @@
-"""Against tensors that the released DIT modules made at small size, with their own weights."""
+"""Comparison with tensors that the released DIT modules computed at small size, with their own weights."""
 
 import json
 from pathlib import Path
@@ -69,7 +69,7 @@ def build(variant: str, sizes: dict) -> nn.ModuleDict:
 
 
 @pytest.mark.parametrize('variant', INSTRUCTIONS)
-def test_outputs_and_gradients_of_the_released_modules(variant):
+def test_outputs_and_gradients_equal_the_released_modules(variant):
     sizes, golden, weights, norms = read(variant)
     model = build(variant, sizes)
     model.load_state_dict(weights, strict=True)
@@ -91,5 +91,5 @@ def test_outputs_and_gradients_of_the_released_modules(variant):
     }
     assert trained.keys() <= norms.keys()
     for name, norm in norms.items():
-        # What is frozen here got a gradient of zero there.
+        # Weights that are frozen here have zero gradients there.
         assert trained.get(name, 0.0) == pytest.approx(norm.item(), rel=1e-3, abs=1e-7), name

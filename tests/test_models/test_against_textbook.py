@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmseg.registry import MODELS
 from textbook import TextbookEncoder
-from tiny import ARCH, assert_close, assert_same_gradients, backbone, gradients, noise, randomise
+from tiny import ARCH, assert_close, assert_same_gradients, backbone, gradients, noise, randomize
 
 from dit_sam.structures import TextFeatures
 
@@ -18,7 +18,7 @@ everywhere = pytest.mark.parametrize('windowed', [True, False], ids=['windowed',
 def build(scheme, windowed):
     """The tiny encoder and, with its weights, the textbook's in float64."""
     instruction = dict(type=INSTRUCTIONS[scheme], text_dims=16, dropout=0.0)
-    model = randomise(MODELS.build(backbone(instruction=instruction, windowed=windowed)))
+    model = randomize(MODELS.build(backbone(instruction=instruction, windowed=windowed)))
     exact = TextbookEncoder(
         ARCH, img_size=32, patch_size=8, out_channels=16, window_size=3, windowed=windowed, instruction=instruction
     )

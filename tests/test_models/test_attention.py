@@ -1,4 +1,4 @@
-"""The image encoder's attention with text beside the image, against a textbook's."""
+"""The image encoder's attention over text and image, compared with the textbook's."""
 
 from unittest import mock
 
@@ -8,7 +8,7 @@ from equations import double
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from textbook import attention
-from tiny import assert_close, assert_same_gradients, gradients, noise, randomise
+from tiny import assert_close, assert_same_gradients, gradients, noise, randomize
 
 from dit_sam.models.layers import InstructedAttention
 
@@ -43,7 +43,7 @@ def check(layer, x, text=None, mask=None, keep_text=False, tolerance=1e-5):
 
 
 def layer_of(window_size, rel_pos_size=5, embed_dims=12, num_heads=3):
-    return randomise(InstructedAttention(embed_dims, num_heads, rel_pos_size, window_size))
+    return randomize(InstructedAttention(embed_dims, num_heads, rel_pos_size, window_size))
 
 
 @pytest.mark.parametrize('keep_text', [False, True], ids=['L-DIT', 'E-DIT'])
@@ -99,7 +99,7 @@ def test_any_sizes_against_the_textbook(grid, window_size, rel_pos_size, words, 
 
 
 @pytest.mark.parametrize('window_size', [0, 3], ids=['global', 'windowed'])
-def test_text_that_is_masked_throughout_is_as_none(window_size, kernel):
+def test_fully_masked_text_is_like_no_text(window_size, kernel):
     layer, x = layer_of(window_size), noise(2, 5, 7, 12)
     instructed, _ = layer(x, noise(2, 4, 12, seed=1), torch.zeros(2, 4, dtype=torch.bool))
     assert_close(instructed, layer(x)[0], 1e-6)
@@ -107,7 +107,7 @@ def test_text_that_is_masked_throughout_is_as_none(window_size, kernel):
 
 @pytest.mark.parametrize('window_size', [0, 3], ids=['global', 'windowed'])
 def test_padding_changes_nothing(window_size):
-    """A sentence with two padding tokens gives what the sentence alone gives, whatever the padding holds."""
+    """A sentence with two padding tokens gives the same result as without, for any values of the padding."""
     layer, x, text = layer_of(window_size), noise(1, 5, 7, 12), noise(1, 2, 12, seed=1)
     padded = torch.cat([text, 100 * noise(1, 2, 12, seed=2)], 1)
     visual, words = layer(x, padded, torch.tensor([[True, True, False, False]]), keep_text=True)
@@ -116,7 +116,7 @@ def test_padding_changes_nothing(window_size):
     assert_close(words[:, :2], expected_words)
 
 
-def test_the_cut_of_windows_does_not_change_what_the_text_gathers():
+def test_windows_do_not_change_the_text_output():
     layer, x, text = layer_of(0), noise(2, 6, 8, 12), noise(2, 4, 12, seed=1)
     whole, expected = layer(x, text, torch.tensor(MASKS['padded']), keep_text=True)
     for layer.window_size in (2, 3, 5):

@@ -17,7 +17,7 @@ def test_pixels_are_normalized_as_rgb():
     assert_close(inputs.view(3), expected, 1e-6)
 
 
-def test_channels_stay_in_order_where_asked_for():
+def test_channel_order_can_be_kept():
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(3, 1, 1)
     inputs = ReferringDataPreProcessor(size=(1, 1), bgr_to_rgb=False, **PLAIN)(dict(inputs=[image]))['inputs']
     assert inputs.view(3).tolist() == [10, 20, 30]
@@ -28,7 +28,7 @@ def test_channels_stay_in_order_where_asked_for():
     [((32, 24), [4, 4, 0, 0]), ((20, 32), [0, 0, 6, 6]), ((31, 29), [1, 2, 0, 1]), ((32, 32), [0, 0, 0, 0])],
     ids=str,
 )
-def test_images_lie_in_the_middle_of_zeros(size, padding):
+def test_images_are_centered_in_zeros(size, padding):
     data = batch([size], ['cat'])
     image = data['inputs'][0].float()
     result = ReferringDataPreProcessor(size=(32, 32), bgr_to_rgb=False, **PLAIN)(data)
@@ -41,7 +41,7 @@ def test_images_lie_in_the_middle_of_zeros(size, padding):
     assert torch.equal(result['inputs'][0], expected)
 
 
-def test_images_lie_in_the_corner_where_asked_for():
+def test_images_can_be_placed_in_the_corner():
     """20 × 24 in 32 × 32: 8 columns on the right, 12 rows below."""
     data = batch([(20, 24)], ['cat'])
     image, mask = data['inputs'][0].float(), data['data_samples'][0].gt_sem_seg.data
@@ -71,7 +71,7 @@ def test_masks_are_padded_with_background_in_training():
 
 
 def test_a_mask_of_several_labels_is_refused_in_training():
-    """Of a class or an instance map, that is. 255 are pixels that do not count."""
+    """For example of a class or an instance map. 255 are pixels that do not count."""
     data = batch([(8, 8)] * 2, ['cat', 'dog'])
     data['data_samples'][0].gt_sem_seg.data[0, 0, 0] = 255
     ReferringDataPreProcessor(size=(8, 8))(data, training=True)
@@ -82,7 +82,7 @@ def test_a_mask_of_several_labels_is_refused_in_training():
         ReferringDataPreProcessor(size=(8, 8))(data, training=True)
 
 
-def test_masks_are_left_alone_in_testing():
+def test_masks_are_not_padded_in_testing():
     data = batch([(20, 32), (32, 16)])
     masks = [data_sample.gt_sem_seg.data.clone() for data_sample in data['data_samples']]
     result = ReferringDataPreProcessor(size=(32, 32))(data, training=False)
@@ -90,7 +90,7 @@ def test_masks_are_left_alone_in_testing():
         assert torch.equal(data_sample.gt_sem_seg.data, mask)
 
 
-def test_without_a_size_the_largest_picture_decides():
+def test_without_a_size_the_largest_image_determines_it():
     result = ReferringDataPreProcessor(size_divisor=16)(batch([(20, 33), (40, 16)]))
     assert result['inputs'].shape == (2, 3, 48, 48)  # 40 and 33 up to multiples of 16
     assert [data.metainfo['padding_size'] for data in result['data_samples']] == [[7, 8, 14, 14], [16, 16, 4, 4]]
@@ -101,7 +101,7 @@ def test_too_large_an_image_says_what_to_do():
         ReferringDataPreProcessor(size=(32, 32))(batch([(20, 33)], ['cat']))
 
 
-def test_the_advice_for_pictures_that_stand_the_other_way_helps():
+def test_images_of_the_other_orientation_get_advice():
     """The pipeline resizes to the size already: 160 × 96 out of a portrait picture, 96 × 160 out of others."""
     with pytest.raises(
         InputError,
@@ -119,11 +119,11 @@ def test_the_sentence_survives():
     assert [data.metainfo['text'] for data in result['data_samples']] == ['the red box', 'cat']
 
 
-def test_it_leaves_no_weights_behind():
+def test_it_has_no_weights():
     assert not ReferringDataPreProcessor().state_dict()
 
 
-def test_what_it_is_given_stays_as_it_is():
+def test_inputs_are_not_changed():
     data = batch([(20, 32)], ['cat'])
     before = data['inputs'][0].clone()
     ReferringDataPreProcessor(size=(32, 32))(data)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import assert_close, backbone, noise, randomise
+from tiny import assert_close, backbone, noise, randomize
 
 from dit_sam.models import DITViT, Instruction, SAMViT
 from dit_sam.structures import TextFeatures
@@ -13,7 +13,7 @@ L_DIT = dict(type='LayerWiseInstruction', text_dims=16, dropout=0.0)
 
 def build(**kwargs) -> DITViT:
     """The tiny L-DIT encoder, 4 × 4 tokens at 32²."""
-    return randomise(MODELS.build(backbone(**dict(dict(instruction=L_DIT), **kwargs))))
+    return randomize(MODELS.build(backbone(**dict(dict(instruction=L_DIT), **kwargs))))
 
 
 def sentences(text_dims=16, batch=2) -> TextFeatures:
@@ -21,7 +21,7 @@ def sentences(text_dims=16, batch=2) -> TextFeatures:
 
 
 @pytest.mark.parametrize('instruction,text', [(None, sentences()), (L_DIT, None)], ids=['no instruction', 'no text'])
-def test_without_instruction_or_text_it_is_its_parent(instruction, text):
+def test_without_instruction_or_text_it_equals_its_parent(instruction, text):
     model = build(instruction=instruction)
     config = {key: value for key, value in backbone().items() if key not in ('type', 'instruction')}
     parent = SAMViT(**config)
@@ -31,7 +31,7 @@ def test_without_instruction_or_text_it_is_its_parent(instruction, text):
 
 
 class Recorder(Instruction):
-    """Gives the text back and keeps what it was asked."""
+    """An instruction that returns the text and records its arguments."""
 
     keeps_outputs = True
 
@@ -45,10 +45,10 @@ class Recorder(Instruction):
 
 
 @pytest.mark.parametrize('keeps_outputs', [True, False])
-def test_the_seam_hands_over_what_it_promises(keeps_outputs):
-    """Layer by layer the projected text, what the block before made of its tokens, and the visual tokens."""
+def test_the_instruction_gets_the_documented_arguments(keeps_outputs):
+    """For each layer the projected text, the text tokens after the previous block, and the visual tokens."""
     model = build()
-    model.instruction = randomise(Recorder(embed_dims=24, depth=3, text_dims=16))
+    model.instruction = randomize(Recorder(embed_dims=24, depth=3, text_dims=16))
     model.instruction.keeps_outputs = keeps_outputs
     image, text = noise(2, 3, 32, 40), sentences()
     model(image, text)
@@ -60,7 +60,7 @@ def test_the_seam_hands_over_what_it_promises(keeps_outputs):
         visual, made = model.blocks[layer](visual, features, text.mask, keep_text=keeps_outputs)
 
 
-def test_only_the_blocks_that_run_are_asked():
+def test_only_running_blocks_call_the_instruction():
     model = build(out_indices=(0, 1))
     model.instruction = Recorder(embed_dims=24, depth=2, text_dims=16)
     model(noise(2, 3, 32, 32), sentences())

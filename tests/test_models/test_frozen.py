@@ -1,4 +1,4 @@
-"""What is frozen does not move, and everything else trains (paper Table 3)."""
+"""Frozen parts do not change, and everything else trains (paper, Table 3)."""
 
 import itertools
 
@@ -35,7 +35,7 @@ def build(frozen: dict, scheme: str = 'L-DIT', **kwargs) -> nn.Module:
 
 
 def is_frozen(name: str, frozen: dict) -> bool:
-    """Whether a module or a weight belongs to what is frozen."""
+    """Whether a module or a weight belongs to a frozen part."""
     part, _, rest = name.partition('.')
     return (part == 'text_encoder' and frozen['text']) or (
         part == 'backbone' and frozen['image'] and not rest.startswith('instruction')
@@ -43,7 +43,7 @@ def is_frozen(name: str, frozen: dict) -> bool:
 
 
 def split(state: dict, frozen: dict) -> tuple[dict, dict]:
-    """The weights of what is frozen, and the others, as copies."""
+    """Copies of the frozen weights, and of the others."""
     parts = {}, {}
     for name, value in state.items():
         parts[not is_frozen(name, frozen)][name] = value.clone()
@@ -56,7 +56,7 @@ def assert_equal(actual: dict, expected: dict) -> None:
 
 
 @every_combination
-def test_what_is_frozen_stays_in_evaluation_mode(frozen):
+def test_frozen_parts_stay_in_evaluation_mode(frozen):
     model = build(frozen)
     for mode in (True, False, True):
         model.train(mode)
@@ -66,7 +66,7 @@ def test_what_is_frozen_stays_in_evaluation_mode(frozen):
 
 @pytest.mark.parametrize('optimizer', OPTIMIZERS, ids=lambda optimizer: optimizer['type'])
 @every_combination
-def test_what_is_frozen_has_no_optimizer_state_and_never_moves(frozen, optimizer):
+def test_frozen_parts_have_no_optimizer_state_and_never_change(frozen, optimizer):
     model = build(frozen).train()
     still, moving = split(model.state_dict(), frozen)
     optim_wrapper = build_optim_wrapper(model, dict(type='OptimWrapper', optimizer=dict(optimizer)))
@@ -79,13 +79,13 @@ def test_what_is_frozen_has_no_optimizer_state_and_never_moves(frozen, optimizer
     assert not [name for name in trained if is_frozen(name, frozen)]
     still_after, moving_after = split(model.state_dict(), frozen)
     assert_equal(still_after, still)
-    # Weight decay moves whatever the optimizer holds, even where the gradient is zero.
+    # Weight decay changes all weights of the optimizer, even if their gradient is zero.
     assert not [name for name in trained if torch.equal(moving_after[name], moving[name])]
     assert all(any(name.startswith(part) for name in trained) for part in ALWAYS_TRAINED)
 
 
 @pytest.mark.parametrize('scheme', [None, *SCHEMES])
-def test_under_a_frozen_image_encoder_every_scheme_trains(scheme):
+def test_every_scheme_trains_with_a_frozen_image_encoder(scheme):
     frozen = dict(image=True, text=True)
     for with_cp in (False, True):
         model = build(frozen, scheme, with_cp=with_cp).train()
@@ -96,7 +96,7 @@ def test_under_a_frozen_image_encoder_every_scheme_trains(scheme):
         assert instruction <= with_gradient and bool(instruction) == bool(scheme)
 
 
-def test_the_moving_average_of_what_is_frozen_stays(tmp_path):
+def test_the_moving_average_of_frozen_weights_does_not_change(tmp_path):
     frozen = dict(image=True, text=True)
     model = build(frozen)
     model.init_weights()

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
-from tiny import assert_close, batch, decode_head, noise, randomise, sample, segmentor
+from tiny import assert_close, batch, decode_head, noise, randomize, sample, segmentor
 
 from dit_sam.models import GeneralizedSAMHead
 from dit_sam.structures import TextFeatures
@@ -14,7 +14,7 @@ GRID = (4, 4)
 
 
 def build(**kwargs) -> GeneralizedSAMHead:
-    return randomise(MODELS.build(decode_head(type='GeneralizedSAMHead', **kwargs)))
+    return randomize(MODELS.build(decode_head(type='GeneralizedSAMHead', **kwargs)))
 
 
 def sentences(count: int) -> TextFeatures:
@@ -36,7 +36,7 @@ def decide(head: GeneralizedSAMHead, logit: float) -> None:
     torch.nn.init.constant_(last.bias, logit)
 
 
-def test_without_the_decision_it_is_sams_head():
+def test_without_the_decision_it_equals_sam_head():
     head = build()
     plain = MODELS.build(decode_head())
     plain.load_state_dict(
@@ -47,7 +47,7 @@ def test_without_the_decision_it_is_sams_head():
 
 
 def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
-    """A logit of 0.3 for each of three items of which one means nothing."""
+    """A logit of 0.3 for each of three items, one of which has no target."""
     head = build(no_target_weight=0.2)
     decide(head, 0.3)
     losses = head.loss((noise(3, 16, *GRID),), items(False, True, False), text=sentences(3))
@@ -56,7 +56,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     # The decision "nothing" is right for one of three.
     assert losses['no_target_accuracy'].item() == pytest.approx(100 / 3)
     assert set(losses) == {'loss_bce', 'mean_iou', 'loss_no_target', 'no_target_accuracy'}
-    # A target whose mask has no pixel: now nothing is meant in none of three, if the annotation says so.
+    # The target has no pixel, but the annotation says that there is one: now all three items have a target.
     samples = items(False, True, False)
     samples[1].set_metainfo(dict(no_target=False))
     losses = head.loss((noise(3, 16, *GRID),), samples, text=sentences(3))
@@ -64,7 +64,7 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
 
 
 @pytest.mark.parametrize('logit, threshold, nothing', [(5.0, 0.5, True), (-5.0, 0.5, False), (0.2, 0.6, False)])
-def test_a_mask_is_emptied_where_nothing_is_meant(logit, threshold, nothing):
+def test_a_mask_is_empty_if_there_is_no_target(logit, threshold, nothing):
     head = build(no_target_threshold=threshold)
     decide(head, logit)
     logits = head.predict((noise(2, 16, *GRID),), [dict(pad_shape=(16, 16))] * 2, text=sentences(2))
@@ -78,7 +78,7 @@ def test_a_mask_is_emptied_where_nothing_is_meant(logit, threshold, nothing):
         assert_close(logits, upsampled, 1e-6)
 
 
-def test_it_learns_to_tell_nothing_from_something():
+def test_it_learns_to_distinguish_no_target():
     """Two items that differ in their sentence only: after a few steps one mask is empty, the other is not."""
     model = segmentor(decode_head=decode_head(type='GeneralizedSAMHead'))
     texts = ('the red box', 'a blue cat')

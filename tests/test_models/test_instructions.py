@@ -6,7 +6,7 @@ import torch.distributed as dist
 from equations import double, words_of
 from mmseg.registry import MODELS
 from textbook import attention
-from tiny import assert_close, assert_same_gradients, backbone, gradients, noise, randomise
+from tiny import assert_close, assert_same_gradients, backbone, gradients, noise, randomize
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -29,7 +29,7 @@ def build(scheme='L-DIT', text_dims=16, dropout=0.0, seed=0, **kwargs) -> DITViT
     instruction = dict(SCHEMES[scheme], text_dims=text_dims, dropout=dropout)
     model = MODELS.build(backbone(instruction=instruction, **kwargs))
     if seed is not None:
-        return randomise(model, seed)
+        return randomize(model, seed)
     model.init_weights()
     return model
 
@@ -79,14 +79,14 @@ def test_padding_tokens_change_nothing(scheme, windowed):
 
 
 @every_scheme
-def test_text_that_is_masked_throughout_is_as_none(scheme):
+def test_fully_masked_text_is_like_no_text(scheme):
     model, image = build(scheme), noise(2, 3, 32, 40)
     assert_close(model(image, sentences(mask=[[False] * 3] * 2))[0], model(image)[0])
 
 
 @every_scheme
-def test_each_image_meets_its_own_sentence(scheme):
-    """A batch is as one by one, each sentence at its own length, and sentences are told apart."""
+def test_each_image_uses_only_its_own_sentence(scheme):
+    """A batch equals single sentences, each at its own length, and different sentences give different results."""
     model, image, text = build(scheme), noise(2, 3, 32, 40), sentences()
     (together,) = model(image, text)
     for i, count in enumerate((3, 2)):
@@ -95,7 +95,7 @@ def test_each_image_meets_its_own_sentence(scheme):
     assert (together[:1] - model(image[:1], TextFeatures(text.tokens[1:], text.mask[1:]))[0]).abs().max() > 1e-2
 
 
-# What gets a gradient other than zero at the very first step, for the schemes that start silent.
+# The weights with a non-zero gradient in the first step, for the schemes that start without effect.
 FIRST_TO_LEARN = {
     'L-DIT': ['projections.0.weight', 'projections.2.weight'],
     'E-DIT': ['projections.0.weight', 'projections.2.weight'],
@@ -106,7 +106,7 @@ FIRST_TO_LEARN = {
 
 
 @pytest.mark.parametrize('scheme', FIRST_TO_LEARN)
-def test_at_the_start_all_sentences_look_alike_and_the_instruction_learns(scheme):
+def test_text_has_no_effect_at_the_start_and_the_instruction_learns(scheme):
     model, image, text = build(scheme, seed=None, windowed=False), noise(2, 3, 32, 32), sentences()
     (output,) = model(image, text)
     (other,) = model(image, TextFeatures(3 * text.tokens.flip(2), text.mask))
@@ -117,7 +117,7 @@ def test_at_the_start_all_sentences_look_alike_and_the_instruction_learns(scheme
 
 
 @pytest.mark.parametrize('scheme', ['L-DIT static', 'E-DIT static'])
-def test_static_tokens_start_at_zero_and_learn_at_once(scheme):
+def test_static_tokens_start_at_zero_and_learn_from_the_first_step(scheme):
     model = build(scheme, seed=None)
     static = model.instruction.static_tokens
     assert static.shape == ({'L-DIT static': 3, 'E-DIT static': 2}[scheme], 5, 24)
@@ -129,7 +129,7 @@ def test_static_tokens_start_at_zero_and_learn_at_once(scheme):
 
 @every_scheme
 def test_distributed_training_waits_for_no_parameter(scheme):
-    """Every parameter gets a gradient, be it zero, at the first step as well as later; else the second step raises."""
+    """Every parameter gets a gradient, possibly zero, in every step; otherwise the second step would raise an error."""
     dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)
     try:
         for seed in (None, 0):
@@ -167,12 +167,12 @@ def test_dropout_acts_in_training_only(scheme):
 
 def test_static_tokens_are_never_dropped():
     scheme = LayerWiseStaticInstruction(max_length=4, embed_dims=24, depth=3, text_dims=24, dropout=1.0)
-    tokens = randomise(scheme).train()(2, noise(2, 3, 24), None, noise(2, 4, 4, 24))
+    tokens = randomize(scheme).train()(2, noise(2, 3, 24), None, noise(2, 4, 4, 24))
     assert torch.equal(tokens, scheme.static_tokens[2, :3].expand(2, 3, 24))
 
 
 @every_scheme
-def test_out_indices_give_a_map_a_block(scheme):
+def test_out_indices_give_one_map_per_block(scheme):
     model = build(scheme, out_indices=(0, 1, 2))
     outputs = model(noise(2, 3, 20, 30), sentences())
     assert [output.shape for output in outputs] == [(2, 16, 3, 4)] * 3
@@ -205,15 +205,15 @@ def test_text_longer_than_the_static_tokens_says_what_to_set(scheme):
 
 
 @every_scheme
-def test_a_shared_projection_is_there_where_the_widths_differ(scheme):
+def test_a_shared_projection_exists_if_the_widths_differ(scheme):
     assert build(scheme, text_dims=16).instruction.text_projection.weight.shape == (24, 16)
     assert not list(build(scheme, text_dims=24).instruction.text_projection.parameters())
 
 
 def test_cross_attention_equals_torch():
-    """`nn.MultiheadAttention` meets text and image in the text's own width."""
+    """`nn.MultiheadAttention` attends in the width of the text."""
     scheme = CrossAttentionInstruction(attn_dims=24, num_heads=3, embed_dims=24, depth=2, text_dims=24)
-    layer, reference = randomise(scheme).eval().layers[1], nn.MultiheadAttention(24, 3, batch_first=True)
+    layer, reference = randomize(scheme).eval().layers[1], nn.MultiheadAttention(24, 3, batch_first=True)
     text, visual = noise(2, 3, 24), noise(2, 4, 5, 24, seed=1)
     projections = [layer.q_proj, layer.k_proj, layer.v_proj]
     reference.load_state_dict(

@@ -20,7 +20,7 @@ GRID = (2, 32, 32, 128)
 
 
 def convolutions(layer: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    """What the layer makes of x, and by how many convolutions."""
+    """The output of the layer, and the number of convolutions."""
     with mock.patch.object(F, 'conv2d', wraps=F.conv2d) as counted:
         return layer(x), counted.call_count
 
@@ -36,7 +36,7 @@ def like_torch(layer: Linear) -> nn.Linear:
     [(GRID, 1), ((1, 33, 31, 129), 1), ((0, 32, 32, 128), 1), ((64, 31, 32, 128), 0), ((2, 1024, 128), 0), ((128,), 0)],
 )
 @pytest.mark.parametrize('train', [True, False])
-def test_large_grids_are_convolved_where_nothing_trains(shape, expected, train):
+def test_large_grids_are_convolved_without_gradients(shape, expected, train):
     layer, x = Linear(shape[-1], 40), torch.randn(shape)
     with torch.set_grad_enabled(train):
         out, count = convolutions(layer, x)
@@ -46,7 +46,7 @@ def test_large_grids_are_convolved_where_nothing_trains(shape, expected, train):
 
 @pytest.mark.parametrize('dtype, expected', [(torch.float64, 0), (torch.bfloat16, 0), (torch.float32, 1)])
 @pytest.mark.parametrize('autocast', [True, False])
-def test_types_are_those_of_torch(dtype, expected, autocast):
+def test_result_types_equal_torchs(dtype, expected, autocast):
     layer, x = Linear(128, 40).to(dtype), torch.randn(GRID, dtype=dtype)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         out, count = convolutions(layer, x)
@@ -61,7 +61,7 @@ def test_an_exported_graph_has_the_linear_layer():
     assert any('linear' in name for name in names) and not any('conv' in name for name in names)
 
 
-def test_of_a_part_of_a_grid():
+def test_part_of_a_grid():
     layer, grid = Linear(128, 40), torch.randn(2, 40, 40, 128)
     with torch.no_grad():
         part, count = convolutions(layer, grid[:, :35, :33])
@@ -71,14 +71,14 @@ def test_of_a_part_of_a_grid():
 
 @pytest.mark.parametrize('side', [9, 32])
 @pytest.mark.parametrize('autocast', [True, False])
-def test_a_batch_is_its_images(side, autocast):
+def test_a_batch_equals_its_images_alone(side, autocast):
     layer, x = Linear(128, 40), torch.randn(5, side, side, 128)
     with torch.no_grad(), torch.autocast('cpu', torch.bfloat16, enabled=autocast):
         assert torch.equal(layer(x), torch.cat([layer(image[None]) for image in x]))
     assert (side * side * 128 >= LARGE) == (side == 32)
 
 
-def test_mlp_is_that_of_sam():
+def test_mlp_equals_sams():
     ours, theirs = MLP(128, 256), import_sam_modeling().common.MLPBlock(128, 256)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(GRID)
@@ -101,8 +101,8 @@ class Products(TorchDispatchMode):
 
 @pytest.mark.parametrize('kernel', ['fused'], indirect=True)
 @pytest.mark.parametrize('keep_text', [False, True], ids=['L-DIT', 'E-DIT'])
-def test_a_compiled_block_multiplies_no_more_than_another(keep_text, kernel):
-    """Forward and backward, with inductor's choice of what the backward pass computes anew."""
+def test_a_compiled_block_computes_no_product_twice(keep_text, kernel):
+    """Forward and backward, with inductor's choice of what the backward pass recomputes."""
     block = InstructedBlock(16, 2, 4)
     # Of another size than the tables of relative position, which are resized.
     x, text = torch.randn(1, 5, 6, 16, requires_grad=True), torch.randn(1, 3, 16, requires_grad=True)

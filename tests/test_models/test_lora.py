@@ -12,7 +12,7 @@ from processes import call_tool
 from safetensors import safe_open
 from safetensors.torch import load_file
 from segment_anything.modeling import ImageEncoderViT
-from tiny import assert_close, backbone, batch, gradients, randomise, segmentor, text_encoder
+from tiny import assert_close, backbone, batch, gradients, randomize, segmentor, text_encoder
 from torch import nn
 
 from dit_sam.errors import InputError
@@ -40,7 +40,7 @@ def steps(model: nn.Module, wrapper, count: int) -> None:
         model.train().train_step(batch(), wrapper)
 
 
-def test_names_are_those_without_lora_and_at_the_start_nothing_changes():
+def test_lora_keeps_names_and_has_no_effect_at_the_start():
     plain, model = segmentor(), segmentor(seed=None, **parts())
     assert set(model.state_dict()) - set(plain.state_dict()) == set(lora_names(model))
     # 3 blocks with 4 layers, 2 with 2.
@@ -54,7 +54,7 @@ def test_names_are_those_without_lora_and_at_the_start_nothing_changes():
             assert_close(logits(each), logits(plain), 1e-6)
 
 
-def test_initial_weights_leave_lora_without_effect():
+def test_init_weights_keeps_lora_without_effect():
     model = segmentor(seed=None, **parts())
     model.init_weights()
     weights = model.state_dict()
@@ -88,7 +88,7 @@ def test_lora_has_effect_and_equals_the_merged_model(windowed):
 
 
 @pytest.mark.parametrize('with_cp', [False, True])
-def test_gradients_are_those_of_the_plain_formula(with_cp):
+def test_gradients_equal_those_of_the_plain_formula(with_cp):
     """Through the blocks that recompute their activations; of A and B by the merged weight's gradient."""
     model = segmentor(**parts(with_cp=with_cp)).eval()
     plain = copy.deepcopy(model)
@@ -149,8 +149,8 @@ def test_frozen_and_unused_blocks_keep_their_lora():
     assert not any(parameter.requires_grad or frozen.training for parameter in frozen.parameters())
 
 
-def test_what_was_encoded_is_forgotten_when_lora_moves():
-    encoder = randomise(MODELS.build(text_encoder(lora=TEXT))).eval()
+def test_the_sentence_cache_is_cleared_when_lora_changes():
+    encoder = randomize(MODELS.build(text_encoder(lora=TEXT))).eval()
     with torch.no_grad():
         first = encoder(['cat']).tokens
         next(value for name, value in encoder.named_parameters() if 'lora_B' in name).mul_(2)
@@ -186,7 +186,7 @@ def test_sams_own_file_loads(tmp_path):
         use_rel_pos=True,
         qkv_bias=True,
     )
-    sam = randomise(ImageEncoderViT(**sizes))
+    sam = randomize(ImageEncoderViT(**sizes))
     torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
     model = MODELS.build(backbone(lora=IMAGE, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'sam.pth'))))
     model.init_weights()

@@ -19,7 +19,7 @@ def test_by_hand():
     assert BinaryDiceLoss(loss_weight=3.0)(pred, target).item() == pytest.approx(3 * expected)
 
 
-def test_on_sure_masks_it_is_the_dice_score():
+def test_for_binary_probabilities_it_equals_the_dice_score():
     """Where probabilities are 0 or 1, Σ p² = Σ p."""
     truth, predicted = (noise(4, 9, 11, seed=seed) > 0 for seed in (1, 2))
     loss = BinaryDiceLoss(eps=0.0)(200.0 * predicted[:, None] - 100, truth.long())
@@ -27,7 +27,7 @@ def test_on_sure_masks_it_is_the_dice_score():
     assert_close(loss, 1 - scores.mean(), 1e-6)
 
 
-def test_it_is_the_mean_over_the_batch():
+def test_the_dice_loss_is_the_mean_over_the_batch():
     pred, target = noise(3, 1, 4, 4), (noise(3, 4, 4, seed=1) > 0).long()
     loss = BinaryDiceLoss()
     each = torch.stack([loss(pred[i : i + 1], target[i : i + 1]) for i in range(3)])
@@ -36,7 +36,7 @@ def test_it_is_the_mean_over_the_batch():
     assert_close(loss(pred, target, weight), (each * weight).mean(), 1e-6)
 
 
-def test_ignored_pixels_take_no_part():
+def test_ignored_pixels_do_not_count():
     pred, target = noise(2, 1, 4, 4), (noise(2, 4, 4, seed=1) > 0).long()
     ignored = target.clone()
     ignored[:, 2:] = 255
@@ -56,7 +56,7 @@ def test_only_names_that_begin_with_loss_are_trained_on():
 
 @pytest.mark.parametrize('ignored', [0, 20, 72])
 @pytest.mark.parametrize('weighted', [False, True])
-def test_cross_entropy_is_that_of_mmseg(ignored, weighted):
+def test_cross_entropy_equals_mmsegs(ignored, weighted):
     """With its gradient; pixels that are ignored count in the mean, as zeros."""
     ours = MODELS.build(dict(type='BinaryCrossEntropyLoss', loss_weight=3.0))
     theirs = MODELS.build(dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=3.0))
@@ -76,7 +76,7 @@ def test_cross_entropy_is_that_of_mmseg(ignored, weighted):
     assert ours.loss_name == 'loss_bce'
 
 
-def test_of_nothing_the_cross_entropy_is_zero():
+def test_the_cross_entropy_of_an_empty_batch_is_zero():
     loss = BinaryCrossEntropyLoss()(noise(1, 1, 4, 4), torch.full((1, 4, 4), 255))
     assert loss.item() == 0
 

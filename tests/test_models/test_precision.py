@@ -1,11 +1,11 @@
-"""What stays in float32 under autocast, and how near the rest is to float64."""
+"""What stays in float32 under autocast, and how close the rest is to float64."""
 
 import copy
 
 import pytest
 import torch
 from equations import double
-from tiny import assert_close, backbone, batch, decode_head, noise, randomise, segmentor
+from tiny import assert_close, backbone, batch, decode_head, noise, randomize, segmentor
 
 from dit_sam.compat import import_sam_modeling
 from dit_sam.models.instructions.cross_attention import CrossAttentionLayer
@@ -22,7 +22,7 @@ def autocast(dtype):
 
 
 @HALVES
-def test_places_are_encoded_in_float32(dtype):
+def test_positions_are_encoded_in_float32(dtype):
     encoder = segmentor().decode_head.prompt_encoder
     prompts = SpatialPrompts.collate([torch.tensor([[3.0, 70.0], [200.0, 1.0]])], [None], [None], (96, 256))
     expected_grid, expected = encoder.pe_layer((32, 32)), encoder(prompts)
@@ -35,7 +35,7 @@ def test_places_are_encoded_in_float32(dtype):
 @HALVES
 @pytest.mark.parametrize('kind', ['SAMHead', 'GeneralizedSAMHead'])
 def test_logits_are_resized_in_float32(kind, dtype):
-    """What the decoder gives in 16 bits is rounded there, and nowhere behind it."""
+    """The decoder's output in 16 bits is rounded there, but nowhere after it."""
     model = segmentor(decode_head=decode_head(type=kind)).eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2), training=True)
     seen = {}
@@ -57,8 +57,8 @@ def test_logits_are_resized_in_float32(kind, dtype):
     assert_close(losses['loss_bce'], bce, 1e-6)
 
 
-def test_whether_anything_is_meant_is_decided_in_float32():
-    """A probability of 0.501, of which bfloat16 makes 0.5."""
+def test_the_no_target_decision_is_made_in_float32():
+    """A probability of 0.501, which bfloat16 rounds to 0.5."""
     head = segmentor(decode_head=decode_head(type='GeneralizedSAMHead')).decode_head
     head.no_target_head.forward = lambda tokens: torch.tensor([[0.004]], dtype=torch.bfloat16)
     head.decode = lambda *args: (torch.ones(1, 1, 4, 4), torch.zeros(1, 5, 16))
@@ -67,7 +67,7 @@ def test_whether_anything_is_meant_is_decided_in_float32():
 
 @HALVES
 def test_tables_are_rounded_last(dtype):
-    """What all keys have in common does not change the softmax; rounded with it, the differences would be lost."""
+    """A term shared by all keys does not change the softmax, but rounding with it would lose the differences."""
     heads, channels, side = 2, 8, 6
     qkv = noise(1, side, side, 3 * heads * channels).to(dtype)
     tables = [100 + 0.3 * noise(side, side, channels, seed=seed) for seed in (1, 2)]
@@ -83,7 +83,7 @@ def test_tables_are_rounded_last(dtype):
 
 @HALVES
 def test_sdpa_and_chunked_attention_agree(dtype):
-    """On a grid of 24 × 24, beside text; chunked logits are sums of rounded terms."""
+    """On a grid of 24 × 24, with text; chunked logits are sums of rounded terms."""
     heads, channels, side = 2, 16, 24
     qkv, tables = (
         noise(1, side, side, 3 * heads * channels).to(dtype),
@@ -99,10 +99,9 @@ def test_sdpa_and_chunked_attention_agree(dtype):
 
 
 @HALVES
-def test_the_stream_of_the_text_stays_in_float32(dtype):
-    """Over six blocks, as the visual one does: rounded in each, text that is large beside what blocks add would stand
-    still."""
-    blocks = [randomise(InstructedBlock(12, 3, 4), seed) for seed in range(6)]
+def test_text_tokens_between_blocks_stay_in_float32(dtype):
+    """Over six blocks, like the visual tokens: if rounded in each block, text with large values would not change."""
+    blocks = [randomize(InstructedBlock(12, 3, 4), seed) for seed in range(6)]
     x, text = noise(1, 4, 4, 12), 40 * noise(1, 3, 12, seed=1)
 
     def run(blocks, x, text):
@@ -119,9 +118,9 @@ def test_the_stream_of_the_text_stays_in_float32(dtype):
 
 
 @HALVES
-def test_text_that_looks_at_the_image_is_added_to_in_float32(dtype):
-    """As in a block: what attention gives is rounded, the sum with a text that is large beside it is not."""
-    layer = randomise(CrossAttentionLayer(12, 6, 2, 0, 0.0))
+def test_cross_attention_sums_in_float32(dtype):
+    """As in a block: the output of attention is rounded, but not its sum with a text that is much larger."""
+    layer = randomize(CrossAttentionLayer(12, 6, 2, 0, 0.0))
     visual, text = noise(1, 16, 12), (100 * noise(1, 3, 12, seed=1)).to(dtype)
     expected = double(layer)(text.double(), visual.double())
     with autocast(dtype):
@@ -130,7 +129,7 @@ def test_text_that_looks_at_the_image_is_added_to_in_float32(dtype):
 
 def test_the_norm_of_maps_stays_in_the_range_of_float16():
     ours, theirs = LayerNorm2d(8), import_sam_modeling().common.LayerNorm2d(8)
-    randomise(ours)
+    randomize(ours)
     theirs.load_state_dict(ours.state_dict())
     x = 300 * noise(2, 8, 5, 4)
     assert_close(ours(x), theirs(x), 1e-6)
@@ -141,7 +140,7 @@ def test_the_norm_of_maps_stays_in_the_range_of_float16():
 @HALVES
 @pytest.mark.parametrize('kind', ['SAMHead', 'GeneralizedSAMHead'])
 @pytest.mark.parametrize('scheme', ['LayerWiseInstruction', 'EndToEndInstruction', 'CrossAttentionInstruction'])
-def test_a_step_and_a_prediction_are_near_those_of_float32(scheme, kind, dtype):
+def test_a_step_and_a_prediction_are_close_to_float32(scheme, kind, dtype):
     sizes = dict(attn_dims=8, num_heads=2) if scheme == 'CrossAttentionInstruction' else {}
     model = segmentor(
         backbone=backbone(instruction=dict(type=scheme, text_dims=16, dropout=0.0, **sizes)),

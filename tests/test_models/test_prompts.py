@@ -1,9 +1,9 @@
-"""Points and boxes, alone and beside text, against segment_anything's prompt encoder and mask decoder."""
+"""Points and boxes, with and without text, compared with segment_anything's prompt encoder and mask decoder."""
 
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import assert_close, batch, decode_head, noise, randomise, segmentor, text_encoder
+from tiny import assert_close, batch, decode_head, noise, randomize, segmentor, text_encoder
 
 from dit_sam.compat import import_sam_modeling
 from dit_sam.errors import InputError
@@ -17,7 +17,7 @@ BOXES = [None, torch.tensor([2.0, 3.0, 30.0, 21.0]), torch.tensor([10.0, 9.0, 55
 
 
 def build(**kwargs) -> SAMHead:
-    return randomise(MODELS.build(decode_head(**kwargs)))
+    return randomize(MODELS.build(decode_head(**kwargs)))
 
 
 def prompts(items=range(4)) -> SpatialPrompts:
@@ -48,7 +48,7 @@ def segment_anything(head: SAMHead, image: torch.Tensor, i: int, text: torch.Ten
 
 
 @pytest.mark.parametrize('with_text', [False, True])
-def test_a_ragged_batch_equals_segment_anything_one_by_one(with_text, kernel):
+def test_a_ragged_batch_equals_segment_anything_item_by_item(with_text, kernel):
     head, image = build(), noise(4, 16, *GRID)
     mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=torch.bool)
     text = TextFeatures(noise(4, 3, 16, seed=5), mask) if with_text else None
@@ -67,8 +67,8 @@ def test_prompts_change_the_mask_and_padding_does_not():
     assert (head((image,), None, prompts([0, 0])) - head((image,), None, prompts([1, 1]))).abs().max() > 1e-3
 
 
-def test_a_corner_is_a_corner_wherever_the_labels_come_from():
-    """(x, y) of the upper left and lower right corner, and −1 beside points without a box."""
+def test_corner_labels_match_sams():
+    """(x, y) of the upper left and lower right corner, and −1 for points without a box."""
     found = prompts()
     assert found.labels.tolist() == [[1, 0, -1], [2, 3, -1], [1, 2, 3], [-1, -1, -1]]
     assert found.mask.tolist() == [[True] * 3, [True, True, False], [True] * 3, [False] * 3]
@@ -78,7 +78,7 @@ def test_a_corner_is_a_corner_wherever_the_labels_come_from():
 @pytest.mark.parametrize('spatial', [False, True])
 @pytest.mark.parametrize('given', [None, 'points', 'boxes'])
 def test_with_spatial_prompts_their_embeddings_always_get_a_gradient(spatial, given):
-    """Whatever a batch holds: what DistributedDataParallel needs."""
+    """For any content of a batch, as DistributedDataParallel needs."""
     head, image = build(spatial_prompts=spatial), noise(1, 16, *GRID)
     text = TextFeatures(noise(1, 2, 16), torch.ones(1, 2, dtype=torch.bool))
     head((image,), text, {None: None, 'points': prompts([0]), 'boxes': prompts([1])}[given]).sum().backward()
@@ -115,7 +115,7 @@ def test_prompts_move_with_the_padding():
     assert found.points[1].tolist() == [[1, 6], [20, 27]]
 
 
-def test_points_are_scaled_with_the_picture_where_asked_for():
+def test_points_can_be_scaled_with_the_picture():
     """The pixel (3, 4) of a picture enlarged by 2 and 1.5: (6.5, 6.25) by its middle, (6, 6) as SAM's predictor."""
     data = segmentor().data_preprocessor(batch([(32, 32)], ['cat']))
     data['data_samples'][0].set_metainfo(
@@ -127,7 +127,7 @@ def test_points_are_scaled_with_the_picture_where_asked_for():
 
 
 @pytest.mark.parametrize('with_text', [False, True])
-def test_a_segmentor_trains_and_predicts_by_place(with_text):
+def test_a_segmentor_trains_and_predicts_with_points_and_boxes(with_text):
     model = segmentor(
         text_encoder=text_encoder() if with_text else None,
         backbone=dict(type='SAMViT', arch='tiny', img_size=32, patch_size=8, out_channels=16),
@@ -142,7 +142,7 @@ def test_a_segmentor_trains_and_predicts_by_place(with_text):
     assert (there[0].seg_logits.data - nowhere[0].seg_logits.data).abs().max() > 1e-4
 
 
-def test_a_head_without_text_says_so():
+def test_text_for_a_head_without_text_is_an_error():
     head = build(text_dims=None)
     assert not any(name.startswith('text_proj') for name in head.state_dict())
     with pytest.raises(InputError, match='text_dims=None'):

@@ -42,8 +42,8 @@ def test_one_picture_is_learned(scheme):
 
 
 @every_scheme
-def test_modes_agree(scheme):
-    """`tensor` gives the head's logits, `loss` and `predict` go on from them."""
+def test_forward_modes_agree(scheme):
+    """`tensor` returns the head's logits, from which `loss` and `predict` are computed."""
     model = build(scheme).eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2), training=True)
     logits = model(**data, mode='tensor')
@@ -64,7 +64,7 @@ def test_another_sentence_gives_another_mask(scheme):
     assert (logits[0] - logits[1]).abs().max() > 1e-3
 
 
-def test_pairs_do_not_mix_in_a_batch():
+def test_pairs_in_a_batch_are_independent():
     model = build('EndToEndInstruction').eval()
     together = model(**model.data_preprocessor(batch()))
     data = batch()
@@ -74,7 +74,7 @@ def test_pairs_do_not_mix_in_a_batch():
 
 
 def test_predictions_come_back_at_the_original_size_without_padding():
-    """Pictures of 16 × 32 and 32 × 8 doubled by the pipeline and centered in 64 × 64: 16 rows above, 24 columns beside.
+    """Pictures of 16 × 32 and 32 × 8 doubled by the pipeline and centered in 64 × 64: 16 rows above, 24 columns left.
 
     The head says 1 in all padding, and in a rectangle each that halves to whole original pixels.
     """
@@ -100,7 +100,7 @@ def test_predictions_come_back_at_the_original_size_without_padding():
 
 
 @pytest.mark.parametrize('channels', [1, 2])
-def test_probabilities_at_the_input_size_are_kept_where_wanted(channels):
+def test_probabilities_at_the_input_size_can_be_kept(channels):
     """Pictures of 16 × 32 and 32 × 8 doubled by the pipeline and centered in 64 × 64; padding is cut off.
 
     Two channels, background and object, are what mmseg's heads give.
@@ -131,7 +131,7 @@ def test_probabilities_at_the_input_size_are_kept_where_wanted(channels):
 
 
 @pytest.mark.parametrize('threshold,predicted', [(0.35, [0, 1, 1]), (0.5, [0, 0, 1])])
-def test_the_threshold_is_the_head_s(threshold, predicted):
+def test_the_threshold_is_that_of_the_head(threshold, predicted):
     model = build(decode_head=decode_head(threshold=threshold), data_preprocessor=None)
     known = torch.tensor([0.3, 0.4, 0.6]).logit().view(1, 1, 1, 3)
     model.decode_head.forward = lambda inputs, text=None, prompts=None: known

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views of a picture to one mask."""
+"""Test-time augmentation: the views of a picture are merged into one mask."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def merge(*views: SegDataSample, threshold: float = 0.5, **parts) -> SegDataSamp
     return model.merge_preds([views])[0]
 
 
-def test_probabilities_are_averaged_and_the_sentence_is_the_one_of_the_picture_as_it_is():
+def test_probabilities_are_averaged_and_the_unflipped_sentence_is_kept():
     """(0.9 + 0.3) / 2 is 0.6, above the threshold; 0.4 and 0.1 are below."""
     merged = merge(view([0.9, 0.6, 0.2], 'right one', flip=True), view([0.3, 0.2, 0.0]))
     assert_close(merged.seg_logits.data, torch.tensor([[[0.6, 0.4, 0.1]]]))
@@ -38,8 +38,8 @@ def test_probabilities_are_averaged_and_the_sentence_is_the_one_of_the_picture_a
 
 
 @pytest.mark.parametrize('empty, expected', [(1, [0.6, 0.4, 0.1]), (2, [0.6, 0.4, 0.1]), (3, [0, 0, 0])])
-def test_views_vote_on_whether_anything_is_meant(empty, expected):
-    """Two views with a mask, and some where the head decided that nothing is meant."""
+def test_views_vote_on_whether_there_is_a_target(empty, expected):
+    """Two views with a mask, and some in which the head decided that there is no target."""
     merged = merge(view([0.9, 0.6, 0.2]), view([0.3, 0.2, 0.0]), *[view([0.0, 0.0, 0.0]) for _ in range(empty)])
     assert_close(merged.seg_logits.data, torch.tensor([[expected]]))
 
@@ -52,7 +52,7 @@ def test_logits_of_several_channels_become_probabilities_first():
     assert merged.pred_sem_seg.data.tolist() == [[[1, 0, 0]]]
 
 
-def test_views_of_a_real_model_come_back_to_the_picture():
+def test_views_of_a_real_model_are_merged_at_the_original_size():
     """Two scales, which are padded in the middle, and one of them mirrored; the truth of a picture of 30 × 40."""
     model, views = tta(test_cfg=dict(keep_input_probabilities=True)), []
     for size, flip in (((24, 32), False), ((18, 24), False), ((24, 32), True)):
@@ -78,6 +78,6 @@ def test_views_of_a_real_model_come_back_to_the_picture():
         ([view([0.9, 0.6, 0.2], flip=True)], 'tta_pipeline flips all views of an image'),
     ],
 )
-def test_views_that_are_flipped_otherwise_are_refused(views, message):
+def test_wrongly_flipped_views_are_refused(views, message):
     with pytest.raises(InputError, match=message):
         merge(*views)

@@ -1,10 +1,10 @@
-"""What parts of the model refuse, each by one line, and what they leave alone."""
+"""Inputs that parts of the model refuse in one line, or ignore."""
 
 import pytest
 import torch
 from mmseg.registry import MODELS
 from safetensors.torch import save_file
-from tiny import backbone, decode_head, noise, randomise, sample, segmentor, text_encoder
+from tiny import backbone, decode_head, noise, randomize, sample, segmentor, text_encoder
 from torch import nn
 
 from dit_sam.errors import InputError
@@ -32,21 +32,21 @@ def test_each_image_has_its_own_prompts():
 
 
 @pytest.mark.parametrize('mode', ['loss', 'predict'])
-def test_without_data_samples_there_is_nothing_to_learn_or_predict(mode):
+def test_loss_and_predict_need_data_samples(mode):
     with pytest.raises(InputError, match=f"mode='{mode}' needs data_samples"):
         segmentor()(torch.zeros(1, 3, 32, 32), None, mode=mode)
 
 
 def test_ignored_pixels_do_not_count_in_the_logged_iou():
-    """Predicted 4 pixels, of which 2 are labelled and 1 is right; a third label is missed."""
+    """Predicted 4 pixels, of which 2 are labeled and 1 is right; a third label is missed."""
     data = sample((1, 5))
     data.gt_sem_seg.data = torch.tensor([[[1, 0, 255, 255, 1]]])
     losses = MODELS.build(decode_head()).loss_by_feat(torch.tensor([[[[9.0, 9.0, 9.0, 9.0, -9.0]]]]), [data])
     assert losses['mean_iou'].item() == pytest.approx(1 / 3 * 100)
 
 
-def test_a_head_without_text_leaves_the_projection_of_a_file_alone(tmp_path):
-    source = randomise(MODELS.build(decode_head()))
+def test_a_head_without_text_ignores_the_text_projection_of_a_file(tmp_path):
+    source = randomize(MODELS.build(decode_head()))
     init_cfg = save(tmp_path, {f'decode_head.{name}': value for name, value in source.state_dict().items()})
     target = MODELS.build(decode_head(text_dims=None, init_cfg=init_cfg))
     target.init_weights()
@@ -60,17 +60,17 @@ def test_a_head_without_text_leaves_the_projection_of_a_file_alone(tmp_path):
     ids=['text_encoder', 'backbone', 'decode_head'],
 )
 def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
-    source = randomise(MODELS.build(config))
+    source = randomize(MODELS.build(config))
     init_cfg = save(tmp_path, {prefix + name: value for name, value in source.state_dict().items()})
     target = MODELS.build(dict(config, init_cfg=[init_cfg]))
     target.init_weights()
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
     target = MODELS.build(dict(config, init_cfg=[dict(type='Normal', layer='Linear'), init_cfg]))
-    with pytest.raises(InputError, match='Pretrained stands alone'):
+    with pytest.raises(InputError, match='Pretrained must be the only entry'):
         target.init_weights()
 
 
-def test_other_ways_to_begin_are_mmengine_s():
+def test_other_init_cfg_types_are_left_to_mmengine():
     encoder = MODELS.build(text_encoder(init_cfg=[dict(type='Constant', layer='Linear', val=0.25, bias=0.5)]))
     encoder.init_weights()
     linears = [module for module in encoder.modules() if isinstance(module, nn.Linear)]
@@ -84,7 +84,7 @@ def test_text_weights_of_another_size_are_refused(tmp_path):
         encoder.init_weights()
 
 
-def test_a_vocabulary_that_is_no_text_is_named(tmp_path):
+def test_a_vocabulary_that_is_not_text_is_named(tmp_path):
     (tmp_path / 'vocab.txt').write_bytes(b'[PAD]\n\xff\xfe\n')
     with pytest.raises(InputError, match='vocab.txt is no text'):
         MODELS.build(text_encoder(tokenizer=str(tmp_path / 'vocab.txt')))(['cat'])

@@ -1,4 +1,4 @@
-"""Position maps, tables and logits of another size: PyTorch's numbers, gradients by products, and what is kept."""
+"""Position maps, tables and logits of another size: PyTorch's numbers, gradients by products, and caching."""
 
 import copy
 import pickle
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import ExponentialMovingAverage
 from mmseg.registry import MODELS
-from tiny import ARCH, assert_close, noise, randomise
+from tiny import ARCH, assert_close, noise, randomize
 
 from dit_sam.models.layers import relative_position_table, resize
 from dit_sam.models.layers.relative_position import _table
@@ -43,7 +43,7 @@ def test_tables_are_resized_as_by_pytorch(length, size):
     both(lambda x: relative_position_table(x, size), lambda x: _table(x, size), noise(length, 6))
 
 
-def test_autocast_around_the_backward_pass_rounds_nothing():
+def test_autocast_around_the_backward_pass_does_not_round():
     x = noise(1, 2, 8, 8).requires_grad_()
     out, weights = resize(x, (32, 32), 'bilinear', True), noise(1, 2, 32, 32)
     (expected,) = torch.autograd.grad(out, x, weights, retain_graph=True)
@@ -52,7 +52,7 @@ def test_autocast_around_the_backward_pass_rounds_nothing():
     assert torch.equal(actual, expected)
 
 
-def test_what_was_made_in_inference_mode_trains():
+def test_matrices_made_in_inference_mode_can_be_trained_with():
     with torch.inference_mode():
         resize(noise(1, 1, 11, 11), (23, 23), 'bilinear', True)
     x = noise(1, 1, 11, 11).requires_grad_()
@@ -62,14 +62,14 @@ def test_what_was_made_in_inference_mode_trains():
 
 def encoder(seed=0):
     made = MODELS.build(dict(type='SAMViT', arch=ARCH, img_size=64, patch_size=8, out_channels=16, window_size=3))
-    return randomise(made, seed).eval()
+    return randomize(made, seed).eval()
 
 
 IMAGES = noise(1, 3, 40, 56)
 
 
 def resized(net) -> int:
-    """How often a forward pass without gradients resizes or spreads out a position table or map."""
+    """How often a forward pass without gradients resizes or expands a position table or map."""
     counted = []
     for kept in (net._position, *(kept for block in net.blocks for kept in block.attn._tables)):
         kept.make = lambda *args, make=kept.make: counted.append(1) or make(*args)
@@ -78,21 +78,21 @@ def resized(net) -> int:
     return len(counted)
 
 
-def test_in_evaluation_it_is_done_once():
+def test_in_evaluation_tables_are_resized_once():
     net = encoder()
     assert resized(net) == 7  # one map, two tables in each of three blocks
     assert resized(net) == 0
 
 
 def swap_unseen(net) -> None:
-    """As averaged weights are exchanged, which no version counter tells; the mode is set next."""
+    """Swap weights as for averaged ones, which no version counter shows; the mode is set next."""
     for parameter, other in zip(net.parameters(), encoder(1).parameters()):
         parameter.data.copy_(other)
     net.eval()
 
 
 def step(**options):
-    """A step of an optimizer without a word to the encoder, which stays in evaluation mode."""
+    """A step of an optimizer while the encoder stays in evaluation mode."""
 
     def run(net) -> None:
         with torch.enable_grad():
@@ -103,7 +103,7 @@ def step(**options):
 
 
 def average(net) -> None:
-    """mmengine's average of weights, which is a model of its own that nobody sets a mode of again."""
+    """mmengine's averaged model, a separate model whose mode is not set again."""
     averaged = ExponentialMovingAverage(net, momentum=0.5)
     averaged.update_parameters(net)
     averaged.module = net
@@ -111,7 +111,7 @@ def average(net) -> None:
 
 
 def write_twice(net) -> None:
-    """The second tensors may get the addresses of the first."""
+    """The second tensors may have the same addresses as the first."""
     for _ in range(2):
         for parameter in net.parameters():
             parameter.data = parameter.data * 2
@@ -158,7 +158,7 @@ def write_twice(net) -> None:
         'by numpy',
     ],
 )
-def test_other_weights_are_seen(change):
+def test_changed_weights_are_detected(change):
     net = encoder()
     with torch.no_grad():
         net(IMAGES)
@@ -188,7 +188,7 @@ def test_many_encoders_at_once():
             assert_close(one, net(IMAGES)[0], 1e-5)
 
 
-def test_another_size_is_seen():
+def test_another_size_is_detected():
     net = encoder()
     with torch.no_grad():
         for size in ((40, 56), (56, 40), (40, 56)):
@@ -197,7 +197,7 @@ def test_another_size_is_seen():
 
 
 @pytest.mark.parametrize('copied', [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
-def test_copies_keep_nothing_of_the_original(copied):
+def test_copies_do_not_share_the_cache(copied):
     net = encoder()
     with torch.no_grad():
         expected = net(IMAGES)[0]
@@ -208,8 +208,8 @@ def test_copies_keep_nothing_of_the_original(copied):
         assert torch.equal(twin(IMAGES)[0], expected)
 
 
-def test_after_evaluation_it_trains():
-    """Nothing that was kept without gradients stands in the way of one."""
+def test_training_after_evaluation_works():
+    """Results cached without gradients are not used in training."""
     net = encoder()
     for context in (torch.no_grad, torch.inference_mode):
         with context():

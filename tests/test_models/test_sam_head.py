@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmseg.registry import MODELS
-from tiny import assert_close, assert_same_gradients, decode_head, gradients, noise, randomise, sample
+from tiny import assert_close, assert_same_gradients, decode_head, gradients, noise, randomize, sample
 from torch import nn
 
 from dit_sam.compat import import_sam_modeling
@@ -15,7 +15,7 @@ GRID = (5, 7)
 
 
 def build(**kwargs) -> SAMHead:
-    return randomise(MODELS.build(decode_head(**kwargs)))
+    return randomize(MODELS.build(decode_head(**kwargs)))
 
 
 def sentences(batch=3) -> TextFeatures:
@@ -25,7 +25,7 @@ def sentences(batch=3) -> TextFeatures:
 
 
 def segment_anything_like(head: SAMHead, depth: int) -> nn.ModuleDict:
-    """segment_anything's parts with the head's weights, by name, none missing and none left over."""
+    """segment_anything's parts with the head's weights, loaded by name without missing or extra ones."""
     sam = import_sam_modeling()
     parts = nn.ModuleDict(
         dict(
@@ -54,7 +54,7 @@ def one_by_one(sam: nn.ModuleDict, head: SAMHead, image, text: TextFeatures):
 
 
 @pytest.mark.parametrize('depth', [2, 4, 6])
-def test_a_batch_of_pairs_equals_segment_anything_one_by_one(depth, kernel):
+def test_a_batch_of_pairs_equals_segment_anything_pair_by_pair(depth, kernel):
     head, text = build(depth=depth), sentences()
     sam = segment_anything_like(head, depth)
     ours, theirs = (noise(3, 16, *GRID).requires_grad_() for _ in range(2))
@@ -71,14 +71,14 @@ def test_a_batch_of_pairs_equals_segment_anything_one_by_one(depth, kernel):
     assert_same_gradients(gradients(head.prompt_encoder), gradients(sam.prompt_encoder))
 
 
-def test_without_text_it_is_the_decoder_without_a_prompt():
+def test_without_text_it_equals_the_decoder_without_a_prompt():
     head, image = build(), noise(2, 16, *GRID)
     sam = segment_anything_like(head, 2)
     nothing = TextFeatures(torch.zeros(2, 0, 16), torch.zeros(2, 0, dtype=torch.bool))
     assert_close(head((image,)), one_by_one(sam, head, image, nothing))
 
 
-def test_what_padding_tokens_hold_does_not_matter():
+def test_values_of_padding_tokens_do_not_matter():
     head, image, text = build(), noise(3, 16, *GRID), sentences()
     other = TextFeatures(torch.where(text.mask[..., None], text.tokens, 100.0), text.mask)
     assert_close(head((image,), text), head((image,), other), 1e-6)
@@ -89,7 +89,7 @@ def test_the_map_at_in_index_is_used():
     assert torch.equal(head(maps, sentences(1)), head(maps[:1], sentences(1)))
 
 
-def test_without_gradient_is_what_is_frozen_and_nothing_else():
+def test_only_frozen_parameters_have_no_gradient():
     """What DistributedDataParallel needs."""
     head = build()
     head((noise(3, 16, *GRID),), sentences()).sum().backward()
@@ -111,7 +111,7 @@ def test_loss_is_cross_entropy_at_full_resolution():
     assert_close(build().loss_by_feat(low, [data])['loss_bce'], expected, 1e-6)
 
 
-def test_loss_of_features_is_that_of_its_logits():
+def test_loss_from_features_equals_loss_from_logits():
     head, image, text = build(), noise(2, 16, *GRID), sentences(2)
     samples = [sample((40, 56), seed=i) for i in range(2)]
     truth = torch.stack([data.gt_sem_seg.data for data in samples]).float()
@@ -146,7 +146,7 @@ def test_mean_iou_uses_the_threshold(threshold, predicted):
     assert losses['mean_iou'].item() == pytest.approx(predicted / 2 * 100)
 
 
-def test_losses_of_one_name_add_up_and_others_stand_beside():
+def test_losses_of_one_name_are_summed():
     bce = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_bce')
     head = build(loss_decode=[bce, dict(bce, loss_weight=2.0), dict(type='BinaryDiceLoss', loss_weight=0.5)])
     logits, data = noise(1, 1, 8, 8), sample((8, 8))

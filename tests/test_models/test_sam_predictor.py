@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 from safetensors.torch import save_file
-from tiny import randomise
+from tiny import randomize
 from torch import nn
 
 from dit_sam.apis import ReferringInferencer
@@ -24,7 +24,7 @@ GIVEN = dict(points=[POINTS, None, POINTS], boxes=[None, BOX, BOX])
 
 @torch.no_grad()
 def predict(sam: nn.Module, image: np.ndarray) -> list[np.ndarray]:
-    """The masks that segment_anything 1.0's `SamPredictor`, which needs torchvision, gives for an RGB image.
+    """The masks that segment_anything 1.0's `SamPredictor`, which needs torchvision, predicts for an RGB image.
 
     Its steps one by one; of torchvision it has `resize` of a PIL image alone, which is Pillow's.
     """
@@ -65,7 +65,7 @@ def sam() -> nn.Module:
     decoder = modeling.MaskDecoder(
         transformer_dim=32, transformer=modeling.TwoWayTransformer(2, 32, 8, 64), iou_head_hidden_dim=256
     )
-    return randomise(modeling.Sam(encoder, modeling.PromptEncoder(32, (64, 64), (1024, 1024), 16), decoder)).eval()
+    return randomize(modeling.Sam(encoder, modeling.PromptEncoder(32, (64, 64), (1024, 1024), 16), decoder)).eval()
 
 
 @pytest.fixture(scope='module')
@@ -86,8 +86,8 @@ def photograph(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize('size', [(426, 640), (1500, 700)], ids=str)
-def test_masks_are_those_of_the_predictor(sam, inferencer, size):
-    """One picture is enlarged, the other one made smaller. Points half a pixel aside cost 0.0003 to 0.0005."""
+def test_masks_equal_those_of_the_predictor(sam, inferencer, size):
+    """One picture is enlarged, the other one shrunk. Points half a pixel off would cost 0.0003 to 0.0005."""
     image = photograph(*size)
     found = inferencer(image[..., ::-1], ['points', 'box', 'both'], batch_size=3, **GIVEN)['predictions']
     for prediction, expected in zip(found, predict(sam, image), strict=True):

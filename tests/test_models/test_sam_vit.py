@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import ARCH, assert_close, assert_same_gradients, gradients, noise, randomise
+from tiny import ARCH, assert_close, assert_same_gradients, gradients, noise, randomize
 from torch import nn
 from transformers import SamVisionConfig, SamVisionModel
 
@@ -24,11 +24,11 @@ TRANSFORMERS_NAMES = {
 
 
 def build(grid=10, window_size=4, **kwargs) -> SAMViT:
-    return randomise(SAMViT(ARCH, 8 * grid, 8, out_channels=16, window_size=window_size, **kwargs))
+    return randomize(SAMViT(ARCH, 8 * grid, 8, out_channels=16, window_size=window_size, **kwargs))
 
 
 def segment_anything_like(model: SAMViT) -> nn.Module:
-    """segment_anything's encoder with the model's weights, by name, none missing and none left over."""
+    """segment_anything's encoder with the model's weights, loaded by name without missing or extra ones."""
     sam = import_sam_modeling().ImageEncoderViT(
         8 * model.pos_embed.shape[1],
         8,
@@ -58,7 +58,7 @@ def compare(model: SAMViT, reference, images: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize('grid,window_size', [(8, 4), (10, 4), (20, 14)], ids=str)
-def test_windowed_it_equals_segment_anything(grid, window_size):
+def test_windowed_encoder_equals_segment_anything(grid, window_size):
     """Grids of 10 and 20 leave windows to pad: 3 · 4 − 10 and 2 · 14 − 20."""
     model = build(grid, window_size)
     sam = segment_anything_like(model)
@@ -66,8 +66,8 @@ def test_windowed_it_equals_segment_anything(grid, window_size):
     assert_same_gradients(gradients(model), gradients(sam))
 
 
-def test_all_global_it_equals_segment_anything_without_windows():
-    """The tables of windowed blocks are kept at 2 · 4 − 1 rows and resized; segment_anything resizes them alike."""
+def test_global_encoder_equals_segment_anything_without_windows():
+    """The tables of windowed blocks are kept at 2 · 4 − 1 rows and resized; segment_anything does the same."""
     model = build(10, 4, windowed=False)
     sam = segment_anything_like(model)
     for block in sam.blocks:
@@ -88,7 +88,7 @@ def test_other_sizes_equal_segment_anything_with_a_resized_map(grid, windowed):
     compare(model, sam, noise(2, 3, 8 * grid[0], 8 * grid[1]))
 
 
-def test_it_equals_transformers():
+def test_encoder_equals_transformers():
     model = build(10, 4)
     reference = SamVisionModel(
         SamVisionConfig(
@@ -145,23 +145,23 @@ def test_out_indices_give_the_tokens_of_those_blocks():
 
 
 @pytest.mark.parametrize('out_channels', [0, 16])
-def test_maps_lie_in_memory_as_those_of_other_backbones(out_channels):
+def test_maps_are_contiguous_as_in_other_backbones(out_channels):
     """Heads of mmseg take views of them."""
     model = SAMViT(ARCH, 80, 8, out_channels=out_channels, window_size=4, out_indices=(0, 2))
     assert all(maps.is_contiguous() for maps in model(noise(2, 3, 80, 80)))
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-def test_gradients_lie_in_memory_as_their_weights(dtype):
-    """Where they do not, DistributedDataParallel warns, and copies at every step."""
+def test_gradients_have_the_strides_of_their_weights(dtype):
+    """Otherwise DistributedDataParallel warns, and copies in every step."""
     model = build()
     with torch.autocast('cpu', torch.bfloat16, enabled=dtype == torch.bfloat16):
         model(noise(2, 3, 80, 80))[0].pow(2).sum().backward()
     assert {name for name, weight in model.named_parameters() if weight.grad.stride() != weight.stride()} == set()
 
 
-def test_without_a_neck_it_gives_its_tokens():
-    model = randomise(SAMViT(ARCH, 80, 8, out_channels=0, window_size=4, out_indices=(1, 2)))
+def test_without_a_neck_it_returns_tokens():
+    model = randomize(SAMViT(ARCH, 80, 8, out_channels=0, window_size=4, out_indices=(1, 2)))
     assert [output.shape for output in model(noise(1, 3, 80, 80))] == [(1, 24, 10, 10)] * 2
     assert not any(name.startswith('neck') for name in model.state_dict())
 
@@ -169,7 +169,7 @@ def test_without_a_neck_it_gives_its_tokens():
 @pytest.mark.parametrize(
     'arch,sizes', [('tiny', (192, 6, 3)), ('base', (768, 12, 12)), ('large', (1024, 24, 16)), ('huge', (1280, 32, 16))]
 )
-def test_architectures_have_sam_s_names_and_shapes(arch, sizes):
+def test_architectures_have_sams_names_and_shapes(arch, sizes):
     with torch.device('meta'):
         model = SAMViT(arch)
         embed_dims, depth, num_heads = sizes
@@ -186,7 +186,7 @@ def test_architectures_have_sam_s_names_and_shapes(arch, sizes):
     }
 
 
-def test_blocks_behind_the_last_output_do_not_run_and_ask_for_no_gradient():
+def test_blocks_after_the_last_output_do_not_run_and_get_no_gradient():
     """Their weights stay, so that SAM's load, but must not make a distributed step wait for a gradient."""
     model, image = build(out_indices=(1,)), noise(1, 3, 80, 80)
     (expected,) = model(image)
@@ -200,7 +200,7 @@ def test_blocks_behind_the_last_output_do_not_run_and_ask_for_no_gradient():
     assert without == {name for name, _ in model.named_parameters() if name.startswith('blocks.2.')}
 
 
-def test_frozen_it_gets_no_gradient_and_stays_in_evaluation_mode():
+def test_frozen_encoder_gets_no_gradient_and_stays_in_evaluation_mode():
     model = build(frozen=True).train()
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
@@ -215,7 +215,7 @@ def test_checkpointed_activations_give_the_same_gradients():
     assert_same_gradients(gradients(checkpointed), gradients(plain), 1e-6)
 
 
-def test_initial_weights_are_vitdet_s():
+def test_initial_weights_equal_vitdets():
     model = SAMViT(ARCH, 80, 8, out_channels=16)
     model.init_weights()
     assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.1)

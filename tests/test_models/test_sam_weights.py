@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 from safetensors.torch import save_file
-from tiny import ARCH, backbone, decode_head, randomise, segmentor
+from tiny import ARCH, backbone, decode_head, randomize, segmentor
 from torch import nn
 from transformers import SamConfig, SamModel
 
@@ -39,12 +39,12 @@ def sam() -> dict:
             ),
         )
     )
-    return randomise(parts).state_dict()
+    return randomize(parts).state_dict()
 
 
 @pytest.fixture
 def from_sam(sam, tmp_path):
-    """``from_sam(config)`` builds a part and initialises it from that SAM, less `without`, plus `extra`."""
+    """``from_sam(config)`` builds a part and initializes it from that SAM, less `without`, plus `extra`."""
 
     def build(config: dict, without: str = '-', extra: tuple = ()) -> nn.Module:
         weights = {name: value for name, value in sam.items() if without not in name}
@@ -66,17 +66,17 @@ def loaded(module: nn.Module, sam: dict, prefix: str = '') -> set:
     }
 
 
-def test_the_image_encoder_takes_all_of_sam_s(sam, from_sam):
+def test_the_image_encoder_loads_all_of_sams_weights(sam, from_sam):
     model = from_sam(SAM_VIT)
     assert loaded(model, sam, 'image_encoder.') == set(model.state_dict())
 
 
-def test_without_a_neck_it_takes_the_rest(sam, from_sam):
+def test_without_a_neck_it_loads_the_rest(sam, from_sam):
     model = from_sam(dict(SAM_VIT, out_channels=0))
     assert loaded(model, sam, 'image_encoder.') == set(model.state_dict())
 
 
-def test_the_instruction_starts_at_zero_beside_sam_s_weights(sam, from_sam):
+def test_the_instruction_starts_at_zero_with_sams_weights(sam, from_sam):
     model = from_sam(backbone())
     others = {name for name in model.state_dict() if name not in loaded(model, sam, 'image_encoder.')}
     assert others == {name for name in model.state_dict() if name.startswith('instruction.')}
@@ -84,14 +84,14 @@ def test_the_instruction_starts_at_zero_beside_sam_s_weights(sam, from_sam):
 
 
 @pytest.mark.parametrize('depth', [2, 4])
-def test_the_mask_decoder_takes_all_of_sam_s(sam, from_sam, depth):
+def test_the_mask_decoder_loads_all_of_sams_weights(sam, from_sam, depth):
     head = from_sam(decode_head(depth=depth))
     others = {name for name in head.state_dict() if name not in loaded(head, sam)}
     new = ('text_proj.', 'mask_decoder.transformer.layers.2.', 'mask_decoder.transformer.layers.3.')
     assert others == {name for name in head.state_dict() if name.startswith(new)}
 
 
-def test_a_whole_model_takes_both(sam, from_sam, tmp_path):
+def test_a_whole_model_loads_both(sam, from_sam, tmp_path):
     from_sam(SAM_VIT)
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'sam.pth'))
     model = segmentor(backbone=backbone(init_cfg=init_cfg), decode_head=decode_head(init_cfg=init_cfg))
@@ -126,7 +126,7 @@ def test_a_missing_file_says_where_to_get_it(config):
 
 
 def build(config: dict, checkpoint) -> nn.Module:
-    """A part initialised from a file."""
+    """A part initialized from a file."""
     model = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint=str(checkpoint))))
     model.init_weights()
     return model
@@ -141,7 +141,7 @@ def build(config: dict, checkpoint) -> nn.Module:
     ids=['safetensors', 'pth'],
 )
 @pytest.mark.parametrize('layout', [SAM, HUGGING_FACE_SAM, RELEASED_DIT, OURS], ids=lambda layout: layout.source)
-def test_any_layout_and_file_will_do(sam, tmp_path, layout, save):
+def test_any_layout_and_file_format_loads(sam, tmp_path, layout, save):
     weights = {name: value.clone() for name, value in layout.to_theirs(SAM.to_ours(sam)).items()}
     path = tmp_path / save(weights, tmp_path)
     assert loaded(build(SAM_VIT, path), sam, 'image_encoder.') == {
@@ -152,8 +152,8 @@ def test_any_layout_and_file_will_do(sam, tmp_path, layout, save):
     }
 
 
-def test_a_folder_of_transformers_will_do(tmp_path):
-    theirs = randomise(
+def test_a_folder_of_transformers_loads(tmp_path):
+    theirs = randomize(
         SamModel(
             SamConfig(
                 vision_config=dict(
@@ -180,7 +180,7 @@ def test_a_folder_of_transformers_will_do(tmp_path):
     assert loaded(head, weights) == set(head.state_dict())
 
 
-def test_from_a_checkpoint_of_ours_comes_what_sam_does_not_have_too(tmp_path):
+def test_our_checkpoints_also_load_parts_that_sam_does_not_have(tmp_path):
     """Instruction, text projection and a third decoder block; other parts, of whatever name, do not matter."""
     head = decode_head(depth=3)
     model = segmentor(decode_head=head)
@@ -216,7 +216,7 @@ def test_a_file_of_another_size_says_which_arch_it_is(tmp_path, layout):
             build(dict(type=kind), tmp_path / 'sam.pth')
 
 
-def test_a_file_of_a_size_without_name_says_its_numbers(sam, from_sam):
+def test_a_file_of_an_unnamed_size_reports_its_numbers(sam, from_sam):
     with pytest.raises(
         ValueError,
         match='sam.pth is a ViT of 24 channels and 3 blocks, the config asks for a ViT of 48 channels and 3 blocks',
@@ -224,7 +224,7 @@ def test_a_file_of_a_size_without_name_says_its_numbers(sam, from_sam):
         from_sam(dict(SAM_VIT, arch=dict(ARCH, embed_dims=48)))
 
 
-def test_a_file_that_holds_no_sam_says_so(tmp_path):
+def test_a_file_without_sam_is_an_error(tmp_path):
     save_file(dict(pos_embed=torch.zeros(1)), tmp_path / 'mae.safetensors')
     with pytest.raises(ValueError, match='mae.safetensors holds neither SAM nor a model of dit_sam'):
         build(SAM_VIT, tmp_path / 'mae.safetensors')

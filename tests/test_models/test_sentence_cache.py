@@ -1,18 +1,18 @@
-"""A text encoder that rests runs once for each sentence."""
+"""A text encoder in evaluation mode encodes each sentence once."""
 
 import copy
 
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import assert_close, randomise, text_encoder
+from tiny import assert_close, randomize, text_encoder
 
 SENTENCES = ['the red box', 'cat', 'the red box', 'big dog', 'cat']
 
 
 @pytest.fixture
 def encoder():
-    return randomise(MODELS.build(text_encoder())).eval()
+    return randomize(MODELS.build(text_encoder())).eval()
 
 
 def encoded(encoder, sentences=SENTENCES, **kwargs) -> int:
@@ -28,7 +28,7 @@ def encoded(encoder, sentences=SENTENCES, **kwargs) -> int:
 
 
 def expected_of(encoder, sentences):
-    """Features from a copy that has seen nothing."""
+    """Features from a copy with an empty cache."""
     with torch.no_grad():
         return copy.deepcopy(encoder).eval()(sentences)
 
@@ -39,7 +39,7 @@ def test_a_sentence_is_encoded_once(encoder):
     assert encoded(encoder, ['cat', 'small box']) == 1
 
 
-def test_features_are_those_of_an_encoder_that_remembers_nothing(encoder):
+def test_features_equal_those_without_a_cache(encoder):
     encoded(encoder, ['cat', 'the small cats left of the box'])
     with torch.no_grad():
         features = encoder(SENTENCES)
@@ -49,7 +49,7 @@ def test_features_are_those_of_an_encoder_that_remembers_nothing(encoder):
     assert torch.equal(features.tokens[0], features.tokens[2])
 
 
-def test_padding_that_is_passed_on_as_text_is_kept(encoder):
+def test_padding_that_counts_as_text_is_cached(encoder):
     encoder.mask_text_padding = False
     encoded(encoder, ['cat'])
     with torch.no_grad():
@@ -58,12 +58,12 @@ def test_padding_that_is_passed_on_as_text_is_kept(encoder):
     assert_close(features.tokens, expected_of(encoder, ['the red box', 'cat']).tokens, 1e-6)
 
 
-def test_a_model_made_in_inference_mode_predicts_by_the_weights_it_has():
-    """Such weights do not tell that they were written to."""
+def test_a_model_made_in_inference_mode_uses_its_current_weights():
+    """Writes to such weights cannot be detected."""
     with torch.inference_mode():
         made = MODELS.build(text_encoder()).eval()
         before = made(SENTENCES).tokens
-        made.load_state_dict(randomise(MODELS.build(text_encoder()), 1).state_dict())
+        made.load_state_dict(randomize(MODELS.build(text_encoder()), 1).state_dict())
         after = made(SENTENCES).tokens
     with torch.no_grad():
         assert torch.equal(made(SENTENCES).tokens, after) and not torch.equal(before, after)
@@ -96,7 +96,7 @@ def test_other_weights_give_other_features(encoder, change):
     assert encoded(encoder) == 3
 
 
-def test_another_precision_is_another_state(encoder):
+def test_another_precision_clears_the_cache(encoder):
     encoded(encoder)
     with torch.autocast('cpu', torch.bfloat16):
         assert encoded(encoder) == 3
@@ -104,7 +104,7 @@ def test_another_precision_is_another_state(encoder):
     assert encoded(encoder) == 3
 
 
-def test_what_was_not_asked_for_longest_is_forgotten(encoder):
+def test_the_least_recently_used_sentence_is_dropped(encoder):
     encoder._cache.size = 2
     assert encoded(encoder, ['cat', 'dog']) == 2
     assert encoded(encoder, ['cat']) == 0
@@ -121,9 +121,9 @@ def test_in_training_every_sentence_is_encoded(encoder):
     assert encoded(encoder) == 5
 
 
-def test_a_frozen_encoder_in_training_does_not_depend_on_what_was_before():
-    """So that a resumed training goes on bit by bit."""
-    frozen = randomise(MODELS.build(text_encoder(frozen=True))).train()
+def test_a_frozen_encoder_in_training_does_not_use_the_cache():
+    """Otherwise a resumed training would not be bit-equal."""
+    frozen = randomize(MODELS.build(text_encoder(frozen=True))).train()
     first = frozen(SENTENCES).tokens
     frozen(['small dog', 'cat'])
     assert torch.equal(frozen(SENTENCES).tokens, first)

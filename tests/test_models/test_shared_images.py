@@ -1,4 +1,4 @@
-"""Sentences of one image in a batch: the image is prepared and embedded once, the masks are those of one by one."""
+"""Sentences of one image in a batch: the image is prepared and embedded once, and the masks do not change."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def data() -> dict:
     """Five sentences on two pictures of different sizes."""
     made = batch([((32, 32), (24, 32))[image] for image in IMAGES], TEXTS)
     pictures = batch([(32, 32), (24, 32)])['inputs']
-    # As items arrive from another process with pinned memory: equal, not the same object.
+    # As from another process with pinned memory: equal images, but not the same object.
     return dict(made, inputs=[pictures[image].clone() for image in IMAGES])
 
 
@@ -79,7 +79,7 @@ def images_seen(model, part: str, step) -> list[int]:
         ('ResNet', 2, 2),
     ],
 )
-def test_masks_are_those_of_one_by_one(kind, embedded, encoded):
+def test_masks_equal_those_of_single_pairs(kind, embedded, encoded):
     model = build(kind)
     parts = dict.fromkeys(['ResNet'], ('conv1', 'layer2')).get(kind, ('patch_embed', 'blocks.2'))
     prefix = 'backbone.inner.' if kind == 'text only' else 'backbone.'
@@ -94,7 +94,7 @@ def test_masks_are_those_of_one_by_one(kind, embedded, encoded):
         assert result.metainfo['text'] == TEXTS[index]
 
 
-def test_it_is_the_same_batch_that_is_not_shared_bit_by_bit():
+def test_shared_and_unshared_batches_are_bit_equal():
     model = build('LayerWiseInstruction')
     shared = predict(model, data())
     plain = model.data_preprocessor(data(), False)
@@ -106,7 +106,7 @@ def test_it_is_the_same_batch_that_is_not_shared_bit_by_bit():
         assert torch.equal(result.seg_logits.data, expected.seg_logits.data)
 
 
-def test_preprocessing_says_which_images_are_the_same():
+def test_preprocessing_marks_equal_images():
     processor = segmentor().data_preprocessor
     result = processor(data(), training=False)
     assert [sample.unique_image_index for sample in result['data_samples']] == IMAGES
@@ -125,7 +125,7 @@ def test_pictures_that_differ_in_a_pixel_are_not_shared():
 
 
 def test_nothing_is_shared_in_training():
-    """Equal pictures may stand for references that are trained apart, and their masks are padded one by one."""
+    """Equal pictures may belong to different references, and their masks are padded separately."""
     model = build('LayerWiseInstruction').train()
     made = model.data_preprocessor(data(), training=True)
     assert [sample.unique_image_index for sample in made['data_samples']] == [0, 1, 2, 3, 4]

@@ -42,12 +42,12 @@ def test_released_names_to_ours_and_back():
     assert RELEASED_DIT.to_theirs(weights(OUR_NAMES)) == weights(RELEASED)
 
 
-def test_a_wrapper_s_prefix_is_taken_off():
+def test_a_wrappers_prefix_is_removed():
     assert RELEASED_DIT.to_ours(weights(f'module.{name}' for name in RELEASED)) == weights(OUR_NAMES)
 
 
 @pytest.mark.parametrize('prefix', ['', 'module.'])
-def test_what_has_no_use_is_dropped(prefix):
+def test_unused_weights_are_dropped(prefix):
     unused = weights(
         prefix + name
         for name in (
@@ -60,7 +60,7 @@ def test_what_has_no_use_is_dropped(prefix):
     assert RELEASED_DIT.to_ours(unused) == {}
 
 
-def test_sam_s_names_to_ours_and_back():
+def test_sam_names_to_ours_and_back():
     theirs = ['image_encoder.pos_embed', 'prompt_encoder.no_mask_embed.weight', 'mask_decoder.iou_token.weight']
     ours = [
         'backbone.pos_embed',
@@ -80,7 +80,7 @@ def test_unknown_names_are_all_listed(direction):
     assert f'3 names have no counterpart: {", ".join(sorted(unknown))}' in str(error.value)
 
 
-def test_of_many_unknown_names_the_first_are_listed():
+def test_only_the_first_unknown_names_are_listed():
     with pytest.raises(InputError, match='7 names .*: zebra0, zebra1, zebra2, zebra3, zebra4 and 2 more$'):
         SAM.to_ours(weights(f'zebra{i}' for i in range(7)))
 
@@ -99,7 +99,7 @@ def test_the_first_prefix_that_fits_decides():
     assert either.to_theirs(weights(['x.c', 'y.d'])) == weights(['a.b.c', 'a.d'])
 
 
-def test_a_number_stands_on_both_sides():
+def test_a_number_is_kept_on_both_sides():
     table = StateDictMap(prefixes=(('a.{}.b{}.', 'x{}.y.{}.'),))
     assert table.to_ours(weights(['a.3.b12.w'])) == weights(['x3.y.12.w'])
     assert table.to_theirs(weights(['x3.y.12.w'])) == weights(['a.3.b12.w'])
@@ -168,12 +168,12 @@ def test_against_segment_anything(arch):
 
 
 @pytest.mark.parametrize('layout', [SAM, HUGGING_FACE_SAM, RELEASED_DIT, OURS], ids=lambda layout: layout.source)
-def test_the_layout_is_told_from_the_names(layout):
+def test_the_layout_is_found_by_the_names(layout):
     names = layout.to_theirs(weights(sam_on_meta('base')))
     assert find_layout(names, 'a.pth') is layout
     assert find_layout([f'module.{name}' for name in names] + ['zebra'], 'a.pth') is layout
 
 
-def test_names_of_no_layout_are_an_error():
+def test_unknown_layouts_are_an_error():
     with pytest.raises(InputError, match='a.pth holds neither SAM nor .*: none of its 2 names is known, such as bl'):
         find_layout(['pos_embed', 'blocks.0.x'], 'a.pth')

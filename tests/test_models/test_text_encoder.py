@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MMLogger
 from mmseg.registry import MODELS
 from safetensors.torch import load_file, save_file
-from tiny import VOCABULARY, assert_close, randomise, text_encoder
+from tiny import VOCABULARY, assert_close, randomize, text_encoder
 from transformers import AutoConfig, BertModel, BertTokenizer
 
 from dit_sam.errors import InputError
@@ -20,7 +20,7 @@ SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']
 
 
 def build(**kwargs):
-    return randomise(MODELS.build(text_encoder(**kwargs))).eval()
+    return randomize(MODELS.build(text_encoder(**kwargs))).eval()
 
 
 def reference(encoder) -> BertModel:
@@ -37,7 +37,7 @@ def bert_tokenizer(**kwargs) -> BertTokenizer:
 
 @pytest.fixture
 def folder(tmp_path) -> str:
-    """A text model as `save_pretrained` and `hf download` leave it."""
+    """A folder with a text model, as written by `save_pretrained` or `hf download`."""
     torch.manual_seed(7)
     BertModel(AutoConfig.for_model(**text_encoder()['model'])).save_pretrained(tmp_path / 'bert')
     bert_tokenizer(model_max_length=24).save_pretrained(tmp_path / 'bert')
@@ -55,7 +55,7 @@ def test_features_equal_transformers():
     assert features.mask.sum(1).tolist() == [5, 3, 8]  # [CLS] the red box [SEP], [CLS] cat [SEP], cut at 8
 
 
-def test_a_batch_is_as_one_by_one():
+def test_a_batch_equals_single_sentences():
     encoder = build()
     together = encoder(SENTENCES)
     for i, sentence in enumerate(SENTENCES):
@@ -65,7 +65,7 @@ def test_a_batch_is_as_one_by_one():
 
 
 def test_padding_passed_on_as_text():
-    """As the released code does: every sentence has `max_length` tokens and all of them count."""
+    """As in the released code, every sentence has `max_length` tokens and all of them count."""
     encoder = build(mask_text_padding=False)
     features = encoder(['cat'])
     assert features.tokens.shape == (1, 8, 16)
@@ -74,7 +74,7 @@ def test_padding_passed_on_as_text():
     assert_close(features.tokens[:, :3], encoder(['cat']).tokens)
 
 
-def test_a_long_sentence_is_cut_with_one_warning(caplog):
+def test_a_long_sentence_is_truncated_with_one_warning(caplog):
     encoder, logger = build(), MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
     try:
@@ -94,7 +94,7 @@ def test_a_blank_sentence_is_an_error(blank):
         build()(['cat', blank])
 
 
-def test_frozen_it_stays_in_evaluation_mode():
+def test_frozen_text_encoder_stays_in_evaluation_mode():
     encoder = build(frozen=True).train()
     assert not any(module.training for module in encoder.modules())
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
@@ -102,7 +102,7 @@ def test_frozen_it_stays_in_evaluation_mode():
     assert not encoder(['cat']).tokens.requires_grad
 
 
-def test_unfrozen_it_has_dropout_in_training_and_every_weight_a_gradient():
+def test_unfrozen_text_encoder_has_dropout_and_gradients():
     encoder = build().train()
     assert not torch.equal(encoder(['cat']).tokens, encoder(['cat']).tokens)
     encoder(['cat']).tokens.pow(2).sum().backward()
@@ -110,7 +110,7 @@ def test_unfrozen_it_has_dropout_in_training_and_every_weight_a_gradient():
 
 
 @pytest.mark.parametrize('file', ['model.safetensors', 'pytorch_model.bin', 'pytorch_model-2-of-2.bin'])
-def test_from_a_folder_alone(folder, file):
+def test_model_and_tokenizer_from_a_folder(folder, file):
     written = Path(folder, 'model.safetensors')
     weights = load_file(written)
     written.unlink()
@@ -162,7 +162,7 @@ def test_weights_from_a_file(tmp_path, prefix):
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
 
 
-def test_the_constructor_opens_nothing():
+def test_the_constructor_opens_no_files():
     encoder = build(tokenizer='no/such/folder', init_cfg=dict(type='Pretrained', checkpoint='no/such/weights'))
     with pytest.raises(FileNotFoundError, match="no tokenizer at 'no/such/folder'.*hf download no/such/folder"):
         encoder(['cat'])
@@ -170,7 +170,7 @@ def test_the_constructor_opens_nothing():
         encoder.init_weights()
 
 
-def test_a_folder_says_what_it_lacks(folder):
+def test_missing_files_of_a_folder_are_named(folder):
     def build_from(path) -> None:
         MODELS.build(text_encoder(init_cfg=dict(type='Pretrained', checkpoint=str(path)))).init_weights()
 
@@ -186,9 +186,9 @@ def test_a_folder_says_what_it_lacks(folder):
     with pytest.raises(FileNotFoundError, match='lost.safetensors not found'):
         build_from(folder)
     Path(folder, 'model.safetensors.index.json').unlink()
-    with pytest.raises(InputError, match=f"tokenizer '{folder}' has special tokens and no word: .* as tokenizer.json"):
+    with pytest.raises(InputError, match=f"tokenizer '{folder}' has special tokens but no words: .* as tokenizer.json"):
         build_tokenizer(folder)
-    with pytest.raises(InputError, match=f'folder {folder} holds no weights: there is none of .*_model.bin'):
+    with pytest.raises(InputError, match=f'folder {folder} holds no weights: it has none of .*_model.bin'):
         build_from(folder)
     Path(folder, 'config.json').unlink()
     with pytest.raises(FileNotFoundError, match=f"no text weights at '{folder}': the folder lacks a config.json"):

@@ -42,7 +42,7 @@ def build(family: Family, **kwargs):
 
 
 def tokenize(family: Family) -> dict:
-    """What the family's own tokenizer gives, and a mask of what is no padding, by counting."""
+    """The output of the family's own tokenizer, and a mask of non-padding tokens, by counting."""
     own = 'attention_mask' in family.tokenizer.model_input_names
     batch = family.tokenizer(
         SENTENCES, padding='longest' if own else 'max_length', truncation=True, max_length=LENGTH, return_tensors='pt'
@@ -53,7 +53,7 @@ def tokenize(family: Family) -> dict:
     return dict(batch), mask
 
 
-def test_features_and_mask_are_those_of_transformers(family):
+def test_features_and_mask_equal_transformers(family):
     encoder, (batch, mask) = build(family), tokenize(family)
     features = encoder(SENTENCES)
     assert mask[2].all() and not mask[1].all()
@@ -62,7 +62,7 @@ def test_features_and_mask_are_those_of_transformers(family):
     assert_close(features.tokens, family.reference(**batch), 1e-6)
 
 
-def test_padding_changes_nothing_and_what_is_remembered_is_right(family):
+def test_padding_and_the_cache_do_not_change_features(family):
     encoder = build(family, frozen=True)
     together = encoder(SENTENCES)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_padding_changes_nothing_and_what_is_remembered_is_right(family):
         assert_close(one.tokens[one.mask], together.tokens[i][together.mask[i]], 1e-5)
 
 
-def test_all_that_is_tuned_has_a_gradient_and_nothing_of_what_is_frozen(family):
+def test_only_trained_weights_have_a_gradient(family):
     encoder = build(family).train()
     encoder(SENTENCES).tokens.pow(2).sum().backward()
     assert not [name for name, parameter in encoder.named_parameters() if parameter.grad is None]
@@ -86,7 +86,7 @@ def test_all_that_is_tuned_has_a_gradient_and_nothing_of_what_is_frozen(family):
 
 
 def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
-    """Begun and ended by the tokenizer alone; what stands between has none but unknown words. In ONNX's example too."""
+    """Only the tokenizer adds special tokens; between them there are only unknown words. Also in the ONNX example."""
     ours = build_tokenizer(family.folder)
     known = set(ours.all_special_tokens) - {ours.unk_token if ours.unk_token != ours.eos_token else None}
     plain = ours('the cat')['input_ids']
@@ -96,7 +96,7 @@ def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
             encoded = ours(sentence)['input_ids']
             assert encoded[:first] == plain[:first] and encoded[last:] == plain[last:]
             assert known.isdisjoint(ours.convert_ids_to_tokens(encoded[first:last])), sentence
-            # Several tokens or several unknown ones: never the token itself.
+            # Several tokens or several unknown ones, but never the special token itself.
             assert len(encoded[first:last]) > 1, sentence
             if ours.is_fast:
                 ours.backend_tokenizer.save(str(tmp_path / 'tokenizer.json'))
@@ -105,7 +105,7 @@ def test_special_tokens_in_a_sentence_are_text(family, tmp_path):
                 assert alone.encode(sentence).ids == encoded
 
 
-def test_a_sentence_may_be_as_long_as_there_are_places(family):
+def test_a_sentence_may_use_all_positions(family):
     encoder = build(family, max_length=family.max_positions or 100)
     features = encoder(['the cat ' * 100, 'cat'])
     assert features.tokens.shape[1] == encoder.max_length and features.tokens.isfinite().all()
@@ -135,7 +135,7 @@ def test_a_model_of_images_is_refused():
         )
 
 
-def test_a_tokenizer_that_pads_otherwise_is_refused_where_places_depend_on_it():
+def test_a_tokenizer_with_another_padding_token_is_refused():
     sizes = dict(text_encoder()['model'], model_type='roberta')
     encoder = MODELS.build(text_encoder(model=sizes))
     with pytest.raises(InputError, match=re.escape('pads with token 0, and the text model') + '.*pad_token_id=0'):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import ARCH, assert_close, backbone, batch, decode_head, randomise, segmentor
+from tiny import ARCH, assert_close, backbone, batch, decode_head, randomize, segmentor
 from torch import nn
 
 from dit_sam.errors import InputError
@@ -13,7 +13,7 @@ SCHEMES = [None, 'LayerWiseInstruction', 'EndToEndInstruction']
 
 
 class Wrapper(nn.Module):
-    """As FSDP and other wrappers: it hides the arguments of the wrapped part."""
+    """A wrapper like FSDP, which hides the arguments of the wrapped part."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ NO_TEXT = dict(type='SAMViT', arch=ARCH, img_size=32, patch_size=8, out_channels
 @pytest.mark.parametrize(
     'wrap', [Wrapper, lambda part: torch.compile(part, backend='eager')], ids=['wrapper', 'torch.compile']
 )
-def test_text_arrives_where_parts_are_wrapped_later_on(encoder, wrap):
+def test_text_reaches_parts_that_are_wrapped_later(encoder, wrap):
     model, data = segmentor(backbone=encoder).eval(), batch([(32, 32)] * 3, ['cat', 'dog', 'the red box'])
     data['inputs'] = [data['inputs'][0].clone() for _ in range(3)]
     data['data_samples'][1].set_metainfo(dict(box=torch.tensor([1.0, 1.0, 9.0, 9.0])))
@@ -83,7 +83,7 @@ class NoImageIndex(DITViT):
         return super().forward(x, text)
 
 
-def test_keywords_do_not_stand_for_the_index_of_images():
+def test_keyword_arguments_do_not_imply_image_index():
     """The images are repeated for it, as for any backbone that does not share them."""
     model = segmentor(backbone=backbone(type='NoImageIndex')).eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2, ['cat', 'dog']))
@@ -107,9 +107,9 @@ def test_a_part_that_takes_text_and_has_no_argument_for_it_is_an_error():
         segmentor(backbone=backbone(type='NoTextArgument'))
 
 
-def test_a_part_that_is_replaced_gets_its_own_arguments():
+def test_a_replaced_part_gets_its_own_arguments():
     model = segmentor(backbone=NO_TEXT)
-    model.backbone = randomise(MODELS.build(backbone()))
+    model.backbone = randomize(MODELS.build(backbone()))
     model.eval()
     data = model.data_preprocessor(batch([(32, 32)] * 2, ['cat', 'dog']))
     words = model.encode_text(data['data_samples'])

@@ -45,7 +45,7 @@ def test_the_tokenizer_equals_transformers(source, tmp_path):
 
 @pytest.mark.parametrize('token', ['\u2028', '\u0085', '\x0b', '\x1c', '', 'a\rb', 'the ', 'cat\r'], ids=ascii)
 def test_lines_of_a_vocabulary_end_at_line_feeds(token, tmp_path):
-    """bert-base-chinese has U+2028, at which Python too would end a line; behind it every id would be one too high."""
+    """bert-base-chinese has U+2028, at which Python would also end a line; every later id would be one too high."""
     tokens = [*VOCABULARY[:5], token, *VOCABULARY[5:]]
     (tmp_path / 'vocab.txt').write_bytes('\n'.join(tokens).encode())
     ours = build_tokenizer(str(tmp_path / 'vocab.txt'))

@@ -1,4 +1,4 @@
-"""What a training step asks of a GPU: nothing that the host waits for, nothing that differs from run to run.
+"""Training steps on a GPU do not make the host wait, and use no nondeterministic operations.
 
 On the device 'meta' tensors have no content. Whatever needs a number on the host fails there, as `item` and `nonzero`,
 and copies to it are those that would go to a GPU.
@@ -24,7 +24,7 @@ INSTRUCTIONS = dict(
 )
 LOSSES = [dict(type='BinaryCrossEntropyLoss'), dict(type='BinaryDiceLoss')]
 
-# Of `torch.use_deterministic_algorithms`: what it refuses on GPUs, as far as a model might have it.
+# Operations that `torch.use_deterministic_algorithms` refuses on GPUs and that a model might use.
 REFUSED = (
     'upsample_linear1d_backward',
     'upsample_bilinear2d_backward',
@@ -41,12 +41,12 @@ REFUSED = (
     'kthvalue',
     'put_',
 )
-# What it slows down: sums in a fixed order of what threads would add in any.
+# Operations that it slows down, by adding in a fixed order.
 SLOWED = ('cumsum', 'scatter', 'index_add', 'index_select', 'gather', 'repeat_interleave')
 
 
 class GPU(TorchDispatchMode):
-    """Notes what a GPU's host would wait for or what its determinism costs."""
+    """Records operations that would make the host wait for a GPU, or that are slow or impossible deterministically."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ def on_meta():
 
 
 @pytest.mark.parametrize('scheme, head', itertools.product(INSTRUCTIONS, ['SAMHead', 'GeneralizedSAMHead']))
-def test_nothing_waits_and_all_is_deterministic(scheme, head, on_meta):
+def test_a_step_does_not_wait_and_is_deterministic(scheme, head, on_meta):
     # At 48 × 32 position map and tables are resized. Points and a box of some items, sentences of several lengths.
     model = on_meta(
         backbone=backbone(instruction=INSTRUCTIONS[scheme], with_cp=scheme == 'edit'),
@@ -102,14 +102,14 @@ def test_nothing_waits_and_all_is_deterministic(scheme, head, on_meta):
 
 
 @pytest.mark.parametrize('frozen', [False, True])
-def test_sentences_and_images_that_are_shared_are_told_without_a_wait(frozen, on_meta):
+def test_shared_sentences_and_images_are_found_without_waiting(frozen, on_meta):
     model = on_meta(text_encoder=text_encoder(frozen=frozen))
     data = model.data_preprocessor(batch([(32, 32)] * 3, ['cat', 'dog', 'cat']), training=True)
     for sample, number in zip(data['data_samples'], (0, 0, 1)):
         sample.set_metainfo(dict(unique_image_index=number))
     with GPU() as gpu:
         model.eval()(**data, mode='loss')
-    # The forward pass alone: it is evaluation, with gradients for those who ask.
+    # Only the forward pass: it is in evaluation mode, with gradients.
     assert not gpu.noted
 
 

@@ -1,4 +1,4 @@
-"""Tiny text models of each family as they lie in a folder of the hub, with tokenizers of their own."""
+"""Tiny text models of each family in the layout of a hub folder, with their own tokenizers."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from tiny import VOCABULARY, randomise
+from tiny import VOCABULARY, randomize
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 CORPUS = [
@@ -28,7 +28,7 @@ class Family:
     Attributes:
         folder: Its folder.
         tokenizer: Its tokenizer.
-        reference: transformers' own features, (B, L, 16), of what the tokenizer gives.
+        reference: transformers' own features, (B, L, 16), of the tokenizer's output.
         max_positions: Most tokens of a sentence; None without limit.
     """
 
@@ -78,12 +78,12 @@ def word_pieces(specials: list[str]) -> dict[str, int]:
 
 
 def put(folder: Path, model_type: str, tokenizer, max_positions: int | None = None, **sizes) -> Family:
-    """Save a randomised model of text alone and its tokenizer."""
+    """Save a randomized model of text alone and its tokenizer."""
     ids = dict(
         pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
     )
     config = transformers.AutoConfig.for_model(model_type, **{**SIZES, **ids, 'vocab_size': len(tokenizer), **sizes})
-    model = randomise(transformers.AutoModel.from_config(config)).eval()
+    model = randomize(transformers.AutoModel.from_config(config)).eval()
     return save(folder, model, model, tokenizer, max_positions)
 
 
@@ -99,7 +99,7 @@ def bert(folder: Path) -> Family:
 
 
 def minilm(folder: Path) -> Family:
-    """As sentence-transformers lays it out: beside the model there is how to pool its tokens, which nobody asks for."""
+    """In the layout of sentence-transformers, with unused files that describe the pooling of tokens."""
     (folder / '1_Pooling').mkdir(parents=True)
     (folder / '1_Pooling' / 'config.json').write_text('{"word_embedding_dimension": 16}')
     (folder / 'modules.json').write_text('[{"idx": 0, "name": "0", "path": "", "type": "Transformer"}]')
@@ -113,7 +113,7 @@ def multilingual_minilm(folder: Path) -> Family:
 
 
 def roberta(folder: Path) -> Family:
-    """Places begin behind the padding token, 1: of 26 embeddings 24 are left."""
+    """Positions start after the padding token, 1, so 24 of 26 embeddings are left."""
     tokenizer = transformers.RobertaTokenizer(**byte_pairs(['<s>', '<pad>', '</s>', '<unk>', '<mask>']))
     return put(folder, 'roberta', tokenizer, 24, max_position_embeddings=26, type_vocab_size=1)
 
@@ -138,7 +138,7 @@ def deberta_v1(folder: Path) -> Family:
 
 
 def deberta(folder: Path) -> Family:
-    """As DeBERTa-v3: relative positions alone."""
+    """Like DeBERTa-v3, with only relative positions."""
     tokenizer = transformers.DebertaV2Tokenizer(vocab=unigrams(['[PAD]', '[CLS]', '[SEP]', '[UNK]']))
     return put(
         folder,
@@ -168,7 +168,7 @@ def t5(folder: Path) -> Family:
         vocab_size=len(tokenizer),
         feed_forward_proj='gated-gelu',
     )
-    whole = randomise(transformers.T5ForConditionalGeneration(config)).eval()
+    whole = randomize(transformers.T5ForConditionalGeneration(config)).eval()
     return save(folder, whole, whole.get_encoder(), tokenizer, None)
 
 
@@ -180,12 +180,12 @@ def clip(folder: Path) -> Family:
     config = transformers.CLIPConfig(
         text_config=text, vision_config=dict(SIZES, image_size=8, patch_size=4), projection_dim=8
     )
-    whole = randomise(transformers.CLIPModel(config)).eval()
+    whole = randomize(transformers.CLIPModel(config)).eval()
     return save(folder, whole, whole.text_model, tokenizer, 24)
 
 
 def siglip(folder: Path) -> Family:
-    """As on the hub its tokenizer gives no attention mask."""
+    """As on the hub, its tokenizer returns no attention mask."""
     import sentencepiece
 
     folder.mkdir()
@@ -203,7 +203,7 @@ def siglip(folder: Path) -> Family:
     tokenizer = transformers.SiglipTokenizer(str(folder / 'spiece.model'), model_input_names=['input_ids'])
     text = dict(SIZES, vocab_size=len(tokenizer), max_position_embeddings=24, projection_size=16)
     config = transformers.SiglipConfig(text_config=text, vision_config=dict(SIZES, image_size=8, patch_size=4))
-    whole = randomise(transformers.SiglipModel(config)).eval()
+    whole = randomize(transformers.SiglipModel(config)).eval()
     return save(folder, whole, whole.text_model, tokenizer, 24)
 
 

@@ -1,4 +1,4 @@
-"""Small parts to build models from, and the one way in which these tests compare numbers."""
+"""Small parts to build models from, and the comparison of numbers used by these tests."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ VOCABULARY = (
 ARCH = dict(embed_dims=24, depth=3, num_heads=3, global_attn_indexes=(1,))
 
 
-def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
     """Add noise to every parameter, so that none is zero or one, as tables and biases are at the start."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -30,14 +30,14 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def assert_close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5, what: str = '') -> None:
-    """‖actual − expected‖ ≤ tolerance · ‖expected‖, where an expected zero stands for numbers of about 0.1."""
+    """‖actual − expected‖ ≤ tolerance · ‖expected‖, where an expected zero counts as a number of about 0.1."""
     assert actual.shape == expected.shape, what
     difference = (actual.double() - expected.double()).norm().item()
     assert difference <= tolerance * (expected.double().norm().item() + 0.1), f'{what} differs by {difference}'
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
-    """Gradients by name; zeros where the backward pass left none."""
+    """Gradients by name; zeros if the backward pass made none."""
     return {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for name, parameter in module.named_parameters()
@@ -82,7 +82,7 @@ def segmentor(seed: int | None = 0, **parts) -> nn.Module:
         data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 32)),
     )
     model = MODELS.build(dict(default, **parts))
-    return model if seed is None else randomise(model, seed)
+    return model if seed is None else randomize(model, seed)
 
 
 def sample(

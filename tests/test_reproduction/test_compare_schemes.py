@@ -1,4 +1,4 @@
-"""reproduction/compare_schemes.py: each row is the scheme that its name says, and the table is the results'."""
+"""reproduction/compare_schemes.py: each row has the scheme of its name, and the table matches the results."""
 
 import argparse
 import json
@@ -41,7 +41,7 @@ def build(row: str):
 
 
 @pytest.mark.parametrize('row', TOOL['ROWS'])
-def test_row_is_what_its_name_says(row: str) -> None:
+def test_row_matches_its_name(row: str) -> None:
     scheme, _, state = row.partition(', frozen')
     model = build(row)
     instruction, depth = EXPECTED[scheme]
@@ -51,7 +51,7 @@ def test_row_is_what_its_name_says(row: str) -> None:
     assert any('ffn' in name for name, _ in model.backbone.named_parameters()) == ('FFN' in row)
 
 
-def test_files_of_runs_differ() -> None:
+def test_runs_have_different_file_names() -> None:
     names = [TOOL['name_of'](row, seed) for row in TOOL['ROWS'] for seed in (0, 1)]
     assert len(set(names)) == len(names)
     assert all(name.replace('_', '').replace('-', '').isalnum() for name in names)
@@ -74,7 +74,7 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
         (['--jobs', '0'], '--jobs must be more than 0, got 0'),
         (['--pretraining-epochs', '-1'], '--pretraining-epochs must be more than 0, got -1'),
         (['--lr', 'nan'], '--lr must be more than 0, got nan'),
-        (['--size', '100'], '--size 100 is no multiple of 16'),
+        (['--size', '100'], '--size 100 is not a multiple of 16'),
         (['--seeds', '0', '-1'], '--seeds must be 0 or more, got -1'),
         (['--rows', 'zebra'], "invalid choice: 'zebra'"),
         (['--work-dir', 'afile'], 'afile cannot be written to: '),
@@ -84,11 +84,11 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
         ),
         (
             ['--work-dir', '.', '--table'],
-            'L-DIT_seed0.json is damaged: delete it, and the next run scores that row anew',
+            'L-DIT_seed0.json is damaged: delete it, and the next run scores that row again',
         ),
     ],
 )
-def test_bad_input_is_one_line_before_the_hours(tmp_path, monkeypatch, capsys, arguments, message) -> None:
+def test_bad_input_is_a_one_line_error_before_training(tmp_path, monkeypatch, capsys, arguments, message) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'afile').touch()
     (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
@@ -96,7 +96,7 @@ def test_bad_input_is_one_line_before_the_hours(tmp_path, monkeypatch, capsys, a
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_stopped_training_is_no_result(tmp_path: Path) -> None:
+def test_a_stopped_training_gives_no_result(tmp_path: Path) -> None:
     """A signal ends a training with status 0 and without its last checkpoint."""
     args = SimpleNamespace(work_dir=tmp_path, cfg_options=[], amp=False, size=112)
     comparison = TOOL['Comparison'](args)

@@ -1,4 +1,4 @@
-"""reproduction/pretrain_text_encoder.py: sentences alone teach the text encoder, and `init_cfg` takes its file."""
+"""reproduction/pretrain_text_encoder.py: the text encoder learns from sentences, and `init_cfg` loads its file."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from dit_sam.utils import read_weights
 
 TOOL = ROOT / 'reproduction' / 'pretrain_text_encoder.py'
 CONFIG = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
-# The noun tells the colour, so that what is masked can be learned.
+# The noun determines the color, so that masked words can be learned.
 SENTENCES = ['the red circle', 'the green square', 'the blue star']
 
 
@@ -30,7 +30,7 @@ def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, outpu
     out = tmp_path / 'text.safetensors'
     printed = output_of(TOOL, CONFIG, sentences, '--out', out, '--steps', 200, '--batch-size', 16)
     first, last = map(float, re.findall(r'mean loss ([\d.]+)', printed))
-    # ln 80 = 4.4 knows nothing; which of three sentences it is at most ln 3 = 1.1.
+    # An untrained model has a loss of ln 80 = 4.4; not knowing which of three sentences it is costs at most ln 3 = 1.1.
     assert last < 1.1 < first
     init_default_scope('mmseg')
     cfg = Config.fromfile(CONFIG).model.text_encoder
@@ -43,8 +43,8 @@ def test_loss_falls_and_the_encoder_takes_the_weights(sentences, tmp_path, outpu
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['none.p', '--out', 'a.safetensors'], 'none.p is no file: name files of sentences, such as refs(unc).p'),
-        (['.', '--out', 'a.safetensors'], '. is no file: name files of sentences'),
+        (['none.p', '--out', 'a.safetensors'], 'none.p is not a file: name files of sentences, such as refs(unc).p'),
+        (['.', '--out', 'a.safetensors'], '. is not a file: name files of sentences'),
         (['text.p', '--out', 'a.safetensors'], 'text.p is not a plain pickle'),
         (['train.jsonl', '--out', 'text.p/a.safetensors'], 'text.p cannot be written to: '),
         (['train.jsonl', '--out', 'a.bin'], 'a.bin: the file to write must end in .safetensors or .pth'),

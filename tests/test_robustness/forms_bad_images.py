@@ -1,4 +1,4 @@
-"""Pictures that are damaged, lie, or are too large, and what is found before training."""
+"""Pictures that are damaged, have wrong headers or are too large, and checks before training."""
 
 import io
 import struct
@@ -26,16 +26,16 @@ def encoded(rng: Random, height: int, width: int) -> tuple[bytes, str]:
     return buffer.getvalue(), f'a.{suffix}'
 
 
-@refused('images', 'JPEG, PNG, BMP, GIF, TIFF, WebP, PPM, JPEG 2000 cut off at any byte', 'file', share=0.4)
+@refused('images', 'JPEG, PNG, BMP, GIF, TIFF, WebP, PPM, JPEG 2000 truncated at any byte', 'file', share=0.4)
 def cut_image(rng: Random, folder: Path) -> Attempt:
     height, width = rng.randint(10, 300), rng.randint(10, 300)
     data, name = encoded(rng, height, width)
-    # What follows the last pixel is not missed: end marks, check sums and TIFF's table, which precedes the pixels.
+    # Data after the last pixel are not needed: end marks, checksums, and TIFF's table if it precedes the pixels.
     (folder / name).write_bytes(cut(rng, data[:-32]))
     return refuse(folder, name, (height, width))
 
 
-@either('images', 'the same with changed, lost and added bytes', 'a picture of its size, or the file')
+@either('images', 'the same with changed, removed and added bytes', 'a picture of its size, or file')
 def damaged_image(rng: Random, folder: Path) -> Attempt:
     data, name = encoded(rng, 30, 40)
     (folder / name).write_bytes(damage(rng, data))
@@ -68,7 +68,7 @@ def other_files(rng: Random, folder: Path) -> Attempt:
 
 
 def png_of(height: int, width: int) -> bytes:
-    """A PNG whose head says this size; what follows is empty."""
+    """A PNG whose header has this size, without pixel data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
@@ -77,7 +77,7 @@ def png_of(height: int, width: int) -> bytes:
     return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 
 
-@refused('images', 'heads that lie: 0 or up to 2^31 pixels a side, and nothing behind', 'file', share=0.4)
+@refused('images', 'wrong headers: 0 or up to 2^31 pixels a side, and no data', 'file', share=0.4)
 def lying_head(rng: Random, folder: Path) -> Attempt:
     sides = [0, 1, 1000, 2**16, 2**20 - 1, 2**20, 2**31 - 1, 2**31, 2**32 - 1]
     height, width = rng.choice(sides), rng.choice(sides)
@@ -111,7 +111,7 @@ def arrays(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: inferencer()([np.zeros((4, 4, 3), np.uint8), values], 'circle'), ('image_2',))
 
 
-@accepted('images', 'Pillow images of every mode that it makes RGB of, La too', 'a mask of their size', share=0.4)
+@accepted('images', 'Pillow images of every mode that converts to RGB, also La', 'a mask of their size', share=0.4)
 def pillow_modes(rng: Random, folder: Path) -> Attempt:
     mode = rng.choice(['1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'LAB', 'HSV'])
 
@@ -144,7 +144,7 @@ def huge_looked_at(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@refused('images', 'more than 2^30 pixels', 'file, megapixels, how many are allowed', share=0.4)
+@refused('images', 'more than 2^30 pixels', 'file, megapixels, the limit', share=0.4)
 def too_large(rng: Random, folder: Path) -> Attempt:
     height, width = rng.randint(2**15, 2**16 - 1), rng.randint(2**15 + 1, 2**16 - 1)
     (folder / 'a.png').write_bytes(png_of(height, width))
@@ -156,7 +156,7 @@ def too_large(rng: Random, folder: Path) -> Attempt:
 @accepted(
     'images',
     'each EXIF orientation, before training (`--check-images`, check.py)',
-    'nothing where the size tells that the annotation is turned as the picture is, else words',
+    'no report if the sizes show that the annotation is rotated like the picture, else one',
 )
 def looked_at(rng: Random, folder: Path) -> Attempt:
     (height, width), orientation = size_of(rng), rng.randint(1, 8)
@@ -172,7 +172,9 @@ def looked_at(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@accepted('images', 'files cut off, damaged or no pictures, before training', 'no problem or one in words, in a line')
+@accepted(
+    'images', 'files truncated, damaged or not pictures, before training', 'no problem, or one line that describes it'
+)
 def damage_looked_at(rng: Random, folder: Path) -> Attempt:
     data, name = encoded(rng, 30, 40)
     how = rng.choice(['whole', 'cut', 'damaged', 'other'])

@@ -1,4 +1,4 @@
-"""Files of weights, read as everything in this project reads them and loaded into the tiny model."""
+"""Weight files, read by the loader of this project and loaded into a tiny model."""
 
 import io
 import json
@@ -18,7 +18,7 @@ PTH, SAFE = 'weights.pth', 'weights.safetensors'
 
 
 def small() -> nn.Module:
-    """Every kind of weight in a few: linear, convolution, norm with buffers."""
+    """A tiny model with every kind of weight: linear, convolution, norm with buffers."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 4), nn.Conv2d(2, 3, 1), nn.BatchNorm1d(4))
 
@@ -30,7 +30,7 @@ def as_pth(content: Any, old: bool = False) -> bytes:
 
 
 def load(folder: Path, name: str, data: bytes, model: nn.Module | None = None) -> nn.Module:
-    """Read and load a file; a model that refuses it stays as it was, and nothing in the file is run."""
+    """Read and load a file; a model that refuses it stays unchanged, and nothing in the file is run."""
     path, model = folder / name, model or small()
     path.write_bytes(data)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -49,7 +49,9 @@ def refuse(folder: Path, name: str, data: bytes, *names: str) -> Attempt:
     return Attempt(lambda: load(folder, name, data), (name, *names))
 
 
-@accepted('checkpoints', 'weights alone or wrapped, `module.` or not, old and new format, safetensors', 'the weights')
+@accepted(
+    'checkpoints', 'bare or wrapped weights, with or without `module.`, old and new format, safetensors', 'the weights'
+)
 def whole(rng: Random, folder: Path) -> Attempt:
     state = {
         key: torch.randn_like(value) if value.is_floating_point() else value
@@ -66,7 +68,7 @@ def whole(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@accepted('checkpoints', 'weights of 16, 64 and (two kinds of) 8 bits', 'these numbers in float32')
+@accepted('checkpoints', 'weights of 16, 64 and (two kinds of) 8 bits', 'the same numbers in float32')
 def other_precision(rng: Random, folder: Path) -> Attempt:
     kind = rng.choice([torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2])
     state = {key: value.to(kind) if value.is_floating_point() else value for key, value in small().state_dict().items()}
@@ -79,24 +81,22 @@ def other_precision(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@refused(
-    'checkpoints', 'weights of integers, truth values, complex numbers, sparse or quantised', 'file, weight, both types'
-)
+@refused('checkpoints', 'integer, boolean, complex, sparse or quantized weights', 'file, weight, both types')
 def other_type(rng: Random, folder: Path) -> Attempt:
     state = small().state_dict()
     key = rng.choice([key for key, value in state.items() if value.is_floating_point()])
-    kinds = [torch.int64, torch.int8, torch.uint8, torch.bool, torch.complex64, 'sparse', 'quantised']
+    kinds = [torch.int64, torch.int8, torch.uint8, torch.bool, torch.complex64, 'sparse', 'quantized']
     kind = rng.choice(kinds)
     if kind == 'sparse':
         state[key] = state[key].to_sparse()
-    elif kind == 'quantised':
+    elif kind == 'quantized':
         state[key] = torch.quantize_per_tensor(state[key], 0.1, 0, torch.qint8)
     else:
         state[key] = state[key].to(kind)
     if kind in kinds[:4] and rng.random() < 0.5:
         return refuse(folder, SAFE, save(state), key)
-    # torch itself does not read a quantised tensor in this mode, and names the file alone.
-    return refuse(folder, PTH, as_pth(state), *([] if kind == 'quantised' else [key]))
+    # torch itself does not read a quantized tensor in this mode, and names the file alone.
+    return refuse(folder, PTH, as_pth(state), *([] if kind == 'quantized' else [key]))
 
 
 @refused('checkpoints', 'NaN or infinity among the weights', 'file, weight')
@@ -110,7 +110,7 @@ def not_finite(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, name, data, key)
 
 
-@refused('checkpoints', 'weights missing, unknown, of another shape', 'file, weight, both shapes')
+@refused('checkpoints', 'missing or unknown weights, or a wrong shape', 'file, weight, both shapes')
 def other_weights(rng: Random, folder: Path) -> Attempt:
     state = dict(small().state_dict())
     key, how = rng.choice(list(state)), rng.choice(['missing', 'unknown', 'shape', 'renamed'])
@@ -126,7 +126,7 @@ def other_weights(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, name, data, key)
 
 
-@refused('checkpoints', 'files without weights: numbers, lists, texts, empty dicts, optimizers alone', 'file')
+@refused('checkpoints', 'files without weights: numbers, lists, strings, empty dicts, only an optimizer', 'file')
 def no_weights(rng: Random, folder: Path) -> Attempt:
     content = rng.choice(
         [
@@ -152,7 +152,7 @@ def no_weights(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, PTH, as_pth(content, old=rng.random() < 0.5))
 
 
-@refused('checkpoints', '.pth (new and old format) and .safetensors cut off at any byte', 'file')
+@refused('checkpoints', '.pth (new and old format) and .safetensors truncated at any byte', 'file')
 def cut_file(rng: Random, folder: Path) -> Attempt:
     # torch looks for the end of larger files in another way.
     state = dict(small().state_dict(), more=torch.zeros(rng.choice([1, 9000, 40000])))
@@ -162,8 +162,8 @@ def cut_file(rng: Random, folder: Path) -> Attempt:
 
 @either(
     'checkpoints',
-    'the same with changed, lost and added bytes',
-    'finite weights of the right names and shapes, or the file',
+    'the same with changed, removed and added bytes',
+    'finite weights with the right names and shapes, or file',
 )
 def damaged_file(rng: Random, folder: Path) -> Attempt:
     state = small().state_dict()
@@ -192,14 +192,14 @@ def other_files(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, name, data)
 
 
-@refused('checkpoints', 'no files: folders, and names that nothing has', 'file')
+@refused('checkpoints', 'not files: folders, and names that do not exist', 'file')
 def no_files(rng: Random, folder: Path) -> Attempt:
     (folder / 'folder.pth').mkdir(exist_ok=True)
     name = rng.choice(['folder.pth', 'none.pth', 'none.safetensors', 'none', 'a/b.pth', '\x00.pth', 'x' * 300])
     return Attempt(lambda: CheckpointLoader.load_checkpoint(str(folder / name), map_location='cpu'), (name[:200],))
 
 
-@refused('checkpoints', "names of mmengine's catalogues that they do not have, and addresses of stores", 'name')
+@refused('checkpoints', "unknown names of mmengine's model catalogs, and storage addresses", 'name')
 def names(rng: Random, folder: Path) -> Attempt:
     name = rng.choice(
         [
@@ -219,7 +219,7 @@ def names(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: CheckpointLoader.load_checkpoint(name, map_location='cpu'), (name,))
 
 
-@refused('checkpoints', 'safetensors whose header lies: length, offsets, shapes, types', 'file')
+@refused('checkpoints', 'safetensors with a wrong header: length, offsets, shapes, types', 'file')
 def lying_header(rng: Random, folder: Path) -> Attempt:
     data = save(small().state_dict())
     size = int.from_bytes(data[:8], 'little')

@@ -1,4 +1,4 @@
-"""Configs: misspelt, of the wrong types, damaged."""
+"""Configs that are misspelled, have wrong types or are damaged."""
 
 import re
 from collections.abc import Iterator
@@ -36,12 +36,12 @@ NAMES = (
     'ldit_vit-b_prepared.py',
 )
 CONFIGS = {name: Config.fromfile(ROOT / 'dit_sam' / name) for name in NAMES}
-# It takes further keywords, for what it calls in turn.
+# It accepts any keywords and passes them on.
 OPEN = ('RandomChoiceResize',)
 
 
 def parts(value: Any, path: tuple = ()) -> Iterator[tuple[str, dict]]:
-    """The dicts with a type in a config, with their dotted names; not those with builders of their own."""
+    """The dicts with a type in a config, with their dotted names; not those with their own builders."""
     if isinstance(value, dict) and 'type' in value and value['type'] not in OPEN:
         yield '.'.join(map(str, path)), value
     for key, inner in (
@@ -62,9 +62,7 @@ def with_option(file: str, key: str, value: Any, *names: str) -> Attempt:
     return Attempt(lambda: load_config(file, cfg_options={key: value}), (Path(file).name, *names))
 
 
-@refused(
-    'configs', 'keywords of any part misspelt, in six configs', 'config, the key with all those above it', share=0.5
-)
+@refused('configs', 'misspelled keywords of any part, in six configs', 'config, full key', share=0.5)
 def keyword(rng: Random, folder: Path) -> Attempt:
     file, path, part = some_part(rng)
     key = rng.choice(sorted(part))
@@ -72,14 +70,14 @@ def keyword(rng: Random, folder: Path) -> Attempt:
     return with_option(file, f'{path}.{wrong}', part[key], f'{path}.{wrong}')
 
 
-@refused('configs', 'types of any part misspelt', 'config, key, value, the nearest name', share=0.5)
+@refused('configs', 'misspelled types of any part', 'config, key, value, the nearest name', share=0.5)
 def type_of_part(rng: Random, folder: Path) -> Attempt:
     file, path, part = some_part(rng)
     wrong = misspell(rng, part['type'])
     return with_option(file, f'{path}.type', wrong, f'{path}.type', wrong)
 
 
-@refused('configs', 'values of another type in the parts of this project', 'config, key, value, the type', share=0.5)
+@refused('configs', "values of a wrong type in this project's parts", 'config, key, value, the type', share=0.5)
 def wrong_type(rng: Random, folder: Path) -> Attempt:
     while True:
         file, path, part = some_part(rng)
@@ -107,20 +105,20 @@ def is_ours(part: dict) -> bool:
     )
 
 
-@refused('configs', 'sections misspelt, in the file and in settings of the command line', 'section', share=0.5)
+@refused('configs', 'misspelled sections, in the file and on the command line', 'section', share=0.5)
 def section(rng: Random, folder: Path) -> Attempt:
     name = rng.choice(SECTIONS)
     wrong = misspell(rng, name)
     if rng.random() < 0.5:
         return Attempt(lambda: load_config(CONFIG, cfg_options={f'{wrong}.a': 1}), (wrong,))
-    # Only where the right one is missing: a variable of one's own may be called nearly as a section is.
+    # Only if the right one is missing, because a user's variable may have a similar name.
     whole = CONFIGS[NAMES[0]].to_dict()
     whole[wrong] = whole.pop(name)
     Config(whole).dump(folder / 'mine.py')
     return Attempt(lambda: load_config(str(folder / 'mine.py')), ('mine.py', wrong if name != 'model' else 'model'))
 
 
-@refused('configs', 'settings of the command line that reach into numbers, texts and lists', 'setting', share=0.5)
+@refused('configs', 'command-line settings that index into numbers, strings and lists', 'setting', share=0.5)
 def into_values(rng: Random, folder: Path) -> Attempt:
     key = rng.choice(
         [
@@ -137,14 +135,16 @@ def into_values(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: load_config(CONFIG, cfg_options={key: value}), (key,))
 
 
-@either('configs', 'config files with changed, lost and added bytes, or cut off', 'a config, or the file', share=0.5)
+@either('configs', 'config files with changed, removed and added bytes, or truncated', 'a config, or file', share=0.5)
 def damaged_file(rng: Random, folder: Path) -> Attempt:
     text = f"_base_ = ['{CONFIG}']\nmodel = dict(backbone=dict(arch='tiny', patch_size=8), decode_head=dict(depth=2))\n"
     (folder / 'mine.py').write_bytes(rng.choice([damage, cut])(rng, text.encode()))
     return Attempt(lambda: load_config(str(folder / 'mine.py')), ('mine.py',))
 
 
-@refused('configs', 'files that are no config: empty, HTML, bytes, JSON of a list, other suffixes', 'file', share=0.2)
+@refused(
+    'configs', 'files that are not a config: empty, HTML, bytes, JSON of a list, other suffixes', 'file', share=0.2
+)
 def other_files(rng: Random, folder: Path) -> Attempt:
     name = rng.choice(['mine.py', 'mine.py', 'mine.json', 'mine.yaml', 'mine.txt', 'mine', 'my-own.v2.py'])
     (folder / name).write_bytes(
@@ -169,13 +169,13 @@ def other_files(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: load_config(str(folder / name)), (name,))
 
 
-@refused('configs', 'configs that are not there', 'file, the nearest name')
+@refused('configs', 'missing configs', 'file, the nearest name')
 def missing(rng: Random, folder: Path) -> Attempt:
     path = ROOT / 'dit_sam' / misspell(rng, 'ldit_vit-b.py')
     return Attempt(lambda: load_config(str(path)), (path.name,))
 
 
-# Sizes that fit nothing: a key and a value each, in configs/dit_sam/ldit_vit-t_shapes.py.
+# Invalid sizes: key and value, in configs/dit_sam/ldit_vit-t_shapes.py.
 SIZES = [
     ('model.text_encoder.max_length', 33, 'max_position_embeddings=32'),
     ('model.text_encoder.max_length', 2, 'max_length=2'),
@@ -203,7 +203,7 @@ SIZES = [
 ]
 
 
-@refused('configs', 'names and sizes that are none, in model and metric', 'key or value, what there is', share=0.4)
+@refused('configs', 'invalid names and sizes, in model and metric', 'key or value, valid names', share=0.4)
 def sizes(rng: Random, folder: Path) -> Attempt:
     key, value, named = rng.choice(SIZES)
 

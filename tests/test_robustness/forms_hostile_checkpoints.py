@@ -64,7 +64,7 @@ def in_zip(data: bytes) -> bytes:
 @refused(
     'checkpoints',
     'pickles that call something: 22 functions, 5 ways, bare and in both formats',
-    'file; nothing of it is run',
+    'file; nothing in it is run',
 )
 def hostile(rng: Random, folder: Path) -> Attempt:
     trace = f'touch {folder}/trace'
@@ -81,7 +81,7 @@ def hostile(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, PTH, data)
 
 
-@refused('checkpoints', 'random pickle instructions, bare and in the new format', 'file; nothing of it is run')
+@refused('checkpoints', 'random pickle instructions, bare and in the new format', 'file; nothing in it is run')
 def opcodes(rng: Random, folder: Path) -> Attempt:
     codes = [
         getattr(pickle, name)
@@ -110,7 +110,7 @@ def opcodes(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, PTH, rng.choice([data, in_zip(data)]))
 
 
-@refused('checkpoints', 'tensors that reach beyond their memory: offsets, sizes and strides that lie', 'file')
+@refused('checkpoints', 'tensors beyond their memory: wrong offsets, sizes and strides', 'file')
 def beyond_memory(rng: Random, folder: Path) -> Attempt:
     state = dict(small().state_dict())
     key = rng.choice(list(state))
@@ -131,10 +131,7 @@ def beyond_memory(rng: Random, folder: Path) -> Attempt:
 
 
 @refused(
-    'checkpoints',
-    'the tiny model itself with one fault of those above',
-    'file, weight; the model stays as it was',
-    share=0.1,
+    'checkpoints', 'the tiny model with one of the faults above', 'file, weight; the model stays unchanged', share=0.1
 )
 def model(rng: Random, folder: Path) -> Attempt:
     network = inferencer().model

@@ -15,10 +15,10 @@ from subjects import LOAD, content, inferencer, open_set, reference, write_set
 from dit_sam.datasets.images import image_problem
 from dit_sam.utils import read_image
 
-# A box in the upper left quarter: turned or mirrored it lies elsewhere.
+# A box in the upper left quarter, which moves if the picture is rotated or mirrored.
 BOX = [1, 1, 4, 1, 4, 3, 1, 3]
 ORIENTATION = 0x0112
-# What is written and read back without loss.
+# Modes that are written and read without loss.
 EXACT = dict(
     png=('1', 'L', 'LA', 'P', 'RGB', 'RGBA'),
     bmp=('1', 'L', 'P', 'RGB'),
@@ -43,7 +43,7 @@ def size_of(rng: Random) -> tuple[int, int]:
 
 @lru_cache
 def readers() -> list[Callable[[str], np.ndarray]]:
-    """What else opens pictures, BGR: the tools that draw and, where its runtime is installed, ONNX's example."""
+    """Other readers of pictures, BGR: the drawing tools and, if its runtime is installed, the ONNX example."""
     runtime = Path(__file__).parents[2] / 'tools' / 'deployment' / 'run_onnx.py'
     return [
         lambda path: read_image(path)[..., ::-1],
@@ -52,14 +52,14 @@ def readers() -> list[Callable[[str], np.ndarray]]:
 
 
 def load(folder: Path, name: str, height: int, width: int, box: list = BOX) -> tuple[np.ndarray, np.ndarray]:
-    """What a data set makes of a picture: RGB (H, W, 3) and the mask (H, W)."""
+    """The item that a data set makes of a picture: RGB (H, W, 3) and the mask (H, W)."""
     write_set(folder, content([box], height, width, name), [reference()])
     item = open_set(folder, pipeline=LOAD)[0]
     return item['inputs'].numpy()[::-1].transpose(1, 2, 0), item['data_samples'].gt_sem_seg.data[0].numpy()
 
 
 def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -> Attempt:
-    """Data sets and tools read these pixels, and the mask lies on them; the inferencer's mask has their size."""
+    """Data sets and tools read these pixels, with the mask in the right place; the inferencer's mask has their size."""
     pixels = np.asarray(expected.convert('RGB')).astype(int)
     mask = np.zeros(pixels.shape[:2], bool)
     mask[1:3, 1:4] = True
@@ -69,7 +69,7 @@ def expect(folder: Path, name: str, expected: Image.Image, tolerance: int = 0) -
         assert abs(found.astype(int) - pixels).max() <= tolerance, name
         assert (truth == mask).all()
         assert all((read(str(folder / name)) == found[..., ::-1]).all() for read in readers()), name
-        # Sides of less than a pixel at the size of the network are another form.
+        # Pictures whose side is less than a pixel at the network's size are tested by another form.
         if max(mask.shape) < 48 * min(mask.shape):
             (prediction,) = inferencer()(str(folder / name), 'circle')['predictions']
             assert prediction['mask'].shape == mask.shape
@@ -110,7 +110,7 @@ def exact(rng: Random, folder: Path) -> Attempt:
     return expect(folder, f'a.{suffix}', opaque, tolerance=1 if image.mode == 'CMYK' else 0)
 
 
-@accepted('images', 'TIFF with alpha', 'colors times alpha, as OpenCV has them', share=0.4)
+@accepted('images', 'TIFF with alpha', 'colors times alpha, as OpenCV computes them', share=0.4)
 def tiff_with_alpha(rng: Random, folder: Path) -> Attempt:
     image, alpha = picture(rng, *size_of(rng)), rng.randint(0, 255)
     with_alpha = image.copy()
@@ -122,7 +122,7 @@ def tiff_with_alpha(rng: Random, folder: Path) -> Attempt:
 @accepted(
     'images',
     'JPEG (gray, RGB, CMYK, YCbCr, progressive), JPEG 2000, WebP, of any quality',
-    "Pillow's pixels, but for 3 of 255",
+    "Pillow's pixels, within 3 of 255",
     share=0.4,
 )
 def lossy(rng: Random, folder: Path) -> Attempt:
@@ -158,9 +158,7 @@ def thin(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@either(
-    'images', 'pictures 1 to 4,000 times as wide as high', 'a mask of their size, or the file and its size', share=0.4
-)
+@either('images', 'pictures 1 to 4,000 times as wide as high', 'a mask of their size, or file, size', share=0.4)
 def narrow(rng: Random, folder: Path) -> Attempt:
     height, width = rng.randint(1, 3), int(4000 ** rng.random())
     image = picture(rng, height, width)
@@ -182,17 +180,14 @@ def oriented(rng: Random, folder: Path, height: int, width: int, orientation: in
 
 
 @accepted(
-    'images',
-    'each of the eight EXIF orientations, annotated as they are shown',
-    'the picture as it is shown',
-    share=0.4,
+    'images', 'each of the eight EXIF orientations, annotated as displayed', 'the picture as displayed', share=0.4
 )
 def exif(rng: Random, folder: Path) -> Attempt:
     name = rng.choice(['a.jpg', 'a.png', 'a.tif'])
     return expect(folder, name, oriented(rng, folder, *size_of(rng), rng.randint(1, 8), name), tolerance=3)
 
 
-@refused('images', 'EXIF orientations that turn, annotated as they are stored', 'file, annotation, what to do')
+@refused('images', 'rotating EXIF orientations, annotated as stored', 'file, annotation, what to do')
 def exif_of_the_stored(rng: Random, folder: Path) -> Attempt:
     height, width = size_of(rng)
     height += height == width
@@ -208,7 +203,7 @@ def other_size(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: load(folder, 'a.png', *other), ('a.png', 'annotation 7', f'({height}, {width})', str(other)))
 
 
-@accepted('images', 'suffixes that do not belong to the format', 'told from the content', share=0.4)
+@accepted('images', 'suffixes of another format', 'recognized by content', share=0.4)
 def suffix(rng: Random, folder: Path) -> Attempt:
     image, name = picture(rng, *size_of(rng)), rng.choice(['a.jpg', 'a.gif', 'a.tif', 'a', 'a.txt', 'a b.é', 'a.JPG'])
     image.save(folder / name, rng.choice(['PNG', 'BMP', 'PPM']))

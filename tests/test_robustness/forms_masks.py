@@ -66,14 +66,14 @@ def rectangle(rng: Random, folder: Path) -> Attempt:
     return expect(folder, [[left, top, right, top, right, bottom, left, bottom]], mask)
 
 
-@accepted('masks', 'polygons of 3 to 30 points, crossing themselves', "matplotlib's, but for a pixel along the edges")
+@accepted('masks', 'self-intersecting polygons of 3 to 30 points', 'as matplotlib, within one pixel at the edges')
 def one_polygon(rng: Random, folder: Path) -> Attempt:
     size = size_of(rng)
     points = [polygon(rng, *size, rng.randint(3, 30))]
     return expect(folder, points, *drawn(points, *size))
 
 
-@accepted('masks', 'several polygons, up to a whole image beyond its edges', "matplotlib's union, but for a pixel")
+@accepted('masks', 'several polygons, up to an image size outside the image', "as matplotlib's union, within one pixel")
 def some_polygons(rng: Random, folder: Path) -> Attempt:
     size = size_of(rng)
     points = [
@@ -89,7 +89,7 @@ def line(rng: Random, folder: Path) -> Attempt:
     return expect(folder, points, *drawn(points, *size))
 
 
-@accepted('masks', 'circles as polygons of 10,000 points', 'the circle, but for a pixel along its edge', share=0.02)
+@accepted('masks', 'circles as polygons of 10,000 points', 'the circle, within one pixel at its edge', share=0.02)
 def long_polygon(rng: Random, folder: Path) -> Attempt:
     angles = np.sort([rng.uniform(0, 2 * np.pi) for _ in range(10000)])
     circle = np.stack([30 + 20 * np.cos(angles), 25 + 20 * np.sin(angles)], -1).ravel().tolist()
@@ -98,7 +98,7 @@ def long_polygon(rng: Random, folder: Path) -> Attempt:
     return expect(folder, [circle], radius < 20, abs(radius - 20) > 1.5)
 
 
-@refused('masks', 'polygons of too few or an odd number of numbers, or of none', SAYS)
+@refused('masks', 'polygons with no, too few or an odd number of coordinates', SAYS)
 def short_polygon(rng: Random, folder: Path) -> Attempt:
     size = size_of(rng)
     wrong = rng.choice(
@@ -113,7 +113,7 @@ def short_polygon(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, wrong, size)
 
 
-@refused('masks', 'coordinates that are no finite numbers, or thousands of images away', SAYS)
+@refused('masks', 'coordinates that are not finite, or thousands of image sizes away', SAYS)
 def odd_coordinate(rng: Random, folder: Path) -> Attempt:
     size = size_of(rng)
     numbers = polygon(rng, *size, 5)
@@ -139,6 +139,6 @@ def odd_coordinate(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, [numbers], size)
 
 
-@refused('masks', 'segmentations that are no polygons and no run-length code', SAYS)
+@refused('masks', 'segmentations that are neither polygons nor run-length codes', SAYS)
 def no_segmentation(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, junk(rng), size_of(rng))

@@ -35,7 +35,7 @@ def as_lines(*records: dict) -> bytes:
     return '\n'.join(map(json.dumps, records)).encode()
 
 
-@accepted('own data', 'boxes of whole and fractional pixels', 'the pixels whose middle is inside, but for a pixel')
+@accepted('own data', 'boxes of whole and fractional pixels', 'the pixels whose center is inside, within one pixel')
 def boxes(rng: Random, folder: Path) -> Attempt:
     left, top = rng.uniform(0, WIDTH - 1), rng.uniform(0, HEIGHT - 1)
     width, height = rng.uniform(0.1, WIDTH - left), rng.uniform(0.1, HEIGHT - top)
@@ -53,7 +53,7 @@ def boxes(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@refused('own data', 'boxes that are turned over, empty, endless or no four numbers', 'file, line')
+@refused('own data', 'boxes that are inverted, empty, infinite or not four numbers', 'file, line')
 def odd_boxes(rng: Random, folder: Path) -> Attempt:
     box = [2, 2, 7, 6]
     box[rng.randrange(2, 4)] = rng.choice([0, -1, -0.5, None, 'x', float('nan'), float('inf'), 1e9, 2**70, [1]])
@@ -62,23 +62,21 @@ def odd_boxes(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_lines(folder, as_lines(line(), record)), (LINES, 'line 2'))
 
 
-@either('own data', 'lines with a value replaced', 'all items have masks, or the file and the line are named')
-def spoilt_line(rng: Random, folder: Path) -> Attempt:
+@either('own data', 'lines with a value replaced', 'masks for all items, or file, line')
+def spoiled_line(rng: Random, folder: Path) -> Attempt:
     record = line(image_id=5, category_id=1, kind='place')
     record[rng.choice(list(record))] = junk(rng)
     return Attempt(lambda: read_lines(folder, as_lines(line(), record)), (LINES, 'line 2'))
 
 
-@refused('own data', 'lines whose image, sentence or mask is misspelt', 'file, line')
-def misspelt_line(rng: Random, folder: Path) -> Attempt:
+@refused('own data', 'lines with a misspelled key for image, sentence or mask', 'file, line')
+def misspelled_line(rng: Random, folder: Path) -> Attempt:
     record, key = line(), rng.choice(['image', 'sentence', 'bbox'])
     record[misspell(rng, key)] = record.pop(key)
     return Attempt(lambda: read_lines(folder, as_lines(line(), record)), (LINES, 'line 2'))
 
 
-@either(
-    'own data', 'files with changed, lost and added bytes', 'all items have masks, or the file and the line are named'
-)
+@either('own data', 'files with changed, removed and added bytes', 'masks for all items, or file, line')
 def damaged_lines(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda data=damage(rng, as_lines(line(), line())): read_lines(folder, data), (LINES,))
 
@@ -101,7 +99,7 @@ def other_lines(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_lines(folder, data), (LINES,))
 
 
-@accepted('own data', 'mask images: 1, 8 and 16 bits, palettes, floats, several suffixes', 'the pixels that are not 0')
+@accepted('own data', 'mask images: 1, 8 and 16 bits, palettes, floats, several formats', 'the pixels that are not 0')
 def mask_images(rng: Random, folder: Path) -> Attempt:
     mask = np.random.default_rng(rng.getrandbits(32)).integers(0, 2, (HEIGHT, WIDTH), dtype=np.uint8)
     mode, suffix = rng.choice(
@@ -137,8 +135,8 @@ def mask_images(rng: Random, folder: Path) -> Attempt:
 
 @accepted(
     'own data',
-    'photographs of each EXIF orientation without sizes in their lines, annotated as shown',
-    'the picture and the mask as shown',
+    'photographs of each EXIF orientation, lines without sizes, annotated as displayed',
+    'the picture and the mask as displayed',
 )
 def without_sizes(rng: Random, folder: Path) -> Attempt:
     values = np.random.default_rng(rng.getrandbits(32))
@@ -167,7 +165,9 @@ def without_sizes(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@refused('own data', 'mask images of another size, with channels, cut off, missing, or no images', 'file, line, mask')
+@refused(
+    'own data', 'mask images of another size, with channels, truncated, missing, or not images', 'file, line, mask'
+)
 def odd_mask_images(rng: Random, folder: Path) -> Attempt:
     path = folder / 'mask.png'
     path.unlink(missing_ok=True)

@@ -36,7 +36,7 @@ def plain_set(folder: Path) -> list:
 
 
 def read_refs(folder: Path, data: bytes) -> None:
-    """Hand over a reference file as bytes; all that it gives is looked at."""
+    """Read a reference file with this content, and check all items."""
     trace = folder / 'trace'
     write_set(folder, GOOD, [])
     (folder / REFS).write_bytes(data)
@@ -46,7 +46,7 @@ def read_refs(folder: Path, data: bytes) -> None:
         assert not trace.exists(), 'something of the file was run'
 
 
-@accepted('references', 'pickles of protocol 0 to 5', 'the items that were written')
+@accepted('references', 'pickles of protocol 0 to 5', 'the items as written')
 def protocols(rng: Random, folder: Path) -> Attempt:
     texts = [rng.choice(['the box', 'naïve ﬁsh', '箱', 'صندوق', '🟥 box']) for _ in range(rng.randint(1, 5))]
     refs = [reference(number, text=text) for number, text in enumerate(texts)]
@@ -62,7 +62,7 @@ def protocols(rng: Random, folder: Path) -> Attempt:
 @refused(
     'references',
     'pickles that call something: 17 functions, 9 ways to call them, at any place',
-    'file; nothing of it is run',
+    'file; nothing in it is run',
 )
 def hostile(rng: Random, folder: Path) -> Attempt:
     (module, name), trace = rng.choice(HOSTILE), f'touch {folder}/trace'
@@ -87,7 +87,7 @@ def hostile(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_refs(folder, data), (REFS,))
 
 
-@either('references', 'random pickle instructions', 'all items have masks, or the file is named; nothing is run')
+@either('references', 'random pickle instructions', 'masks for all items, or file; nothing in it is run')
 def opcodes(rng: Random, folder: Path) -> Attempt:
     codes = [
         getattr(pickle, name)
@@ -115,7 +115,7 @@ def opcodes(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_refs(folder, b''.join(parts) + b'.'), (REFS,))
 
 
-@refused('references', 'pickles with lengths and memo numbers that lie, up to 2^63', 'file')
+@refused('references', 'pickles with false lengths and memo numbers, up to 2^63', 'file')
 def lying_lengths(rng: Random, folder: Path) -> Attempt:
     size = rng.choice([2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**63])
     code, width = rng.choice(
@@ -148,13 +148,13 @@ def deep(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_refs(folder, opening * depth + closing * (depth - 1) + b'.'), (REFS,))
 
 
-@refused('references', 'pickles cut off at any byte', 'file')
+@refused('references', 'pickles truncated at any byte', 'file')
 def cut_pickle(rng: Random, folder: Path) -> Attempt:
     data = cut(rng, pickle.dumps(PLAIN, protocol=rng.randint(0, 5)))
     return Attempt(lambda: read_refs(folder, data), (REFS,))
 
 
-@either('references', 'pickles with changed, lost and added bytes', 'all items have masks, or the file is named')
+@either('references', 'pickles with changed, removed and added bytes', 'masks for all items, or file')
 def damaged_pickle(rng: Random, folder: Path) -> Attempt:
     data = damage(rng, pickle.dumps(PLAIN, protocol=rng.randint(0, 5)))
     return Attempt(lambda: read_refs(folder, data), (REFS,))

@@ -28,17 +28,17 @@ def read_prepared(folder: Path, data: bytes) -> list[dict]:
     return read_all(ReferringDataset(PREPARED, str(folder), test_mode=True))
 
 
-@refused('own data', 'prepared files cut off at any byte', 'file')
+@refused('own data', 'prepared files truncated at any byte', 'file')
 def cut_prepared(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda data=cut(rng, prepared(rng, folder)): read_prepared(folder, data), (PREPARED,))
 
 
-@either('own data', 'prepared files with changed, lost and added bytes', 'all items have masks, or the file is named')
+@either('own data', 'prepared files with changed, removed and added bytes', 'masks for all items, or file')
 def damaged_prepared(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda data=damage(rng, prepared(rng, folder)): read_prepared(folder, data), (PREPARED,))
 
 
-@refused('own data', 'prepared files whose header lies: length, offsets, shapes, types', 'file')
+@refused('own data', 'prepared files with a wrong header: length, offsets, shapes, types', 'file')
 def lying_header(rng: Random, folder: Path) -> Attempt:
     data = prepared(rng, folder)
     size = int.from_bytes(data[:8], 'little')
@@ -56,7 +56,7 @@ def lying_header(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_prepared(folder, length.to_bytes(8, 'little') + text + data[8 + size :]), (PREPARED,))
 
 
-@either('own data', 'prepared files with a number in a column changed', 'all items have masks, or the file is named')
+@either('own data', 'prepared files with a number in a column changed', 'masks for all items, or file')
 def changed_column(rng: Random, folder: Path) -> Attempt:
     prepared(rng, folder)
     with safe_open(folder / PREPARED, framework='np') as file:
@@ -71,11 +71,7 @@ def changed_column(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: read_prepared(folder, save(columns, metadata)), (PREPARED,))
 
 
-@either(
-    'own data',
-    'prepared files with polygons replaced, drawn anew as LAVT and ReLA do',
-    'a mask, or the file or the annotation is named',
-)
+@either('own data', 'prepared files with polygons replaced, drawn as LAVT and ReLA do', 'a mask, or file or annotation')
 def odd_outlines(rng: Random, folder: Path) -> Attempt:
     write_set(folder, GOOD, [reference()])
     table = open_set(folder, keep_outlines=True).table
@@ -106,7 +102,7 @@ def odd_outlines(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@refused('own data', 'files of weights and others as prepared files', 'file')
+@refused('own data', 'weights and other files as prepared files', 'file')
 def other_prepared(rng: Random, folder: Path) -> Attempt:
     weights = save(dict(weight=np.zeros(3)), dict(dit_sam=json.dumps(junk(rng))))
     data = rng.choice([weights, b'', b'{}', rng.randbytes(200), b'\x00' * 100, b'\x02' + bytes(7) + b'{}'])

@@ -20,7 +20,7 @@ GENERAL = [
 
 
 def read_json(folder: Path, name: str, data: bytes | str) -> None:
-    """Hand over instances.json or grefs(unc).json; all that it gives is looked at."""
+    """Read instances.json or grefs(unc).json with this content, and check all items."""
     write_set(folder, GOOD, PLAIN)
     (folder / GREFS).write_text(json.dumps(GENERAL))
     (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode('utf-8', 'surrogatepass'))
@@ -28,7 +28,7 @@ def read_json(folder: Path, name: str, data: bytes | str) -> None:
 
 
 def spoil(rng: Random, value: Any) -> Any:
-    """A copy with one value replaced by junk, or taken away."""
+    """A copy with one value replaced by junk, or removed."""
     value = json.loads(json.dumps(value))
     path = rng.choice(list(places(value)))
     if rng.random() < 0.3:
@@ -38,13 +38,13 @@ def spoil(rng: Random, value: Any) -> Any:
     return value
 
 
-@either('references', 'pickles with a value replaced or missing', 'all items have masks, or the file is named')
-def spoilt_pickle(rng: Random, folder: Path) -> Attempt:
+@either('references', 'pickles with a value replaced or missing', 'masks for all items, or file')
+def spoiled_pickle(rng: Random, folder: Path) -> Attempt:
     data = pickle.dumps(spoil(rng, PLAIN), protocol=2)
     return Attempt(lambda: read_refs(folder, data), (REFS,))
 
 
-@refused('references', 'references without a key that is needed', 'file, reference')
+@refused('references', 'references without a required key', 'file, reference')
 def no_key(rng: Random, folder: Path) -> Attempt:
     refs = json.loads(json.dumps(PLAIN))
     ref, key = rng.choice(
@@ -62,7 +62,7 @@ for name, good in ((INSTANCES, GOOD), (GREFS, GENERAL)):
     def damaged_json(rng: Random, folder: Path, name: str = name, good: Any = good) -> Attempt:
         return Attempt(lambda data=damage(rng, json.dumps(good).encode()): read_json(folder, name, data), (name,))
 
-    def spoilt_json(rng: Random, folder: Path, name: str = name, good: Any = good) -> Attempt:
+    def spoiled_json(rng: Random, folder: Path, name: str = name, good: Any = good) -> Attempt:
         return Attempt(lambda data=json.dumps(spoil(rng, good)): read_json(folder, name, data), (name,))
 
     def other_json(rng: Random, folder: Path, name: str = name) -> Attempt:
@@ -88,17 +88,13 @@ for name, good in ((INSTANCES, GOOD), (GREFS, GENERAL)):
         )
         return Attempt(lambda: read_json(folder, name, data), (name,))
 
-    refused('references', f'{name} cut off at any byte', 'file')(cut_json)
-    either('references', f'{name} with changed, lost and added bytes', 'all items have masks, or the file is named')(
-        damaged_json
-    )
-    either('references', f'{name} with a value replaced or missing', 'all items have masks, or the file is named')(
-        spoilt_json
-    )
+    refused('references', f'{name} truncated at any byte', 'file')(cut_json)
+    either('references', f'{name} with changed, removed and added bytes', 'masks for all items, or file')(damaged_json)
+    either('references', f'{name} with a value replaced or missing', 'masks for all items, or file')(spoiled_json)
     refused('references', f'other files as {name}: empty, HTML, a pickle, nested 100,000 deep', 'file')(other_json)
 
 
-@refused('references', 'ids that are numbers in one file and text in the other', 'file, id, both types')
+@refused('references', 'ids that are numbers in one file and strings in the other', 'file, id, both types')
 def types_of_ids(rng: Random, folder: Path) -> Attempt:
     instances, refs = json.loads(json.dumps(GOOD)), [reference()]
     record, key = rng.choice(
@@ -123,7 +119,7 @@ def types_of_ids(rng: Random, folder: Path) -> Attempt:
 @accepted(
     'references',
     'annotations and images that nothing refers to, with a value replaced or missing',
-    'the items that were written',
+    'the items as written',
 )
 def unreferenced(rng: Random, folder: Path) -> Attempt:
     instances = json.loads(json.dumps(GOOD))
@@ -142,7 +138,7 @@ def unreferenced(rng: Random, folder: Path) -> Attempt:
     return Attempt(run)
 
 
-@refused('references', 'two annotations or two images of one id that differ', 'file, id')
+@refused('references', 'two different annotations or images with the same id', 'file, id')
 def twice(rng: Random, folder: Path) -> Attempt:
     instances = json.loads(json.dumps(GOOD))
     group, key, value = rng.choice(

@@ -21,7 +21,7 @@ def random_mask(rng: Random) -> np.ndarray:
 
 
 def runs_of(mask: np.ndarray) -> list[int]:
-    """Uncompressed counts, by hand."""
+    """Uncompressed counts, computed independently."""
     flat, runs, value = mask.ravel(order='F').tolist(), [0], 0
     for pixel in flat:
         if pixel != value:
@@ -38,7 +38,7 @@ def compressed(mask: np.ndarray) -> str:
     return coco_mask.encode(np.asfortranarray(mask))['counts'].decode()
 
 
-@accepted('masks', 'run lengths, with runs of 0 between', 'exactly the mask that they were made of')
+@accepted('masks', 'run lengths, with runs of 0 between', 'exactly the encoded mask')
 def uncompressed(rng: Random, folder: Path) -> Attempt:
     mask = random_mask(rng)
     runs = runs_of(mask)
@@ -50,7 +50,7 @@ def uncompressed(rng: Random, folder: Path) -> Attempt:
     return expect(folder, rle(mask, runs), mask)
 
 
-@accepted('masks', 'compressed run lengths', 'exactly the mask that they were made of')
+@accepted('masks', 'compressed run lengths', 'exactly the encoded mask')
 def compressed_counts(rng: Random, folder: Path) -> Attempt:
     mask = random_mask(rng)
     return expect(folder, rle(mask, compressed(mask)), mask)
@@ -63,7 +63,7 @@ def list_of_codes(rng: Random, folder: Path) -> Attempt:
     return expect(folder, [rle(first, compressed(first)), rle(second, runs_of(second))], first | second)
 
 
-@refused('masks', 'run lengths that lie: a sum too small or too large, negative, huge, fractions', SAYS)
+@refused('masks', 'wrong run lengths: a sum too small or too large, negative, huge, fractions', SAYS)
 def lying_runs(rng: Random, folder: Path) -> Attempt:
     mask = random_mask(rng)
     runs, place = runs_of(mask), 0
@@ -75,7 +75,7 @@ def lying_runs(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, rle(mask, runs), mask.shape)
 
 
-@refused('masks', 'codes that lie about the size: turned, larger, negative, missing', SAYS)
+@refused('masks', 'codes with a wrong size: swapped, larger, negative, missing', SAYS)
 def lying_size(rng: Random, folder: Path) -> Attempt:
     mask = random_mask(rng)
     height, width = mask.shape
@@ -101,7 +101,7 @@ def lying_size(rng: Random, folder: Path) -> Attempt:
     return refuse(folder, wrong, mask.shape)
 
 
-@refused('masks', 'counts that are neither a list nor text', SAYS)
+@refused('masks', 'counts that are neither a list nor a string', SAYS)
 def odd_counts(rng: Random, folder: Path) -> Attempt:
     mask = random_mask(rng)
     return refuse(
@@ -141,16 +141,16 @@ def damaged_code(how: Callable) -> Callable:
 
 either(
     'masks',
-    'compressed counts with changed, lost and added bytes',
-    'exactly what is left to decode, or file, annotation, reference',
+    'compressed counts with changed, removed and added bytes',
+    'exactly the decoded mask, or file, annotation, reference',
 )(damaged_code(damage))
 
 
-either('masks', 'compressed counts cut off', 'exactly what is left to decode, or file, annotation, reference')(
+either('masks', 'compressed counts truncated', 'exactly the decoded mask, or file, annotation, reference')(
     damaged_code(cut)
 )
 
 
-either('masks', 'counts of random bytes', 'exactly what they decode to, or file, annotation, reference')(
+either('masks', 'counts of random bytes', 'exactly the decoded mask, or file, annotation, reference')(
     damaged_code(lambda rng, _: bytes(rng.choices(range(48, 112), k=rng.randint(1, 12))))
 )

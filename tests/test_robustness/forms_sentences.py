@@ -1,4 +1,4 @@
-"""What is said: through the inferencer and a data set."""
+"""Sentences of every kind, for the inferencer and a data set."""
 
 from pathlib import Path
 from random import Random
@@ -30,8 +30,8 @@ SCRIPTS = [
     (0xFF01, 0xFF5E),
     (0x10000, 0x100FF),
 ]
-# Less what BERT's normaliser takes for white space, as that parts words. The last ones are zero-width characters, marks
-# of direction, the soft hyphen and the byte-order mark.
+# Without those that BERT's normalizer treats as white space, which separates words. The last ones are zero-width
+# characters, direction marks, the soft hyphen and the byte-order mark.
 CONTROLS = [
     *map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160))),
     *'\u200b\u200c\u200d\u200e\u200f\u202a\u202b'
@@ -41,7 +41,7 @@ SPACES = [' ', '\t', '\n', '\r', '\u00a0', '\u2003', '\u3000', '\u2028', '\x0b',
 
 
 def probabilities(sentence: str) -> np.ndarray:
-    """What the tiny model makes of a sentence: the probability of every pixel."""
+    """The tiny model's output for a sentence: the probability of every pixel."""
     (sample,) = inferencer()(IMAGE, sentence, return_datasamples=True)['predictions']
     assert sample.text == sentence
     found = sample.seg_logits.data[0].numpy()
@@ -72,7 +72,10 @@ def kept(folder: Path, sentence: str) -> None:
 
 
 @accepted(
-    'sentences', 'other scripts, right to left, emoji, marks, private letters', 'a mask; the text is kept', share=0.4
+    'sentences',
+    'other scripts, right-to-left, emoji, marks, private-use characters',
+    'a mask; the text is kept',
+    share=0.4,
 )
 def scripts(rng: Random, folder: Path) -> Attempt:
     text = ''.join(chr(rng.randint(*rng.choice(SCRIPTS))) for _ in range(rng.randint(1, 40)))
@@ -98,7 +101,7 @@ def long_word(rng: Random, folder: Path) -> Attempt:
 
 @accepted(
     'sentences',
-    'control and format characters in and between words, NUL too',
+    'control and format characters in and between words, also NUL',
     'the mask of the words without them',
     share=0.4,
 )
@@ -110,9 +113,7 @@ def controls(rng: Random, folder: Path) -> Attempt:
     return same(folder, ''.join(text), plain)
 
 
-@accepted(
-    'sentences', 'capital letters, all kinds of white space between words', 'the mask of the plain words', share=0.4
-)
+@accepted('sentences', 'capital letters, any white space between words', 'the mask of the plain words', share=0.4)
 def spaces(rng: Random, folder: Path) -> Attempt:
     parts = words(rng)
     text = ''.join(
@@ -123,7 +124,10 @@ def spaces(rng: Random, folder: Path) -> Attempt:
 
 
 @accepted(
-    'sentences', 'special tokens of the tokenizer, such as [SEP]', 'the mask of their letters, marks apart', share=0.4
+    'sentences',
+    'special tokens of the tokenizer, such as [SEP]',
+    'the mask of their letters, with separate punctuation',
+    share=0.4,
 )
 def special_tokens(rng: Random, folder: Path) -> Attempt:
     parts = words(rng, 3)
@@ -145,20 +149,20 @@ def blank_reference(rng: Random, folder: Path) -> Attempt:
     return Attempt(lambda: kept(folder, text), (REFS, 'reference 1', 'sentence 10'))
 
 
-@refused('sentences', 'half characters (lone surrogates)', 'which sentence', share=0.4)
+@refused('sentences', 'lone surrogates', 'which sentence', share=0.4)
 def surrogates(rng: Random, folder: Path) -> Attempt:
     text = list(' '.join(words(rng)))
     text.insert(rng.randrange(len(text) + 1), chr(rng.randint(0xD800, 0xDFFF)))
     return Attempt(lambda: inferencer()(IMAGE, ['circle', ''.join(text)]), ('sentence 2 of 2', 'image_1'))
 
 
-@refused('sentences', 'half characters in a data set', 'file, reference, sentence')
+@refused('sentences', 'lone surrogates in a data set', 'file, reference, sentence')
 def surrogate_reference(rng: Random, folder: Path) -> Attempt:
     text = 'a box ' + chr(rng.randint(0xD800, 0xDFFF))
     return Attempt(lambda: kept(folder, text), (REFS, 'reference 1', 'sentence 10'))
 
 
-@refused('sentences', 'numbers, bytes, None, lists and the like in place of text', 'which sentence')
+@refused('sentences', 'numbers, bytes, None, lists and similar as text', 'which sentence')
 def no_text(rng: Random, folder: Path) -> Attempt:
     value = rng.choice([None, 3, 0.5, True, b'circle', {}, ['circle'], object(), np.zeros(3)])
     return Attempt(lambda: inferencer()(IMAGE, ['circle', value]), ('sentence 2 of 2', 'image_1'))

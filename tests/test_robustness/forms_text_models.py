@@ -1,4 +1,4 @@
-"""Folders of text models, as `hf download` would leave them."""
+"""Folders of text models, as `hf download` would write them."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -22,9 +22,9 @@ def encoder() -> HuggingFaceTextEncoder:
 
 @refused(
     'checkpoints',
-    "folders of a text model: empty, without config or weights, with weights that are another model's or call "
-    'something',
-    'folder; nothing of it is run',
+    "folders of a text model: empty, without config or weights, with another model's weights, with pickles that "
+    'call something',
+    'folder; nothing in it is run',
     share=0.1,
 )
 def text_folder(rng: Random, folder: Path) -> Attempt:

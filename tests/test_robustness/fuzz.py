@@ -1,8 +1,8 @@
-"""Bad input by the thousand: ``python tests/test_robustness/fuzz.py [--count N] [--only TEXT]``.
+"""Try thousands of bad inputs: ``python tests/test_robustness/fuzz.py [--count N] [--only TEXT]``.
 
-Makes every form of input N times at random and hands it to the part that meets it. Each form runs in a process of its
-own, so that a crash, a hang or memory without end is seen for what it is. Prints the table of docs/robustness.md; the
-exit status is 1 where an outcome is not the stated one.
+Makes every form of input N times at random and passes it to the code that reads it. Each form runs in its
+own process, so that crashes, hangs and unlimited memory are detected. Prints the table of docs/robustness.md; the exit
+status is 1 if an outcome is not the documented one.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from subjects import inferencer  # noqa: E402
 
 # Beyond what a process has after the imports. 200 megapixels take 0.6 GB in 8 bits and 0.8 GB in float32.
 GIGABYTES = 6
-# How long a process may say nothing, where what hangs takes no time of its own.
+# Seconds without output after which a process counts as hanging, if it uses no CPU time.
 SILENCE = 600
 
 
@@ -40,12 +40,12 @@ def parse_args() -> argparse.Namespace:
 
 
 def try_many(form: Form, seeds: range, results: multiprocessing.Queue) -> None:
-    """Try a form with each seed; puts the seed before each try, and what came of it behind."""
+    """Try a form with each seed; put the seed into the queue before each try, and the outcome after it."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter('ignore')
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, 'w') as null:
-        for stream in (1, 2):  # the decoders of pictures have much to say
+        for stream in (1, 2):  # image decoders print a lot
             os.dup2(null.fileno(), stream)
         for seed in seeds:
             results.put(('start', seed))
@@ -83,7 +83,7 @@ def run(form: Form, seeds: range) -> tuple[Counter, dict[int, str]]:
 
 
 def answer(results: multiprocessing.Queue, process: multiprocessing.Process) -> tuple[str, int] | None:
-    """What a process says next; None where it ended, or says nothing for too long."""
+    """The next message of a process; None if it ended, or sends nothing for too long."""
     for _ in range(SILENCE):
         try:
             return results.get(timeout=1)

@@ -1,4 +1,4 @@
-"""Forms of input, each with the outcome that is stated for it, and one try of one of them.
+"""Forms of input, each with its documented outcome, and a single try of one of them.
 
 The modules `forms_*.py` fill `FORMS`. `fuzz.py` tries each many times, `test_fuzz.py` a few times.
 """
@@ -37,7 +37,7 @@ MODULES = (
 
 
 class Attempt(NamedTuple):
-    """What is done with an input (which checks its own result) and what an error must name."""
+    """A function that reads an input and checks the result, and the names that an error must contain."""
 
     run: Callable[[], Any]
     names: tuple[str, ...] = ()
@@ -49,10 +49,10 @@ class Form:
 
     Attributes:
         kind: The group it belongs to.
-        text: What it is.
+        text: Its description.
         outcomes: 'accepted', 'refused', or both.
-        says: What the result is, or what the error names.
-        make: Makes one at random in a folder.
+        says: The result, or what the error names.
+        make: Makes a random input in a folder.
         share: How often it is tried, as a share of the others.
     """
 
@@ -76,7 +76,7 @@ def refused(kind: str, text: str, says: str, share: float = 1.0) -> Callable:
 
 
 def either(kind: str, text: str, says: str, share: float = 1.0) -> Callable:
-    """For damage at random, which may hit what does not matter."""
+    """Register a form of random damage, which may hit data that do not matter."""
     return _form(kind, text, ('accepted', 'refused'), says, share)
 
 
@@ -96,11 +96,11 @@ def load_forms() -> list[Form]:
 
 
 def try_once(form: Form, seed: int, folder: Path) -> str:
-    """Make the input of that seed, hand it over and give the outcome.
+    """Make the input of that seed, run the attempt and return the outcome.
 
     Raises:
-        AssertionError: The outcome is not one of those stated, or the error is not one line that names what it should.
-        Exception: Whatever else came of it.
+        AssertionError: The outcome is not a documented one, or the error is not one line with the expected names.
+        Exception: Any other error.
     """
     attempt = form.make(Random(f'{form.kind} {form.text} {seed}'), folder)
     outcome, message = 'accepted', ''
@@ -134,7 +134,7 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 
 def damage(rng: Random, data: bytes) -> bytes:
-    """A few bytes changed, lost or put in."""
+    """The data with a few bytes changed, removed or added."""
     damaged = bytearray(data)
     for _ in range(rng.randint(1, 4)):
         place, how = rng.randrange(len(damaged)), rng.random()
@@ -169,7 +169,7 @@ def misspell(rng: Random, word: str) -> str:
 
 
 def junk(rng: Random) -> Any:
-    """A JSON value that is hardly ever what is wanted."""
+    """A JSON value that is hardly ever valid."""
     return rng.choice(
         [
             None,

@@ -1,4 +1,4 @@
-"""What the inputs are handed to: data sets in files of their own, and a tiny model."""
+"""The code that reads the inputs: data sets in temporary files, and a tiny model."""
 
 import json
 import pickle

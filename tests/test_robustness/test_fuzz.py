@@ -1,4 +1,4 @@
-"""Every form of bad input a few times; `fuzz.py` tries thousands, docs/robustness.md says what came of them."""
+"""Every form of bad input, a few times; `fuzz.py` tries thousands, with the results in docs/robustness.md."""
 
 import pytest
 from forms_sentences import probabilities
@@ -15,7 +15,7 @@ def test_the_outcome_is_the_stated_one(form, tmp_path):
         assert try_once(form, seed, tmp_path) in form.outcomes
 
 
-def test_the_tiny_model_tells_sentences_apart():
-    """Or nothing would be shown by sentences that have the same mask."""
+def test_the_tiny_model_distinguishes_sentences():
+    """Otherwise, equal masks of two sentences would prove nothing."""
     first, second = probabilities('the red circle'), probabilities('a small star')
     assert abs(first - second).max() > 1e-3

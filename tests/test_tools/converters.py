@@ -15,7 +15,7 @@ def convert(tool: str, *arguments) -> None:
     assert call_tool(f'model_converters/{tool}.py', *arguments) == 0
 
 
-def randomise(module: nn.Module) -> nn.Module:
+def randomize(module: nn.Module) -> nn.Module:
     """Random weights among which every one matters and no softmax is a choice of one."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -17,7 +17,7 @@ TRUTH, SIZE = (slice(5, 25), slice(10, 30)), (40, 60)
 
 @pytest.fixture
 def dump(tmp_path):
-    """``dump(*items, **kwargs)`` scores items and gives the file; an item is the prediction's rows and metainfo."""
+    """``dump(*items, **kwargs)`` scores items and returns the file; an item is the prediction's rows and metainfo."""
 
     def write(*items, **kwargs) -> str:
         path = str(tmp_path / 'dump.jsonl')
@@ -35,7 +35,7 @@ def dump(tmp_path):
 
 
 def cells(output: str, row: str) -> list:
-    """The cells of the first row of that name behind its number of sentences."""
+    """The cells of the first row of that name after its number of sentences."""
     line = next(line for line in output.splitlines() if line.startswith('|') and line.split('|')[1].strip() == row)
     return [cell.strip() for cell in line.split('|')[2:-1]]
 
@@ -81,7 +81,7 @@ def test_sentences_without_a_target_have_the_generalized_scores(output_of, dump)
     assert 'No line has a kind.' in output and 'No line has a category.' in output
 
 
-def test_the_bounds_of_groups():
+def test_bounds_of_groups():
     tool = runpy.run_path(TOOL)
     lengths = [tool['by_length'](dict(sentence='word ' * number)) for number in (0, 1, 2, 3, 5, 7, 10, 20, 21, 99)]
     assert lengths == [
@@ -107,7 +107,7 @@ def test_several_categories_are_a_group():
 
 
 def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
-    image = tmp_path / 'grey.png'
+    image = tmp_path / 'gray.png'
     cv2.imwrite(str(image), np.full((*SIZE, 3), 128, np.uint8))
     path = dump(
         (10, dict(text='half', img_path=str(image))),
@@ -118,7 +118,7 @@ def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
     )
     out = tmp_path / 'worst'
     output = output_of(TOOL, path, '--worst', 3, '--out', out)
-    written = [out / name for name in ('001_grey_nothing_1.png', '002_grey_no-such_1.png', '003_grey_half_1.png')]
+    written = [out / name for name in ('001_gray_nothing_1.png', '002_gray_no-such_1.png', '003_gray_half_1.png')]
     assert output.split('written:\n')[1].split() == [str(file) for file in written]
     # The picture is enlarged 8 times. Row 12 is in both masks, row 20 in the truth alone, whose left border is at 10.
     half = cv2.imread(str(written[2]))
@@ -139,7 +139,7 @@ def test_the_worst_cases_are_drawn(output_of, dump, tmp_path):
     ],
     ids=['masks', 'image'],
 )
-def test_what_is_not_there_to_draw_gets_one_line(error_of, dump, kwargs, message):
+def test_missing_masks_and_images_are_one_line_errors(error_of, dump, kwargs, message):
     path = dump((1, dict(text='star', img_path='lost.png')), **kwargs)
     assert error_of(TOOL, path, '--worst', 1, alone=True) == message
 

@@ -1,4 +1,4 @@
-"""What the model sees, as pictures."""
+"""Pictures of the inputs of the model."""
 
 import runpy
 
@@ -31,8 +31,8 @@ def item(mask: torch.Tensor, **metainfo) -> dict:
 
 
 @pytest.mark.parametrize('bgr, color', [(True, (0, 0, 255)), (False, (255, 0, 0))])
-def test_mask_and_box_lie_where_they_are(bgr, color):
-    """The picture is enlarged 12 times. The mask has rows 10 to 19 and columns 5 to 24 but for its upper right part."""
+def test_mask_and_box_are_drawn_at_their_position(bgr, color):
+    """The picture is enlarged 12 times. The mask has rows 10 to 19 and columns 5 to 24 without its upper right part."""
     mask = torch.zeros(30, 40, dtype=torch.int64)
     mask[10:20, 5:25] = 1
     mask[10:15, 15:25] = 0
@@ -46,7 +46,7 @@ def test_mask_and_box_lie_where_they_are(bgr, color):
     assert not drawn(12, 20) and not drawn(5, 10) and not drawn(25, 30)
 
 
-def test_a_sentence_without_a_target_says_so():
+def test_a_sentence_without_a_target_is_captioned():
     tool = runpy.run_path(TOOL)
     picture, expected = (
         tool[draw](*arguments)
@@ -58,7 +58,7 @@ def test_a_sentence_without_a_target_says_so():
     assert np.array_equal(picture[360:], expected[360:])
 
 
-def test_the_truth_of_testing_is_drawn_at_the_size_of_the_image():
+def test_ground_truth_in_testing_is_drawn_at_the_size_of_the_image():
     tool = runpy.run_path(TOOL)
     mask = torch.zeros(30, 40, dtype=torch.int64)
     mask[10:20, 5:25] = 1
@@ -93,7 +93,7 @@ def test_a_contact_sheet():
 
 
 def test_pictures_of_a_split(output_of, write_refcoco, tmp_path):
-    """Two sentences of one picture, and the very same once more, stand side by side."""
+    """Two sentences of one picture, one of them twice, are shown side by side."""
     out, root = tmp_path / 'out', write_refcoco()
     arguments = CONFIG, '--split', 'val', '--num', 9, '--out', out, *options(root, 'val')
     output = output_of(TOOL, *arguments)

@@ -1,4 +1,4 @@
-"""The console script `dit-sam`, and what an installation without a checkout finds."""
+"""The console script `dit-sam`, also installed without a checkout."""
 
 import argparse
 import configparser
@@ -31,7 +31,7 @@ def error_of(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
     return exit.value.code, capsys.readouterr().err.splitlines()[-1]
 
 
-def test_infer_is_the_tool(monkeypatch, capsys, tmp_path):
+def test_infer_equals_the_tool(monkeypatch, capsys, tmp_path):
     picture = str(tmp_path / 'photo.png')
     cv2.imwrite(picture, np.full((30, 40, 3), 200, np.uint8))
     dit_sam(monkeypatch, 'infer', picture, 'the red star', '--out', str(tmp_path / 'out'), '--format', 'npz')
@@ -62,7 +62,7 @@ def test_help_and_unknown_commands(monkeypatch, capsys):
     assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are infer, list-models, demo")
 
 
-def test_without_a_checkout_the_configs_of_the_installation_are_taken(monkeypatch, tmp_path, capsys):
+def test_without_a_checkout_the_installed_configs_are_used(monkeypatch, tmp_path, capsys):
     (tmp_path / 'share' / 'configs' / 'dit_sam').mkdir(parents=True)
     (tmp_path / 'share' / 'configs' / 'dit_sam' / 'metafile.yml').touch()
     monkeypatch.setattr(model_source, '_PACKAGE', tmp_path / 'lib' / 'site-packages' / 'dit_sam')
@@ -79,7 +79,7 @@ def test_without_a_checkout_the_configs_of_the_installation_are_taken(monkeypatc
     code, line = error_of(monkeypatch, capsys, 'demo')
     assert code == 1 and line.endswith('clone the repository and call `make demo` there')
     code, line = error_of(monkeypatch, capsys, 'list-models')
-    assert code == 1 and line.endswith('not found: install the package anew, or run in a checkout of the repository')
+    assert code == 1 and line.endswith('not found: reinstall the package, or run in a checkout of the repository')
 
 
 def test_an_installation_has_every_config():

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/count_parameters.py: every number by hand for a small model, known sizes for the big ones."""
+"""tools/analysis_tools/count_parameters.py: all numbers of a small model by hand, and known sizes of the big ones."""
 
 import json
 import re
@@ -106,7 +106,7 @@ def test_every_flop_of_a_small_model(write_config, tmp_path):
     assert result['instruction']['parameters'] == 16 * 24 + 24 + 2 * (24 * 24 + 24)
 
 
-def test_size_and_tokens_are_heeded(write_config, tmp_path):
+def test_size_and_tokens_change_the_counts(write_config, tmp_path):
     """Twice the side has four times the patches; the patch embedding is linear in them, attention is more than that."""
     config = write_config()
     default, wide = counts(tmp_path, config), counts(tmp_path, config, '--size', 64, 32, '--tokens', 2)
@@ -131,7 +131,7 @@ def test_table_is_in_millions_and_gflops(write_config, tmp_path, capsys):
     ]
 
 
-def test_frozen_is_told_from_trainable(write_config, tmp_path):
+def test_frozen_and_trainable_parameters_are_separate(write_config, tmp_path):
     result = counts(
         tmp_path, write_config(), '--cfg-options', 'model.backbone.frozen=True', 'model.text_encoder.frozen=True'
     )
@@ -143,9 +143,9 @@ def test_frozen_is_told_from_trainable(write_config, tmp_path):
     assert total['parameters'] == total['trainable'] + total['frozen']
 
 
-def test_edit_pays_for_the_text_s_way_through_the_blocks(write_config, tmp_path):
-    """Output projection and MLP of 5 tokens in the first of two blocks, and what they attend to; nobody wants the last
-    one's text."""
+def test_edit_counts_the_text_in_the_blocks(write_config, tmp_path):
+    """Output projection and MLP of 5 tokens in the first of two blocks, and their attention; the last block's text is
+    not used."""
     ldit = counts(tmp_path, write_config())['instruction']
     edit = counts(
         tmp_path, write_config(backbone=dict(ENCODER, instruction=dict(type='EndToEndInstruction', text_dims=16)))
@@ -156,7 +156,7 @@ def test_edit_pays_for_the_text_s_way_through_the_blocks(write_config, tmp_path)
 
 
 @pytest.mark.parametrize('size, encoder', [('b', 89.67), ('h', 637.03)])
-def test_sizes_are_sams_and_berts_and_the_documents(tmp_path, size, encoder):
+def test_counts_equal_sams_berts_and_the_documentation(tmp_path, size, encoder):
     """In millions; SAM's decoder, counted on segment_anything's own, is 4.06."""
     sam = import_sam_modeling()
     with torch.device('meta'):
@@ -180,7 +180,7 @@ def test_sizes_are_sams_and_berts_and_the_documents(tmp_path, size, encoder):
     )
 
 
-def test_mmsegs_backbones_and_segmentors_are_counted_too(write_config, tmp_path):
+def test_mmsegs_backbones_and_segmentors_are_counted(write_config, tmp_path):
     foreign = counts(tmp_path, write_config(backbone=RESNET, decode_head=dict(HEAD, in_channels=64, in_index=-1)))
     assert foreign['instruction'] == dict(parameters=0, trainable=0, frozen=0, flops=0)
     assert foreign['image encoder']['flops'] > 0 < foreign['text encoder']['flops']
@@ -224,7 +224,7 @@ def test_mmsegs_backbones_and_segmentors_are_counted_too(write_config, tmp_path)
         (['small.py', '--cfg-options', 'model.backbone.arch=giant'], "cannot be built: .*arch='giant' must be one of"),
         (
             ['small.py', '--cfg-options', 'model.backbone.depths=3'],
-            'config small.py: model.backbone.depths is no argument of DITViT',
+            'config small.py: model.backbone.depths is not an argument of DITViT',
         ),
         (['small.py', '--json', '.'], '. is a folder: name a file in it'),
         (['small.py', '--tokens', '6'], '--tokens 6: the text encoder cuts sentences to max_length=5'),

@@ -1,4 +1,4 @@
-"""What is wrong in data: check.py lists it by line, and refcoco.py --check-images by image."""
+"""Errors in data: check.py lists them by line, and refcoco.py --check-images by image."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def write(root: Path, *lines) -> Path:
 
 
 def line(**more) -> dict:
-    """A good line, with changes; None takes a key away."""
+    """A valid line, with changes; None removes a key."""
     record = {'image': IMAGE, 'sentence': 'the box', 'bbox': [5, 10, 20, 8], **more}
     return {key: value for key, value in record.items() if value is not None}
 
@@ -76,11 +76,11 @@ def test_all_problems_are_listed_with_their_lines(root, capsys):
     expected = [
         'line 1 needs either "sentence", a text, or "sentences"',
         'line 2 is not JSON: ',
-        f'line 4 names the image {root}/none.jpg, which is not there',
+        f'line 4 names the image {root}/none.jpg, which does not exist',
         'line 5 has a polygon of 4 numbers',
         f'line 6 names the image {root}/{IMAGE}, which is 40 x 60, not 30 x 50 (height x width)',
         f'line 7 names the image {second}, which does not decode: ',
-        f'line 8 names the mask {root}/none.png, which is not there',
+        f'line 8 names the mask {root}/none.png, which does not exist',
     ]
     assert [line.startswith(start) for line, start in zip(lines, expected)] == [True] * 7
     assert lines[7:] == [f'{path}: 8 lines, 1 good sentences, 7 problems']
@@ -103,8 +103,8 @@ def test_a_target_without_a_pixel_is_named(root, capsys):
     assert lines[2].endswith('3 lines, 1 good sentences, 2 problems')
 
 
-def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
-    """A JPEG has grey pixels around its 16, VOC's border has another value; and an image has one id, the first."""
+def test_doubtful_lines_get_a_warning(root, capsys):
+    """A JPEG has gray pixels around its 16, VOC's border has another value; and an image has one id, the first."""
     square = np.zeros((40, 60), np.uint8)
     square[12:16, 20:24] = 255
     bordered = square.copy()
@@ -134,8 +134,8 @@ def test_what_may_be_other_than_meant_gets_a_warning(root, capsys):
 
 
 @pytest.mark.parametrize('orientation, shape', [(2, (40, 60)), (3, (40, 60)), (4, (40, 60)), (6, (40, 40))])
-def test_a_picture_whose_size_does_not_tell_that_it_is_turned_gets_one_warning(root, capsys, orientation, shape):
-    """Right lines: coordinates are those of the picture as shown."""
+def test_an_undetectable_rotation_gets_one_warning(root, capsys, orientation, shape):
+    """The lines are valid: coordinates are those of the picture as shown."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.zeros(shape, np.uint8)).save(root / 'a.png', exif=exif)
@@ -196,8 +196,8 @@ def test_image_of_another_size_and_turned_image_are_found(root, tmp_path, capsys
     assert f'{third.name} is turned or mirrored by its EXIF tag (3)' in out
 
 
-def test_images_may_lie_in_several_folders(root, tmp_path, capsys):
-    """As those of RefCLEF and COCO do. What is in none of them is missing."""
+def test_images_may_be_in_several_folders(root, tmp_path, capsys):
+    """Like those of RefCLEF and COCO. Images in none of them are missing."""
     first, second = (root / 'train2014' / f'COCO_train2014_{number:012d}.jpg' for number in (1, 2))
     (root / 'saiapr_tc-12').mkdir()
     first.rename(root / 'saiapr_tc-12' / first.name)
@@ -212,7 +212,7 @@ def test_images_may_lie_in_several_folders(root, tmp_path, capsys):
     ]
 
 
-def test_missing_folder_of_images_is_named_before_the_work(root, tmp_path, capsys):
+def test_missing_folder_of_images_is_named_early(root, tmp_path, capsys):
     (root / 'train2014').rename(root / 'photos')
     for images in ([], ['--images', root / 'photos', '--images', root / 'none']):
         assert convert(root, '--out', tmp_path / 'out', '--check-images', *images) == 1

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/estimate_memory.py: the parts of its sum by hand, and what a real step takes."""
+"""tools/analysis_tools/estimate_memory.py: the parts of its sum by hand, and the memory of a real step."""
 
 import runpy
 from contextlib import nullcontext
@@ -52,14 +52,14 @@ def test_weights_and_state_are_those_of_adam(tool, cfg):
     assert parts['state'] == 8 * sum(parameter.numel() for parameter in trainable) + 4 * len(trainable)
 
 
-def test_the_estimate_is_made_of_its_parts(tool, cfg):
+def test_the_estimate_is_the_sum_of_its_parts(tool, cfg):
     parts, estimate = tool['peaks'](cfg, 96, 8, False), tool['estimate'](cfg, 96, [8, 16], False)
     assert estimate['fixed'] == parts['weights'] + parts['gradients'] + parts['state']
     assert estimate['totals'][8] == parts['peak'] > estimate['fixed']
     assert estimate['per_image'] == (estimate['totals'][16] - estimate['totals'][8]) // 8
 
 
-def test_bfloat16_and_recomputing_save_and_averaging_costs(tool, cfg):
+def test_bfloat16_and_checkpointing_save_memory_and_averaging_costs_it(tool, cfg):
 
     def estimate(amp: bool = False) -> dict:
         return tool['estimate'](cfg, 96, [16], amp)
@@ -75,15 +75,15 @@ def test_bfloat16_and_recomputing_save_and_averaging_costs(tool, cfg):
     assert estimate()['per_image'] < 0.95 * plain['per_image']
 
 
-def test_a_step_on_fake_tensors_takes_what_a_real_one_takes(tool, cfg, monkeypatch):
+def test_the_estimate_matches_a_real_step(tool, cfg, monkeypatch):
     fake = tool['peaks'](cfg, 96, 2, False)
     monkeypatch.setitem(tool['peaks'].__globals__, 'FakeTensorMode', lambda **kwargs: nullcontext())
     real = tool['peaks'](cfg, 96, 2, False)
     assert real == pytest.approx(fake, rel=0.02)
 
 
-def test_a_real_step_runs_in_a_process_of_its_own(tool, tmp_path, monkeypatch):
-    """Here a program that says what it was given."""
+def test_a_real_step_runs_in_its_own_process(tool, tmp_path, monkeypatch):
+    """Here a program that checks its arguments."""
     program = tmp_path / 'program.py'
     program.write_text(
         'import os, sys\nassert sys.argv[1:] == ["config.py", "--real", "512", "1"]\n'
@@ -124,7 +124,7 @@ def test_a_table_of_gibibytes(tool):
 
 @pytest.mark.parametrize('device', ['gpu', 'cpu'])
 @pytest.mark.parametrize('recompute', [False, True])
-def test_nothing_stays_alive_behind_a_step(tool, cfg, device, recompute):
+def test_a_step_leaves_no_tensors_alive(tool, cfg, device, recompute):
     cfg.model.backbone.with_cp = recompute
     with tool['attention_of'](device), tool['LiveBytes']() as counter:
         step = tool['Step'](cfg, True)

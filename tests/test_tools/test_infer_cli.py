@@ -44,12 +44,12 @@ def photo(tmp_path, monkeypatch) -> str:
     return 'photo.png'
 
 
-def test_the_default_model_lies_where_the_repository_has_it():
+def test_the_default_model_is_that_of_the_repository():
     assert Path(DEFAULT_CONFIG).is_file()
     assert Path(DEFAULT_CHECKPOINT).parts[-3:] == ('dit_sam', 'assets', 'ldit_vit-t_shapes.safetensors')
 
 
-def test_pictures_and_masks_from_a_process_of_its_own(photo, weights):
+def test_pictures_and_masks_from_the_command_line(photo, weights):
     command = [
         sys.executable,
         ROOT / 'tools' / 'infer.py',
@@ -63,7 +63,7 @@ def test_pictures_and_masks_from_a_process_of_its_own(photo, weights):
     ]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode == 0, done.stderr
-    # The onedl forks say first what they did not find.
+    # The onedl forks first print which packages are missing.
     lines = done.stdout.splitlines()[-4:]
     assert [re.sub('(: score .*|: nothing found)$', '', line) for line in lines] == [
         'photo.png: the red star',
@@ -92,7 +92,7 @@ def test_json_of_a_folder(photo, weights, capsys):
         assert prediction['sentence'] == 'the red star' and 0 <= prediction['score'] <= 1
 
 
-def test_coco_and_numpy_hold_what_json_holds(photo, weights, capsys):
+def test_coco_and_numpy_files_equal_the_json_file(photo, weights, capsys):
     for form in ('json', 'coco', 'npz'):
         infer(photo, 'the red star', 'circle', '--checkpoint', weights, '--out', 'out', '--format', form)
         capsys.readouterr()
@@ -130,7 +130,7 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
         (['none.jpg', 'a star'], 'image none.jpg not found: check the path'),
         (
             ['a star', 'a circle'],
-            "no image among the arguments: 'a star' is no file or folder, and ends in none of .bmp, ",
+            "no image among the arguments: 'a star' is not a file or folder, and does not end in any of .bmp, ",
         ),
         (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
         (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
@@ -146,7 +146,7 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
         (['photo.png', 'a star', '--device', 'cuda:99'], "there is no device 'cuda:99' here ("),
     ],
 )
-def test_what_is_missing_gets_one_line(photo, error_of, arguments, message):
+def test_missing_input_is_a_one_line_error(photo, error_of, arguments, message):
     assert error_of('infer.py', *arguments).startswith(message)
 
 
@@ -176,7 +176,7 @@ def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
 
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])
-def test_a_full_disk_gets_one_line_and_leaves_nothing(tmp_path, form):
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(tmp_path, form):
     args = Namespace(format=form, out=str(tmp_path), config='', checkpoint='')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))

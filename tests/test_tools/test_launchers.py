@@ -1,4 +1,4 @@
-"""The launch scripts: what they pass on, and really run on several machines, by Slurm, and with a rank that dies."""
+"""The launch scripts: their arguments, and real runs on several machines, by Slurm, and with a rank that dies."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from dit_sam.datasets.shapes import write_shapes
 TOY = str(ROOT / 'tests' / 'toy_config.py')
 SHAPES = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 WEIGHTS = str(ROOT / 'projects' / 'dit_sam' / 'assets' / 'ldit_vit-t_shapes.safetensors')
-# srun of Slurm: so many tasks, each of which is told its number. scontrol answers with the name of the first machine.
+# Slurm's srun: starts the tasks, each with its number. scontrol prints the name of the first machine.
 SRUN = """#!/usr/bin/env bash
 for argument; do
     case "$argument" in
@@ -42,7 +42,7 @@ def start(name: str, *arguments: object, **environment: str) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen) -> str:
-    """What it printed, of a program that has to succeed."""
+    """The output of a program that must succeed."""
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-3000:]
     return output
@@ -85,7 +85,7 @@ def test_slurm_starts_the_tasks(tmp_path):
 
 
 def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
-    """Killed as the kernel kills where memory runs out; the other one waits for its gradients."""
+    """Killed as by the kernel when memory runs out; the other rank waits for its gradients."""
     config = tmp_path / 'dying.py'
     config.write_text(
         f"_base_ = '{TOY}'\n"
@@ -94,7 +94,7 @@ def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
     )
     folders = f'{ROOT}/tests:{ROOT}/tests/test_training'
     job = start('dist_train.sh', config, 2, '--work-dir', tmp_path, PYTHONPATH=folders)
-    # Its two processes take seconds to start; behind the death a minute is given.
+    # The two processes take seconds to start; after the kill, the other one has a minute.
     output, _ = job.communicate(timeout=60 + 120)
     assert job.returncode != 0
     assert 'rank      : 1 (local_rank: 1)' in output and 'Signal 9 (SIGKILL)' in output
@@ -108,7 +108,7 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
-def test_two_ranks_score_as_one_does(pictures, tmp_path):
+def test_two_ranks_give_the_scores_of_one(pictures, tmp_path):
     """A number of sentences that neither ranks nor batches divide."""
     options = [
         '--cfg-options',
@@ -162,7 +162,7 @@ def print_arguments(path: Path) -> str:
         ),
     ],
 )
-def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+def test_dist_scripts_pass_all_arguments(tmp_path, name, arguments, expected):
     done = run(
         ROOT / 'tools' / name,
         *arguments,
@@ -183,7 +183,7 @@ def test_dist_scripts_pass_everything_on(tmp_path, name, arguments, expected):
     assert lines[7:] == expected
 
 
-def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
+def test_machines_without_a_rank_use_rendezvous(tmp_path):
     done = run(
         ROOT / 'tools' / 'dist_train.sh',
         'c.py',
@@ -215,7 +215,7 @@ def test_machines_without_a_number_meet_by_rendezvous(tmp_path):
         ),
     ],
 )
-def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
+def test_slurm_scripts_pass_all_arguments(tmp_path, name, arguments, expected):
     print_arguments(tmp_path / 'srun')
     done = run(
         ROOT / 'tools' / name,
@@ -229,7 +229,7 @@ def test_slurm_scripts_pass_everything_on(tmp_path, name, arguments, expected):
     assert lines[-len(expected) :] == expected
 
 
-def test_scripts_without_arguments_say_how_they_are_used():
+def test_scripts_without_arguments_print_their_usage():
     for name in ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh'):
         done = run(ROOT / 'tools' / name)
         assert done.returncode == 2 and f'tools/{name}' in done.stderr

@@ -1,4 +1,4 @@
-"""tools/dataset_converters/mmdet_refcoco.py on a bad day; what it writes is read by mmdet in tests/test_mixing."""
+"""Errors of tools/dataset_converters/mmdet_refcoco.py; tests/test_mixing has mmdet read its output."""
 
 import resource
 from pathlib import Path
@@ -12,7 +12,7 @@ TOOL = 'dataset_converters/mmdet_refcoco.py'
 
 @pytest.fixture
 def prepared(write_refcoco, tmp_path, monkeypatch) -> str:
-    """A prepared set in the current folder, a file of something else, and what was converted before."""
+    """A prepared set in the current folder, an unrelated file, and the output of an earlier conversion."""
     root = write_refcoco()
     monkeypatch.chdir(tmp_path)
     RefCOCODataset(root, 'refcoco/instances.json', 'refcoco/refs(unc).p', split='val').table.save('val.safetensors')
@@ -54,7 +54,7 @@ def test_a_full_disk_leaves_both_files_as_they_were(prepared, error_of):
     assert [path.read_text() for path in sorted(Path('out').iterdir())] == ['before', 'before']
 
 
-def test_where_one_cannot_be_written_the_other_stays_too(prepared, error_of):
+def test_if_one_file_cannot_be_written_both_stay(prepared, error_of):
     Path('out/refs.p').unlink()
     Path('out/refs.p').mkdir()
     line = error_of(TOOL, prepared, '--out', 'out', alone=True)

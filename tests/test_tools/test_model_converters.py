@@ -1,10 +1,10 @@
-"""Weights of others into ours and back, by the tools; what is wrong with a file, in one line."""
+"""Conversion of foreign weights to ours and back, by the tools, and one-line errors for wrong files."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
-from converters import assert_equal, convert, hollow, randomise, save, untouched
+from converters import assert_equal, convert, hollow, randomize, save, untouched
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
@@ -29,13 +29,13 @@ model = dict(
 
 @pytest.fixture
 def error_of(error_of) -> Callable:
-    """``error_of(tool, *arguments)`` gives the line with which a converter ends."""
+    """``error_of(tool, *arguments)`` returns the last line of a converter that fails."""
     return lambda tool, *arguments: error_of(f'model_converters/{tool}.py', *arguments)
 
 
 def build_dit() -> nn.Module:
     """L-DIT of ViT-B's and BERT-base's width with few layers."""
-    return randomise(MODELS.build(Config.fromstring(CONFIG, '.py').model))
+    return randomize(MODELS.build(Config.fromstring(CONFIG, '.py').model))
 
 
 def released(model: nn.Module) -> dict:
@@ -95,7 +95,7 @@ def test_released_dit(folder, capsys, suffix):
     ids=['segment_anything', 'transformers'],
 )
 @pytest.mark.parametrize('arch', ARCHS)
-def test_what_does_not_fit_is_listed_by_the_names_of_the_file(folder, error_of, layout, names, arch):
+def test_misfits_are_listed_by_the_names_in_the_file(folder, error_of, layout, names, arch):
     weights, (missing, unknown, misshapen) = hollow(layout, arch), names
     del weights[missing]
     width = weights[misshapen].shape[1]
@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_listed_by_the_names_of_the_file(folder, error_of, 
     assert untouched(folder, 'theirs.pth')
 
 
-def test_of_many_misfits_the_first_are_listed(folder, error_of):
+def test_only_the_first_misfits_are_listed(folder, error_of):
     weights = {name: value for name, value in hollow(SAM).items() if 'rel_pos' not in name}
     line = error_of('sam2mmseg', save(folder, weights), folder / 'ours.pth')
     assert '24 weights missing: image_encoder.blocks.0.attn.rel_pos_h, ' in line
@@ -121,14 +121,14 @@ def test_of_many_misfits_the_first_are_listed(folder, error_of):
     [('sam2mmseg', SAM), ('sam2mmseg', HUGGING_FACE_SAM), ('dit2mmseg', RELEASED_DIT), ('mmseg2sam', OURS)],
     ids=lambda value: getattr(value, 'source', value),
 )
-def test_another_arch_than_asked_for_says_which_it_is(folder, error_of, tool, layout, arch, asked):
+def test_an_unexpected_arch_is_named(folder, error_of, tool, layout, arch, asked):
     path = save(folder, hollow(layout, arch))
     line = error_of(tool, path, folder / 'ours.pth', '--arch', asked)
     assert line.startswith(f'{path} is ViT-{arch[0].upper()} ({arch}), not {asked}')
     assert untouched(folder, 'theirs.pth')
 
 
-def test_another_size_than_sam_s_says_which_it_is(folder, error_of):
+def test_a_size_that_is_not_sams_is_named(folder, error_of):
     weights = {name: value for name, value in hollow(SAM).items() if '.blocks.1' not in name}
     line = error_of('sam2mmseg', save(folder, weights), folder / 'ours.pth')
     assert line.endswith(
@@ -137,8 +137,8 @@ def test_another_size_than_sam_s_says_which_it_is(folder, error_of):
     )
 
 
-def test_without_a_config_a_released_dit_is_held_against_l_dit_of_its_size(folder, error_of):
-    """All of ldit_vit-h's names but one."""
+def test_without_a_config_a_released_dit_is_compared_with_l_dit_of_its_size(folder, error_of):
+    """All of ldit_vit-h's names except one."""
     weights = RELEASED_DIT.to_theirs(build_on_meta(Config.fromfile(LDIT_VIT_H).model).state_dict())
     weights = {name: torch.zeros(1).expand(value.shape) for name, value in weights.items()}
     del weights['visual_encoder.probs.31.bias']
@@ -148,14 +148,14 @@ def test_without_a_config_a_released_dit_is_held_against_l_dit_of_its_size(folde
     assert line.endswith('): 1 weights missing: visual_encoder.probs.31.bias')
 
 
-def test_a_released_dit_of_another_size_than_the_config_s_says_which_it_is(folder, error_of):
+def test_a_released_dit_of_another_size_than_the_config_is_named(folder, error_of):
     path = save(folder, hollow(RELEASED_DIT))
     assert error_of('dit2mmseg', path, folder / 'ours.pth', '--config', LDIT_VIT_H) == (
         f"{path} is ViT-B (base), the config asks for arch='huge': change arch, or name weights of that size"
     )
 
 
-def test_text_is_dropped_on_the_way_to_sam_and_more_decoder_blocks_are_refused(folder, error_of, capsys):
+def test_converting_to_sam_drops_text_and_refuses_more_decoder_blocks(folder, error_of, capsys):
     weights = {
         **hollow(OURS),
         'text_encoder.model.x': torch.zeros(1),
@@ -174,7 +174,7 @@ def test_text_is_dropped_on_the_way_to_sam_and_more_decoder_blocks_are_refused(f
     )
 
 
-def test_lora_is_to_be_merged_on_the_way_to_sam(folder, error_of):
+def test_lora_must_be_merged_before_converting_to_sam(folder, error_of):
     weights = {
         **hollow(OURS),
         'backbone.blocks.0.attn.qkv.lora_A.weight': torch.zeros(2, 768),
@@ -198,7 +198,7 @@ def test_a_file_for_another_converter_says_so(folder, error_of, tool, layout, me
 
 
 @pytest.mark.parametrize('tool', ['sam2mmseg', 'dit2mmseg', 'mmseg2sam'])
-def test_files_that_are_no_weights_get_one_line(folder, error_of, tool):
+def test_files_without_weights_are_one_line_errors(folder, error_of, tool):
     class Hostile:
         def __reduce__(self):
             return open, (str(folder / 'was_here'), 'w')

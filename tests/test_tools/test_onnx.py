@@ -38,7 +38,7 @@ def tool() -> dict:
 
 def tiny(instruction: dict | None, **parts) -> torch.nn.Module:
     """A block in windows, which pad, and one without; a layer each of BERT and of the decoder."""
-    # Weights of chance may segment all or nothing, of which a comparison says little.
+    # Random weights may segment everything or nothing, which makes a comparison meaningless.
     torch.manual_seed(0)
     instruction = None if instruction is None else dict(instruction, text_dims=16)
     encoder = text_encoder()
@@ -50,7 +50,7 @@ def tiny(instruction: dict | None, **parts) -> torch.nn.Module:
     )
 
 
-# Every other scheme has a part of these two.
+# These two schemes cover the parts of all others.
 SCHEMES = {
     'E-DIT, static, no-target': dict(
         instruction=dict(type='EndToEndStaticInstruction', max_length=8), type='GeneralizedSAMHead'
@@ -99,7 +99,7 @@ def predict(model, image: np.ndarray, sentences: list) -> np.ndarray:
     return np.stack([result.pred_sem_seg.data[0].numpy() == 1 for result in results])
 
 
-def test_settings_say_how_pictures_are_prepared(tool):
+def test_settings_describe_the_preprocessing(tool):
     model = tiny(None)
     settings = tool['settings_of'](model, PIPELINE)
     assert settings['input_size'] == settings['resize_to'] == [32, 32] and settings['max_length'] == 8
@@ -107,8 +107,8 @@ def test_settings_say_how_pictures_are_prepared(tool):
     assert tool['settings_of'](model, PIPELINE, 64)['input_size'] == [64, 64]
 
 
-def test_files_that_fail_replace_none(tool, tmp_path, monkeypatch):
-    """ONNX Runtime reads what stands for the model here, and refuses it."""
+def test_failed_exports_replace_no_files(tool, tmp_path, monkeypatch):
+    """ONNX Runtime reads a fake model and refuses it."""
     for suffix in ('onnx', 'json', 'tokenizer.json'):
         (tmp_path / f'a.{suffix}').write_text('before')
     monkeypatch.setitem(tool['write'].__globals__, 'export', lambda model, size, path: path.write_bytes(b'no model'))
@@ -124,7 +124,7 @@ def test_files_that_fail_replace_none(tool, tmp_path, monkeypatch):
 
 @pytest.fixture
 def exported(tmp_path, monkeypatch) -> Path:
-    """A model that gives back its input, with its files and a picture, in the current folder."""
+    """A model that returns its input, with its files and a picture, in the current folder."""
     import onnx
 
     value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy']
@@ -148,7 +148,7 @@ def exported(tmp_path, monkeypatch) -> Path:
         ('a.tokenizer.json', None, 'a.tokenizer.json not found: export_onnx.py writes'),
         ('a.onnx', 'x', 'a.onnx is damaged ('),
         ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
-        ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it anew by export_onnx.py'),
+        ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it again with export_onnx.py'),
         ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
         ('photo.png', None, 'image photo.png not found: check the path'),
         (
@@ -160,18 +160,18 @@ def exported(tmp_path, monkeypatch) -> Path:
         ('photo.png', NARROW, 'an image of 900 x 1 pixels is too narrow: nothing is left of it at the size'),
     ],
 )
-def test_the_runtime_says_which_file_is_wrong(exported, error_of, name, content, message):
+def test_the_runtime_names_the_wrong_file(exported, error_of, name, content, message):
     (exported / name).unlink()
     if content is not None:
         (exported / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
 
 
-def test_the_runtime_takes_one_image_and_no_folder(exported, error_of):
+def test_the_runtime_refuses_a_folder(exported, error_of):
     assert error_of(RUNTIME, 'a.onnx', '.', 'a star', alone=True).startswith('. is a folder: name one image')
 
 
-def test_the_runtime_refuses_a_picture_that_stands_the_other_way(exported, error_of):
+def test_the_runtime_refuses_a_picture_of_the_other_orientation(exported, error_of):
     settings = json.loads((exported / 'a.json').read_text())
     (exported / 'a.json').write_text(json.dumps(dict(settings, input_size=[16, 32], resize_to=[32, 16])))
     cv2.imwrite('photo.png', np.zeros((64, 30, 3), np.uint8))
@@ -184,7 +184,7 @@ def test_the_runtime_refuses_an_empty_sentence(exported, error_of):
     assert message == 'a sentence is empty: say what to segment'
 
 
-def test_masks_are_written_whole(tmp_path):
+def test_masks_are_written_atomically(tmp_path):
     write_mask = runpy.run_path(RUNTIME)['write_mask']
     (tmp_path / 'a.png').mkdir()
     message = 'a.png could not be written: Is a directory; make room, or name another --out'
@@ -195,7 +195,7 @@ def test_masks_are_written_whole(tmp_path):
     assert cv2.imread(str(tmp_path / 'b.png'), cv2.IMREAD_GRAYSCALE).tolist() == [[255, 0], [0, 255]]
 
 
-def test_what_cannot_be_exported_is_refused(tool):
+def test_unsupported_models_are_refused(tool):
     model = tiny(None)
     with pytest.raises(InputError, match='one Resize, with a scale of two numbers and keep_ratio=True'):
         tool['settings_of'](model, PIPELINE[:1])

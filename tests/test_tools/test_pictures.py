@@ -1,4 +1,4 @@
-"""compare.py and attention.py: several models side by side, and where a model looks."""
+"""compare.py and attention.py: several models side by side, and the attention of a model."""
 
 import runpy
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_iou_and_order(compare):
     assert compare['Item']('a.png', 'no pixel', nothing, [nothing, ~nothing]).ious == [0, 0]
 
 
-def test_names(compare):
+def test_names_of_models(compare):
     assert compare['names_of'](['a/x.py', 'b/y.py'], ['1.pth', '2.pth']) == ['x', 'y']
     assert compare['names_of'](['x.py', 'x.py'], ['w/x/e1.pth', 'w/x/e2.pth']) == ['x/e1', 'x/e2']
 
@@ -60,7 +60,7 @@ class Kinds(list):
         return dict(kind=self[index])
 
 
-def test_choice(compare):
+def test_choice_of_items(compare):
     dataset = Kinds('abababab')
     assert compare['choose'](dataset, None, None, 3) == [0, 4, 7]
     assert compare['choose'](dataset, None, 'b', 2) == [1, 7]
@@ -116,7 +116,7 @@ def test_attention_draws_both_directions(output_of, data, tmp_path):
     stem = f'{image.stem}_the-leftmost-shape'
     assert lines[-2:] == [str(tmp_path / 'out' / f'{stem}_to_{end}_1.png') for end in ('text', 'image')]
     to_text, to_image = (cv2.imread(path) for path in lines[-2:])
-    # Three words; L-DIT's text asks nothing in the encoder, so that only the decoder is left.
+    # Three words; L-DIT's text does not attend in the encoder, so only the decoder is left.
     assert to_text.shape[1] == to_image.shape[1] == 3 * 170 + 10 and len(to_text) > len(to_image)
 
 

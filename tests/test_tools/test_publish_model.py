@@ -10,12 +10,12 @@ from safetensors import safe_open
 
 @pytest.fixture
 def error_of(error_of) -> Callable:
-    """``error_of(*arguments)`` gives the line with which the tool ends."""
+    """``error_of(*arguments)`` returns the last line of the tool, which must fail."""
     return lambda *arguments: error_of('model_converters/publish_model.py', *arguments)
 
 
 def test_weights_for_sharing(folder, error_of, capsys):
-    # As `WriteFirstCheckpointHook` notes the scores.
+    # As `SafeCheckpointHook` stores the scores.
     checkpoint = dict(
         state_dict=dict(a=torch.ones(3), ids=torch.arange(3)),
         meta=dict(cfg='x = 1', epoch=2, iter=7),
@@ -46,13 +46,13 @@ def test_weights_for_sharing(folder, error_of, capsys):
         (dict(state_dict=dict(a=torch.ones(1))), ['--config', 'none.py'], 'config none.py not found'),
     ],
 )
-def test_what_cannot_be_shared_gets_one_line(folder, error_of, checkpoint, options, message):
+def test_unpublishable_checkpoints_are_one_line_errors(folder, error_of, checkpoint, options, message):
     path = save(folder, checkpoint)
     assert message in error_of(path, folder / 'a.safetensors', *options)
     assert untouched(folder, 'theirs.pth')
 
 
-def test_lora_that_is_shared_apart_is_reported(folder, capsys):
+def test_unmerged_lora_is_reported(folder, capsys):
     apart = save(folder, dict(state_dict={'a.lora_A.weight': torch.ones(1)}))
     convert('publish_model', apart, folder / 'a.safetensors')
     assert capsys.readouterr().out.splitlines()[-1].endswith('--merge-lora merges it into them')

@@ -1,4 +1,4 @@
-"""tools/dataset_converters/refcoco.py: prepared files, counts beside the published ones, hostile files."""
+"""tools/dataset_converters/refcoco.py: prepared files, counts next to the published ones, hostile files."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def test_every_split_becomes_a_file_with_the_same_items(source, tmp_path, capsys
     assert len(re.findall(r'\.safetensors: [1-9] kB\n', capsys.readouterr().out)) == 3
 
 
-def test_counts_stand_beside_the_published_ones(source, tmp_path, capsys):
+def test_counts_are_printed_next_to_the_published_ones(source, tmp_path, capsys):
     convert(source, '--out', tmp_path / 'out')
     out = capsys.readouterr().out
     assert rows(out) == {
@@ -65,7 +65,7 @@ def test_counts_stand_beside_the_published_ones(source, tmp_path, capsys):
     assert 'refcoco unc: no split testB' in out and 'the paper prints 5,059 sentences' in out
 
 
-def test_a_split_called_all_is_a_row_beside_the_total(write_refcoco, tmp_path, capsys):
+def test_a_split_called_all_is_separate_from_the_total(write_refcoco, tmp_path, capsys):
 
     def rename(_, refs):
         for ref in refs:
@@ -77,7 +77,7 @@ def test_a_split_called_all_is_a_row_beside_the_total(write_refcoco, tmp_path, c
     assert found == [('train', '3'), ('all', '2'), ('testA', '1'), ('all', '6')]
 
 
-def test_sets_of_one_name_are_refused(source, tmp_path, error_of):
+def test_data_sets_with_the_same_name_are_refused(source, tmp_path, error_of):
     grefs = source / 'refcoco' / 'grefs(unc).json'
     grefs.write_text('[]')
     said = error_of('dataset_converters/refcoco.py', source, '--out', tmp_path / 'out')
@@ -122,7 +122,7 @@ def test_all_partitions_of_the_family(source, tmp_path, capsys):
     assert len(os.listdir(tmp_path / 'out')) == 7
 
 
-def test_the_folder_of_one_data_set_will_do(source, tmp_path):
+def test_the_folder_of_one_data_set_is_accepted(source, tmp_path):
     assert convert(source / 'refcoco', '--out', tmp_path / 'out') == 0
     assert len(os.listdir(tmp_path / 'out')) == 3
 
@@ -185,7 +185,7 @@ def test_bad_file_ends_in_one_line_and_leaves_nothing(source, tmp_path, error_of
     assert not (tmp_path / 'trace').exists() and not (tmp_path / 'out').exists()
 
 
-def test_a_file_in_place_of_the_folder_is_named_before_the_work(source, tmp_path, capsys):
+def test_a_file_in_place_of_the_folder_is_named_early(source, tmp_path, capsys):
     (tmp_path / 'out').write_text('')
     assert convert(source, '--out', tmp_path / 'out') == 1
     assert capsys.readouterr().err == (
@@ -193,7 +193,7 @@ def test_a_file_in_place_of_the_folder_is_named_before_the_work(source, tmp_path
     )
 
 
-def test_shapes_go_through_the_whole_chain(tmp_path):
+def test_shapes_are_converted_and_loaded(tmp_path):
     write_shapes(tmp_path / 'shapes', images=20, seed=3)
     assert (
         convert(
@@ -212,7 +212,7 @@ def test_shapes_go_through_the_whole_chain(tmp_path):
 
 
 @pytest.mark.skipif(not REAL.exists(), reason='the real photographs are not there')
-def test_real_files_go_through_the_whole_chain(tmp_path, capsys):
+def test_real_files_are_converted_and_loaded(tmp_path, capsys):
     assert convert(REAL, '--out', tmp_path / 'out', '--check-images', '--workers', 2, '--images', REAL / 'images') == 0
     found = rows(capsys.readouterr().out)
     assert found[('refcoco unc', 'train')][1].startswith('130 ≠')
@@ -221,7 +221,7 @@ def test_real_files_go_through_the_whole_chain(tmp_path, capsys):
 
 
 def check_chain(root: str, name: str, images: str, out: Path) -> None:
-    """The items of val, and what the pipeline makes of them, are those of the original files."""
+    """Check that the items of val, before and after the pipeline, equal those of the original files."""
     pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
     common = dict(data_root=root, data_prefix=dict(img_path=images), test_mode=True, pipeline=pipeline)
     original = RefCOCODataset(ann_file=f'{name}/instances.json', refs_file=f'{name}/refs(unc).p', split='val', **common)

@@ -1,4 +1,4 @@
-"""What a run starts from: its settings and their checks, mixed precision, and what it resumes."""
+"""The start of a run: its settings and their checks, mixed precision, and resuming."""
 
 import argparse
 import os
@@ -36,8 +36,8 @@ def resumed(work_dir: Path, **options: object) -> tuple[str, bool]:
     return cfg.load_from, cfg.resume
 
 
-def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_run):
-    """A fine-tuning from another run's checkpoint starts with its weights, and goes on from its own checkpoints."""
+def test_repeating_the_command_continues_its_own_training(tmp_path, other_run):
+    """A fine-tuning from another run's checkpoint starts with its weights, and continues from its own checkpoints."""
     save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
     mine = tmp_path / 'mine'
     for start in (str(other_run / 'epoch_1.pth'), str(tmp_path / 'plain.safetensors'), None):
@@ -56,7 +56,7 @@ def test_the_same_command_sent_again_continues_its_own_training(tmp_path, other_
         assert resumed(mine, load_from=start) == (str(mine / 'epoch_2.pth'), True)
 
 
-def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothing_newer(tmp_path, other_run):
+def test_resume_in_the_config_uses_load_from_if_nothing_is_newer(tmp_path, other_run):
     start, mine = other_run / 'epoch_1.pth', tmp_path / 'mine'
     assert resumed(mine, load_from=str(start), resume=True) == (str(start), True)
     shutil.copytree(other_run, mine)
@@ -64,17 +64,17 @@ def test_resume_in_the_config_takes_the_state_of_load_from_where_there_is_nothin
     shutil.copy(start, mine / 'epoch_1.pth')
     os.utime(mine / 'epoch_1.pth', (0, 0))
     assert resumed(mine, load_from=str(start), resume=True) == (str(mine / 'epoch_2.pth'), True)
-    # What could not be resumed is not looked at where there is something newer.
+    # A file that cannot be resumed is ignored if there is a newer checkpoint.
     save_file(TOY_WEIGHTS, tmp_path / 'plain.safetensors')
     newest = (str(mine / 'epoch_2.pth'), True)
     assert resumed(mine, load_from=str(tmp_path / 'plain.safetensors'), resume=True) == newest
-    # An older checkpoint of the run itself is a choice, by whatever path.
+    # An older checkpoint of the run itself is used, by any spelling of its path.
     (tmp_path / 'link').symlink_to(mine)
     assert resumed(tmp_path / 'link', load_from=str(mine / 'epoch_1.pth'), resume=True)[0] == str(mine / 'epoch_1.pth')
     assert resumed(mine, load_from=str(mine / 'epoch_1.pth'), resume=True) == (str(mine / 'epoch_1.pth'), True)
 
 
-def test_weights_alone_are_not_resumed(tmp_path):
+def test_a_file_with_only_weights_is_not_resumed(tmp_path):
     path = tmp_path / 'plain.safetensors'
     save_file(TOY_WEIGHTS, path)
     with pytest.raises(CheckpointError, match=f'{path} cannot be resumed: it holds no training state; leave out'):
@@ -98,15 +98,15 @@ def test_work_dir_comes_from_the_command_then_the_config_then_its_name():
         ({'find_unused_paramters': True}, 'a run reads; did you mean find_unused_parameters[?]$'),
         ({'train_dataloder.batch_size': 1}, 'a run reads; did you mean train_dataloader[?]$'),
         ({'param_scheduler.0': 3}, 'a single value in a list cannot be set; give the whole list$'),
-        ({'custom_imports.imports': ['mine']}, 'custom_imports is followed when the config is read; write it there$'),
+        ({'custom_imports.imports': ['mine']}, 'custom_imports takes effect when the config is read; write it there$'),
     ],
 )
-def test_settings_that_would_do_nothing_are_refused(options, message):
+def test_settings_without_effect_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         load_config(CONFIG, cfg_options=options)
 
 
-def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path):
+def test_copied_variables_of_a_config_are_refused(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text(
         f"_base_ = ['{CONFIG}']\nnumber = 12345\nfor_my_hook = 54321\nsizes = dict(side=[11, 13])\n"
@@ -122,11 +122,11 @@ def test_variables_of_a_config_are_refused_for_the_places_they_went_to(tmp_path)
     assert load_config(str(path), cfg_options=dict(for_my_hook=2)).for_my_hook == 2
 
 
-def test_settings_beside_those_of_the_config_arrive():
+def test_settings_that_the_config_lacks_are_applied():
     options = dict(find_unused_parameters=True, resume=True, experiment_name='mine')
     cfg = load_config(CONFIG, cfg_options=options)
     assert {key: cfg[key] for key in options} == options
-    # What mmengine's runner reads in its place.
+    # The key that mmengine's runner reads instead.
     assert cfg.model_wrapper_cfg == dict(
         broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
     )
@@ -148,13 +148,13 @@ def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 5))
     assert switched('OptimWrapper') == dict(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
-    with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not go with FSDP: train without'):
+    with pytest.raises(InputError, match='--amp takes on GPUs before Ampere.*does not work with FSDP: train without'):
         enable_amp(Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'))
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
     assert switched('GuardedOptimWrapper') == dict(type='GuardedOptimWrapper', dtype='bfloat16')
 
 
-def test_checkpoints_that_are_not_local_pass_the_check():
+def test_remote_checkpoints_pass_the_check():
     check_checkpoint('https://example.com/a.pth')
     check_checkpoint(CONFIG)
 
@@ -167,10 +167,10 @@ def test_checkpoints_that_are_not_local_pass_the_check():
         ('custom_hooks=[dict(type=EMAHook,momentum=0.1)]', 'brackets and quotes that close, and no dict in a list'),
     ],
 )
-def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
+def test_unreadable_settings_are_a_one_line_error(setting, wanted, capsys):
     assert call_tool('train.py', CONFIG, '--cfg-options', setting) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line == f'train.py: error: argument --cfg-options: {setting} is not read: it wants {wanted}'
+    assert line == f'train.py: error: argument --cfg-options: {setting} cannot be read: it needs {wanted}'
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_settings_that_cannot_be_read_are_one_line(setting, wanted, capsys):
         ('', ''),
     ],
 )
-def test_settings_have_the_values_that_are_typed(text, value):
-    """mmengine takes the spaces out of a single value too."""
+def test_settings_keep_their_values(text, value):
+    """mmengine also removes the spaces of a single value."""
     parser = argparse.ArgumentParser()
     add_config_options(parser)
     options = parser.parse_args(['--cfg-options', f'a.b={text}', 'c=1']).cfg_options

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from converters import assert_equal, convert, randomise
+from converters import assert_equal, convert, randomize
 from mmseg.registry import MODELS
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -40,17 +40,17 @@ def build_segment_anything() -> nn.Module:
 
 
 def build_transformers() -> SamModel:
-    """`SamModel` with what it has otherwise than SAM set as SAM has it."""
+    """`SamModel` with all settings that differ from SAM's set to SAM's."""
     # By default the decoder's norms divide by √(variance + 1e-6), SAM's by √(variance + 1e-5).
-    sam = randomise(SamModel(SamConfig(mask_decoder_config=dict(layer_norm_eps=1e-5))))
-    # Its frequencies start 384 times as high as SAM's, where the sines of float32 are noise.
+    sam = randomize(SamModel(SamConfig(mask_decoder_config=dict(layer_norm_eps=1e-5))))
+    # Its initial frequencies are 384 times as high as SAM's, so that sines in float32 are noise.
     sam.shared_image_embedding.positional_embedding.normal_()
     sam.tie_weights()
     return sam
 
 
 def masks_of_segment_anything(sam: nn.Module, image: Tensor, sparse: Tensor) -> dict[str, Tensor]:
-    """Low-resolution masks for points, box, both, and tokens handed in as a sparse prompt."""
+    """Low-resolution masks for points, a box, both, and tokens passed as a sparse prompt."""
     given = dict(points=((POINTS, LABELS), None), box=(None, BOX), both=((POINTS, LABELS), BOX))
     prompts = {key: sam.prompt_encoder(points, boxes, None) for key, (points, boxes) in given.items()}
     prompts['text'] = sparse, sam.prompt_encoder(None, None, None)[1].expand(1, -1, 64, 64)
@@ -106,8 +106,8 @@ def assert_agrees(converted: Path, embedding: Tensor, image: Tensor, sam: nn.Mod
 
 
 @torch.no_grad()
-def test_segment_anything_s_vit_b_and_back(folder, capsys):
-    sam, image = randomise(build_segment_anything()), noise(1, 3, 1024, 1024, seed=1)
+def test_segment_anything_vit_b_round_trip(folder, capsys):
+    sam, image = randomize(build_segment_anything()), noise(1, 3, 1024, 1024, seed=1)
     torch.save(sam.state_dict(), folder / 'sam_vit_b.pth')
 
     convert('sam2mmseg', folder / 'sam_vit_b.pth', folder / 'ours.safetensors')
@@ -116,7 +116,7 @@ def test_segment_anything_s_vit_b_and_back(folder, capsys):
 
     convert('mmseg2sam', folder / 'ours.safetensors', folder / 'back.pth', '--arch', 'base')
     assert_equal(torch.load(folder / 'back.pth', weights_only=True), sam.state_dict())
-    # SAM's own file does as well as the converted one.
+    # SAM's own file loads like the converted one.
     direct = [part.state_dict() for part in load_ours(folder / 'sam_vit_b.pth')]
     converted = load_file(folder / 'ours.safetensors')
     assert_equal(
@@ -127,7 +127,7 @@ def test_segment_anything_s_vit_b_and_back(folder, capsys):
 
 
 @torch.no_grad()
-def test_transformers_vit_b_and_back(folder, capsys):
+def test_transformers_vit_b_round_trip(folder, capsys):
     sam, image = build_transformers(), noise(1, 3, 1024, 1024, seed=1)
     sam.save_pretrained(folder / 'theirs')
 

@@ -1,4 +1,4 @@
-"""The rules of the set-up. The set-up itself is what runs these tests."""
+"""The rules of the setup. The setup itself is tested by the environment in which these tests run."""
 
 import configparser
 import importlib.util
@@ -43,20 +43,20 @@ def test_every_requirement_has_a_tested_version_that_satisfies_it():
             assert pin.operator == '==' and wanted.specifier.contains(pin.version), line
 
 
-def test_torch_is_asked_for_by_its_tested_version_unless_there():
+def test_the_tested_torch_is_required_unless_installed():
     assert setup.torch_requirements(found(torch=None)) == ['torch==2.13.0']
     assert setup.torch_requirements(found(torch='2.1.2+cu121')) == []
     assert setup.torch_requirements(found(torch=None), cuda=True) == ['torch==2.14.1', 'torchvision==0.29.1']
     assert setup.torch_requirements(found(torch='2.14.1+cu130'), cuda=True) == []
 
 
-def test_torch_that_is_too_old_ends_the_set_up(capsys):
+def test_an_old_torch_is_an_error(capsys):
     with pytest.raises(SystemExit):
         setup.torch_requirements(found(torch='1.13.1'))
     assert 'torch 1.13.1 is too old: dit_sam needs torch>=2.1' in capsys.readouterr().err
 
 
-def test_a_torch_without_cuda_is_not_taken_for_one_with_it(capsys):
+def test_a_torch_without_cuda_is_an_error(capsys):
     with pytest.raises(SystemExit):
         setup.torch_requirements(found(torch='2.13.0+cpu'), cuda=True)
     assert 'the installed torch 2.13.0+cpu has no CUDA' in capsys.readouterr().err
@@ -71,19 +71,19 @@ def test_a_torch_without_cuda_is_not_taken_for_one_with_it(capsys):
         ('2.1.2', (3, 11), False),
     ],
 )
-def test_the_installed_torch_is_kept_and_the_rest_pinned_where_it_can_be(torch, python, pinned):
+def test_the_installed_torch_is_kept_and_the_rest_pinned(torch, python, pinned):
     pins = setup.pins(found(torch=torch, python=python))
     assert [line for line in pins if line.startswith('torch==')] == [f'torch=={torch}']
     assert any(line.startswith('transformers==') for line in pins) is pinned
 
 
-def test_forks_and_a_full_mmcv_are_left_alone():
+def test_forks_and_a_full_mmcv_are_kept():
     assert set(UPSTREAM.values()) <= names(setup.requirements(found()))
     assert not set(UPSTREAM.values()) & names(setup.requirements(found(FORKS)))
     assert 'mmcv-lite' not in names(setup.requirements(found(dict(UPSTREAM, mmcv='mmcv'))))
 
 
-def test_half_a_fork_ends_the_set_up(capsys):
+def test_an_incomplete_fork_is_an_error(capsys):
     setup.check_family(FORKS, Path('venv'))
     setup.check_family({}, Path('venv'))
     with pytest.raises(SystemExit):
@@ -91,7 +91,7 @@ def test_half_a_fork_ends_the_set_up(capsys):
     assert 'venv has onedl-mmengine but not mmseg, mmdet' in capsys.readouterr().err
 
 
-def test_an_unchanged_environment_is_left_at_once(tmp_path, monkeypatch):
+def test_an_unchanged_environment_is_kept(tmp_path, monkeypatch):
     (tmp_path / 'bin').mkdir()
     for name in ('python', 'pip'):
         (tmp_path / 'bin' / name).write_text('')

@@ -47,7 +47,7 @@ def parser_of(name: str) -> argparse.ArgumentParser:
 
 
 @pytest.mark.parametrize('name, expected', [('train.py', TRAIN_ARGUMENTS), ('test.py', TEST_ARGUMENTS)])
-def test_arguments_are_those_of_mmseg(name, expected):
+def test_arguments_equal_mmsegs(name, expected):
     actions = [action for action in parser_of(name)._actions if action.dest != 'help']
     assert [(action.option_strings or [action.dest])[0] for action in actions] == expected
     assert actions[-1].option_strings == ['--local_rank', '--local-rank']
@@ -75,15 +75,15 @@ def test_arguments_are_those_of_mmseg(name, expected):
             f'{CONFIG} cannot be written to: {CONFIG} is a file; name another place',
         ),
     ],
-    ids=['config', 'misspelt config', 'checkpoint', 'folder of masks'],
+    ids=['config', 'misspelled config', 'checkpoint', 'folder of masks'],
 )
 def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, error_of):
     monkeypatch.chdir(ROOT / 'tests')
     assert error_of(name, *arguments, alone=True) == message
 
 
-def test_a_traceback_is_kept_where_it_is_asked_for(tmp_path):
-    """With the causes, and the line at the end."""
+def test_a_traceback_can_be_requested(tmp_path):
+    """With the causes, and with the line at the end."""
     (tmp_path / 'epoch_1.pth').write_bytes(b'PK\x03\x04')
     done = run_tool('test.py', CONFIG, tmp_path / 'epoch_1.pth', '--work-dir', tmp_path, DIT_SAM_DEBUG='1')
     assert done.returncode == 1 and done.output.splitlines()[-1].startswith('error: checkpoint ')
@@ -91,14 +91,14 @@ def test_a_traceback_is_kept_where_it_is_asked_for(tmp_path):
     assert 'dit_sam.utils.checkpoints.CheckpointError: checkpoint ' in done.output
 
 
-def test_a_file_that_is_no_checkpoint_gets_one_line_and_status_1(tmp_path):
+def test_a_file_that_is_not_a_checkpoint_gets_one_line_and_status_1(tmp_path):
     done = run_tool('test.py', CONFIG, CONFIG, '--work-dir', tmp_path)
     assert done.returncode == 1
     assert done.output.splitlines()[-1].startswith(f'error: checkpoint {CONFIG} is damaged or not a checkpoint')
     assert 'Traceback' not in done.output
 
 
-def test_a_missing_file_met_by_a_data_loading_process_gets_one_line(tmp_path):
+def test_a_missing_file_in_a_data_loading_process_gets_one_line(tmp_path):
     done = run_tool(
         'train.py',
         CONFIG,
@@ -114,7 +114,7 @@ def test_a_missing_file_met_by_a_data_loading_process_gets_one_line(tmp_path):
 
 
 def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path):
-    """Python lets the main thread alone handle signals."""
+    """Python handles signals only in the main thread."""
     options = {'train_cfg.max_epochs': 1, 'experiment_name': 'in_a_thread'}
     runner = Runner.from_cfg(load_config(CONFIG, work_dir=str(tmp_path), cfg_options=options))
     with ThreadPoolExecutor(1) as threads:
@@ -124,7 +124,7 @@ def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path):
     assert 'Signals are not handled: the training does not run in the main thread' in log.read_text()
 
 
-def test_resume_goes_on_in_mixed_precision(tmp_path):
+def test_resume_continues_in_mixed_precision(tmp_path):
     cfg = load_config(CONFIG, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
     Runner.from_cfg(cfg).train()
     done = run_tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', '--amp')
@@ -135,7 +135,7 @@ def test_resume_goes_on_in_mixed_precision(tmp_path):
 
 
 def test_mixed_precision_stays_in_float32_on_a_cpu_without_bfloat16(tmp_path):
-    """Where each product would take dozens of times as long; the variable makes oneDNN take this CPU for such a one."""
+    """Each product would take dozens of times as long there; the variable makes oneDNN treat this CPU as such a one."""
     done = run_tool(
         'train.py',
         CONFIG,
@@ -165,7 +165,7 @@ def test_test_reads_safetensors_and_writes_masks(tmp_path, monkeypatch):
 
 
 def test_tta_scores_the_average_of_several_views(tmp_path, output_of):
-    """By ours also where the config names mmseg's, which takes probabilities for logits."""
+    """With our model even if the config names mmseg's, which treats probabilities as logits."""
     write_shapes(tmp_path / 'data', 2, 77, 160, dict(val=1.0), 1)
     options = [
         f'test_dataloader.dataset.data_root={tmp_path}/data/',
@@ -189,8 +189,8 @@ def test_tta_scores_the_average_of_several_views(tmp_path, output_of):
     assert len(list((tmp_path / 'masks').iterdir())) == 4
 
 
-def test_tta_keeps_the_truth_of_the_ordinary_test():
-    """In data sets within others too, each with its own."""
+def test_tta_keeps_the_ground_truth_of_the_ordinary_test():
+    """Also in nested data sets, each with its own."""
     augment = runpy.run_path(str(ROOT / 'tools' / 'test.py'))['augment']
     cfg = load_config(DEFAULT_CONFIG)
     plain = cfg.test_dataloader.dataset
@@ -207,12 +207,13 @@ def test_tta_keeps_the_truth_of_the_ordinary_test():
     assert all('TestTimeAug' in str(each.pipeline) for each in (first, second.dataset))
 
 
-def test_tta_says_what_is_wrong_in_its_part_of_the_config(tmp_path, error_of):
+def test_tta_errors_name_the_config_key(tmp_path, error_of):
     weights = tmp_path / 'weights.safetensors'
     save_file(TOY_WEIGHTS, weights)
     line = error_of('test.py', CONFIG, weights, '--tta', alone=True)
     assert line.startswith('--tta needs tta_model and tta_pipeline')
     message = error_of('test.py', DEFAULT_CONFIG, weights, '--tta', '--cfg-options', 'tta_model.module_=1', alone=True)
     assert message == (
-        f'config {DEFAULT_CONFIG} with --tta: model.module_ is no argument of ReferringTTAModel; did you mean module?'
+        f'config {DEFAULT_CONFIG} with --tta: model.module_ is not an argument of ReferringTTAModel; '
+        'did you mean module?'
     )

@@ -1,4 +1,4 @@
-"""tools/dataset_converters/vocabulary.py: the words of the training sentences, whatever file they are in."""
+"""tools/dataset_converters/vocabulary.py: the words of the training sentences, from every kind of file."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ WORDS = ['box', 'the', 'left', 'bright', 'column', 'narrow', 'near', 'on', 'one'
 
 @pytest.fixture
 def files(write_refcoco, tmp_path) -> dict:
-    """The same training sentences in every form, and those of other splits where the form has splits."""
+    """The same training sentences in every form, and those of other splits if the form has splits."""
     dataset = RefCOCODataset(write_refcoco())
     dataset.table.save(tmp_path / 'train.safetensors')
     rows = range(dataset.table.rows('sentences'))
@@ -39,21 +39,21 @@ def files(write_refcoco, tmp_path) -> dict:
 
 
 @pytest.mark.parametrize('form', ['.p', '.safetensors', '.jsonl', '.json'])
-def test_words_of_training_come_by_their_number(files, tmp_path, form):
+def test_words_are_sorted_by_frequency(files, tmp_path, form):
     assert call_tool(TOOL, files[form], '--out', tmp_path / 'new' / 'vocab.txt') == 0
     tokens = (tmp_path / 'new' / 'vocab.txt').read_text().splitlines()
     assert tokens[:5] == ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
     assert tokens[-len(WORDS) :] == WORDS and len(tokens) == len(set(tokens))
 
 
-def test_several_files_and_a_bound(files, tmp_path):
+def test_several_files_and_a_size_limit(files, tmp_path):
     assert call_tool(TOOL, files['.p'], files['.jsonl'], '--size', 120, '--out', tmp_path / 'vocab.txt') == 0
     tokens = (tmp_path / 'vocab.txt').read_text().splitlines()
     assert len(tokens) == 120 and tokens[-1] in WORDS
 
 
 @pytest.mark.parametrize('size', [109, 3, 0, -5])
-def test_a_bound_without_room_for_a_word_is_refused(files, tmp_path, error_of, size):
+def test_a_size_without_room_for_a_word_is_refused(files, tmp_path, error_of, size):
     """5 special tokens; 26 letters, 10 digits and 32 marks; as continuations 26 letters and 10 digits: 109."""
     message = f'--size must be more than 109, which special tokens and letters take, got {size}'
     assert message in error_of(TOOL, files['.p'], '--size', size, '--out', tmp_path / 'vocab.txt', alone=True)

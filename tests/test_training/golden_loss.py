@@ -1,6 +1,6 @@
 """The loss curve of the small config: ``python tests/test_training/golden_loss.py`` writes golden_loss.json anew.
 
-Do so only where a change is meant to change the training, and say in the commit why.
+Do this only if a change is meant to change the training, and give the reason in the commit.
 """
 
 import json
@@ -25,7 +25,7 @@ def write_data(folder: Path) -> None:
 
 
 def arguments(folder: Path, work_dir: Path, ranks: int = 1) -> list[str]:
-    """The command line of the config as it is, for twenty steps: a batch of four, a warm-up of ten steps."""
+    """The command line for twenty steps of the unchanged config: a batch of four, a warm-up of ten steps."""
     options = {
         'train_dataloader.dataset.data_root': f'{folder}/data/',
         'val_dataloader.dataset.data_root': f'{folder}/data/',

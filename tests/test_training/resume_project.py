@@ -1,4 +1,4 @@
-"""A small referring model on drawn pictures, with everything random that a training has."""
+"""A small referring model on drawn pictures, with all random elements of a training."""
 
 import multiprocessing
 import os
@@ -25,17 +25,17 @@ log_processor = dict(by_epoch=False)
 
 @HOOKS.register_module()
 class EndHook(Hook):
-    """End the process as a machine that dies would, or as a scheduler that asks for it.
+    """End the process like a machine that fails, or like a scheduler that stops it.
 
     Args:
-        step: Behind which step of the training, before which one of the validation, or while the checkpoint of which
+        step: After which step of the training, before which one of the validation, or while the checkpoint of which
             epoch is on its way to the disk; 0 never.
         during: 'begin' of a step, 'train', 'val' or 'save'.
         by: Name of the signal.
-        rank: The process that it meets.
+        rank: The rank to end.
     """
 
-    # Before StopSignalHook, which acts behind the step in which it was told.
+    # Before StopSignalHook, which acts after the step in which the signal came.
     priority = 'VERY_LOW'
 
     def __init__(self, step: int = 0, during: str = 'train', by: str = 'SIGKILL', rank: int = 0) -> None:
@@ -52,23 +52,23 @@ class EndHook(Hook):
 
     def before_save_checkpoint(self, runner, checkpoint):
         if self.during == 'save' and runner.epoch + 1 == self.step:
-            # All is written aside, and not yet renamed.
+            # The file is written under a temporary name and not yet renamed.
             os.fsync = lambda descriptor: os.kill(os.getpid(), self.signal)
 
     def _end_if(self, runner, during: str, step: int) -> None:
         if (during, step, runner.rank) == (self.during, self.step, self.rank):
-            # Ctrl-C, torchrun and Slurm signal the data-loading processes too, and are not their parent.
+            # Ctrl-C, torchrun and Slurm also signal the data-loading processes.
             processes = (*multiprocessing.active_children(), multiprocessing.current_process())
             subprocess.run(['kill', f'-{int(self.signal)}', *(str(process.pid) for process in processes)])
 
 
 @HOOKS.register_module()
 class SpoilHook(Hook):
-    """Make a step of one rank one that is not finite, and print what its items are called.
+    """Make a step of one rank non-finite, and print the names of its items.
 
     Args:
         loss: Steps whose pictures, and so the loss, are NaN on the rank.
-        gradient: Steps in which one gradient of the rank is infinite, and the loss is what it was.
+        gradient: Steps in which one gradient of the rank is infinite, and the loss is unchanged.
         rank: The rank.
     """
 
@@ -85,7 +85,7 @@ class SpoilHook(Hook):
         self._gradient_is_infinite = runner.rank == self.rank and step in self.gradient
         if runner.rank == self.rank and step in self.loss:
             data_batch['inputs'] = [picture * float('nan') for picture in data_batch['inputs']]
-            print(f'spoilt {step}: {"; ".join(names_of(data_batch))}')
+            print(f'spoiled {step}: {"; ".join(names_of(data_batch))}')
 
 
 def write_config(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""A training that was ended and resumed equals one that was not, bit by bit."""
+"""An interrupted and resumed training is bit-equal to an uninterrupted one."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from resume_project import ROOT, write_config
 from dit_sam.engine.compile_hook import compile_blocks
 from dit_sam.errors import InputError
 
-# Of two epochs of five steps. A seed is named where trainings are compared that are not resumed from one another.
+# Trainings of two epochs of five steps. A seed is set if the compared trainings do not resume each other.
 SEED = 'randomness.seed=7'
 
 
@@ -33,7 +33,7 @@ def arguments(
 
 
 def train(folder: Path, name: str, *options: str, status: int = 0, **switches: bool | str) -> str:
-    """Train in a process of its own; what it printed."""
+    """Train in a separate process; return its output."""
     done = run_tool('train.py', *arguments(folder, name, *options, **switches))
     assert done.returncode == status and (status or 'Traceback' not in done.output), done.output[-3000:]
     return done.output
@@ -76,13 +76,13 @@ def assert_same_end(folder: Path, name: str, reference: str, last: str = 'epoch_
 
 @pytest.fixture(scope='module')
 def whole(folder) -> str:
-    """A training that was not ended."""
+    """An uninterrupted training."""
     train(folder, 'whole')
     return 'whole'
 
 
-def test_a_training_that_is_killed_again_and_again_goes_on_as_if_nothing_had_happened(folder, whole):
-    """With SIGKILL. The steps since the last checkpoint are done again, and come out the same."""
+def test_a_training_that_is_killed_repeatedly_equals_an_uninterrupted_one(folder, whole):
+    """With SIGKILL. The steps since the last checkpoint are repeated, with the same result."""
     work_dir, output = folder / 'killed', ''
     # In the first epoch, in the writing of its checkpoint, in its validation; inside the second, and at its end.
     for step, during in ((3, 'train'), (1, 'save'), (2, 'val'), (7, 'train'), (10, 'train')):
@@ -92,13 +92,13 @@ def test_a_training_that_is_killed_again_and_again_goes_on_as_if_nothing_had_hap
     assert not (work_dir / 'epoch_2.pth').exists()
     output += train(folder, 'killed', resume=True)
     assert_same_end(folder, 'killed', whole)
-    # The validation that was cut off is done, and after it the one of the second epoch.
+    # The interrupted validation is run, and then the one of the second epoch.
     assert len(re.findall(r'Epoch\(val\) \[1\]\[\d+/\d+\] +oIoU', output)) >= 1
     assert len(re.findall(r'Epoch\(val\) \[2\]\[\d+/\d+\] +oIoU', output)) == 1
 
 
 def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
-    """Step 8 is the third of the second epoch; the resumed run begins with the fourth. Workers are signalled too."""
+    """Step 8 is the third of the second epoch; the resumed run begins with the fourth. Workers are signaled too."""
     output = ''
     for step, by in ((2, 'SIGINT'), (8, 'SIGTERM')):
         output = train(folder, 'stopped', 'train_dataloader.num_workers=2', *end(step, by=by), resume=True)
@@ -112,8 +112,8 @@ def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
 
 
 @pytest.mark.parametrize('by, status', [('SIGTERM', -15), ('SIGINT', 1)])
-def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
-    """As without the hook: the step may compile for minutes, and there is nothing to save."""
+def test_a_signal_before_the_first_step_ends_the_run_immediately(folder, by, status):
+    """As without the hook, because the step may compile for minutes, and there is nothing to save."""
     output = train(folder, f'early_{by}', *end(1, 'begin', by), status=status)
     assert not list((folder / f'early_{by}').glob('*.pth')) and ('KeyboardInterrupt' in output) == (by == 'SIGINT')
 
@@ -121,11 +121,11 @@ def test_a_signal_before_the_first_step_ends_at_once(folder, by, status):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(modus='default'), 'compile.modus is no argument of torch.compile, which has backend, '),
-        (dict(mode='fast'), "compile.mode='fast' is no mode of torch.compile, which has default, "),
+        (dict(modus='default'), 'compile.modus is not an argument of torch.compile, which has backend, '),
+        (dict(mode='fast'), "compile.mode='fast' is not a mode of torch.compile, which has default, "),
     ],
 )
-def test_options_of_compile_are_those_of_torch(options, message):
+def test_compile_options_are_checked_against_torch(options, message):
     cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
     cfg.compile = {}
     compile_blocks(cfg)
@@ -143,7 +143,7 @@ def test_compiled_blocks_train_and_validate(folder):
 
 
 def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
-    """Told to stop behind batch 8, the third of the epoch: the step of batches 8 and 9 is finished first."""
+    """Signaled after batch 8, the third of the epoch: the step of batches 8 and 9 is finished first."""
     switches = dict(amp=True)
     train(folder, 'whole_amp', 'optim_wrapper.accumulative_counts=2', **switches)
     output = train(folder, 'stopped_amp', 'optim_wrapper.accumulative_counts=2', *end(8, by='SIGTERM'), **switches)
@@ -153,7 +153,7 @@ def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
 
 
 def test_two_ranks_resume_exactly(folder):
-    """Stopped on one rank, behind the step at which they ask each other, then killed on the other."""
+    """Stopped on one rank, after the step at which the ranks check for signals, then killed on the other."""
     assert train_on_two(folder, 'whole_2') == [0, 0]
     interval = [f'default_hooks.stop_signal.{each}' for each in ('interval=3', 'seconds=1e6')]
     assert train_on_two(folder, 'ended_2', *interval, *end(3, by='SIGTERM')) == [0, 0]
@@ -162,11 +162,11 @@ def test_two_ranks_resume_exactly(folder):
     assert killed == -9 and survivor not in (0, -9)
     assert train_on_two(folder, 'ended_2', resume=True) == [0, 0]
     assert_same_end(folder, 'ended_2', 'whole_2')
-    # Two newer ones are there: the checkpoint of the stop is gone.
+    # There are two newer ones, so the checkpoint of the stop was removed.
     assert not (folder / 'ended_2' / 'stopped_iter_4.pth').exists()
 
 
-def test_a_seed_that_was_drawn_is_kept(folder):
+def test_a_drawn_seed_is_kept(folder):
     """The end is that of a training with this seed."""
     train(folder, 'drawn', 'randomness.seed=None', *end(8, by='SIGTERM'))
     seed = torch.load(folder / 'drawn' / 'stopped_iter_8.pth', weights_only=True)['meta']['seed']
@@ -177,7 +177,7 @@ def test_a_seed_that_was_drawn_is_kept(folder):
 
 
 def test_a_training_without_epochs_resumes_exactly(folder):
-    """With a drawn seed, and workers that have begun to load before the checkpoint tells it."""
+    """With a drawn seed, and workers that have begun to load before the seed is read from the checkpoint."""
     switches, workers = dict(config='iterations.py'), 'train_dataloader.num_workers=1'
     train(folder, 'iterations', 'randomness.seed=None', workers, *end(7, by='SIGTERM'), **switches)
     seed = torch.load(folder / 'iterations' / 'stopped_iter_7.pth', weights_only=True)['meta']['seed']
@@ -186,21 +186,21 @@ def test_a_training_without_epochs_resumes_exactly(folder):
     assert_same_end(folder, 'iterations', 'whole_iterations', 'iter_10.pth')
 
 
-def test_an_epoch_of_another_length_begins_anew(folder):
-    """Stopped behind the third of five steps of the second epoch; with half the batch it has ten."""
+def test_an_epoch_of_another_length_starts_over(folder):
+    """Stopped after the third of five steps of the second epoch; with half the batch it has ten."""
     train(folder, 'longer', *end(8, by='SIGTERM'))
     output = train(folder, 'longer', 'train_dataloader.batch_size=2', resume=True)
-    assert 'The checkpoint was written with 5 steps an epoch, and there are 10 now: epoch 2 begins anew' in output
+    assert 'The checkpoint was written with 5 steps an epoch, and there are 10 now: epoch 2 starts over' in output
     steps = re.findall(r'Epoch\(train\) \[(\d+)\]\[ *(\d+)/10\]', output)
     assert list(dict.fromkeys(steps)) == [('2', str(step)) for step in range(1, 11)]
 
 
-def test_a_damaged_newest_checkpoint_is_passed_over(folder, whole):
-    """Cut in half: the epoch before it is resumed."""
+def test_a_damaged_newest_checkpoint_is_skipped(folder, whole):
+    """It is truncated, so the epoch before it is resumed."""
     shutil.copytree(folder / whole, folder / 'damaged')
     newest = folder / 'damaged' / 'epoch_2.pth'
     newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    assert f'{newest} is passed over' in train(folder, 'damaged', resume=True)
+    assert f'{newest} is skipped' in train(folder, 'damaged', resume=True)
     assert_same_end(folder, 'damaged', whole)
 
 

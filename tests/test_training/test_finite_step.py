@@ -1,4 +1,4 @@
-"""NaN is skipped, named, and ends the training before it is saved."""
+"""Steps with NaN are skipped and reported, and end the training before NaN is saved."""
 
 import re
 from contextlib import nullcontext
@@ -52,8 +52,8 @@ def wrapper(optimizer: str = 'sgd', **kwargs) -> tuple[GuardedOptimWrapper, torc
     ],
 )
 @pytest.mark.parametrize('optimizer', OPTIMIZERS)
-def test_a_step_that_is_not_finite_is_not_taken(optimizer, clip_grad, bad):
-    """Neither weights, nor moments, nor the number of steps: the others are those of a training without it."""
+def test_a_non_finite_step_is_skipped(optimizer, clip_grad, bad):
+    """It changes neither weights, nor moments, nor the number of steps; other steps are as in a training without it."""
     optim, weight = wrapper(optimizer, clip_grad=deepcopy(clip_grad))
     expected = torch.nn.Parameter(weight.detach().clone())
     plain = OptimWrapper(OPTIMIZERS[optimizer]([expected]), clip_grad=deepcopy(clip_grad))
@@ -70,8 +70,8 @@ def test_a_step_that_is_not_finite_is_not_taken(optimizer, clip_grad, bad):
         torch.testing.assert_close(state[name], value, rtol=1e-6, atol=1e-6)
 
 
-def test_a_checkpoint_of_the_other_kernel_is_gone_on_from_with_one_s_own():
-    """Adam that was written by the plain kernel goes on in the fused one, and the other way round."""
+def test_a_checkpoint_of_the_other_kernel_resumes():
+    """Adam's state from the plain kernel resumes in the fused one, and vice versa."""
     for first, second in (('adam_for_each', 'adam'), ('adam', 'adam_for_each')):
         (one, weight), (other, copy) = wrapper(first), wrapper(second)
         one.update_params((weight**2).sum())
@@ -83,8 +83,8 @@ def test_a_checkpoint_of_the_other_kernel_is_gone_on_from_with_one_s_own():
         torch.testing.assert_close(copy, weight, rtol=1e-6, atol=1e-6)
 
 
-def test_steps_between_two_lines_of_log_wait_for_nothing(tmp_path):
-    """Tensors without content raise an error where somebody asks for a number in them."""
+def test_steps_between_two_log_lines_do_not_wait(tmp_path):
+    """Tensors without content raise an error if a number in them is read."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     runner = Runner.from_cfg(cfg)
     _ = runner.train_loop  # builds it
@@ -118,24 +118,24 @@ def run(tmp_path, bad_steps: set[int], limit: int, wrapper: str = 'GuardedOptimW
     model, forward = runner.model, runner.model.forward
     counts = iter(range(1, 100))
 
-    def spoilt(*args, mode='tensor', **kwargs):
+    def spoiled(*args, mode='tensor', **kwargs):
         result = forward(*args, mode=mode, **kwargs)
         if mode == 'loss' and next(counts) in bad_steps:
             result['loss'] = result['loss'] * float('nan')
         return result
 
-    model.forward = spoilt
+    model.forward = spoiled
     runner.train()
     return runner
 
 
-def test_a_few_are_left_out_and_said(tmp_path):
+def test_a_few_skipped_steps_are_reported(tmp_path):
     runner = run(tmp_path, {2, 3}, limit=2)
     assert runner.iter == 8 and runner.optim_wrapper.skipped == 2
     weights = torch.load(tmp_path / 'epoch_2.pth', weights_only=True)['state_dict']
     assert all(value.isfinite().all() for value in weights.values())
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert 'Step 3 was left out, its gradients are not finite (2 in a row, 2 in all)' in log
+    assert 'Step 3 was skipped, because its gradients are not finite (2 in a row, 2 in all)' in log
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_few_are_left_out_and_said(tmp_path):
     [
         {},
         {'default_hooks.checkpoint.by_epoch': False, 'default_hooks.checkpoint.interval': 3},
-        # The best checkpoint of a validation, and that of a signal behind the third step.
+        # The best checkpoint of a validation, and that of a signal after the third step.
         {
             'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=8, val_interval=3),
             'default_hooks.checkpoint.interval': -1,
@@ -152,14 +152,14 @@ def test_a_few_are_left_out_and_said(tmp_path):
     ],
     ids=['epoch', 'iteration', 'validation', 'signal'],
 )
-def test_too_many_end_the_training_before_a_checkpoint(tmp_path, options):
+def test_too_many_skipped_steps_end_the_training_before_a_checkpoint(tmp_path, options):
     with pytest.raises(InputError, match=r'3 steps in a row had gradients that are not finite.*optim_wrapper'):
         run(tmp_path, {1, 2, 3}, limit=2, **options)
     assert not list(tmp_path.glob('*.pth'))
 
 
 @pytest.mark.parametrize('interval, seen', [(2, 2), (3, 3), (50, 4)])
-def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, interval, seen):
+def test_reports_come_at_the_interval_and_at_the_end_of_an_epoch(tmp_path, interval, seen):
     with pytest.raises(InputError, match='1 steps in a row'):
         run(
             tmp_path,
@@ -168,26 +168,26 @@ def test_it_looks_every_so_many_batches_and_at_the_end_of_an_epoch(tmp_path, int
             **{'default_hooks.finite_step.interval': interval, 'default_hooks.logger.interval': 1},
         )
     log = next(tmp_path.glob('*/*.log')).read_text()
-    assert 'Step 2 was left out' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
+    assert 'Step 2 was skipped' in log and f'[{seen}/4]' not in log and f'[{seen - 1}/4]' in log
 
 
-def test_a_wrapper_without_a_guard_is_watched_at_every_batch(tmp_path):
-    """Its weights are NaN behind the second, and the end comes behind the third."""
+def test_a_wrapper_without_a_guard_is_checked_at_every_batch(tmp_path):
+    """Its weights are NaN after the second step, and the training ends after the third."""
     with pytest.raises(InputError, match='2 steps in a row had gradients that are not finite'):
         run(tmp_path, {2}, limit=1, wrapper='OptimWrapper', **{'default_hooks.logger.interval': 1})
     log = next(tmp_path.glob('*/*.log')).read_text()
     assert '[2/4]' in log and '[3/4]' not in log
 
 
-def test_items_are_called_by_image_and_sentence():
+def test_items_are_named_by_image_and_sentence():
     sample = SegDataSample(metainfo=dict(img_path='a.jpg', text='the cat'))
     without = SegDataSample(metainfo=dict(img_path='b.jpg'))
     assert names_of(dict(data_samples=[sample, without])) == ['a.jpg "the cat"', 'b.jpg ""']
     assert names_of(None) == []
 
 
-def test_of_accumulated_batches_all_are_named(tmp_path):
-    """The loss of the first of two is not finite, and the step comes behind the second."""
+def test_all_accumulated_batches_are_named(tmp_path):
+    """The loss of the first of two batches is not finite, and the step follows the second."""
     cfg = load_config(CONFIG, work_dir=str(tmp_path))
     optim, weight = wrapper(accumulative_counts=2)
     runner, hook = Runner.from_cfg(cfg), FiniteStepHook(interval=1)
@@ -201,8 +201,8 @@ def test_of_accumulated_batches_all_are_named(tmp_path):
     assert 'In the batch whose loss is not finite (rank 0): a.jpg "cat"\n' in log and weight.tolist() == [1, 2]
 
 
-def test_one_rank_s_nan_is_every_rank_s(tmp_path):
-    """Rank 1 has NaN in its loss, or infinity in a gradient alone: both ranks go on without the step, and stop."""
+def test_nan_on_one_rank_skips_the_step_on_all(tmp_path):
+    """Rank 1 has NaN in its loss, or infinity only in a gradient: both ranks skip the step, and finally stop."""
     config = write_config(tmp_path)
     spoil = dict(loss='[2,6,8]', gradient='[3,7]', rank=1)
     done = run_ranks(
@@ -222,7 +222,7 @@ def test_one_rank_s_nan_is_every_rank_s(tmp_path):
     for each in done:
         assert 'error: 3 steps in a row had gradients that are not finite' in each.output
         assert 'Traceback' not in each.output
-    reports = dict(re.findall(r'Step (\d+) was left out, its gradients are not finite \((.*)', log))
+    reports = dict(re.findall(r'Step (\d+) was skipped, because its gradients are not finite \((.*)', log))
     counts = {step: report.split(')')[0] for step, report in reports.items()}
     assert counts == {
         '2': '1 in a row, 1 in all',
@@ -231,7 +231,7 @@ def test_one_rank_s_nan_is_every_rank_s(tmp_path):
         '7': '2 in a row, 4 in all',
         '8': '3 in a row, 5 in all',
     }
-    for step, names in re.findall(r'spoilt (\d+): (.*)', done[1].output):
+    for step, names in re.findall(r'spoiled (\d+): (.*)', done[1].output):
         assert reports[step].endswith(f'In the batch whose loss is not finite (rank 1): {names}')
     # Two items of each rank.
     assert reports['3'].count('.png "') == 4 and 'In the batch: ' in reports['3']

@@ -1,4 +1,4 @@
-"""The small config trains as it always did, on one rank and on two."""
+"""The small config trains as recorded, on one rank and on two."""
 
 import json
 import subprocess
@@ -18,8 +18,8 @@ def one_rank(folder) -> list[float]:
     return train(folder)
 
 
-def test_the_losses_are_those_of_the_golden_curve(one_rank):
-    """1e-4 is above the rounding of other processors, and below what a change of the method does."""
+def test_the_losses_equal_the_golden_curve(one_rank):
+    """1e-4 is above the rounding differences of other processors, and below the effect of a change of the method."""
     assert one_rank == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-4)
     assert one_rank[-1] < one_rank[0] / 2
 

@@ -1,4 +1,4 @@
-"""The log has the numbers that mmengine's has on one rank, though they are read where a line of it is written."""
+"""The log has the same numbers as mmengine's on one rank, although they are read only when a line is written."""
 
 import re
 from pathlib import Path
@@ -34,15 +34,15 @@ MMENGINE = {'default_hooks.runtime_info.type': 'RuntimeInfoHook', 'optim_wrapper
 
 
 def lines(folder: Path) -> list[str]:
-    """What a training logged of its steps, without times."""
+    """The logged lines of the steps of a training, without times."""
     log = next(folder.glob('*/*.log')).read_text()
     found = re.findall(r'INFO - ((?:Epoch|Iter)\(train\).*)', log)
     return [re.sub(r'(eta|time|data_time): [\d:.]+ *', '', line) for line in found]
 
 
 @pytest.mark.parametrize('loop', LOOPS)
-def test_the_lines_are_those_of_mmengine(tmp_path, loop):
-    """Seven batches an epoch, the last of them a step by itself; lines behind the third and the sixth."""
+def test_the_lines_equal_those_of_mmengine(tmp_path, loop):
+    """Seven batches an epoch, the last of them a step by itself; lines after the third and the sixth."""
     for name, options in dict(here={}, mmengine=MMENGINE).items():
         cfg = load_config(str(CONFIG), work_dir=str(tmp_path / name), cfg_options={**OPTIONS, **options})
         cfg.experiment_name, cfg.train_cfg, cfg.log_processor.by_epoch = name, LOOPS[loop], loop == 'epochs'
@@ -73,7 +73,7 @@ def test_two_ranks_log_the_mean_of_both(tmp_path):
 
 
 def test_ranks_of_an_iteration_loop_with_unequal_numbers_of_batches_log_together(tmp_path):
-    """Of seven items rank 0 has four and rank 1 three, behind which it writes a line; the first step is left out."""
+    """Of seven items rank 0 has four and rank 1 three, after which it writes a line; the first step is skipped."""
     (tmp_path / 'toy.py').write_text(f"""_base_ = '{CONFIG}'
 custom_imports = dict(imports=['dit_sam', 'toy_project', 'resume_project'])
 custom_hooks = [dict(type='SpoilHook', gradient=(1, ))]
@@ -86,7 +86,7 @@ log_processor = dict(by_epoch=False)
     done = run_ranks(2, 'train.py', tmp_path / 'toy.py', '--work-dir', tmp_path, timeout=60)
     assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
     assert re.findall(r'\d+/8', ' '.join(lines(tmp_path))) == ['4/8', '5/8']
-    assert 'Step 1 was left out' in done[0].output
+    assert 'Step 1 was skipped' in done[0].output
 
 
 class WithTwoOptimizers(ToyModel):
@@ -101,7 +101,7 @@ class WithTwoOptimizers(ToyModel):
         return loss
 
 
-def test_mmengine_s_hook_logs_the_norm_of_a_guarded_step_too(tmp_path):
+def test_mmengines_hook_also_logs_the_norm_of_a_guarded_step(tmp_path):
     cfg = load_config(
         str(CONFIG),
         work_dir=str(tmp_path),
@@ -135,7 +135,7 @@ def test_a_second_hook_that_logs_losses_is_refused(tmp_path):
 
 @HOOKS.register_module()
 class AskTF32Hook(Hook):
-    """Note what torch is told in a training and in a validation."""
+    """Record torch's precision settings in a training and in a validation."""
 
     told = []
 
@@ -154,7 +154,7 @@ def precision() -> tuple[str, bool, bool]:
 
 
 @pytest.mark.parametrize('enabled, expected', [(False, ('highest', False, False)), (True, ('high', True, True))])
-def test_tf32_is_what_the_config_says_in_a_run_and_what_it_was_behind_it(tmp_path, monkeypatch, enabled, expected):
+def test_tf32_follows_the_config_in_a_run_and_is_restored_afterward(tmp_path, monkeypatch, enabled, expected):
     # As torch comes.
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', True)
     before = precision()

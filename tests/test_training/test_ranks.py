@@ -1,4 +1,4 @@
-"""Ranks that see, hold or are told different things end alike, and soon."""
+"""Ranks with different files, data or signals end in the same way, and soon."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from processes import Done, dist_environment, run_ranks
 from dit_sam.engine.launch import load_config
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
-# Far below the minutes after which a collective call gives up.
+# Far below the minutes after which a collective call times out.
 SOON = 60
 
 
@@ -25,7 +25,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 def train(folder: Path, *arguments: str, environment: dict = {}, **settings: object) -> list[Done]:
-    """Train the toy on two ranks, with further variables in its config, which may ask for RANK."""
+    """Train the toy on two ranks, with additional variables in its config, which may depend on RANK."""
     lines = [f"_base_ = '{TOY}'", *(f'{name} = {value}' for name, value in settings.items())]
     (folder / 'toy.py').write_text('\n'.join(lines))
     return run_ranks(
@@ -39,7 +39,7 @@ def train(folder: Path, *arguments: str, environment: dict = {}, **settings: obj
 
 
 def test_rank_0_chooses_the_checkpoint_for_all(tmp_path, checkpoint):
-    """Rank 1 sees a folder without one, as behind a slow network, and leaves files alone that somebody may write."""
+    """Rank 1 has a folder without one, as over a slow network, and does not remove files that may be being written."""
     for rank in '01':
         (tmp_path / rank).mkdir()
         (tmp_path / rank / '.epoch_2.pth.1.part').touch()
@@ -51,7 +51,7 @@ def test_rank_0_chooses_the_checkpoint_for_all(tmp_path, checkpoint):
     assert 'Epoch(train) [1]' not in done[0].output and (tmp_path / '0' / 'epoch_2.pth').is_file()
 
 
-def test_where_nothing_can_be_resumed_all_ranks_end_and_one_says_why(tmp_path, checkpoint):
+def test_all_ranks_end_and_one_reports_if_nothing_can_be_resumed(tmp_path, checkpoint):
     (tmp_path / 'epoch_1.pth').write_bytes(checkpoint.read_bytes()[:-100])
     done = train(tmp_path, '--resume', work_dir=repr(str(tmp_path)))
     assert [each.returncode for each in done] == [1, 1]
@@ -60,7 +60,7 @@ def test_where_nothing_can_be_resumed_all_ranks_end_and_one_says_why(tmp_path, c
 
 
 def test_a_download_that_fails_ends_the_ranks_that_wait_for_it(tmp_path):
-    """The first rank of a machine downloads. Nobody listens at port 9."""
+    """The first rank of a machine downloads. Port 9 is closed."""
     address = 'http://127.0.0.1:9/weights.pth'
     done = train(tmp_path, work_dir=repr(str(tmp_path)), load_from=repr(address), environment=dict(TORCH_HOME=tmp_path))
     assert [each.returncode for each in done] == [1, 1]
@@ -85,8 +85,8 @@ def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signa
     assert ('Stopped by a signal to another rank after step 2: the checkpoint of' in done[0].output) is bool(signals)
 
 
-def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(tmp_path):
-    """First behind batch 2; told behind batch 3; batch 5 would be the one to ask at, and lies between two steps."""
+def test_ranks_check_for_signals_at_the_first_step_after_an_interval(tmp_path):
+    """First after batch 2; signaled after batch 3; batch 5 would be next, but is between two steps."""
     done = train(
         tmp_path,
         work_dir=repr(str(tmp_path)),
@@ -100,7 +100,7 @@ def test_ranks_ask_each_other_at_the_first_step_that_ends_an_interval_or_later(t
     assert 'Stopped by SIGTERM after step 6: ' in done[0].output and (tmp_path / 'stopped_iter_6.pth').exists()
 
 
-def test_ranks_whose_batches_take_long_ask_at_each(tmp_path):
+def test_ranks_with_slow_batches_check_at_each_batch(tmp_path):
     """A batch alone takes longer than 0 seconds."""
     done = train(
         tmp_path,
@@ -114,7 +114,7 @@ def test_ranks_whose_batches_take_long_ask_at_each(tmp_path):
     assert (tmp_path / 'stopped_iter_3.pth').exists()
 
 
-def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
+def test_a_training_with_ranks_of_unequal_length_is_refused(tmp_path):
     """With 37 items rank 0 has ten batches, and rank 1 nine."""
     done = train(
         tmp_path,
@@ -126,8 +126,8 @@ def test_a_training_whose_ranks_would_wait_for_each_other_is_refused(tmp_path):
         assert each.output.splitlines()[-1].startswith('error: train_dataloader gives the ranks 10, 9 batches an epoch')
 
 
-def test_a_rank_leaves_before_python_takes_itself_down():
-    """What is due at exit is done; then Python would let go of the modules, while threads of gloo may still ask it."""
+def test_a_rank_exits_before_the_interpreter_shuts_down():
+    """Exit functions run, but modules are not torn down, because threads of gloo may still use the interpreter."""
     program = """import atexit, sys, torch
 from dit_sam.mmengine_extras.ranks import end_process_group
 class Last:

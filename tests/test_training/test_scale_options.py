@@ -1,4 +1,4 @@
-"""What docs/training.md offers for large models: each option does what it says; a training with all of them resumes."""
+"""The options of docs/training.md for large models: each has its effect, and a training with all of them resumes."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_every_parameter_gets_its_rate():
         model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     rates = {parameter: group['lr'] for group in optimizer.param_groups for parameter in group['params']}
-    # The instruction's is one of its own.
+    # The instruction's width is different.
     assert len(optimizer.param_groups) == 3
     expected = {}
     for name, parameter in model.named_parameters():
@@ -53,7 +53,7 @@ def test_options_of_the_lean_config():
 
 
 def trained(with_cp: bool, batches: list[dict], **options) -> dict[str, torch.Tensor]:
-    """The weights after the batches, by SGD of two rates. Adam would blow up gradients that are rounding errors."""
+    """The weights after the batches, by SGD with two rates. Adam would amplify gradients that are rounding errors."""
     torch.manual_seed(0)
     model = segmentor(backbone=backbone(with_cp=with_cp)).eval()  # without dropout
     optimizer = dict(type='SGD', lr=0.1, fused=options.pop('fused', False))
@@ -66,8 +66,8 @@ def trained(with_cp: bool, batches: list[dict], **options) -> dict[str, torch.Te
     return dict(model.state_dict())
 
 
-def test_recomputed_accumulated_fused_and_merged_is_the_same_step():
-    """Two batches of one image accumulated are one batch of both, where images are of one size."""
+def test_all_memory_options_together_give_the_same_step():
+    """Two accumulated batches of one image equal one batch of both, if the images have the same size."""
     sizes, texts = [(32, 32)] * 2, ['the red box', 'big cat box']
     both = batch(sizes, texts)
     parts = [{key: values[i : i + 1] for key, values in batch(sizes, texts).items()} for i in range(2)]
@@ -113,7 +113,7 @@ def toy_run(folder: Path, resume: bool, device: str | None = 'cpu') -> Runner:
     return runner
 
 
-def test_a_training_with_all_of_them_resumes_exactly(tmp_path):
+def test_a_training_with_all_options_resumes_exactly(tmp_path):
     toy_run(tmp_path / 'run', resume=False)
     whole = torch.load(tmp_path / 'run' / 'epoch_3.pth', weights_only=True)
     (tmp_path / 'run' / 'epoch_3.pth').unlink()
@@ -126,6 +126,6 @@ def test_a_training_with_all_of_them_resumes_exactly(tmp_path):
     ema = next(hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
     assert {value.device.type for value in ema.ema_model.state_dict().values()} == {'cpu'}
 
-    toy_run(tmp_path / 'beside', resume=False, device=None)
-    beside = torch.load(tmp_path / 'beside' / 'epoch_3.pth', weights_only=True)
-    torch.testing.assert_close(whole['ema_state_dict'], beside['ema_state_dict'], rtol=0, atol=0)
+    toy_run(tmp_path / 'on_device', resume=False, device=None)
+    on_device = torch.load(tmp_path / 'on_device' / 'epoch_3.pth', weights_only=True)
+    torch.testing.assert_close(whole['ema_state_dict'], on_device['ema_state_dict'], rtol=0, atol=0)

@@ -23,7 +23,7 @@ FSDP = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_fsdp.py'
 
 
 def write_sharded(folder, plain) -> str:
-    """The small training with all that makes ldit_vit-h_fsdp.py a sharded one."""
+    """The small training with the sharding settings of ldit_vit-h_fsdp.py."""
     cfg, fsdp = Config.fromfile(plain), Config.fromfile(FSDP)
     cfg.merge_from_dict({key: fsdp[key] for key in ('runner_type', 'strategy')})
     cfg.custom_hooks = fsdp.custom_hooks
@@ -32,7 +32,7 @@ def write_sharded(folder, plain) -> str:
     return path
 
 
-def test_a_sharded_training_is_the_same_training(tmp_path):
+def test_a_sharded_training_equals_an_unsharded_one(tmp_path):
     """The gradients of the first steps are clipped, by the norm of all shards."""
     plain = write_config(tmp_path)
     options = ['--cfg-options', 'train_dataloader.batch_size=2', 'randomness.seed=7', 'log_processor.window_size=1']
@@ -61,7 +61,7 @@ def test_a_sharded_training_is_the_same_training(tmp_path):
     )
     assert done.returncode == 0, done.output[-3000:]
 
-    # Weights of another model end all ranks, though rank 0 alone has the whole ones to compare with.
+    # Weights of another model end all ranks, although only rank 0 has the whole weights to compare.
     weights[1].popitem()
     torch.save(weights[1], tmp_path / 'other.pth')
     for done in run_ranks(
@@ -89,7 +89,7 @@ def wrapped(kind: str) -> nn.Module:
     elif kind == 'ignored':
         return FullyShardedDataParallel(model, ignored_modules=[model[2]], **options)
     elif kind == 'nested':
-        # A unit on its own, in shards, and one that is whole inside of another.
+        # A sharded unit, and an unsharded one inside another.
         model[0] = FullyShardedDataParallel(model[0], sharding_strategy=ShardingStrategy.NO_SHARD, **options)
         return FullyShardedDataParallel(model, **options)
     elif kind == 'inner':
@@ -102,7 +102,7 @@ KINDS = ('DDP', 'views', 'FULL_SHARD', 'SHARD_GRAD_OP', 'NO_SHARD', 'HYBRID_SHAR
 
 
 def train_all(rank: int, folder: Path) -> None:
-    """Three steps of each kind on one of four ranks, with NaN on one of them in the second; notes what came of it."""
+    """Three steps of each kind on one of four ranks, with NaN on one of them in the second; saves the results."""
     torch.set_num_threads(1)
     warnings.simplefilter('ignore')
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='4')
@@ -114,7 +114,7 @@ def train_all(rank: int, folder: Path) -> None:
         norms = []
         for step in range(3):
             torch.manual_seed(step)
-            # All ranks have the same batch, so that gradients that nobody averages are the same too.
+            # All ranks have the same batch, so that gradients that are not averaged are equal too.
             batch = torch.randn(8, 30) * (float('nan') if step == 1 and rank == 3 else 1)
             with wrapper.optim_context(model):
                 loss = model(batch).square().mean()
@@ -132,8 +132,8 @@ def train_all(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_the_norm_of_shards_and_of_replicas_is_that_of_the_whole(tmp_path):
-    """Nothing tells the wrapper of the shards; every rank leaves out the same step, and clips by the same norm."""
+def test_the_norm_of_shards_and_replicas_equals_that_of_the_model(tmp_path):
+    """The wrapper detects the shards; every rank skips the same step, and clips by the same norm."""
     ranks = [CONTEXT.Process(target=train_all, args=(rank, tmp_path)) for rank in range(4)]
     for rank in ranks:
         rank.start()
@@ -148,5 +148,5 @@ def test_the_norm_of_shards_and_of_replicas_is_that_of_the_whole(tmp_path):
             torch.testing.assert_close(each['norms'], expected['norms'], rtol=1e-6, atol=0, equal_nan=True, msg=kind)
             assert each['skipped'] == 1
             torch.testing.assert_close(each['weights'], expected['weights'], rtol=1e-5, atol=1e-6)
-        # To lie in the buckets changes nothing.
+        # Gradients in the buckets change nothing.
         torch.testing.assert_close(rank['views'], rank['DDP'], rtol=0, atol=0, equal_nan=True)

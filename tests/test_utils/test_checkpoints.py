@@ -70,7 +70,7 @@ def test_pth_loads_with_the_versions_of_its_modules(tmp_path):
     'save', [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))], ids=['torch.save', 'pickle']
 )
 def test_hostile_file_is_refused_and_nothing_runs(tmp_path, save, monkeypatch):
-    # This variable turns safe loading off wherever it is not asked for by name.
+    # This variable turns safe loading off unless it is requested explicitly.
     monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
     trace = tmp_path / 'was_here'
     save(dict(state_dict=dict(), extra=Hostile(trace)), tmp_path / 'hostile.pth')
@@ -100,7 +100,7 @@ def test_damaged_file_is_named(tmp_path, name):
 
 @pytest.mark.parametrize('numbers', [100, 4000, 25000])
 def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
-    """torch says so by errors of many types, that of a system call among them."""
+    """torch raises errors of many types, also that of a system call."""
     torch.save({f'layer_{i}': torch.ones(numbers // 5) for i in range(5)}, tmp_path / 'whole.pth')
     whole = (tmp_path / 'whole.pth').read_bytes()
     for part in range(1, 24):
@@ -109,8 +109,8 @@ def test_a_file_that_is_cut_off_anywhere_is_named(tmp_path, numbers):
             read(tmp_path / 'cut.pth')
 
 
-def test_a_damaged_head_of_a_record_is_named(tmp_path):
-    """A mapped file is not looked at there by torch, and gives other numbers."""
+def test_a_damaged_record_header_is_named(tmp_path):
+    """torch does not check it in a mapped file, which would give wrong numbers."""
     path = tmp_path / 'a.pth'
     torch.save(dict(weight=torch.arange(9000.0)), path)
     with ZipFile(path) as file:
@@ -128,8 +128,8 @@ def bytes_read() -> int:
     return int(Path('/proc/self/io').read_text().split()[1])
 
 
-def test_a_file_can_be_read_and_written_over(tmp_path):
-    """A program that writes over a file that it has mapped is ended by SIGBUS; here in a process of its own."""
+def test_a_file_can_be_read_and_overwritten(tmp_path):
+    """A program that overwrites a file that it has mapped is killed by SIGBUS, so this runs in its own process."""
     torch.save(dict(weight=torch.arange(1000000.0)), tmp_path / 'a.pth')
     with runners_map_checkpoints():
         process = multiprocessing.get_context('fork').Process(target=write_over, args=(tmp_path / 'a.pth',))
@@ -143,8 +143,8 @@ def write_over(path: Path) -> None:
     torch.save(read(path), path)
 
 
-def test_tensors_are_mapped_where_asked_for_and_the_file_stays_as_it_is(tmp_path):
-    """Of four megabytes little is read, though all is there."""
+def test_tensors_can_be_mapped_and_the_file_does_not_change(tmp_path):
+    """Little of the four megabytes is read, although all values are available."""
     torch.save(dict(weight=torch.arange(1000000.0)), tmp_path / 'a.pth')
     before = bytes_read()
     with mapped_files():
@@ -195,13 +195,13 @@ def test_missing_url_is_named(serve):
     one_line(error)
 
 
-def test_every_scheme_is_read_here():
+def test_every_url_scheme_is_handled():
     loaders = {scheme: loader.__module__ for scheme, loader in CheckpointLoader._schemes.items()}
     assert set(loaders.values()) == {'dit_sam.utils.checkpoints'}, loaders
 
 
 @pytest.mark.parametrize('scheme', ['open-mmlab', 'openmmlab'])
-def test_a_catalogue_of_one_s_own_is_read_safely(tmp_path, monkeypatch, scheme):
+def test_a_custom_catalog_is_read_safely(tmp_path, monkeypatch, scheme):
     monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
     (tmp_path / 'open_mmlab.json').write_text(json.dumps(dict(mine='mine.pth', hostile='hostile.pth')))
     torch.save(dict(weight=torch.ones(2)), tmp_path / 'mine.pth')
@@ -212,12 +212,12 @@ def test_a_catalogue_of_one_s_own_is_read_safely(tmp_path, monkeypatch, scheme):
     assert not (tmp_path / 'trace').exists()
 
 
-def test_the_nearest_names_are_given():
+def test_the_closest_catalog_names_are_given():
     with pytest.raises(CheckpointError, match='open-mmlab has no such name, but .*resnet50_v1c'):
         CheckpointLoader.load_checkpoint('open-mmlab://resnet50_v1x')
 
 
-def test_a_server_that_says_nothing_is_given_up(tmp_path, monkeypatch):
+def test_a_silent_server_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path))
     monkeypatch.setattr(checkpoints, 'TIMEOUT', 0.2)
     with socket.create_server(('127.0.0.1', 0)) as server:

@@ -56,7 +56,7 @@ def photo(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize('way', WAYS)
-def test_a_picture_is_as_shown(photo, way):
+def test_a_picture_is_decoded_as_shown(photo, way):
     pixels = way(photo)
     assert (pixels == cv2.imread(str(photo))).all() and pixels.shape == (HEIGHT, WIDTH, 3)
 
@@ -67,7 +67,7 @@ def plain(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
 
 
 def behind_the_pixels(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
-    """As ImageMagick may write it: the chunk of the tag goes behind all others but the last, of 12 bytes."""
+    """As ImageMagick may write it: the chunk of the tag comes after all others except the last, of 12 bytes."""
     data = plain(image, exif, suffix)
     start = data.index(b'eXIf') - 4
     end = start + 12 + int.from_bytes(data[start : start + 4], 'big')
@@ -95,8 +95,8 @@ def in_xmp_alone(image: Image.Image, exif: Image.Exif, suffix: str) -> bytes:
         (in_xmp_alone, 'png'),
     ],
 )
-def test_a_size_said_by_the_head_is_that_of_the_pixels(tmp_path, write, suffix, orientation):
-    """Those that OpenCV decodes for the model, whatever Pillow thinks of the tag. A mask image is turned likewise."""
+def test_the_size_in_the_header_matches_the_pixels(tmp_path, write, suffix, orientation):
+    """The pixels are those decoded by OpenCV, even if Pillow treats the tag differently. Also for mask images."""
     if suffix in ('webp', 'avif') and not features.check(suffix):
         pytest.skip(f'this Pillow writes no {suffix}')
     exif = Image.Exif()
@@ -137,13 +137,13 @@ def of_floats(_: bytes) -> bytes:
 
 
 def too_large(_: bytes) -> bytes:
-    """A BMP whose head says 40,000 x 40,000; nothing is behind it."""
+    """A BMP whose header says 40,000 x 40,000, without pixel data."""
     return struct.pack('<2sIHHIIiiHHIIiiII', b'BM', 54, 0, 0, 54, 40, 40000, 40000, 1, 24, 0, 0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize('way', WAYS)
 @pytest.mark.parametrize('damage', [half, without_end_mark, of_floats, too_large])
-def test_what_cannot_be_decoded_to_its_end_is_refused(photo, way, damage):
+def test_incompletely_decodable_images_are_refused(photo, way, damage):
     photo.write_bytes(damage(photo.read_bytes()))
     said = 'megapixels|pixels' if damage is too_large else 'is damaged or cut off'
     with pytest.raises(ValueError, match=f'a.jpg.* {said}') as caught:
@@ -151,15 +151,15 @@ def test_what_cannot_be_decoded_to_its_end_is_refused(photo, way, damage):
     assert '\n' not in str(caught.value)
 
 
-def test_a_picture_that_is_too_large_is_told_how_large_it_may_be(photo):
+def test_a_too_large_picture_reports_the_limit(photo):
     """40,000 x 40,000 pixels, and 2^30 are allowed."""
     photo.write_bytes(too_large(b''))
     with pytest.raises(InputError, match='a.jpg cannot be decoded: it has 1,600 megapixels; the limit is 1,074'):
         read_image(str(photo))
 
 
-def test_pillows_own_bound_is_none_of_ours(photo, tmp_path, monkeypatch):
-    """It stands at 89 million pixels, and twice as many are an error; here it stands at 100, and a picture has 600."""
+def test_pillows_own_limit_does_not_apply(photo, tmp_path, monkeypatch):
+    """It is 89 million pixels, and twice as many are an error; here it is set to 100, and a picture has 600."""
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
     mask = np.eye(HEIGHT, WIDTH, dtype=bool)
     cv2.imwrite(str(tmp_path / 'mask.png'), mask * np.uint8(255))

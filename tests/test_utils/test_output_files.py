@@ -1,4 +1,4 @@
-"""Files to write: checked before, named where the writing fails, and an old file stays until the new one is there."""
+"""Output files: checked early, named if writing fails, and an old file stays until the new one is complete."""
 
 import os
 import resource
@@ -19,7 +19,7 @@ def full_disk() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_folders_are_refused_before_the_work(tmp_path, monkeypatch):
+def test_unwritable_folders_are_refused_early(tmp_path, monkeypatch):
     (tmp_path / 'file').touch()
     check_folder(tmp_path / 'new' / 'deep')
     check_file(tmp_path / 'new' / 'a.json')
@@ -31,13 +31,13 @@ def test_folders_are_refused_before_the_work(tmp_path, monkeypatch):
         check_folder('')
     with pytest.raises(InputError, match='is a folder: name a file in it'):
         check_file(tmp_path)
-    # To root all is permitted.
+    # Root may write everywhere.
     monkeypatch.setattr(os, 'access', lambda path, mode: False)
     with pytest.raises(InputError, match=f'the permissions of {tmp_path} forbid it; name another place'):
         check_folder(tmp_path / 'new')
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, full_disk):
+def test_a_full_disk_leaves_existing_files(tmp_path, full_disk):
     (tmp_path / 'a.json').write_text('before')
     with pytest.raises(InputError, match='a.json could not be written: File too large; '):
         atomic_write_text(tmp_path / 'a.json', 'x' * 2000)
@@ -56,14 +56,14 @@ def test_files_appear_at_the_end_and_with_their_folders(tmp_path):
     assert (tmp_path / 'new' / 'a').read_text() == 'complete' and os.listdir(tmp_path / 'new') == ['a']
 
 
-def test_other_errors_keep_their_words(tmp_path):
+def test_other_errors_are_not_wrapped(tmp_path):
     with pytest.raises(KeyError), atomic_write(tmp_path / 'a') as temporary:
         temporary.touch()
         raise KeyError('x')
     assert not os.listdir(tmp_path)
 
 
-def test_an_existing_file_is_kept_where_asked(tmp_path, monkeypatch):
+def test_an_existing_file_can_be_kept(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError('no links here')
 

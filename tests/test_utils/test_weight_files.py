@@ -29,7 +29,7 @@ def same(actual: dict, expected: dict) -> bool:
     ],
     ids=['bare', 'checkpoint', 'wrapped'],
 )
-def test_weights_are_found_in_what_programs_save(tmp_path, wrap):
+def test_weights_are_found_in_the_formats_of_programs(tmp_path, wrap):
     torch.save(wrap(WEIGHTS), tmp_path / 'a.pth')
     assert same(read_weights(str(tmp_path / 'a.pth')), WEIGHTS)
 
@@ -60,12 +60,12 @@ def test_a_folder_with_shards(tmp_path):
 @pytest.mark.parametrize('content', ['{"weight_map": {', '[]', '{}'])
 def test_a_damaged_index_says_so(tmp_path, content):
     (tmp_path / 'model.safetensors.index.json').write_text(content)
-    with pytest.raises(InputError, match='index.json is damaged or not an index of weights: fetch it anew'):
+    with pytest.raises(InputError, match='index.json is damaged or not an index of weights: download it again'):
         read_weights(str(tmp_path))
 
 
-def test_a_folder_without_weights_says_what_is_looked_for(tmp_path):
-    with pytest.raises(InputError, match='holds no weights: there is none of model.safetensors, '):
+def test_a_folder_without_weights_names_the_expected_files(tmp_path):
+    with pytest.raises(InputError, match='holds no weights: it has none of model.safetensors, '):
         read_weights(str(tmp_path))
 
 
@@ -95,7 +95,7 @@ def test_tied_and_strided_weights_are_saved(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['a.safetensors', 'a.pth'])
-def test_a_full_disk_leaves_what_was_there(tmp_path, name):
+def test_a_full_disk_leaves_existing_files(tmp_path, name):
     (tmp_path / name).write_text('before')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10000, hard))
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     assert '\n' not in str(error.value)
 
 
-def test_a_target_is_no_source_by_any_name(tmp_path):
+def test_a_target_must_not_be_a_source(tmp_path):
     (tmp_path / 'a.pth').touch()
     (tmp_path / 'link.pth').symlink_to(tmp_path / 'a.pth')
     with pytest.raises(InputError, match='link.pth is the file to read too'):

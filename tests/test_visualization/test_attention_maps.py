@@ -1,4 +1,4 @@
-"""The recorded weights are those that the model uses, and come out under the right word."""
+"""The recorded attention weights are those that the model uses, and belong to the right word."""
 
 import sys
 from pathlib import Path
@@ -32,7 +32,7 @@ def values_of(attention, x, text, window):
 
 @pytest.mark.parametrize('block, window', [(0, 3), (1, 0)], ids=['windowed', 'global'])
 @torch.no_grad()
-def test_weights_times_values_are_what_the_block_attends_to(block, window):
+def test_weights_times_values_equal_the_blocks_attention(block, window):
     attention = segmentor().backbone.blocks[block].attn
     assert attention.window_size == window
     x, text = noise(2, 4, 5, 24), noise(2, 3, 24, seed=1)
@@ -53,7 +53,7 @@ def test_weights_times_values_are_what_the_block_attends_to(block, window):
 
 
 @torch.no_grad()
-def test_weights_times_values_are_what_the_decoder_attends_to():
+def test_weights_times_values_equal_the_decoders_attention():
     layer = segmentor().decode_head.mask_decoder.transformer.layers[0].cross_attn_image_to_token
     image, tokens, mask = noise(1, 6, 16), noise(1, 4, 16, seed=1), torch.tensor([[True, True, True, False]])
     weights = cross_weights(layer, image, tokens, mask)
@@ -73,7 +73,7 @@ SCHEMES = {
 
 
 @pytest.mark.parametrize('scheme', SCHEMES)
-def test_each_scheme_has_the_directions_that_it_has(scheme):
+def test_each_scheme_has_its_directions(scheme):
     instruction = None if scheme is None else dict(type=scheme, text_dims=16)
     if scheme == 'CrossAttentionInstruction':
         instruction.update(attn_dims=16, num_heads=2)
@@ -98,7 +98,7 @@ def test_each_scheme_has_the_directions_that_it_has(scheme):
             assert name.startswith('encoder') or np.allclose(total, 1, atol=1e-5)
         if name.startswith('decoder') and 'to_image' in maps:
             np.testing.assert_allclose(maps['to_image'].sum((1, 2)), 1, atol=1e-5)
-    # The hooks changed nothing, and are gone.
+    # The hooks changed nothing, and were removed.
     recorder.maps.clear()
     assert torch.equal(watched[0].seg_logits.data, model.test_step(data)[0].seg_logits.data)
     assert not recorder.maps
@@ -115,7 +115,7 @@ def test_pieces_and_punctuation_join_their_word():
 
 
 def sentence_attention(**maps) -> SentenceAttention:
-    """One word on a grid of 4 × 4, of which a picture twice as wide as high takes the middle."""
+    """One word on a grid of 4 × 4, with a picture twice as wide as high in the middle."""
     return SentenceAttention(
         'box',
         ['[CLS]', 'box'],
@@ -126,7 +126,7 @@ def sentence_attention(**maps) -> SentenceAttention:
     )
 
 
-def test_maps_lie_over_the_picture_without_its_padding():
+def test_maps_cover_the_picture_without_its_padding():
     values = np.zeros((4, 4), np.float32)
     values[0], values[1, 0] = 9, 1  # padding, and the picture's upper left eighth
     laid = sentence_attention().over_picture(values, (20, 40))
@@ -134,7 +134,7 @@ def test_maps_lie_over_the_picture_without_its_padding():
     assert laid.shape == (20, 40) and laid[5, 4] > 0.8 and laid[15, 4] < 0.1 and laid[5, 25] < 0.1
 
 
-def test_the_attended_place_is_colored():
+def test_the_attended_position_is_colored():
     values = np.zeros((2, 4, 4), np.float32)
     values[:, 1, 0] = 0.9, 0.3
     image = np.full((20, 40, 3), 120, np.uint8)
@@ -151,8 +151,8 @@ def test_the_attended_place_is_colored():
             draw_attention(image, attention, direction, layers)
 
 
-def test_the_shipped_model_looks_at_what_is_asked_for():
-    """The word 'red' is looked at by red things more than by green ones, in some layer."""
+def test_the_shipped_model_attends_to_the_named_color():
+    """In some layer, red things attend to the word 'red' more than green ones do."""
     image = np.full((96, 96, 3), 255, np.uint8)
     image[30:60, 10:40], image[30:60, 56:86] = (0, 0, 220), (0, 180, 0)  # BGR
     attention = attention_maps(ReferringInferencer(device='cpu', show_progress=False), image, 'the red square')

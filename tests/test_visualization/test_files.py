@@ -47,7 +47,7 @@ def test_file_systems_without_links(tmp_path, monkeypatch):
     assert (tmp_path / 'a_1.txt').read_bytes() == b'1'
 
 
-def test_images_come_back_as_they_were(tmp_path):
+def test_written_images_are_unchanged(tmp_path):
     color = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     for image in (color, color[..., 0]):
         path = write_image(image, str(tmp_path), 'a')

@@ -14,7 +14,7 @@ from mmseg.visualization import SegLocalVisualizer
 
 @pytest.fixture
 def make_runner(tmp_path):
-    """A stand-in for the Runner, of which the hook sees the visualizer and the message hub, with these backends."""
+    """A fake Runner with the attributes that the hook uses, visualizer and message hub, and with these backends."""
 
     def make(*backends: str) -> SimpleNamespace:
         visualizer = SegLocalVisualizer(vis_backends=[dict(type=name) for name in backends], save_dir=str(tmp_path))
@@ -30,7 +30,7 @@ def runner(make_runner):
 
 @pytest.fixture
 def samples(tmp_path):
-    """Two sentences about one grey image; the left half is predicted for each."""
+    """Two sentences about one gray image; the left half is predicted for each."""
     path = str(tmp_path / 'photo.png')
     mmcv.imwrite(np.full((480, 480, 3), 128, np.uint8), path)
     half = torch.zeros(1, 480, 480, dtype=torch.long)
@@ -59,7 +59,7 @@ def test_drawing_in_validation_is_off_by_default_and_has_an_interval(tmp_path, r
     assert len(pictures(tmp_path)) == drawn
 
 
-def test_nothing_is_overwritten_by_a_twin_or_by_another_run(tmp_path, make_runner, samples):
+def test_equal_items_and_other_runs_overwrite_nothing(tmp_path, make_runner, samples):
     """Two items that look the same by image, sentence and number; then a second run into the same folder."""
     twin = samples[0].clone()
     twin.set_metainfo(dict(img_path=str(tmp_path / 'elsewhere' / 'photo.png')))
@@ -75,8 +75,8 @@ def test_nothing_is_overwritten_by_a_twin_or_by_another_run(tmp_path, make_runne
     assert all((drawn[f'test_photo_left_1_2_0_{run}.png'][100, 400] == 0).all() for run in (1, 2))
 
 
-def test_names_of_pictures_differ_whatever_the_ids_are(tmp_path, runner, samples):
-    """The third has by its id the name that the second has by its number; an id is no path."""
+def test_names_of_pictures_differ_for_any_ids(tmp_path, runner, samples):
+    """The third would get by its id the name that the second gets by its number; an id is not a path."""
     twins = [samples[0].clone() for _ in range(4)]
     for twin, number in zip(twins, (1, 1, '1_2', '../1')):
         twin.set_metainfo(dict(sent_id=number))

@@ -35,7 +35,7 @@ def test_a_mask_is_tinted_and_outlined_and_nothing_else_changes():
     assert drawn.shape[1] == 600 and drawn.dtype == np.uint8
     # 100 * 0.75 + 200 * 0.25 = 125, 100 * 0.75 = 75
     assert drawn[50, 100].tolist() == drawn[50, 299].tolist() == [125, 75, 75]
-    # Behind the edge: white halo, two pixels of the color, halo.
+    # Outside the edge: white halo, two pixels of the color, halo.
     assert drawn[50, 300:304].tolist() == [WHITE, list(RED), list(RED), WHITE]
     np.testing.assert_array_equal(drawn[:100, 304:], image[:, 304:])
     np.testing.assert_array_equal(image, gray())
@@ -45,7 +45,7 @@ def test_a_mask_is_tinted_and_outlined_and_nothing_else_changes():
 def test_an_object_keeps_its_color(color):
     image = np.full((100, 600, 3), color, np.uint8)
     for paint in PALETTE:
-        # Also where three sentences mean the object.
+        # Also if three sentences mean the object.
         for number in (1, 3):
             drawn = draw_masks(image, halves()[:1] * number, ['a'] * number, colors=[paint])[50, 100]
             turned = (hue(drawn / 255) - hue(image[50, 100] / 255) + 180) % 360 - 180
@@ -81,7 +81,7 @@ def test_a_mask_of_the_whole_picture_is_tinted(height, width):
     assert (drawn[:100, :480] == (125, 75, 75)).all()
 
 
-def test_masks_over_each_other_are_told_apart():
+def test_overlapping_masks_are_distinguishable():
     left, _ = halves()
     small = np.zeros_like(left)
     small[20:80, 20:80] = True
@@ -103,7 +103,7 @@ def test_the_legend_has_a_swatch_and_the_text_of_each_sentence():
     np.testing.assert_array_equal(one, legend('the\n red\tstar '))
 
 
-def test_an_empty_mask_is_said_to_be_one():
+def test_an_empty_mask_is_captioned():
     nothing = [np.zeros((100, 600), bool)]
     drawn = draw_masks(gray(), nothing, ['left'])
     np.testing.assert_array_equal(drawn[:100], gray())
@@ -151,7 +151,7 @@ def test_colors_repeat():
         (dict(masks=halves(100, 602)), r'mask 0 has shape \(100, 602\), the image \(100, 600\)'),
     ],
 )
-def test_what_does_not_fit_is_an_error(changes, message):
+def test_inconsistent_arguments_are_an_error(changes, message):
     with pytest.raises(ValueError, match=message):
         draw_masks(**{**dict(image=gray(), masks=halves(), sentences=['a', 'b']), **changes})
 

@@ -1,4 +1,4 @@
-"""Every script gets a font that has it, or the reader is told."""
+"""Every script gets a font that has it, or there is a warning."""
 
 import warnings
 from pathlib import Path
@@ -59,14 +59,14 @@ def write_font(path: Path, letters: str) -> str:
         '',
     ],
 )
-def test_the_default_has_these(on_this_machine, text):
+def test_the_default_font_has_common_scripts(on_this_machine, text):
     on_this_machine(other=text + 'x')
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         assert text_layout.font_for(text) == str(text_layout.DEFAULT_FONT)
 
 
-def test_the_font_with_the_most_letters_is_taken(on_this_machine, tmp_path):
+def test_the_font_with_the_most_letters_is_used(on_this_machine, tmp_path):
     (tmp_path / 'broken.ttf').write_bytes(b'no font')
     some, most, _ = paths = on_this_machine(some='红', most='红色的星()0.93', other='abc')
     paths.append(str(tmp_path / 'broken.ttf'))
@@ -75,18 +75,18 @@ def test_the_font_with_the_most_letters_is_taken(on_this_machine, tmp_path):
         assert text_layout.font_for('蓝色的星') == most
 
 
-def test_without_one_the_reader_is_told(on_this_machine):
+def test_without_a_font_there_is_a_warning(on_this_machine):
     on_this_machine()
     with pytest.warns(UserWarning, match="all fonts of this machine lack some of '星红'"):
         assert text_layout.font_for('红星') == str(text_layout.DEFAULT_FONT)
 
 
-def test_a_named_font_is_used_whatever_it_has(on_this_machine):
+def test_a_named_font_is_always_used(on_this_machine):
     with pytest.warns(UserWarning, match="cmtt10.ttf lacks '红'"):
         assert text_layout.font_for('红', CMTT) == CMTT
     with pytest.raises(FileNotFoundError, match='font none.ttf not found'):
         text_layout.font_for('a', 'none.ttf')
-    with pytest.raises(InputError, match='font .*test_text_layout.py is damaged, or no TrueType'):
+    with pytest.raises(InputError, match='font .*test_text_layout.py is damaged, or not a TrueType'):
         text_layout.font_for('a', __file__)
 
 

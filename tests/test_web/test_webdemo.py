@@ -1,4 +1,4 @@
-"""The web page in headless Chromium, from the upload to the mask; pictures of it are left for the eye.
+"""The web page in headless Chromium, from the upload to the mask; screenshots are kept for inspection.
 
 `make test-web` installs gradio and selenium. Debian has the browser: apt-get install chromium chromium-driver.
 """
@@ -41,7 +41,7 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 @pytest.fixture(scope='module')
 def address(tmp_path_factory) -> Iterator[str]:
-    """Of the page, served by the tool as a user starts it."""
+    """The address of the page, served by the tool as a user starts it."""
     folder = tmp_path_factory.mktemp('web')
     environment = {**os.environ, 'TMPDIR': str(folder), 'CUDA_VISIBLE_DEVICES': '', 'PYTHONUNBUFFERED': '1'}
     with open(folder / 'log', 'w+') as log:
@@ -100,7 +100,7 @@ def until(browser: webdriver.Chrome, there: Callable):
 
 
 def ask(page: webdriver.Chrome, picture: Path | None, sentences: str) -> None:
-    """Hand in a picture, type and press the button."""
+    """Upload a picture, type and press the button."""
     if picture is not None:
         page.find_element(By.CSS_SELECTOR, 'input[type=file]').send_keys(str(picture))
         until(page, lambda: page.find_elements(By.CSS_SELECTOR, f'img[src*="{picture.name}"]'))
@@ -179,13 +179,13 @@ def test_an_example_is_filled_in_and_segmented(page):
     until(page, lambda: page.find_element(By.CSS_SELECTOR, 'img[src*="shapes_000001"]')).click()
     sentences = until(page, lambda: page.find_element(By.CSS_SELECTOR, '#sentences textarea').get_property('value'))
     assert len(sentences.splitlines()) >= 2
-    # That of the list, and that handed in.
+    # The image in the list, and the uploaded one.
     until(page, lambda: len(page.find_elements(By.CSS_SELECTOR, 'img[src*="shapes_000001"]')) == 2)
     page.find_element(By.ID, 'segment').click()
     assert max(picture_in(page, 'overlay').shape) >= 480
 
 
-def test_what_is_too_much_or_missing_is_said_in_the_page(page, photo, tmp_path):
+def test_invalid_input_is_reported_in_the_page(page, photo, tmp_path):
     cv2.imwrite(str(tmp_path / 'large.png'), np.zeros((5000, 6000), np.uint8))
     (tmp_path / 'text.png').write_text('no picture')
     for picture, sentences, message in (
@@ -194,7 +194,7 @@ def test_what_is_too_much_or_missing_is_said_in_the_page(page, photo, tmp_path):
         (photo, 'star\n' * 9, '9 sentences are too many: segment at most 8 at a time'),
         (photo, 'star\n' + 'x' * 201, 'sentence 2 has 201 characters: shorten it to 200'),
         (tmp_path / 'large.png', 'a star', 'the picture has 30 megapixels, more than 25: scale it down'),
-        (tmp_path / 'text.png', 'a star', 'text.png is no picture: take a JPEG, PNG or WebP'),
+        (tmp_path / 'text.png', 'a star', 'text.png is not a picture: use a JPEG, PNG or WebP'),
     ):
         page.refresh()
         until(page, lambda: page.find_elements(By.ID, 'segment'))
@@ -209,19 +209,19 @@ def tool() -> dict:
     return runpy.run_path(str(TOOL))
 
 
-def test_too_many_bytes_are_not_taken_in(address):
+def test_too_large_uploads_are_refused(address):
     for size, status in ((20_000_000, 200), (20_000_001, 413)):
         found = httpx.post(f'{address}/gradio_api/upload', files=dict(files=('a.png', bytes(size))), timeout=SECONDS)
         assert found.status_code == status, found.text
 
 
-def test_a_picture_of_too_many_bytes_is_not_even_opened(tool, tmp_path):
+def test_a_too_large_file_is_not_opened(tool, tmp_path):
     with open(tmp_path / 'heavy.png', 'wb') as file:
         file.truncate(tool['MAX_BYTES'] + 1)
     with pytest.raises(InputError, match='the picture has more than 20 megabytes: save it smaller'):
         tool['check_picture'](str(tmp_path / 'heavy.png'))
     os.truncate(tmp_path / 'heavy.png', tool['MAX_BYTES'])
-    with pytest.raises(InputError, match='heavy.png is no picture'):
+    with pytest.raises(InputError, match='heavy.png is not a picture'):
         tool['check_picture'](str(tmp_path / 'heavy.png'))
 
 
@@ -229,8 +229,8 @@ def test_lines_of_sentences_end_at_line_feeds(tool):
     assert tool['split_sentences']('the red\u2028star\r\n\n a box\x85\n') == ['the red\u2028star', 'a box']
 
 
-def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, monkeypatch):
-    """Here the hour has a second. Gradio deletes what it was handed by the page, and its own copies."""
+def test_uploads_are_deleted_after_an_hour(tool, photo, tmp_path, monkeypatch):
+    """Here the hour is a second. Gradio deletes the uploads and its own copies."""
     assert tool['HOUR'] == 3600
     monkeypatch.setitem(tool['build_page'].__globals__, 'HOUR', 1)
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
@@ -262,7 +262,7 @@ def test_pictures_are_deleted_when_their_hour_is_over(tool, photo, tmp_path, mon
         (['--port', '70000'], '--port must be from 1 to 65535, got 70000'),
     ],
 )
-def test_what_cannot_be_served_gets_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+def test_startup_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.setenv('TMPDIR', str(tmp_path))
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
@@ -272,7 +272,7 @@ def test_what_cannot_be_served_gets_one_line(tmp_path, monkeypatch, capsys, argu
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_nothing_is_fetched_from_elsewhere(page, photo, address):
+def test_the_page_loads_nothing_from_other_machines(page, photo, address):
     ask(page, photo, 'the red circle')
     picture_in(page, 'overlay')
     entries = [json.loads(entry['message'])['message'] for entry in page.get_log('performance')]

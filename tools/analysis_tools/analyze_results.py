@@ -63,7 +63,7 @@ def by_size(line: dict) -> str:
 
 
 def by_category(names: dict[int, str]) -> Callable[[dict], str | None]:
-    """By name, or by number where it has no name. Sentences with several objects may have several categories."""
+    """By name, or by number if it has no name. Sentences with several objects may have several categories."""
 
     def category(line: dict) -> str | None:
         ids = line.get('category_id')
@@ -94,7 +94,7 @@ def read_categories(path: str | None) -> dict[int, str]:
 
 
 def report(lines: Sequence[dict], title: str, group_of: Callable[[dict], str | None]) -> str | None:
-    """A table of scores for each group, in the order of their names; None where no line has a group."""
+    """A table of scores for each group, in the order of their names; None if no line has a group."""
     groups: dict[str, list[dict]] = {}
     for line in lines:
         group = group_of(line)
@@ -119,13 +119,13 @@ def _natural(name: str) -> tuple[int, str]:
 
 
 def draw_worst(lines: Sequence[dict], number: int, folder: str) -> list[str]:
-    """Draw the sentences with the lowest IoU: the prediction filled, the truth as an outline.
+    """Draw the sentences with the lowest IoU: the prediction filled, the ground truth as an outline.
 
     Returns:
         Paths of the pictures.
 
     Raises:
-        FileNotFoundError: An image is not where the dump says.
+        FileNotFoundError: An image of the dump does not exist.
         InputError: The dump has no masks.
     """
     paths = []

@@ -1,4 +1,4 @@
-"""Draw the data as the model sees them: ``tools/analysis_tools/browse_dataset.py CONFIG [--split train --sheet]``.
+"""Draw the inputs of the model: ``tools/analysis_tools/browse_dataset.py CONFIG [--split train --sheet]``.
 
 Draws items after the pipeline, so after augmentation, and before the data preprocessor: the image, its sentence, the
 mask, the box around it, and the points and boxes of the pipeline that prompt the model.
@@ -25,7 +25,7 @@ from dit_sam.visualization import draw_masks, file_stem, write_image
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Draw what the model sees of a dataset')
+    parser = argparse.ArgumentParser(description='Draw the items of a dataset as the model gets them')
     parser.add_argument('config', help='config file')
     parser.add_argument('--split', choices=['train', 'val', 'test'], default='train', help='which data loader')
     parser.add_argument('--num', type=int, default=16, help='number of items, spread evenly over the dataset')
@@ -63,7 +63,7 @@ def spread(count: int, number: int) -> list[int]:
 def draw_item(item: dict, bgr: bool = True) -> np.ndarray:
     """The picture of an item as `PackReferringInputs` leaves it, RGB with a legend, (H', W', 3).
 
-    The truth of test pipelines has the original size; it is drawn at the size of the image.
+    The ground truth of test pipelines has the original size; it is drawn at the size of the image.
 
     Args:
         item: `inputs`, (3, H, W), and `data_samples`.
@@ -95,7 +95,7 @@ def frame(size: Sequence[int], box: Sequence[float]) -> np.ndarray:
 
 
 def prompts_of(sample, size: Sequence[int]) -> dict[str, np.ndarray]:
-    """Points and box that prompt the model, as masks of `size` by what they are."""
+    """The points and the box that prompt the model, as masks of `size` by their captions."""
     prompts = {}
     if sample.get('box') is not None:
         prompts['prompt: box'] = frame(size, sample.box)

@@ -1,7 +1,7 @@
 """Several models side by side (DIT, Figure 4): ``tools/analysis_tools/compare.py CONFIG CHECKPOINT [… …]``.
 
-Draws for each sentence the image, the truth and the mask of each model with its IoU. The data are those of the first
-config; each model prepares images by its own config.
+Draws for each sentence the image, the ground truth and the mask of each model with its IoU. The data are those of the
+first config; each model prepares images as in its own config.
 """
 
 import argparse
@@ -25,7 +25,7 @@ ROWS = 8  # on a sheet
 
 
 class Item(NamedTuple):
-    """A sentence, its truth at the image's size, the mask of each model, and whether it has no target."""
+    """A sentence, its ground truth at the image's size, the mask of each model, and whether it has no target."""
 
     img_path: str
     sentence: str
@@ -35,14 +35,14 @@ class Item(NamedTuple):
 
     @property
     def ious(self) -> list[float]:
-        """The IoU of each model; an empty mask for a sentence without a target has 1."""
+        """The IoU of each model; it is 1 for an empty mask of a sentence without a target."""
         return [
             Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
             for mask in self.masks
         ]
 
 
-# By --order: the key by which the sentences are sorted.
+# For each --order, the key by which the sentences are sorted.
 ORDERS = dict(
     given=lambda item: 0,
     worst=lambda item: float(np.mean(item.ious)),
@@ -112,7 +112,7 @@ def segment(dataset, indices: Sequence[int], inferencers: Sequence[ReferringInfe
 
 
 def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -> np.ndarray:
-    """A sheet with a row for each item: image, truth, and the mask of each model under its name and IoU."""
+    """A sheet with a row for each item: image, ground truth, and the mask of each model under its name and IoU."""
     rows = []
     for item in items:
         image = read_image(item.img_path)
@@ -126,7 +126,7 @@ def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -
 
 
 def names_of(configs: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
-    """Names of the models: those of the configs, or of the checkpoints with their folders where two configs agree."""
+    """Names of the models: those of the configs, or of checkpoints with their folders if two configs have one name."""
     names = [Path(config).stem for config in configs]
     if len(set(names)) == len(names):
         return names

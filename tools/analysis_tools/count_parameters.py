@@ -1,6 +1,6 @@
 """Count a model by part: ``tools/analysis_tools/count_parameters.py CONFIG [--size 512 512] [--tokens 20]``.
 
-Prints parameters, trainable and frozen, and the GFLOPs of a forward pass for one image and one sentence, at 2 FLOPs a
+Prints parameters, trainable and frozen, and the GFLOPs of a forward pass for one image and one sentence, 2 FLOPs per
 multiply-add. FLOPs are those of matrix products and convolutions, as ``torch.utils.flop_counter`` counts them. The
 model is on the meta device: nothing is computed and no weight takes memory.
 """
@@ -58,7 +58,7 @@ def build(filename: str, cfg_options: dict | None = None) -> tuple[nn.Module, tu
 
     Raises:
         FileNotFoundError: There is no such config.
-        InputError: It has no model, the model cannot be built, or it is no segmentor.
+        InputError: It has no model, the model cannot be built, or it is not a segmentor.
     """
     cfg = load_config(filename, cfg_options=cfg_options)
     if 'model' not in cfg:
@@ -160,7 +160,7 @@ def summary(parameters: set[Tensor], flops: int) -> dict[str, int]:
 
 
 def table(counts: Counts) -> str:
-    """The counts for reading: millions of parameters, GFLOPs."""
+    """The counts as a readable table: millions of parameters, GFLOPs."""
     lines = PrettyTable(['part', 'parameters (M)', 'trainable (M)', 'frozen (M)', 'GFLOPs'], align='r')
     lines.align['part'] = 'l'
     for name, numbers in counts.items():

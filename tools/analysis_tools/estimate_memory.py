@@ -1,11 +1,12 @@
 """Memory of a training step: ``tools/analysis_tools/estimate_memory.py CONFIG [--sizes 512 1024] [--amp] [--measure]``.
 
-Runs a step on fake tensors, which have shapes and no content, and counts what is alive. So any model is estimated on
-any machine. ``fixed`` is the memory of weights, gradients, the optimizer's state, and the averaged weights of an
-EMAHook that keeps them on the GPU. ``per image`` is what the largest batch adds for each image beyond the batch before
-it. A GPU needs more: the context of CUDA, memory that the allocator cannot reuse, and the buffers of several ranks.
+Runs a step on fake tensors, which have shapes but no content, and counts the bytes of live tensors, so any model can be
+estimated on any machine. ``fixed`` is the memory of weights, gradients, the optimizer's state, and the averaged weights
+of an EMAHook that keeps them on the GPU. ``per image`` is what the largest batch adds for each image beyond the batch
+before it. A GPU needs more: the context of CUDA, memory that the allocator cannot reuse, and the buffers of several
+ranks.
 
-``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak beside the estimate. With a
+``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak next to the estimate. With a
 GPU it is the peak of its allocator, else that of the process, above its memory after the imports (Linux).
 """
 
@@ -97,7 +98,7 @@ class Step:
     """A training step of a config's model; with `amp` its forward pass is in bfloat16.
 
     Raises:
-        InputError: The model is no segmentor.
+        InputError: The model is not a segmentor.
     """
 
     def __init__(self, cfg: Config, amp: bool, device: str = 'cpu') -> None:
@@ -126,7 +127,7 @@ class Step:
 
 @contextmanager
 def attention_of(device: str) -> Iterator[None]:
-    """Choose the form of attention for that device, whatever device the tensors are on."""
+    """Use the form of attention for that device, even if the tensors are on another one."""
     with ExitStack() as stack:
         for module in ('attend', 'attention'):
             module = sys.modules[f'dit_sam.models.layers.{module}']
@@ -194,7 +195,7 @@ def measure(size: int, batch: int) -> int:
 
 
 def table(results: list[dict]) -> str:
-    """For reading, in GiB."""
+    """The results as a readable table, in GiB."""
     batches = list(results[0]['totals'])
     measured = ['measured', 'estimated'] if 'measured' in results[0] else []
     lines = PrettyTable(['size', 'fixed', 'per image', *(f'batch {batch}' for batch in batches), *measured], align='r')

@@ -1,4 +1,4 @@
-"""List what is wrong in a file for ReferringJSONDataset: ``tools/dataset_converters/check.py FILE.jsonl``.
+"""List the errors in a file for ReferringJSONDataset: ``tools/dataset_converters/check.py FILE.jsonl``.
 
 Checks every line and decodes its images and mask images. A line that can be read but is doubtful gets a warning. The
 exit status is 1 if anything is wrong. docs/data.md has the format.

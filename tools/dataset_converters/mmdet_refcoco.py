@@ -6,7 +6,7 @@ Usage:
 
 makes instances.json (its `ann_file`) and refs.p (its `split_file`) with the splits of all the files.
 
-mmdet keeps only one reference to an annotation. So every reference gets an annotation of its own, numbered from 1.
+mmdet keeps only one reference to an annotation, so every reference gets its own annotation, numbered from 1.
 Masks become RLE. Only images that are referred to are listed.
 """
 
@@ -87,7 +87,7 @@ def main() -> None:
         if repeated:
             raise InputError(f'{repeated[0]} is named twice: name every file once')
         instances, refs = mmdet_form(map(ReferringTable.open, args.files))
-        # Both or none: they belong together.
+        # Both files or neither, because they belong together.
         with wrap_write_errors(args.out / 'instances.json'), atomic_write(args.out / 'instances.json') as temporary:
             temporary.write_text(json.dumps(instances, ensure_ascii=False), encoding='utf-8')
             with wrap_write_errors(args.out / 'refs.p'), atomic_write(args.out / 'refs.p') as other:

@@ -1,4 +1,4 @@
-"""Prepare RefCOCO and its family: one file per split that opens at once, and counts beside the published ones.
+"""Prepare RefCOCO and related data sets: one file per split that opens at once, and counts next to the published ones.
 
 Usage:
     python tools/dataset_converters/refcoco.py data/coco --out data/coco/prepared
@@ -6,7 +6,7 @@ Usage:
 
 SRC holds the original downloads, one folder a data set: refcoco, refcoco+, refcocog and refclef with instances.json and
 refs(*).p, grefcoco with instances.json and grefs(*).json, or any other in their format. All data sets in SRC are
-prepared; where a file is damaged, nothing is written. See docs/data.md.
+prepared; if a file is damaged, nothing is written. See docs/data.md.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def find_sources(src: Path) -> list[Source]:
     """The reference files in SRC and in its folders, by data set.
 
     Raises:
-        FileNotFoundError: There are none, or instances.json is missing beside one.
+        FileNotFoundError: There are none, or one has no instances.json in its folder.
         InputError: Two would be written to the same files.
     """
     if not src.is_dir():
@@ -150,7 +150,7 @@ def read_tables(sources: list[Source]) -> Iterator[tuple[Source, str, ReferringT
 
 
 def counts_table(tables: list[tuple[Source, str, ReferringTable]]) -> tuple[PrettyTable, list[str]]:
-    """The counts beside the published ones, and remarks."""
+    """A table of the counts next to the published ones, and remarks."""
     lines, remarks = PrettyTable(['data set', 'split', *COLUMNS], align='r'), []
     lines.align['data set'] = lines.align['split'] = 'l'
     for source in dict.fromkeys(source for source, _, _ in tables):
@@ -175,7 +175,7 @@ def cell(found: int, published: int | None) -> str:
 
 
 def total(tables: list[ReferringTable]) -> dict[str, int]:
-    """Counts over splits; what is in several splits, as in RefCLEF's test sets, counts once."""
+    """Counts over splits; entries in several splits, as in RefCLEF's test sets, count once."""
     found: dict[str, set] = {column: set() for column in COLUMNS}
     for table in tables:
         ids = {
@@ -189,7 +189,7 @@ def total(tables: list[ReferringTable]) -> dict[str, int]:
 
 
 def image_folders(args: argparse.Namespace) -> list[Path]:
-    """The folders of images, of which the default ones may be missing in part."""
+    """The folders of images; some of the default ones may be missing."""
     folders = args.images or [args.src / name for name in IMAGE_FOLDERS]
     missing = [folder for folder in folders if not folder.is_dir()]
     if missing and (args.images or missing == folders):
@@ -206,7 +206,7 @@ def locate(name: str, folders: list[Path]) -> str:
 
 
 def check_images(tables: list[ReferringTable], folders: list[Path], workers: int) -> int:
-    """Print what is wrong with the images of the tables; the number of such images."""
+    """Print the problems of the images of the tables; return the number of such images."""
     sizes = {
         table.value('images.file_name', row): (table.value('images.height', row), table.value('images.width', row))
         for table in tables

@@ -19,7 +19,7 @@ from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
-# Letters, alone and as the continuation of a word, spell unknown words.
+# Letters, alone and as the continuation of a word, so that unknown words can be spelled.
 LETTERS = tuple(string.ascii_lowercase + string.digits + string.punctuation)
 PIECES = tuple(f'##{letter}' for letter in string.ascii_lowercase + string.digits)
 ALWAYS = (*SPECIAL, *LETTERS, *PIECES)

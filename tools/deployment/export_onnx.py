@@ -5,7 +5,7 @@ to read masks. ``run_onnx.py`` shows how to use the three without torch and Open
 
 Inputs: ``image``, float32 (batch, 3, H, W), normalized and padded; ``input_ids`` and ``attention_mask``, int64 (batch,
 length). Outputs: ``mask_logits``, float32 (batch, 1, H, W), and, if the head predicts it, ``no_target``, the
-probability that nothing is meant, (batch,). Batch and length are free; height and width are fixed.
+probability that the sentence has no target, (batch,). Batch and length are free; height and width are fixed.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
         raise InputError(f'torch {torch.__version__} cannot export this model: take 2.7 or newer')
     if find_spec('onnxscript') is None:
         raise InputError('onnxscript is not installed, which writes the model: pip install -e .[onnx]')
-    # Two of each: the exporter would take a size of one for a constant.
+    # Two of each, because the exporter would treat a size of one as a constant.
     ids, ones = torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
     batch = torch.export.Dim('batch', min=1)
     length = torch.export.Dim('length', min=1, max=model.model.text_encoder.max_length)
@@ -189,7 +189,7 @@ def largest_difference(model: OnnxModel, size: tuple[int, int], path: Path) -> f
 
 
 def write(inferencer: ReferringInferencer, size: int | None, path: Path, check: bool) -> list[Path]:
-    """Write the files beside their targets, check the model if asked, and rename them; return their paths.
+    """Write temporary files, check the model if requested, and rename them to their targets; return their paths.
 
     Raises:
         InputError: The model cannot be exported, differs from PyTorch's, or the files cannot be written.
@@ -205,7 +205,7 @@ def write(inferencer: ReferringInferencer, size: int | None, path: Path, check: 
             tokenizer.backend_tokenizer.save(str(temporary.with_suffix('.tokenizer.json')))
             if check:
                 check_against_pytorch(model, settings['input_size'], temporary)
-            # Weights above 2 GB are in a file of their own.
+            # Weights above 2 GB are in a separate file.
             names = sorted(os.listdir(folder))
             for name in names:
                 os.replace(temporary.with_name(name), path.with_name(name))

@@ -30,7 +30,7 @@ def read(path: Path, reader: Callable[[Path], Any]) -> Any:
         return reader(path)
     except Exception as error:  # every library has its own errors
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f'{path} is damaged ({reason}): write it anew by export_onnx.py') from error
+        raise ValueError(f'{path} is damaged ({reason}): write it again with export_onnx.py') from error
 
 
 def read_settings(path: Path) -> dict:
@@ -42,7 +42,7 @@ def read_settings(path: Path) -> dict:
 
 
 class OnnxSegmenter:
-    """A model written by ``export_onnx.py``, with the two files beside it.
+    """A model written by ``export_onnx.py``, with its two accompanying files.
 
     Args:
         path: The .onnx file.
@@ -68,7 +68,7 @@ class OnnxSegmenter:
         )
 
     def __call__(self, image: np.ndarray, sentences: Sequence[str]) -> np.ndarray:
-        """Segment an image (H, W, 3), BGR, uint8, by S sentences: boolean masks (S, H, W).
+        """Segment an image (H, W, 3), BGR, uint8, by S sentences; return boolean masks (S, H, W).
 
         Raises:
             ValueError: A sentence is empty, or the image is too narrow.
@@ -137,7 +137,8 @@ def write_mask(path: Path, mask: np.ndarray) -> None:
 def read_image(path: str) -> np.ndarray:
     """The pixels of an image as viewers show it, BGR, uint8, (H, W, 3).
 
-    They are decoded from bytes: when OpenCV opens the file itself, it fills the rest of a cut JPEG with gray.
+    They are decoded from bytes, because OpenCV fills the rest of a truncated JPEG with gray if it opens the file
+    itself.
 
     Raises:
         FileNotFoundError: There is no such file.

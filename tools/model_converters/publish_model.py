@@ -76,10 +76,10 @@ def drop_lora(part: dict) -> None:
 
 
 def metadata_of(checkpoint: dict, config: str) -> dict[str, str]:
-    """What safetensors keeps beside the weights, as text: version, config, progress of training, scores."""
+    """The metadata of the safetensors file, as text: version, config, progress of training, scores."""
     scores = checkpoint.get('message_hub', {}).get('runtime_info', {}).get('scores', {})
     meta = checkpoint.get('meta', {})
-    # A checkpoint that is written before its validation has the scores of the epoch before.
+    # A checkpoint that is written before its validation has the scores of the previous epoch.
     current = scores.get('epoch') == meta.get('epoch')
     scores = {name: value for name, value in scores.items() if current and name != 'epoch'}
     return dict(

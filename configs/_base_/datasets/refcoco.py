@@ -1,4 +1,4 @@
-# RefCOCO at 512x512 as in the paper. Files lie as in mmdet and mmpretrain:
+# RefCOCO at 512x512 as in the paper. The files are placed as for mmdet and mmpretrain:
 #   data/coco/train2014/                   the images, COCO train2014 (train2017 works too, README.md says how)
 #   data/coco/refcoco/{instances.json, refs(unc).p}
 #   data/coco/refcoco+/{instances.json, refs(unc).p}
@@ -25,7 +25,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(512, 512), keep_ratio=True),
-    # After the resize: the truth keeps the original size.
+    # After the resize, so that the ground truth keeps the original size.
     dict(type='LoadReferringMask'),
     dict(type='PackReferringInputs'),
 ]
@@ -66,7 +66,7 @@ val_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    # The sentences of an image follow each other: it is read, resized and embedded once.
+    # The sentences of an image follow each other, so that it is read, resized and embedded once.
     batch_sampler=dict(type='ImageBatchSampler'),
     dataset=dict(
         type=dataset_type,

@@ -1,5 +1,5 @@
-# RefCOCO, RefCOCO+ and RefCOCOg (umd) together, a third of the items each. They divide the same images in different
-# ways: what is a val or test image of any of them is left out of all. Files as in refcoco.py; scores on RefCOCO val.
+# RefCOCO, RefCOCO+ and RefCOCOg (umd) together, a third of the items each. They split the same images in different
+# ways, so val and test images of any of them are left out of all. Files as in refcoco.py; scores on RefCOCO val.
 _base_ = './refcoco.py'
 
 # Folders such as 'refcoco' in place of files would hold out the google partitions too, which leaves far less.

@@ -1,5 +1,5 @@
-# The objects of RefCOCO asked for by a point or a box, with pictures resized as by SAM's own predictor: the long side
-# to 1024, antialiased, by Pillow.
+# The objects of RefCOCO, prompted by a point or a box, with images resized as by SAM's own predictor: the long side to
+# 1024, antialiased, by Pillow.
 _base_ = './refcoco.py'
 
 resize = dict(type='Resize', scale=(1024, 1024), keep_ratio=True, backend='pillow')
@@ -14,7 +14,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     resize,
-    # After the resize: the truth keeps the original size.
+    # After the resize, so that the ground truth keeps the original size.
     dict(type='LoadReferringMask'),
     dict(type='SamplePrompts', box_prob=0.0, random=False),
     dict(type='PackReferringInputs'),

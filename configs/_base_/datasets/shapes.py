@@ -15,7 +15,7 @@ vocabulary = (
     'circles squares triangles stars crosses things ones objects shapes all every each both two three are'
 ).split()
 
-# No colour jitter and no blur: the sentences tell objects apart by colour and texture.
+# No color jitter and no blur, because the sentences distinguish objects by color and texture.
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
@@ -26,7 +26,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
-    # After the resize: the truth keeps the original size.
+    # After the resize, so that the ground truth keeps the original size.
     dict(type='LoadReferringMask'),
     dict(type='PackReferringInputs'),
 ]
@@ -66,7 +66,7 @@ val_dataloader = dict(
     persistent_workers=True,
     pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    # The sentences of an image follow each other: it is read, resized and embedded once.
+    # The sentences of an image follow each other, so that it is read, resized and embedded once.
     batch_sampler=dict(type='ImageBatchSampler'),
     dataset=dict(
         type=dataset_type,

@@ -1,5 +1,5 @@
-# L-DIT small enough for two CPU cores: 3.8 M parameters, from random weights, with a text encoder of its own.
-# The leaf says which words it knows (`tokenizer`, `vocab_size`) and at what size it sees pictures.
+# L-DIT small enough for two CPU cores: 3.8 M parameters, from random weights, with its own text encoder.
+# Configs that use it set the vocabulary (`tokenizer`, `vocab_size`) and the image size.
 model = dict(
     type='ReferringSegmentor',
     data_preprocessor=dict(type='ReferringDataPreProcessor', size=(144, 144)),
@@ -21,8 +21,8 @@ model = dict(
         type='DITViT',
         arch='tiny',
         img_size=96,
-        # 144 / 8 = 18 x 18 tokens, all of which attend to all. The position map has the 12 x 12 of a first training at
-        # 96 pixels and is resized.
+        # 144 / 8 = 18 x 18 tokens with global attention. The position map has the 12 x 12 entries of a first training
+        # at 96 pixels and is resized.
         patch_size=8,
         windowed=False,
         mlp_ratio=3,
@@ -36,8 +36,8 @@ model = dict(
         mlp_dim=256,
         iou_head_hidden_dim=128,
         threshold=0.5,
-        # The paper trains with binary cross-entropy alone, from SAM's weights. From random ones Dice finds small
-        # objects sooner.
+        # The paper trains with binary cross-entropy alone, from SAM's weights. From random weights, adding Dice finds
+        # small objects sooner.
         loss_decode=[
             dict(type='BinaryCrossEntropyLoss', loss_weight=5.0),
             dict(type='BinaryDiceLoss', loss_weight=1.0),

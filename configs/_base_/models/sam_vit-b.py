@@ -1,7 +1,7 @@
-# SAM's ViT-B as its own predictor runs it, without text: from points and a box to one mask. What differs from DIT: the
-# picture's long side is 1024 and it lies in the upper left corner (refcoco_prompts.py has the resize), blocks attend in
-# windows, masks are enlarged without aligned corners and cut at a probability of 0.5, and a point is scaled with the
-# picture.
+# SAM's ViT-B as its own predictor runs it, without text: from points and a box to one mask. Differences from DIT: the
+# image's long side is 1024 and the image is placed in the upper left corner (refcoco_prompts.py has the resize), blocks
+# attend in windows, masks are enlarged without aligned corners and thresholded at a probability of 0.5, and points are
+# scaled with the image.
 model = dict(
     type='ReferringSegmentor',
     data_preprocessor=dict(type='ReferringDataPreProcessor', size=(1024, 1024), place='corner'),

@@ -11,5 +11,5 @@ param_scheduler = [
 train_cfg = dict(type='ResumableTrainLoop', max_epochs=6, val_interval=1)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
-# The learning rate belongs to a batch of 32; --cfg-options auto_scale_lr.enable=True adapts it to others.
+# The learning rate is for a batch of 32; --cfg-options auto_scale_lr.enable=True adapts it to others.
 auto_scale_lr = dict(enable=False, base_batch_size=32)

@@ -1,5 +1,5 @@
 # Section 4.3 of the paper; betas, eps, the start of the warm-up, the gradient norm and EMA as in its released settings.
-# The learning rate belongs to a batch of 64 (8 GPUs x 8); --cfg-options auto_scale_lr.enable=True adapts it to others.
+# The learning rate is for a batch of 64 (8 GPUs x 8); --cfg-options auto_scale_lr.enable=True adapts it to others.
 optim_wrapper = dict(
     type='GuardedOptimWrapper',
     optimizer=dict(type='Adam', lr=1e-4, betas=(0.9, 0.98), eps=1e-9),

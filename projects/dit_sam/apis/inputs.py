@@ -1,4 +1,4 @@
-"""Images and sentences as users give them to `ReferringInferencer`: checked and brought to one form."""
+"""Images and sentences as users pass them to `ReferringInferencer`: checked and converted to one form."""
 
 import os
 import os.path as osp
@@ -39,7 +39,8 @@ def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndar
             images.append(_to_bgr(item, name))
         else:
             raise InputError(
-                f'{name} is of {type(item).__name__}: give a path, a folder, an array (BGR, uint8) or a PIL image'
+                f'{name} has the type {type(item).__name__}: give a path, a folder, an array (BGR, uint8) or a '
+                'PIL image'
             )
     if not images:
         raise InputError('no image given')
@@ -65,7 +66,7 @@ def match_sentences(sentences: Sentences, names: Sequence[str], single: bool) ->
     if isinstance(sentences, str):
         sentences = [sentences] * len(names)
     elif not isinstance(sentences, (list, tuple)):
-        raise InputError(f'sentences are of {type(sentences).__name__}: give a string or a list')
+        raise InputError(f'sentences have the type {type(sentences).__name__}: give a string or a list')
     elif single:
         sentences = [sentences]
     if len(sentences) != len(names):
@@ -81,13 +82,13 @@ def match_sentences(sentences: Sentences, names: Sequence[str], single: bool) ->
 
 def _check_sentences(name: str, sentences: Any) -> None:
     if not isinstance(sentences, (list, tuple)):
-        raise InputError(f'the sentences for {name} are of {type(sentences).__name__}: give a string or a list')
+        raise InputError(f'the sentences for {name} have the type {type(sentences).__name__}: give a string or a list')
     if not sentences:
         raise InputError(f'there is no sentence for {name}: say what to segment')
     for number, sentence in enumerate(sentences, 1):
         if not isinstance(sentence, str):
             raise InputError(
-                f'sentence {number} of {len(sentences)} for {name} is of {type(sentence).__name__}, not a string'
+                f'sentence {number} of {len(sentences)} for {name} has the type {type(sentence).__name__}, not a string'
             )
         if not sentence.strip():
             raise InputError(f'sentence {number} of {len(sentences)} for {name} is empty: say what to segment')

@@ -19,7 +19,7 @@ ASSETS = _PACKAGE / 'assets'
 
 
 def config_folder() -> Path:
-    """The folder that holds `dit_sam/` and `_base_/`: in the repository, or where the installed package put it."""
+    """The folder that holds the configs, `dit_sam/` and `_base_/`, in the repository or of the installed package."""
     in_repository = _PACKAGE.parents[1] / 'configs'
     if (in_repository / 'dit_sam' / 'metafile.yml').is_file():
         return in_repository
@@ -62,7 +62,7 @@ def check_device(device: str | None) -> None:
     """Raise `InputError` if torch does not know a device or the machine does not have it."""
     try:
         torch.empty(0, device=device)
-    # An assertion where torch is built without CUDA.
+    # An AssertionError if torch was built without CUDA.
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from error

@@ -12,12 +12,12 @@ from ..errors import InputError
 from ..utils import undecodable_reason
 from .prompts import Prompt
 
-# Steps of a test pipeline that read the truth.
+# Steps of a test pipeline that read the ground truth.
 TRUTH_STEPS = ('LoadReferringMask', 'LoadAnnotations', 'SamplePrompts')
 
 
 class PairPipeline:
-    """The test pipeline of a config without the truth; it also takes arrays, and resizes an image only once.
+    """The test pipeline of a config without the ground truth; it also takes arrays, and resizes an image only once.
 
     Raises:
         InputError: The pipeline has no `LoadImageFromFile`.
@@ -54,7 +54,7 @@ class PairPipeline:
         """An image with each of its sentences and their prompts, ready to be collated.
 
         Raises:
-            InputError: The image cannot be read or is too narrow to be resized, or a point or box lies outside it.
+            InputError: The image cannot be read or is too narrow to be resized, or a point or box is outside it.
         """
         loaded = self.load(image, name)
         height, width = loaded['ori_shape']
@@ -86,7 +86,7 @@ def batches(pairs: Iterable[dict], size: int, mixed_shapes: bool) -> Iterator[li
             yield batch
             batch = []
         batch.append(pair)
-        # At once, before the next image is read: it may be damaged.
+        # Before the next image is read, which may be damaged.
         if len(batch) == size:
             yield batch
             batch = []

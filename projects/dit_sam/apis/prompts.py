@@ -1,4 +1,4 @@
-"""Points and boxes beside the sentences: checked, matched with them, and converted to the model's pixels."""
+"""Points and boxes for the sentences: checked, matched with them, and converted to the model's pixels."""
 
 import inspect
 import logging

@@ -31,7 +31,7 @@ class ReferringInferencer(BaseInferencer):
     """Segments images by sentences.
 
     Unlike `MMSegInferencer`, it takes sentences with every image and returns a mask for each, it loads only weights
-    that fit the model exactly, and it names files by image and sentence and replaces none.
+    that fit the model exactly, and it names files by image and sentence and never replaces one.
 
         >>> inferencer = ReferringInferencer()
         >>> inferencer('photo.jpg', 'the small red star')['predictions'][0]['mask']
@@ -46,8 +46,8 @@ class ReferringInferencer(BaseInferencer):
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         CheckpointError: The checkpoint is damaged or belongs to another model; the message lists the differences.
-        InputError: Weights come without a config, the config has a misspelt key or a value of the wrong type, its test
-            pipeline loads no image, the model belongs to another scope, or there is no such device.
+        InputError: Weights come without a config, the config has a misspelled key or a value of the wrong type, its
+            test pipeline loads no image, the model belongs to another scope, or there is no such device.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class ReferringInferencer(BaseInferencer):
             inputs: An image or a list of them; see `list_images`. Images are turned as their EXIF tag says.
             sentences: For one image a sentence or a list of them. For several images (a list or a folder) a list
                 with a sentence or a list of sentences for each, or one sentence for all.
-            points: Points on the object and beside it, for models that take them: (x, y) or (x, y, label), label 1
+            points: Points on the object and outside it, for models that take them: (x, y) or (x, y, label), label 1
                 inside and 0 outside, in pixels of the image as it is shown. For one image a list of points for all its
                 sentences, or a list with such a list, or None, for each sentence; for several images a list with one
                 of these, or None, for each image.
@@ -112,7 +112,7 @@ class ReferringInferencer(BaseInferencer):
                 cannot be written to.
         """
         if return_masks not in get_args(MaskForm):
-            raise InputError(f'return_masks={return_masks!r} is none of {", ".join(get_args(MaskForm))}')
+            raise InputError(f'return_masks={return_masks!r} is not one of {", ".join(get_args(MaskForm))}')
         images, single = list_images(inputs), is_single(inputs)
         names = [image if isinstance(image, str) else f'image_{i}' for i, image in enumerate(images, 1)]
         matched = match_sentences(sentences, names, single)
@@ -127,7 +127,7 @@ class ReferringInferencer(BaseInferencer):
         visualization: list[np.ndarray] = []
         loader = self.preprocess(images, batch_size, names=names, sentences=matched, prompts=prompts)
         stream = self._predict(loader, sum(map(len, matched)), batch_size, return_datasamples)
-        # Image by image: what is done is on disk when a later image turns out to be damaged.
+        # Image by image, so that finished results are on disk if a later image turns out to be damaged.
         for image, name, texts in zip(images, names, matched):
             found = list(islice(stream, len(texts)))
             predictions = [prediction for prediction, _ in found]
@@ -185,7 +185,7 @@ class ReferringInferencer(BaseInferencer):
     def _predict(
         self, loader: Iterable[dict], total: int, batch_size: int, keep_samples: bool
     ) -> Iterator[tuple[dict, SegDataSample | None]]:
-        """The prediction for each pair, and its data sample if wanted; shows how many pairs are done."""
+        """The prediction for each pair, and its data sample if requested; shows progress."""
         hidden = not self.show_progress or total <= batch_size
         with Progress(console=Console(stderr=True), disable=hidden) as progress:
             task = progress.add_task('Segmenting', total=total)

@@ -55,13 +55,13 @@ def box_around(mask: np.ndarray) -> list[int] | None:
 def trace_polygons(mask: np.ndarray) -> list[list[int]]:
     """COCO's polygons [x0, y0, x1, y1, …] along the outer edges of a boolean mask (H, W), one for each connected part.
 
-    Corners lie between pixels, so a single pixel is a square of side 1. Holes are filled, as COCO's polygons have none.
+    Corners are between pixels, so a single pixel is a square of side 1. Holes are filled, as COCO's polygons have none.
     """
     box = box_around(mask)
     if box is None:
         return []
     left, top, right, bottom = box
-    # At twice the size pixel x covers 2x and 2x + 1, which stand for its left edge x and its right edge x + 1.
+    # At twice the size, pixel x covers 2x and 2x + 1, which represent its left edge x and its right edge x + 1.
     doubled = mask[top:bottom, left:right].astype(np.uint8).repeat(2, 0).repeat(2, 1)
     contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [((contour[:, 0] + 1) // 2 + (left, top)).ravel().tolist() for contour in contours]
@@ -84,8 +84,8 @@ def as_json(prediction: dict[str, Any]) -> dict[str, Any]:
 def as_coco(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict]]:
     """Predictions as a COCO data set, which `pycocotools.coco.COCO` and annotation tools open.
 
-    Every sentence is an annotation, with `sentence` and `score` beside COCO's keys; `bbox` is left, top, width, height.
-    If nothing was found for it, its area is 0.
+    Every sentence is an annotation, with `sentence` and `score` in addition to COCO's keys; `bbox` is left, top, width,
+    height. If nothing was found for it, its area is 0.
 
     Args:
         predictions: Predictions for image files, with masks as arrays or as RLE.

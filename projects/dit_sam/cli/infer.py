@@ -56,7 +56,7 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     )
     add('--batch-size', type=int, default=1, help='pairs of image and sentence at a time')
     add('--font', help='.ttf or .otf file for the sentences in the pictures; default: an installed one that has them')
-    # Images and sentences may stand on both sides of the options.
+    # Images and sentences may come before and after the options.
     return parser.parse_intermixed_args(arguments)
 
 
@@ -66,7 +66,7 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     sentences = [text for text in arguments if text not in images]
     if not images:
         raise InputError(
-            f'no image among the arguments: {arguments[0]!r} is no file or folder, and ends in none of '
+            f'no image among the arguments: {arguments[0]!r} is not a file or folder, and does not end in any of '
             f'{", ".join(IMAGE_SUFFIXES)}'
         )
     if not sentences:

@@ -33,9 +33,7 @@ def models(folder: Path) -> Iterator[tuple[str, str, str, str]]:
     """
     metafile = folder / 'metafile.yml'
     if not metafile.is_file():
-        raise FileNotFoundError(
-            f'{metafile} not found: install the package anew, or run in a checkout of the repository'
-        )
+        raise FileNotFoundError(f'{metafile} not found: reinstall the package, or run in a checkout of the repository')
     for path in sorted(ASSETS.glob('*.safetensors')):
         yield path.stem, path.stem.split('_')[-1], '', 'shipped'
     for model in mmengine.load(metafile)['Models']:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 
-# Types of columns: numbers; texts or masks end to end; lists of numbers end to end.
+# Types of columns: numbers; concatenated texts or masks; concatenated lists of numbers.
 NUMBER = ('int64',)
 TEXT = ('ragged uint8',)
 ID = NUMBER + TEXT
@@ -36,7 +36,7 @@ MAX_SIDE = 65535
 
 @dataclass(frozen=True)
 class Ragged:
-    """Entries of different lengths end to end, `values`, and the end of each of them, int64."""
+    """Concatenated entries of different lengths, `values`, and the end of each of them, int64."""
 
     values: np.ndarray
     ends: np.ndarray

@@ -75,7 +75,7 @@ def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) 
     """Whether the image of each reference is not held out, boolean; the numbers are logged under the data set's name.
 
     A warning counts the images whose id and file name are not numbers: they may be COCO's under another name. Any
-    number is taken for COCO's.
+    number is assumed to be COCO's.
     """
     images = list(zip(*_images_of(table)))
     kept_images = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)

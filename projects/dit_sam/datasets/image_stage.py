@@ -1,4 +1,4 @@
-"""Test pipelines in which the steps for the image alone run once for all its sentences."""
+"""Test pipelines in which steps that depend only on the image run once for all its sentences."""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -45,7 +45,7 @@ class ImageStage:
         return LoadedImage(self.head(results))
 
     def item(self, image: LoadedImage, item: dict) -> Any:
-        """Run the rest on an item of that image; None if the head returned None."""
+        """Run the rest of the pipeline on an item of that image; None if the head returned None."""
         if image.results is None:
             return None
         results = {**item, **image.results}

@@ -15,11 +15,11 @@ from ..errors import InputError
 from ..utils import decode_image, open_image
 from .instances import REMEDY
 
-# EXIF's orientation tag, its values that move pixels, and those of them that swap height and width.
+# EXIF's orientation tag, the values of it that move pixels, and those that swap height and width.
 ORIENTATION, MOVED, TURNED = 0x0112, range(2, 9), (5, 6, 7, 8)
-# Formats of which OpenCV, which reads pictures for the model, follows the tag. Of AVIF it does not.
+# Formats for which OpenCV, which reads pictures for the model, follows the tag. For AVIF it does not.
 FOLLOWED = ('JPEG', 'MPO', 'PNG', 'TIFF', 'WEBP')
-# Modes of PIL with one number a pixel; of a palette that is the index.
+# Modes of PIL with one number per pixel; for a palette that is the index.
 ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'F')
 # COCO_train2014_000000581857.jpg, 000000581857.png, COCO_train2014_000000581857_7.JPG
 _PADDED = re.compile(r'(?<!\d)(0{5}\d{7})(?!\d)', re.ASCII)
@@ -97,7 +97,7 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def _exif_of_png(file: IO[bytes]) -> bytes:
-    """EXIF chunk of a PNG file, which may stand after the pixels; these are not decoded."""
+    """EXIF chunk of a PNG file, which may come after the pixels; these are not decoded."""
     position, exif = file.tell(), b''
     file.seek(8)
     while not exif and len(head := file.read(8)) == 8:
@@ -119,7 +119,7 @@ def image_size(path: str) -> tuple[int, int]:
         with open_image(find_image(path)) as image:
             return shown_size(image)
     except FileNotFoundError as error:
-        raise ValueError(f'names the image {path}, which is not there') from error
+        raise ValueError(f'names the image {path}, which does not exist') from error
     except Exception as error:  # a damaged header may raise nearly anything
         raise ValueError(f'names the image {path}, which cannot be read: {error}') from error
 
@@ -184,7 +184,7 @@ def read_mask(path: str, height: int, width: int) -> np.ndarray:
     with _opened_mask(path) as image:
         if image.mode not in ONE_CHANNEL:
             raise InputError(f'names the mask {path}, which has the channels {image.mode}: save it with one, 0 outside')
-        # Before the pixels are decoded, of which there may be too many.
+        # Checked before the pixels are decoded, because there may be too many.
         if shown_size(image) != (height, width):
             raise InputError(
                 f'names the mask {path} of size {list(shown_size(image))}, but its image is '
@@ -209,12 +209,12 @@ def mask_doubt(path: str) -> str | None:
 def _opened_mask(path: str) -> Iterator[Image.Image]:
     """A mask image; errors as in `read_mask`."""
     try:
-        # From its bytes: Pillow maps the file of a turned TIFF into memory with the wrong width.
+        # From its bytes, because Pillow maps the file of a rotated TIFF into memory with the wrong width.
         with open_image(get(path)) as image:
             yield image
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise ValueError(f'names the mask {path}, which is not there') from error
+        raise ValueError(f'names the mask {path}, which does not exist') from error
     except Exception as error:  # a damaged file may raise nearly anything
         raise ValueError(f'names the mask {path}, which cannot be read: {error}') from error

@@ -23,11 +23,11 @@ Id = int | str
 class Instances:
     """The images and masks of `instances.json`, in COCO's format.
 
-    An image or annotation is checked when it is asked for.
+    An image or annotation is checked when it is accessed.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        InputError: The file, or an image or annotation that is asked for, is not in the format of COCO instances.
+        InputError: The file, or an image or annotation that is accessed, is not in the format of COCO instances.
     """
 
     def __init__(self, path: str) -> None:
@@ -120,7 +120,7 @@ def _by_id(items: list[dict], keys: tuple[str, ...], **defaults: Any) -> dict[Id
         raise TypeError(f'a list of objects with {", ".join(keys)} is needed, got {type(items).__name__}')
     found: dict[Any, tuple | str] = {}
     for item in items:
-        if not isinstance(item, dict):  # nothing refers to it
+        if not isinstance(item, dict):  # no reference can refer to it
             continue
         record: tuple | str
         try:
@@ -179,7 +179,7 @@ def _sentences(ref: dict) -> list[dict]:
     sentences = []
     for sentence in ref['sentences']:
         sent_id, text, raw = sentence['sent_id'], sentence['sent'], sentence.get('raw')
-        # Only other programs read what the author typed: it is ignored unless it is text.
+        # Only other programs read the text as typed by the author; it is ignored unless it is a string.
         raw = raw if isinstance(raw, str) and raw.strip() else ''
         if not text.strip():
             raise InputError(f'sentence {sent_id} is blank')
@@ -190,7 +190,7 @@ def _sentences(ref: dict) -> list[dict]:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether it is text of whole characters: JSON's may have half ones."""
+    """Whether a value is text without lone surrogates, which JSON may contain."""
     try:
         return bool(value.encode())
     except (AttributeError, UnicodeEncodeError):

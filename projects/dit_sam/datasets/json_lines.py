@@ -35,7 +35,7 @@ class ReferringJSONDataset(ReferringDataset):
         **kwargs: `pipeline`, `test_mode` and the others, as in :class:`ReferringDataset`.
 
     Raises:
-        FileNotFoundError: `ann_file` is missing, or the image of an item that is asked for.
+        FileNotFoundError: `ann_file` is missing, or the image of an item that is accessed.
         InputError: A line is not in the format, or a mask image does not fit.
     """
 
@@ -51,7 +51,7 @@ class ReferringJSONDataset(ReferringDataset):
             with naming_line(self.ann_file, number):
                 builder.add(number, checked_record(line))
         if not builder.mask_files:
-            raise InputError(f'{self.ann_file} has no line; docs/data.md has the format')
+            raise InputError(f'{self.ann_file} has no lines; docs/data.md has the format')
         self._mask_files = make_column('mask', builder.mask_files)
         self._no_target = np.array(builder.no_target)
         return builder.build()
@@ -139,10 +139,10 @@ def checked_record(line: bytes) -> dict:
 
 
 def parse_line(line: bytes) -> tuple[Any, list[str]]:
-    """The record of a line, and a list of its errors, without a look at the image."""
+    """The record of a line, and a list of its errors; the image is not opened."""
     try:
         record = json.loads(line.decode())
-        if b'\\u' in line:  # the one way to half a character, which no file of text can hold
+        if b'\\u' in line:  # the only way to write a lone surrogate, which no text file can hold
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         return None, [f'is not JSON: {error}']
@@ -187,7 +187,7 @@ def record_sentences(record: dict) -> Any:
 
 
 def image_id(record: dict) -> str:
-    """The image id of a line, else the COCO number of its image, else the path of the image."""
+    """The image id of a line, or else the COCO number of its image, or else the path of the image."""
     number = coco_number(record['image'])
     return str(record.get('image_id', record['image'] if number is None else number))
 

@@ -16,8 +16,8 @@ Segmentation = list | dict
 def encode_segmentation(segmentation: Segmentation, height: int, width: int) -> bytes:
     """A COCO segmentation as the counts of one compressed RLE.
 
-    The input is checked first, because pycocotools does not: a broken RLE makes it read foreign memory, and a NaN in a
-    polygon ends the process.
+    The input is checked first, because pycocotools does not: a broken RLE makes it read memory out of bounds, and a NaN
+    in a polygon ends the process.
 
     Args:
         segmentation: Polygons, an RLE, compressed or not, or a list of RLEs, as in RefCLEF. Their union counts.

@@ -32,7 +32,7 @@ class RefCOCODataset(ReferringDataset):
         **kwargs: `pipeline`, `test_mode`, `filter_cfg` and the others, as in :class:`ReferringDataset`.
 
     Raises:
-        FileNotFoundError: `ann_file` or `refs_file` is missing, or the image of an item that is asked for.
+        FileNotFoundError: `ann_file` or `refs_file` is missing, or the image of an item that is accessed.
         InputError: The split does not exist, or a reference is blank, incomplete or without annotation or image.
     """
 

@@ -53,7 +53,7 @@ class ReferringDataset(BaseDataset):
         max_unreadable: Share of the visited items that may be unreadable, beyond a first one in every worker.
 
     Raises:
-        FileNotFoundError: A file is missing, or the image of an item that is asked for.
+        FileNotFoundError: A file is missing, or the image of an item that is accessed.
         InputError: A file is damaged, `filter_cfg` leaves nothing, or too many images cannot be read.
     """
 
@@ -151,7 +151,7 @@ class ReferringDataset(BaseDataset):
     def __getitem__(self, idx: int) -> dict:
         attempt = 0
         while True:
-            # A stride, as neighbors often lie on the same image.
+            # A stride, because neighboring items often share an image.
             index = (idx + 1009 * attempt) % len(self) if not self.test_mode else idx
             self._visited += 1
             try:
@@ -193,7 +193,7 @@ class ReferringDataset(BaseDataset):
 
 
 def _reason(error: Exception, path: str) -> str:
-    # mmcv's and OpenCV's own messages are failed assertions in words for programmers.
+    # mmcv's and OpenCV's own messages are failed assertions, meant for programmers.
     try:
         decode_image(get(find_image(path)))
     except ValueError as problem:

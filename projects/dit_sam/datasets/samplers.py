@@ -79,7 +79,7 @@ class ImageBatchSampler(BatchSampler):
     in the order of their first items. With several ranks, each takes an equal share of that order, so that at most one
     image per boundary between ranks is split.
 
-    All ranks have the same number of batches. Items that fill up are at the end, where mmengine cuts them off when it
+    All ranks have the same number of batches. Repeated items are at the end, where mmengine cuts them off when it
     gathers the results.
 
     Args:

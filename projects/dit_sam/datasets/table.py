@@ -1,7 +1,8 @@
 """Table of a referring data set: plain arrays, in memory and in one file without pickle.
 
-The file is a `.safetensors` file of one-dimensional arrays. A column of texts, masks or lists is its values end to end
-and, under its name with `.ends`, the end of each entry, int64. Groups of columns with equal numbers of rows:
+The file is a `.safetensors` file of one-dimensional arrays. A column of texts, masks or lists is stored as its values,
+concatenated, and, under its name with `.ends`, the end of each entry, int64. Groups of columns with equal numbers of
+rows:
 
     images.id          int64, or UTF-8 text              targets.ann_id   int64, text, or lists of int64
     images.file_name   UTF-8 text                        targets.mask     COCO's compressed RLE, of its image's size

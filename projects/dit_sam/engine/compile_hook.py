@@ -73,10 +73,11 @@ def _check_options(options: dict) -> None:
     unknown = sorted(options.keys() - keywords)
     if unknown:
         raise InputError(
-            f'compile.{unknown[0]} is no argument of torch.compile, which has {", ".join(sorted(keywords))}'
+            f'compile.{unknown[0]} is not an argument of torch.compile, which has {", ".join(sorted(keywords))}'
         )
     modes = ['default', *torch._inductor.list_mode_options()]
     if options.get('mode', 'default') not in modes:
         raise InputError(
-            f'compile.mode={options["mode"]!r} is no mode of torch.compile, which has {", ".join(dict.fromkeys(modes))}'
+            f'compile.mode={options["mode"]!r} is not a mode of torch.compile, which has '
+            f'{", ".join(dict.fromkeys(modes))}'
         )

@@ -90,15 +90,15 @@ def check_checkpoint(filename: str) -> None:
 
 
 def resume_latest(cfg: Config) -> None:
-    """Make the run continue from the newest readable checkpoint of its work dir, whatever `load_from` names.
+    """Make the run continue from the newest readable checkpoint of its work dir, regardless of `load_from`.
 
     Without checkpoints in the work dir the training starts, from the weights in `load_from` if it is set. The same
     command can thus be repeated. With `resume=True` in the config, the first run continues from the state in
-    `load_from`, as in mmengine. If `load_from` lies in the work dir itself, every run continues from it; this selects
-    an older checkpoint.
+    `load_from`, as in mmengine. If `load_from` is in the work dir itself, every run continues from it; this selects an
+    older checkpoint.
 
     Rank 0 decides for all, because the folder may change meanwhile, or look different over a network. The process group
-    of a launched run is started for this. Temporary files of killed writers are removed before.
+    of a launched run is started for this. Temporary files of killed writers are removed first.
 
     Raises:
         CheckpointError: No checkpoint can be read, or `load_from` holds no training state. Rank 0 raises it, and the
@@ -109,14 +109,14 @@ def resume_latest(cfg: Config) -> None:
     chosen = with_state and osp.dirname(osp.realpath(start)) == osp.realpath(cfg.work_dir)
     remote = '://' in (start or '')
 
-    def look() -> str | None:
+    def choose() -> str | None:
         remove_unfinished_writes(cfg.work_dir)
         newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
         if newest is None and with_state and not remote:
             check_resumable(start)
         return newest
 
-    newest = run_on_rank_0(look)
+    newest = run_on_rank_0(choose)
     if newest is None and with_state and remote:
         # One rank of each machine downloads it, and the others wait.
         check_resumable(start)

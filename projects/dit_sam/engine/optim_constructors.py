@@ -63,7 +63,7 @@ class _NamedAsMAE:
 
 
 class _MAE:
-    """mmseg looks at the class name of the backbone."""
+    """A backbone by whose class name mmseg recognizes MAE."""
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

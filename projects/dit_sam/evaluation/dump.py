@@ -40,7 +40,7 @@ def areas_of(line: dict) -> Areas:
 
 
 def write_dump(path: str, lines: Iterable[dict]) -> None:
-    """Write a dump in place of a former one."""
+    """Write a dump; an existing file is replaced."""
     with atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         for line in lines:
             # Ids may be numbers of numpy.

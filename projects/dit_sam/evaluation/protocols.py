@@ -16,7 +16,7 @@ from ..utils import decode_rle
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the predicted and the true mask of a sentence are compared.
+    """How the predicted and the ground-truth mask of a sentence are compared.
 
     Attributes:
         side: Side in pixels of a square to which both are stretched; None compares at the size of the original image.

@@ -20,7 +20,7 @@ from .scores import NAMES, THRESHOLDS, Areas, group_score, score_table, scores_o
 
 @dataclass(frozen=True)
 class Result:
-    """What is kept of a sentence: its areas, its group, its line in the dump, and its index in the data set."""
+    """The result for one sentence: its areas, its group, its line in the dump, and its index in the data set."""
 
     areas: Areas
     group: str | None = None
@@ -93,7 +93,7 @@ class ReferringIoU(BaseMetric):
             raise InputError(f"ReferringIoU has no protocol '{protocol}': choose one of {', '.join(PROTOCOLS)}")
         if dump_masks and dump is None:
             raise InputError('ReferringIoU: dump_masks=True needs a file, dump=FILE.jsonl')
-        # Otherwise `mIoU/oIoU` could also be the score of another metric's group "oIoU".
+        # Otherwise `mIoU/oIoU` could also be the score of a group "oIoU" in another metric.
         if taken := set(NAMES).intersection((prefix or '').split('/')):
             raise InputError(f'ReferringIoU: prefix={prefix!r} names the score {min(taken)}: choose another prefix')
         if empty_iou not in (0, 1):

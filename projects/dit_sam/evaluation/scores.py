@@ -88,7 +88,7 @@ def group_score(score: str, group: str) -> str:
 def score_table(
     title: str, total: tuple[int, Mapping[str, float]], groups: Mapping[str, tuple[int, Mapping[str, float]]]
 ) -> str:
-    """A table of scores to print: the total, called "all", and below a line the groups.
+    """A table of scores to print: the total, called "all", and the groups below a line.
 
     Each row has the number of sentences and their scores by name; `title` is that of the first column.
     """

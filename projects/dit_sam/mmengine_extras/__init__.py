@@ -1,4 +1,4 @@
-"""Extensions of mmengine that know nothing of this project's models: checkpoints, exact resume, optimizer, diagnostics.
+"""Extensions of mmengine that do not depend on this project's models: checkpoints, resume, optimizer, diagnostics.
 
 They import only errors, compat and utils of this project.
 """

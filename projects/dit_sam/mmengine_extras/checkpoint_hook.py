@@ -38,7 +38,7 @@ class SafeCheckpointHook(CheckpointHook):
     histories only smooth logged values and are left out; everything else is kept by value. The scores of a validation
     are stored as `scores` in the message hub's `runtime_info`, with their epoch.
 
-    Loading: mmengine loads the weights that fit, warns about the others and goes on; a test then scores weights that
+    Loading: mmengine loads the weights that fit, warns about the others and continues; a test then scores weights that
     are partly random. Here weights that do not fit end the run.
 
     Args:
@@ -87,7 +87,7 @@ class SafeCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace, in place, what safe loading would refuse."""
         if runner.message_hub.runtime_info.get('loop_stage') == 'val':
-            # mmengine's FlexibleRunner counts an epoch more after a validation.
+            # mmengine's FlexibleRunner counts one epoch too many after a validation.
             checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
         hub = checkpoint.get('message_hub')
         if hub is not None:
@@ -116,7 +116,7 @@ class SafeCheckpointHook(CheckpointHook):
             expected = model.state_dict()
             mismatch = run_on_rank_0(lambda: _mismatch(expected, checkpoint))
         else:
-            # A model for test-time augmentation has no weights of its own; mmengine unwraps it too.
+            # A model for test-time augmentation has no own weights; mmengine unwraps it too.
             while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
                 model = model.module
             mismatch = _mismatch(model, checkpoint)
@@ -156,9 +156,9 @@ def _mismatch(expected: nn.Module | Mapping[str, Tensor], checkpoint: dict) -> s
 
 
 def _copy_optimizer_state(wrapper: Any) -> None:
-    """Copy the optimizer's state on the CPU, which after resuming lies in the mapped file of the checkpoint.
+    """Copy the optimizer's state on the CPU, which after resuming is in the mapped file of the checkpoint.
 
-    A removed file keeps its place on the disk while it is mapped, and overwriting it would change the training.
+    A removed file keeps its space on the disk while it is mapped, and overwriting it would change the training.
     """
     for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
         for state in each.optimizer.state.values() if isinstance(each, OptimWrapper) else ():

@@ -22,20 +22,20 @@ class AtomicLocalBackend(LocalBackend):
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write bytes. On an error the old file stays, and nothing of the new one."""
+        """Write bytes. On an error the old file stays, and no part of the new one is left."""
         self.write(lambda file: file.write(obj), filepath)
 
     def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
-        """Write text; as `put`."""
+        """Write text; otherwise like `put`."""
         self.put(obj.encode(encoding), filepath)
 
     def write(self, fill: Callable[[BinaryIO], object], filepath: str | Path) -> None:
-        """Write what `fill` writes into the file that it gets; as `put`."""
+        """Write a file by calling `fill` with an open temporary file; otherwise like `put`."""
         try:
             with atomic_write(filepath, sync=True) as temporary, open(temporary, 'wb') as file:
                 fill(file)
         except (OSError, RuntimeError) as error:
-            # torch closes its zip file after an error, which fails again with an error of its own.
+            # After an error torch closes its zip file, which raises another error.
             cause = _system_error(error)
             if cause is None:
                 raise
@@ -47,7 +47,7 @@ class AtomicLocalBackend(LocalBackend):
 def use_atomic_local_backend() -> None:
     """Make `AtomicLocalBackend` mmengine's backend for all local paths, for the whole process."""
     register_backend('local', AtomicLocalBackend, force=True, prefixes='')
-    # mmengine keeps one instance per prefix; those made before are of its own class.
+    # mmengine caches one instance per prefix; earlier ones have its own class.
     backend_instances.clear()
 
 
@@ -69,7 +69,7 @@ class DeferredRemovalBackend:
     rmtree = remove
 
     def flush(self, keep: Set[str | None]) -> None:
-        """Remove the waiting paths, except those to keep, which have been written anew."""
+        """Remove the waiting paths, except those to keep, which have been written again."""
         for path in self._waiting:
             if path not in keep:
                 (self._backend.rmtree if self._backend.isdir(path) else self._backend.remove)(path)
@@ -79,7 +79,7 @@ class DeferredRemovalBackend:
 def stream_checkpoints() -> AbstractContextManager[None]:
     """Have mmengine's runners write local checkpoints straight into their files within the block.
 
-    mmengine (0.10.7) serializes a checkpoint in memory first; for ViT-H this takes 12 GiB beside the training.
+    mmengine (0.10.7) serializes a checkpoint in memory first; for ViT-H this takes 12 GiB on top of the training.
     """
     return _replaced_in_runners('save_checkpoint', _save_streamed)
 
@@ -94,7 +94,7 @@ def runners_map_checkpoints() -> AbstractContextManager[None]:
 
 @contextmanager
 def _replaced_in_runners(name: str, function: Callable) -> Iterator[None]:
-    # Runner has imported the function by name; the strategies of FlexibleRunner import it from the second at each use.
+    # Runner imported the function by name; FlexibleRunner's strategies import it from the second module at each use.
     with replaced('mmengine.runner.runner', name, function), replaced('mmengine.runner.checkpoint', name, function):
         yield
 

@@ -1,7 +1,7 @@
 """Check of a config before anything is built: unknown sections, types and keywords, and values of the wrong type.
 
-mmengine passes keywords on until some constructor fails. Its error does not name the key of the config, and keys that
-nobody reads are not noticed at all.
+mmengine passes keywords on until some constructor fails. Its error does not name the key of the config, and unused keys
+are not reported at all.
 """
 
 import inspect
@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from ..errors import InputError
 
 SECTIONS = {*inspect.signature(Runner).parameters, 'strategy', 'runner_type'} - {'cfg'}
-# Other keys that runs look up in a config, and tools/test.py for test-time augmentation.
+# Other keys that runs read from a config, and those that tools/test.py reads for test-time augmentation.
 LOOKED_UP = {
     'activation_checkpointing',
     'compile',
@@ -83,14 +83,14 @@ def nested_values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[
 
 
 def _misspelled(key: str, names: Iterable[str]) -> str:
-    """What is wrong with a top-level key that is nearly one of `names`; '' for variables of the user's own."""
+    """The problem with a top-level key that is nearly one of `names`; '' for the user's own variables."""
     near = [] if key in SECTIONS else get_close_matches(key, names, n=1, cutoff=0.8)
-    return f'{key} is nothing that a run reads{did_you_mean(near)}' if near else ''
+    return f'{key} is not a key that a run reads{did_you_mean(near)}' if near else ''
 
 
 def _registries(scope: Any) -> tuple[Registry, ...]:
-    """Where types are looked up: in the registries of mmengine, of mmseg and of the config's scope, such as mmdet."""
-    # mmseg's registries look into their parents, mmengine's; it has none of its own for strategies and functions.
+    """The registries in which types are looked up: those of mmengine, mmseg and the config's scope, such as mmdet."""
+    # mmseg's registries fall back to their parents, mmengine's; mmseg has none for strategies and functions.
     values = list({**vars(mmengine.registry), **vars(mmseg.registry)}.values())
     if isinstance(scope, str) and scope in MODULE2PACKAGE and scope != 'mmseg' and find_spec(scope) is not None:
         values += vars(import_module(f'{scope}.registry')).values()
@@ -119,7 +119,7 @@ def _of_value(value: Any, path: str, registries: Sequence[Registry]) -> Iterator
                 yield f'{name} was removed: {REMOVED_KEYS[name]}'
         if 'type' in value:
             yield from _of_part(value, path, registries)
-        # norm_cfg and the like have builders of their own, which take other keys than the class.
+        # norm_cfg and the like have their own builders, whose keys differ from those of the class.
         below = [(key, part) for key, part in value.items() if key == 'init_cfg' or not str(key).endswith('_cfg')]
         # The transforms of albumentations are not registered.
         below = [] if value.get('type') == 'Albu' else below
@@ -157,16 +157,16 @@ def _unknown(part: Mapping, allowed: Iterable[str], path: str) -> Iterator[str]:
         kind = part.get('type')
         name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
         near = did_you_mean(get_close_matches(key, allowed, n=1))
-        yield f'{path}.{key} is no argument{" of " if name else ""}{name}{near}'
+        yield f'{path}.{key} is not an argument{" of " if name else ""}{name}{near}'
 
 
 def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: type, path: str) -> Iterator[str]:
-    """Values that do not fit their annotation; only texts in parts of others, whose annotations may be wrong."""
+    """Values that do not fit their annotation; in other projects, whose annotations may be wrong, only strings."""
     for key, (hint, required) in keywords.items():
         if key in part and (_is_ours(kind) or isinstance(part[key], str)) and not fits(part[key], hint):
             yield (
-                f'{path}.{key}={reprlib.repr(part[key])} is of type {type(part[key]).__name__}, and {kind.__name__} '
-                f'wants {inspect.formatannotation(hint)}'
+                f'{path}.{key}={reprlib.repr(part[key])} has type {type(part[key]).__name__}, and {kind.__name__} '
+                f'expects {inspect.formatannotation(hint)}'
             )
         # Outside the model the runner fills in arguments: the data set of a sampler, and so on.
         elif key not in part and required and _is_ours(kind) and path.split('.')[0] == 'model':
@@ -177,7 +177,7 @@ def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: type, path: s
 def _keywords(kind: Any, in_model: bool = False) -> dict[str, tuple[Any, bool]] | None:
     """The keywords of a class or function, with their types and whether they are required; None if it takes any.
 
-    A class with `**kwargs` is taken to pass them to its parent, unless it is a model part of another project.
+    A class with `**kwargs` is assumed to pass them to its parent, unless it is a model part of another project.
     """
     found: dict[str, tuple[Any, bool]] = {}
     closed = True

@@ -29,7 +29,7 @@ class _Settings(DictAction):
                 super().__call__(parser, namespace, [value], option_string)
             except (AssertionError, RecursionError, ValueError) as error:
                 wanted = 'brackets and quotes that close, and no dict in a list' if '=' in value else 'key=value'
-                raise ArgumentError(self, f'{value} is not read: it wants {wanted}') from error
+                raise ArgumentError(self, f'{value} cannot be read: it needs {wanted}') from error
 
 
 def add_config_options(parser: ArgumentParser, more: str = '') -> None:
@@ -78,7 +78,7 @@ def unused_override(key: str, cfg: Mapping) -> str:
         near = get_close_matches(section, known | cfg.keys(), n=1, cutoff=0.8)
         return f'{section} is neither in the config nor anything that a run reads{did_you_mean(near)}'
     if section == 'custom_imports':
-        return 'custom_imports is followed when the config is read; write it there'
+        return 'custom_imports takes effect when the config is read; write it there'
     value, names = cfg, key.split('.')
     for number, name in enumerate(names, 1):
         try:

@@ -1,4 +1,4 @@
-"""Errors in one line that say what to do: missing files, memory that ran out, full disks."""
+"""One-line errors that say what to do, for missing files, lack of memory and full disks."""
 
 import errno
 import re
@@ -18,7 +18,7 @@ from .config_check import SECTIONS, nested_values
 _ON_DEVICE = re.compile(r"out of memory|can't allocate memory|not enough memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
 # Messages of torch's DataLoader about its workers (DataLoader.cpp, dataloader.py), except for signals of program
 # faults, and of its allocator about the files by which workers send tensors (MapAllocator.cpp), whose names begin with
-# torch_. Not just "shared memory": Triton calls a part of the GPU so.
+# torch_. Not just "shared memory", which is also Triton's name for a part of the GPU.
 _IN_WORKER = re.compile(
     r'DataLoader worker \(pid \d+\) is killed by signal: (?!Segmentation fault|Illegal|Floating)'
     r'|DataLoader worker \(pid\(s\) [\d, ]+\) exited unexpectedly'
@@ -35,7 +35,7 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr if the user's input or disk is at fault.
 
     These are missing files, refused checkpoints, `InputError`, full disks, limits on file size, and `others`. Any other
-    error keeps its traceback. With DIT_SAM_DEBUG=1 in the environment these have one too, before the line.
+    error keeps its traceback. With DIT_SAM_DEBUG=1 in the environment, a traceback is printed before the line.
     """
     user_errors: tuple[type[Exception], ...] = (FileNotFoundError, CheckpointError, InputError, *others)
     try:
@@ -52,7 +52,7 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         reason = 'a file is larger than the system allows' if error.errno == errno.EFBIG else 'the disk is full'
         _exit(
             f'{reason}{f" ({error.filename})" if error.filename else ""}: make room and run again; '
-            'checkpoints that were there are whole, and tools/train.py --resume goes on from the newest'
+            'existing checkpoints are intact, and tools/train.py --resume continues from the newest'
         )
 
 
@@ -92,10 +92,10 @@ def missing_data_advice(cfg: Config) -> Iterator[None]:
 
 @contextmanager
 def out_of_memory_advice(cfg: Config, run: str) -> Iterator[None]:
-    """Turn errors of memory that ran out into an `InputError` that says what to turn down.
+    """Turn out-of-memory errors into an `InputError` that says what to turn down.
 
     Args:
-        cfg: The config of the run; what it has turned down already is left out.
+        cfg: The config of the run; settings that are turned down already are not suggested.
         run: 'train' or 'test'. A validation within a training is detected.
 
     Raises:
@@ -116,12 +116,12 @@ def out_of_memory_advice(cfg: Config, run: str) -> Iterator[None]:
 
 
 def advice(cfg: Config, stage: str, amount: str = '') -> str:
-    """One line: where memory ran out, how much was wanted, and what to turn down, the cheapest first.
+    """One line: where memory ran out, how much was requested, and what to turn down, the cheapest first.
 
     Args:
         cfg: The config of the run.
         stage: 'train', 'val' or 'test'.
-        amount: The memory that was asked for, such as '20 MiB'.
+        amount: The requested memory, such as '20 MiB'.
     """
     batch_size = cfg[f'{stage}_dataloader'].batch_size
     ways = [f'{stage}_dataloader.batch_size (now {batch_size})'] if batch_size > 1 else []
@@ -135,7 +135,7 @@ def advice(cfg: Config, stage: str, amount: str = '') -> str:
         if backbone and not backbone.get('with_cp'):
             ways.append('what is kept for the backward pass, with model.backbone.with_cp=True')
     ways.append("the image size, by the pipeline's Resize and model.data_preprocessor.size")
-    wanted = f' ({amount} more were wanted)' if amount else ''
+    wanted = f' ({amount} more were requested)' if amount else ''
     return f'out of memory in {_STAGES[stage]}{wanted}; turn down: {"; ".join(ways)}'
 
 

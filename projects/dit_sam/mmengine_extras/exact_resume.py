@@ -40,7 +40,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
     mmengine restarts the epoch of a checkpoint, in another order if the config names no seed, and skips a validation
     that was interrupted. Here a resumed epoch continues after the last step of the checkpoint, in its original order,
     and a validation that was due comes first. Gradients are accumulated within an epoch, as checkpoints do not hold
-    them: the last step of an epoch may be made of fewer batches. Arguments as in the parent: `max_epochs`, `val_begin`,
+    them, so the last step of an epoch may use fewer batches. Arguments as in the parent: `max_epochs`, `val_begin`,
     `val_interval`.
     """
 
@@ -94,7 +94,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if before != length:
             print_log(
                 f'The checkpoint was written with {before} steps an epoch, and there are {length} now: epoch '
-                f'{self._epoch + 1} begins anew',
+                f'{self._epoch + 1} starts over',
                 logger='current',
             )
             self._iter = self._epoch * length
@@ -111,10 +111,10 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 class RandomStreamHook(Hook):
     """Seeds every step by (seed, rank, step) and every item by (seed, pass over the data, position in the pass).
 
-    A resumed run therefore draws what the uninterrupted one drew, and nothing has to be saved. Neither the number of
-    data-loading workers nor a validation in between changes a training. Items are drawn anew at each visit, with any
-    loop, sampler and data set; positions are counted over all ranks, see `VisitBatchSampler`. All ranks share one seed,
-    also with `randomness.diff_rank_seed=True`.
+    A resumed run therefore draws the same numbers as an uninterrupted one, and nothing has to be saved. Neither the
+    number of data-loading workers nor a validation in between changes a training. Every visit of an item draws new
+    numbers, with any loop, sampler and data set; positions are counted over all ranks, see `VisitBatchSampler`. All
+    ranks share one seed, also with `randomness.diff_rank_seed=True`.
     """
 
     priority = 'VERY_HIGH'
@@ -125,7 +125,7 @@ class RandomStreamHook(Hook):
         self._batches: VisitBatchSampler | None = None
         loop, loader = runner.train_loop, runner.train_dataloader
         if isinstance(loop, IterBasedTrainLoop):
-            # It started to load when it was built, with the seed from before the checkpoint.
+            # It started to load when it was built, before the checkpoint's seed was known.
             seed_sampler(runner, self._seed)
             # In a second training the iterator is the generator of the first.
             self._kind = getattr(self, '_kind', type(loop.dataloader_iterator))
@@ -156,5 +156,5 @@ class RandomStreamHook(Hook):
 
 
 def _start_later(kind: type, loader: DataLoader) -> Iterator[Any]:
-    """The iterator of an iteration loop, created when the first batch is asked for."""
+    """The iterator of an iteration loop, created when the first batch is requested."""
     yield from kind(loader)

@@ -35,27 +35,27 @@ class _Step(NamedTuple):
 
 @HOOKS.register_module()
 class FiniteStepHook(Hook):
-    """Names the items whose step `GuardedOptimWrapper` left out, and stops the training after too many such steps.
+    """Names the items whose step `GuardedOptimWrapper` skipped, and stops the training after too many such steps.
 
-    mmengine trains on after NaN and saves it. Here all ranks leave out the same steps and stop together. If losses tell
-    which ranks it was, their items are named, otherwise those of all ranks. With another wrapper that leaves out steps
-    by itself, such as mmengine's for float16, the steps count whose loss is not finite.
+    mmengine continues after NaN and saves it. Here all ranks skip the same steps and stop together. If losses show
+    which ranks were affected, their items are named, otherwise those of all ranks. With another wrapper that skips
+    steps by itself, such as mmengine's for float16, steps with a non-finite loss are counted.
 
-    To look at the counts, the host must wait for the GPU. It does so in every `interval`-th batch, at the end of an
-    epoch, before a validation and before `CheckpointHook` or `StopSignalHook` saves. A report, and the end of a
-    training, thus come up to `interval` - 1 batches late. This does not change the weights, because the steps in
-    between were judged when they were due. With a wrapper that does not count, the hook looks at every batch.
+    To read the counts, the host must wait for the GPU. It does so in every `interval`-th batch, at the end of an epoch,
+    before a validation and before `CheckpointHook` or `StopSignalHook` saves. A report, and the end of a training, may
+    thus come up to `interval` - 1 batches late. This does not change the weights, because every step is skipped or
+    taken when it is due. With a wrapper that does not count, every batch is checked.
 
     Args:
-        limit: Number of steps in a row that may be left out; one more ends the training, before a checkpoint is saved.
-        interval: Look once in this many batches, if the wrapper counts the steps that it leaves out.
+        limit: Number of steps in a row that may be skipped; one more ends the training, before a checkpoint is saved.
+        interval: Number of batches between two checks, if the wrapper counts skipped steps.
     """
 
     priority = 'HIGHEST'
 
     def __init__(self, limit: int = 10, interval: int = 50) -> None:
         self.limit, self.interval = limit, interval
-        self._seen = self._own = self._own_in_a_row = 0
+        self._reported = self._counted = self._counted_in_a_row = 0
         self._batches: list[_Batch] = []
         self._steps: list[_Step] = []
         # The numbers of batches after which some rank ends its epoch.
@@ -68,21 +68,21 @@ class FiniteStepHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
-        """Note the batch, and look if it is time; errors as in `look`."""
+        """Record the batch, and report skipped steps if due; errors as in `report`."""
         loss = (outputs or {}).get('loss')
         self._batches.append(_Batch(None if loss is None else loss.detach(), names_of(data_batch)))
         if has_stepped(runner.optim_wrapper):
             self._steps.append(_Step(runner.iter + 1, getattr(runner.optim_wrapper, 'counts', None), self._batches))
             self._batches = []
-        if self._is_time(runner, batch_idx):
-            self.look()
+        if self._is_due(runner, batch_idx):
+            self.report()
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Look before the weights are scored, and perhaps saved as the best."""
-        self.look()
+        """Report before the weights are scored, and perhaps saved as the best."""
+        self.report()
 
-    def _is_time(self, runner: Runner, batch_idx: int) -> bool:
-        """Whether to look; the same on all ranks."""
+    def _is_due(self, runner: Runner, batch_idx: int) -> bool:
+        """Whether to report now; the same on all ranks."""
         return (
             not hasattr(runner.optim_wrapper, 'counts')
             or self.every_n_train_iters(runner, self.interval)
@@ -95,27 +95,27 @@ class FiniteStepHook(Hook):
             )
         )
 
-    def look(self) -> None:
-        """Report the steps that were left out since the last look; all ranks call it together.
+    def report(self) -> None:
+        """Report the steps that were skipped since the last call; all ranks call it together.
 
         Raises:
-            InputError: More than `limit` steps in a row were left out.
+            InputError: More than `limit` steps in a row were skipped.
         """
         steps, self._steps = self._steps, []
-        left_out = []
+        newly_skipped = []
         for step, (skipped, in_a_row) in zip(steps, self._counts(steps)):
-            if skipped > self._seen:
-                left_out.append((step, skipped, in_a_row))
-            self._seen = skipped
-        if not left_out:
+            if skipped > self._reported:
+                newly_skipped.append((step, skipped, in_a_row))
+            self._reported = skipped
+        if not newly_skipped:
             return
         ranks = all_gather_object(
-            [[(bool(batch.is_finite), batch.names) for batch in step.batches] for step, *_ in left_out]
+            [[(bool(batch.is_finite), batch.names) for batch in step.batches] for step, *_ in newly_skipped]
         )
-        for (step, skipped, in_a_row), *of_ranks in zip(left_out, *ranks):
+        for (step, skipped, in_a_row), *of_ranks in zip(newly_skipped, *ranks):
             log_warning(
-                f'Step {step.number} was left out, its gradients are not finite ({in_a_row} in a row, {skipped} in '
-                f'all). {_culprits(of_ranks)}'
+                f'Step {step.number} was skipped, because its gradients are not finite ({in_a_row} in a row, '
+                f'{skipped} in all). {_items_of(of_ranks)}'
             )
             if in_a_row > self.limit:
                 raise InputError(
@@ -125,7 +125,7 @@ class FiniteStepHook(Hook):
                 )
 
     def _counts(self, steps: list[_Step]) -> list[list[int]]:
-        """After each step: the steps left out so far, and in a row; the same on all ranks."""
+        """After each step, the numbers of steps skipped so far and in a row; the same on all ranks."""
         if not steps:
             return []
         counts = [step.counts for step in steps if step.counts is not None]
@@ -135,9 +135,9 @@ class FiniteStepHook(Hook):
         all_reduce(bad, 'max')
         totals = []
         for is_bad in bad.tolist():
-            self._own += is_bad
-            self._own_in_a_row = (self._own_in_a_row + 1) * is_bad
-            totals.append([self._own, self._own_in_a_row])
+            self._counted += is_bad
+            self._counted_in_a_row = (self._counted_in_a_row + 1) * is_bad
+            totals.append([self._counted, self._counted_in_a_row])
         return totals
 
 
@@ -147,7 +147,7 @@ def names_of(data_batch: dict | None) -> list[str]:
     return [f'{sample.metainfo.get("img_path")} "{sample.metainfo.get("text", "")}"' for sample in samples]
 
 
-def _culprits(ranks: list[list[tuple[bool, list[str]]]]) -> str:
+def _items_of(ranks: list[list[tuple[bool, list[str]]]]) -> str:
     """The items of the batches whose loss is not finite, or of all batches if every loss is finite.
 
     Args:
@@ -155,6 +155,6 @@ def _culprits(ranks: list[list[tuple[bool, list[str]]]]) -> str:
     """
     batches = [(rank, finite, names) for rank, part in enumerate(ranks) for finite, names in part]
     bad = [(rank, names) for rank, finite, names in batches if not finite]
-    told = bad or [(rank, names) for rank, _, names in batches]
+    listed = bad or [(rank, names) for rank, _, names in batches]
     of = f' whose loss is not finite (rank {", ".join(map(str, sorted({rank for rank, _ in bad})))})' if bad else ''
-    return f'In the batch{of}: {"; ".join(name for _, names in told for name in names)}'
+    return f'In the batch{of}: {"; ".join(name for _, names in listed for name in names)}'

@@ -16,7 +16,7 @@ _ITEMS = 1
 
 
 class Visit(NamedTuple):
-    """An item that a batch asks for: its index, the number of the pass from 0 on, and the position over all ranks."""
+    """A requested item of a batch: its index, the number of the pass from 0 on, and the position over all ranks."""
 
     index: Any
     number: int
@@ -24,13 +24,13 @@ class Visit(NamedTuple):
 
 
 class VisitBatchSampler:
-    """A batch sampler that gives a `Visit` for each index of the batch sampler within.
+    """A batch sampler that gives a `Visit` for each index of an inner batch sampler.
 
     The k-th item of rank r has the position k · ranks + r. Samplers deal out their indices to the ranks in turn, so
     that two ranks with half the batch size have the positions of one rank.
 
     Attributes:
-        inner: The batch sampler within; other attributes are its own.
+        inner: The inner batch sampler; all other attributes are looked up in it.
         next_pass: Number of the next pass; each pass increments it.
     """
 
@@ -135,7 +135,7 @@ def _one_by_one(dataset: Any, indices: list) -> list:
 
 
 def _make_seeded(make: Callable[[list], list], seed: int, indices: list) -> list:
-    """The items of a batch; other loaders of the data set ask by plain indices."""
+    """The items of a batch; other loaders of the data set use plain indices."""
     if not all(isinstance(index, Visit) for index in indices):
         return make(indices)
     items = []

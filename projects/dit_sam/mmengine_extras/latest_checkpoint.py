@@ -31,11 +31,11 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
         reason = _why_not_resumable(path)
         if not reason:
             return str(path)
-        log_warning(f'{path} is passed over: {reason}')
+        log_warning(f'{path} is skipped: {reason}')
     if paths:
         raise CheckpointError(
             f'no checkpoint of {work_dir} can be read ({len(paths)} tried): fetch a copy, or train '
-            'without --resume, which begins anew'
+            'without --resume, which starts over'
         )
     return None
 

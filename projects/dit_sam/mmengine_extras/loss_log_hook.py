@@ -19,10 +19,10 @@ from .ranks import lengths_of_ranks
 class LossLogHook(RuntimeInfoHook):
     """`RuntimeInfoHook` that logs each step's losses as means over the ranks; it replaces the parent.
 
-    mmengine logs the losses of rank 0 alone, so that the curve depends on the number of ranks. It also reads them in
-    every step, for which the host waits for the GPU. Here the losses stay on the GPU until `LoggerHook` writes its next
-    line, or until the epoch ends. Then those of all steps are averaged in one collective, copied once and logged in
-    order. The same holds for `grad_norm` of a `GuardedOptimWrapper`, which logs it itself without this hook. Other
+    mmengine logs the losses of rank 0 only, so that the curve depends on the number of ranks. It also reads them in
+    every step, which makes the host wait for the GPU. Here the losses stay on the GPU until `LoggerHook` writes its
+    next line, or until the epoch ends. Then those of all steps are averaged in one collective, copied once and logged
+    in order. The same holds for `grad_norm` of a `GuardedOptimWrapper`, which logs it itself without this hook. Other
     readers of the message hub see the losses only then. All ranks must have the same names of losses in a step.
     """
 
@@ -84,6 +84,6 @@ class LossLogHook(RuntimeInfoHook):
         means = torch.stack([value.reshape(()).to(get_device(), torch.float32) for _, value in values])
         all_reduce(means, op='mean')
         for (name, _), mean in zip(values, means.tolist()):
-            # The norm of a step that was left out means nothing.
+            # The norm of a skipped step is meaningless.
             if name != 'grad_norm' or isfinite(mean):
                 runner.message_hub.update_scalar(f'train/{name}', mean)

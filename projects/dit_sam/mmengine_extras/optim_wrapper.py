@@ -1,4 +1,4 @@
-"""The optimizer wrapper: steps with NaN are left out, and the forward pass may run in bfloat16."""
+"""The optimizer wrapper: steps with NaN are skipped, and the forward pass may run in bfloat16."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -25,12 +25,13 @@ NO_BFLOAT16 = 'This CPU has no bfloat16 arithmetic: the {} stays in float32'
 
 @OPTIM_WRAPPERS.register_module()
 class GuardedOptimWrapper(OptimWrapper):
-    """`OptimWrapper` that leaves out steps with NaN or infinity in the gradients, optionally in mixed precision.
+    """`OptimWrapper` that skips steps with NaN or infinity in the gradients, optionally in mixed precision.
 
-    The 2-norm of all gradients decides about a step, and `clip_grad` uses the same norm. All ranks decide alike:
-    gradients are averaged before, and with FSDP the norm is that of all shards. `FiniteStepHook` reports the steps.
+    A step is skipped if the 2-norm of all gradients is not finite; `clip_grad` uses the same norm. All ranks skip the
+    same steps, because gradients are averaged first, and with FSDP the norm is that of all shards. `FiniteStepHook`
+    reports skipped steps.
 
-    If the optimizer is a fused Adam or AdamW, its kernel leaves the step out and the host does not wait for the GPU.
+    If the optimizer is a fused Adam or AdamW, its kernel skips the step and the host does not wait for the GPU.
     Adam and AdamW are fused where the device has the kernel, unless the config sets `fused` or `foreach`; a checkpoint
     does not change that. With other optimizers, and if `clip_grad` uses another norm, the host waits in each step.
 
@@ -40,13 +41,13 @@ class GuardedOptimWrapper(OptimWrapper):
 
     Args:
         dtype: 'bfloat16' runs the forward pass of training under autocast. A CPU without bfloat16 arithmetic would be
-            many times slower: there everything stays in float32, and the log says so.
+            many times slower, so there everything stays in float32 and the log says so.
         **kwargs: As in the parent: `optimizer`, `accumulative_counts`, `clip_grad`.
 
     Attributes:
-        counts: Two integers on the device: steps left out so far, and those since the last step that was taken. Every
+        counts: Two integers on the device: steps skipped so far, and those since the last step that was taken. Every
             step makes a new tensor.
-        grad_norm: The norm of the last step before clipping; None if `clip_grad` does not ask for the 2-norm.
+        grad_norm: The norm of the last step before clipping; None if `clip_grad` does not use the 2-norm.
         writes_norm: Whether each step writes the norm to the log, for which the host waits. `LossLogHook` does so later
             and turns this off.
 
@@ -72,12 +73,12 @@ class GuardedOptimWrapper(OptimWrapper):
 
     @property
     def skipped(self) -> int:
-        """Steps left out so far; reading it waits for the device."""
+        """Steps skipped so far; reading it waits for the device."""
         return int(self.counts[0])
 
     @property
     def skipped_in_a_row(self) -> int:
-        """Steps left out since the last one that was taken; reading it waits for the device."""
+        """Steps skipped since the last one that was taken; reading it waits for the device."""
         return int(self.counts[1])
 
     @contextmanager
@@ -85,7 +86,7 @@ class GuardedOptimWrapper(OptimWrapper):
         """The context of each forward pass. The first one finds out which gradients are in shards.
 
         Raises:
-            InputError: The gradients are in shards, and `clip_grad` asks for another norm than the 2-norm.
+            InputError: The gradients are in shards, and `clip_grad` uses a norm other than the 2-norm.
         """
         if model is not self._model:
             self._model, self._copies = model, copies_of_gradients(model)
@@ -105,7 +106,7 @@ class GuardedOptimWrapper(OptimWrapper):
         self.counts = torch.stack([skipped + bad, (in_a_row + 1) * bad])
         if self._clips_here:
             self.grad_norm = norm
-            # The norm of a step that is left out means nothing.
+            # The norm of a skipped step is meaningless.
             if self.writes_norm and not bad:
                 self.message_hub.update_scalar(f'train/{self.grad_name}', norm.item())
         in_kernel = bad.device.type in _WITH_FOUND_INF and self._leaves_out_in_kernel()
@@ -132,7 +133,7 @@ class GuardedOptimWrapper(OptimWrapper):
         super().load_state_dict(dict(state_dict, param_groups=[*groups, *saved[len(groups) :]]))
 
     def _leaves_out_in_kernel(self) -> bool:
-        # In torch's fused SGD, the momentum of a first step that is left out stays uninitialized memory.
+        # In torch's fused SGD, the momentum stays uninitialized memory if the first step is skipped.
         return (
             isinstance(self.optimizer, (Adam, AdamW, SGD))
             and not self._waits_to_clip
@@ -151,7 +152,7 @@ class GuardedOptimWrapper(OptimWrapper):
             if not gradients:
                 return zero
             norm = torch.stack(torch._foreach_norm([*gradients.values()])).norm()
-            # Shards of torch's second FSDP know that they are shards.
+            # With torch's second FSDP, the shards are DTensors, whose norm covers all of them.
             return norm.full_tensor() if hasattr(norm, 'full_tensor') else norm
         # Each of n copies of a gradient counts 1/n, so that the sum over all ranks has it once.
         by_copies: dict[int, list[Tensor]] = {}
@@ -197,7 +198,7 @@ def _autocast_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def _fuse(optimizer: Optimizer) -> None:
-    """Have torch's Adam and AdamW update by one kernel a group, if the config leaves it open and the kernel exists."""
+    """Make torch's Adam and AdamW fused, one kernel per group, if the kernel exists and the config does not decide."""
     groups = optimizer.param_groups
     is_open = all(
         group.get('fused') is None

@@ -64,6 +64,6 @@ def lengths_of_ranks(loader: DataLoader) -> set[int]:
 def shared_seed(runner: Runner) -> int:
     """The seed of rank 0; all ranks call it.
 
-    With `randomness.diff_rank_seed=True` every rank has a seed of its own, which would give the ranks overlapping data.
+    With `randomness.diff_rank_seed=True` every rank has a different seed, which would give the ranks overlapping data.
     """
     return run_on_rank_0(lambda: runner.seed)

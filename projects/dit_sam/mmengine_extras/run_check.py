@@ -29,7 +29,7 @@ LIMITS = {
         '; to train without validation set val_cfg, val_dataloader and val_evaluator to None',
     ),
     'default_hooks.logger.interval': (True, 1, ''),
-    'default_hooks.checkpoint.interval': (True, 1, '; -1 saves none but the best'),
+    'default_hooks.checkpoint.interval': (True, 1, '; -1 saves only the best'),
     'default_hooks.finite_step.interval': (True, 1, ''),
     'default_hooks.stop_signal.interval': (True, 1, ''),
     'default_hooks.stop_signal.seconds': (False, 0, ''),
@@ -74,7 +74,9 @@ def _problems(cfg: Config) -> Iterator[str]:
             yield f'{name}={value!r} leaves no items: leave it out for all of them'
     for name in [key for key in cfg.keys() if key.endswith('_dataloader')]:
         if (cfg[name] or {}).get('drop_last') and 'batch_sampler' in cfg[name]:
-            yield f'{name}.drop_last=True does not go with {name}.batch_sampler, which makes the batches: leave it out'
+            yield (
+                f'{name}.drop_last=True does not work with {name}.batch_sampler, which makes the batches: leave it out'
+            )
     yield from _shard_problems(cfg)
     scale = cfg.get('auto_scale_lr') or {}
     if scale.get('enable') and 'base_batch_size' not in scale:
@@ -93,7 +95,7 @@ def _problems(cfg: Config) -> Iterator[str]:
 
 
 def check_shards(cfg: Config) -> None:
-    """Refuse wrappers with which the ranks of FSDP would clip or leave out steps by their own shards.
+    """Refuse wrappers with which the ranks of FSDP would clip or skip steps by their own shards.
 
     Raises:
         InputError: The wrapper is mmengine's for float16, or it clips by the norm.
@@ -116,7 +118,7 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
     if wrapper.get('type') == 'AmpOptimWrapper' and (clips or not wrapper.get('use_fsdp')):
         yield (
             'optim_wrapper.type=AmpOptimWrapper, which --amp takes on GPUs before Ampere, judges and clips a step '
-            "by each rank's own part of the gradients and so does not go with FSDP: train without --amp, or without "
+            "by each rank's own part of the gradients and so does not work with FSDP: train without --amp, or without "
             'shards'
         )
 
@@ -154,7 +156,7 @@ def drop_idle_settings(cfg: Config) -> None:
 def check_training(runner: Runner) -> None:
     """Build the loops of a training, and refuse one without data or with a score that is not reported.
 
-    mmengine notices by a failed assertion, after the first epoch, or never.
+    mmengine detects these by a failed assertion, after the first epoch, or never.
 
     Raises:
         InputError: A data loader gives no batch, ranks would have epochs of unequal lengths, or `save_best` or a
@@ -218,7 +220,7 @@ def check_scores(runner: Runner) -> None:
             ]
             if wanted not in groups:
                 raise InputError(
-                    f'{setting}={wanted!r} is no score of val_evaluator, which reports '
+                    f'{setting}={wanted!r} is not a score of val_evaluator, which reports '
                     f'{", ".join(names + groups)}; name one of these'
                 )
 

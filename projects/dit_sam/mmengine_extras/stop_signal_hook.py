@@ -37,22 +37,22 @@ class StopSignalHook(Hook):
     `stopped_iter_{step}.pth` and is removed when there are two newer ones. During a validation nothing is saved, as the
     checkpoint of its epoch is on the disk. Ctrl-C, torchrun and Slurm also signal the data-loading processes. These
     ignore it, because the step still needs data, and are killed when the training ends. Signals have their usual effect
-    before the first step of a run, when there is nothing to save, and from the third one on. The hook does nothing in a
-    thread, where Python handles no signals.
+    before the first step of a run, when there is nothing to save, and from the third signal on. The hook does nothing
+    outside the main thread, where Python handles no signals.
 
     Args:
-        interval: The most batches between two questions of the ranks whether one of them was signaled, for which they
-            wait for the GPU. A single process looks after each batch. In a validation, ranks ask as long as all of them
-            have batches.
-        seconds: The most time between two questions, by the slowest rank, but at least one batch. torchrun kills ranks
-            30 s after the signal, and the checkpoint must be written by then.
+        interval: Largest number of batches after which the ranks ask each other whether one of them was signaled, which
+            makes them wait for the GPU. A single process checks after each batch. In a validation, ranks ask as long as
+            all of them have batches.
+        seconds: Largest time between two such exchanges, by the slowest rank, but at least one batch. torchrun kills
+            ranks 30 s after the signal, and the checkpoint must be written by then.
     """
 
     priority = 'LOWEST'
 
     def __init__(self, interval: int = 10, seconds: float = 5.0) -> None:
         self.interval, self.seconds = interval, seconds
-        # Batches between two questions; the first batch tells how long one takes.
+        # Batches between two exchanges; the first batch shows how long one takes.
         self._gap = 1
         self._restart_count()
         # Batches of a validation that all ranks have; 0 outside a training.
@@ -104,7 +104,7 @@ class StopSignalHook(Hook):
             return
         for hook in runner.hooks:
             if isinstance(hook, FiniteStepHook):
-                hook.look()
+                hook.report()
         # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
         name = f'stopped_iter_{runner.iter + 1}.pth'
         with stream_checkpoints():
@@ -116,7 +116,7 @@ class StopSignalHook(Hook):
         self._exit(runner.iter + 1, f'{osp.join(runner.work_dir, name)} is saved')
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Agree on the batches after which to ask; a rank with more batches would ask alone and wait forever."""
+        """Agree on the batches after which ranks ask each other; a rank with more batches would wait forever."""
         self._shared = min(lengths_of_ranks(runner.val_dataloader)) if self._in_training else 0
         self._restart_count()
 
@@ -153,7 +153,7 @@ class StopSignalHook(Hook):
 
     def _exit(self, step: int, what: str) -> None:
         name = signal.Signals(self._received[0]).name if self._received else 'a signal to another rank'
-        print_log(f'Stopped by {name} after step {step}: {what}; --resume goes on from there', logger='current')
+        print_log(f'Stopped by {name} after step {step}: {what}; --resume continues from there', logger='current')
         self._restore_handlers()
         end_process_group(0)
         sys.exit(0)

@@ -25,7 +25,7 @@ from .checkpoint_hook import to_plain
 class ResumableFSDPStrategy(FSDPStrategy):
     """`FSDPStrategy` that can resume; arguments as in the parent.
 
-    mmengine (0.10.7) passes on the optimizer's state as torch 2.0 wanted it, which raises an error since torch 2.1.
+    mmengine (0.10.7) passes the optimizer's state on in torch 2.0's format, which raises an error since torch 2.1.
     """
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
@@ -64,8 +64,8 @@ def copies_of_gradients(model: nn.Module) -> dict[nn.Parameter, int]:
 class ResumableDeepSpeedStrategy(DeepSpeedStrategy):
     """`DeepSpeedStrategy` whose checkpoints are as safe as those of other trainings; arguments as in the parent.
 
-    A checkpoint is a folder with files of all ranks. It is written to a temporary name, synced and renamed. Hooks see
-    it before, which mmengine (0.10.7) leaves out. Its files are read safely, where DeepSpeed unpickles anything.
+    A checkpoint is a folder with files of all ranks. Hooks get it before it is saved, unlike in mmengine (0.10.7). It
+    is written to a temporary name, synced and renamed. Its files are read safely, while DeepSpeed unpickles anything.
     """
 
     config: dict
@@ -120,7 +120,7 @@ def _rename(source: Path, target: Path) -> None:
 
 
 def load_shard(path: str, map_location: Any = None) -> dict:
-    """Read a file of a DeepSpeed checkpoint with the few classes of its own in it, and run no code.
+    """Read a file of a DeepSpeed checkpoint without running code; a few classes of DeepSpeed are allowed in it.
 
     Raises:
         CheckpointError: As in `load_from_local`.
@@ -136,24 +136,24 @@ def load_shard(path: str, map_location: Any = None) -> dict:
 
 @OPTIM_WRAPPERS.register_module()
 class CountedDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
-    """`DeepSpeedOptimWrapper` that counts for `FiniteStepHook` which steps DeepSpeed left out, the same on all ranks.
+    """`DeepSpeedOptimWrapper` that counts the steps that DeepSpeed skips, for `FiniteStepHook`; equal on all ranks.
 
     Attributes:
-        skipped: Steps left out so far, because their gradients were not finite.
-        skipped_in_a_row: Steps left out since the last one that was taken.
+        skipped: Steps skipped so far, because their gradients were not finite.
+        skipped_in_a_row: Steps skipped since the last one that was taken.
     """
 
     skipped = skipped_in_a_row = 0
 
     @property
     def counts(self) -> Tensor:
-        """Both, as in `GuardedOptimWrapper`. DeepSpeed's step has waited for the device already."""
+        """Both numbers, as in `GuardedOptimWrapper`. DeepSpeed's step has waited for the device already."""
         return torch.tensor([self.skipped, self.skipped_in_a_row])
 
     def step(self, **kwargs: Any) -> None:
         """Step, if the gradients are finite."""
         before = self.model.skipped_steps
         super().step(**kwargs)
-        left_out = self.model.skipped_steps - before
-        self.skipped += left_out
-        self.skipped_in_a_row = self.skipped_in_a_row + left_out if left_out else 0
+        newly_skipped = self.model.skipped_steps - before
+        self.skipped += newly_skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + newly_skipped if newly_skipped else 0

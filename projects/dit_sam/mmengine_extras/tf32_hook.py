@@ -10,12 +10,12 @@ from ..errors import InputError
 
 @HOOKS.register_module()
 class TF32Hook(Hook):
-    """Allows or forbids TF32 during a run, and restores the setting afterwards.
+    """Allows or forbids TF32 during a run, and restores the setting afterward.
 
     TF32 has a mantissa of 10 bits where float32 has 23: a factor is off by up to 2⁻¹¹ = 5e-4 of its value. With it,
     NVIDIA GPUs since Ampere are up to eight times as fast. PyTorch by default allows it in convolutions only, so that
-    the patch embedding, the neck and the upscaling of a model differ between a GPU and a CPU; here both are set alike.
-    Autocast to bfloat16, as with `--amp`, is not affected.
+    the patch embedding, the neck and the upscaling of a model differ between a GPU and a CPU; here both get the same
+    setting. Autocast to bfloat16, as with `--amp`, is not affected.
 
     Args:
         enabled: Whether TF32 is allowed, in convolutions and in matrix products; None leaves both as they are.
@@ -40,7 +40,7 @@ class TF32Hook(Hook):
             self._before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
         except RuntimeError as error:
             raise InputError(
-                'this program has set fp32_precision, which does not go with default_hooks.tf32: set '
+                'this program has set fp32_precision, which conflicts with default_hooks.tf32: set '
                 'default_hooks.tf32.enabled=None to leave it as it is'
             ) from error
         self._set('high' if self.enabled else 'highest', self.enabled)

@@ -22,7 +22,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
 
     Unlike mmseg's `SegDataPreProcessor` it can center images, pads masks with background, and takes images of different
     sizes in testing too. The padding goes into the metainfo as `padding_size`, so that predictions come back at the
-    original size. In testing the truth stays at its original size.
+    original size. In testing the ground truth stays at its original size.
 
     Data samples get `unique_image_index`, the index of their image among the different images of the batch. In testing,
     consecutive sentences may share an image, which is prepared and embedded once.
@@ -33,9 +33,9 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         size: Height and width of the batch; None takes the largest image's, rounded up to a multiple of `size_divisor`.
         size_divisor: See `size`.
         bgr_to_rgb: Whether images come as BGR, as mmcv loads them.
-        place: Where an image lies in the batch: in the 'middle', or in the upper left 'corner'.
-        non_blocking: Whether images and masks in pinned memory (`pin_memory=True` of the data loader) go to a GPU while
-            the host goes on.
+        place: Position of an image in the batch: in the 'middle', or in the upper left 'corner'.
+        non_blocking: Whether images and masks in pinned memory (`pin_memory=True` of the data loader) are copied to a
+            GPU while the host continues.
 
     Raises:
         InputError: `place` is unknown.
@@ -62,13 +62,13 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         """
         Args:
             data: `inputs`, images (3, h, w), and `data_samples`, as the data loader collates them.
-            training: Whether the truth is padded with the image.
+            training: Whether the ground truth is padded with the image.
 
         Returns:
             `inputs`, (B, 3, H, W), and `data_samples`.
 
         Raises:
-            InputError: An image is larger than `size`; or, in training, a mask has another label than 0, 1 and 255.
+            InputError: An image is larger than `size`; or, in training, a mask has a label other than 0, 1 and 255.
         """
         if training:
             for sample in data.get('data_samples') or ():
@@ -128,12 +128,13 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
 
 
 def _check_labels(sample: SegDataSample) -> None:
-    """
+    """Check that a mask has no label above 1, which the losses would treat as background.
+
     Raises:
-        InputError: The mask has a label above 1, which the losses would take for background.
+        InputError: The mask has such a label.
     """
     mask = sample.gt_sem_seg.data
-    # Only on the host: for a GPU's answer it would wait, and tensors on 'meta' have no content.
+    # Only on the host, which would have to wait for a GPU. Tensors on 'meta' have no content.
     if type(mask) is Tensor and mask.device.type == 'cpu' and mask.numel() and mask.max() > 1:
         others = mask[(mask > 1) & (mask != 255)]
         if len(others):

@@ -29,7 +29,7 @@ from torch import Tensor
 
 # Seconds to wait for a server; torch would wait forever.
 TIMEOUT = 60
-_REMEDY = 'fetch or save it anew, or remove it from its work dir, and --resume takes the one before'
+_REMEDY = 'download or save it again, or remove it from its work dir, and --resume takes the one before'
 _MAP_FILES = ContextVar('map_files', default=False)
 _CATALOGS = {
     'torchvision': get_torchvision_models,
@@ -64,8 +64,8 @@ def register_loaders() -> None:
 def mapped_files() -> Iterator[None]:
     """Map local checkpoints into memory within the block instead of reading them; see `load_from_local`.
 
-    Use it for weights that are copied into a model and then dropped: a process that overwrites a file which it has
-    mapped is ended by SIGBUS.
+    Use it for weights that are copied into a model and then dropped: a process that overwrites a file that it has
+    mapped is killed by SIGBUS.
     """
     token = _MAP_FILES.set(True)
     try:
@@ -140,7 +140,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
             failure = error
         finally:
             socket.setdefaulttimeout(timeout)
-    # After a failure too: the other ranks wait here.
+    # Also after a failure, because the other ranks wait here.
     barrier()
     if failure is not None or not osp.isfile(path):
         reason = _first_line(failure) if failure else 'by the first rank of this machine'
@@ -170,7 +170,7 @@ def load_from_catalog(filename: str, map_location: Any = None) -> dict:
     if name not in addresses:
         near = ', '.join(get_close_matches(name, addresses))
         raise CheckpointError(f'checkpoint {filename}: {catalog} has no such name{near and ", but "}{near}')
-    # Users may have catalogs of their own, which name files.
+    # Users may have their own catalogs, which name files.
     file = addresses[name] if '://' in addresses[name] else osp.join(_get_mmengine_home(), addresses[name])
     checkpoint = CheckpointLoader.load_checkpoint(file, map_location)
     return _process_mmcls_checkpoint(checkpoint) if catalog == 'mmcls' else checkpoint
@@ -207,7 +207,7 @@ def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Ten
     ):
         found = f'only {", ".join(map(str, weights))}' if isinstance(weights, Mapping) and weights else 'nothing'
         raise CheckpointError(
-            f'checkpoint {source} holds no weights: they are looked for at the top and under '
+            f'checkpoint {source} holds no weights: they are expected at the top level or under '
             f'{", ".join(_WEIGHT_KEYS)}, and there is {found}'
         )
     return {name.removeprefix('module.'): value for name, value in weights.items()}
@@ -216,7 +216,7 @@ def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Ten
 def _check_zip_headers(path: str) -> None:
     """Raise an error if the table of a zip file does not match the headers of its records.
 
-    torch checks this only when it reads a file. In a mapped file, a damaged header would shift the tensor behind it.
+    torch checks this only when it reads a file. In a mapped file, a damaged header would shift the tensor after it.
     """
     with ZipFile(path) as file:
         for record in file.infolist():
@@ -230,7 +230,7 @@ def _load_safetensors(path: str, map_location: Any) -> dict:
             return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=file.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(
-            f'checkpoint {path} is damaged or not a safetensors file ({_first_line(error)}): fetch or save it anew'
+            f'checkpoint {path} is damaged or not a safetensors file ({_first_line(error)}): download or save it again'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Files that programs write: checked before the work starts, complete or absent afterwards."""
+"""Files that programs write: checked before the work starts, complete or absent afterward."""
 
 import os
 import re
@@ -51,7 +51,7 @@ def wrap_write_errors(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: str | Path, sync: bool = False, overwrite: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to, and rename it to `path` at the end of the block.
+    """Yield a temporary path next to `path` to write to, and rename it to `path` at the end of the block.
 
     Missing folders are created. If anything fails, the temporary file is removed and an old `path` stays as it was.
     With `sync` it waits until the content and the name are on the disk.
@@ -62,7 +62,7 @@ def atomic_write(path: str | Path, sync: bool = False, overwrite: bool = True) -
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not only the process: threads may write the same file too.
+    # Unique not only per process: threads may write the same file too.
     temporary = target.with_name(f'.{target.name}.{uuid4().hex[:8]}.part')
     try:
         yield temporary

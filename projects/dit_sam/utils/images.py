@@ -21,7 +21,7 @@ _OPENING = Lock()
 
 @contextmanager
 def open_image(source: bytes | str) -> Iterator[Image.Image]:
-    """Open a file, or its bytes, with Pillow. Only the head is read, whatever the size.
+    """Open a file, or its bytes, with Pillow. Only the header is read, for any size of image.
 
     Pillow's own limit, a sixth of ours, is lifted meanwhile: it reports a "decompression bomb".
     """

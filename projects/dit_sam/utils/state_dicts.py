@@ -12,7 +12,7 @@ from .checkpoints import CheckpointError, weights_of
 def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoint', target: str = 'the model') -> None:
     """Load a checkpoint whose names and shapes are exactly those of the model.
 
-    mmengine loads what fits and logs the rest, so that weights of another model pass for weights of this one.
+    mmengine loads what fits and logs the rest, so that weights of another model are accepted as weights of this one.
 
     Args:
         model: The model. It does not change on an error.
@@ -37,7 +37,7 @@ def state_dict_mismatch(
 ) -> str:
     """Why a state dict does not fit, in one line; '' if it fits.
 
-    Neither NaN and infinity fit, which torch would copy, nor integers in place of floating-point numbers.
+    NaN and infinity, which torch would copy, do not fit, nor do integers in place of floating-point numbers.
 
     Args:
         expected: The module, or its state dict.
@@ -78,8 +78,8 @@ def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
         )
     if missing and all('.lora_' in name for name in missing):
         return (
-            '; these are of LoRA, which the config has and the checkpoint not: leave `lora` out, or for a training '
-            'that begins with it set default_hooks.checkpoint.strict_load=False'
+            '; these are of LoRA, which the config has but the checkpoint does not: leave `lora` out, or for a '
+            'training that begins with it set default_hooks.checkpoint.strict_load=False'
         )
     return ''
 

@@ -15,13 +15,13 @@ from ..errors import InputError
 from .checkpoints import weights_of
 from .files import atomic_write, check_file, wrap_write_errors
 
-# What transformers' `save_pretrained` puts into a folder; an index names the files among which weights are shared out.
+# Files that transformers' `save_pretrained` writes to a folder; an index names the files that weights are split into.
 _IN_FOLDERS = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
 _SUFFIXES = ('.safetensors', '.pth')
 
 
 def read_weights(path: str) -> dict[str, Tensor]:
-    """The weights by name, without a wrapper's `module.`; nothing that is in a file is run.
+    """The weights by name, without a wrapper's `module.`; no code in a file is run.
 
     Args:
         path: A checkpoint (`.safetensors`, or anything that `torch.save` wrote), its URL, or a folder written by
@@ -45,13 +45,13 @@ def weight_files(path: str) -> list[str]:
         return [path]
     found = next((file for file in (Path(path, name) for name in _IN_FOLDERS) if file.is_file()), None)
     if found is None:
-        raise InputError(f'folder {path} holds no weights: there is none of {", ".join(_IN_FOLDERS)}')
+        raise InputError(f'folder {path} holds no weights: it has none of {", ".join(_IN_FOLDERS)}')
     if found.suffix != '.json':
         return [str(found)]
     try:
         shards = set(json.loads(found.read_text())['weight_map'].values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f'{found} is damaged or not an index of weights: fetch it anew') from error
+        raise InputError(f'{found} is damaged or not an index of weights: download it again') from error
     return [str(found.with_name(shard)) for shard in sorted(shards)]
 
 
@@ -78,7 +78,7 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
     Args:
         path: `*.safetensors`, or any other name for `torch.save`.
         weights: Weights by name.
-        metadata: Text to store with them: in the header of `.safetensors`, otherwise as `meta` beside `state_dict`.
+        metadata: Text to store with them: in the header of `.safetensors`, otherwise as `meta` next to `state_dict`.
             Without it `torch.save` gets only the weights, as in SAM's own files.
 
     Raises:

@@ -28,7 +28,7 @@ def draw_attention(
     Args:
         image: The picture.
         attention: Its attention to a sentence.
-        direction: `to_text`, where visual tokens look at a word, or `to_image`, where a word looks.
+        direction: `to_text`, where visual tokens attend to a word, or `to_image`, where a word attends.
         layers: Names of the layers to draw, by default all that have this direction.
         special: Also draw special tokens, which often take most of the attention.
         font: As in `draw_masks`.

@@ -78,7 +78,7 @@ class AttentionRecorder:
             return
         length, size, window = text.shape[1], x.shape[1:3], attention.window_size
         heads = (head[..., :length] for head in visual_weights(attention, x, text, text_mask, norm))
-        # Added head by head: all at once take too much memory.
+        # Added head by head, because all at once take too much memory.
         weights = sum(heads, torch.zeros(())).unflatten(1, (window, window) if window else size) / attention.num_heads
         weights = window_unpartition(weights, (size[0], size[1])) if window else weights
         self._put(name, 'to_text', weights.permute(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""Attention weights, recomputed in the plain form: the fast forms of the layers never hold them.
+"""Attention weights, recomputed in the plain form, because the fast forms of the layers never hold them.
 
 Shapes: B pairs, L text tokens, H × W visual tokens, M heads; G windows or images of h × w visual tokens, G / B of them
 for each of B texts.

@@ -29,7 +29,7 @@ def file_stem(image: str, *sentences: str) -> str:
 
 
 def write_image(image: np.ndarray, folder: str, stem: str) -> str:
-    """Write an RGB (H, W, 3) or grey (H, W) uint8 picture as PNG; the rest as in `write_new`."""
+    """Write an RGB (H, W, 3) or gray (H, W) uint8 picture as PNG; the rest as in `write_new`."""
     buffer = BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, 'PNG')
     return write_new(buffer.getvalue(), folder, stem, '.png')

@@ -43,7 +43,7 @@ def draw_masks(
 ) -> np.ndarray:
     """Picture with outlined, lightly tinted masks, and below it the sentences, each with its color.
 
-    The outline lies outside of the mask. Masks that are nearly the same get outlines around each other.
+    The outline is outside the mask. Masks that are nearly the same get outlines around each other.
 
     Args:
         image: The picture.
@@ -136,7 +136,7 @@ def _depth(mask: np.ndarray, factor: int) -> np.ndarray:
     )
     # Infinite where a mask is full or empty.
     inside, outside = np.minimum(inside, FAR), np.minimum(outside, FAR)
-    # Between the centers of two neighbors, of which one is inside, lies the outline: half a pixel from both.
+    # The outline runs midway between the centers of an inside pixel and an outside neighbor: half a pixel from both.
     depth = cv2.GaussianBlur(np.where(mask, inside - 0.5, 0.5 - outside), (0, 0), 1.5)
     depth = np.where(mask, np.maximum(depth, 0.02), np.minimum(depth, -0.02))
     return _enlarge(depth, factor, cv2.INTER_CUBIC) * factor
@@ -151,7 +151,7 @@ def _iou(mask: np.ndarray, other: np.ndarray) -> float:
 
 
 def _draw_outline(picture: np.ndarray, depth: np.ndarray, color: Color, line: int) -> None:
-    """Draw an anti-aliased line around what has a positive depth, with a white halo half as wide on both sides."""
+    """Draw an anti-aliased line around the pixels of positive depth, with a white halo half as wide on both sides."""
     halo = line // 2
     for paint, start, end in ((BACKGROUND, 0, line + 2 * halo), (color, halo, halo + line)):
         _blend(picture, paint, np.clip(0.5 - start - depth, 0, 1) - np.clip(0.5 - end - depth, 0, 1))

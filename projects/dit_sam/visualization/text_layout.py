@@ -45,7 +45,7 @@ def font_for(text: str, font: str | None = None) -> str:
     if font is not None and not Path(font).is_file():
         raise FileNotFoundError(f'font {font} not found: name a .ttf or .otf file')
     if font is not None and not _letters_of(font):
-        raise InputError(f'font {font} is damaged, or no TrueType or OpenType file: name another one')
+        raise InputError(f'font {font} is damaged, or not a TrueType or OpenType file: name another one')
     return _font_for(frozenset(map(ord, text)) - set(map(ord, ' \t\n\u200c\u200d')), font)
 
 

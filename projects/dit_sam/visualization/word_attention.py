@@ -3,7 +3,7 @@
 The directions depend on the scheme:
 
 ========================  ===================================  ======================================================
-layer                     visual tokens look at the text       text tokens look at the image
+layer                     visual tokens attend to the text     text tokens attend to the image
 ========================  ===================================  ======================================================
 `encoder.i`, L-DIT        yes                                  no: its text is key and value only
 `encoder.i`, E-DIT        yes                                  yes, except in the last block, whose text is unused

@@ -6,7 +6,7 @@ from pycocotools import mask as mask_utils
 from .polygons import SHAPES, as_rectangles
 from .scene_sampling import Scene
 
-# Raised whenever the same arguments no longer give the same bytes.
+# Increased whenever the same arguments no longer give the same bytes.
 GENERATOR_VERSION = 2
 
 

@@ -21,7 +21,7 @@ def _background(rng: np.random.Generator, spec: Background, height: int, width: 
 
 
 def _scatter(rng: np.random.Generator, canvas: np.ndarray, spec: Background) -> np.ndarray:
-    """Thin lines and specks, a little lighter or darker than what lies under them."""
+    """Add thin lines and specks, a little lighter or darker than what is below them."""
     height, width = canvas.shape[:2]
     layer = Image.new('L', (width, height), 128)
     pen = ImageDraw.Draw(layer)

@@ -15,7 +15,19 @@ import numpy as np
 
 from .polygons import SHAPES
 from .scene_queries import RELATION_FAR, SIDES, Phrase, SceneQueries, is_short
-from .single_target import NOUNS, PLACE, Plan, clause, has_clause, pick, realize, relation_words, sole_phrase, words_of
+from .single_target import (
+    NOUNS,
+    PLACE,
+    Plan,
+    clause,
+    has_clause,
+    pick,
+    realize,
+    relation_words,
+    singular,
+    sole_phrase,
+    words_of,
+)
 
 # A determiner and whether a plural follows it.
 _ALL: tuple[tuple[str, bool], ...] = (('all', True), ('the', True), ('', True), ('every', False), ('each', False))
@@ -78,7 +90,7 @@ def _places(queries: SceneQueries, short: list[tuple[Phrase, frozenset[int]]]) -
         for two in combinations(sorted(fits), 2)
     ]
     for which, phrase, fits, two in choices:
-        if all(queries.extreme(index, fits - two, which) for index in two):
+        if all(queries.is_extreme(index, fits - two, which) for index in two):
             yield two, Group('place', phrase, PLACE[which][0])
 
 
@@ -94,7 +106,7 @@ def _relations(
         for phrase, fits in short
     ]
     for anchor, phrase_of_anchor, side, phrase, fits in choices:
-        inside = frozenset(index for index in fits if queries.beside(index, anchor, side))
+        inside = frozenset(index for index in fits if queries.is_on_side(index, anchor, side))
         outside = fits - inside
         clear = all(queries.lead(index, anchor, side)[0] <= RELATION_FAR for index in outside)
         if len(inside) > 1 and outside and clear:
@@ -146,7 +158,7 @@ def _determiner(rng: np.random.Generator, plan: Group) -> tuple[str, bool]:
 
 def _all_of(rng: np.random.Generator, plan: Group) -> str:
     determiner, is_plural = _determiner(rng, plan)
-    return f'{determiner} {realize(rng, plan.phrase, plural if is_plural else str)}'.lstrip()
+    return f'{determiner} {realize(rng, plan.phrase, plural if is_plural else singular)}'.lstrip()
 
 
 def _all_that_are(rng: np.random.Generator, plan: Group) -> str:

@@ -1,6 +1,6 @@
 """Sentences that mean no object of a scene: true sentences with one thing changed.
 
-An attribute is replaced, often by one of another object: "the red star" beside a blue star and a red circle. Or a
+An attribute is replaced, often by one of another object: "the red star" next to a blue star and a red circle. Or a
 place, or the side of an anchor, is replaced by one without such objects. So neither the words alone nor the objects of
 a picture alone reveal these sentences.
 """
@@ -63,7 +63,7 @@ def _new_anchor(rng: np.random.Generator, queries: SceneQueries, plan: Plan, nea
 
 
 def _wrong_place(rng: np.random.Generator, queries: SceneQueries, plan: Plan) -> Plan | None:
-    """A sentence about a place for two or more objects that all lie in the other half."""
+    """A plan for a sentence about a place, for two or more objects that are all in the other half."""
     found = [
         (side, phrase)
         for phrase, fits in queries.all_phrases()
@@ -78,7 +78,7 @@ def _wrong_place(rng: np.random.Generator, queries: SceneQueries, plan: Plan) ->
 
 
 def _wrong_side(rng: np.random.Generator, queries: SceneQueries, plan: Plan) -> Plan | None:
-    """A sentence about a side of an anchor, for two or more objects that are not on that side."""
+    """A plan for a sentence about a side of an anchor, for two or more objects that are not on that side."""
     short = [
         (phrase, fits - {anchor}, anchor)
         for phrase, fits in queries.all_phrases()

@@ -20,7 +20,7 @@ def _cross(arm: float = 0.17) -> np.ndarray:
 
 
 _TOP = -math.pi / 2
-# Few and unlike each other, so that a model of a few million weights learns them at 20 pixels in an hour.
+# Few and dissimilar, so that a model of a few million weights learns them at 20 pixels in an hour.
 _OUTLINES = dict(
     circle=lambda: _polar([0.5] * 32, 0.0),
     square=lambda: np.array([(-0.45, -0.45), (0.45, -0.45), (0.45, 0.45), (-0.45, 0.45)]),

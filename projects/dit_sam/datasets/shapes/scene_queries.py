@@ -1,4 +1,4 @@
-"""Queries of the grammars about a scene: which objects a phrase fits, and how objects lie to each other.
+"""Queries of the grammars about a scene: which objects a phrase fits, and how objects are placed.
 
 Positions are the centers of the objects' boxes; y points down; distances are shares of the picture's long side.
 Objects are given by their indices.
@@ -12,7 +12,7 @@ from .scene_sampling import SIZES, Scene, SceneObject
 # The runner-up of a superlative of place is at least this far behind, and its box does not reach further out.
 PLACE_MARGIN = 0.06
 # On the named side means: at least NEAR away along the axis, and at most as far along the other axis.
-# A candidate that is not meant lies at most FAR on that side.
+# A candidate that is not a target is at most FAR on that side.
 RELATION_NEAR, RELATION_FAR, RELATION_SLOPE = 0.1, 0.01, 1.0
 # Unit steps toward a side, in (x, y).
 SIDES = dict(left=(-1, 0), right=(1, 0), top=(0, -1), bottom=(0, 1))
@@ -69,7 +69,7 @@ class SceneQueries:
                 yield phrase, self.fitting(phrase)
 
     def lead(self, first: int, second: int, side: str) -> tuple[float, float]:
-        """How much further toward a side the first object lies, by its center and by the edge of its box."""
+        """How much further toward a side the first object is, by its center and by the edge of its box."""
         axis = 0 if side in ('left', 'right') else 1
         sign = SIDES[side][axis]
         edge = axis if sign < 0 else axis + 2
@@ -78,34 +78,34 @@ class SceneQueries:
             sign * (self.boxes[first][edge] - self.boxes[second][edge]),
         )
 
-    def beside(self, index: int, anchor: int, side: str) -> bool:
-        """Whether an object clearly lies on a side of the anchor."""
+    def is_on_side(self, index: int, anchor: int, side: str) -> bool:
+        """Whether an object is clearly on a side of the anchor."""
         step = SIDES[side]
         dx, dy = (a - b for a, b in zip(self.centers[index], self.centers[anchor]))
         along, across = dx * step[0] + dy * step[1], abs(dx * step[1]) + abs(dy * step[0])
         return along >= max(RELATION_NEAR, RELATION_SLOPE * across) and self.lead(index, anchor, side)[1] > 0
 
-    def touching(self, first: int, second: int) -> bool:
+    def boxes_overlap(self, first: int, second: int) -> bool:
         """Whether the boxes of two objects overlap."""
         a, b = self.boxes[first], self.boxes[second]
         return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
     def distance(self, index: int, side: str) -> float:
-        """How far an object lies from a side of the picture: 0 at that side, 1 at the other."""
+        """How far an object is from a side of the picture: 0 at that side, 1 at the other."""
         axis = 0 if side in ('left', 'right') else 1
         share = self.centers[index][axis] / self.extent[axis]
         return share if SIDES[side][axis] < 0 else 1 - share
 
-    def outer(self, index: int, side: str) -> bool:
-        """Whether an object lies in the part of the picture next to a side."""
+    def is_in_outer_part(self, index: int, side: str) -> bool:
+        """Whether an object is in the part of the picture next to a side."""
         return self.distance(index, side) < OUTER
 
     def groups(self, index: int) -> list[tuple[Phrase, frozenset[int]]]:
         """Short phrases that fit this object and others, each with the others."""
         return [(phrase, fits - {index}) for phrase, fits in self.phrases(index) if len(fits) > 1 and is_short(phrase)]
 
-    def extreme(self, index: int, others: frozenset[int], which: str, margin: float = PLACE_MARGIN) -> bool:
-        """Whether an object clearly lies further toward a side, or is bigger or smaller, than all others."""
+    def is_extreme(self, index: int, others: frozenset[int], which: str, margin: float = PLACE_MARGIN) -> bool:
+        """Whether an object is clearly further toward a side, or bigger or smaller, than all others."""
         if which in SIDES:
             leads = [self.lead(index, other, which) for other in others]
             return all(center >= margin and edge > 0 for center, edge in leads)

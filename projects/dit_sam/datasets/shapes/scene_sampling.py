@@ -24,7 +24,7 @@ SIZE_JITTER = 0.04
 MAX_COVERED = 0.22
 _MAX_ROTATION = 9.0
 _MIN_CONTRAST = 75.0
-# Numbers of objects to place; where room is short, fewer remain.
+# Numbers of objects to place; if there is not enough room, fewer remain.
 _COUNTS = (3, 4, 4, 5, 5, 6, 6)
 _ASPECTS = ((1.0, 1.0), (1.0, 0.75), (0.75, 1.0))
 
@@ -121,7 +121,7 @@ def _usable_colors(background: Background) -> list[str]:
 
 
 class _AttributeSampler:
-    """Source of attributes from a few colors, shapes and textures, so that objects of one picture share some."""
+    """Draws attributes from a few colors, shapes and textures, so that objects of one picture share some."""
 
     def __init__(self, rng: np.random.Generator, colors: list[str]) -> None:
         self.rng = rng
@@ -136,7 +136,7 @@ class _AttributeSampler:
         return {key: str(self.rng.choice(values)) for key, values in self.values.items()}
 
     def distractor(self, of: dict[str, str]) -> dict[str, str]:
-        """The attributes of another object, one of them drawn anew."""
+        """The attributes of another object, one of them drawn again."""
         key = str(self.rng.choice(('color', 'shape', 'size', 'texture')))
         return {**of, key: self.fresh()[key]}
 
@@ -155,7 +155,7 @@ def _separate(box: tuple[float, ...], other: tuple[float, ...], gap: float) -> b
 
 
 class _Placer:
-    """Objects that are placed one after the other, each where there is room."""
+    """Places objects one after the other, each where there is room."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
         self.rng = rng

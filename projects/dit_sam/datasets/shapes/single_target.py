@@ -76,7 +76,12 @@ def pick(rng: np.random.Generator, items: Sequence[Item]) -> Item:
     return items[int(rng.integers(len(items)))]
 
 
-def realize(rng: np.random.Generator, phrase: Phrase, inflect: Callable[[str], str] = str) -> str:
+def singular(noun: str) -> str:
+    """The noun as it is."""
+    return noun
+
+
+def realize(rng: np.random.Generator, phrase: Phrase, inflect: Callable[[str], str] = singular) -> str:
     """A phrase in words without an article; `inflect` may make the noun a plural."""
     noun = inflect(phrase.get('shape') or pick(rng, NOUNS if phrase else ('thing', 'object', 'shape')))
     words = [phrase[key] for key in ('texture', 'color') if key in phrase]
@@ -138,15 +143,15 @@ def plan_place(rng: np.random.Generator, queries: SceneQueries, index: int) -> P
         groups = [
             (phrase, others)
             for phrase, others in queries.groups(index)
-            if (which in SIDES or 'size' not in phrase) and queries.extreme(index, others, which)
+            if (which in SIDES or 'size' not in phrase) and queries.is_extreme(index, others, which)
         ]
         if groups:
             phrase, others = pick(rng, groups)
             forms, outer = PLACE[which]
             if (
                 which in SIDES
-                and queries.outer(index, which)
-                and queries.extreme(index, others, which, 2 * PLACE_MARGIN)
+                and queries.is_in_outer_part(index, which)
+                and queries.is_extreme(index, others, which, 2 * PLACE_MARGIN)
             ):
                 forms = forms + outer
             return Plan('place', phrase, forms)
@@ -158,7 +163,7 @@ def plan_relation(rng: np.random.Generator, queries: SceneQueries, index: int) -
         (side, anchor)
         for side in RELATION
         for anchor in queries.everything - {index}
-        if queries.beside(index, anchor, side)
+        if queries.is_on_side(index, anchor, side)
     ]
     for i in rng.permutation(len(pairs)).tolist():
         side, anchor = pairs[i]
@@ -179,7 +184,7 @@ def plan_relation(rng: np.random.Generator, queries: SceneQueries, index: int) -
 def relation_words(queries: SceneQueries, side: str, anchor: int, candidates: frozenset[int]) -> tuple[str, ...]:
     """Words for a side of an anchor that cannot mean another relation of a candidate."""
     # "under" may also mean "covered by".
-    covered = side == 'bottom' and any(queries.touching(candidate, anchor) for candidate in candidates)
+    covered = side == 'bottom' and any(queries.boxes_overlap(candidate, anchor) for candidate in candidates)
     return RELATION[side][:2] if covered else RELATION[side]
 
 

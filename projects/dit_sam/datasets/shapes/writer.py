@@ -138,9 +138,9 @@ def _existing(out: Path, arguments: dict) -> dict | None:
         found = json.loads(path.read_text(encoding='ascii'))
         if found['arguments'] == arguments:
             return found
-        held = 'a shapes data set of other arguments, ' + json.dumps(found['arguments'])
+        held = 'a shapes data set with other arguments, ' + json.dumps(found['arguments'])
         if dict(found['arguments'], generator=GENERATOR_VERSION) == arguments:
-            held = 'this data set as another version of the generator wrote it'
+            held = 'this data set, written by another version of the generator'
     except (OSError, ValueError, KeyError, TypeError):
         pass
     raise FileExistsError(f'{out} holds {held}: remove it or choose another folder')

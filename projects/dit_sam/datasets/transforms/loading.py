@@ -35,7 +35,7 @@ class LoadReferringMask(BaseTransform):
     """Transform that draws the mask of the referent at the size of the annotated image.
 
     In training it comes right after the loading of the image, so that later transforms change both. In testing it comes
-    after the resizing, so that the truth keeps the original size.
+    after the resizing, so that the ground truth keeps the original size.
 
     Required keys: `segmentation`, `height`, `width`, `ori_shape`, `img_path`, `ann_id`, for the options `outlines`.
     Added keys: `gt_seg_map`, uint8 (height, width) in {0, 1}, also named in `seg_fields`. With `scaled_side` also
@@ -43,7 +43,7 @@ class LoadReferringMask(BaseTransform):
 
     Args:
         covered_twice: Pixels that several polygons of one object cover belong to it. In LAVT they do not.
-        scaled_side: Side of a square in which the truth is also drawn, from polygons scaled to it. ReLA uses 480.
+        scaled_side: Side of a square in which the mask is also drawn, from polygons scaled to it. ReLA uses 480.
 
     Raises:
         InputError: The loaded image or the RLE does not have the annotated size, the outlines for an option are

@@ -31,7 +31,7 @@ class SamplePrompts(BaseTransform):
     def transform(self, results: dict) -> dict | None:
         """Add a prompt to an item."""
         mask = results['gt_seg_map']
-        # Always two draws, so that an item's prompt does not change the random stream of the next.
+        # Always two draws, so that the random numbers that follow do not depend on them.
         prompted, as_box = np.random.rand(2) < (self.prob, self.box_prob)
         if not prompted or not mask.any():
             return results
@@ -65,7 +65,7 @@ class SamplePrompts(BaseTransform):
         shift = np.clip(np.random.randn(4) * deviation, -self.MAX_NOISE, self.MAX_NOISE)
         limits = np.tile(mask.shape[::-1], 2)
         noisy = np.clip(box + shift, 0, limits)
-        # Noise never turns a box inside out.
+        # Noise must not swap the corners of a box.
         return noisy if (noisy[2:] > noisy[:2]).all() else box
 
     def __repr__(self) -> str:

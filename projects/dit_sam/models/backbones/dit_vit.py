@@ -31,7 +31,7 @@ class DITViT(SAMViT):
         self.instruction: Instruction | None = None
         if instruction is not None:
             sizes = dict(embed_dims=self.embed_dims, depth=self.running_depth)
-            # The scope: the registry of mmdet, for its models, does not know ours.
+            # With the scope: mmdet's models use mmdet's registry, which does not have ours.
             self.instruction = MODELS.build(dict(dict(_scope_='mmseg'), **instruction, **sizes))
 
     @property
@@ -85,7 +85,7 @@ class DITViT(SAMViT):
             )
 
     def encode_with_text(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
-        """The visual tokens after each block, (B, H, W, D), with the instruction's text tokens beside them."""
+        """The visual tokens after each block, (B, H, W, D), when blocks also get the instruction's text tokens."""
         assert self.instruction is not None
         features, previous = self.instruction.project(text.tokens), None
         for layer in range(self.running_depth):
@@ -98,7 +98,7 @@ class DITViT(SAMViT):
         """Run one block on its visual tokens and the text tokens that the instruction makes for it.
 
         Arguments as in `Instruction.forward`, with `mask` (B, L) True at real text tokens. Returns visual tokens
-        (B, H, W, D), and text tokens (B, L, D) where the next block wants them.
+        (B, H, W, D), and text tokens (B, L, D) if the next block needs them.
         """
         assert self.instruction is not None
         text = self.instruction(layer, features, previous, tokens)

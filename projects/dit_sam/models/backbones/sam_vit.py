@@ -37,7 +37,7 @@ class SAMViT(BaseModule):
             the last index are skipped; they stay, frozen, for SAM's weights.
         mlp_ratio: Hidden width of the MLPs over `embed_dims`.
         window_size: Side of the windows, in tokens.
-        windowed: Whether the other blocks attend in windows, as SAM does. The released DIT weights want False.
+        windowed: Whether the other blocks attend in windows, as SAM does. The released DIT weights need False.
         frozen: Whether the encoder's own weights are frozen; it then stays in evaluation mode. An instruction still
             trains.
         with_cp: Whether activations, an instruction's too, are recomputed in the backward pass to save memory.
@@ -47,7 +47,7 @@ class SAMViT(BaseModule):
         init_cfg: As in mmengine.
 
     Raises:
-        InputError: `arch`, `out_indices`, `frozen_stages` or `lora` is not possible.
+        InputError: `arch`, `out_indices`, `frozen_stages` or `lora` is invalid.
     """
 
     ARCHITECTURES = {
@@ -199,11 +199,11 @@ class SAMViT(BaseModule):
         position: Tensor = self.pos_embed
         if position.shape[1:3] != tokens.shape[1:3]:
             position = self._position(position, *tokens.shape[1:3])
-        # The patches come as (B, D, H, W) in memory, which would slow all that follows.
+        # The convolution returns patches as (B, D, H, W) in memory, which would slow down what follows.
         return (tokens + position).contiguous()
 
     def _clear_stale_tables(self) -> None:
-        """Clear the cached tables where weights have changed since, see `sampled_values`."""
+        """Clear the cached tables if weights have changed since, see `sampled_values`."""
         attentions = [cast(InstructedBlock, block).attn for block in self.blocks[: self.running_depth]]
         tables = [self.pos_embed, *(table for attn in attentions for table in (attn.rel_pos_h, attn.rel_pos_w))]
         if not all(map(is_cacheable, tables)) or self.pos_embed.is_meta:
@@ -224,7 +224,7 @@ class SAMViT(BaseModule):
             yield tokens
 
     def run_block(self, block: Callable, *args) -> tuple[Tensor, Tensor | None]:
-        """Run one block, with `with_cp` checkpointed, also in the evaluation mode of a frozen encoder."""
+        """Run one block, checkpointed if `with_cp` is set, even in the evaluation mode of a frozen encoder."""
         if self.with_cp and torch.is_grad_enabled():
             return torch.utils.checkpoint.checkpoint(block, *args, use_reentrant=False)
         return block(*args)

@@ -15,7 +15,7 @@ from .dit_vit import DITViT
 
 @MODELS.register_module()
 class StandaloneDITViT(DITViT):
-    """`DITViT` with its own text encoder, for the models of mmseg and mmdet, which know no text.
+    """`DITViT` with its own text encoder, for the models of mmseg and mmdet, which do not handle text.
 
     Its text is the sentence of each image where the model passes them on (`SentencesFromSamples`,
     `InstructedEncoderDecoder`), otherwise `text`. Without either it is SAM's encoder. A frozen text encoder encodes
@@ -51,7 +51,7 @@ class StandaloneDITViT(DITViT):
         super().init_weights()
 
     def train(self, mode: bool = True) -> 'StandaloneDITViT':
-        """As in `DITViT`; beside a frozen image encoder the text encoder may train."""
+        """As in `DITViT`; the text encoder of a frozen image encoder may still train."""
         super().train(mode)
         self.text_encoder.train(mode)
         return self

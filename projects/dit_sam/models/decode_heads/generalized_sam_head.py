@@ -20,10 +20,10 @@ EMPTY = -1e4
 class GeneralizedSAMHead(SAMHead):
     """`SAMHead` with a no-target decision (gRefCOCO; the task is ReLA's, arXiv 2306.00968).
 
-    SAM's IoU token has met the image and the sentence in every block of the decoder. A small MLP makes of it one logit:
-    does the sentence mean nothing in the image? Where its probability is above `no_target_threshold`, the predicted
-    mask is empty. It learns `no_target` of a data sample, or, without that, whether the truth is empty. Several objects
-    share one mask.
+    SAM's IoU token attends to the image and the sentence in every block of the decoder. A small MLP turns it into one
+    logit: does the sentence have no target in the image? Where its probability is above `no_target_threshold`, the
+    predicted mask is empty. Its target is `no_target` of a data sample or, without that, whether the ground truth is
+    empty. Several objects share one mask.
 
     Args:
         no_target_weight: Weight of the binary cross-entropy of the decision.
@@ -55,7 +55,7 @@ class GeneralizedSAMHead(SAMHead):
     def predict(
         self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> Tensor:
-        """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere where nothing is meant."""
+        """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere if there is no target."""
         seg_logits, tokens = self.decode(inputs, **prompts)
         nothing = self.no_target_head(tokens[:, 0]).float().sigmoid() > self.no_target_threshold  # (B, 1)
         return self.predict_by_feat(seg_logits, batch_img_metas).masked_fill(nothing[..., None, None], EMPTY)

@@ -1,8 +1,8 @@
 """SAM's mask decoder for batches in which every image has its own prompt, some of whose tokens are padding.
 
-The parts are those of `segment_anything.modeling`, state-dict names included. Each image meets its own prompt only (SAM
-repeats every image for every prompt, B² pairs for B), padding tokens are not attended to, attention is fused, and only
-the mask that is used is computed. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
+The parts are those of `segment_anything.modeling`, state-dict names included. Each image is paired only with its own
+prompt (SAM repeats every image for every prompt, B² pairs for B), padding tokens are not attended to, attention is
+fused, and only the mask that is used is computed. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
 """
 
 import torch

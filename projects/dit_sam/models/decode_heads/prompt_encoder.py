@@ -12,9 +12,9 @@ sam = import_sam_modeling()
 class PairedPromptEncoder(sam.PromptEncoder):  # type: ignore[name-defined]
     """`segment_anything`'s prompt encoder over ragged batches, for inputs of any size; state-dict names included.
 
-    Points that fill up the batch are masked as padding, the size of the input comes with the prompts, and positions are
-    encoded in float32 even under autocast. SAM encodes a position by a product of matrices, which autocast runs in 16
-    bits: in bfloat16 that moves a cell of a grid of 32 × 32 by 3 % of a cell.
+    Points that only fill up the batch are masked as padding, the size of the input is part of the prompts, and
+    positions are encoded in float32 even under autocast. SAM encodes a position by a product of matrices, which
+    autocast runs in 16 bits: in bfloat16 that moves a cell of a grid of 32 × 32 by 3 % of a cell.
     """
 
     def forward(self, prompts: SpatialPrompts) -> Tensor:

@@ -23,7 +23,7 @@ SAM_DEPTH = 2
 class SAMHead(BaseDecodeHead):
     """SAM's mask decoder prompted by text: all text tokens, projected, are its sparse prompt (DIT, section 3.4).
 
-    Points and a box prompt it too, beside the text or alone. Unlike `BaseDecodeHead` it has one output channel, takes
+    Points and a box can prompt it too, with the text or alone. Unlike `BaseDecodeHead` it has one output channel, takes
     prompts, and upsamples with corners aligned. State-dict names under `prompt_encoder.` and `mask_decoder.` are SAM's.
     Parts without training (mask prompts, IoU head, multi-mask output; points and boxes unless `spatial_prompts`) are
     kept for SAM's weights and frozen.

@@ -14,7 +14,7 @@ from ...errors import InputError
 
 
 class Instruction(BaseModule, metaclass=ABCMeta):
-    """Makes the text tokens that stand beside the visual ones in every block of the image encoder.
+    """Makes the text tokens that join the visual tokens in every block of the image encoder.
 
     Shapes: B pairs, L text tokens, H × W visual tokens, D encoder width, D_t text width.
 
@@ -67,7 +67,7 @@ class Instruction(BaseModule, metaclass=ABCMeta):
 
 
 def zero_linears(depth: int, embed_dims: int) -> nn.ModuleList:
-    """The paper's P_i: a Linear(D, D) for each layer, zero at the start, when all sentences look alike."""
+    """The paper's P_i: a Linear(D, D) for each layer, zero at the start, so that the text has no effect at first."""
     linears = [nn.Linear(embed_dims, embed_dims) for _ in range(depth)]
     for linear in linears:
         nn.init.zeros_(linear.weight)

@@ -13,7 +13,7 @@ MASKED = -3e4
 # and 32 against 43 ms; with 1,044 keys the fused kernel wins.
 SHORT = 512
 
-# New in torch 2.7. Older versions do not tell an export from a run.
+# New in torch 2.7. Older versions cannot tell whether a graph is being exported.
 is_exporting = getattr(torch.compiler, 'is_exporting', lambda: False)
 
 
@@ -36,7 +36,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float = 1.0, key_mask: Tensor
         if mask is not None:
             logits = logits.masked_fill(~mask, MASKED)
         return logits.softmax(-1) @ v
-    # The fused kernels want queries, keys and values of one width, on GPUs a multiple of 8. Zero channels change no
+    # The fused kernels need queries, keys and values of one width, on GPUs a multiple of 8. Zero channels change no
     # logit, and their outputs are cut off.
     channels, width = v.shape[-1], -(-k.shape[-1] // 8) * 8
     q, k, v = (_pad_channels(x, width) for x in (q, k, v))

@@ -1,4 +1,4 @@
-"""SAM's attention with text tokens beside the visual ones (DIT, section 3.2).
+"""SAM's attention over text and visual tokens (DIT, section 3.2).
 
 Shapes: B images, M heads, C channels a head, D = M · C, H × W visual tokens, L text tokens, G windows or images.
 """
@@ -22,8 +22,8 @@ from .windows import pad_to_windows, window_partition, window_unpartition
 class InstructedAttention(nn.Module):
     """Multi-head self-attention over [text; visual] tokens with SAM's relative position among the visual ones.
 
-    Pairs with a text token have bias 0. On CPUs and elsewhere, by `chunked_attention` and `sdpa_attention`, no (H·W)²
-    tensor is kept. State-dict names, and the result without text, are those of
+    Pairs with a text token have bias 0. No (H·W)² tensor is kept: CPUs use `chunked_attention`, other devices
+    `sdpa_attention`. State-dict names, and the result without text, are those of
     `segment_anything.modeling.image_encoder.Attention`.
 
     Args:
@@ -67,7 +67,7 @@ class InstructedAttention(nn.Module):
         qkv = checkpointed_linear(self.qkv, norm, x)
         if text is None:
             return self.proj(self._attend_visual(qkv)), None
-        # Where the text does not attend its queries go unused: 1 % of a linear layer's time.
+        # If the text does not attend, its queries are unused, which wastes 1 % of a linear layer's time.
         text_q, text_k, text_v = split_heads(self.qkv(norm(text)), self.num_heads)
         out = self.proj(self._attend_visual(qkv, text_k, text_v, text_mask))
         if not keep_text:
@@ -83,7 +83,7 @@ class InstructedAttention(nn.Module):
             qkv = window_partition(self._pad_projected(qkv), self.window_size)
         height, width = qkv.shape[1:3]
         table_h, table_w = self._tables[0](self.rel_pos_h, height), self._tables[1](self.rel_pos_w, width)
-        # In 16 bits a CPU is slow to add short rows and columns: 48 heads of 14 × 14 take 8 ms, by sdpa 2 ms.
+        # In 16 bits, a CPU adds short rows and columns slowly: 48 heads of 14 × 14 take 8 ms, with sdpa 2 ms.
         short = qkv.dtype.itemsize < 4 and height * width <= SHORT
         biased_attention = chunked_attention if on_cpu(qkv) and not short else sdpa_attention
         out = biased_attention(qkv, text_k, text_v, text_mask, table_h, table_w, self.num_heads, self.scale)
@@ -105,7 +105,7 @@ class InstructedAttention(nn.Module):
     ) -> Tensor:
         """Text tokens attend to all text and all visual tokens, without bias; (B, L, D).
 
-        The text attends once, and not once in each window, so the result does not depend on how windows are cut.
+        The text attends once, not once per window, so the result does not depend on how windows are cut.
         """
         _, k, v = split_heads(qkv.flatten(1, 2), self.num_heads)
         mask = None if text_mask is None else F.pad(text_mask, (0, k.shape[2]), value=True)

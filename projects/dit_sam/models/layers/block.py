@@ -1,4 +1,4 @@
-"""The transformer block of SAM's image encoder, which text enters as further tokens (DIT, section 3.2).
+"""The transformer block of SAM's image encoder, which text enters as additional tokens (DIT, section 3.2).
 
 Shapes: B images, H × W visual tokens, L text tokens, D encoder width.
 """
@@ -14,8 +14,8 @@ from .linear import Linear, checkpointed_linear
 class InstructedBlock(nn.Module):
     """A pre-norm block over [text; visual] tokens: x + Attn(LN(x)), then x + MLP(LN(x)), with shared weights.
 
-    Text enters here, as tokens beside the visual ones: visual tokens attend to text and to each other. The text tokens
-    themselves are updated only with `keep_text`. Without text this is `segment_anything`'s
+    Text enters here, as additional tokens: visual tokens attend to text and to each other. The text tokens themselves
+    are updated only with `keep_text`. Without text this is `segment_anything`'s
     `modeling.image_encoder.Block`, whose state-dict names it has.
 
     Args:
@@ -43,7 +43,7 @@ class InstructedBlock(nn.Module):
             keep_text: Whether the text tokens are updated too, for the next block.
 
         Returns:
-            Visual tokens (B, H, W, D), and text tokens (B, L, D) where they are kept.
+            Visual tokens (B, H, W, D), and text tokens (B, L, D) if they are kept.
         """
         # The norms go into attention and MLP, which recompute them in the backward pass.
         attended, attended_text = self.attn(x, text, text_mask, keep_text, self.norm1)
@@ -51,7 +51,7 @@ class InstructedBlock(nn.Module):
         x = x + self.mlp(x, self.norm2)
         if text is None or not keep_text:
             return x, None
-        # In the type of the visual tokens, which autocast leaves in float32.
+        # The result has the type of the visual tokens, which autocast leaves in float32.
         text = text.to(x.dtype) + attended_text
         return x, text + self.mlp(text, self.norm2)
 

@@ -1,11 +1,11 @@
 """SAM's attention on a CPU: in chunks of the logits that stay in the cache.
 
-softmax(scale · q·kᵀ + r_h[q, row of k] + r_w[q, column of k]) · v, where text keys stand in front and have bias 0. Only
+softmax(scale · q·kᵀ + r_h[q, row of k] + r_w[q, column of k]) · v, where text keys come first and have bias 0. Only
 one chunk of the probabilities exists at a time. The backward pass recomputes them, as flash attention does.
 
-This kernel is kept because it wins at least 1.15 × somewhere. Seconds by it / by sdpa_relpos.py, whose heads are wider
-by the bias, on 2 threads with torch 2.13.0 and malloc keeping memory (docs/benchmarks.md), medians of 5; linear layers
-as in linear.py:
+This kernel is kept because it is at least 1.15 × faster in some cases. Seconds with it / with sdpa_relpos.py, whose
+heads are wider by the bias, on 2 threads with torch 2.13.0 and malloc keeping memory (docs/benchmarks.md), medians of
+5; linear layers as in linear.py:
 
     L-DIT ViT-B at 512², AMD EPYC with AVX-512:  float32 forward 0.79 / 0.95, training step 4.0 / 4.5;
                                                  bfloat16 0.43 / 0.73 and 1.53 / 2.05
@@ -73,7 +73,7 @@ class _ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        # Read once: under checkpointing every reading recomputes them.
+        # Read once: under checkpointing every access recomputes them.
         qkv, text_k, text_v, _, table_h, table_w = saved = ctx.saved_tensors
         operands = _prepare(*saved, ctx.num_heads)
         grad = grad.unflatten(-1, (ctx.num_heads, -1)).permute(0, 3, 1, 2, 4)
@@ -128,14 +128,14 @@ def _attend(operands: _Operands, scale: float) -> Tensor:
 
 
 def _attend_backward(grad: Tensor, operands: _Operands, scale: float) -> tuple[Tensor, ...]:
-    """Gradients of q, k, v, rows and columns by that of the output, (G, M, h, w, C).
+    """Gradients of q, k, v, rows and columns from that of the output, (G, M, h, w, C).
 
     With p = softmax(s) and o = p·v: dv = pᵀ·do, dp = do·vᵀ, ds = p ∘ (dp − Σ p ∘ dp), dq = scale · ds·k,
     dk = scale · dsᵀ·q; rows and columns get the sums of ds over the keys of a row and of a column.
     """
     q, k, v, rows, columns, bias = operands
     grad_q, grad_rows, grad_columns = (torch.empty_like(x) for x in (q, rows, columns))
-    # Several chunks may add to the same keys: in float32 at least.
+    # At least float32, because several chunks may add to the same keys.
     grad_k, grad_v = (torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32)) for x in (k, v))
     for keys, queries in _chunks(operands):
         weights = _softmax(operands, keys, queries, scale)

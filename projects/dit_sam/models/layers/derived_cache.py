@@ -10,7 +10,7 @@ from torch import Tensor, nn
 def is_cacheable(weight: Tensor) -> bool:
     """Whether a tensor derived from a weight may be kept: not with gradients, and not while shapes are traced.
 
-    Weights made in `torch.inference_mode` have no version counter that shows a write.
+    Weights made in `torch.inference_mode` have no version counter that would reveal a write.
     """
     return not (
         torch.is_grad_enabled()
@@ -24,7 +24,7 @@ def is_cacheable(weight: Tensor) -> bool:
 def sampled_values(weights: Sequence[Tensor]) -> list[float]:
     """Two or three numbers of each weight; the host waits for a GPU.
 
-    They show writes that no version counter counts: through `.data`, by mmengine's averaged models, by torch's fused
+    They reveal writes that version counters miss: through `.data`, by mmengine's averaged models, by torch's fused
     optimizers.
     """
     flat = [weight.detach().flatten() for weight in weights]
@@ -49,7 +49,7 @@ class DerivedCache:
         return DerivedCache, (self.make,)
 
     def clear(self) -> None:
-        """Forget the result. mmengine exchanges averaged weights unseen, and sets the mode afterwards."""
+        """Forget the result. mmengine swaps averaged weights in without a trace, and sets the mode afterward."""
         self._kept = None
 
     def __call__(self, weight: Tensor, *arguments: Any) -> Tensor:

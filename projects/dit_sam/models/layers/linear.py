@@ -18,16 +18,16 @@ from torch.utils.checkpoint import checkpoint
 
 from .attend import on_cpu
 
-# Numbers in the grid of one image from which on oneDNN is faster: with 18 × 18 × 192 it takes a tenth longer, with
-# 20 × 20 × 384 as long. It is asked of one image, so that a batch gives the same as its images alone.
+# Size of one image's grid of tokens, in numbers, from which oneDNN is faster: with 18 × 18 × 192 it takes a tenth
+# longer, with 20 × 20 × 384 as long. It is the size per image, so that a batch gives the same as its images alone.
 LARGE = 2**17
 
 
 class Linear(nn.Linear):
     """`nn.Linear`, through oneDNN for large grids of tokens (B, H, W, D) in float32 on a CPU where nothing trains.
 
-    Such a grid lies in memory as the channels-last image that oneDNN wants. The backward pass of a convolution is
-    slower than that of `nn.Linear`, and in 16 bits `nn.Linear` uses oneDNN itself.
+    Such a grid has the memory layout of the channels-last image that oneDNN needs. The backward pass of a convolution
+    is slower than that of `nn.Linear`, and in 16 bits `nn.Linear` uses oneDNN itself.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ class Linear(nn.Linear):
 def checkpointed_linear(linear: nn.Module, cheap: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """linear(cheap(x)), where the backward pass recomputes cheap(x), a norm or an activation.
 
-    Autograd keeps x alone, and not cheap(x) beside it. The linear layer itself is not recomputed: checkpointing stops
+    Autograd keeps only x, and not cheap(x) as well. The linear layer itself is not recomputed: checkpointing stops
     as soon as it has the input of the layer.
     """
     # torch.compile recomputes norms and activations by itself; checkpointed, it would recompute the product too.

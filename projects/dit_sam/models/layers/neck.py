@@ -11,8 +11,8 @@ sam = import_sam_modeling()
 class LayerNorm2d(sam.common.LayerNorm2d):  # type: ignore[name-defined]
     """`segment_anything.modeling.common.LayerNorm2d` in the type of its weights, over the channels of (B, C, H, W).
 
-    SAM takes mean and variance in the type of the map. Under autocast that is 16 bits, and squares overflow float16.
-    State-dict names are SAM's.
+    SAM computes mean and variance in the type of the map. Under autocast that has 16 bits, and squares overflow
+    float16. State-dict names are SAM's.
     """
 
     def forward(self, x: Tensor) -> Tensor:

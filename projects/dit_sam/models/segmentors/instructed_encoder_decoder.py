@@ -1,4 +1,4 @@
-"""Passing the sentences of a batch to the backbone of a model that knows no text."""
+"""Passes the sentences of a batch to the backbone of a model that does not handle text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +42,7 @@ class SentencesFromSamples:
         """As in the model.
 
         Raises:
-            InputError: Some data samples have a sentence and others have not; or none has one and the backbone has no
+            InputError: Some data samples have a sentence and others do not; or none has one and the backbone has no
                 `text`; or the backbone is not a `StandaloneDITViT`.
         """
         # The backbone may be wrapped (FSDP, torch.compile).

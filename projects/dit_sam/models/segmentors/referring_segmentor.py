@@ -18,7 +18,7 @@ from .instructed_encoder_decoder import sentences_of
 
 @MODELS.register_module()
 class ReferringSegmentor(BaseSegmentor):
-    """Referring image segmentation: the mask of the object that the sentence means.
+    """Referring image segmentation: predicts the mask of the object that a sentence describes.
 
     Text goes to the parts (backbone, head) whose `forward` has an argument `text`, points and boxes to those that have
     `prompts`; other parts are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with
@@ -48,7 +48,7 @@ class ReferringSegmentor(BaseSegmentor):
             `takes_text` has no argument `text`.
     """
 
-    # Weights made in inference mode could not train, and have no version counter.
+    # Weights made in inference mode cannot train and have no version counter.
     @torch.inference_mode(False)
     def __init__(
         self,

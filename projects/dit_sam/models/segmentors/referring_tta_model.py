@@ -20,8 +20,8 @@ class ReferringTTAModel(SegTTAModel):
     """Averages the probabilities of several views, such as scales and a flip, at the original size.
 
     Unlike `SegTTAModel` it takes one channel for probabilities and not for logits, and returns the data sample of a
-    view that is not flipped, with its sentence and truth. Views vote on whether anything is meant: where most masks are
-    empty (`GeneralizedSAMHead`), the merged one is empty; otherwise the empty ones do not count.
+    view that is not flipped, with its sentence and ground truth. Views vote on whether there is a target: if most masks
+    are empty (`GeneralizedSAMHead`), the merged one is empty; otherwise the empty ones do not count.
 
     Args:
         **kwargs: As in `SegTTAModel`.

@@ -27,14 +27,15 @@ class HuggingFaceTextEncoder(BaseModule):
     docs/text_encoders.md describes the families that are tested: BERT and MiniLM, RoBERTa, DeBERTa, MPNet, the text
     parts of CLIP and SigLIP, the encoder of T5.
 
-    The constructor builds the model from its sizes, without weights. They come by `init_cfg`, whose checkpoint may be a
-    file, a folder in the hub's layout or a hub name. The tokenizer is opened at the first sentence. In evaluation mode
-    equal sentences of a batch are encoded once, and without gradients their features are cached (`SentenceCache`).
+    The constructor builds the model from its sizes, with random weights. `init_cfg` loads weights; its checkpoint may
+    be a file, a folder in the hub's layout or a hub name. The tokenizer is opened at the first sentence. In evaluation
+    mode, equal sentences of a batch are encoded once, and without gradients their features are cached
+    (`SentenceCache`).
 
     Args:
         model: The keywords of a transformers configuration with `model_type` ('bert' without further keywords is
-            BERT-base-uncased), or a folder or hub name to read it from. From a model of images and text the text part
-            is taken.
+            BERT-base-uncased), or a folder or hub name to read it from. Of a model of images and text, the text part
+            is used.
         tokenizer: See `build_tokenizer`.
         max_length: Longest sentence in tokens, special ones included; the rest is cut off, with one warning.
         mask_text_padding: Whether padding tokens are masked. False pads every sentence to `max_length` and passes the
@@ -47,7 +48,7 @@ class HuggingFaceTextEncoder(BaseModule):
         init_cfg: As in mmengine; see above. With `prefix` only the weights under it are read from a file.
 
     Raises:
-        InputError: A size is misspelt or impossible, `max_length` is too small or too large, or `lora` does not fit.
+        InputError: A size is misspelled or impossible, `max_length` is too small or too large, or `lora` does not fit.
         FileNotFoundError: `model` is neither a folder nor the name of a model on a hub that answers.
     """
 
@@ -157,7 +158,7 @@ class HuggingFaceTextEncoder(BaseModule):
 
     def train(self, mode: bool = True) -> 'HuggingFaceTextEncoder':
         """As in `nn.Module`; a frozen text encoder stays in evaluation mode."""
-        # Between training and validation averaged weights may come in, which the cache does not see.
+        # Averaged weights may be swapped in between training and validation, which the cache cannot detect.
         self._cache.clear()
         return super().train(mode and not self.frozen)
 
@@ -189,7 +190,7 @@ class HuggingFaceTextEncoder(BaseModule):
         return TextFeatures(features.tokens[index], features.mask[index])
 
     def _encode(self, sentences: Sequence[str]) -> TextFeatures:
-        """Features of sentences, without looking for equal ones."""
+        """Features of sentences, each encoded even if it occurs twice."""
         device = next(self.model.parameters()).device
         return self.encode_tokens(*(values.to(device, non_blocking=True) for values in self._tokenize(sentences)))
 
@@ -210,7 +211,7 @@ class HuggingFaceTextEncoder(BaseModule):
         if not self._warned and max(len(ids) for ids in self.tokenizer(list(sentences))['input_ids']) > self.max_length:
             self._warned = True
             MMLogger.get_current_instance().warning(
-                f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (said once)'
+                f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (warned once)'
             )
         batch = self.tokenizer(
             list(sentences),
@@ -220,5 +221,5 @@ class HuggingFaceTextEncoder(BaseModule):
             return_attention_mask=True,
             return_tensors='pt',
         )
-        # Models take missing token types for 0, as they are in a single sentence.
+        # Models use token type 0 if none is given, which is right for a single sentence.
         return batch['input_ids'], batch['attention_mask']

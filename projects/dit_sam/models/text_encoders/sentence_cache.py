@@ -15,8 +15,8 @@ from ..layers import sampled_values
 class SentenceCache:
     """The features of the most recently used sentences, for a model in evaluation mode without gradients.
 
-    It is cleared when the weights or the precision of the model change. Weights made in `torch.inference_mode` do not
-    show that they were written to; with them nothing is kept.
+    It is cleared when the weights or the precision of the model change. Writes to weights made in
+    `torch.inference_mode` cannot be detected, so nothing is cached with them.
 
     Args:
         size: Maximum number of sentences. With BERT-base, 1024 sentences of 20 tokens take 63 MB.
@@ -47,7 +47,7 @@ class SentenceCache:
         if state != self._state:
             self._state = state
             self.clear()
-        # Taken out and put back at the end, so that the least recently used ones stand first.
+        # Taken out and put back at the end, so that the least recently used ones come first.
         known = {sentence: self._kept.pop(sentence) for sentence in sentences if sentence in self._kept}
         missing = [sentence for sentence in sentences if sentence not in known]
         if missing:

@@ -23,7 +23,7 @@ from .tokenizer import why_nowhere
 
 _CONFIG = 'a config.json with its model_type'
 
-# transformers leaves the mask of its fused attention out where a batch has no padding. To find out, the host reads the
+# transformers omits the mask of its fused attention if a batch has no padding. To find that out, the host reads the
 # mask and waits for the GPU at every step. This variant always makes the mask.
 try:
     from transformers import AttentionInterface, AttentionMaskInterface
@@ -48,7 +48,7 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
         model: `model_type` and sizes, or a folder or hub name.
 
     Raises:
-        InputError: A size is misspelt or impossible. transformers would ignore unknown ones.
+        InputError: A size is misspelled or impossible. transformers would ignore unknown ones.
         FileNotFoundError: No such folder, and no hub answers to the name.
     """
     if not isinstance(model, str):
@@ -74,7 +74,7 @@ def _from_sizes(model: Mapping) -> PretrainedConfig:
         raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from error
     near = get_close_matches(unknown[0], known.to_dict(), n=1)
     raise InputError(
-        f'text_encoder.model.{unknown[0]} is no size of {model["model_type"]}'
+        f'text_encoder.model.{unknown[0]} is not a size of {model["model_type"]}'
         f'{f"; did you mean {near[0]}?" if near else ""}'
     )
 
@@ -108,7 +108,7 @@ def _without_pooler(model: PreTrainedModel) -> PreTrainedModel:
     # Its weights would get no gradient.
     model.pooler = None
     if isinstance(getattr(model, 'head', None), nn.Linear):
-        # SigLIP calls its head always.
+        # SigLIP always calls its head.
         model.head = nn.Identity()
     return model
 
@@ -140,7 +140,7 @@ def max_positions(model: PreTrainedModel) -> int | None:
 def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tensor]:
     """Weights for a model of the same kind from a hub or a folder in its layout, without the pooler.
 
-    A hub must have safetensors. In a folder `pytorch_model.bin` is read too, without running code in it.
+    A hub must have safetensors. From a folder, `pytorch_model.bin` is read too, without running code in it.
 
     Raises:
         FileNotFoundError: No folder with a config.json, and no hub answers to the name.

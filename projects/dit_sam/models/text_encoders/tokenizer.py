@@ -13,7 +13,7 @@ SPECIAL_TOKENS = dict(pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', s
 
 
 def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
-    """A tokenizer that pads and truncates at the end, and takes special tokens in a sentence for text.
+    """A tokenizer that pads and truncates at the end, and treats special tokens in a sentence as text.
 
     Args:
         source: A hub name, a folder written by `save_pretrained`, a BERT vocabulary file (`.txt`, one token a line),
@@ -26,7 +26,7 @@ def build_tokenizer(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
     tokenizer = _open(source)
     # transformers makes one from a folder of BERT without the files of a tokenizer.
     if len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise InputError(f'tokenizer {source!r} has special tokens and no word: a folder must hold {_FILES}')
+        raise InputError(f'tokenizer {source!r} has special tokens but no words: a folder must hold {_FILES}')
     if tokenizer.pad_token_id is None:
         raise InputError(
             f'tokenizer {source!r} has no padding token: open it by AutoTokenizer.from_pretrained, set '

@@ -24,13 +24,14 @@ def pretrained_init_cfg(init_cfg: dict | Sequence[dict] | None) -> dict | None:
     """The dict of type Pretrained in an `init_cfg`, alone or in a list; None without one.
 
     Raises:
-        InputError: There are others beside it, or it has no checkpoint.
+        InputError: The list has other entries, or it has no checkpoint.
     """
     configs: Sequence[dict] = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
     found = next((config for config in configs if config.get('type') == 'Pretrained'), None)
     if found is not None and (len(configs) > 1 or not isinstance(found.get('checkpoint'), str)):
         raise InputError(
-            f"init_cfg={init_cfg}: Pretrained stands alone and names a file, dict(type='Pretrained', checkpoint=FILE)"
+            f'init_cfg={init_cfg}: Pretrained must be the only entry and name a file, '
+            "dict(type='Pretrained', checkpoint=FILE)"
         )
     return found
 
@@ -75,7 +76,7 @@ def load_sam_weights(
 def _names_of_sam(weights: Mapping[str, Tensor], layout: StateDictMap, checkpoint: str) -> dict[str, Tensor]:
     """Weights of any layout with the prefixes of SAM's file, those included that SAM does not have."""
     try:
-        # Checkpoints of our own may have parts that no table knows, such as a neck. They do not matter here.
+        # Our own checkpoints may have parts that are in no table, such as a neck. They do not matter here.
         ours = weights if layout is OURS else layout.to_ours(weights)
     except InputError as error:
         raise InputError(f'checkpoint {checkpoint}: {error}') from error

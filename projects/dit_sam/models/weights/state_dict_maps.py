@@ -118,7 +118,7 @@ def _match(name: str, prefixes: Iterable[tuple[str, str]]) -> str | None:
     return None
 
 
-# What SAM does not have.
+# Parts that SAM does not have.
 _TEXT = ('text_encoder.', 'backbone.instruction.', 'decode_head.text_proj.')
 
 # segment_anything's `Sam` (sam_vit_{b,l,h}.pth).
