@@ -16,7 +16,7 @@ import dit_sam  # noqa: F401
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_models'))
 
-from tiny import backbone, batch, decode_head, sample, segmentor  # noqa: E402
+from tiny import backbone, batch, decode_head, sample, segmentor
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'mixing.md'
 TABLE = re.compile(r'(?<=<!-- table -->\n).*?(?=<!-- end of table -->)', re.DOTALL)

@@ -22,8 +22,8 @@ from pathlib import Path
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('OPENCV_LOG_LEVEL', 'OFF')
 
-from fuzzing import Form, load_forms, try_once  # noqa: E402
-from subjects import inferencer  # noqa: E402
+from fuzzing import Form, load_forms, try_once
+from subjects import inferencer
 
 # Beyond what a process has after the imports. 200 megapixels take 0.6 GB in 8 bits and 0.8 GB in float32.
 GIGABYTES = 6

@@ -14,9 +14,9 @@ from mmengine.config import Config
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_models'))
 
-from tiny import ARCH, VOCABULARY, backbone, decode_head, segmentor, text_encoder  # noqa: E402
+from tiny import ARCH, VOCABULARY, backbone, decode_head, segmentor, text_encoder
 
-from dit_sam.errors import InputError  # noqa: E402
+from dit_sam.errors import InputError
 
 pytest.importorskip('onnxscript', reason='onnxscript is not installed: pip install -e .[onnx]')
 pytest.importorskip('onnxruntime', reason='onnxruntime is not installed: pip install -e .[onnx]')

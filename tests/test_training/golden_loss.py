@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from processes import ROOT, run_tool  # noqa: E402
+from processes import ROOT, run_tool
 
-from dit_sam.datasets.shapes import write_shapes  # noqa: E402
+from dit_sam.datasets.shapes import write_shapes
 
 GOLDEN = Path(__file__).with_suffix('.json')
 CONFIG = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py'

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from mmseg.registry import MODELS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
-from tiny import assert_close, backbone, batch, segmentor  # noqa: E402
+from tiny import assert_close, backbone, batch, segmentor
 
 ROOT = Path(__file__).parents[2]
 LEAN = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_lean.py'

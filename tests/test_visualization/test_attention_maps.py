@@ -20,7 +20,7 @@ from dit_sam.visualization.word_attention import words_of
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_models'))
 
-from tiny import VOCABULARY, assert_close, backbone, batch, noise, segmentor  # noqa: E402
+from tiny import VOCABULARY, assert_close, backbone, batch, noise, segmentor
 
 
 def values_of(attention, x, text, window):

@@ -13,8 +13,8 @@ from .state_dicts import load_strictly, shorten, state_dict_mismatch
 from .weight_files import check_target, read_weights, save_weights, weight_files
 
 __all__ = [
-    'CheckpointError',
     'MAX_PIXELS',
+    'CheckpointError',
     'atomic_write',
     'atomic_write_text',
     'check_file',

@@ -1,5 +1,7 @@
 """Visualization backend that never replaces a picture."""
 
+from typing import Any
+
 import numpy as np
 from mmengine.visualization import LocalVisBackend
 from mmengine.visualization.vis_backend import force_init_env
@@ -16,6 +18,6 @@ class NumberedVisBackend(LocalVisBackend):
     """
 
     @force_init_env
-    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs) -> None:
+    def add_image(self, name: str, image: np.ndarray, step: int = 0, **kwargs: Any) -> None:
         """Write an RGB picture."""
         write_image(image, self._img_save_dir, f'{name}_{step}')

@@ -18,6 +18,7 @@ Shapes: L text tokens, W words, h × w visual tokens.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -108,7 +109,7 @@ def sentence_attention(
     return SentenceAttention(sentence, words, special, layers, _window(sample.metainfo), mask)
 
 
-def words_of(sentence: str, tokenizer, max_length: int) -> tuple[list[str], list[bool], list[list[int]]]:
+def words_of(sentence: str, tokenizer: Any, max_length: int) -> tuple[list[str], list[bool], list[list[int]]]:
     """The words of a sentence, split at blanks, and special tokens; whether each is special; the tokens of each.
 
     Args:

@@ -1,6 +1,7 @@
 """SAM's image encoder with text in its blocks."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from mmseg.registry import MODELS
@@ -26,7 +27,7 @@ class DITViT(SAMViT):
     """
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
-    def __init__(self, instruction: dict | None = None, **kwargs) -> None:
+    def __init__(self, instruction: dict | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.instruction: Instruction | None = None
         if instruction is not None:

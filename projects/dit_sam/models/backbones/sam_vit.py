@@ -1,7 +1,7 @@
 """SAM's image encoder as an mmseg backbone."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -223,7 +223,7 @@ class SAMViT(BaseModule):
             tokens, _ = self.run_block(block, tokens)
             yield tokens
 
-    def run_block(self, block: Callable, *args) -> tuple[Tensor, Tensor | None]:
+    def run_block(self, block: Callable, *args: Any) -> tuple[Tensor, Tensor | None]:
         """Run one block, checkpointed if `with_cp` is set, even in the evaluation mode of a frozen encoder."""
         if self.with_cp and torch.is_grad_enabled():
             return torch.utils.checkpoint.checkpoint(block, *args, use_reentrant=False)

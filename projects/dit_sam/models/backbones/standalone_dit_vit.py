@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from mmseg.registry import MODELS
@@ -33,7 +34,7 @@ class StandaloneDITViT(DITViT):
     EXTRA_PREFIXES = (*DITViT.EXTRA_PREFIXES, 'text_encoder.')
 
     @torch.inference_mode(False)  # as in ReferringSegmentor
-    def __init__(self, text_encoder: dict, text: str | None = None, **kwargs) -> None:
+    def __init__(self, text_encoder: dict, text: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if self.instruction is None:
             raise InputError(

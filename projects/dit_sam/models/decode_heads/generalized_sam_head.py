@@ -31,7 +31,7 @@ class GeneralizedSAMHead(SAMHead):
         **kwargs: As in `SAMHead`.
     """
 
-    def __init__(self, no_target_weight: float = 0.5, no_target_threshold: float = 0.5, **kwargs) -> None:
+    def __init__(self, no_target_weight: float = 0.5, no_target_threshold: float = 0.5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.no_target_weight, self.no_target_threshold = no_target_weight, no_target_threshold
         self.no_target_head = import_sam_modeling().mask_decoder.MLP(self.in_channels, self.in_channels, 1, 3)

@@ -5,6 +5,8 @@ prompt (SAM repeats every image for every prompt, B² pairs for B), padding toke
 fused, and only the mask that is used is computed. Shapes: B pairs, T tokens (IoU, masks, prompt), C width.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,7 +89,7 @@ class MaskedTwoWayTransformer(nn.Module):
 class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):  # type: ignore[name-defined]
     """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0)."""
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_upscaling[1] = LayerNorm2d(len(self.output_upscaling[1].weight))
 

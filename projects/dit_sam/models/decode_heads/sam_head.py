@@ -54,7 +54,7 @@ class SAMHead(BaseDecodeHead):
         loss_decode: dict | list[dict] = dict(type='BinaryCrossEntropyLoss'),
         align_corners: bool = True,
         init_cfg: dict | list[dict] | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             in_channels,

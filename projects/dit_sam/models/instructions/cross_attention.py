@@ -1,5 +1,7 @@
 """L-DIT by cross-attention: before every block the text attends to the image (DIT, Table 4)."""
 
+from typing import Any
+
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -64,7 +66,7 @@ class CrossAttentionInstruction(Instruction):
     """
 
     def __init__(
-        self, ffn: bool = False, attn_dims: int = 256, num_heads: int = 8, ffn_dims: int = 2048, **kwargs
+        self, ffn: bool = False, attn_dims: int = 256, num_heads: int = 8, ffn_dims: int = 2048, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         if attn_dims % num_heads:

@@ -1,5 +1,7 @@
 """E-DIT: text enters once, at the encoder's input."""
 
+from typing import Any
+
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -15,7 +17,7 @@ class EndToEndInstruction(Instruction):
 
     keeps_outputs = True
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.projections = zero_linears(self.depth, self.embed_dims)
 

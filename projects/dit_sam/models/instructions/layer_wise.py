@@ -1,5 +1,7 @@
 """L-DIT: the same text enters every layer."""
 
+from typing import Any
+
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -13,7 +15,7 @@ class LayerWiseInstruction(Instruction):
     Arguments as in `Instruction`.
     """
 
-    def __init__(self, **kwargs) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.projections = zero_linears(self.depth, self.embed_dims)
 

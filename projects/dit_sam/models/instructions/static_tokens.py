@@ -1,5 +1,7 @@
 """Dynamic + static schemes: learned tokens are added to the text tokens (DIT, Table 2)."""
 
+from typing import Any
+
 import torch
 from mmseg.registry import MODELS
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ class StaticInstruction(Instruction):
         **kwargs: As in `Instruction`.
     """
 
-    def __init__(self, num_layers: int, max_length: int, **kwargs) -> None:
+    def __init__(self, num_layers: int, max_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.static_tokens = nn.Parameter(torch.zeros(num_layers, max_length, self.embed_dims))
 
@@ -56,7 +58,7 @@ class EndToEndStaticInstruction(StaticInstruction):
 
     keeps_outputs = True
 
-    def __init__(self, max_length: int = 20, **kwargs) -> None:
+    def __init__(self, max_length: int = 20, **kwargs: Any) -> None:
         super().__init__(num_layers=kwargs['depth'] - 1, max_length=max_length, **kwargs)
         (self.projection,) = zero_linears(1, self.embed_dims)
 
@@ -75,7 +77,7 @@ class LayerWiseStaticInstruction(StaticInstruction):
         **kwargs: As in `Instruction`.
     """
 
-    def __init__(self, max_length: int = 20, **kwargs) -> None:
+    def __init__(self, max_length: int = 20, **kwargs: Any) -> None:
         super().__init__(num_layers=kwargs['depth'], max_length=max_length, **kwargs)
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ keys; K = L + h · w; C channels a head, D = M · C.
 
 from collections.abc import Iterator
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -66,16 +66,16 @@ class _ChunkedAttention(torch.autograd.Function):
     """The same, which keeps only its arguments for the backward pass."""
 
     @staticmethod
-    def forward(ctx, *arguments):
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
         *tensors, ctx.num_heads, ctx.scale = arguments
         ctx.save_for_backward(*tensors)
-        return _attend(_prepare(*tensors, ctx.num_heads), ctx.scale)
+        return _attend(_prepare(*tensors, num_heads=ctx.num_heads), ctx.scale)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # Read once: under checkpointing every access recomputes them.
         qkv, text_k, text_v, _, table_h, table_w = saved = ctx.saved_tensors
-        operands = _prepare(*saved, ctx.num_heads)
+        operands = _prepare(*saved, num_heads=ctx.num_heads)
         grad = grad.unflatten(-1, (ctx.num_heads, -1)).permute(0, 3, 1, 2, 4)
         grad_q, grad_k, grad_v, rows, columns = _attend_backward(grad, operands, ctx.scale)
         grad_q += torch.einsum('bmhwk,hkc->bmhwc', rows, table_h)

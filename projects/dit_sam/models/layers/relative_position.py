@@ -4,6 +4,8 @@ The attention logit of query (y, x) and key (v, u) gets r_h[y - v]·q + r_w[x - 
 M heads, H × W tokens, C channels a head.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,12 +33,12 @@ class _Table(torch.autograd.Function):
     """`_table` with a deterministic backward pass, a product with a fixed matrix as in resize.py."""
 
     @staticmethod
-    def forward(ctx, rel_pos: Tensor, size: int) -> Tensor:
+    def forward(ctx: Any, rel_pos: Tensor, size: int) -> Tensor:
         ctx.length, ctx.size = len(rel_pos), size
         return _table(rel_pos, size)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         with without_autocast(grad.device):
             matrix = cached_matrix(_table_matrix, ctx.length, ctx.size, like=grad)
             return matrix.flatten(0, 1).t() @ grad.flatten(0, 1), None

@@ -29,12 +29,12 @@ class _Resize(torch.autograd.Function):
     """`F.interpolate` with a deterministic backward pass."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, size: tuple[int, int], mode: str, align_corners: bool) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, size: tuple[int, int], mode: str, align_corners: bool) -> Tensor:
         ctx.size, ctx.mode, ctx.align_corners = maps.shape[2:], mode, align_corners
         return F.interpolate(maps, size, mode=mode, align_corners=align_corners)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         with without_autocast(grad.device):
             rows, columns = (
                 cached_matrix(_resize_matrix, old, new, ctx.mode, ctx.align_corners, like=grad)
