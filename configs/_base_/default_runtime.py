@@ -12,7 +12,13 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     # Three, in case the newest is damaged.
     checkpoint=dict(
-        type='SafeCheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=3, save_best='mIoU', rule='greater'
+        type='SafeCheckpointHook',
+        by_epoch=True,
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='mIoU',
+        rule='greater',
+        strict_load=True,
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     random_stream=dict(type='RandomStreamHook'),

@@ -115,51 +115,6 @@ def test_the_message_names_key_and_remedy(model, message):
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize(
-    'part, message',
-    [
-        (
-            dict(default_hooks=dict(mean_loss=dict(type='MeanLossHook'))),
-            "mine.py: default_hooks.mean_loss.type='MeanLossHook' was removed: leave default_hooks.mean_loss out, and "
-            "set default_hooks.runtime_info=dict(type='LossLogHook')",
-        ),
-        (
-            dict(optim_wrapper=dict(type='GuardedOptimWrapper', sharded=True)),
-            'mine.py: optim_wrapper.sharded was removed: leave it out, shards are detected',
-        ),
-        (
-            dict(default_hooks=dict(checkpoint=dict(type='WriteFirstCheckpointHook', interval=1))),
-            "mine.py: default_hooks.checkpoint.type='WriteFirstCheckpointHook' was removed: set "
-            "default_hooks.checkpoint.type='SafeCheckpointHook'",
-        ),
-        (
-            dict(default_hooks=dict(checkpoint_fit=dict(strict=False))),
-            'mine.py: default_hooks.checkpoint_fit was removed: set default_hooks.checkpoint.strict_load in place of '
-            'its strict',
-        ),
-        (
-            dict(default_hooks=dict(safe_checkpoint=dict(type='SafeCheckpointHook'))),
-            'mine.py: default_hooks.safe_checkpoint was removed: leave it out, and set '
-            "default_hooks.checkpoint.type='SafeCheckpointHook'",
-        ),
-        (
-            dict(custom_hooks=[dict(type='CheckpointFitHook')]),
-            "mine.py: custom_hooks.0.type='CheckpointFitHook' was removed: leave custom_hooks.0 out, and set "
-            'default_hooks.checkpoint.strict_load in place of its strict',
-        ),
-        (
-            dict(optim_wrapper=dict(type='AutocastOptimWrapper', optimizer=dict(type='AdamW'))),
-            "mine.py: optim_wrapper.type='AutocastOptimWrapper' was removed: set optim_wrapper.type="
-            "'GuardedOptimWrapper' and optim_wrapper.dtype='bfloat16'",
-        ),
-    ],
-)
-def test_removed_names_are_reported_with_their_replacement(part, message):
-    with pytest.raises(InputError) as error:
-        check_config(dict(model={}, **part), 'mine.py')
-    assert str(error.value) == message
-
-
 def test_keys_of_a_loop_without_a_type_are_checked():
     check_config(dict(model={}, train_cfg=dict(by_epoch=True, max_epochs=1, val_interval=1)), 'mine.py')
     with pytest.raises(InputError, match='mine.py: train_cfg.max_epoch is not an argument; did you mean max_epochs?'):

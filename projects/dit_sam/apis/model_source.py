@@ -1,6 +1,7 @@
 """Which model `ReferringInferencer` takes: a given config and checkpoint, or the small one shipped with the project."""
 
 import os
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TypeAlias
@@ -8,6 +9,7 @@ from typing import TypeAlias
 import torch
 from mmengine.config import Config
 
+from ..engine.earlier_names import replace_earlier_names
 from ..engine.launch import load_config
 from ..errors import InputError
 from ..mmengine_extras.config_check import check_config
@@ -27,8 +29,10 @@ def config_folder() -> Path:
         listed = files('dit-sam') or ()
     except PackageNotFoundError:
         listed = ()
-    found = (Path(str(file.locate())).resolve() for file in listed if file.match('configs/dit_sam/metafile.yml'))
-    return next((path.parents[1] for path in found), in_repository)
+    found = [Path(str(file.locate())).resolve() for file in listed if file.match('configs/dit_sam/metafile.yml')]
+    # `pip install --target` does not list where it put them.
+    found.append(_PACKAGE.parent / 'share' / 'dit_sam' / 'configs' / 'dit_sam' / 'metafile.yml')
+    return next((path.parents[1] for path in found if path.is_file()), in_repository)
 
 
 DEFAULT_CONFIG = str(config_folder() / 'dit_sam' / 'ldit_vit-t_shapes.py')
@@ -51,7 +55,8 @@ def resolve_model(model: ModelInput, weights: str | os.PathLike | None, scope: s
     if isinstance(model, (str, os.PathLike)):
         config: Config | dict = load_config(os.fspath(model))
     else:
-        config = model
+        config = deepcopy(model)
+        replace_earlier_names(config, 'the config')
         check_config(config, 'the config')
     if config.get('default_scope', scope) != scope:
         raise InputError(f'the model is of {config["default_scope"]}: ReferringInferencer takes models of {scope}')

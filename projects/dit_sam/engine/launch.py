@@ -17,6 +17,7 @@ from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_che
 from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
 from ..mmengine_extras.ranks import run_on_rank_0
 from ..mmengine_extras.run_check import check_launcher, check_run, check_shards, drop_idle_settings
+from .earlier_names import replace_earlier_names
 
 
 def load_config(
@@ -50,6 +51,7 @@ def load_config(
     apply_config_options(cfg_options or {}, cfg)
     name = osp.splitext(osp.basename(filename))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
+    replace_earlier_names(cfg, f'config {filename}')
     check_config(cfg, f'config {filename}')
     check_run(cfg, f'config {filename}')
     check_launcher(launcher)

@@ -121,7 +121,8 @@ class SafeCheckpointHook(CheckpointHook):
                 model = model.module
             mismatch = _mismatch(model, checkpoint)
         if mismatch:
-            raise CheckpointError(f'the checkpoint and the config belong to different models: {mismatch}')
+            remedy = 'to train from the weights that fit, set default_hooks.checkpoint.strict_load=False'
+            raise CheckpointError(f'the checkpoint and the config belong to different models: {mismatch}; {remedy}')
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with stream_checkpoints():

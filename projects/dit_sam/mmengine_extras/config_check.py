@@ -45,18 +45,6 @@ LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
 COMPLETE = (CheckpointHook,)
 # Required arguments that the parent part fills in; a project adds its own.
 FILLED_IN = {'self'}
-# What configs of earlier versions may contain.
-REMOVED_TYPES = {
-    'AutocastOptimWrapper': "set {path}.type='GuardedOptimWrapper' and {path}.dtype='bfloat16'",
-    'CheckpointFitHook': 'leave {path} out, and set default_hooks.checkpoint.strict_load in place of its strict',
-    'MeanLossHook': "leave {path} out, and set default_hooks.runtime_info=dict(type='LossLogHook')",
-    'WriteFirstCheckpointHook': "set {path}.type='SafeCheckpointHook'",
-}
-REMOVED_KEYS = {
-    'default_hooks.checkpoint_fit': 'set default_hooks.checkpoint.strict_load in place of its strict',
-    'default_hooks.safe_checkpoint': "leave it out, and set default_hooks.checkpoint.type='SafeCheckpointHook'",
-    'optim_wrapper.sharded': 'leave it out, shards are detected',
-}
 
 
 def check_config(cfg: Mapping, source: str) -> None:
@@ -114,9 +102,6 @@ def _problems(cfg: Mapping, registries: Sequence[Registry]) -> Iterator[str]:
 def _of_value(value: Any, path: str, registries: Sequence[Registry]) -> Iterator[str]:
     """Problems of a value of a config and of everything below it."""
     if isinstance(value, Mapping):
-        for name in (f'{path}.{key}' for key in value):
-            if name in REMOVED_KEYS:
-                yield f'{name} was removed: {REMOVED_KEYS[name]}'
         if 'type' in value:
             yield from _of_part(value, path, registries)
         # norm_cfg and the like have their own builders, whose keys differ from those of the class.
@@ -138,8 +123,6 @@ def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterat
             yield f'{path}.type={reprlib.repr(kind)} is neither a name nor a class'
     else:
         kinds = [found for found in (registry.get(kind) for registry in registries) if found is not None]
-        if not kinds and kind in REMOVED_TYPES:
-            yield f'{path}.type={kind!r} was removed: {REMOVED_TYPES[kind].format(path=path)}'
         if not kinds:
             names = {name for registry in registries for name in _names(registry)}
             near = did_you_mean(get_close_matches(kind, names, n=1))

@@ -185,12 +185,10 @@ def has_stepped(wrapper: Any) -> bool:
 
 def _autocast_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     """The type of autocast; None for float32."""
-    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    kind = getattr(torch, dtype.removeprefix('torch.'), None) if isinstance(dtype, str) else dtype
     if dtype is not None and kind is not torch.bfloat16:
-        raise InputError(
-            f"optim_wrapper.dtype must be 'bfloat16' or None, got {dtype!r}; float16 needs a loss scale: set "
-            'optim_wrapper.type=AmpOptimWrapper'
-        )
+        hint = '; float16 needs a loss scale: set optim_wrapper.type=AmpOptimWrapper' if kind is torch.float16 else ''
+        raise InputError(f"optim_wrapper.dtype must be 'bfloat16' or None, got {dtype!r}{hint}")
     if kind is not None and not has_bfloat16(get_device()):
         log_warning(NO_BFLOAT16.format('training'))
         return None

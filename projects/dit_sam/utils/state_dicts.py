@@ -77,10 +77,7 @@ def _lora_advice(missing: Sequence[str], unknown: Sequence[str]) -> str:
             'or name the config of its training'
         )
     if missing and all('.lora_' in name for name in missing):
-        return (
-            '; these are of LoRA, which the config has but the checkpoint does not: leave `lora` out, or for a '
-            'training that begins with it set default_hooks.checkpoint.strict_load=False'
-        )
+        return '; these are of LoRA, which the config has but the checkpoint does not: leave `lora` out of the config'
     return ''
 
 

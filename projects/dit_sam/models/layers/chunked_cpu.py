@@ -69,13 +69,13 @@ class _ChunkedAttention(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         *tensors, ctx.num_heads, ctx.scale = arguments
         ctx.save_for_backward(*tensors)
-        return _attend(_prepare(*tensors, num_heads=ctx.num_heads), ctx.scale)
+        return _attend(_prepare(*arguments[:-1]), ctx.scale)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         # Read once: under checkpointing every access recomputes them.
-        qkv, text_k, text_v, _, table_h, table_w = saved = ctx.saved_tensors
-        operands = _prepare(*saved, num_heads=ctx.num_heads)
+        qkv, text_k, text_v, mask, table_h, table_w = ctx.saved_tensors
+        operands = _prepare(qkv, text_k, text_v, mask, table_h, table_w, ctx.num_heads)
         grad = grad.unflatten(-1, (ctx.num_heads, -1)).permute(0, 3, 1, 2, 4)
         grad_q, grad_k, grad_v, rows, columns = _attend_backward(grad, operands, ctx.scale)
         grad_q += torch.einsum('bmhwk,hkc->bmhwc', rows, table_h)
