@@ -76,9 +76,10 @@ def test_one_pixel_stays_visible_and_one_picture_is_always_the_same():
 
 
 @pytest.mark.parametrize('height, width', [(20, 30), (100, 600)])
-def test_a_mask_of_the_whole_picture_is_tinted(height, width):
+def test_a_mask_of_the_whole_picture_is_tinted_and_framed(height, width):
     drawn = draw_masks(gray(height, width), [np.ones((height, width), bool)], ['a'], colors=[RED], opacity=0.25)
-    assert (drawn[:100, :480] == (125, 75, 75)).all()
+    assert (drawn[10:90, 10:470] == (125, 75, 75)).all()
+    assert count(drawn[0:6, 10:470], RED) >= 460 and count(drawn[10:90, 0:6], RED) >= 80
 
 
 def test_overlapping_masks_are_distinguishable():
@@ -123,7 +124,8 @@ def test_small_and_narrow_pictures_get_room_for_text(height, width, drawn_height
     drawn = draw_masks(gray(height, width), halves(height, width), ['a', 'b'], opacity=0)
     assert drawn.shape[1] == drawn_width
     in_the_middle = (drawn[:, drawn_width // 2 - 10] == 100).all(axis=-1)
-    assert in_the_middle[:drawn_height].all() and not in_the_middle[drawn_height:].any()
+    # Without the outlines at the border of the picture.
+    assert in_the_middle[6 : drawn_height - 6].all() and not in_the_middle[drawn_height:].any()
 
 
 def test_long_sentences_are_wrapped_within_the_picture():

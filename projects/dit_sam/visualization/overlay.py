@@ -12,6 +12,8 @@ Color = tuple[int, int, int]
 
 # Masks of a larger IoU have nearly the same outline.
 ALIKE = 0.6
+# More outlines around each other would leave the object.
+MOST_RINGS = 4
 # A distance in pixels that no outline reaches.
 FAR = np.float32(10000)
 
@@ -100,21 +102,43 @@ def _draw_masks(
 ) -> None:
     """Draw masks over a picture that is larger by a factor; in place."""
     line = max(2, round(max(picture.shape) / 320))
-    crops = [_crop(mask, 2 * line * (len(masks) + 1) // factor + 4) for mask in masks]
-    views = [
-        picture[rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor]
-        for rows, columns in crops
-    ]
-    depths = [_depth(mask[crop], factor) for mask, crop in zip(masks, crops)]
+    rings = _rings(masks)
     # Masks that share a pixel share its tint, so that many of them do not hide it.
     strength = opacity / np.maximum(1, np.sum(masks, axis=0, dtype=np.float32))
     # All tints before all outlines, so that no outline is tinted.
-    for view, depth, color, crop in zip(views, depths, colors, crops):
-        _blend(view, color, _enlarge(strength[crop], factor, cv2.INTER_NEAREST) * np.clip(depth + 0.5, 0, 1))
-    for i, (view, depth, color) in enumerate(zip(views, depths, colors)):
-        # An outline that a later one would cover moves outward.
-        rings = sum(_iou(masks[i], later) > ALIKE for later in masks[i + 1 :])
-        _draw_outline(view, depth + rings * (line + line // 2), color, line)
+    for mask, color in zip(masks, colors):
+        crop = _crop(mask, 1)
+        _blend(_view(picture, crop, factor), color, _enlarge(strength[crop] * mask[crop], factor, cv2.INTER_LINEAR))
+    for mask, color, ring in zip(masks, colors, rings):
+        crop = _crop(mask, (2 * line * (ring + 1)) // factor + 8)
+        depth = _depth(mask[crop], factor)
+        outline = depth + ring * (line + line // 2)
+        # A mask that reaches the border of the picture has its outline inside it there.
+        border = _border_distance(picture.shape, crop, factor) - line - 2 * (line // 2)
+        _draw_outline(
+            _view(picture, crop, factor), np.where(depth > 0, np.minimum(outline, border), outline), color, line
+        )
+
+
+def _rings(masks: Sequence[np.ndarray]) -> list[int]:
+    """How far the outline of each mask moves outward, in lines, because the outlines of later masks would cover it."""
+    step = max(1, max(masks[0].shape) // 512) if masks else 1
+    masks = [mask[::step, ::step] for mask in masks]
+    return [min(MOST_RINGS, sum(_iou(mask, later) > ALIKE for later in masks[i + 1 :])) for i, mask in enumerate(masks)]
+
+
+def _view(picture: np.ndarray, crop: tuple[slice, slice], factor: int) -> np.ndarray:
+    rows, columns = crop
+    return picture[rows.start * factor : rows.stop * factor, columns.start * factor : columns.stop * factor]
+
+
+def _border_distance(shape: tuple[int, ...], crop: tuple[slice, slice], factor: int) -> np.ndarray:
+    """The distance of each pixel of a crop from the border of the picture."""
+    lines = []
+    for length, part in zip(shape, crop):
+        position = np.arange(part.start * factor, min(part.stop * factor, length), dtype=np.float32) + 0.5
+        lines.append(np.minimum(position, length - position))
+    return np.minimum.outer(*lines)
 
 
 def _crop(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
@@ -147,7 +171,9 @@ def _enlarge(values: np.ndarray, factor: int, interpolation: int) -> np.ndarray:
 
 
 def _iou(mask: np.ndarray, other: np.ndarray) -> float:
-    return float((mask & other).sum() / max(1, (mask | other).sum()))
+    crop = _crop(mask, 0)
+    shared = int((mask[crop] & other[crop]).sum())
+    return shared / (int(mask[crop].sum()) + int(other.sum()) - shared) if shared else 0.0
 
 
 def _draw_outline(picture: np.ndarray, depth: np.ndarray, color: Color, line: int) -> None:
