@@ -13,6 +13,11 @@ class InputError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or the name of its class if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def show_traceback() -> None:
     """Print the traceback of the current error if DIT_SAM_DEBUG=1 is set; otherwise tools print one line."""
     if os.environ.get('DIT_SAM_DEBUG') == '1':

@@ -158,7 +158,7 @@ def test_a_pipeline_that_may_move_the_image_is_refused():
 
 def test_a_model_trained_without_prompts_warns(inferencer, monkeypatch):
     lines = []
-    monkeypatch.setattr('dit_sam.apis.prompts.print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr('dit_sam.apis.prompts.log_warning', lines.append)
     inferencer(picture(), 'star', boxes=BOX)
     assert len(lines) == 1 and lines[0].startswith('this model was not trained with points and boxes')
     inferencer(picture(), 'star')

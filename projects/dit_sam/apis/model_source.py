@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from ..engine.earlier_names import replace_earlier_names
 from ..engine.launch import load_config
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
 
 ModelInput: TypeAlias = str | os.PathLike | Config | dict | None
@@ -69,5 +69,5 @@ def check_device(device: str | None) -> None:
         torch.empty(0, device=device)
     # An AssertionError if torch was built without CUDA.
     except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from error

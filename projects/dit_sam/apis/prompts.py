@@ -1,17 +1,15 @@
 """Points and boxes for the sentences: checked, matched with them, and converted to the model's pixels."""
 
 import inspect
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mmengine.logging import print_log
 from torch import nn
 
 from ..datasets.image_stage import ImageStage
-from ..errors import InputError
+from ..errors import InputError, log_warning
 
 # For one sentence; for one image a list of them, one for each sentence; for several images a list of either.
 PromptInput = np.ndarray | Sequence | None
@@ -98,11 +96,9 @@ def check_takes_prompts(head: nn.Module, stage: ImageStage) -> None:
         )
     encoder: Any = getattr(head, 'prompt_encoder', None)
     if encoder is not None and not any(weight.requires_grad for weight in encoder.point_embeddings.parameters()):
-        print_log(
+        log_warning(
             'this model was not trained with points and boxes (decode_head.spatial_prompts=False): their effect '
-            "is undefined, unless its weights began as SAM's",
-            'current',
-            logging.WARNING,
+            "is undefined, unless its weights began as SAM's"
         )
 
 

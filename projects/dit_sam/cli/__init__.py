@@ -1,5 +1,6 @@
 """The console script `dit-sam`."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -39,4 +40,9 @@ def main() -> None:
         print(f'error: dit-sam has no command {name!r}; there are {", ".join(COMMANDS)}', file=sys.stderr)
         sys.exit(2)
     else:
-        COMMANDS[name](sys.argv[2:], f'dit-sam {name}')
+        try:
+            COMMANDS[name](sys.argv[2:], f'dit-sam {name}')
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # The reader has closed the pipe, as in `dit-sam list-models | head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

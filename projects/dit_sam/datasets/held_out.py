@@ -4,7 +4,6 @@ RefCOCO, RefCOCO+ and RefCOCOg split the same COCO train2014 images in different
 image of another.
 """
 
-import logging
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.logging import print_log
 
-from ..errors import InputError
+from ..errors import InputError, log_warning
 from .images import coco_numbers
 from .reference_files import load_grefs, load_refs
 from .table import ReferringTable
@@ -81,12 +80,10 @@ def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) 
     kept_images = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
     unknown = [image[1] for image, keep in zip(images, kept_images) if keep and not coco_numbers(*image)]
     if unknown:
-        print_log(
+        log_warning(
             f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no COCO number as id or '
             'in their file name. They stay in training, although they may be in a val or test split: if they are of '
-            'COCO, give their image_id',
-            'current',
-            logging.WARNING,
+            'COCO, give their image_id'
         )
     kept = kept_images[table.columns['references.image']]
     used = len(np.unique(table.columns['references.image'][kept]))

@@ -1,6 +1,5 @@
 """Base class of the referring data sets, and the data set of prepared files."""
 
-import logging
 import os.path as osp
 import reprlib
 from typing import Any
@@ -9,11 +8,10 @@ import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.fileio import get, join_path
-from mmengine.logging import print_log
 from mmseg.registry import DATASETS
 from PIL import UnidentifiedImageError
 
-from ..errors import InputError
+from ..errors import InputError, first_line, log_warning
 from ..utils import decode_image
 from .held_out import evaluation_images, without_held_out
 from .image_stage import LastImage
@@ -175,11 +173,7 @@ class ReferringDataset(BaseDataset):
                 f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; repair or '
                 'remove the files, or check data_prefix.img_path'
             )
-        print_log(
-            f'{path} could not be read and another item takes its place: {reason}',
-            logger='current',
-            level=logging.WARNING,
-        )
+        log_warning(f'{path} could not be read and another item takes its place: {reason}')
 
     def image_numbers(self) -> np.ndarray:
         """A number for each item, equal for items on the same image."""
@@ -200,4 +194,4 @@ def _reason(error: Exception, path: str) -> str:
         return f'it {problem}'
     except OSError:
         pass
-    return str(error).strip().split('\n')[0] or type(error).__name__
+    return first_line(error)

@@ -1,6 +1,5 @@
 """Predicted masks as files, for scoring by other programs."""
 
-import logging
 import os.path as osp
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +8,9 @@ from typing import Any
 import cv2
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.logging import print_log
 from mmseg.registry import METRICS
 
+from ..errors import log_warning
 from ..utils import atomic_write, cut_name, decode_rle, encode_rle, name_part, wrap_write_errors
 from .protocols import split_by_sentence
 
@@ -73,11 +72,9 @@ class MaskWriter(BaseMetric):
         shared = [(name, mask) for name, mask in zip(names, masks) if name != mask.name]
         if shared:
             name, mask = shared[0]
-            print_log(
+            log_warning(
                 f'{len(shared)} of {len(names)} masks in {self.output_dir} share their names with others and got '
-                f'numbers: {name}.png belongs to {mask.order[0]}',
-                logger='current',
-                level=logging.WARNING,
+                f'numbers: {name}.png belongs to {mask.order[0]}'
             )
         return {}
 

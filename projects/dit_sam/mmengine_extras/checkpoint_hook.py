@@ -163,10 +163,9 @@ def _copy_optimizer_state(wrapper: Any) -> None:
     """
     for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
         for state in each.optimizer.state.values() if isinstance(each, OptimWrapper) else ():
-            on_cpu = {
-                key: each for key, each in state.items() if isinstance(each, Tensor) and each.device.type == 'cpu'
-            }
-            state.update({key: each.clone() for key, each in on_cpu.items()})
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.device.type == 'cpu':
+                    state[key] = value.clone()
 
 
 def to_plain(value: Any, name: str = 'value') -> Any:

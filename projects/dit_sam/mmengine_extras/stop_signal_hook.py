@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS
 
 from ..errors import log_warning
+from ..utils import atomic_write_text
 from .checkpoint_io import stream_checkpoints
 from .finite_step_hook import FiniteStepHook
 from .latest_checkpoint import remove_old_stops
@@ -110,8 +111,7 @@ class StopSignalHook(Hook):
         with stream_checkpoints():
             runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
         if is_main_process():
-            with open(osp.join(runner.work_dir, 'last_checkpoint'), 'w') as file:
-                file.write(osp.join(runner.work_dir, name))
+            atomic_write_text(osp.join(runner.work_dir, 'last_checkpoint'), osp.join(runner.work_dir, name))
             remove_old_stops(runner.work_dir)
         self._exit(runner.iter + 1, f'{osp.join(runner.work_dir, name)} is saved')
 

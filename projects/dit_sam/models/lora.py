@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 
 INSTALL = 'LoRA needs peft: pip install "dit-sam[lora]"'
 
@@ -40,7 +40,7 @@ def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
         model.requires_grad_(False)
         inject_adapter_in_model(config, model)
     except (TypeError, ValueError) as error:
-        raise InputError(f'{key}: {str(error).splitlines()[0]}') from error
+        raise InputError(f'{key}: {first_line(error)}') from error
     for layer in _layers(model).values():
         layer._register_state_dict_hook(_to_plain_names)
         layer._register_load_state_dict_pre_hook(_from_plain_names, with_module=True)

@@ -27,6 +27,8 @@ from mmengine.runner.checkpoint import (
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ..errors import first_line
+
 # Seconds to wait for a server; torch would wait forever.
 TIMEOUT = 60
 _REMEDY = 'download or save it again, or remove it from its work dir, and --resume takes the one before'
@@ -116,7 +118,7 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         raise CheckpointError(_refusal(filename, str(error))) from error
     except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
         raise CheckpointError(
-            f'checkpoint {filename} is damaged or not a checkpoint ({_first_line(error)}): {_REMEDY}'
+            f'checkpoint {filename} is damaged or not a checkpoint ({first_line(error)}): {_REMEDY}'
         ) from error
 
 
@@ -143,7 +145,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
     # Also after a failure, because the other ranks wait here.
     barrier()
     if failure is not None or not osp.isfile(path):
-        reason = _first_line(failure) if failure else 'by the first rank of this machine'
+        reason = first_line(failure) if failure else 'by the first rank of this machine'
         raise CheckpointError(
             f'checkpoint {filename} could not be downloaded ({reason}): fetch it by other means and name the file '
             'instead'
@@ -163,7 +165,7 @@ def load_from_catalog(filename: str, map_location: Any = None) -> dict:
     # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
     except Exception as error:
         raise CheckpointError(
-            f'checkpoint {filename}: the catalog cannot be opened ({_first_line(error)}): fetch the file by other '
+            f'checkpoint {filename}: the catalog cannot be opened ({first_line(error)}): fetch the file by other '
             'means and name it instead'
         ) from error
     name = get_deprecated_model_names().get(name, name) if 'mmlab' in catalog else name
@@ -230,7 +232,7 @@ def _load_safetensors(path: str, map_location: Any) -> dict:
             return dict(state_dict={key: file.get_tensor(key) for key in file.keys()}, meta=file.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(
-            f'checkpoint {path} is damaged or not a safetensors file ({_first_line(error)}): download or save it again'
+            f'checkpoint {path} is damaged or not a safetensors file ({first_line(error)}): download or save it again'
         ) from error
 
 
@@ -243,7 +245,3 @@ def _refusal(filename: str, message: str) -> str:
         f"checkpoint {filename} was refused and nothing in it was run: it holds '{found.group(1)}', and only "
         'tensors and plain Python values are read; ask its author for the weights as safetensors'
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).split('\n')[0]

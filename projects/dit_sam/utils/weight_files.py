@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .checkpoints import weights_of
 from .files import atomic_write, check_file, wrap_write_errors
 
@@ -92,7 +92,7 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
             write(temporary, weights, metadata)
     except (RuntimeError, SafetensorError) as error:
         # torch reports a full disk in its own words; the system's reason is in the context.
-        reason = str(error.__context__ or error).splitlines()[0]
+        reason = first_line(error.__context__ or error)
         raise InputError(f'{path} could not be written: {reason}; make room, or name another place') from error
 
 

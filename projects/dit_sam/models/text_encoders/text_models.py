@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from ...compat import in_float32
-from ...errors import InputError
+from ...errors import InputError, first_line
 from ...utils import read_weights
 from .tokenizer import why_nowhere
 
@@ -57,7 +57,7 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
         return AutoConfig.from_pretrained(model).get_text_config()
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f'no text model at {model!r} ({_first_line(error)}): {why_nowhere(model, _CONFIG)}'
+            f'no text model at {model!r} ({first_line(error)}): {why_nowhere(model, _CONFIG)}'
         ) from error
 
 
@@ -71,7 +71,7 @@ def _from_sizes(model: Mapping) -> PretrainedConfig:
         raise InputError("text_encoder.model lacks model_type, such as 'bert'") from error
     except (TypeError, ValueError) as error:
         # For an unknown type transformers lists all known ones.
-        raise InputError(f'text_encoder.model: {_first_line(error)[:200]}') from error
+        raise InputError(f'text_encoder.model: {first_line(error)[:200]}') from error
     near = get_close_matches(unknown[0], known.to_dict(), n=1)
     raise InputError(
         f'text_encoder.model.{unknown[0]} is not a size of {model["model_type"]}'
@@ -95,7 +95,7 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
             auto = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
             model = auto.from_config(config)
     except ValueError as error:
-        raise InputError(f'text_encoder.model: {_first_line(error)}') from error
+        raise InputError(f'text_encoder.model: {first_line(error)}') from error
     if model.main_input_name != 'input_ids':
         raise InputError(f'text_encoder.model: {config.model_type!r} does not take text')
     for part in model.modules():
@@ -167,7 +167,3 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
     # transformers fills missing weights with random numbers.
     missing = set(info['missing_keys'])
     return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in missing}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
