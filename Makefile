@@ -16,16 +16,17 @@ CUDA_VENV ?= .venv-cuda
 .PHONY: help setup demo docs lint format linters test test-web test-mutants test-forks test-cuda clean
 
 help:
-	@echo 'make demo    set up, write the shapes data, score the shipped model, train a little, segment pictures'
-	@echo 'make test    set up, run the test suite (ARGS="tests/test_compat.py" for a part of it)'
-	@echo 'make lint    check style, imports and types (make format fixes style and imports)'
-	@echo 'make test-web   test the web page in headless Chromium (Debian: chromium, chromium-driver)'
-	@echo 'make test-forks   run the test suite on the onedl forks of OpenMMLab, in $(FORKS_VENV); compiles their mmcv'
-	@echo 'make test-cuda   run every config on fake CUDA tensors, and GPU tests if there is one, in $(CUDA_VENV) (5.5 GB)'
-	@echo 'make test-mutants PACKAGE=utils   put small errors into a package and count those that the tests detect'
-	@echo 'make docs    build the pages of docs/ into work_dirs/site'
-	@echo 'make setup   create the environment in $(VENV) (VENV=... for another folder)'
-	@echo 'make clean   remove caches; environment, data and results stay'
+	@echo 'make demo           write the shapes data, score the shipped model, train a little, segment pictures'
+	@echo 'make test           run the test suite; a part of it: ARGS="tests/test_compat.py"; workers: JOBS=2'
+	@echo 'make lint           check style, imports and types'
+	@echo 'make format         fix style and imports'
+	@echo 'make docs           build the pages of docs/ into work_dirs/site'
+	@echo 'make test-web       test the web page in headless Chromium (Debian: chromium, chromium-driver)'
+	@echo 'make test-cuda      run every config on fake CUDA tensors, and GPU tests if there is a GPU (5.5 GB)'
+	@echo 'make test-forks     run the test suite on the onedl forks of OpenMMLab; compiles their mmcv'
+	@echo 'make test-mutants   mutation-test a package: PACKAGE=utils'
+	@echo 'make setup          make the environment in $(VENV); elsewhere: VENV=...; another Python: PYTHON=...'
+	@echo 'make clean          remove caches; environment, data and results stay'
 
 setup:
 	@test -n '$(PYTHON)' || \
