@@ -10,7 +10,8 @@ from .masks import encode_segmentation
 from .refcoco import RefCOCODataset
 from .referring_dataset import ReferringDataset
 from .samplers import ImageBatchSampler, WeightedConcatSampler
-from .table import ReferringTable, TableBuilder
+from .table import ReferringTable
+from .table_builder import TableBuilder
 from .transforms import (
     LoadReferringMask,
     PackReferringInputs,

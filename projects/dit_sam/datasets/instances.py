@@ -9,7 +9,8 @@ from ..errors import InputError
 from .columns import MAX_SIDE
 from .masks import encode_segmentation, unite
 from .reference_files import load_json
-from .table import ReferringTable, TableBuilder
+from .table import ReferringTable
+from .table_builder import TableBuilder
 
 REMEDY = (
     '`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data '

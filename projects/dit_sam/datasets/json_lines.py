@@ -16,7 +16,8 @@ from .columns import MAX_SIDE, make_column
 from .images import coco_number, image_size, read_mask
 from .masks import encode_box, encode_mask, encode_segmentation, unite
 from .referring_dataset import ReferringDataset
-from .table import ReferringTable, TableBuilder
+from .table import ReferringTable
+from .table_builder import TableBuilder
 
 TARGETS = ('segmentation', 'mask', 'bbox')
 

@@ -18,7 +18,6 @@ The header's `dit_sam` is JSON: `format`, `version`, `dataset`, `partition`, `sp
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from safetensors.numpy import save
 
 from ..errors import InputError
 from ..utils import atomic_write, wrap_write_errors
-from .columns import GROUPS, KEYS, KIND, OPTIONAL, OUTLINES, RAW, Column, Ragged, check_columns, make_column
-from .masks import check_rle, encode_mask
+from .columns import KEYS, KIND, OUTLINES, RAW, Column, Ragged, check_columns
+from .masks import check_rle
 
 FORMAT = 'dit_sam referring table'
 VERSION = 1
@@ -182,80 +181,3 @@ class ReferringTable:
             )
         except InputError as error:
             raise InputError(f'{path} is damaged: {error}') from error
-
-
-class TableBuilder:
-    """Rows that become a `ReferringTable`, for `load_table` of a data set. Each `add` method returns its row number.
-
-    Ids are whole numbers or texts. An error of `build` names the column, such as `sentences.text`.
-    """
-
-    def __init__(self) -> None:
-        self._columns: dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
-
-    def rows(self, group: str) -> int:
-        return len(self._columns[KEYS[group]])
-
-    def add_image(self, image_id: int | str, file_name: str, height: int, width: int) -> int:
-        return self._add('images', image_id, file_name, height, width)
-
-    def add_target(self, ann_id: int | str | tuple[int, ...], mask: np.ndarray | bytes, outlines: str = '') -> int:
-        """Add what is segmented.
-
-        Args:
-            ann_id: Id of the object, or the ids of several.
-            mask: An array (height, width), nonzero inside, or what `encode_segmentation` returns for polygons and RLEs.
-            outlines: The annotation as JSON, for data sets with `keep_outlines`.
-        """
-        return self._add('targets', ann_id, encode_mask(mask) if isinstance(mask, np.ndarray) else mask, outlines)
-
-    def add_reference(
-        self,
-        ref_id: int | str,
-        category_id: int | str | tuple[int, ...],
-        image: int,
-        target: int,
-        sentences: Sequence[dict],
-    ) -> int:
-        """Add a reference to a target in an image, both by row, with its sentences.
-
-        Args:
-            ref_id: Id of the reference.
-            category_id: Id of the object's category, or the ids of several; 0 if there are none.
-            image: What `add_image` returned.
-            target: What `add_target` returned.
-            sentences: Dicts with `sent_id`, `text` and optionally `kind` and `raw`.
-
-        Raises:
-            InputError: There is no sentence, or one has other keys.
-        """
-        if not sentences:
-            raise InputError(f'reference {ref_id} has no sentence')
-        for sentence in sentences:
-            if not isinstance(sentence, dict) or not {'sent_id', 'text'} <= sentence.keys():
-                raise InputError(
-                    f'reference {ref_id}: a sentence is a dict with "sent_id" and "text", got {sentence!r}'
-                )
-            raw = sentence.get('raw', '')
-            self._add(
-                'sentences',
-                sentence['sent_id'],
-                sentence['text'],
-                sentence.get('kind', ''),
-                '' if raw == sentence['text'] else raw,
-            )
-        return self._add('references', ref_id, category_id, image, target, self.rows('sentences'))
-
-    def build(self, **header: Any) -> ReferringTable:
-        """The table; InputError if the ids of one column have several types."""
-        columns = {
-            name: make_column(name, entries)
-            for name, entries in self._columns.items()
-            if name not in OPTIONAL or any(entries)
-        }
-        return ReferringTable(columns, header)
-
-    def _add(self, group: str, *entries: Any) -> int:
-        for name, entry in zip(GROUPS[group], entries):
-            self._columns[f'{group}.{name}'].append(entry)
-        return self.rows(group) - 1
