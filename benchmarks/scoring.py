@@ -26,7 +26,7 @@ from measures import write_json
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from mmengine.utils.dl_utils import set_multi_processing
 from mmseg.registry import MODELS
 from prettytable import PrettyTable
@@ -38,9 +38,10 @@ from dit_sam.datasets.samplers import images_of
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config
 from dit_sam.evaluation.dump import read_dump
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import check_file, load_strictly
+from dit_sam.utils import check_file, load_strictly, read_checkpoint
 
 SENTENCES = 7
 WAYS = ('one by one', 'apart', 'by image')
@@ -88,7 +89,7 @@ def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     torch.manual_seed(0)
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
-        load_strictly(model, CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu'), checkpoint)
+        load_strictly(model, read_checkpoint(checkpoint), checkpoint)
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
 
 
@@ -158,6 +159,7 @@ def table(results: dict[str, dict]) -> str:
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     logging.disable(logging.WARNING)
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
         if args.json:

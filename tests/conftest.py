@@ -10,7 +10,7 @@ if 'DIT_SAM_TEST_GPU' not in os.environ:
     os.environ['CUDA_VISIBLE_DEVICES'] = ''
 
 # Before mmseg: with mmcv-lite, its visualizer can only be imported after dit_sam.
-import dit_sam  # noqa: F401
+import dit_sam
 
 # isort: split
 import cv2
@@ -22,6 +22,9 @@ from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 from processes import call_tool
 from pycocotools import mask as coco_mask
+
+# As the tools do. tests/test_importing.py is about programs that do not.
+dit_sam.mmengine_extras.prepare_process()
 
 SIZES = {1: (40, 60), 2: (30, 50), 3: (36, 36)}  # height, width
 

@@ -14,6 +14,7 @@ from mmseg.registry import RUNNERS
 
 from dit_sam.engine.launch import check_checkpoint, load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.mmengine_extras.config_check import check_config
 from dit_sam.mmengine_extras.config_options import add_config_options
@@ -106,6 +107,7 @@ def add_mask_writer(cfg: Config, output_dir: str) -> None:
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     with one_line_errors():
         check_checkpoint(args.checkpoint)
         cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)

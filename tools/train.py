@@ -12,6 +12,7 @@ from mmseg.registry import RUNNERS
 
 from dit_sam.engine.compile_hook import compile_blocks
 from dit_sam.engine.launch import enable_amp, load_config, resume_latest
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
@@ -40,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     with one_line_errors():
         cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
         if args.amp:

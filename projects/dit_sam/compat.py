@@ -38,9 +38,12 @@ def install() -> None:
             )
     if 'mmcv._ext' not in sys.modules and find_spec('mmcv._ext') is None:
         sys.modules['mmcv._ext'] = _substitute_for_mmcv_ext()
+
+
+def find_configs_of_forks() -> None:
+    """Let `mmseg::` and `mmdet::` in configs, which look for upstream's distributions, find the onedl forks."""
     from mmengine.config.utils import MODULE2PACKAGE
 
-    # `mmseg::` and `mmdet::` in configs look for upstream's distributions.
     for module, fork in _FORKS.items():
         if not _is_installed(MODULE2PACKAGE[module]) and _is_installed(fork):
             MODULE2PACKAGE[module] = fork

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from dit_sam.apis.results import box_around
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.visualization import draw_masks, file_stem, write_image
@@ -128,6 +129,7 @@ def contact_sheet(pictures: Sequence[np.ndarray], width: int = 480, gap: int = 8
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     with one_line_errors():
         set_random_seed(args.seed)
         cfg, dataset = open_dataset(args.config, args.split, args.cfg_options)

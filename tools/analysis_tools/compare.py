@@ -16,6 +16,7 @@ from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import check_checkpoint
 from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder, read_image, wrap_write_errors
@@ -135,6 +136,7 @@ def names_of(configs: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     configs, checkpoints = args.models[::2], args.models[1::2]
     with one_line_errors():
         check_folder(args.out)

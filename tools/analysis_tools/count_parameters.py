@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.structures import TextFeatures
@@ -171,6 +172,7 @@ def table(counts: Counts) -> str:
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     with one_line_errors():
         if args.json:
             check_file(args.json)

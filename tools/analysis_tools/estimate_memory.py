@@ -37,6 +37,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from dit_sam.compat import has_bfloat16
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
@@ -209,6 +210,7 @@ def table(results: list[dict]) -> str:
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     with one_line_errors():
         if args.json:
             check_file(args.json)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
@@ -222,6 +223,7 @@ def check_against_pytorch(model: OnnxModel, size: tuple[int, int], path: Path) -
 
 def main() -> None:
     args = parse_args()
+    prepare_process()
     # Messages of mmengine and torch go to stderr, so that stdout has only the results.
     with one_line_errors(), redirect_stdout(sys.stderr):
         check_file(args.out)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
 from mmseg.registry import MODELS
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.lora import merge_lora
-from dit_sam.utils import check_target, load_strictly, save_weights, weights_of
+from dit_sam.utils import check_target, load_strictly, read_checkpoint, save_weights, weights_of
 from dit_sam.version import __version__
 
 
@@ -95,7 +94,7 @@ def main() -> None:
     args = parse_args()
     with one_line_errors():
         check_target(args.out, [args.checkpoint])
-        checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location='cpu')
+        checkpoint = read_checkpoint(args.checkpoint)
         if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
             raise InputError(f'{args.checkpoint} has no state_dict: name a checkpoint written by tools/train.py')
         config = find_config(checkpoint, args.config)

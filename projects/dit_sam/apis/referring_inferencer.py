@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from ..mmengine_extras import prepare_process
 from ..utils import check_folder, load_strictly, wrap_write_errors
 from ..visualization import draw_masks, file_stem, write_image
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
@@ -60,6 +61,7 @@ class ReferringInferencer(BaseInferencer):
     ) -> None:
         check_device(device)
         init_default_scope(scope)
+        prepare_process()
         config, self._weights = resolve_model(model, weights, scope)
         super().__init__(config, self._weights, device=device, scope=scope, show_progress=show_progress)
 

@@ -3,6 +3,7 @@
 They import only errors, compat and utils of this project.
 """
 
+from ..compat import find_configs_of_forks
 from ..utils.checkpoints import register_loaders
 from .checkpoint_hook import SafeCheckpointHook
 from .checkpoint_io import AtomicLocalBackend, use_atomic_local_backend
@@ -15,13 +16,17 @@ from .strategies import CountedDeepSpeedOptimWrapper, ResumableDeepSpeedStrategy
 from .tf32_hook import TF32Hook
 
 
-def install() -> None:
-    """Make the changes to mmengine that hold for the whole process: how checkpoints are read and files are written."""
+def prepare_process() -> None:
+    """Switch on what the tools of this project need from mmengine, for the whole process.
+
+    Checkpoints are read without running code in them, wherever mmengine reads one; local files are written as a whole
+    or not at all; and `mmseg::` and `mmdet::` in configs also find the onedl forks. The programs in tools/, `dit-sam`
+    and `ReferringInferencer` call it. `import dit_sam` does not: the loaders and backends of other programs stay.
+    """
     register_loaders()
     use_atomic_local_backend()
+    find_configs_of_forks()
 
-
-install()
 
 __all__ = [
     'AtomicLocalBackend',
@@ -37,5 +42,5 @@ __all__ = [
     'SafeCheckpointHook',
     'StopSignalHook',
     'TF32Hook',
-    'install',
+    'prepare_process',
 ]

@@ -103,15 +103,15 @@ def _save_streamed(
     checkpoint: dict, filename: str, file_client_args: dict | None = None, backend_args: dict | None = None
 ) -> None:
     backend = None if file_client_args or '://' in filename else get_file_backend(filename, backend_args=backend_args)
-    if isinstance(backend, AtomicLocalBackend):
-        backend.write(lambda file: torch.save(checkpoint, file), filename)
+    if isinstance(backend, LocalBackend):
+        AtomicLocalBackend().write(lambda file: torch.save(checkpoint, file), filename)
     else:
         save_checkpoint(checkpoint, filename, file_client_args, backend_args)
 
 
-def _load_mapped(*args: Any, **kwargs: Any) -> dict:
+def _load_mapped(filename: str, map_location: Any = None, logger: Any = None) -> dict:
     with mapped_files():
-        return _load_checkpoint(*args, **kwargs)
+        return _load_checkpoint(filename, map_location, logger)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:

@@ -4,10 +4,8 @@ import shutil
 from pathlib import Path
 from zipfile import is_zipfile
 
-from mmengine.runner import CheckpointLoader
-
 from ..errors import log_warning
-from ..utils.checkpoints import CheckpointError, mapped_files
+from ..utils.checkpoints import CheckpointError, mapped_files, read_checkpoint
 
 # `StopSignalHook` writes the third kind.
 _KINDS = ('epoch', 'iter', 'stopped_iter')
@@ -88,7 +86,7 @@ def _why_not_resumable(filename: Path | str) -> str:
         return f'{", ".join(damaged)} in it is damaged' if damaged else '' if files else 'it is empty'
     try:
         with mapped_files():
-            checkpoint = CheckpointLoader.load_checkpoint(str(filename), map_location='cpu')
+            checkpoint = read_checkpoint(str(filename))
     except CheckpointError as error:
         return str(error)
     return '' if {'state_dict', 'optimizer', 'meta'} <= set(checkpoint) else 'it holds no training state'

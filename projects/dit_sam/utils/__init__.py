@@ -5,7 +5,7 @@ weights, state_dicts.py compares them with a model and loads them. What mmengine
 mmengine_extras; SAM's names and sizes are in models/weights.
 """
 
-from .checkpoints import CheckpointError, weights_of
+from .checkpoints import CheckpointError, read_checkpoint, weights_of
 from .files import atomic_write, atomic_write_text, check_file, check_folder, cut_name, name_part, wrap_write_errors
 from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
 from .rle import decode_rle, encode_rle
@@ -27,6 +27,7 @@ __all__ = [
     'load_strictly',
     'name_part',
     'open_image',
+    'read_checkpoint',
     'read_image',
     'read_weights',
     'save_weights',

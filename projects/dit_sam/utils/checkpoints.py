@@ -5,7 +5,7 @@ import os.path as osp
 import pickle
 import re
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
@@ -48,18 +48,38 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot or must not be read; the message is one line."""
 
 
+def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict:
+    """Read a checkpoint from a file, a URL or one of mmengine's catalogs without running any code in it.
+
+    Args:
+        filename: A `.safetensors` file, or anything that `torch.load` reads; or its address.
+        map_location: As in `torch.load`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: The checkpoint is damaged or cannot be fetched, or holds more than tensors and plain values.
+    """
+    loader = next(loader for prefixes, loader in _loaders().items() if re.match('|'.join(prefixes), filename))
+    return loader(filename, map_location)
+
+
 def register_loaders() -> None:
     """Make the loaders of this module mmengine's own, for the whole process.
 
     `load_from`, `resume`, `init_cfg` and `mmengine.runner.load_checkpoint` then read safely too.
     """
-    for prefixes, loader in {
-        ('',): load_from_local,
+    for prefixes, loader in _loaders().items():
+        CheckpointLoader.register_scheme(prefixes, loader, force=True)
+
+
+def _loaders() -> dict[tuple[str, ...], Callable[[str, Any], dict]]:
+    """The loaders by the beginnings of names, patterns as in `CheckpointLoader`; the first one that fits counts."""
+    return {
         ('http://', 'https://'): load_from_http,
         tuple(f'{catalog}://' for catalog in _CATALOGS): load_from_catalog,
         ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): load_from_store,
-    }.items():
-        CheckpointLoader.register_scheme(prefixes, loader, force=True)
+        ('',): load_from_local,
+    }
 
 
 @contextmanager
@@ -174,7 +194,7 @@ def load_from_catalog(filename: str, map_location: Any = None) -> dict:
         raise CheckpointError(f'checkpoint {filename}: {catalog} has no such name{near and ", but "}{near}')
     # Users may have their own catalogs, which name files.
     file = addresses[name] if '://' in addresses[name] else osp.join(_get_mmengine_home(), addresses[name])
-    checkpoint = CheckpointLoader.load_checkpoint(file, map_location)
+    checkpoint = read_checkpoint(file, map_location)
     return _process_mmcls_checkpoint(checkpoint) if catalog == 'mmcls' else checkpoint
 
 

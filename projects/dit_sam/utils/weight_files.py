@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.runner import CheckpointLoader
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError, first_line
-from .checkpoints import weights_of
+from .checkpoints import read_checkpoint, weights_of
 from .files import atomic_write, check_file, wrap_write_errors
 
 # Files that transformers' `save_pretrained` writes to a folder; an index names the files that weights are split into.
@@ -34,7 +33,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """
     weights = {}
     for file in weight_files(path):
-        weights.update(weights_of(CheckpointLoader.load_checkpoint(file, map_location='cpu'), file))
+        weights.update(weights_of(read_checkpoint(file), file))
     return weights
 
 

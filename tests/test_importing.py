@@ -1,0 +1,79 @@
+"""`import dit_sam` registers its parts and leaves everything else of a program as it was."""
+
+import subprocess
+import sys
+
+# What a program may have set or asked for before it imports a plugin.
+SNAPSHOT = """
+import os, random, signal, sys, warnings
+import numpy, torch, mmengine, mmengine.fileio, mmengine.runner
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.fileio.backends.registry_utils import backends, prefix_to_backends
+from mmengine.registry import DATASETS, HOOKS, MODELS, OPTIM_WRAPPERS
+from mmengine.runner.checkpoint import CheckpointLoader
+
+def snapshot():
+    return dict(
+        loaders=dict(CheckpointLoader._schemes), backends=dict(backends), prefixes=dict(prefix_to_backends),
+        packages=dict(MODULE2PACKAGE),
+        functions=[mmengine.runner.runner.save_checkpoint, mmengine.runner.runner._load_checkpoint,
+            mmengine.runner.load_checkpoint, torch.load, torch.save],
+        stock={name: part for registry in (MODELS, DATASETS, HOOKS, OPTIM_WRAPPERS)
+               for name, part in registry.module_dict.items() if part.__module__.startswith('mmengine')},
+        signals=[signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)],
+        random=[random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()],
+        torch=[torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled(),
+            torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32,
+            torch.are_deterministic_algorithms_enabled()],
+        environment={k: v for k, v in os.environ.items() if not k.startswith(('TF_', 'KMP_', 'TORCHINDUCTOR'))},
+        folder=os.getcwd(), path=list(sys.path),
+    )
+"""
+
+
+def run(code: str, cwd: object = None) -> str:
+    done = subprocess.run([sys.executable, '-c', SNAPSHOT + code], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_changes_nothing_of_a_program():
+    changed = run("""
+before = snapshot()
+import dit_sam
+after = snapshot()
+# Modules of mmengine that are imported later register more, and may set variables of their own.
+growing = ('environment', 'stock')
+print([key for key in before if key not in growing and before[key] != after[key]])
+print([name for key in growing for name, value in before[key].items() if after[key].get(name) != value])
+""")
+    assert changed.split() == ['[]', '[]']
+
+
+def test_the_tools_switch_on_safe_reading_and_atomic_writes():
+    output = run("""
+from dit_sam.mmengine_extras import prepare_process
+prepare_process(); prepare_process()
+print(*sorted({loader.__module__ for loader in CheckpointLoader._schemes.values()}))
+print(type(mmengine.fileio.get_file_backend('a.pth')).__name__)
+""")
+    assert output.split() == ['dit_sam.utils.checkpoints', 'AtomicLocalBackend']
+
+
+def test_the_checkpoint_hook_writes_atomically_in_any_program(tmp_path):
+    """Without `prepare_process`: a full disk leaves the old checkpoint."""
+    output = run(
+        """
+import resource
+from dit_sam.mmengine_extras.checkpoint_io import stream_checkpoints
+torch.save(dict(old=1), 'a.pth')
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    with stream_checkpoints():
+        mmengine.runner.runner.save_checkpoint(dict(new=torch.zeros(10000)), 'a.pth')
+except OSError as error:
+    print(type(error).__name__, torch.load('a.pth'), os.listdir())
+""",
+        tmp_path,
+    )
+    assert output.strip() == "OSError {'old': 1} ['a.pth']"
