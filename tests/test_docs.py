@@ -23,6 +23,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+import dit_sam
 from dit_sam.utils import decode_rle
 
 ROOT = Path(__file__).parents[1]
@@ -179,3 +180,7 @@ def test_pages_are_built(tmp_path):
     for page in pages:
         assert (tmp_path / page / 'index.html').exists()
         assert f'href="{page}/"' in index, f'{page} is not in the navigation'
+
+
+def test_the_citation_has_the_version_of_the_package():
+    assert f'\nversion: {dit_sam.__version__}\n' in (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
