@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlparse
-from zipfile import ZipFile
+from zipfile import ZipFile, is_zipfile
 
 import torch
 from mmengine.dist import barrier
@@ -27,7 +27,8 @@ from mmengine.runner.checkpoint import (
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import first_line
+from ..errors import first_line, log_warning
+from . import restricted_unpickler
 
 # Seconds to wait for a server; torch would wait forever.
 TIMEOUT = 60
@@ -134,12 +135,40 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
             if not mmap or 'unable to mmap' not in str(error):
                 raise
             return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal(filename, str(error))) from error
+    except pickle.UnpicklingError:
+        return _read_without_objects(path, filename, map_location, mmap)
     except Exception as error:  # a damaged stream may raise nearly anything, say the docs of `pickle`
         raise CheckpointError(
             f'checkpoint {filename} is damaged or not a checkpoint ({first_line(error)}): {_REMEDY}'
         ) from error
+
+
+def _read_without_objects(path: str, filename: str, map_location: Any, mmap: bool) -> dict:
+    """Read the tensors and plain values of a checkpoint that also holds other objects, which are left out.
+
+    Raises:
+        CheckpointError: The file is damaged, or asks for functions of Python.
+    """
+    try:
+        # TorchScript is code.
+        if is_zipfile(path) and any(name.endswith('/constants.pkl') for name in ZipFile(path).namelist()):
+            raise pickle.UnpicklingError('GLOBAL torch.jit archive')
+        checkpoint = torch.load(
+            path, map_location=map_location, weights_only=False, pickle_module=restricted_unpickler, mmap=mmap
+        )
+        checkpoint, left_out = restricted_unpickler.without_placeholders(checkpoint)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal(filename, str(error))) from error
+    except Exception as error:  # as above
+        raise CheckpointError(
+            f'checkpoint {filename} is damaged or not a checkpoint ({first_line(error)}): {_REMEDY}'
+        ) from error
+    if left_out:
+        names = ', '.join(f'{name} ({count})' for name, count in left_out.most_common(5))
+        log_warning(
+            f'checkpoint {filename}: objects of other programs were left out, and nothing in them was run: {names}'
+        )
+    return checkpoint
 
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
@@ -208,7 +237,7 @@ def load_from_store(filename: str, map_location: Any = None) -> dict:
 
 
 def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Tensor]:
-    """The weights in a checkpoint by name, without the prefix `module.`.
+    """The weights in a checkpoint by name, without the prefixes `module.` and, if all have it, `model.`.
 
     Args:
         checkpoint: The weights by name, or a dict that has them as `state_dict`, as mmengine writes it. After an EMA
@@ -232,7 +261,10 @@ def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Ten
             f'checkpoint {source} holds no weights: they are expected at the top level or under '
             f'{", ".join(_WEIGHT_KEYS)}, and there is {found}'
         )
-    return {name.removeprefix('module.'): value for name, value in weights.items()}
+    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
+    # Lightning's modules often hold the model as `self.model`.
+    in_model = all(name.startswith('model.') for name in weights)
+    return {name.removeprefix('model.'): value for name, value in weights.items()} if in_model else weights
 
 
 def _check_zip_headers(path: str) -> None:
