@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
-from dit_sam.utils import CheckpointError, checkpoints
+from dit_sam.utils import CheckpointError, checkpoint_sources
 from dit_sam.utils.checkpoints import mapped_files
 
 
@@ -196,7 +196,7 @@ def test_missing_url_is_named(serve):
 
 def test_every_url_scheme_is_handled():
     loaders = {scheme: loader.__module__ for scheme, loader in CheckpointLoader._schemes.items()}
-    assert set(loaders.values()) == {'dit_sam.utils.checkpoints'}, loaders
+    assert set(loaders.values()) == {'dit_sam.utils.checkpoints', 'dit_sam.utils.checkpoint_sources'}, loaders
 
 
 @pytest.mark.parametrize('scheme', ['open-mmlab', 'openmmlab'])
@@ -218,7 +218,7 @@ def test_the_closest_catalog_names_are_given():
 
 def test_a_silent_server_times_out(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path))
-    monkeypatch.setattr(checkpoints, 'TIMEOUT', 0.2)
+    monkeypatch.setattr(checkpoint_sources, 'TIMEOUT', 0.2)
     with socket.create_server(('127.0.0.1', 0)) as server:
         url = f'http://127.0.0.1:{server.getsockname()[1]}/a.pth'
         with pytest.raises(CheckpointError, match='a.pth could not be downloaded .*timed out'):

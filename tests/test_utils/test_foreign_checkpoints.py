@@ -20,6 +20,7 @@ from torch import nn
 
 from dit_sam.utils import CheckpointError, read_checkpoint, read_weights, restricted_unpickler
 from dit_sam.utils.checkpoints import mapped_files
+from dit_sam.utils.placeholders import Placeholder
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def test_opcodes_that_only_code_needs(name, tmp_path):
     (tmp_path / 'a.pkl').write_bytes(RAW[name])
     with open(tmp_path / 'a.pkl', 'rb') as file:
         if name == 'a nested name':
-            assert isinstance(restricted_unpickler.load(file), restricted_unpickler.Placeholder)
+            assert isinstance(restricted_unpickler.load(file), Placeholder)
         else:
             with pytest.raises(pickle.UnpicklingError):
                 restricted_unpickler.load(file)

@@ -4,7 +4,7 @@ They import only errors, compat and utils of this project.
 """
 
 from ..compat import find_configs_of_forks
-from ..utils.checkpoints import register_loaders
+from ..utils.checkpoint_sources import register_loaders
 from .checkpoint_hook import SafeCheckpointHook
 from .checkpoint_io import AtomicLocalBackend, use_atomic_local_backend
 from .exact_resume import RandomStreamHook, ResumableSampler, ResumableTrainLoop

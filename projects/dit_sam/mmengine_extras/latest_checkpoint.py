@@ -5,7 +5,8 @@ from pathlib import Path
 from zipfile import is_zipfile
 
 from ..errors import log_warning
-from ..utils.checkpoints import CheckpointError, mapped_files, read_checkpoint
+from ..utils import read_checkpoint
+from ..utils.checkpoints import CheckpointError, mapped_files
 
 # `StopSignalHook` writes the third kind.
 _KINDS = ('epoch', 'iter', 'stopped_iter')

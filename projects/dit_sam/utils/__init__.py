@@ -1,11 +1,12 @@
 """Files and state dicts, for every package of this project; nothing here knows a model or a run.
 
-checkpoints.py reads files of weights without running anything in them, weight_files.py resolves folders and writes
-weights, state_dicts.py compares them with a model and loads them. What mmengine's runs write and resume is in
-mmengine_extras; SAM's names and sizes are in models/weights.
+checkpoint_sources.py and checkpoints.py read checkpoints without running anything in them, weight_files.py resolves
+folders and writes weights, state_dicts.py compares them with a model and loads them. What mmengine's runs write and
+resume is in mmengine_extras; SAM's names and sizes are in models/weights.
 """
 
-from .checkpoints import CheckpointError, read_checkpoint, weights_of
+from .checkpoint_sources import read_checkpoint
+from .checkpoints import CheckpointError, weights_of
 from .files import atomic_write, atomic_write_text, check_file, check_folder, cut_name, name_part, wrap_write_errors
 from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
 from .rle import decode_rle, encode_rle

@@ -11,11 +11,12 @@ import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from torch._weights_only_unpickler import _get_allowed_globals
+
+from .placeholders import Array, Dtype, PathText, Placeholder
 
 # Parts of objects in Python itself, which become placeholders too; `getattr` stands for a method. Anything else of the
 # standard library is refused.
@@ -35,68 +36,17 @@ _NUMPY = ('numpy.core', 'numpy._core')
 _DICTS = {'mmengine.config.config.ConfigDict', 'mmcv.utils.config.ConfigDict', 'addict.addict.Dict', 'addict.Dict'}
 
 
-class Placeholder:
-    """Stands for an object of an unknown class; whatever is done to it while unpickling has no effect."""
-
-    name = ''
-    # torch's files from before 1.6 ask modules for it.
-    dump_patches = False
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> 'Placeholder':
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _Path(Placeholder):
-    """A path as text."""
-
-    def __init__(self, *parts: Any) -> None:
-        self.value = '/'.join(str(part) for part in parts).replace('//', '/')
-
-
-class _Dtype(Placeholder):
-    """numpy's dtype; its state holds the byte order."""
-
-    def __init__(self, spec: Any = '', *rest: Any) -> None:
-        self.spec, self.order = str(spec), '='
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = str(state[1])
-
-    def read(self, data: Any, shape: tuple | None = None) -> Any:
-        """Numbers and texts in bytes, as plain values; a placeholder for other kinds."""
-        data = data.encode('latin1') if isinstance(data, str) else data
-        if self.spec[:1] not in 'biufcUS?' or not isinstance(data, bytes) or self.order not in ('=', '<', '>', '|'):
-            return Placeholder()
-        values = np.frombuffer(data, np.dtype(self.spec).newbyteorder(cast(Any, self.order)))
-        return values[0].item() if shape is None else values.reshape(shape)
-
-
-class _Array(Placeholder):
-    """A numpy array, as nested lists."""
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, is_fortran, data = state
-        values = dtype.read(data, shape[::-1] if is_fortran else shape) if isinstance(dtype, _Dtype) else None
-        self.value = (values.T if is_fortran else values).tolist() if isinstance(values, np.ndarray) else None
-
-
 def _scalar(dtype: Any, data: Any) -> Any:
-    return dtype.read(data) if isinstance(dtype, _Dtype) else Placeholder()
+    return dtype.read(data) if isinstance(dtype, Dtype) else Placeholder()
 
 
-def _array(*args: Any) -> _Array:
-    return _Array()
+def _array(*args: Any) -> Array:
+    return Array()
 
 
-def _array_of_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+def _array_of_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
     """numpy's own form of arrays in protocol 5."""
-    array = _Array()
+    array = Array()
     array.__setstate__((1, shape, dtype, order == 'F', bytes(data)))
     return array
 
@@ -124,14 +74,14 @@ class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
     def __init__(self, file: BinaryIO, **kwargs: Any) -> None:
         super().__init__(file, **kwargs)
         self._allowed = dict(_get_allowed_globals())
-        self._allowed |= {'_codecs.encode': _encode, 'numpy.dtype': _Dtype, 'numpy.ndarray': _Array}
+        self._allowed |= {'_codecs.encode': _encode, 'numpy.dtype': Dtype, 'numpy.ndarray': Array}
         self._allowed |= {f'{core}.multiarray.scalar': _scalar for core in _NUMPY}
         self._allowed |= {f'{core}.multiarray._reconstruct': _array for core in _NUMPY}
         self._allowed |= dict.fromkeys(
             ('numpy.core.numeric._frombuffer', 'numpy._core.numeric._frombuffer'), _array_of_buffer
         )
         self._allowed |= {'collections.defaultdict': defaultdict, 'collections.Counter': Counter}
-        self._allowed |= dict.fromkeys(_PATHS, _Path) | dict.fromkeys(_DICTS, OrderedDict)
+        self._allowed |= dict.fromkeys(_PATHS, PathText) | dict.fromkeys(_DICTS, OrderedDict)
         containers = (set, frozenset, complex, list, dict, tuple)
         self._allowed |= {f'builtins.{kind.__name__}': kind for kind in containers}
         # Named, as in a column's type, and not called.
@@ -245,31 +195,3 @@ for _code, _method in dict(
 def load(file: BinaryIO, **kwargs: Any) -> Any:
     """As `pickle.load`, for torch's files from before 1.6, which are several pickles."""
     return Unpickler(file, **kwargs).load()
-
-
-def without_placeholders(value: Any) -> tuple[Any, Counter]:
-    """The value rebuilt of plain containers, and the names of the classes that were left out, counted.
-
-    Entries of dicts that are placeholders are dropped; in lists and tuples None takes their place.
-    """
-    left_out: Counter = Counter()
-
-    def clean(part: Any) -> Any:
-        if getattr(part, 'value', None) is not None and isinstance(part, (_Path, _Array)):
-            return part.value
-        if isinstance(part, Placeholder) or (isinstance(part, type) and issubclass(part, Placeholder)):
-            left_out[part.name or 'of numpy'] += 1
-            return None
-        if isinstance(part, dict):
-            cleaned = [(clean(key), clean(item), item) for key, item in part.items()]
-            pairs = [(key, new) for key, new, old in cleaned if new is not None or old is None]
-            if type(part) is not OrderedDict:
-                return dict(pairs)
-            rebuilt = OrderedDict(pairs)
-            rebuilt.__dict__.update(part.__dict__)
-            return rebuilt
-        if type(part) in (list, tuple, set, frozenset):
-            return type(part)(clean(item) for item in part)
-        return part
-
-    return clean(value), left_out

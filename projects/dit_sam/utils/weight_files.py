@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import InputError, first_line
-from .checkpoints import read_checkpoint, weights_of
+from .checkpoint_sources import read_checkpoint
+from .checkpoints import weights_of
 from .files import atomic_write, check_file, wrap_write_errors
 
 # Files that transformers' `save_pretrained` writes to a folder; an index names the files that weights are split into.

@@ -1,0 +1,134 @@
+"""Where checkpoints come from: files, servers and mmengine's catalogs, all read safely."""
+
+import os
+import os.path as osp
+import re
+import socket
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from mmengine.dist import barrier
+from mmengine.runner.checkpoint import (
+    CheckpointLoader,
+    _get_mmengine_home,
+    _process_mmcls_checkpoint,
+    get_deprecated_model_names,
+    get_external_models,
+    get_mmcls_models,
+    get_torchvision_models,
+)
+
+from ..errors import first_line
+from .checkpoints import CheckpointError, load_from_local
+
+# Seconds to wait for a server; torch would wait forever.
+TIMEOUT = 60
+_CATALOGS = {
+    'torchvision': get_torchvision_models,
+    'modelzoo': get_torchvision_models,
+    'open-mmlab': get_external_models,
+    'openmmlab': get_external_models,
+    'mmcls': get_mmcls_models,
+}
+
+
+def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict:
+    """Read a checkpoint from a file, a URL or one of mmengine's catalogs without running any code in it.
+
+    Args:
+        filename: A `.safetensors` file, or anything that `torch.load` reads; or its address.
+        map_location: As in `torch.load`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        CheckpointError: The checkpoint is damaged or cannot be fetched, or holds more than tensors and plain values.
+    """
+    loader = next(loader for prefixes, loader in _loaders().items() if re.match('|'.join(prefixes), filename))
+    return loader(filename, map_location)
+
+
+def register_loaders() -> None:
+    """Make the loaders of this module mmengine's own, for the whole process.
+
+    `load_from`, `resume`, `init_cfg` and `mmengine.runner.load_checkpoint` then read safely too.
+    """
+    for prefixes, loader in _loaders().items():
+        CheckpointLoader.register_scheme(prefixes, loader, force=True)
+
+
+def _loaders() -> dict[tuple[str, ...], Callable[[str, Any], dict]]:
+    """The loaders by the beginnings of names, patterns as in `CheckpointLoader`; the first one that fits counts."""
+    return {
+        ('http://', 'https://'): load_from_http,
+        tuple(f'{catalog}://' for catalog in _CATALOGS): load_from_catalog,
+        ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): load_from_store,
+        ('',): load_from_local,
+    }
+
+
+def load_from_http(filename: str, map_location: Any = None) -> dict:
+    """Download a checkpoint into torch's cache, once per machine, and read it as `load_from_local` does.
+
+    mmengine passes URLs to `torch.hub`, which unpickles them unsafely in every version of torch so far.
+
+    Raises:
+        CheckpointError: The download failed, or as in `load_from_local`.
+    """
+    path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(filename).path))
+    failure = None
+    if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not osp.isfile(path):
+        os.makedirs(osp.dirname(path), exist_ok=True)
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(TIMEOUT)
+        try:
+            torch.hub.download_url_to_file(filename, path, progress=False)
+        except OSError as error:
+            failure = error
+        finally:
+            socket.setdefaulttimeout(timeout)
+    # Also after a failure, because the other ranks wait here.
+    barrier()
+    if failure is not None or not osp.isfile(path):
+        reason = first_line(failure) if failure else 'by the first rank of this machine'
+        raise CheckpointError(
+            f'checkpoint {filename} could not be downloaded ({reason}): fetch it by other means and name the file '
+            'instead'
+        ) from failure
+    return load_from_local(path, map_location)
+
+
+def load_from_catalog(filename: str, map_location: Any = None) -> dict:
+    """Read a checkpoint by its name in one of mmengine's catalogs, such as `open-mmlab://resnet50_v1c`.
+
+    Raises:
+        CheckpointError: The catalog cannot be opened or does not have the name, or as in `load_from_http`.
+    """
+    catalog, name = filename.split('://', 1)
+    try:
+        addresses = _CATALOGS[catalog]()
+    # A torchvision built for another torch fails with ImportError, OSError, RuntimeError or AttributeError.
+    except Exception as error:
+        raise CheckpointError(
+            f'checkpoint {filename}: the catalog cannot be opened ({first_line(error)}): fetch the file by other '
+            'means and name it instead'
+        ) from error
+    name = get_deprecated_model_names().get(name, name) if 'mmlab' in catalog else name
+    if name not in addresses:
+        near = ', '.join(get_close_matches(name, addresses))
+        raise CheckpointError(f'checkpoint {filename}: {catalog} has no such name{near and ", but "}{near}')
+    # Users may have their own catalogs, which name files.
+    file = addresses[name] if '://' in addresses[name] else osp.join(_get_mmengine_home(), addresses[name])
+    checkpoint = read_checkpoint(file, map_location)
+    return _process_mmcls_checkpoint(checkpoint) if catalog == 'mmcls' else checkpoint
+
+
+def load_from_store(filename: str, map_location: Any = None) -> dict:
+    """Refuse a checkpoint that mmengine would fetch from an object store and unpickle unsafely.
+
+    Raises:
+        CheckpointError: Always.
+    """
+    raise CheckpointError(f'checkpoint {filename}: object stores are not read; copy the file here and name the copy')
