@@ -117,8 +117,8 @@ def test_a_run_of_mmengines_own_hooks_is_resumed(tmp_path):
 
 
 @pytest.mark.parametrize('key', ['state_dict', 'model'])
-def test_lightnings_names_and_layout(tmp_path, lab, key):
-    weights = {'model.backbone.weight': torch.ones(2), 'model.head.bias': torch.zeros(1)}
+def test_lightnings_layout(tmp_path, lab, key):
+    weights = {'module.backbone.weight': torch.ones(2), 'module.head.bias': torch.zeros(1)}
     torch.save(
         {key: weights, 'hyper_parameters': argparse.Namespace(lr=1), 'callbacks': lab.Recipe()}, tmp_path / 'a.ckpt'
     )

@@ -116,7 +116,7 @@ def _read_without_objects(path: str, filename: str, map_location: Any, mmap: boo
 
 
 def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Tensor]:
-    """The weights in a checkpoint by name, without the prefixes `module.` and, if all have it, `model.`.
+    """The weights in a checkpoint by name, without the prefix `module.`.
 
     Args:
         checkpoint: The weights by name, or a dict that has them as `state_dict`, as mmengine writes it. After an EMA
@@ -140,10 +140,7 @@ def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Ten
             f'checkpoint {source} holds no weights: they are expected at the top level or under '
             f'{", ".join(_WEIGHT_KEYS)}, and there is {found}'
         )
-    weights = {name.removeprefix('module.'): value for name, value in weights.items()}
-    # Lightning's modules often hold the model as `self.model`.
-    in_model = all(name.startswith('model.') for name in weights)
-    return {name.removeprefix('model.'): value for name, value in weights.items()} if in_model else weights
+    return {name.removeprefix('module.'): value for name, value in weights.items()}
 
 
 def _check_zip_headers(path: str) -> None:
