@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+from dit_sam.compat import replaced
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text
 
@@ -109,7 +109,7 @@ def flops(function: Callable[[], object]) -> int:
     with (
         FakeTensorMode(),
         FlopCounterMode(display=False, custom_mapping=in_place) as counter,
-        mock.patch('dit_sam.models.layers.chunked_cpu.CHUNK', 2**60),
+        replaced('dit_sam.models.layers.chunked_cpu', 'CHUNK', 2**60),
     ):
         function()
     return counter.get_total_flops()

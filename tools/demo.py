@@ -28,7 +28,7 @@ TRAINING = """
     train_dataloader.dataset.pipeline.2.scale=(64,64) val_dataloader.dataset.pipeline.1.scale=(64,64)
     train_dataloader.batch_size=8 train_dataloader.dataset.indices=240 val_dataloader.dataset.indices=240
     optim_wrapper.optimizer.lr=1e-4 param_scheduler.0.end=100 param_scheduler.1.end=5 train_cfg.max_epochs=5
-    default_hooks.logger.interval=10 val_evaluator.group_by=None
+    default_hooks.logger.interval=10 val_evaluator.group_by=None randomness.seed=0
 """
 NEXT = """
 What next

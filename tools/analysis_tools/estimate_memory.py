@@ -17,9 +17,8 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from dit_sam.compat import has_bfloat16
+from dit_sam.compat import has_bfloat16, replaced
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
@@ -129,11 +128,9 @@ class Step:
 @contextmanager
 def attention_of(device: str) -> Iterator[None]:
     """Use the form of attention for that device, even if the tensors are on another one."""
-    with ExitStack() as stack:
-        for module in ('attend', 'attention'):
-            module = sys.modules[f'dit_sam.models.layers.{module}']
-            # A function: a Mock would remember its arguments and keep the tensors alive.
-            stack.enter_context(mock.patch.object(module, 'on_cpu', lambda _: device == 'cpu'))
+    layers = 'dit_sam.models.layers'
+    on_cpu = lambda _: device == 'cpu'  # noqa: E731
+    with replaced(f'{layers}.attend', 'on_cpu', on_cpu), replaced(f'{layers}.attention', 'on_cpu', on_cpu):
         yield
 
 

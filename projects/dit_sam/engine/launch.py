@@ -17,6 +17,7 @@ from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_che
 from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
 from ..mmengine_extras.ranks import run_on_rank_0
 from ..mmengine_extras.run_check import check_launcher, check_run, check_shards, drop_idle_settings
+from ..utils.checkpoints import not_found
 from .earlier_names import replace_earlier_names
 
 
@@ -86,9 +87,7 @@ def _read(filename: str) -> Config:
 def check_checkpoint(filename: str) -> None:
     """Raise FileNotFoundError early for a missing local checkpoint; names with `://` pass."""
     if '://' not in filename and not osp.isfile(osp.expanduser(filename)):
-        raise FileNotFoundError(
-            f'checkpoint {filename} not found: check the path; tools/train.py writes its checkpoints to the --work-dir'
-        )
+        raise FileNotFoundError(not_found(filename))
 
 
 def resume_latest(cfg: Config) -> None:

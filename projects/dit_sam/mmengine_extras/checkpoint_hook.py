@@ -161,11 +161,14 @@ def _copy_optimizer_state(wrapper: Any) -> None:
 
     A removed file keeps its space on the disk while it is mapped, and overwriting it would change the training.
     """
-    for each in wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]:
-        for state in each.optimizer.state.values() if isinstance(each, OptimWrapper) else ():
-            for key, value in state.items():
-                if isinstance(value, Tensor) and value.device.type == 'cpu':
-                    state[key] = value.clone()
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    states = [state for each in wrappers if isinstance(each, OptimWrapper) for state in each.optimizer.state.values()]
+    for state in states:
+        state.update({key: value.clone() for key, value in state.items() if _is_on_cpu(value)})
+
+
+def _is_on_cpu(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.device.type == 'cpu'
 
 
 def to_plain(value: Any, name: str = 'value') -> Any:

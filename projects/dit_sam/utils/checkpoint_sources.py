@@ -44,7 +44,7 @@ def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict:
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The checkpoint is damaged or cannot be fetched, or holds more than tensors and plain values.
+        CheckpointError: The checkpoint is damaged or cannot be fetched, or asks for a function of Python.
     """
     loader = next(loader for prefixes, loader in _loaders().items() if re.match('|'.join(prefixes), filename))
     return loader(filename, map_location)

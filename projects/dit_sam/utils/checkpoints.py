@@ -41,8 +41,13 @@ def mapped_files() -> Iterator[None]:
         _MAP_FILES.reset(token)
 
 
+def not_found(filename: str) -> str:
+    """The error for a checkpoint that does not exist."""
+    return f'checkpoint {filename} not found: check the path; tools/train.py writes its checkpoints to the --work-dir'
+
+
 def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Read a local checkpoint without running any code in it.
+    """Read a local checkpoint without running any code in it; objects of unknown classes are left out.
 
     Within `mapped_files` the file is mapped into memory: a tensor on the CPU is read when it is used, and the processes
     of a machine share it. Writing to such a tensor does not change the file. Formats that cannot be mapped are read.
@@ -56,13 +61,11 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 
     Raises:
         FileNotFoundError: There is no such file.
-        CheckpointError: The file is damaged, or holds more than tensors and plain Python values.
+        CheckpointError: The file is damaged, or asks for a function of Python.
     """
     path = osp.expanduser(filename)
     if not osp.isfile(path):
-        raise FileNotFoundError(
-            f'checkpoint {filename} not found: check the path; tools/train.py writes its checkpoints to the --work-dir'
-        )
+        raise FileNotFoundError(not_found(filename))
     if path.endswith('.safetensors'):
         return _load_safetensors(path, map_location)
     # Errors of opening the file are not errors of its content. Only zip files, which torch writes since 1.6, can be

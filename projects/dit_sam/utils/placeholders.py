@@ -10,7 +10,7 @@ class Placeholder:
     """Stands for an object of an unknown class; whatever is done to it while unpickling has no effect."""
 
     name = ''
-    # torch's files from before 1.6 ask modules for it.
+    # Asked for in torch's files from before 1.6. If it were true, torch would write a patch file.
     dump_patches = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> 'Placeholder':

@@ -97,7 +97,7 @@ class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
         module, name = NAME_MAPPING.get((module, name), (module, name))
         full = f'{IMPORT_MAPPING.get(module, module)}.{name}'
         if not re.fullmatch(r'[\w.<>]{1,200}', full):
-            raise pickle.UnpicklingError('GLOBAL with a name that is no name')
+            raise pickle.UnpicklingError(f'GLOBAL {re.sub("[^a-zA-Z0-9_.]", "_", full)[:60]} is not a name')
         if full in self._allowed:
             return self._allowed[full]
         if full in self._types:
@@ -172,7 +172,7 @@ class Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
     def load_additems(self) -> None:
         items = self.pop_mark()
         if type(self.stack[-1]) is not set:
-            raise pickle.UnpicklingError('GLOBAL items are added to what is not a set')
+            raise pickle.UnpicklingError(f'GLOBAL {type(self.stack[-1]).__name__} gets items of a set')
         self.stack[-1].update(items)
 
     def _extend(self, items: list) -> None:
