@@ -15,10 +15,12 @@ class TextFeatures:
     Attributes:
         tokens: Features of every token, (B, L, D_t).
         mask: True at real tokens, False at padding, (B, L), bool.
+        pooled: One feature for the whole sentence, (B, D_t), from text encoders that have one.
     """
 
     tokens: Tensor
     mask: Tensor
+    pooled: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.dim() != 3 or self.mask.shape != self.tokens.shape[:2]:

@@ -9,10 +9,15 @@ import mmseg.datasets.transforms
 from mmcv.transforms import Compose
 from torch import Tensor
 
-from .transforms import LoadReferringMask, PackReferringInputs, SamplePrompts
+from .transforms import AddTextEncoderImage, LoadReferringMask, PackReferringInputs, SamplePrompts
 
 # Transforms that use only the image of an item and no random numbers. Subclasses may differ, so they do not count.
-IMAGE_ONLY = (mmcv.transforms.LoadImageFromFile, mmcv.transforms.Resize, mmseg.datasets.transforms.Resize)
+IMAGE_ONLY = (
+    mmcv.transforms.LoadImageFromFile,
+    mmcv.transforms.Resize,
+    mmseg.datasets.transforms.Resize,
+    AddTextEncoderImage,
+)
 # Keys of an item that Resize changes with the image.
 RESIZED = {'gt_bboxes', 'gt_keypoints', 'gt_seg_map'}
 # Transforms that never change the image.

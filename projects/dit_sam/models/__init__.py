@@ -1,6 +1,6 @@
 from .backbones import DITViT, SAMViT, StandaloneDITViT
 from .data_preprocessor import ReferringDataPreProcessor
-from .decode_heads import GeneralizedSAMHead, SAMHead
+from .decode_heads import EVFSAMHead, GeneralizedSAMHead, SAMHead
 from .instructions import (
     CrossAttentionInstruction,
     EndToEndInstruction,
@@ -11,13 +11,15 @@ from .instructions import (
 )
 from .losses import BinaryCrossEntropyLoss, BinaryDiceLoss
 from .segmentors import InstructedEncoderDecoder, ReferringSegmentor, ReferringTTAModel, SentencesFromSamples
-from .text_encoders import HuggingFaceTextEncoder
+from .text_encoders import BEiT3TextEncoder, HuggingFaceTextEncoder
 
 __all__ = [
+    'BEiT3TextEncoder',
     'BinaryCrossEntropyLoss',
     'BinaryDiceLoss',
     'CrossAttentionInstruction',
     'DITViT',
+    'EVFSAMHead',
     'EndToEndInstruction',
     'EndToEndStaticInstruction',
     'GeneralizedSAMHead',

@@ -34,6 +34,8 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         size_divisor: See `size`.
         bgr_to_rgb: Whether images come as BGR, as mmcv loads them.
         place: Position of an image in the batch: in the 'middle', or in the upper left 'corner'.
+        pad_masks: Whether masks are padded with the images in training. With False they stay as they are, for heads
+            whose losses are at the size of the mask, as `EVFSAMHead`.
         non_blocking: Whether images and masks in pinned memory (`pin_memory=True` of the data loader) are copied to a
             GPU while the host continues.
 
@@ -49,6 +51,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         size_divisor: int = 16,
         bgr_to_rgb: bool = True,
         place: Alignment = 'middle',
+        pad_masks: bool = True,
         non_blocking: bool = True,
     ) -> None:
         super().__init__(non_blocking)
@@ -57,6 +60,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
         self.size, self.size_divisor, self.bgr_to_rgb, self.place = size, size_divisor, bgr_to_rgb, place
+        self.pad_masks = pad_masks
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """
@@ -85,7 +89,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             padded[:, rows, columns] = (image.float() - self.mean) / self.std
         for sample, index in zip(samples or (), indices):
             sample.set_metainfo(dict(unique_image_index=index))
-            self._note_padding(sample, windows[index], size, training)
+            self._note_padding(sample, windows[index], size, training and self.pad_masks)
         if len(images) < len(indices):
             batch = batch[index_tensor(indices, batch.device)]
         return dict(inputs=batch, data_samples=samples)
@@ -113,14 +117,14 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
 
     @staticmethod
     def _note_padding(
-        sample: SegDataSample, window: tuple[slice, slice], size: tuple[int, int], training: bool
+        sample: SegDataSample, window: tuple[slice, slice], size: tuple[int, int], pad_mask: bool
     ) -> None:
-        """Write the margins into a data sample's metainfo and, in training, pad its mask likewise."""
+        """Write the margins into a data sample's metainfo and, with `pad_mask`, pad its mask likewise."""
         rows, columns = window
         sample.set_metainfo(
             dict(pad_shape=size, padding_size=[columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop])
         )
-        if training:
+        if pad_mask:
             mask = sample.gt_sem_seg.data
             padded = mask.new_zeros((1, *size))
             padded[:, rows, columns] = mask

@@ -49,12 +49,15 @@ class BinaryDiceLoss(nn.Module):
     Args:
         loss_weight: Factor.
         eps: Keeps the quotient of two empty masks finite.
+        squared: Whether the denominator adds squares, as in V-Net, or the values themselves.
         loss_name: Name in the log; must begin with `loss_` to be trained on.
     """
 
-    def __init__(self, loss_weight: float = 1.0, eps: float = 1.0, loss_name: str = 'loss_dice') -> None:
+    def __init__(
+        self, loss_weight: float = 1.0, eps: float = 1.0, squared: bool = True, loss_name: str = 'loss_dice'
+    ) -> None:
         super().__init__()
-        self.loss_weight, self.eps, self.loss_name = loss_weight, eps, loss_name
+        self.loss_weight, self.eps, self.squared, self.loss_name = loss_weight, eps, squared, loss_name
 
     def forward(self, pred: Tensor, target: Tensor, weight: Tensor | None = None, ignore_index: int = 255) -> Tensor:
         """
@@ -69,4 +72,6 @@ class BinaryDiceLoss(nn.Module):
         valid = target != ignore_index
         # A sum over a map of 512 × 512 leaves the range of float16.
         probability = pred.squeeze(1).float().sigmoid() * valid
-        return self.loss_weight * dice_loss(probability, target * valid, weight, eps=self.eps, ignore_index=None)
+        return self.loss_weight * dice_loss(
+            probability, target * valid, weight, eps=self.eps, naive_dice=not self.squared, ignore_index=None
+        )

@@ -3,8 +3,10 @@ from .formatting import PackReferringInputs
 from .loading import LoadReferringMask, decode_segmentation
 from .photometric import RandomGaussianBlur, ReferringColorJitter
 from .prompts import SamplePrompts
+from .text_encoder_image import AddTextEncoderImage
 
 __all__ = [
+    'AddTextEncoderImage',
     'LoadReferringMask',
     'PackReferringInputs',
     'RandomGaussianBlur',

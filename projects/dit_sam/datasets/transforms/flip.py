@@ -9,7 +9,7 @@ from ...utils.left_right import swap_left_right
 class ReferringFlip(RandomFlip):
     """Horizontal flip of the image, its mask, points and box that swaps left and right in the sentence.
 
-    Required keys: `img`, `text`; optional `gt_seg_map`, `points` and `box`.
+    Required keys: `img`, `text`; optional `gt_seg_map`, `points`, `box` and `text_encoder_image`.
     Modified keys: the same. Added keys: `flip`, `flip_direction`.
 
     Args:
@@ -23,6 +23,8 @@ class ReferringFlip(RandomFlip):
         super()._flip(results)
         results['text'] = swap_left_right(results['text'])
         width = results['img'].shape[1]
+        if 'text_encoder_image' in results:
+            results['text_encoder_image'] = results['text_encoder_image'].flip(2)
         if 'points' in results:
             # The center of the first pixel is at 0, that of the last one at width - 1.
             results['points'] = results['points'] * np.array([-1, 1], np.float32) + np.array([width - 1, 0], np.float32)

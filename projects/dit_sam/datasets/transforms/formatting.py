@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, PixelData
 from mmseg.datasets.transforms import PackSegInputs
 from mmseg.registry import TRANSFORMS
 from mmseg.structures import SegDataSample
@@ -37,7 +37,7 @@ def _pinned(element: BaseDataElement) -> BaseDataElement:
 
 @TRANSFORMS.register_module()
 class PackReferringInputs(PackSegInputs):
-    """mmseg's `PackSegInputs` with metadata about the sentence, points and boxes.
+    """mmseg's `PackSegInputs` with metadata about the sentence, points and boxes, and the image of the text encoder.
 
     Args:
         meta_keys: Keys that are copied into `SegDataSample.metainfo` if the item has them.
@@ -50,5 +50,7 @@ class PackReferringInputs(PackSegInputs):
         """Pack an item as mmseg does, with a `ReferringDataSample`."""
         packed = super().transform(results)
         sample = packed['data_samples']
+        if 'text_encoder_image' in results:
+            sample.text_encoder_image = PixelData(data=results['text_encoder_image'])
         packed['data_samples'] = ReferringDataSample(metainfo=sample.metainfo, **dict(sample.items()))
         return packed

@@ -87,14 +87,20 @@ class MaskedTwoWayTransformer(nn.Module):
 
 
 class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):  # type: ignore[name-defined]
-    """`segment_anything`'s mask decoder over pairs of image and prompt, single-mask output (mask token 0)."""
+    """`segment_anything`'s mask decoder over pairs of image and prompt, by default its single mask (mask token 0)."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.output_upscaling[1] = LayerNorm2d(len(self.output_upscaling[1].weight))
 
     def forward(
-        self, image: Tensor, image_pe: Tensor, sparse: Tensor, dense: Tensor, sparse_mask: Tensor | None = None
+        self,
+        image: Tensor,
+        image_pe: Tensor,
+        sparse: Tensor,
+        dense: Tensor,
+        sparse_mask: Tensor | None = None,
+        masks: slice = slice(1),
     ) -> tuple[Tensor, Tensor]:
         """
         Args:
@@ -103,9 +109,10 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):  # type: ignore[name-defi
             sparse: Prompt tokens, (B, L, C).
             dense: Dense prompt, (B or 1, C, H or 1, W or 1).
             sparse_mask: True at real prompt tokens, (B, L).
+            masks: Which of SAM's four masks are computed, N of them.
 
         Returns:
-            Mask logits, (B, 1, 4H, 4W), and all tokens after the transformer, the IoU token first, (B, 5 + L, C).
+            Mask logits, (B, N, 4H, 4W), and all tokens after the transformer, the IoU token first, (B, 5 + L, C).
         """
         outputs = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
         tokens = torch.cat([outputs.expand(sparse.shape[0], -1, -1), sparse], 1)
@@ -116,5 +123,6 @@ class PairedMaskDecoder(sam.mask_decoder.MaskDecoder):  # type: ignore[name-defi
         tokens, source = self.transformer(source, image_pe.flatten(1).t()[None], tokens, mask)
 
         upscaled = self.output_upscaling(source.transpose(1, 2).unflatten(2, image.shape[2:]))
-        weights = self.output_hypernetworks_mlps[0](tokens[:, 1])
-        return torch.einsum('bc,bchw->bhw', weights, upscaled)[:, None], tokens
+        networks = list(enumerate(self.output_hypernetworks_mlps, 1))[masks]
+        weights = torch.stack([network(tokens[:, i]) for i, network in networks], 1)
+        return torch.einsum('bnc,bchw->bnhw', weights, upscaled), tokens

@@ -78,7 +78,7 @@ class SAMHead(BaseDecodeHead):
             iou_head_hidden_dim=iou_head_hidden_dim,
         )
         if text_dims is not None:
-            self.text_proj = nn.Linear(text_dims, in_channels)
+            self.text_proj: nn.Module = nn.Linear(text_dims, in_channels)
         for untrained in (
             self.prompt_encoder.mask_downscaling,
             self.mask_decoder.iou_prediction_head,
@@ -119,13 +119,18 @@ class SAMHead(BaseDecodeHead):
         return self.decode(inputs, text, prompts)[0]
 
     def decode(
-        self, inputs: tuple[Tensor, ...], text: TextFeatures | None = None, prompts: SpatialPrompts | None = None
+        self,
+        inputs: tuple[Tensor, ...],
+        text: TextFeatures | None = None,
+        prompts: SpatialPrompts | None = None,
+        masks: slice = slice(1),
     ) -> tuple[Tensor, Tensor]:
         """
         Args:
             inputs: Maps of the backbone or neck, (B, C, H, W), of which `in_index` selects one.
             text: The sentence of each image.
             prompts: Points and boxes of each image. Without text and prompts the decoder is not prompted.
+            masks: As in `PairedMaskDecoder`.
 
         Returns:
             As in `PairedMaskDecoder`.
@@ -143,13 +148,18 @@ class SAMHead(BaseDecodeHead):
                 raise InputError(f'{len(image)} images with {len(mask)} {what}: give one for each image')
         sparse, mask = self.prompt_encoder(prompts), prompts.mask
         if text is not None:
-            sparse, mask = torch.cat([sparse, self._project(text)], 1), torch.cat([mask, text.mask], 1)
+            self._check_width(text)
+            words, words_mask = self.text_prompt(text)
+            sparse, mask = torch.cat([sparse, words], 1), torch.cat([mask, words_mask], 1)
         dense = self.prompt_encoder.no_mask_embed.weight[..., None, None]
         image_pe = self.prompt_encoder.grid_code(image.shape[2:])
-        return self.mask_decoder(image, image_pe, sparse, dense, mask)
+        return self.mask_decoder(image, image_pe, sparse, dense, mask, masks)
 
-    def _project(self, text: TextFeatures) -> Tensor:
-        """Text tokens at the decoder's width, (B, L, C)."""
+    def text_prompt(self, text: TextFeatures) -> tuple[Tensor, Tensor]:
+        """The prompt tokens of a text, (B, L, C), and True at real ones, (B, L)."""
+        return self.text_proj(text.tokens), text.mask
+
+    def _check_width(self, text: TextFeatures) -> None:
         if self.text_dims is None:
             raise InputError(
                 'decode_head.text_dims=None makes a head without text: set it to the width of the text '
@@ -160,7 +170,6 @@ class SAMHead(BaseDecodeHead):
                 f'the text encoder gives features of width {text.tokens.shape[-1]}, the head expects '
                 f'text_dims={self.text_dims}; set decode_head.text_dims in the config'
             )
-        return self.text_proj(text.tokens)
 
     def loss(
         self, inputs: tuple[Tensor, ...], batch_data_samples: SampleList, train_cfg: dict | None = None, **prompts: Any

@@ -21,11 +21,12 @@ class ReferringSegmentor(BaseSegmentor):
     """Referring image segmentation: predicts the mask of the object that a sentence describes.
 
     Text goes to the parts (backbone, head) whose `forward` has an argument `text`, points and boxes to those that have
-    `prompts`; other parts are called as mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with
-    any mmseg head. A part whose `forward` has `**kwargs` gets both. A part with `takes_text = False`, such as `DITViT`
-    without an instruction, gets no text. This is decided when the model is built or a part is replaced; wrapping a part
-    (FSDP, `torch.compile`) does not change it. Data samples of a batch that share an image share what does not depend
-    on text.
+    `prompts`, and the images of `AddTextEncoderImage` to a text encoder that has `images`; other parts are called as
+    mmseg calls them. So any mmseg backbone runs with `SAMHead`, and `DITViT` with any mmseg head. A part whose
+    `forward` has `**kwargs` gets text and prompts. A part with `takes_text = False`, such as `DITViT` without an
+    instruction, gets no text. This is decided when the model is built or a part is replaced; wrapping a part (FSDP,
+    `torch.compile`) does not change it. Data samples of a batch that share an image share what does not depend on
+    text.
 
     The metainfo of a data sample has `text`, and may have `points` (n, 2) with `point_labels` (n,), 1 inside and 0
     outside, and `box` (x0, y0, x1, y1), in pixels of the image before the data preprocessor pads it.
@@ -69,8 +70,9 @@ class ReferringSegmentor(BaseSegmentor):
             self.neck = MODELS.build(neck)
         self.decode_head = MODELS.build(decode_head)
         # What `forward` of each part takes.
-        self._accepted = {part: _accepted_by(getattr(self, part)) for part in ('backbone', 'decode_head')}
-        if text_encoder is not None and not any('text' in names for names in self._accepted.values()):
+        parts = ('backbone', 'decode_head') if text_encoder is None else ('backbone', 'decode_head', 'text_encoder')
+        self._accepted = {part: _accepted_by(getattr(self, part)) for part in parts}
+        if text_encoder is not None and not any('text' in self._accepted[part] for part in ('backbone', 'decode_head')):
             raise InputError(
                 f'model.text_encoder gives text that no part takes: model.backbone ({backbone["type"]}) has no '
                 f'instruction and model.decode_head ({decode_head["type"]}) no text_dims; set '
@@ -92,11 +94,14 @@ class ReferringSegmentor(BaseSegmentor):
         """The text features of a batch; None without data samples or without a text encoder.
 
         Raises:
-            InputError: A data sample has no sentence.
+            InputError: A data sample has no sentence; or the text encoder takes images, and one has no image for it.
         """
         if data_samples is None or self.text_encoder is None:
             return None
-        return self.text_encoder(sentences_of(data_samples))
+        sentences = sentences_of(data_samples)
+        if 'images' not in self._accepted['text_encoder']:
+            return self.text_encoder(sentences)
+        return self.text_encoder(sentences, images=_text_encoder_images(data_samples))
 
     def collect_prompts(self, inputs: Tensor, data_samples: OptSampleList) -> SpatialPrompts | None:
         """Points and boxes of a batch in pixels of the padded input; None where no data sample has any."""
@@ -204,10 +209,21 @@ def _require(data_samples: OptSampleList, mode: str) -> None:
         raise InputError(f'mode={mode!r} needs data_samples: the sentence of each image is in their metainfo')
 
 
+def _text_encoder_images(data_samples: SampleList) -> Tensor:
+    """The images of `AddTextEncoderImage`, (B, 3, H, W)."""
+    missing = [sample for sample in data_samples if 'text_encoder_image' not in sample]
+    if missing:
+        raise InputError(
+            f'{missing[0].metainfo.get("img_path", "a data sample")} has no image for the text encoder, which reads '
+            'the sentence together with it: put dict(type="AddTextEncoderImage") before Resize into the pipeline'
+        )
+    return torch.stack([sample.text_encoder_image.data for sample in data_samples])
+
+
 def _accepted_by(part: nn.Module) -> set[str]:
-    """Which of `text`, `image_index` and `prompts` the part takes."""
+    """Which of `text`, `images`, `image_index` and `prompts` the part takes."""
     parameters = inspect.signature(part.forward).parameters.values()
-    names = {parameter.name for parameter in parameters} & {'text', 'image_index', 'prompts'}
+    names = {parameter.name for parameter in parameters} & {'text', 'images', 'image_index', 'prompts'}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         names |= {'text', 'prompts'}
     takes_text = getattr(part, 'takes_text', None)

@@ -1,4 +1,5 @@
 from .hugging_face import HuggingFaceTextEncoder
 from .tokenizer import build_tokenizer
+from .vision_language import BEiT3TextEncoder
 
-__all__ = ['HuggingFaceTextEncoder', 'build_tokenizer']
+__all__ = ['BEiT3TextEncoder', 'HuggingFaceTextEncoder', 'build_tokenizer']

@@ -4,24 +4,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.logging import MMLogger
-from mmengine.model import BaseModule
 from mmseg.registry import MODELS
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
 from ...structures import TextFeatures, index_tensor
 from ...utils import read_weights, state_dict_mismatch
 from ..lora import add_lora, lora_names
 from ..weights import pretrained_init_cfg
+from .base import TextEncoder
 from .sentence_cache import SentenceCache
 from .text_models import build_model, make_config, max_positions, position_table, weights_from_hub
-from .tokenizer import build_tokenizer
 
 
 @MODELS.register_module()
-class HuggingFaceTextEncoder(BaseModule):
+class HuggingFaceTextEncoder(TextEncoder):
     """The last hidden layer of a transformers text model, with [CLS] and [SEP], as text features (DIT, section 3.1).
 
     docs/text_encoders.md describes the families that are tested: BERT and MiniLM, RoBERTa, DeBERTa, MPNet, the text
@@ -64,14 +61,11 @@ class HuggingFaceTextEncoder(BaseModule):
         lora: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(init_cfg)
+        super().__init__(tokenizer, max_length, frozen, init_cfg)
         self.model = build_model(make_config(model))
         self.out_channels = self.model.config.hidden_size
-        self.max_length, self.mask_text_padding, self.frozen = max_length, mask_text_padding, frozen
-        self.pad_to_max_length = pad_to_max_length
+        self.mask_text_padding, self.pad_to_max_length = mask_text_padding, pad_to_max_length
         self._check_length()
-        self._tokenizer_source, self._warned = tokenizer, False
-        self._tokenizer: PreTrainedTokenizerBase | None = None
         self._cache = SentenceCache()
         if lora is not None:
             add_lora(self.model, lora, 'text_encoder.lora')
@@ -89,18 +83,6 @@ class HuggingFaceTextEncoder(BaseModule):
                 f'text_encoder.max_length={self.max_length} is more than the {most} tokens that the text model '
                 f'has positions for (max_position_embeddings={self.model.config.max_position_embeddings})'
             )
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer, opened at its first use.
-
-        Raises:
-            InputError: It does not belong to the model.
-        """
-        if self._tokenizer is None:
-            self._tokenizer = build_tokenizer(self._tokenizer_source)
-            self._check_tokenizer(len(self._tokenizer), self._tokenizer.pad_token_id)
-        return self._tokenizer
 
     def _check_tokenizer(self, words: int, padding: int) -> None:
         embeddings = self.model.get_input_embeddings().num_embeddings
@@ -160,7 +142,8 @@ class HuggingFaceTextEncoder(BaseModule):
         """As in `nn.Module`; a frozen text encoder stays in evaluation mode."""
         # Averaged weights may be swapped in between training and validation, which the cache cannot detect.
         self._cache.clear()
-        return super().train(mode and not self.frozen)
+        super().train(mode)
+        return self
 
     def forward(self, sentences: Sequence[str]) -> TextFeatures:
         """
@@ -173,9 +156,7 @@ class HuggingFaceTextEncoder(BaseModule):
         Raises:
             InputError: A sentence is empty or blank.
         """
-        blank = [i for i, sentence in enumerate(sentences) if not sentence.strip()]
-        if blank:
-            raise InputError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
+        self.check_sentences(sentences)
         if self.training:
             return self._encode(sentences)
         distinct = list(dict.fromkeys(sentences))
@@ -192,7 +173,10 @@ class HuggingFaceTextEncoder(BaseModule):
     def _encode(self, sentences: Sequence[str]) -> TextFeatures:
         """Features of sentences, each encoded even if it occurs twice."""
         device = next(self.model.parameters()).device
-        return self.encode_tokens(*(values.to(device, non_blocking=True) for values in self._tokenize(sentences)))
+        padding = 'max_length' if self.pads_to_max_length else 'longest'
+        return self.encode_tokens(
+            *(values.to(device, non_blocking=True) for values in self._tokenize(sentences, padding))
+        )
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Features of sentences that are tokenized and padded already.
@@ -205,21 +189,3 @@ class HuggingFaceTextEncoder(BaseModule):
         tokens = self.model(input_ids=input_ids, attention_mask=attended).last_hidden_state
         mask = attention_mask.bool()
         return TextFeatures(tokens, mask if self.mask_text_padding else torch.ones_like(mask))
-
-    def _tokenize(self, sentences: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and attention mask, (B, L), cut to `max_length`."""
-        if not self._warned and max(len(ids) for ids in self.tokenizer(list(sentences))['input_ids']) > self.max_length:
-            self._warned = True
-            MMLogger.get_current_instance().warning(
-                f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (warned once)'
-            )
-        batch = self.tokenizer(
-            list(sentences),
-            padding='max_length' if self.pads_to_max_length else 'longest',
-            truncation=True,
-            max_length=self.max_length,
-            return_attention_mask=True,
-            return_tensors='pt',
-        )
-        # Models use token type 0 if none is given, which is right for a single sentence.
-        return batch['input_ids'], batch['attention_mask']

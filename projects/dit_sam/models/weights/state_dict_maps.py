@@ -203,9 +203,21 @@ RELEASED_DIT = StateDictMap(
     ),
 )
 
+# EVF-SAM's `EvfSamModel` with SAM 1 (YxZhang/evf-sam, evf-sam-multitask).
+EVF_SAM = StateDictMap(
+    source='EVF-SAM',
+    prefixes=(
+        ('visual_model.image_encoder.', 'backbone.'),
+        ('visual_model.prompt_encoder.', 'decode_head.prompt_encoder.'),
+        ('visual_model.mask_decoder.', 'decode_head.mask_decoder.'),
+        ('text_hidden_fcs.0.', 'decode_head.text_proj.'),
+        ('mm_extractor.', 'text_encoder.'),
+    ),
+)
+
 # Our own, of tools/train.py and the converters.
 OURS = StateDictMap(
     source='dit_sam', prefixes=tuple((part, part) for part in ('backbone.', 'decode_head.', 'text_encoder.'))
 )
 
-LAYOUTS = (OURS, SAM, HUGGING_FACE_SAM, RELEASED_DIT)
+LAYOUTS = (OURS, SAM, HUGGING_FACE_SAM, RELEASED_DIT, EVF_SAM)

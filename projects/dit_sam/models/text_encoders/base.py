@@ -1,0 +1,78 @@
+"""What text encoders share: a tokenizer that is opened at the first sentence, and weights that may be frozen."""
+
+from collections.abc import Sequence
+
+from mmengine.logging import MMLogger
+from mmengine.model import BaseModule
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from ...errors import InputError
+from .tokenizer import build_tokenizer
+
+
+class TextEncoder(BaseModule):
+    """Base class of the text encoders.
+
+    Args:
+        tokenizer: See `build_tokenizer`.
+        max_length: Longest sentence in tokens, special ones included; the rest is cut off, with one warning.
+        frozen: Whether the weights are frozen; the encoder then stays in evaluation mode.
+        init_cfg: As in mmengine.
+    """
+
+    def __init__(
+        self,
+        tokenizer: str | Sequence[str],
+        max_length: int,
+        frozen: bool = False,
+        init_cfg: dict | list[dict] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.max_length, self.frozen = max_length, frozen
+        self._tokenizer_source, self._warned = tokenizer, False
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, opened at its first use.
+
+        Raises:
+            InputError: It does not belong to the model.
+        """
+        if self._tokenizer is None:
+            self._tokenizer = build_tokenizer(self._tokenizer_source)
+            self._check_tokenizer(len(self._tokenizer), self._tokenizer.pad_token_id)
+        return self._tokenizer
+
+    def _check_tokenizer(self, words: int, padding: int) -> None:
+        """Raise `InputError` if a tokenizer with this number of tokens and this padding is not the model's."""
+
+    def train(self, mode: bool = True) -> 'TextEncoder':
+        """As in `nn.Module`; a frozen text encoder stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    @staticmethod
+    def check_sentences(sentences: Sequence[str]) -> None:
+        """Raise `InputError` if a sentence is empty or blank."""
+        blank = [i for i, sentence in enumerate(sentences) if not sentence.strip()]
+        if blank:
+            raise InputError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
+
+    def _tokenize(self, sentences: Sequence[str], padding: str = 'longest') -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask, (B, L), cut to `max_length`."""
+        if not self._warned and max(len(ids) for ids in self.tokenizer(list(sentences))['input_ids']) > self.max_length:
+            self._warned = True
+            MMLogger.get_current_instance().warning(
+                f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (warned once)'
+            )
+        batch = self.tokenizer(
+            list(sentences),
+            padding=padding,
+            truncation=True,
+            max_length=self.max_length,
+            return_attention_mask=True,
+            return_tensors='pt',
+        )
+        # Models use token type 0 if none is given, which is right for a single sentence.
+        return batch['input_ids'], batch['attention_mask']
