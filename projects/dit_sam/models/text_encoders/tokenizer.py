@@ -1,5 +1,6 @@
 """Tokenizers from a hub, a folder, a vocabulary file or a list of tokens."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,9 +56,37 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
         except UnicodeDecodeError as error:
             raise InputError(f'vocabulary {source} is no text: {error}') from error
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return _with_byte_pairs(AutoTokenizer.from_pretrained(source))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f'no tokenizer at {source!r}: {why_nowhere(source, _FILES)}') from error
+
+
+def _with_byte_pairs(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Repair a tokenizer that was read from a sentencepiece file of byte pairs as if it had unigrams.
+
+    XLM-RoBERTa's tokenizer in transformers 5 does so, and cuts words into other pieces. In a file of byte pairs the
+    scores of the pieces are their ranks, 0, -1, -2, ...
+    """
+    backend = getattr(tokenizer, 'backend_tokenizer', None)
+    if backend is None or not isinstance(backend.model, models.Unigram):
+        return tokenizer
+    pieces = json.loads(backend.to_str())['model']['vocab']
+    # Special tokens are first and last, with the score 0; the first piece of all has the score 0 too.
+    first = next((i for i, (_, score) in enumerate(pieces) if score), len(pieces)) - 1
+    ranks = {piece: -round(score) for piece, score in pieces[first:] if score}
+    if len(ranks) < 2 or list(ranks.values()) != list(range(1, len(ranks) + 1)):
+        return tokenizer
+    ranks = {pieces[first][0]: 0, **ranks}
+    vocabulary = {piece: i for i, (piece, _) in enumerate(pieces)}
+    merges = [
+        (ranks[piece], piece[:i], piece[i:])
+        for piece in ranks
+        for i in range(1, len(piece))
+        if piece[:i] in ranks and piece[i:] in ranks
+    ]
+    pairs = [(left, right) for _, left, right in sorted(merges)]
+    backend.model = models.BPE(vocabulary, pairs, unk_token=tokenizer.unk_token, fuse_unk=True)
+    return tokenizer
 
 
 def _hide_special_pieces(tokenizer: PreTrainedTokenizerFast) -> None:
