@@ -6,6 +6,7 @@ file imported. Other tests use the same files by name.
 """
 
 import importlib
+import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,6 +16,7 @@ from unittest import mock
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -24,6 +26,7 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 import dit_sam
+from dit_sam.cli import COMMANDS
 from dit_sam.utils import decode_rle
 
 ROOT = Path(__file__).parents[1]
@@ -153,21 +156,65 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
+def text_of(page: Path) -> str:
+    """A page, or the text between the code of a notebook."""
+    text = page.read_text(encoding='utf-8')
+    if page.suffix != '.ipynb':
+        return text
+    return '\n\n'.join(''.join(cell['source']) for cell in json.loads(text)['cells'] if cell['cell_type'] == 'markdown')
+
+
 @pytest.mark.parametrize(
     'page',
     sorted(
-        str(path.relative_to(ROOT)) for pages in ('*.md', 'docs/*.md', 'configs/*/*.md') for path in ROOT.glob(pages)
+        str(path.relative_to(ROOT))
+        for pages in ('*.md', 'docs/*.md', 'configs/*/*.md', 'docker/*.md', 'demo/*.ipynb')
+        for path in ROOT.glob(pages)
     ),
 )
 def test_links_are_valid(page):
     """Files and headings of this repository; addresses are left alone."""
     path = ROOT / page
-    text = re.sub(r'^```.*?^```$|`[^`\n]+`(?!\])', '', path.read_text(encoding='utf-8'), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r'^```.*?^```$|`[^`\n]+`(?!\])', '', text_of(path), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r'\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]+))?\)', text)
     for target, anchor in links:
         file = (path.parent / target) if target else path
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), f'{target}#{anchor}'
+
+
+def outline(page: str) -> dict[str, list[str]]:
+    """What a translation keeps: levels of headings, code without comments, links, numbers of tables, code in text."""
+    text = (ROOT / page).read_text(encoding='utf-8')
+    code = re.findall(r'^```.*?^```$', text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r'^```.*?^```$', '', text, flags=re.MULTILINE | re.DOTALL)
+    return dict(
+        headings=re.findall(r'^#+(?= )', prose, re.MULTILINE),
+        code=[re.sub(r' +#.*$', '', block, flags=re.MULTILINE) for block in code],
+        links=sorted(set(re.findall(r'\]\(([^)]+)\)', prose)) - {'README.md', 'README_zh-CN.md'}),
+        tables=re.findall(r'(?<=\| )[\d./ ]+(?= \|)', prose),
+        names=sorted(re.findall(r'`[^`]+`', prose)),
+    )
+
+
+def test_both_readmes_say_the_same():
+    english, chinese = outline('README.md'), outline('README_zh-CN.md')
+    for part in english:
+        assert chinese[part] == english[part], f'{part} differ: change README.md and README_zh-CN.md together'
+
+
+def test_issue_forms_are_complete():
+    """As GitHub requires them; a form with a fault is not shown."""
+    forms = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / '.github/ISSUE_TEMPLATE').glob('*.yml')}
+    assert forms.pop('config')['contact_links']
+    assert set(forms) == {'bug_report', 'feature_request', 'question'}
+    for form in forms.values():
+        assert form['name'] and form['description']
+        fields = [field for field in form['body'] if field['type'] != 'markdown']
+        assert len({field['id'] for field in fields}) == len(fields) and all(
+            field['attributes']['label'] for field in fields
+        )
+    assert 'collect-env' in COMMANDS and '`dit-sam collect-env`' in str(forms['bug_report'])
 
 
 def kinds_of_outputs(notebook: dict) -> list[list[str]]:

@@ -69,7 +69,10 @@ def test_help_and_unknown_commands(monkeypatch, capsys):
         printed = capsys.readouterr().out
         assert all(f'dit-sam {name}' in printed for name in cli.COMMANDS)
     code, line = error_of(monkeypatch, capsys, 'segment')
-    assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are infer, list-models, collect-env, demo")
+    assert (code, line) == (
+        2,
+        "error: dit-sam has no command 'segment'; there are infer, list-models, collect-env, demo",
+    )
 
 
 def test_without_a_checkout_the_installed_configs_are_used(monkeypatch, tmp_path, capsys):
