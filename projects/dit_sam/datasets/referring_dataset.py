@@ -52,10 +52,10 @@ class ReferringDataset(BaseDataset):
         data_root: Root of the paths.
         data_prefix: `img_path` is the folder of the images, COCO train2014 or train2017.
         filter_cfg: `evaluation_images` is a list of files or folders. Training leaves out references to images that
-            are in a split other than train there, see :func:`evaluation_images`.
+            are in a split other than train there, see `evaluation_images`.
         sentences_per_image: Up to how many sentences an item of the training has; None makes an item of each reference.
         **kwargs: `pipeline`, `test_mode`, `indices`, `max_refetch` and the other arguments of
-            :class:`mmengine.dataset.BaseDataset`. `serialize_data` has no effect: workers share the table.
+            `mmengine.dataset.BaseDataset`. `serialize_data` has no effect: workers share the table.
 
     Attributes:
         max_unreadable: Share of the visited items that may be unreadable, beyond a first one in every worker.

@@ -17,8 +17,8 @@ from .sam_vit import SAMViT
 class DITViT(SAMViT):
     """`SAMViT` with text tokens in every block, from a pluggable instruction (DIT, section 3).
 
-    Block i maps text and visual tokens, [T'_i; V_{i+1}] = block_i([T_i; V_i]), where the instruction makes T_i from the
-    text features F_t, T'_{i−1} and V_i (`instructed_block`). Without text it equals its parent.
+    Block i maps text and visual tokens, `[T'_i; V_{i+1}] = block_i([T_i; V_i])`, where the instruction makes `T_i` from
+    the text features `F_t`, `T'_{i−1}` and `V_i` (`instructed_block`). Without text it equals its parent.
 
     Args:
         instruction: Config of an `Instruction`; `embed_dims` and `depth`, the number of blocks that run, are filled in.
