@@ -18,7 +18,7 @@ from dit_sam.mmengine_extras.config_check import check_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 # Configs that start from one of mmseg or mmdet are built in test_mixing/.
-LEAVES = sorted(path.name for path in (CONFIGS / 'dit_sam').glob('*.py') if '::' not in path.read_text())
+LEAVES = [name for name in walk.NAMES if '::' not in (CONFIGS / name).read_text()]
 # SAM's image encoder (segment_anything's own counts) and BERT-base without pooler, in millions.
 ENCODER = dict(b=89.67, l=308.28, h=637.03)
 BERT = 108.89
@@ -69,11 +69,16 @@ WORDS = {
 
 
 KNOWN = {word for words in WORDS for word in words}
-OF_THE_PAPER = [name for name in LEAVES if set(name.removesuffix('.py').split('_')) <= KNOWN]
+OF_THE_PAPER = [
+    name.removeprefix('dit_sam/')
+    for name in LEAVES
+    if name.startswith('dit_sam/') and set(name[len('dit_sam/') : -len('.py')].split('_')) <= KNOWN
+]
 
 
 def load(name: str) -> Config:
-    cfg = Config.fromfile(CONFIGS / 'dit_sam' / name)
+    """A config, in the folder dit_sam if the name has none."""
+    cfg = Config.fromfile(CONFIGS / ('' if '/' in name else 'dit_sam') / name)
     init_default_scope(cfg.default_scope)
     return cfg
 
@@ -88,6 +93,7 @@ def test_every_config_is_built(name: str) -> None:
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     head = 'GeneralizedSAMHead' if 'gref' in name or 'gshapes' in name else 'SAMHead'
+    head = 'EVFSAMHead' if name.startswith('evf_sam/evf') else head
     assert {type(model.backbone).__name__, type(model.decode_head).__name__} == {'DITViT', head}
     datasets = [cfg[loader].dataset for loader in LOADERS]
     for dataset in (part for whole in datasets for part in whole.get('datasets', [whole])):
@@ -123,14 +129,14 @@ def test_tta_views_are_smaller_and_mirrored_versions_of_the_test_pipeline(name: 
     (flips,) = (options for options in views.transforms if options[0].type == 'ReferringFlip')
     assert [flip.prob for flip in flips] == [0, 1]
     assert [first, *(options[-1] for options in views.transforms if options is not flips)] == cfg.test_pipeline
-    sides = [max(resize.scale) for resize in views.transforms[0]]
+    sides = [max(step.scale) for options in views.transforms for step in options if step.type == 'Resize']
     assert len(sides) > 1 and sides == sorted(set(sides)) and cfg.tta_model == dict(type='ReferringTTAModel')
 
 
 @pytest.mark.parametrize('name', LEAVES)
 def test_a_config_inherits_only_from_base_files(name: str) -> None:
     """At most two levels: a leaf builds on `_base_`, not on another leaf."""
-    tree = ast.parse((CONFIGS / 'dit_sam' / name).read_text())
+    tree = ast.parse((CONFIGS / name).read_text())
     bases = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == '_base_')
     assert all(base.startswith('../_base_/') for base in ast.literal_eval(bases))
 

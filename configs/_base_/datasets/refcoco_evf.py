@@ -17,15 +17,15 @@ test_pipeline = [
     dict(type='PackReferringInputs'),
 ]
 train_pipeline = test_pipeline
-# For tools/test.py --tta: as it is and mirrored.
+# For tools/test.py --tta: each of the scales, as it is and mirrored.
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
             [text_image],
-            [resize],
+            [dict(type='Resize', scale=(side, side), keep_ratio=True, backend='pillow') for side in (896, 1024)],
+            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
             [dict(type='LoadReferringMask')],
             [dict(type='PackReferringInputs')],
         ],
