@@ -254,3 +254,21 @@ def test_words_of_the_small_models_are_those_of_the_grammar(name: str) -> None:
     encoder = load(f'{name}.py').model.text_encoder
     assert tuple(encoder.tokenizer) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *GENERALIZED_VOCABULARY)
     assert encoder.model.vocab_size == len(encoder.tokenizer)
+
+
+def test_evf_sams_metafile_and_readme_agree() -> None:
+    """Every config is in the README; the metafile has the README's figures, and the size of the model."""
+    folder = CONFIGS / 'evf_sam'
+    models = {model['Name']: model for model in yaml.safe_load((folder / 'metafile.yml').read_text())['Models']}
+    text = (folder / 'README.md').read_text()
+    assert sorted(re.findall(r'\]\((\S+\.py)\)', text)) == sorted(path.name for path in folder.glob('*.py'))
+    rows = dict(re.findall(r'^\| \[(\S+)\]\(\S+\)(.*)$', text, re.M))
+    for name, model in models.items():
+        assert model['Config'] == f'configs/evf_sam/{name}.py' and (CONFIGS.parent / model['Config']).is_file()
+        figures = [f'{result["Metrics"]["oIoU"]}' for result in model.get('Results', [])]
+        assert re.findall(r'\d\d\.\d', rows[name]) == figures
+        if 'Metadata' in model:
+            assert f'`{model["Metadata"]["Released As"]}`' in rows[name]
+            with torch.device('meta'):
+                built = MODELS.build(load(f'evf_sam/{name}.py').model)
+            assert sum(weight.numel() for weight in built.parameters()) == model['Metadata']['Parameters']
