@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from itertools import islice
 from numbers import Integral
 from typing import get_args
@@ -19,11 +20,14 @@ from rich.progress import Progress
 from torch import nn
 
 from ..mmengine_extras import prepare_process
+from ..models.lora import drop_lora, merge_lora
 from ..utils import check_folder, load_strictly, wrap_write_errors
 from ..visualization import draw_masks, file_stem, write_image
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
+from .model_card import describe_training, epoch_and_scores
 from .model_source import ModelInput, check_device, resolve_model
 from .pairs import PairPipeline, batches
+from .pretrained import check_new_folder, open_pretrained, write_pretrained
 from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
 from .results import MaskForm, prediction_of, with_mask_as
 
@@ -63,7 +67,68 @@ class ReferringInferencer(BaseInferencer):
         init_default_scope(scope)
         prepare_process()
         config, self._weights = resolve_model(model, weights, scope)
+        self._recorded: dict = {}
         super().__init__(config, self._weights, device=device, scope=scope, show_progress=show_progress)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike, device: str | None = None, show_progress: bool = True
+    ) -> 'ReferringInferencer':
+        """Open a shared model; no code in it is run.
+
+        Args:
+            name: A folder that `save_pretrained` wrote; or, if there is no such folder, a repository of Hugging Face's
+                hub, `user/name` or `user/name@revision`, which is downloaded once.
+            device: As in the constructor.
+            show_progress: As in the constructor.
+
+        Raises:
+            FileNotFoundError: There is no such folder, repository, revision or file.
+            CheckpointError: The hub cannot be reached or denies access, or the weights are damaged or do not fit.
+            InputError: The config is damaged, or would do something else than build parts of this project, mmseg, mmcv
+                and torch.
+        """
+        check_device(device)
+        prepare_process()
+        return cls(*open_pretrained(name), device=device, show_progress=show_progress)
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        license: str | None = None,
+        half: bool = False,
+        merge: bool = False,
+        repository: str = '',
+    ) -> None:
+        """Write the model to a folder that `from_pretrained` opens, also on a machine without a network.
+
+        The folder gets weights, config, tokenizer and a model card, and appears when it is complete.
+
+        Args:
+            folder: A folder that does not exist or is empty.
+            license: The license of the weights, as the hub names it, such as 'apache-2.0'. The card says so if it is
+                not stated.
+            half: Whether weights are stored in float16; loading converts them back to float32.
+            merge: Whether LoRA is merged into the weights.
+            repository: `user/name` for the model card, if the folder will be uploaded.
+
+        Raises:
+            InputError: The folder has content or cannot be written, the config has parts or values that cannot be
+                shared, or there is no LoRA to merge.
+            FileNotFoundError: The tokenizer that the config names is not there.
+        """
+        check_new_folder(folder)
+        model, config = self.model, self.cfg
+        if merge:
+            model, config = deepcopy(model), deepcopy(config)
+            if not merge_lora(model):
+                raise InputError('the model has no LoRA: leave out merge')
+            drop_lora(config.model)
+        filename = getattr(config, 'filename', None)
+        about = dict(name=osp.splitext(osp.basename(filename))[0] if filename else None, license=None)
+        about = config.get('shared') or dict(about, training=describe_training(config, self._recorded))
+        about = dict(about, license=license or about['license'])
+        write_pretrained(folder, config, model.state_dict(), about, half, repository)
 
     def __call__(
         self,
@@ -213,6 +278,7 @@ class ReferringInferencer(BaseInferencer):
         if checkpoint is None:
             super()._load_weights_to_model(model, checkpoint, cfg)
             return
+        self._recorded = epoch_and_scores(checkpoint)
         name = getattr(cfg, 'filename', None)
         load_strictly(model, checkpoint, str(self._weights), f'config {name}' if name else 'the config')
 

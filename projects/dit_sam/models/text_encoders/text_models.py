@@ -54,11 +54,30 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
     if not isinstance(model, str):
         return _from_sizes(model).get_text_config()
     try:
-        return AutoConfig.from_pretrained(model).get_text_config()
+        return AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config()
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f'no text model at {model!r} ({first_line(error)}): {why_nowhere(model, _CONFIG)}'
         ) from error
+
+
+def as_keywords(config: PretrainedConfig) -> dict[str, Any]:
+    """The keywords from which `make_config` makes a configuration of the same model.
+
+    Raises:
+        InputError: It cannot be made from keywords.
+    """
+    default = type(config)().to_dict()
+    unused = ('architectures', 'dtype', 'torch_dtype', 'transformers_version')
+    values = {name: value for name, value in config.to_dict().items() if name not in unused and name[0] != '_'}
+    keywords = {name: value for name, value in values.items() if name == 'model_type' or default.get(name) != value}
+    made = make_config(keywords).to_dict()
+    differing = [name for name, value in values.items() if made.get(name) != value]
+    if differing:
+        raise InputError(
+            f'text_encoder.model: {config.model_type} cannot be written as keywords: {", ".join(differing)}'
+        )
+    return keywords
 
 
 def _from_sizes(model: Mapping) -> PretrainedConfig:
@@ -150,7 +169,7 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
     # First, as its errors name the file.
     weights = read_weights(checkpoint) if Path(checkpoint, 'config.json').is_file() else None
     try:
-        config = AutoConfig.from_pretrained(checkpoint).get_text_config()
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config()
         if config.model_type != model.config.model_type:
             raise InputError(
                 f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
