@@ -177,7 +177,7 @@ def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])
 def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(tmp_path, form):
-    args = Namespace(format=form, out=str(tmp_path), config='', checkpoint='')
+    args = Namespace(format=form, out=str(tmp_path), model='', config='', checkpoint='')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:

@@ -81,15 +81,13 @@ def _data_of(loader: Any) -> Iterator[dict[str, str]]:
             yield dict(name=name, **({'split': dataset['split']} if dataset.get('split') else {}))
 
 
-def model_card(data: Mapping, name: str, number: int, size: int, half: bool) -> str:
+def model_card(data: Mapping, name: str, weights: str) -> str:
     """The text of a model card, with the hub's metadata at its head.
 
     Args:
         data: The config of the shared model.
         name: What `from_pretrained` gets.
-        number: Number of weights.
-        size: Size of their file in bytes.
-        half: Whether they are stored in float16.
+        weights: Number, type and size of the weights.
     """
     from huggingface_hub import ModelCardData
 
@@ -107,7 +105,7 @@ def model_card(data: Mapping, name: str, number: int, size: int, half: bool) -> 
         'A model of `dit_sam` for referring image segmentation: it takes an image and a sentence, and returns the mask '
         'of the object that the sentence describes.',
         _how_to_load(name),
-        f'## Model\n\n{_rows(_model_rows(data, kind, number, size, half))}',
+        f'## Model\n\n{_rows(_model_rows(data, kind, weights))}',
         f'## Training\n\n{_training(training)}',
         f'## Scores\n\n{_scores(training)}',
         f'## License\n\n{license or f"{NOT_STATED.capitalize()}. Ask the author before you use the weights."}',
@@ -126,10 +124,10 @@ def _how_to_load(name: str) -> str:
     )
 
 
-def _model_rows(data: Mapping, kind: Mapping, number: int, size: int, half: bool) -> Iterator[tuple[str, str]]:
+def _model_rows(data: Mapping, kind: Mapping, weights: str) -> Iterator[tuple[str, str]]:
     yield 'config', data.get('name') or NOT_STATED
     yield 'instruction', str(kind.get('type') or 'none')
-    yield 'weights', f'{number:,}, {"float16" if half else "as trained"}, {size / 2**20:.2f} MiB'
+    yield 'weights', weights
 
 
 def _training(training: Mapping) -> str:

@@ -22,7 +22,15 @@ from ..utils.checkpoints import CheckpointError
 from ..utils.hub import hub_file, split_repository
 from ..version import __version__
 from .model_card import model_card
-from .shared_config import FORMAT, TOKENIZER, as_json, read_shared_config, set_tokenizer, shared_config, tokenizer_source
+from .shared_config import (
+    FORMAT,
+    TOKENIZER,
+    as_json,
+    read_shared_config,
+    set_tokenizer,
+    shared_config,
+    tokenizer_source,
+)
 
 CONFIG, WEIGHTS, CARD = 'config.json', 'model.safetensors', 'README.md'
 _TOKENIZER_SETTINGS = 'tokenizer_config.json'
@@ -87,7 +95,7 @@ def write_pretrained(
     target = check_new_folder(folder)
     data = dict(library='dit_sam', format=FORMAT, versions=_versions(), **about, **shared_config(config))
     tokenizer = tokenizer_source(config)
-    with wrap_write_errors(folder):
+    with wrap_write_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f'.{target.name}.{uuid4().hex[:8]}.part')
         temporary.mkdir()
@@ -101,10 +109,9 @@ def write_pretrained(
             }
             read_shared_config(str(temporary / CONFIG), 'the config')
             _check_fit(data['model'], stored)
-            save_weights(str(temporary / WEIGHTS), stored, dict(dit_sam=__version__))
-            size = (temporary / WEIGHTS).stat().st_size
-            number = sum(value.numel() for value in stored.values())
-            atomic_write_text(temporary / CARD, model_card(data, repository or target.name, number, size, half))
+            save_weights(str(temporary / WEIGHTS), stored)
+            card = model_card(data, repository or target.name, _summary(stored, temporary / WEIGHTS))
+            atomic_write_text(temporary / CARD, card)
             # Replaces an empty folder.
             os.rename(temporary, target)
         finally:
@@ -127,7 +134,7 @@ def check_new_folder(folder: str | os.PathLike) -> Path:
 def _files_of(name: str) -> Callable[[str], str]:
     """A function that gives the path of a file of a shared model."""
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return lambda file: _file_in(folder, file)
     repository = split_repository(name)
     if repository is None or folder.exists():
@@ -162,6 +169,13 @@ def _check_fit(model: dict, weights: Mapping[str, Tensor]) -> None:
     misfit = state_dict_mismatch(build_on_meta(dict(model)), weights)
     if misfit:
         raise CheckpointError(f'the weights do not fit the config: {misfit}')
+
+
+def _summary(weights: Mapping[str, Tensor], file: Path) -> str:
+    """Number, types and size of weights."""
+    types = sorted({str(value.dtype).removeprefix('torch.') for value in weights.values()})
+    number = sum(value.numel() for value in weights.values())
+    return f'{number:,} ({", ".join(types)}), {file.stat().st_size / 2**20:.2f} MiB'
 
 
 def _versions() -> dict[str, str]:

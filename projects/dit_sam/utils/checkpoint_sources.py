@@ -81,7 +81,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
         CheckpointError: The download failed, or as in `load_from_local`.
     """
     path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(filename).path))
-    failure = _on_first_rank(lambda: osp.isfile(path) or _download(filename, path))
+    failure = _on_first_rank(lambda: None if osp.isfile(path) else _download(filename, path))
     if failure is not None or not osp.isfile(path):
         reason = first_line(failure) if failure else 'by the first rank of this machine'
         raise CheckpointError(

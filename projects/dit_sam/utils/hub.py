@@ -114,6 +114,6 @@ def _explained(error: Exception, repository: str, file: str = '', revision: str 
     what = f'{file} of {where} could not be downloaded' if file else f'{repository} could not be written'
     status = getattr(getattr(error, 'response', None), 'status_code', None)
     if status in (401, 403):
-        return CheckpointError(f'{what}: {hub} denies access ({status}); {log_in} with a token that has the rights')
+        return CheckpointError(f'{what}: {hub} denies access ({status}): {log_in}; the token must have the rights')
     reason = f'{hub} answered with status {status}' if status else f'{first_line(error)[:200]}, from {hub}'
     return CheckpointError(f'{what}: {reason}; check the network, or try again later')
