@@ -101,7 +101,10 @@ def test_lora_is_kept_or_merged(tmp_path):
     expected = logits(inferencer)
     assert same(logits(ReferringInferencer.from_pretrained(tmp_path / 'apart', device='cpu')), expected)
     merged = ReferringInferencer.from_pretrained(tmp_path / 'merged', device='cpu')
-    assert not [name for name in merged.model.state_dict() if 'lora' in name] and 'lora' not in merged.cfg.model.text_encoder
+    assert (
+        not [name for name in merged.model.state_dict() if 'lora' in name]
+        and 'lora' not in merged.cfg.model.text_encoder
+    )
     for one, other in zip(logits(merged), expected):
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
     with pytest.raises(InputError, match='the model has no LoRA'):
@@ -279,4 +282,3 @@ def test_a_config_is_read_from_its_text_without_running_it():
 def test_other_texts_are_refused(text):
     with pytest.raises(InputError, match='the config in a.pth cannot be read .*: give --config'):
         read_config_text(text, 'a.pth')
-

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from uuid import uuid4
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..errors import InputError
 from ..mmengine_extras.config_check import check_config
 from ..models.text_encoders import save_tokenizer
-from ..models.weights.conversion import build_on_meta
 from ..utils import atomic_write_text, check_folder, save_weights, state_dict_mismatch, wrap_write_errors
 from ..utils.checkpoints import CheckpointError
 from ..utils.hub import hub_file, split_repository
@@ -166,7 +167,8 @@ def _file_in(folder: Path, file: str) -> str:
 def _check_fit(model: dict, weights: Mapping[str, Tensor]) -> None:
     """Raise `CheckpointError` if weights do not fit a config."""
     init_default_scope('mmseg')
-    misfit = state_dict_mismatch(build_on_meta(dict(model)), weights)
+    # Not on the meta device: constructors of mmseg compute their dropout rates with tensors.
+    misfit = state_dict_mismatch(MODELS.build(deepcopy(model)), weights)
     if misfit:
         raise CheckpointError(f'the weights do not fit the config: {misfit}')
 

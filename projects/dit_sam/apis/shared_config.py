@@ -16,10 +16,10 @@ from typing import Any
 
 from mmengine.registry import Registry
 from mmseg.registry import MODELS, TRANSFORMS
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING, AutoConfig
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from ..errors import InputError, first_line
-from ..models.text_encoders import as_keywords, make_config
+from ..models.text_encoders import as_keywords, known_sizes, make_config
 from .pairs import TRUTH_STEPS
 
 FORMAT = 1
@@ -338,7 +338,7 @@ def _of_text_model(model: Any, path: str) -> Iterator[str]:
     if not isinstance(kind, str) or kind not in _text_models():
         yield f'{path}.model_type={str(kind)[:60]!r} is not a text encoder of transformers'
         return
-    known = AutoConfig.for_model(kind).to_dict()
+    known = known_sizes(kind)
     for key, value in model.items():
         fetches = key in ('auto_map', 'quantization_config') or key.endswith('_implementation')
         if key not in known or key.startswith('_') or fetches:

@@ -50,7 +50,7 @@ def hub_file(repository: str, file: str, revision: str | None = None, cached: bo
         file: Its path in the repository.
         revision: Branch, tag or commit; None for the main branch. The newest state of a branch is used, and the cached
             one where the hub cannot be reached.
-        cached: Whether only the cache is asked.
+        cached: Whether only the cache is asked, into which another rank of the machine has fetched the file.
 
     Raises:
         FileNotFoundError: There is no such repository, revision or file.
@@ -61,6 +61,9 @@ def hub_file(repository: str, file: str, revision: str | None = None, cached: bo
     try:
         return hf_hub_download(repository, file, revision=revision, library_name='dit_sam', local_files_only=cached)
     except Exception as error:  # of the network, the hub's answers and the disk, by classes that differ by version
+        if cached:
+            where = f'{repository}@{revision}' if revision else repository
+            raise CheckpointError(f'{file} of {where} is not in the cache: another rank could not fetch it') from error
         raise _explained(error, repository, file, revision) from error
 
 

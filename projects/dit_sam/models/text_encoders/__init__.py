@@ -1,5 +1,5 @@
 from .hugging_face import HuggingFaceTextEncoder
-from .text_models import as_keywords, make_config
+from .text_models import as_keywords, known_sizes, make_config
 from .tokenizer import build_tokenizer, save_tokenizer
 
-__all__ = ['HuggingFaceTextEncoder', 'as_keywords', 'build_tokenizer', 'make_config', 'save_tokenizer']
+__all__ = ['HuggingFaceTextEncoder', 'as_keywords', 'build_tokenizer', 'known_sizes', 'make_config', 'save_tokenizer']

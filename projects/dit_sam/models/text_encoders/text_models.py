@@ -23,6 +23,19 @@ from .tokenizer import why_nowhere
 
 _CONFIG = 'a config.json with its model_type'
 
+# What transformers' DeBERTa reads from its configuration although that does not declare it.
+_UNDECLARED = {
+    'attention_head_size',
+    'conv_act',
+    'conv_groups',
+    'conv_kernel_size',
+    'embedding_size',
+    'norm_rel_ebd',
+    'position_buckets',
+    'share_att_key',
+    'talking_head',
+}
+
 # transformers omits the mask of its fused attention if a batch has no padding. To find that out, the host reads the
 # mask and waits for the GPU at every step. This variant always makes the mask.
 try:
@@ -67,10 +80,15 @@ def as_keywords(config: PretrainedConfig) -> dict[str, Any]:
     Raises:
         InputError: It cannot be made from keywords.
     """
-    default = type(config)().to_dict()
+    usual, names = type(config)().to_dict(), known_sizes(config.model_type)
     unused = ('architectures', 'dtype', 'torch_dtype', 'transformers_version')
-    values = {name: value for name, value in config.to_dict().items() if name not in unused and name[0] != '_'}
-    keywords = {name: value for name, value in values.items() if name == 'model_type' or default.get(name) != value}
+    # Files may hold more than the class knows, such as settings of a decoder.
+    values = {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in unused and name[0] != '_' and name in names
+    }
+    keywords = {name: value for name, value in values.items() if name == 'model_type' or usual.get(name) != value}
     made = make_config(keywords).to_dict()
     differing = [name for name, value in values.items() if made.get(name) != value]
     if differing:
@@ -80,10 +98,17 @@ def as_keywords(config: PretrainedConfig) -> dict[str, Any]:
     return keywords
 
 
+def known_sizes(model_type: str) -> set[str]:
+    """The keywords of a kind of text model; errors as in `AutoConfig.for_model`."""
+    names = set(AutoConfig.for_model(model_type).to_dict())
+    return names | _UNDECLARED if model_type in ('deberta', 'deberta-v2') else names
+
+
 def _from_sizes(model: Mapping) -> PretrainedConfig:
     try:
         known = AutoConfig.for_model(model['model_type'])
-        unknown = [key for key in model if not hasattr(known, key)]
+        sizes = known_sizes(model['model_type'])
+        unknown = [key for key in model if key not in sizes and not hasattr(known, key)]
         if not unknown:
             return AutoConfig.for_model(**model)
     except KeyError as error:
