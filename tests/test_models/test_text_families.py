@@ -152,7 +152,7 @@ def test_a_tokenizer_without_padding_is_refused(tmp_path):
 
 
 def test_every_family_is_rebuilt_from_data(family, tmp_path):
-    """As a shared model has it: sizes in its config, and the tokenizer in one file, which no class of the family opens."""
+    """As a shared model has it: sizes in its config, and a tokenizer that no class of the family opens."""
     if not family.tokenizer.is_fast:
         with pytest.raises(InputError, match='has no tokenizer.json'):
             save_tokenizer(family.folder, tmp_path)

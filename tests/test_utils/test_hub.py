@@ -9,7 +9,6 @@ from safetensors.torch import save
 from small_hub import Repository
 from torch import nn
 
-from dit_sam.errors import InputError
 from dit_sam.utils import CheckpointError, read_checkpoint, read_weights
 from dit_sam.utils.hub import hub_file, split_address, upload_folder
 
