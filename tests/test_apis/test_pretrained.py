@@ -252,6 +252,8 @@ def test_the_card_says_what_is_known(saved, inferencer, tmp_path):
     assert head['library_name'] == 'dit_sam' and head['datasets'] == ['shapes']
     assert "from_pretrained('saved')" in card and 'No scores are recorded' in card
     inferencer.save_pretrained(tmp_path / 'unlicensed')
+    with pytest.raises(InputError, match="license 'all rights' is not a name as the hub has them"):
+        inferencer.save_pretrained(tmp_path / 'new_one', license='all rights')
     assert 'Not stated. Ask the author' in (tmp_path / 'unlicensed' / 'README.md').read_text()
 
 

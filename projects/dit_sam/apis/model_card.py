@@ -102,8 +102,8 @@ def model_card(data: Mapping, name: str, weights: str) -> str:
     kind = data['model'].get('backbone', {}).get('instruction') or {}
     sections = [
         f'---\n{metadata.to_yaml().strip()}\n---\n\n# {name}\n\n'
-        'A model of `dit_sam` for referring image segmentation: it takes an image and a sentence, and returns the mask '
-        'of the object that the sentence describes.',
+        '**Task:** referring image segmentation. The model takes an image and a sentence, and returns the mask of the '
+        'object that the sentence describes.',
         _how_to_load(name),
         f'## Model\n\n{_rows(_model_rows(data, kind, weights))}',
         f'## Training\n\n{_training(training)}',
@@ -118,8 +118,8 @@ def _how_to_load(name: str) -> str:
     return (
         '## How to load\n\n```python\nfrom dit_sam.apis import ReferringInferencer\n\n'
         f"inferencer = ReferringInferencer.from_pretrained('{name}')\n"
-        "mask = inferencer('photo.jpg', 'the man on the left')['predictions'][0]['mask']\n```\n\n"
-        f'In the terminal: `dit-sam infer photo.jpg "the man on the left" --model {name}`. The config is data: opening '
+        "mask = inferencer('photo.jpg', 'the one on the left')['predictions'][0]['mask']\n```\n\n"
+        f'In the terminal: `dit-sam infer photo.jpg "the one on the left" --model {name}`. The config is data: opening '
         'the model runs no code of this repository.'
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -94,6 +95,9 @@ def write_pretrained(
         CheckpointError: The weights do not fit the config.
     """
     target = check_new_folder(folder)
+    license = about.get('license')
+    if license is not None and not re.fullmatch(r'[\w.-]+', license):
+        raise InputError(f'license {license!r} is not a name as the hub has them: apache-2.0, cc-by-4.0, other, ...')
     data = dict(library='dit_sam', format=FORMAT, versions=_versions(), **about, **shared_config(config))
     tokenizer = tokenizer_source(config)
     with wrap_write_errors(target):
