@@ -70,7 +70,7 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
         return AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config()
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f'no text model at {model!r} ({first_line(error)}): {why_nowhere(model, _CONFIG)}'
+            f'no text model at {model!r} ({first_line(error)}): {why_nowhere(model, _CONFIG, error)}'
         ) from error
 
 
@@ -207,7 +207,9 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f'no text weights at {checkpoint!r}: {why_nowhere(checkpoint, _CONFIG)}') from error
+        raise FileNotFoundError(
+            f'no text weights at {checkpoint!r}: {why_nowhere(checkpoint, _CONFIG, error)}'
+        ) from error
     # transformers fills missing weights with random numbers.
     missing = set(info['missing_keys'])
     return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in missing}

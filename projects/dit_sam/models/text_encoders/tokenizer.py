@@ -109,7 +109,7 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
         # Without the last argument transformers would ask at the terminal.
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f'no tokenizer at {source!r}: {why_nowhere(source, _FILES)}') from error
+        raise FileNotFoundError(f'no tokenizer at {source!r}: {why_nowhere(source, _FILES, error)}') from error
 
 
 def _from_json(path: Path) -> PreTrainedTokenizerFast:
@@ -158,13 +158,16 @@ def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
 
 
-def why_nowhere(source: str, wanted: str) -> str:
+def why_nowhere(source: str, wanted: str, error: Exception) -> str:
     """Why nothing was found at a folder or hub name, and the remedy, for the end of a message.
 
     Args:
         source: The name.
         wanted: The files that a folder must hold.
+        error: What transformers raised.
     """
+    if 'custom code' in str(error):
+        return 'it asks for Python code of its own, which is not run; use a model that transformers has'
     if Path(source).is_dir():
         return f'the folder lacks {wanted}; copy it there from the source of the other files'
     if source.startswith(('/', '.', '~')):
