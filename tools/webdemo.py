@@ -1,4 +1,4 @@
-"""A web page that segments pictures by sentences: ``tools/webdemo.py [--config FILE --checkpoint FILE] [--port N]``.
+"""A web page that segments pictures by sentences: ``tools/webdemo.py [--model NAME] [--port N]``.
 
 Needs the extra `web`: ``pip install -e .[web]``. Without --host only this machine can open the page. It sends nothing
 to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
@@ -212,6 +212,9 @@ def check_address(host: str, port: int | None) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--model', help='shared model in place of config and checkpoint: folder, user/name or user/name@revision'
+    )
     parser.add_argument('--config', help='config file, default: the small model of the shapes data')
     parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
@@ -221,10 +224,16 @@ def main() -> None:
     if args.port is not None and not 0 < args.port < 65536:
         parser.error(f'--port must be from 1 to 65535, got {args.port}')
     with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
+        if args.model and (args.config or args.checkpoint):
+            raise InputError('--model brings its config and weights: leave out --config and --checkpoint')
         if args.config and not args.checkpoint:
             raise InputError('--config without --checkpoint: name the weights of that config')
         check_address(args.host, args.port)
-        inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=False)
+        options = dict(device=args.device, show_progress=False)
+        if args.model:
+            inferencer = ReferringInferencer.from_pretrained(args.model, **options)
+        else:
+            inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
         page = build_page(inferencer, make_examples(osp.join(folder, 'examples')))
         try:
             # Gradio's own theme would fetch fonts.

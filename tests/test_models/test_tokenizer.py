@@ -1,10 +1,12 @@
 """Sentences to token ids, against transformers' own tokenizer."""
 
+import json
+
 import pytest
 from tiny import VOCABULARY
 from transformers import BertTokenizer
 
-from dit_sam.models.text_encoders import build_tokenizer
+from dit_sam.models.text_encoders import build_tokenizer, make_config
 
 SENTENCES = [
     'the red box',
@@ -62,3 +64,15 @@ def test_a_missing_vocabulary_is_named():
 def test_a_vocabulary_without_special_tokens_names_them():
     with pytest.raises(ValueError, match=r"the list of tokens lacks the special tokens \['\[CLS\]', '\[SEP\]'\]"):
         build_tokenizer(['[PAD]', '[UNK]', 'cat'])
+
+
+@pytest.mark.parametrize('open_it', [build_tokenizer, make_config])
+def test_code_in_a_folder_is_not_run_nor_asked_about(tmp_path, open_it, monkeypatch):
+    monkeypatch.setattr('builtins.input', lambda *_: pytest.fail('the user was asked'))
+    code = dict(AutoConfig='mine.Config', AutoTokenizer=['mine.Words', None])
+    (tmp_path / 'config.json').write_text(json.dumps(dict(model_type='mine', auto_map=code)))
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps(dict(tokenizer_class='Words', auto_map=code)))
+    (tmp_path / 'mine.py').write_text(f'open({str(tmp_path / "ran")!r}, "w")')
+    with pytest.raises(FileNotFoundError, match='it asks for Python code of its own, which is not run'):
+        open_it(str(tmp_path))
+    assert not (tmp_path / 'ran').exists()

@@ -124,6 +124,15 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
     assert boxes[0] == box[0] and len({*points, *box, *boxes}) == 5
 
 
+def test_a_shared_model_gives_the_masks_of_its_config_and_weights(photo, weights, capsys):
+    ReferringInferencer(DEFAULT_CONFIG, weights, device='cpu').save_pretrained('shared')
+    found = []
+    for source in (['--checkpoint', weights], ['--model', 'shared']):
+        infer(photo, 'the red star', '--device', 'cpu', '--out', 'out', '--format', 'json', *source)
+        found.append(json.loads(Path(capsys.readouterr().out.splitlines()[-1]).read_text()))
+    assert found[0]['predictions'] == found[1]['predictions'] and found[1]['model'] == 'shared'
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [
@@ -134,6 +143,11 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
         ),
         (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
         (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
+        (['photo.png', 'a star', '--model', 'none'], "no model at 'none': it is neither a folder nor user/name or "),
+        (
+            ['photo.png', 'a star', '--model', 'none', '--checkpoint', 'a.pth'],
+            '--model brings its config and weights: leave out --config and --checkpoint',
+        ),
         (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
         (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
         (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
@@ -177,7 +191,7 @@ def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])
 def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(tmp_path, form):
-    args = Namespace(format=form, out=str(tmp_path), config='', checkpoint='')
+    args = Namespace(format=form, out=str(tmp_path), model='', config='', checkpoint='')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:

@@ -71,3 +71,18 @@ def check_device(device: str | None) -> None:
     except (AssertionError, RuntimeError) as error:
         reason = first_line(error)
         raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from error
+
+
+def check_dtype(name: str, device: str | None) -> torch.dtype | None:
+    """The type with 16 bits that a name means; None for float32.
+
+    Raises:
+        InputError: It is another name, or float16 for a CPU.
+    """
+    known = dict(float32=None, bfloat16=torch.bfloat16, float16=torch.float16)
+    if name not in known:
+        raise InputError(f'dtype={name!r} is not one of {", ".join(known)}')
+    on_cpu = torch.device(device).type == 'cpu' if device else not torch.cuda.is_available()
+    if name == 'float16' and on_cpu:
+        raise InputError('float16 is for GPUs: take bfloat16 on a CPU')
+    return known[name]

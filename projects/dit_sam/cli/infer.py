@@ -37,6 +37,7 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     )
     add = parser.add_argument
     add('arguments', nargs='+', metavar='IMAGE… SENTENCE…', help='images, folders and sentences')
+    add('--model', help='shared model in place of config and checkpoint: folder, user/name or user/name@revision')
     add('--config', help='config file, default: the small model of the shapes data')
     add('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
     add('--out', default='work_dirs/infer', help='folder for the results; nothing in it is replaced')
@@ -103,7 +104,8 @@ def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> 
     if args.format == 'npz':
         content, suffix = as_npz(predictions), '.npz'
     else:
-        plain = dict(config=args.config, checkpoint=args.checkpoint, predictions=list(map(as_json, predictions)))
+        source = dict(model=args.model) if args.model else dict(config=args.config, checkpoint=args.checkpoint)
+        plain = dict(source, predictions=list(map(as_json, predictions)))
         if args.format == 'coco':
             plain, stem = as_coco(predictions), 'coco'
         content = json.dumps(plain, ensure_ascii=False, indent=1).encode()
@@ -114,6 +116,8 @@ def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> 
 def segment(args: argparse.Namespace) -> list[dict]:
     """The predictions for a command line; errors as in `ReferringInferencer`."""
     paths, sentences = sort_arguments(args.arguments)
+    if args.model and (args.config or args.checkpoint):
+        raise InputError('--model brings its config and weights: leave out --config and --checkpoint')
     if args.config and not args.checkpoint:
         raise InputError('--config without --checkpoint: name the weights that belong to that config')
     args.config, args.checkpoint = args.config or DEFAULT_CONFIG, args.checkpoint or DEFAULT_CHECKPOINT
@@ -122,7 +126,11 @@ def segment(args: argparse.Namespace) -> list[dict]:
     points, boxes = read_numbers(args.points, '--points'), read_numbers(args.boxes, '--boxes')
     # One box is for all sentences.
     image_boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
-    inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=sys.stderr.isatty())
+    options = dict(device=args.device, show_progress=sys.stderr.isatty())
+    if args.model:
+        inferencer = ReferringInferencer.from_pretrained(args.model, **options)
+    else:
+        inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
     return inferencer(
         images,
         [sentences] * len(images),

@@ -10,7 +10,7 @@ from .checkpoints import CheckpointError, weights_of
 from .files import atomic_write, atomic_write_text, check_file, check_folder, cut_name, name_part, wrap_write_errors
 from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
 from .rle import decode_rle, encode_rle
-from .state_dicts import load_strictly, shorten, state_dict_mismatch
+from .state_dicts import load_strictly, own_names, shorten, state_dict_mismatch
 from .weight_files import check_target, read_weights, save_weights, weight_files
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     'load_strictly',
     'name_part',
     'open_image',
+    'own_names',
     'read_checkpoint',
     'read_image',
     'read_weights',
