@@ -24,6 +24,7 @@ from ..utils.checkpoints import CheckpointError
 from ..utils.hub import hub_file, split_repository
 from ..version import __version__
 from .model_card import model_card
+from .released import EVF_SAM, open_evf_sam, read_settings, released_models
 from .shared_config import (
     FORMAT,
     TOKENIZER,
@@ -43,7 +44,8 @@ def open_pretrained(name: str | os.PathLike) -> tuple[Config, str]:
     """The config and the path of the weights of a shared model; nothing in it is run.
 
     Args:
-        name: A folder that `save_pretrained` wrote, or a repository of the hub: `user/name`, `user/name@revision`.
+        name: A folder that `save_pretrained` wrote, or a repository of the hub: `user/name`, `user/name@revision`; a
+            folder or repository of EVF-SAM; or the name of one of `released_models`.
 
     Returns:
         The config for `ReferringInferencer`; what is known of the model besides is in its key `shared`.
@@ -54,9 +56,13 @@ def open_pretrained(name: str | os.PathLike) -> tuple[Config, str]:
         InputError: As in `read_shared_config`, or a file of the folder is a link that leads out of it.
     """
     name = os.fspath(name)
-    file = _files_of(name)
+    released = released_models().get(name)
+    file = _files_of(name if released is None or Path(name).is_dir() else released.repository)
     source = f'{CONFIG} of {name}'
     path = file(CONFIG)
+    settings = read_settings(path)
+    if settings.get('model_type') == EVF_SAM:
+        return open_evf_sam(name, settings, file)
     data = read_shared_config(path, source)
     if tokenizer_source(data) is not None:
         file(_TOKENIZER_SETTINGS)
@@ -144,7 +150,8 @@ def _files_of(name: str) -> Callable[[str], str]:
     repository = split_repository(name)
     if repository is None or folder.exists():
         raise FileNotFoundError(
-            f'no model at {name!r}: it is neither a folder nor user/name or user/name@revision of a hub'
+            f'no model at {name!r}: it is neither a folder, nor user/name or user/name@revision of a hub, nor one of '
+            f'{", ".join(released_models())}'
         )
     path, revision = repository
     # All files come from the commit of the first one, even if the branch changes meanwhile.

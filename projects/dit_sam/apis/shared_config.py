@@ -27,7 +27,9 @@ KEYS = ('library', 'format', 'versions', 'name', 'license', 'training', 'default
 TOKENIZER = 'tokenizer.json'
 _MAX_BYTES = 2**20
 _TUPLE = '__tuple__'
-_TEXT_ENCODER = 'HuggingFaceTextEncoder'
+# Those that have a tokenizer, and their default one; the first has a text model too.
+_HUGGING_FACE = 'HuggingFaceTextEncoder'
+_TOKENIZERS = {_HUGGING_FACE: 'bert-base-uncased', 'BEiT3TextEncoder': 'YxZhang/evf-sam'}
 # Packages whose parts take nothing from the network or from files if the keys below and texts with slashes are refused.
 _TRUSTED = (
     'dit_sam.',
@@ -76,7 +78,7 @@ def shared_config(config: Mapping) -> dict[str, Any]:
     steps = [_plain(step, f'pipeline.{i}') for i, step in enumerate(loader['dataset']['pipeline'])]
     model = _plain(config['model'], 'model')
     for path, part in _parts(model, 'model'):
-        if _name(part) == _TEXT_ENCODER:
+        if _name(part) in _TOKENIZERS:
             if isinstance(part.get('model'), str):
                 part['model'] = _plain(as_keywords(make_config(part['model'])), f'{path}.model')
             part['tokenizer'] = TOKENIZER
@@ -90,17 +92,16 @@ def tokenizer_source(config: Mapping) -> Any:
     Raises:
         InputError: There are several text encoders.
     """
-    encoders = [part for _, part in _parts(config['model'], 'model') if _name(part) == _TEXT_ENCODER]
+    encoders = [part for _, part in _parts(config['model'], 'model') if _name(part) in _TOKENIZERS]
     if len(encoders) > 1:
         raise InputError(f'the config has {len(encoders)} text encoders, and a shared model has the files of one')
-    # The default of `HuggingFaceTextEncoder`.
-    return encoders[0].get('tokenizer', 'bert-base-uncased') if encoders else None
+    return encoders[0].get('tokenizer', _TOKENIZERS[_name(encoders[0])]) if encoders else None
 
 
 def set_tokenizer(config: Mapping, file: Callable[[str], str]) -> None:
     """Put the path of the tokenizer's file into a config, in place; `file` gives it."""
     for _, part in _parts(config['model'], 'model'):
-        if _name(part) == _TEXT_ENCODER:
+        if _name(part) in _TOKENIZERS:
             part['tokenizer'] = file(TOKENIZER)
 
 
@@ -307,17 +308,18 @@ def _of_mapping(value: Mapping, path: str, registered: Mapping[str, Any]) -> Ite
             continue
         elif key in _FETCHING and part not in (None, False):
             yield f'{where} names something to load'
-        elif key == 'tokenizer' and _name(value) == _TEXT_ENCODER:
+        elif key == 'tokenizer' and _name(value) in _TOKENIZERS:
             if part != TOKENIZER:
                 yield f'{where}={str(part)[:60]!r} is not {TOKENIZER}, the file that a shared model brings'
-        elif key == 'model' and _name(value) == _TEXT_ENCODER:
+        elif key == 'model' and _name(value) == _HUGGING_FACE:
             yield from _of_text_model(part, where)
         elif key == 'lora' and isinstance(part, Mapping) and set(part) - set(_LORA):
             yield f'{where} has keywords other than {", ".join(_LORA)}; LoRA can be merged before sharing'
         else:
             yield from _of_value(part, where, registered)
-    if _name(value) == _TEXT_ENCODER and not {'tokenizer', 'model'} <= value.keys():
-        yield f'{path} lacks tokenizer or model'
+    needed = ['tokenizer', 'model'] if _name(value) == _HUGGING_FACE else ['tokenizer']
+    if _name(value) in _TOKENIZERS and not set(needed) <= value.keys():
+        yield f'{path} lacks {" or ".join(needed)}'
 
 
 def _of_type(kind: Any, path: str, registered: Mapping[str, Any]) -> Iterator[str]:

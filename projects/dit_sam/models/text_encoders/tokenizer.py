@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast, XLMRobertaTokenizerFast
 
 from ...errors import InputError, first_line
 from ...utils import atomic_write_text
 
 _FILES = 'the files of a tokenizer, such as tokenizer.json or vocab.txt'
+# EVF-SAM's `model_type`, which transformers does not know and warns about; its tokenizer is XLM-RoBERTa's.
+_EVF_SAM = 'evf'
 # What is written beside tokenizer.json.
 SETTINGS = 'tokenizer_config.json'
 _NAMED_TOKENS = ('pad_token', 'unk_token', 'cls_token', 'sep_token', 'bos_token', 'eos_token', 'mask_token')
@@ -106,10 +108,20 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
     if source.endswith('.json'):
         return _from_json(Path(source))
     try:
+        if _model_type(Path(source)) == _EVF_SAM:
+            return _with_byte_pairs(XLMRobertaTokenizerFast.from_pretrained(source))
         # Without the last argument transformers would ask at the terminal.
         return _with_byte_pairs(AutoTokenizer.from_pretrained(source, trust_remote_code=False))
     except (OSError, ValueError) as error:
         raise FileNotFoundError(f'no tokenizer at {source!r}: {why_nowhere(source, _FILES, error)}') from error
+
+
+def _model_type(folder: Path) -> str | None:
+    """What config.json in a folder says; None without one."""
+    try:
+        return json.loads((folder / 'config.json').read_text(encoding='utf-8')).get('model_type')
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _from_json(path: Path) -> PreTrainedTokenizerFast:
