@@ -118,7 +118,7 @@ def torch_requirements(found: dict, cuda: bool = False, oldest: bool = False) ->
 
 def pins(found: dict, oldest: bool = False) -> list:
     """Constraints: the installed torch, and the tested versions of the rest; the newest need Python 3.11."""
-    torch = f"torch=={found['versions']['torch']}"
+    torch = f'torch=={found["versions"]["torch"]}'
     if not oldest and tuple(found['python']) < (3, 11):
         return [torch, BUILDER]
     return [torch] + [line for line in tested(oldest) if not line.startswith('torch==')]

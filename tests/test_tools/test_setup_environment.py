@@ -57,12 +57,7 @@ def test_a_torch_without_cuda_is_an_error(capsys):
 
 
 @pytest.mark.parametrize(
-    'torch, python, pinned',
-    [
-        ('2.13.0+cpu', (3, 11), True),
-        ('2.6.0+cu124', (3, 12), True),
-        ('2.6.0', (3, 10), False),
-    ],
+    'torch, python, pinned', [('2.13.0+cpu', (3, 11), True), ('2.6.0+cu124', (3, 12), True), ('2.6.0', (3, 10), False)]
 )
 def test_the_installed_torch_is_kept_and_the_rest_pinned(torch, python, pinned):
     pins = setup.pins(found(torch=torch, python=python))
