@@ -6,12 +6,14 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 from text_families import FAMILIES, Family, byte_pairs
-from tiny import assert_close, text_encoder
+from tiny import assert_close, needs_transformers_5, text_encoder
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
 from dit_sam.errors import InputError
 from dit_sam.models.text_encoders import build_tokenizer
+
+pytestmark = needs_transformers_5
 
 SENTENCES = ['the red box', 'cat', 'a small blue café right of the cats near un-known fish on the left']
 LENGTH = 12
