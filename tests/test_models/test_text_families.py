@@ -7,13 +7,15 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 from text_families import FAMILIES, Family, byte_pairs
-from tiny import assert_close, text_encoder
+from tiny import assert_close, needs_transformers_5, text_encoder
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
 from dit_sam.apis.shared_config import TOKENIZER, check_shared_config
 from dit_sam.errors import InputError
 from dit_sam.models.text_encoders import as_keywords, build_tokenizer, make_config, save_tokenizer
+
+pytestmark = needs_transformers_5
 
 SENTENCES = ['the red box', 'cat', 'a small blue café right of the cats near un-known fish on the left']
 LENGTH = 12

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny import VOCABULARY
+from tiny import VOCABULARY, bert_tokenizer, needs_transformers_5
 from transformers import BertTokenizer
 
 from dit_sam.models.text_encoders import build_tokenizer, make_config
@@ -28,10 +28,7 @@ SENTENCES = [
 ]
 
 
-def bert_tokenizer(**kwargs) -> BertTokenizer:
-    return BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)}, **kwargs)
-
-
+@needs_transformers_5
 @pytest.mark.parametrize('source', ['tokens', 'vocabulary file', 'folder'])
 def test_the_tokenizer_equals_transformers(source, tmp_path):
     bert_tokenizer(model_max_length=24).save_pretrained(tmp_path)
@@ -45,6 +42,7 @@ def test_the_tokenizer_equals_transformers(source, tmp_path):
     ]
 
 
+@needs_transformers_5
 @pytest.mark.parametrize('token', ['\u2028', '\u0085', '\x0b', '\x1c', '', 'a\rb', 'the ', 'cat\r'], ids=ascii)
 def test_lines_of_a_vocabulary_end_at_line_feeds(token, tmp_path):
     """bert-base-chinese has U+2028, at which Python would also end a line; every later id would be one too high."""
