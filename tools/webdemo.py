@@ -15,9 +15,26 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
-if 'OMP_WAIT_POLICY' not in os.environ:
-    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+from dit_sam_cli.arguments import let_threads_yield
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', help='config file, default: the small model of the shapes data')
+    parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
+    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
+    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
+    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
+    args = parser.parse_args()
+    if args.port is not None and not 0 < args.port < 65536:
+        parser.error(f'--port must be from 1 to 65535, got {args.port}')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
 
 import cv2
 
@@ -210,16 +227,7 @@ def check_address(host: str, port: int | None) -> None:
         ) from error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--config', help='config file, default: the small model of the shapes data')
-    parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
-    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
-    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
-    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
-    args = parser.parse_args()
-    if args.port is not None and not 0 < args.port < 65536:
-        parser.error(f'--port must be from 1 to 65535, got {args.port}')
+def main(args: argparse.Namespace) -> None:
     with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
         if args.config and not args.checkpoint:
             raise InputError('--config without --checkpoint: name the weights of that config')
@@ -242,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

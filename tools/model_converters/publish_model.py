@@ -9,18 +9,6 @@ import argparse
 import json
 from pathlib import Path
 
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
-from torch import Tensor
-
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.lora import merge_lora
-from dit_sam.utils import check_target, load_strictly, read_checkpoint, save_weights, weights_of
-from dit_sam.version import __version__
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -35,6 +23,23 @@ def parse_args() -> argparse.Namespace:
     if not args.out.endswith('.safetensors'):
         parser.error(f'{args.out}: the file to write must end in .safetensors')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.models.lora import merge_lora
+from dit_sam.utils import check_target, load_strictly, read_checkpoint, save_weights, weights_of
+from dit_sam.version import __version__
 
 
 def merge(checkpoint: dict, config: str, source: str) -> tuple[dict[str, Tensor], str]:
@@ -90,8 +95,7 @@ def metadata_of(checkpoint: dict, config: str) -> dict[str, str]:
     )
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         check_target(args.out, [args.checkpoint])
         checkpoint = read_checkpoint(args.checkpoint)
@@ -116,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

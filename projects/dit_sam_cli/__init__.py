@@ -1,34 +1,20 @@
-"""The console script `dit-sam`."""
+"""The console script `dit-sam`, and what the tools' command lines share.
+
+Nothing here imports torch, OpenMMLab or `dit_sam`, which take seconds, before a command needs them. So help, the list
+of models and most refusals come at once.
+"""
 
 import os
-import subprocess
 import sys
-from collections.abc import Sequence
-
-from ..apis import InputError, config_folder
-from ..mmengine_extras.diagnostics import one_line_errors
-from . import infer, list_models
+from importlib import import_module
 
 USAGE = """usage: dit-sam COMMAND …
 
   dit-sam infer IMAGE… SENTENCE…   segment images by sentences; for the options: dit-sam infer --help
   dit-sam list-models              list the configs of this project, and which of them come with weights
   dit-sam demo                     make data, score, train and segment: `make demo`, in a checkout of the repository"""
-
-
-def demo(arguments: Sequence[str], program: str) -> None:
-    """Run tools/demo.py of the repository and exit with its status; with 1 if only the package is installed."""
-    tool = config_folder().parent / 'tools' / 'demo.py'
-    with one_line_errors():
-        if not tool.is_file():
-            raise InputError(
-                f'{program} writes data and trains in a checkout of the repository, and this is an '
-                'installed package: clone the repository and call `make demo` there'
-            )
-    sys.exit(subprocess.run([sys.executable, str(tool), *arguments]).returncode)
-
-
-COMMANDS = {'infer': infer.main, 'list-models': list_models.main, 'demo': demo}
+# Command: its module in this package.
+COMMANDS = {'infer': 'infer', 'list-models': 'list_models', 'demo': 'demo'}
 
 
 def main() -> None:
@@ -41,7 +27,7 @@ def main() -> None:
         sys.exit(2)
     else:
         try:
-            COMMANDS[name](sys.argv[2:], f'dit-sam {name}')
+            import_module(f'{__name__}.{COMMANDS[name]}').main(sys.argv[2:], f'dit-sam {name}')
             sys.stdout.flush()
         except BrokenPipeError:
             # The reader has closed the pipe, as in `dit-sam list-models | head`.
