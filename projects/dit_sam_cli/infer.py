@@ -110,10 +110,10 @@ def hidden(module: str) -> Iterator[None]:
 
 
 def import_packages() -> None:
-    """Import dit_sam into the program's own process, without two seconds of what no inference needs.
+    """Import dit_sam into the program's own process, without a tenth of the time that no inference needs.
 
-    mmengine.optim offers the optimizer Adafactor of transformers if that is installed. This alone imports the trainer
-    of transformers and, where it is installed, peft. Both can be imported afterwards.
+    mmengine.optim registers the optimizer Adafactor of transformers if that is installed. This alone imports the
+    trainer of transformers and, where it is installed, peft. Both can be imported afterwards.
     """
     let_threads_yield()
     with hidden('transformers'):

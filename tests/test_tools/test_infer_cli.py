@@ -139,7 +139,10 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
         (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
         (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
         (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),
-        (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', '.'], 'config . is a folder: name a file in it'),
+        (
+            ['photo.png', 'a star', '--checkpoint', 'photo.png', '--config', '.'],
+            'config . is a folder: name a file in it',
+        ),
         (['photo.png', 'a star', '--out', 'photo.png/new'], 'photo.png/new cannot be written to: '),
         (['photo.png', 'a star', '--out', ''], 'the folder to write to has no name: name one'),
         (['photo.png', 'a star', '--device', 'zebra'], "there is no device 'zebra' here (Expected one of cpu, cuda, "),
