@@ -13,6 +13,7 @@ ORDER = (
     ('compat',),
     ('structures',),
     ('version',),
+    ('registry',),
     ('utils',),
     ('mmengine_extras',),
     ('models', 'datasets', 'evaluation'),

@@ -10,11 +10,23 @@ from importlib import import_module
 
 USAGE = """usage: dit-sam COMMAND …
 
-  dit-sam infer IMAGE… SENTENCE…   segment images by sentences; for the options: dit-sam infer --help
+  dit-sam infer IMAGE… SENTENCE…   segment images by sentences
   dit-sam list-models              list the configs of this project, and which of them come with weights
-  dit-sam demo                     make data, score, train and segment: `make demo`, in a checkout of the repository"""
+  dit-sam train CONFIG             train a model; CONFIG is a file, or dit_sam::NAME.py for one of the list
+  dit-sam test CONFIG CHECKPOINT   score a checkpoint
+  dit-sam webdemo                  segment images in a web page
+  dit-sam demo                     make data, score, train and segment, in the current folder
+
+Each has a --help."""
 # Command: its module in this package.
-COMMANDS = {'infer': 'infer', 'list-models': 'list_models', 'demo': 'demo'}
+COMMANDS = {
+    'infer': 'infer',
+    'list-models': 'list_models',
+    'train': 'tools',
+    'test': 'tools',
+    'webdemo': 'tools',
+    'demo': 'tools',
+}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     for row in (HEADER, *rows):
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
     print('\nThe oIoU are from the paper; they were not measured here.')
-    print(f'Configs   {configs}/MODEL.py\nWeights   {weights}/MODEL.safetensors')
+    print(f'Configs   {configs}/MODEL.py\nWeights   {weights}/MODEL.safetensors\nTools     {mim_folder()}/tools')
 
 
 def models(configs: Path, weights: Path) -> Iterator[tuple[str, str, str, str]]:

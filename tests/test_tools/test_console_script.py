@@ -133,7 +133,7 @@ def test_help_and_unknown_commands(monkeypatch, capsys):
         printed = capsys.readouterr().out
         assert all(f'dit-sam {name}' in printed for name in dit_sam_cli.COMMANDS)
     code, line = error_of(monkeypatch, capsys, 'segment')
-    assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are infer, list-models, demo")
+    assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are " + ', '.join(dit_sam_cli.COMMANDS))
 
 
 def test_the_settings_of_the_demo_fit_its_config():

@@ -4,12 +4,13 @@ import argparse
 import importlib.util
 import os
 import sys
-from pathlib import Path
+
+from dit_sam_cli.files import package_folder
 
 
 def _load_shapes():
     """`dit_sam.datasets.shapes` on its own: importing it by name would import the whole package, and torch with it."""
-    folder = Path(__file__).resolve().parents[2] / 'projects' / 'dit_sam' / 'datasets' / 'shapes'
+    folder = package_folder() / 'datasets' / 'shapes'
     spec = importlib.util.spec_from_file_location(
         'dit_sam_shapes', folder / '__init__.py', submodule_search_locations=[str(folder)]
     )

@@ -12,21 +12,12 @@ from ..engine.earlier_names import replace_earlier_names
 from ..engine.launch import load_config
 from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
+from ..registry import config_folder
 
 ModelInput: TypeAlias = str | os.PathLike | Config | dict | None
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 ASSETS = _PACKAGE / 'assets'
-
-
-def config_folder() -> Path:
-    """The folder that holds the configs, `dit_sam/` and `_base_/`: `.mim/configs` of the package.
-
-    In a checkout this is a link to the repository's `configs/`, which is then returned.
-    """
-    return (_PACKAGE / '.mim' / 'configs').resolve()
-
-
 DEFAULT_CONFIG = str(config_folder() / 'dit_sam' / 'ldit_vit-t_shapes.py')
 DEFAULT_CHECKPOINT = str(ASSETS / 'ldit_vit-t_shapes.safetensors')
 

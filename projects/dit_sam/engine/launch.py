@@ -18,6 +18,7 @@ from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_che
 from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
 from ..mmengine_extras.ranks import run_on_rank_0
 from ..mmengine_extras.run_check import check_launcher, check_run, check_shards, drop_idle_settings
+from ..registry import config_folder
 from ..utils.checkpoints import not_found
 from .earlier_names import replace_earlier_names
 
@@ -31,7 +32,7 @@ def load_config(
     """Read a config, apply the command line to it, and check it.
 
     Args:
-        filename: The config file.
+        filename: The config file, or `dit_sam::NAME.py` for one of this package.
         launcher: Job launcher: none, pytorch, slurm or mpi.
         work_dir: Folder of logs and checkpoints; None for the config's `work_dir`, or else `work_dirs/{config name}`.
         cfg_options: Values by dotted name, which replace those of the config, or texts `key=value`.
@@ -44,6 +45,7 @@ def load_config(
         InputError: It cannot be read, `check_config` or `check_run` refuses it, or the launcher did not start this
             process.
     """
+    filename = _in_package(filename)
     if osp.isdir(filename):
         raise InputError(f'config {filename} is a folder: name a file in it')
     if not osp.isfile(filename):
@@ -72,6 +74,17 @@ def load_config(
         cfg.model_wrapper_cfg.find_unused_parameters = True
     compat.init_dist_without_cuda(cfg)
     return cfg
+
+
+def _in_package(filename: str) -> str:
+    """The path of a config that is named `dit_sam::NAME.py` or `dit_sam::dit_sam/NAME.py`; others stay."""
+    scope, separator, name = filename.partition('::')
+    if not separator:
+        return filename
+    if scope != 'dit_sam':
+        raise InputError(f'config {filename} is of another package: name its file, or dit_sam::NAME.py')
+    folder = osp.join(config_folder(), osp.dirname(name) or 'dit_sam')
+    return osp.join(folder, osp.basename(name))
 
 
 def _score_in_float32(cfg: Config) -> None:
