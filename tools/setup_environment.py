@@ -5,8 +5,8 @@ the metadata of the editable installation. It keeps what the environment has: to
 of the OpenMMLab packages. A second run ends at once unless the requirements have changed.
 
 ``--forks`` puts the forks into a new environment; their mmcv compiles for some twenty minutes on two cores. ``--cuda``
-puts a CUDA build of torch (5.5 GB) into it, which runs on a CPU too. ``--wheel`` makes a source distribution and a wheel
-of it, and installs that with its own requirements alone, in the tested versions; an old environment is replaced.
+puts a CUDA build of torch (5.5 GB) into it, which runs on a CPU too. ``--wheel`` builds a wheel and installs it into a
+fresh environment, with its own requirements alone, in the tested versions; an earlier environment is replaced.
 """
 
 import argparse

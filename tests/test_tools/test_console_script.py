@@ -1,9 +1,11 @@
 """The console script `dit-sam`, also installed without a checkout."""
 
 import argparse
+import configparser
 import runpy
 import subprocess
 import sys
+from glob import glob
 from pathlib import Path
 
 import cv2
@@ -134,6 +136,36 @@ def test_help_and_unknown_commands(monkeypatch, capsys):
         assert all(f'dit-sam {name}' in printed for name in dit_sam_cli.COMMANDS)
     code, line = error_of(monkeypatch, capsys, 'segment')
     assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are " + ', '.join(dit_sam_cli.COMMANDS))
+
+
+def test_an_installation_has_every_config_and_tool():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / 'setup.cfg')
+    package = ROOT / 'projects' / 'dit_sam'
+
+    def matched(section: str) -> set[str]:
+        patterns = [line for line in setup[section]['dit_sam'].splitlines() if line.startswith('.mim')]
+        return {path for pattern in patterns for path in glob(pattern, root_dir=package, recursive=True)}
+
+    files = {
+        f'.mim/{path.relative_to(ROOT)}'
+        for folder in ('configs', 'tools')
+        for path in (ROOT / folder).rglob('*')
+        if path.is_file() and path.suffix != '.pyc'
+    }
+    # It sets up a checkout.
+    assert matched('options.exclude_package_data') == {'.mim/tools/setup_environment.py'} < files
+    assert matched('options.package_data') == files | {'.mim/model-index.yml'}
+
+
+def test_the_tools_run_as_commands(monkeypatch, tmp_path):
+    """In their own process; tests/wheel.py runs them from a wheel."""
+    command = 'import sys, dit_sam_cli; sys.argv = ["dit-sam", "train", "dit_sam::none.py"]; dit_sam_cli.main()'
+    done = subprocess.run([sys.executable, '-c', command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f'error: config {config_folder() / "dit_sam" / "none.py"} not found: ' + (
+        'configs/dit_sam has those of this project'
+    )
 
 
 def test_the_settings_of_the_demo_fit_its_config():
