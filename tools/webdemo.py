@@ -1,6 +1,6 @@
 """A web page that segments pictures by sentences: ``tools/webdemo.py [--config FILE --checkpoint FILE] [--port N]``.
 
-Needs the extra `web`: ``pip install -e .[web]``. Without --host only this machine can open the page. It sends nothing
+Needs the extra `web`: ``pip install "dit-sam[web]"``. Without --host only this machine can open the page. It sends nothing
 to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
 """
 
@@ -52,7 +52,7 @@ try:
     import gradio as gr
 except ModuleNotFoundError:
     show_traceback()
-    sys.exit('error: the web page needs gradio, which is not installed: pip install -e .[web]')
+    sys.exit('error: the web page needs gradio, which is not installed: pip install "dit-sam[web]"')
 
 MAX_BYTES, MAX_PIXELS = 20_000_000, 25_000_000
 MAX_SENTENCES, MAX_CHARACTERS = 8, 200

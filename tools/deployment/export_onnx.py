@@ -107,7 +107,7 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
     if not hasattr(torch.compiler, 'is_exporting'):
         raise InputError(f'torch {torch.__version__} cannot export this model: take 2.7 or newer')
     if find_spec('onnxscript') is None:
-        raise InputError('onnxscript is not installed, which writes the model: pip install -e .[onnx]')
+        raise InputError('onnxscript is not installed, which writes the model: pip install "dit-sam[onnx]"')
     # Two of each, because the exporter would treat a size of one as a constant.
     ids, ones = torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
     batch = torch.export.Dim('batch', min=1)
