@@ -1,7 +1,7 @@
 """A web page that segments pictures by sentences: ``tools/webdemo.py [--config FILE --checkpoint FILE] [--port N]``.
 
-Needs the extra `web`: ``pip install "dit-sam[web]"``. Without --host only this machine can open the page. It sends nothing
-to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
+Needs the extra `web`: ``pip install "dit-sam[web]"``. Without --host only this machine can open the page. It sends
+nothing to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
 """
 
 import argparse

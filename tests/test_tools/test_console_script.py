@@ -24,7 +24,7 @@ from dit_sam_cli.infer import hidden
 
 ROOT = Path(__file__).parents[2]
 # What no help, list or refusal needs, and takes seconds.
-HEAVY = {'torch', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'transformers', 'peft', 'cv2', 'gradio', 'dit_sam'}
+HEAVY = {'torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'transformers', 'peft', 'cv2', 'gradio', 'dit_sam'}
 PROGRAMS = sorted(
     path
     for folder in ('tools', 'benchmarks', 'reproduction')
