@@ -20,7 +20,6 @@ from dit_sam.models.weights.conversion import ARCHS
 from dit_sam_cli.arguments import SAM_ARCHS, add_config_options
 from dit_sam_cli.files import mim_folder, package_folder
 from dit_sam_cli.infer import IMAGE_SUFFIXES as SUFFIXES
-from dit_sam_cli.infer import hidden
 
 ROOT = Path(__file__).parents[2]
 # What no help, list or refusal needs, and takes seconds.
@@ -118,15 +117,16 @@ def test_what_the_command_line_knows_by_itself_is_as_in_the_package():
     assert package_folder() / 'assets' == ASSETS and mim_folder() / 'configs' == config_folder()
 
 
-def test_a_hidden_module_can_be_imported_afterwards(monkeypatch):
-    monkeypatch.delitem(sys.modules, 'colorsys', raising=False)
-    with hidden('colorsys'), pytest.raises(ImportError):
-        import colorsys
-    with hidden('json'):
-        import json  # in use already
-    import colorsys
-
-    assert colorsys and json
+def test_inference_does_not_import_the_trainer_of_transformers_which_works_afterwards():
+    program = """
+import sys
+from dit_sam_cli.infer import import_packages
+import_packages()
+print(*sorted({'dit_sam', 'peft', 'transformers.trainer_utils'}.intersection(sys.modules)))
+from transformers import Adafactor
+"""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ['dit_sam']), done.stderr
 
 
 def test_help_and_unknown_commands(monkeypatch, capsys):
