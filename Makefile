@@ -15,8 +15,11 @@ CUDA_VENV ?= .venv-cuda
 # The environment of the oldest versions that setup.cfg allows, and the oldest Python.
 OLDEST_VENV ?= .venv-oldest
 OLDEST_PYTHON ?= python3.10
+# The environment of a wheel, which is made anew every time.
+WHEEL_VENV ?= .venv-wheel
 
-.PHONY: help setup demo docs notebook lint format linters test test-web test-mutants test-forks test-oldest test-cuda clean
+.PHONY: help setup demo docs notebook lint format linters \
+	test test-web test-mutants test-wheel test-forks test-oldest test-cuda clean
 
 help:
 	@echo 'make demo           write the shapes data, score the shipped model, train a little, segment pictures'
@@ -26,6 +29,7 @@ help:
 	@echo 'make docs           build the pages of docs/ into work_dirs/site'
 	@echo 'make notebook       run demo/dit_sam_tutorial.ipynb and store its outputs in it'
 	@echo 'make test-web       test the web page in headless Chromium (Debian: chromium, chromium-driver)'
+	@echo 'make test-wheel     build a wheel, and use it in a fresh environment outside of the checkout'
 	@echo 'make test-cuda      run every config on fake CUDA tensors, and GPU tests if there is a GPU (5.5 GB)'
 	@echo 'make test-forks     run the test suite on the onedl forks of OpenMMLab'
 	@echo 'make test-oldest    run the test suite on the oldest versions that setup.cfg allows, and Python 3.10'
@@ -75,6 +79,10 @@ test-mutants: setup
 	'$(VENV)/bin/python' -m pip install --quiet --disable-pip-version-check \
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/mutation.txt
 	'$(VENV)/bin/python' tests/mutation.py $(PACKAGE) $(ARGS)
+
+test-wheel:
+	@$(PYTHON) tools/setup_environment.py --wheel --venv '$(WHEEL_VENV)'
+	'$(WHEEL_VENV)/bin/python' tests/wheel.py
 
 test-forks:
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'

@@ -5,7 +5,8 @@ the metadata of the editable installation. It keeps what the environment has: to
 of the OpenMMLab packages. A second run ends at once unless the requirements have changed.
 
 For a new environment: ``--forks`` takes the forks, ``--cuda`` a CUDA build of torch (5.5 GB), which runs on a CPU too,
-and ``--oldest`` the oldest version of everything that setup.cfg allows.
+and ``--oldest`` the oldest version of everything that setup.cfg allows. ``--wheel`` builds a wheel and installs it into
+a fresh environment, with its own requirements alone, in the tested versions; an earlier environment is replaced.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import configparser
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,17 +46,26 @@ def main() -> None:
     parser.add_argument('--forks', action='store_true', help='use the onedl forks of mmengine, mmcv, mmseg and mmdet')
     parser.add_argument('--cuda', action='store_true', help='use the CUDA build of torch, 5.5 GB')
     parser.add_argument('--oldest', action='store_true', help='use the oldest versions that setup.cfg allows')
+    parser.add_argument('--wheel', action='store_true', help='install a wheel into a fresh environment')
     args = parser.parse_args()
     venv = args.venv.absolute()
     python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
     wanted = dict(root=str(ROOT), inputs=fingerprint())
-    if python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
+    if args.wheel:
+        # Only an environment that this made is replaced.
+        if venv.exists() and not (venv / 'wheel').exists():
+            fail(f'{venv} is not an environment of --wheel: name a new folder by --venv')
+        shutil.rmtree(venv, ignore_errors=True)
+    elif python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return
     # An interrupted run, or a system without the venv package, leaves an environment without pip.
     if not (venv / 'bin' / 'pip').exists():
         say(f'creating an environment in {venv} with Python {sys.version.split()[0]}')
         run([sys.executable, '-m', 'venv', str(venv)], 'create the environment')
-    install(python, venv, args.forks, args.cuda, args.oldest)
+    if args.wheel:
+        install_wheel(python, venv)
+    else:
+        install(python, venv, args.forks, args.cuda, args.oldest)
     stamp.write_text(json.dumps(wanted))
     say(f'done: {venv}')
 
@@ -78,6 +89,27 @@ def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False, o
     repair_opencv(python)
     # Without isolation: the environment has setuptools, which would be downloaded again.
     pip_install(python, ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)], 'dit_sam')
+
+
+def install_wheel(python: Path, venv: Path) -> None:
+    """Install torch, then a wheel of this repository, whose own requirements bring the rest."""
+    folder = venv / 'wheel'
+    folder.mkdir()
+    pip_install(python, [BUILDER], 'setuptools')
+    say('building the wheel')
+    build = 'import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])'
+    command = [str(python), '-c', build, str(folder)]
+    output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if output.returncode:
+        fail(f'could not make the source distribution:\n{output.stdout}')
+    options = ['--quiet', '--disable-pip-version-check', '--no-deps', '--no-build-isolation', '--wheel-dir']
+    (source,) = folder.glob('*.tar.gz')
+    run([str(python), '-m', 'pip', 'wheel', *options, str(folder), str(source)], 'build the wheel')
+    pip_install(python, torch_requirements(probe(python)), 'torch')
+    constraints = venv / 'dit_sam_constraints.txt'
+    constraints.write_text('\n'.join(pins(probe(python))) + '\n')
+    pip_install(python, ['--constraint', str(constraints), *map(str, folder.glob('*.whl'))], 'the wheel')
+    repair_opencv(python)
 
 
 def fingerprint() -> str:

@@ -1,7 +1,7 @@
 """A web page that segments pictures by sentences: ``tools/webdemo.py [--model NAME] [--port N]``.
 
-Needs the extra `web`: ``pip install -e .[web]``. Without --host only this machine can open the page. It sends nothing
-to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
+Needs the extra `web`: ``pip install "dit-sam[web]"``. Without --host only this machine can open the page. It sends
+nothing to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
 """
 
 import argparse
@@ -15,9 +15,29 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
-if 'OMP_WAIT_POLICY' not in os.environ:
-    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+from dit_sam_cli.arguments import let_threads_yield
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        '--model', help='shared model in place of config and checkpoint: folder, user/name or user/name@revision'
+    )
+    parser.add_argument('--config', help='config file, default: the small model of the shapes data')
+    parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
+    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
+    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
+    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
+    args = parser.parse_args()
+    if args.port is not None and not 0 < args.port < 65536:
+        parser.error(f'--port must be from 1 to 65535, got {args.port}')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
 
 import cv2
 
@@ -35,7 +55,7 @@ try:
     import gradio as gr
 except ModuleNotFoundError:
     show_traceback()
-    sys.exit('error: the web page needs gradio, which is not installed: pip install -e .[web]')
+    sys.exit('error: the web page needs gradio, which is not installed: pip install "dit-sam[web]"')
 
 MAX_BYTES, MAX_PIXELS = 20_000_000, 25_000_000
 MAX_SENTENCES, MAX_CHARACTERS = 8, 200
@@ -210,19 +230,7 @@ def check_address(host: str, port: int | None) -> None:
         ) from error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--model', help='shared model in place of config and checkpoint: folder, user/name or user/name@revision'
-    )
-    parser.add_argument('--config', help='config file, default: the small model of the shapes data')
-    parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
-    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
-    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
-    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
-    args = parser.parse_args()
-    if args.port is not None and not 0 < args.port < 65536:
-        parser.error(f'--port must be from 1 to 65535, got {args.port}')
+def main(args: argparse.Namespace) -> None:
     with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
         if args.model and (args.config or args.checkpoint):
             raise InputError('--model brings its config and weights: leave out --config and --checkpoint')
@@ -251,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer
-from dit_sam.cli.infer import write_predictions
+from dit_sam_cli.infer import write_predictions
 
 
 def infer(*arguments) -> None:
@@ -153,7 +153,10 @@ def test_a_shared_model_gives_the_masks_of_its_config_and_weights(photo, weights
         (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
         (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
         (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),
-        (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', '.'], 'config . is a folder: name a file in it'),
+        (
+            ['photo.png', 'a star', '--checkpoint', 'photo.png', '--config', '.'],
+            'config . is a folder: name a file in it',
+        ),
         (['photo.png', 'a star', '--out', 'photo.png/new'], 'photo.png/new cannot be written to: '),
         (['photo.png', 'a star', '--out', ''], 'the folder to write to has no name: name one'),
         (['photo.png', 'a star', '--device', 'zebra'], "there is no device 'zebra' here (Expected one of cpu, cuda, "),
@@ -172,7 +175,7 @@ def test_missing_input_is_a_one_line_error(photo, error_of, arguments, message):
             ['photo.png', 'text.png', 'a star'],
             'image text.png cannot be decoded: it is damaged or cut off, or of a format',
         ),
-        (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be a whole number of 1 or more, got 0'),
+        (['photo.png', 'a star', '--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
         (
             ['photo.png', 'a star', '--boxes', '1,2,3'],
             'the box for photo.png is [1.0, 2.0, 3.0]: give left, top, right',

@@ -16,23 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
-from torch import Tensor
-
-from dit_sam.apis.model_card import describe_training, epoch_and_scores
-from dit_sam.apis.pretrained import check_new_folder, write_pretrained
-from dit_sam.apis.shared_config import read_config_text
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.lora import drop_lora, merge_lora
-from dit_sam.utils import check_target, load_strictly, read_checkpoint, save_weights, weights_of
-from dit_sam.utils.hub import check_repository, upload_folder
-from dit_sam.version import __version__
-
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -56,6 +39,28 @@ def parse_args() -> argparse.Namespace:
     if args.private and not args.hub:
         parser.error('--private needs --hub')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from dit_sam.apis.model_card import describe_training, epoch_and_scores
+from dit_sam.apis.pretrained import check_new_folder, write_pretrained
+from dit_sam.apis.shared_config import read_config_text
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.models.lora import drop_lora, merge_lora
+from dit_sam.utils import check_target, load_strictly, read_checkpoint, save_weights, weights_of
+from dit_sam.utils.hub import check_repository, upload_folder
+from dit_sam.version import __version__
 
 
 def merge(checkpoint: dict, config: dict, source: str) -> dict[str, Tensor]:
@@ -141,8 +146,7 @@ def write_folder(args: argparse.Namespace, checkpoint: dict, weights: dict[str, 
             print(f"{args.hub}, revision {commit}: ReferringInferencer.from_pretrained('{args.hub}')")
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         prepare_process()
         to_file = bool(args.out) and args.out.endswith('.safetensors')
@@ -163,4 +167,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -2,7 +2,6 @@
 
 import os
 from copy import deepcopy
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,28 +12,12 @@ from ..engine.earlier_names import replace_earlier_names
 from ..engine.launch import load_config
 from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
+from ..registry import config_folder
 
 ModelInput: TypeAlias = str | os.PathLike | Config | dict | None
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 ASSETS = _PACKAGE / 'assets'
-
-
-def config_folder() -> Path:
-    """The folder that holds the configs, `dit_sam/` and `_base_/`, in the repository or of the installed package."""
-    in_repository = _PACKAGE.parents[1] / 'configs'
-    if (in_repository / 'dit_sam' / 'metafile.yml').is_file():
-        return in_repository
-    try:
-        listed = files('dit-sam') or ()
-    except PackageNotFoundError:
-        listed = ()
-    found = [Path(str(file.locate())).resolve() for file in listed if file.match('configs/dit_sam/metafile.yml')]
-    # `pip install --target` does not list where it put them.
-    found.append(_PACKAGE.parent / 'share' / 'dit_sam' / 'configs' / 'dit_sam' / 'metafile.yml')
-    return next((path.parents[1] for path in found if path.is_file()), in_repository)
-
-
 DEFAULT_CONFIG = str(config_folder() / 'dit_sam' / 'ldit_vit-t_shapes.py')
 DEFAULT_CHECKPOINT = str(ASSETS / 'ldit_vit-t_shapes.safetensors')
 

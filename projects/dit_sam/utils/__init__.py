@@ -13,6 +13,11 @@ from .rle import decode_rle, encode_rle
 from .state_dicts import load_strictly, own_names, shorten, state_dict_mismatch
 from .weight_files import check_target, read_weights, save_weights, weight_files
 
+
+def register_all_modules() -> None:
+    """Do nothing: `import dit_sam` has registered every part. `mmengine.hub.get_model` calls it."""
+
+
 __all__ = [
     'MAX_PIXELS',
     'CheckpointError',
@@ -32,6 +37,7 @@ __all__ = [
     'read_checkpoint',
     'read_image',
     'read_weights',
+    'register_all_modules',
     'save_weights',
     'shorten',
     'state_dict_mismatch',
