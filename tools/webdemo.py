@@ -7,6 +7,7 @@ nothing to other machines and loads nothing from them. Uploaded pictures are del
 import argparse
 import os
 import os.path as osp
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +16,15 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dit_sam_cli.arguments import let_threads_yield
+from dit_sam_cli.arguments import DTYPES, MODEL, let_threads_yield
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        '--model', help='shared model in place of config and checkpoint: folder, user/name or user/name@revision'
-    )
+    parser.add_argument('--model', help=MODEL)
     parser.add_argument('--config', help='config file, default: the small model of the shapes data')
     parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
+    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='bfloat16 and float16 take half the memory')
     parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
     parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
     parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
@@ -41,7 +41,7 @@ if __name__ == '__main__':
 
 import cv2
 
-from dit_sam.apis import InputError, ReferringInferencer, attention_maps
+from dit_sam.apis import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, InputError, ReferringInferencer, attention_maps
 from dit_sam.datasets.reference_files import load_refs
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.errors import show_traceback
@@ -168,10 +168,17 @@ def make_examples(folder: str, number: int = 4) -> list[list[str]]:
     return [[str(image), '\n'.join(sentences[image_id].values())] for image_id, image in enumerate(images, 1)]
 
 
+def introduction(inferencer: ReferringInferencer) -> str:
+    """The head of the page, with the names of config and weights, without their folders."""
+    model = re.sub(r'[^\s,]*[/\\\\]([^\s,/\\\\]+)', r'`\1`', inferencer.source)
+    notice = f'\n\n**Note:** {DRAWINGS_ONLY}.' if DEFAULT_CHECKPOINT in inferencer.source else ''
+    return f'{INTRODUCTION}\n\nModel: {model}.{notice}'
+
+
 def build_page(inferencer: ReferringInferencer, examples: Sequence[Sequence[str]]) -> gr.Blocks:
     """The page and what its buttons do; the model works on one request at a time."""
     with gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.Markdown(INTRODUCTION)
+        gr.Markdown(introduction(inferencer))
         with gr.Row():
             picture, text, button = question(examples)
             overlay, table, chosen, direction, look, maps = answer()
@@ -237,7 +244,7 @@ def main(args: argparse.Namespace) -> None:
         if args.config and not args.checkpoint:
             raise InputError('--config without --checkpoint: name the weights of that config')
         check_address(args.host, args.port)
-        options = dict(device=args.device, show_progress=False)
+        options = dict(device=args.device, show_progress=False, dtype=args.dtype)
         if args.model:
             inferencer = ReferringInferencer.from_pretrained(args.model, **options)
         else:

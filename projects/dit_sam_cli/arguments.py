@@ -5,6 +5,9 @@ import os
 
 # SAM's own sizes, as in `dit_sam.models.weights.conversion`.
 SAM_ARCHS = ('base', 'large', 'huge')
+# Help of --model, and the values of --dtype, of the programs that open a model for inference.
+MODEL = 'a name of `dit-sam list-models`, a folder, or a repository of a hub, user/name or user/name@revision'
+DTYPES = ('float32', 'bfloat16', 'float16')
 
 
 def let_threads_yield() -> None:

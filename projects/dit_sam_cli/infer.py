@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 
-from .arguments import let_threads_yield
+from .arguments import DTYPES, MODEL, let_threads_yield
 from .files import check_exists, refuse
 
 # As in `dit_sam.apis.inputs`.
@@ -28,10 +28,11 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     )
     add = parser.add_argument
     add('arguments', nargs='+', metavar='IMAGE… SENTENCE…', help='images, folders and sentences')
-    add('--model', help='shared model in place of config and checkpoint: folder, user/name or user/name@revision')
+    add('--model', help=MODEL)
     add('--config', help='config file, default: the small model of the shapes data')
     add('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
     add('--out', default='work_dirs/infer', help='folder for the results; nothing in it is replaced')
+    add('--dtype', choices=DTYPES, default='float32', help='bfloat16 and float16 take half the memory')
     add('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU if there is one')
     add('--format', choices=['png', 'json', 'coco', 'npz'], default='png', help=FORMATS)
     add(
@@ -162,7 +163,7 @@ def segment(args: argparse.Namespace) -> list[dict]:
     check_folder(args.out)
     # One box is for all sentences.
     image_boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
-    options = dict(device=args.device, show_progress=sys.stderr.isatty())
+    options = dict(device=args.device, show_progress=sys.stderr.isatty(), dtype=args.dtype)
     if args.model:
         inferencer = ReferringInferencer.from_pretrained(args.model, **options)
     else:

@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ..engine.launch import load_config
 from ..errors import InputError
 from ..mmengine_extras.config_check import check_config
 from ..models.text_encoders import save_tokenizer
@@ -24,6 +25,7 @@ from ..utils.checkpoints import CheckpointError
 from ..utils.hub import hub_file, split_repository
 from ..version import __version__
 from .model_card import model_card
+from .model_source import ASSETS
 from .released import EVF_SAM, open_evf_sam, read_settings, released_models
 from .shared_config import (
     FORMAT,
@@ -45,7 +47,7 @@ def open_pretrained(name: str | os.PathLike) -> tuple[Config, str]:
 
     Args:
         name: A folder that `save_pretrained` wrote, or a repository of the hub: `user/name`, `user/name@revision`; a
-            folder or repository of EVF-SAM; or the name of one of `released_models`.
+            folder or repository of EVF-SAM; or a name of `dit-sam list-models`.
 
     Returns:
         The config for `ReferringInferencer`; what is known of the model besides is in its key `shared`.
@@ -56,6 +58,9 @@ def open_pretrained(name: str | os.PathLike) -> tuple[Config, str]:
         InputError: As in `read_shared_config`, or a file of the folder is a link that leads out of it.
     """
     name = os.fspath(name)
+    shipped = ASSETS / f'{name}.safetensors'
+    if re.fullmatch(r'[\w-]+', name) and shipped.is_file() and not Path(name).is_dir():
+        return load_config(f'dit_sam::{name}.py'), str(shipped)
     released = released_models().get(name)
     file = _files_of(name if released is None or Path(name).is_dir() else released.repository)
     source = f'{CONFIG} of {name}'

@@ -29,7 +29,7 @@ from ..utils.large_models import load_in_pieces, without_initialization
 from ..visualization import draw_masks, file_stem, write_image
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
 from .model_card import describe_training, epoch_and_scores
-from .model_source import ModelInput, check_device, check_dtype, resolve_model
+from .model_source import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, ModelInput, check_device, check_dtype, resolve_model
 from .pairs import PairPipeline, batches
 from .pretrained import check_new_folder, open_pretrained, write_pretrained
 from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
@@ -54,6 +54,9 @@ class ReferringInferencer(BaseInferencer):
         dtype: 'float32', 'bfloat16' or 'float16'. With 16 bits large weights take half the memory, and products are
             computed so, as by autocast. A CPU takes bfloat16, and is fast with it if it has instructions for it.
 
+    Attributes:
+        source: Which config and weights the model has, in one line.
+
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         CheckpointError: The checkpoint is damaged or belongs to another model; the message lists the differences.
@@ -76,6 +79,7 @@ class ReferringInferencer(BaseInferencer):
         prepare_process()
         config, self._weights = resolve_model(model, weights, scope)
         self._recorded: dict = {}
+        self.source = 'random weights'
         super().__init__(config, self._weights, device=device, scope=scope, show_progress=show_progress)
 
     @classmethod
@@ -290,7 +294,10 @@ class ReferringInferencer(BaseInferencer):
             model = MODELS.build(cfg.model)
         model.cfg = cfg
         name = getattr(cfg, 'filename', None)
-        print_log(f'config {name or "(not a file)"}, weights {weights}', 'current')
+        self.source = f'config {name or "(not a file)"}, weights {weights}'
+        print_log(self.source, 'current')
+        if weights == DEFAULT_CHECKPOINT:
+            print_log(DRAWINGS_ONLY, 'current')
         checkpoint = load_in_pieces(model, weights, self._dtype, f'config {name}' if name else 'the config')
         self._recorded = epoch_and_scores(checkpoint)
         return model.to(device).eval()

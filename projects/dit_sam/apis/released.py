@@ -80,7 +80,10 @@ def open_evf_sam(name: str, settings: dict, file: Callable[[str], str]) -> tuple
     try:
         file(_ADDED_TOKENS)
         multitask = '_multitask'
-    except FileNotFoundError:
+    except (FileNotFoundError, CheckpointError) as error:
+        # Without a network the cache cannot tell a file that is missing in the repository from one never fetched.
+        if isinstance(error, CheckpointError) and 'multitask' in name:
+            raise
         multitask = ''
     weights = _first_of(file, _WEIGHT_FILES)
     known = next((model for model in released_models().values() if name in (model.name, model.repository)), None)

@@ -4,6 +4,7 @@ import os
 import os.path as osp
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from glob import escape, glob
 
 import torch
 from mmengine.config import Config
@@ -77,14 +78,16 @@ def load_config(
 
 
 def _in_package(filename: str) -> str:
-    """The path of a config that is named `dit_sam::NAME.py` or `dit_sam::dit_sam/NAME.py`; others stay."""
+    """The path of a config that is named `dit_sam::NAME.py` or `dit_sam::FOLDER/NAME.py`; others stay."""
     scope, separator, name = filename.partition('::')
     if not separator:
         return filename
     if scope != 'dit_sam':
         raise InputError(f'config {filename} is of another package: name its file, or dit_sam::NAME.py')
-    folder = osp.join(config_folder(), osp.dirname(name) or 'dit_sam')
-    return osp.join(folder, osp.basename(name))
+    if osp.dirname(name):
+        return osp.join(config_folder(), name)
+    found = glob(osp.join(config_folder(), '[!_]*', escape(name)))
+    return found[0] if found else osp.join(config_folder(), 'dit_sam', name)
 
 
 def _score_in_float32(cfg: Config) -> None:
