@@ -11,7 +11,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...structures import TextFeatures
 from ..weights import pretrained_init_cfg
-from .dit_vit import DITViT
+from .dit_vit import DITViT, Trunk
 
 
 @MODELS.register_module()
@@ -67,10 +67,10 @@ class StandaloneDITViT(DITViT):
             self._sentences = None
 
     def forward(
-        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
+        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None, trunk: Trunk | None = None
     ) -> tuple[Tensor, ...]:
         """As in `DITViT`, with its own text where none is given."""
-        return super().forward(x, self._own_text(len(x)) if text is None else text, image_index)
+        return super().forward(x, self._own_text(len(x)) if text is None else text, image_index, trunk)
 
     def _own_text(self, images: int) -> TextFeatures | None:
         if self._sentences is not None:
