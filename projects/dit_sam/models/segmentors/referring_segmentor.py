@@ -89,7 +89,7 @@ class ReferringSegmentor(BaseSegmentor):
     def __setattr__(self, name: str, value: Any) -> None:
         before = self._modules.get(name) if name in self.__dict__.get('_accepted', ()) else None
         super().__setattr__(name, value)
-        if before is not None and all(part is not before for part in value.modules()):
+        if before is not None and value is not None and all(part is not before for part in value.modules()):
             self._accepted[name] = _accepted_by(value)
 
     def to_own_names(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
