@@ -11,17 +11,7 @@ from . import compat
 
 compat.install()
 
-from . import apis, datasets, engine, evaluation, mmengine_extras, models, registry, visualization
+from . import apis, datasets, engine, evaluation, mmengine_extras, models, registry, visualization  # noqa: F401
 from .version import __version__
 
-__all__ = [
-    '__version__',
-    'apis',
-    'datasets',
-    'engine',
-    'evaluation',
-    'mmengine_extras',
-    'models',
-    'registry',
-    'visualization',
-]
+__all__ = ['__version__', 'apis', 'datasets', 'engine', 'evaluation', 'mmengine_extras', 'models', 'visualization']

@@ -2,6 +2,7 @@
 
 import argparse
 import configparser
+import re
 import runpy
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from mmseg.registry import MODELS
 
 import dit_sam_cli
 from dit_sam.apis import ASSETS, DEFAULT_CHECKPOINT, IMAGE_SUFFIXES, config_folder
+from dit_sam.apis.released import released_models
 from dit_sam.engine.launch import load_config
 from dit_sam.models.weights.conversion import ARCHS
 from dit_sam_cli.arguments import SAM_ARCHS, add_config_options
@@ -59,12 +61,23 @@ def test_infer_equals_the_tool(monkeypatch, capsys, tmp_path):
 
 def test_models_are_listed_with_their_figures_and_weights(monkeypatch, capsys):
     dit_sam(monkeypatch, 'list-models')
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ['ldit_vit-t_shapes', 'shapes', 'shipped'] in lines
-    assert ['ldit_vit-b', 'RefCOCO', 'val', '71.98'] in lines
-    named = {line[0] for line in lines[1 : lines.index([])]}
-    assert all((config_folder() / 'dit_sam' / f'{name}.py').is_file() for name in named)
-    assert {path.stem for path in ASSETS.glob('*.safetensors')} < named
+    weights, _, configs, _ = capsys.readouterr().out.split('\n\n')
+    rows = {line.split()[0]: line for line in weights.splitlines()[1:]}
+    assert {path.stem for path in ASSETS.glob('*.safetensors')} | set(released_models()) == set(rows)
+    assert rows['ldit_vit-t_shapes'].endswith('in the package') and 'drawing' in rows['ldit_vit-t_shapes']
+    assert re.search(r'photograph +2.6 GB +Apache-2.0 +83.7 \(RefCOCO testA\) +fetched at first use', rows['evf-sam'])
+    lines = [line.split() for line in configs.splitlines()]
+    assert ['dit_sam/ldit_vit-b', 'RefCOCO', 'val', '71.98'] in lines
+    assert all((config_folder() / f'{line[0]}.py').is_file() for line in lines[1:])
+
+
+def test_a_fetched_model_is_listed_as_such(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv('HF_HOME', str(tmp_path))
+    snapshot = tmp_path / 'hub' / 'models--YxZhang--evf-sam' / 'snapshots' / 'a1'
+    snapshot.mkdir(parents=True)
+    (snapshot / 'pytorch_model.bin').touch()
+    dit_sam(monkeypatch, 'list-models')
+    assert 'fetched from hf://YxZhang/evf-sam\n' in capsys.readouterr().out
 
 
 def test_the_environment_is_printed_for_bug_reports(monkeypatch, capsys):

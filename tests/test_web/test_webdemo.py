@@ -15,6 +15,7 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlparse
 
 import cv2
@@ -234,7 +235,7 @@ def test_uploads_are_deleted_after_an_hour(tool, photo, tmp_path, monkeypatch):
     assert tool['HOUR'] == 3600
     monkeypatch.setitem(tool['build_page'].__globals__, 'HOUR', 1)
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
-    page = tool['build_page'](None, [[str(photo), 'a star']])
+    page = tool['build_page'](SimpleNamespace(source='config a.py, weights b.pth'), [[str(photo), 'a star']])
     try:
         address = page.launch(
             server_name='127.0.0.1', share=False, ssr_mode=False, prevent_thread_lock=True, quiet=True
