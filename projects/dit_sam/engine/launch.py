@@ -58,7 +58,9 @@ def load_config(
     check_launcher(launcher)
     drop_idle_settings(cfg)
     _score_in_float32(cfg)
-    if (cfg.get('randomness') or {}).get('deterministic'):
+    # mmengine needs the key as soon as another one of `randomness` is set.
+    cfg.randomness = dict(dict(seed=None), **(cfg.get('randomness') or {}))
+    if cfg.randomness.get('deterministic'):
         # cuBLAS reads it before its first use; some releases of torch refuse to multiply without it.
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if cfg.get('find_unused_parameters') and cfg.get('model_wrapper_cfg'):
