@@ -46,7 +46,8 @@ def test_its_instruction_equals_that_of_ditvit():
     images, text = noise(2, 3, 32, 48), net.text_encoder(['red box', 'red box'])
     assert torch.equal(net(images)[0], net(images, text=text)[0])
     net.text = None
-    plain = net(images)[0]
+    with net.use_sentences(None):
+        plain = net(images)[0]
     sam = MODELS.build(SAM).eval()
     sam.load_state_dict({name: value for name, value in net.state_dict().items() if name in sam.state_dict()})
     assert torch.equal(sam(images)[0], plain)
@@ -117,6 +118,11 @@ def test_a_wrapped_backbone_gets_sentences(wrap):
 def test_text_without_an_instruction_is_an_error():
     with pytest.raises(InputError, match='StandaloneDITViT has a text_encoder and no instruction'):
         MODELS.build(encoder(instruction=None))
+
+
+def test_sentences_that_would_not_reach_it_are_an_error():
+    with pytest.raises(InputError, match='has no text, and its model passes no sentences on: .*InstructedEncoderDecod'):
+        predict(model(text=None), 'cat')
 
 
 def test_an_image_without_a_sentence_is_named():

@@ -19,12 +19,11 @@ class StandaloneDITViT(DITViT):
     """`DITViT` with its own text encoder, for the models of mmseg and mmdet, which do not handle text.
 
     Its text is the sentence of each image where the model passes them on (`SentencesFromSamples`,
-    `InstructedEncoderDecoder`), otherwise `text`. Without either it is SAM's encoder. A frozen text encoder encodes
-    `text` once and not at every step.
+    `InstructedEncoderDecoder`), otherwise `text`. A frozen text encoder encodes `text` once and not at every step.
 
     Args:
         text_encoder: Config of the text encoder.
-        text: The instruction for all images, such as "road, car, person".
+        text: The instruction for all images, such as "road, car, person". None needs a model that passes sentences.
         **kwargs: As in `DITViT`.
 
     Raises:
@@ -44,6 +43,7 @@ class StandaloneDITViT(DITViT):
         self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))
         self.text = text
         self._sentences: Sequence[str] | None = None
+        self._model_passes_sentences = False
 
     def init_weights(self) -> None:
         """As in `SAMViT`; the text encoder has its own `init_cfg`."""
@@ -59,23 +59,34 @@ class StandaloneDITViT(DITViT):
 
     @contextmanager
     def use_sentences(self, sentences: Sequence[str] | None) -> Iterator[None]:
-        """Within the context, use these sentences, one for each image; None means `text`."""
-        self._sentences = sentences
+        """Within the context, use these sentences, one for each image; None means `text`, or no text without it."""
+        self._sentences, self._model_passes_sentences = sentences, True
         try:
             yield
         finally:
-            self._sentences = None
+            self._sentences, self._model_passes_sentences = None, False
 
     def forward(
         self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """As in `DITViT`, with its own text where none is given."""
+        """As in `DITViT`, with its own text where none is given.
+
+        Raises:
+            InputError: As in `DITViT`; or there is no `text`, and the model does not pass on sentences.
+        """
         return super().forward(x, self._own_text(len(x)) if text is None else text, image_index)
 
     def _own_text(self, images: int) -> TextFeatures | None:
         if self._sentences is not None:
             return self.text_encoder(self._sentences)
         if self.text is None:
+            if not self._model_passes_sentences:
+                # Such a model may have sentences in its data samples, which no backbone sees.
+                raise InputError(
+                    'StandaloneDITViT has no text, and its model passes no sentences on: set backbone.text, '
+                    'or model.type=InstructedEncoderDecoder (in other models, add the mixin SentencesFromSamples), or '
+                    'backbone.type=SAMViT for no text'
+                )
             return None
         trains = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
         # Without gradients the text encoder caches its features.
