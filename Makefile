@@ -13,7 +13,7 @@ FORKS_VENV ?= .venv-forks
 # The environment with a CUDA build of torch.
 CUDA_VENV ?= .venv-cuda
 
-.PHONY: help setup demo docs lint format linters test test-web test-mutants test-forks test-cuda clean
+.PHONY: help setup demo docs notebook lint format linters test test-web test-mutants test-forks test-cuda clean
 
 help:
 	@echo 'make demo           write the shapes data, score the shipped model, train a little, segment pictures'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint           check style, imports and types'
 	@echo 'make format         fix style and imports'
 	@echo 'make docs           build the pages of docs/ into work_dirs/site'
+	@echo 'make notebook       run demo/dit_sam_tutorial.ipynb and store its outputs in it'
 	@echo 'make test-web       test the web page in headless Chromium (Debian: chromium, chromium-driver)'
 	@echo 'make test-cuda      run every config on fake CUDA tensors, and GPU tests if there is a GPU (5.5 GB)'
 	@echo 'make test-forks     run the test suite on the onedl forks of OpenMMLab; compiles their mmcv'
@@ -39,6 +40,10 @@ demo: setup
 docs: setup
 	'$(VENV)/bin/mkdocs' build --strict
 	@echo 'work_dirs/site/index.html'
+
+# Without times, so that a second run changes nothing.
+notebook: setup
+	'$(VENV)/bin/jupyter' execute --inplace --NotebookClient.record_timing=False demo/dit_sam_tutorial.ipynb
 
 lint: linters
 	'$(VENV)/bin/ruff' format --check

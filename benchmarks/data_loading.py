@@ -1,4 +1,4 @@
-"""Time and memory of opening a referring data set: ``benchmarks/data_loading.py [--json FILE]``.
+"""Time and memory of opening a referring data set: `benchmarks/data_loading.py [--json FILE]`.
 
 Writes a data set of RefCOCO's size in the original format and prepares it. Opens the prepared and the original files,
 and the original ones with mmdet's RefCocoDataset, each in fresh processes.

@@ -1,4 +1,4 @@
-"""Time saved by scoring the sentences of an image together: ``benchmarks/scoring.py [--json FILE]``.
+"""Time saved by scoring the sentences of an image together: `benchmarks/scoring.py [--json FILE]`.
 
 Scores the same sentences in three ways, in turn, several times, from the files to the scores, and prints the medians:
 

@@ -39,7 +39,7 @@ def mmseg_scope() -> None:
 
 @pytest.fixture
 def output_of(capsys) -> Callable:
-    """``output_of(tool, *arguments)`` runs a program of tools/ that must succeed, and returns its output."""
+    """`output_of(tool, *arguments)` runs a program of tools/ that must succeed, and returns its output."""
 
     def run(tool: str, *arguments) -> str:
         capsys.readouterr()
@@ -51,9 +51,9 @@ def output_of(capsys) -> Callable:
 
 @pytest.fixture
 def error_of(capsys) -> Callable:
-    """``error_of(tool, *arguments)`` runs a program of tools/ that must fail, and returns its last line.
+    """`error_of(tool, *arguments)` runs a program of tools/ that must fail, and returns its last line.
 
-    With ``alone=True`` there is no other line on stderr.
+    With `alone=True` there is no other line on stderr.
     """
 
     def run(tool: str, *arguments, alone: bool = False) -> str:
@@ -119,7 +119,7 @@ def references() -> list:
 
 @pytest.fixture
 def write_refcoco(tmp_path) -> Callable:
-    """``write_refcoco(edit)`` writes the set after ``edit(instances, references)`` and returns its root."""
+    """`write_refcoco(edit)` writes the set after `edit(instances, references)` and returns its root."""
 
     def write(edit: Callable | None = None) -> str:
         content, refs = instances(), references()

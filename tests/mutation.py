@@ -1,6 +1,6 @@
-"""Measure how many small errors in the code the tests detect: ``python tests/mutation.py evaluation --sample 150``.
+"""Measure how many small errors in the code the tests detect: `python tests/mutation.py evaluation --sample 150`.
 
-mutmut makes them in a copy of the repository under ``work_dirs/mutants``; `make test-mutants` installs it. Each
+mutmut makes them in a copy of the repository under `work_dirs/mutants`; `make test-mutants` installs it. Each
 changed function is tested by the tests of `TESTS` that call it and, if they do not fail, by the tests that start other
 programs, in which mutmut cannot count calls. The wording of messages is left alone.
 """

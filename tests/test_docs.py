@@ -1,4 +1,4 @@
-"""The code on the pages of docs/ runs unchanged.
+"""The code on the pages of docs/ and in the notebook runs unchanged.
 
 A fenced block whose first line names a file, as in ```python gated_text.py, is written under that name into a folder
 that represents the repository's root: a config (it has a `_base_`) is then loaded and its model built, any other Python
@@ -6,6 +6,7 @@ file imported. Other tests use the same files by name.
 """
 
 import importlib
+import json
 import re
 from collections.abc import Callable
 from copy import deepcopy
@@ -15,6 +16,7 @@ from unittest import mock
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -27,6 +29,7 @@ import dit_sam
 from dit_sam.utils import decode_rle
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / 'demo' / 'dit_sam_tutorial.ipynb'
 BLOCK = re.compile(r'^```(\w+) (\S+)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
@@ -152,16 +155,26 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r'[^\w\- ]', '', heading.lower()).replace(' ', '-') for heading in headings}
 
 
+def text_of(page: Path) -> str:
+    """A page, or the text between the code of a notebook."""
+    text = page.read_text(encoding='utf-8')
+    if page.suffix != '.ipynb':
+        return text
+    return '\n\n'.join(''.join(cell['source']) for cell in json.loads(text)['cells'] if cell['cell_type'] == 'markdown')
+
+
 @pytest.mark.parametrize(
     'page',
     sorted(
-        str(path.relative_to(ROOT)) for pages in ('*.md', 'docs/*.md', 'configs/*/*.md') for path in ROOT.glob(pages)
+        str(path.relative_to(ROOT))
+        for pages in ('*.md', 'docs/*.md', 'configs/*/*.md', 'docker/*.md', 'demo/*.ipynb')
+        for path in ROOT.glob(pages)
     ),
 )
 def test_links_are_valid(page):
     """Files and headings of this repository; addresses are left alone."""
     path = ROOT / page
-    text = re.sub(r'^```.*?^```$|`[^`\n]+`(?!\])', '', path.read_text(encoding='utf-8'), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r'^```.*?^```$|`[^`\n]+`(?!\])', '', text_of(path), flags=re.MULTILINE | re.DOTALL)
     links = re.findall(r'\]\((?!\w+://)([^)#\s]*)(?:#([^)\s]+))?\)', text)
     for target, anchor in links:
         file = (path.parent / target) if target else path
@@ -169,17 +182,89 @@ def test_links_are_valid(page):
         assert not anchor or anchor in anchors(file), f'{target}#{anchor}'
 
 
+def outline(page: str) -> dict[str, list[str]]:
+    """What a translation keeps: levels of headings, code without comments, links, numbers of tables, code in text."""
+    text = (ROOT / page).read_text(encoding='utf-8')
+    code = re.findall(r'^```.*?^```$', text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r'^```.*?^```$', '', text, flags=re.MULTILINE | re.DOTALL)
+    return dict(
+        headings=re.findall(r'^#+(?= )', prose, re.MULTILINE),
+        code=[re.sub(r' +#.*$', '', block, flags=re.MULTILINE) for block in code],
+        links=sorted(set(re.findall(r'\]\(([^)]+)\)', prose)) - {'README.md', 'README_zh-CN.md'}),
+        tables=re.findall(r'(?<=\| )[\d./ ]+(?= \|)', prose),
+        names=sorted(re.findall(r'`[^`]+`', prose)),
+    )
+
+
+def test_both_readmes_say_the_same():
+    english, chinese = outline('README.md'), outline('README_zh-CN.md')
+    for part in english:
+        assert chinese[part] == english[part], f'{part} differ: change README.md and README_zh-CN.md together'
+
+
+def test_issue_forms_are_complete():
+    """As GitHub requires them; a form with a fault is not shown."""
+    forms = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / '.github/ISSUE_TEMPLATE').glob('*.yml')}
+    assert forms.pop('config')['contact_links']
+    assert set(forms) == {'bug_report', 'feature_request', 'question'}
+    for form in forms.values():
+        assert form['name'] and form['description']
+        fields = [field for field in form['body'] if field['type'] != 'markdown']
+        assert len({field['id'] for field in fields}) == len(fields) and all(
+            field['attributes']['label'] for field in fields
+        )
+    assert '`dit-sam collect-env`' in str(forms['bug_report'])
+
+
+def kinds_of_outputs(notebook: dict) -> list[list[str]]:
+    """What the cells show: text or pictures. Warnings, on stderr, depend on the versions."""
+    return [
+        [
+            sorted(output.get('data', [output['output_type']]))
+            for output in cell['outputs']
+            if output.get('name') != 'stderr'
+        ]
+        for cell in notebook['cells']
+        if cell['cell_type'] == 'code'
+    ]
+
+
+def test_the_notebook_runs_and_has_its_outputs(tmp_path, monkeypatch):
+    nbclient = pytest.importorskip('nbclient', reason='nbclient is not installed: pip install -e .[test]')
+    nbformat = pytest.importorskip('nbformat')
+    for name in ('IPYTHONDIR', 'JUPYTER_RUNTIME_DIR', 'TMPDIR'):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        (tmp_path / name).mkdir()
+    committed = nbformat.read(NOTEBOOK, as_version=4)
+    executed = deepcopy(committed)
+    nbclient.NotebookClient(executed, timeout=300, resources=dict(metadata=dict(path=str(tmp_path)))).execute()
+    assert kinds_of_outputs(executed) == kinds_of_outputs(committed)
+    assert not list((tmp_path / 'TMPDIR').iterdir())
+    assert NOTEBOOK.stat().st_size < 500_000
+    text = '\n'.join(str(output) for cell in committed.cells for output in cell.get('outputs', []))
+    assert not re.search(r'(?<![\w.])/(home|root|tmp|usr|work)\b', text)
+
+
 def test_pages_are_built(tmp_path):
     mkdocs = pytest.importorskip('mkdocs.commands.build', reason='mkdocs is not installed: pip install -e .[docs]')
+    pytest.importorskip('mkdocstrings', reason='mkdocstrings is not installed: pip install -e .[docs]')
     from mkdocs.config import load_config
 
     config = load_config(str(ROOT / 'mkdocs.yml'), strict=True, site_dir=str(tmp_path))
     mkdocs.build(config)
-    pages = {path.stem for path in (ROOT / 'docs').glob('*.md')} - {'README'}
+    pages = {path.stem for path in (ROOT / 'docs').glob('*.md')} - {'README'} | {'tutorial'}
+    packages = [getattr(dit_sam, name) for name in dit_sam.__all__ if not name.startswith('_')] + [dit_sam.utils]
     index = (tmp_path / 'index.html').read_text(encoding='utf-8')
-    for page in pages:
+    for page in pages | {f'api/{package.__name__.split(".")[1]}' for package in packages}:
         assert (tmp_path / page / 'index.html').exists()
         assert f'href="{page}/"' in index, f'{page} is not in the navigation'
+    assert 'src="data:image/png;base64,' in (tmp_path / 'tutorial/index.html').read_text(encoding='utf-8')
+    for package in packages:
+        text = (tmp_path / 'api' / package.__name__.split('.')[1] / 'index.html').read_text(encoding='utf-8')
+        for name in filter(lambda name: callable(getattr(package, name)), package.__all__):
+            assert re.search(rf'id="{package.__name__}.({name}.)?{name}"', text), f'{name} has no docstring'
+        # Formulas and names of files need backticks, or their underscores and stars are read as emphasis.
+        assert not re.search(r'<em>|``|:(class|func|meth|mod):', text), package
 
 
 def test_the_citation_has_the_version_of_the_package():

@@ -54,7 +54,7 @@ def references() -> list:
 
 @pytest.fixture
 def write_grefcoco(write_refcoco) -> Callable:
-    """``write_grefcoco(edit)`` writes the set after ``edit(references)`` and returns its root."""
+    """`write_grefcoco(edit)` writes the set after `edit(references)` and returns its root."""
 
     def add_annotations(content: dict, _) -> None:
         content['annotations'] += [

@@ -12,7 +12,7 @@ REFS = [
 
 
 def python2_pickle(value, encoding: str = 'utf-8') -> bytes:
-    """The opcodes that Python 2 writes for ``dict``, ``list``, ``int`` and its ``str``, which is bytes."""
+    """The opcodes that Python 2 writes for `dict`, `list`, `int` and its `str`, which is bytes."""
     if isinstance(value, dict):
         items = b''.join(
             python2_pickle(key, encoding) + python2_pickle(item, encoding) + b's' for key, item in value.items()

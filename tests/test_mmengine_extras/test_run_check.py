@@ -119,7 +119,7 @@ def test_a_test_without_items(tmp_path, error_of):
 
 @pytest.fixture
 def referring_run(tmp_path, write_refcoco):
-    """``referring_run(options)`` checks a training on a tiny set; nothing is trained."""
+    """`referring_run(options)` checks a training on a tiny set; nothing is trained."""
     root = write_refcoco()
 
     def run(**options) -> None:

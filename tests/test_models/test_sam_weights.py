@@ -44,7 +44,7 @@ def sam() -> dict:
 
 @pytest.fixture
 def from_sam(sam, tmp_path):
-    """``from_sam(config)`` builds a part and initializes it from that SAM, less `without`, plus `extra`."""
+    """`from_sam(config)` builds a part and initializes it from that SAM, less `without`, plus `extra`."""
 
     def build(config: dict, without: str = '-', extra: tuple = ()) -> nn.Module:
         weights = {name: value for name, value in sam.items() if without not in name}

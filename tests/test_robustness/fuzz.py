@@ -1,4 +1,4 @@
-"""Try thousands of bad inputs: ``python tests/test_robustness/fuzz.py [--count N] [--only TEXT]``.
+"""Try thousands of bad inputs: `python tests/test_robustness/fuzz.py [--count N] [--only TEXT]`.
 
 Makes every form of input N times at random and passes it to the code that reads it. Each form runs in its
 own process, so that crashes, hangs and unlimited memory are detected. Prints the table of docs/robustness.md; the exit

@@ -17,7 +17,7 @@ TRUTH, SIZE = (slice(5, 25), slice(10, 30)), (40, 60)
 
 @pytest.fixture
 def dump(tmp_path):
-    """``dump(*items, **kwargs)`` scores items and returns the file; an item is the prediction's rows and metainfo."""
+    """`dump(*items, **kwargs)` scores items and returns the file; an item is the prediction's rows and metainfo."""
 
     def write(*items, **kwargs) -> str:
         path = str(tmp_path / 'dump.jsonl')

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import cv2
+import mmengine
 import numpy as np
 import pytest
+import torch
 from mmseg.registry import MODELS
 
 from dit_sam import cli
@@ -53,13 +55,24 @@ def test_models_are_listed_with_their_figures_and_weights(monkeypatch, capsys):
     assert {path.stem for path in ASSETS.glob('*.safetensors')} < named
 
 
+def test_the_environment_is_printed_for_bug_reports(monkeypatch, capsys):
+    dit_sam(monkeypatch, 'collect-env')
+    lines = dict(line.split(': ', 1) for line in capsys.readouterr().out.splitlines() if ': ' in line)
+    assert lines['Python'].startswith(sys.version.split()[0])
+    assert lines['torch'] == f'torch {torch.__version__}' and lines['mmengine'].endswith(mmengine.__version__)
+    assert 'not installed' not in lines.values()
+
+
 def test_help_and_unknown_commands(monkeypatch, capsys):
     for arguments in ([], ['--help']):
         dit_sam(monkeypatch, *arguments)
         printed = capsys.readouterr().out
         assert all(f'dit-sam {name}' in printed for name in cli.COMMANDS)
     code, line = error_of(monkeypatch, capsys, 'segment')
-    assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are infer, list-models, demo")
+    assert (code, line) == (
+        2,
+        "error: dit-sam has no command 'segment'; there are infer, list-models, collect-env, demo",
+    )
 
 
 def test_without_a_checkout_the_installed_configs_are_used(monkeypatch, tmp_path, capsys):

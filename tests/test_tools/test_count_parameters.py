@@ -52,7 +52,7 @@ RESNET = dict(type='ResNetV1c', depth=18, base_channels=8, stem_channels=8, norm
 
 @pytest.fixture
 def write_config(tmp_path) -> Callable:
-    """``write_config(**parts)`` writes a config of the small model with other parts and returns its path."""
+    """`write_config(**parts)` writes a config of the small model with other parts and returns its path."""
 
     def write(model: dict | None = None, **parts) -> str:
         model = dict(MODEL, **parts) if model is None else model

@@ -29,7 +29,7 @@ model = dict(
 
 @pytest.fixture
 def error_of(error_of) -> Callable:
-    """``error_of(tool, *arguments)`` returns the last line of a converter that fails."""
+    """`error_of(tool, *arguments)` returns the last line of a converter that fails."""
     return lambda tool, *arguments: error_of(f'model_converters/{tool}.py', *arguments)
 
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 @pytest.fixture
 def error_of(error_of) -> Callable:
-    """``error_of(*arguments)`` returns the last line of the tool, which must fail."""
+    """`error_of(*arguments)` returns the last line of the tool, which must fail."""
     return lambda *arguments: error_of('model_converters/publish_model.py', *arguments)
 
 

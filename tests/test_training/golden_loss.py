@@ -1,4 +1,4 @@
-"""The loss curve of the small config: ``python tests/test_training/golden_loss.py`` writes golden_loss.json anew.
+"""The loss curve of the small config: `python tests/test_training/golden_loss.py` writes golden_loss.json anew.
 
 Do this only if a change is meant to change the training, and give the reason in the commit.
 """

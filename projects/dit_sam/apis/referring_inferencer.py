@@ -103,9 +103,9 @@ class ReferringInferencer(BaseInferencer):
             font: As in `draw_masks`.
 
         Returns:
-            predictions: A dict for each image and sentence, in the order of the input; see `prediction_of`. With
-                `out_dir` also `overlay_file` and `mask_file`.
-            visualization: With `return_vis` one RGB array (H', W', 3) for each image, otherwise empty.
+            Two lists. `predictions` has a dict for each image and sentence, in the order of the input, with `img_path`,
+            `sentence`, `mask`, `score`, `box` and `area` (see `prediction_of`), and with `out_dir` also `overlay_file`
+            and `mask_file`. `visualization` has with `return_vis` one RGB array (H', W', 3) for each image.
 
         Raises:
             FileNotFoundError: An image or the font does not exist.

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from ..apis import InputError, config_folder
 from ..mmengine_extras.diagnostics import one_line_errors
-from . import infer, list_models
+from . import collect_env, infer, list_models
 
 USAGE = """usage: dit-sam COMMAND …
 
   dit-sam infer IMAGE… SENTENCE…   segment images by sentences; for the options: dit-sam infer --help
   dit-sam list-models              list the configs of this project, and which of them come with weights
+  dit-sam collect-env              print machine and versions, for a bug report
   dit-sam demo                     make data, score, train and segment: `make demo`, in a checkout of the repository"""
 
 
@@ -28,7 +29,7 @@ def demo(arguments: Sequence[str], program: str) -> None:
     sys.exit(subprocess.run([sys.executable, str(tool), *arguments]).returncode)
 
 
-COMMANDS = {'infer': infer.main, 'list-models': list_models.main, 'demo': demo}
+COMMANDS = {'infer': infer.main, 'list-models': list_models.main, 'collect-env': collect_env.main, 'demo': demo}
 
 
 def main() -> None:

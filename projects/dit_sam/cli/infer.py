@@ -1,4 +1,4 @@
-"""``dit-sam infer`` and tools/infer.py: segment images by sentences."""
+"""`dit-sam infer` and tools/infer.py: segment images by sentences."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""``dit-sam list-models``: list the models that come with weights, then those of configs/dit_sam/metafile.yml."""
+"""`dit-sam list-models`: list the models that come with weights, then those of configs/dit_sam/metafile.yml."""
 
 import argparse
 from collections.abc import Iterator, Sequence

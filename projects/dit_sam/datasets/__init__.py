@@ -8,11 +8,12 @@ from .grefcoco import GRefCOCODataset
 from .json_lines import ReferringJSONDataset
 from .masks import encode_segmentation
 from .refcoco import RefCOCODataset
-from .referring_dataset import ReferringDataset
+from .referring_dataset import ReferringDataset, flatten_collate
 from .samplers import ImageBatchSampler, WeightedConcatSampler
 from .table import ReferringTable
 from .table_builder import TableBuilder
 from .transforms import (
+    AddTextEncoderImage,
     LoadReferringMask,
     PackReferringInputs,
     RandomGaussianBlur,
@@ -23,6 +24,7 @@ from .transforms import (
 from .vocabulary_sentences import training_sentences
 
 __all__ = [
+    'AddTextEncoderImage',
     'GRefCOCODataset',
     'ImageBatchSampler',
     'LoadReferringMask',
@@ -38,5 +40,6 @@ __all__ = [
     'TableBuilder',
     'WeightedConcatSampler',
     'encode_segmentation',
+    'flatten_collate',
     'training_sentences',
 ]

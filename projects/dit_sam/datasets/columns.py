@@ -1,4 +1,4 @@
-"""Columns of a :class:`ReferringTable`: their types, and checks that they fit each other."""
+"""Columns of a `ReferringTable`: their types, and checks that they fit each other."""
 
 import reprlib
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ Column = np.ndarray | Ragged
 
 
 def make_column(name: str, entries: list[Any]) -> Column:
-    """A column of entries: an array of ints, or a :class:`Ragged` array of texts, bytes or tuples of ints."""
+    """A column of entries: an array of ints, or a `Ragged` array of texts, bytes or tuples of ints."""
     entries = [int(entry) if isinstance(entry, np.integer) else entry for entry in entries]
     examples = {type(entry): entry for entry in entries}
     types = set(examples)

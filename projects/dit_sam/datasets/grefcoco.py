@@ -20,11 +20,11 @@ class GRefCOCODataset(RefCOCODataset):
         data_root: Root of the paths below.
         ann_file: COCO instances (`instances.json`).
         refs_file: References (`grefs(unc).json`).
-        **kwargs: `split`, `data_prefix`, `keep_outlines` and the others, as in :class:`RefCOCODataset`.
+        **kwargs: `split`, `data_prefix`, `keep_outlines` and the others, as in `RefCOCODataset`.
 
     Raises:
-        FileNotFoundError: As in :class:`RefCOCODataset`.
-        InputError: As in :class:`RefCOCODataset`, or `refs_file` is not in the format of gRefCOCO.
+        FileNotFoundError: As in `RefCOCODataset`.
+        InputError: As in `RefCOCODataset`, or `refs_file` is not in the format of gRefCOCO.
     """
 
     def __init__(

@@ -26,14 +26,14 @@ TARGETS = ('segmentation', 'mask', 'bbox')
 class ReferringJSONDataset(ReferringDataset):
     """Your own sentences and masks, one JSON object per line.
 
-    Items are as in :class:`ReferringDataset`. `ref_id` and `ann_id` of an item are the number of its line, `sent_id`
+    Items are as in `ReferringDataset`. `ref_id` and `ann_id` of an item are the number of its line, `sent_id`
     counts the sentences from 0. A mask image is read when its item is.
 
     Args:
         ann_file: The file, `.jsonl`. `tools/dataset_converters/check.py` lists its errors.
         data_root: Root of the paths.
         data_prefix: `img_path` is the folder of the images, `seg_map_path` that of the mask images.
-        **kwargs: `pipeline`, `test_mode` and the others, as in :class:`ReferringDataset`.
+        **kwargs: `pipeline`, `test_mode` and the others, as in `ReferringDataset`.
 
     Raises:
         FileNotFoundError: `ann_file` is missing, or the image of an item that is accessed.

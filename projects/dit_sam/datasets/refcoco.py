@@ -18,7 +18,7 @@ from .table import ReferringTable
 class RefCOCODataset(ReferringDataset):
     """References to objects in COCO photographs: RefCOCO, RefCOCO+, RefCOCOg, or any set in their format.
 
-    It reads the original files. Prepared ones, read by :class:`ReferringDataset`, give the same items in a fraction of
+    It reads the original files. Prepared ones, read by `ReferringDataset`, give the same items in a fraction of
     the time and memory.
 
     Args:
@@ -28,8 +28,8 @@ class RefCOCODataset(ReferringDataset):
         split: `train`, `val`, `testA`, `testB` or `test`, if `refs_file` has it.
         data_prefix: `img_path` is the folder of the images, COCO train2014 or train2017.
         keep_outlines: Add `outlines` to the items, a list of their objects' segmentations as annotated, for options of
-            :class:`LoadReferringMask`.
-        **kwargs: `pipeline`, `test_mode`, `filter_cfg` and the others, as in :class:`ReferringDataset`.
+            `LoadReferringMask`.
+        **kwargs: `pipeline`, `test_mode`, `filter_cfg` and the others, as in `ReferringDataset`.
 
     Raises:
         FileNotFoundError: `ann_file` or `refs_file` is missing, or the image of an item that is accessed.

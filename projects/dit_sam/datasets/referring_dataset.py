@@ -2,19 +2,23 @@
 
 import os.path as osp
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
-from mmengine.dataset import BaseDataset
+import torch
+from mmcv.transforms.utils import cache_random_params
+from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.fileio import get, join_path
+from mmengine.registry import FUNCTIONS
 from mmseg.registry import DATASETS
 from PIL import UnidentifiedImageError
 
 from ..errors import InputError, first_line, log_warning
 from ..utils import decode_image
 from .held_out import evaluation_images, without_held_out
-from .image_stage import LastImage
+from .image_stage import ImageStage, LastImage
 from .images import find_image
 from .table import ReferringTable
 
@@ -33,6 +37,11 @@ class ReferringDataset(BaseDataset):
     be read, the error is logged and another item takes its place. With `test_mode=True` an item is one sentence, in
     the order of the file, and an unreadable image is an error. Several references to one annotation are all kept.
 
+    With `sentences_per_image=N` an item of the training is an image with up to N of its sentences, drawn from those of
+    all its references without repetition: a dict of lists, `inputs` and `data_samples`, for the data loader's
+    `collate_fn=dict(type='flatten_collate')`. The image is read and augmented once for them (their random numbers are
+    the same), and the model shares what does not depend on text.
+
     An item holds `img_path`, `img_id`, `ref_id`, `ann_id`, `sent_id`, `category_id`, `text`, `height` and `width` of
     the annotated image in pixels, `segmentation` (a compressed RLE of that size), `no_target` (whether the annotation
     says that the sentence means nothing) and, if the file has one, the `kind` of the sentence. If a reference can have
@@ -43,16 +52,18 @@ class ReferringDataset(BaseDataset):
         data_root: Root of the paths.
         data_prefix: `img_path` is the folder of the images, COCO train2014 or train2017.
         filter_cfg: `evaluation_images` is a list of files or folders. Training leaves out references to images that
-            are in a split other than train there, see :func:`evaluation_images`.
+            are in a split other than train there, see `evaluation_images`.
+        sentences_per_image: Up to how many sentences an item of the training has; None makes an item of each reference.
         **kwargs: `pipeline`, `test_mode`, `indices`, `max_refetch` and the other arguments of
-            :class:`mmengine.dataset.BaseDataset`. `serialize_data` has no effect: workers share the table.
+            `mmengine.dataset.BaseDataset`. `serialize_data` has no effect: workers share the table.
 
     Attributes:
         max_unreadable: Share of the visited items that may be unreadable, beyond a first one in every worker.
 
     Raises:
         FileNotFoundError: A file is missing, or the image of an item that is accessed.
-        InputError: A file is damaged, `filter_cfg` leaves nothing, or too many images cannot be read.
+        InputError: A file is damaged, `filter_cfg` leaves nothing, too many images cannot be read, or, with
+            `sentences_per_image`, the pipeline changes an image differently for each sentence.
     """
 
     METAINFO = dict(classes=('background', 'referent'), palette=[[0, 0, 0], [220, 20, 60]])
@@ -64,8 +75,15 @@ class ReferringDataset(BaseDataset):
         data_root: str = '',
         data_prefix: dict = dict(img_path='train2014/'),
         filter_cfg: dict | None = None,
+        sentences_per_image: int | None = None,
         **kwargs: Any,
     ) -> None:
+        if sentences_per_image is not None and (sentences_per_image < 1 or kwargs.get('test_mode')):
+            raise InputError(
+                f'sentences_per_image={sentences_per_image!r} must be a number from 1 on, for training only: leave it '
+                'out with test_mode=True, where ImageBatchSampler puts the sentences of an image together'
+            )
+        self.sentences_per_image = sentences_per_image
         unknown = set(filter_cfg or {}) - {'evaluation_images'}
         if unknown:
             raise InputError(
@@ -77,6 +95,7 @@ class ReferringDataset(BaseDataset):
             ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg, **kwargs
         )
         self._last_image = LastImage(self.pipeline)
+        self._stage = ImageStage(self.pipeline)
 
     @property
     def source(self) -> str:
@@ -100,14 +119,22 @@ class ReferringDataset(BaseDataset):
 
     def filter_data(self) -> np.ndarray:
         """The rows that `filter_cfg` leaves in training."""
-        sources = (self.filter_cfg or {}).get('evaluation_images')
-        if self.test_mode or not sources:
-            return self.data_list
-        held_out = evaluation_images([self._resolve(source) for source in sources])
-        kept = without_held_out(self.source, self.table, held_out)
-        if not kept.any():
-            raise InputError(f'{self.source}: filter_cfg.evaluation_images={list(sources)} leaves nothing to train on')
-        return self.data_list[kept]
+        sources, rows = (self.filter_cfg or {}).get('evaluation_images'), self.data_list
+        if sources and not self.test_mode:
+            held_out = evaluation_images([self._resolve(source) for source in sources])
+            rows = rows[without_held_out(self.source, self.table, held_out)]
+            if not len(rows):
+                raise InputError(
+                    f'{self.source}: filter_cfg.evaluation_images={list(sources)} leaves nothing to train on'
+                )
+        return rows if self.sentences_per_image is None else self._group_by_image(rows)
+
+    def _group_by_image(self, rows: np.ndarray) -> np.ndarray:
+        """The first reference of each image; notes all references in the order of their images."""
+        images = self.table.columns['references.image'][rows]
+        order = np.argsort(images, kind='stable')
+        self._references, self._images = rows[order], images[order]
+        return rows[np.unique(images, return_index=True)[1]]
 
     def _get_unserialized_subset(self, indices: Any) -> Any:
         try:
@@ -128,6 +155,10 @@ class ReferringDataset(BaseDataset):
             reference = row
             first, end = self.table.sentence_rows(row)
             sentence = first + (np.random.randint(end - first) if end - first > 1 else 0)
+        return self._info(reference, sentence, idx)
+
+    def _info(self, reference: int, sentence: int, idx: int) -> dict:
+        """The item for rows of references and sentences of the table."""
         try:
             item, text = self.table.reference(reference), self.table.sentence(sentence)
         except InputError as error:
@@ -142,9 +173,37 @@ class ReferringDataset(BaseDataset):
 
     def prepare_data(self, idx: int) -> Any:
         """The item `idx` after the pipeline, which reads an image once for consecutive sentences in testing."""
+        if self.sentences_per_image is not None:
+            return self._prepare_image(self._infos_of_image(idx))
         item = self.get_data_info(idx)
         item['img_path'] = find_image(item['img_path'])
         return self._last_image(item) if self.test_mode else self.pipeline(item)
+
+    def _infos_of_image(self, idx: int) -> list[dict]:
+        """Up to `sentences_per_image` randomly drawn sentences of an image."""
+        if not self._fully_initialized:
+            self.full_init()
+        image = self.table.columns['references.image'][self.data_list[idx]]
+        start, end = np.searchsorted(self._images, [image, image + 1])
+        ranges = [(row, range(*self.table.sentence_rows(row))) for row in self._references[start:end].tolist()]
+        pairs = [(reference, sentence) for reference, sentences in ranges for sentence in sentences]
+        drawn = np.random.permutation(len(pairs))[: self.sentences_per_image]
+        return [self._info(reference, sentence, idx) for reference, sentence in (pairs[i] for i in drawn)]
+
+    def _prepare_image(self, items: list[dict]) -> dict[str, list]:
+        """The items of one image after the pipeline, with the same random numbers for each."""
+        image = self._stage.image(dict(img_path=find_image(items[0]['img_path'])))
+        with cache_random_params(self._stage.rest.transforms):
+            packed = [self._stage.item(image, item) for item in items]
+        first = packed[0]['inputs']
+        for other in packed[1:]:
+            if not torch.equal(other['inputs'], first):
+                raise InputError(
+                    'sentences_per_image: a transform of the pipeline changed the image differently for each sentence; '
+                    "its random numbers must come from methods with mmcv's decorator cache_randomness"
+                )
+            other['data_samples'].set_metainfo(dict(shares_image=True))
+        return dict(inputs=[first] * len(packed), data_samples=[each['data_samples'] for each in packed])
 
     def __getitem__(self, idx: int) -> dict:
         attempt = 0
@@ -184,6 +243,13 @@ class ReferringDataset(BaseDataset):
 
     def _resolve(self, path: str) -> str:
         return join_path(self.data_root, path) if self.data_root and not osp.isabs(path) else path
+
+
+@FUNCTIONS.register_module()
+def flatten_collate(batch: Sequence[dict]) -> dict:
+    """Collate items that hold the lists of several sentences, as `sentences_per_image` makes them."""
+    items = [dict(zip(item, values)) for item in batch for values in zip(*item.values())]
+    return pseudo_collate(items)
 
 
 def _reason(error: Exception, path: str) -> str:

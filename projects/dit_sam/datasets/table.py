@@ -40,7 +40,7 @@ class ReferringTable:
     Forked data-loading workers share it: no row is a Python object whose reference count they would change.
 
     Args:
-        columns: Arrays and :class:`Ragged` arrays under the names in this module's docstring.
+        columns: Arrays and `Ragged` arrays under the names in this module's docstring.
         header: `dataset`, `partition`, `split` and `source`, as far as known.
 
     Raises:

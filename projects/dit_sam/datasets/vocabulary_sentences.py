@@ -11,7 +11,7 @@ def training_sentences(path: str) -> Iterator[str]:
     """The sentences of a reference file: those of the split train, or all if the file has only one split.
 
     Args:
-        path: refs(*).p, grefs(*).json, a prepared file (.safetensors) or lines of JSON (.jsonl).
+        path: `refs(*).p`, `grefs(*).json`, a prepared file (.safetensors) or lines of JSON (.jsonl).
 
     Raises:
         FileNotFoundError: The file does not exist.

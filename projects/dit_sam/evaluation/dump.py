@@ -1,4 +1,4 @@
-"""The dump of `ReferringIoU`: a line of JSON for each scored sentence. ``docs/scores.md`` lists the keys."""
+"""The dump of `ReferringIoU`: a line of JSON for each scored sentence. `docs/scores.md` lists the keys."""
 
 import json
 import os.path as osp

@@ -32,16 +32,16 @@ class NamedMask:
 class MaskWriter(BaseMetric):
     """Write each predicted mask as a PNG: 255 on the object, 0 elsewhere, at the size of the original image.
 
-    A file is called ``{name of the image}_{sent_id}.png``, or without the id if items have none. Joined data sets may
+    A file is called `{name of the image}_{sent_id}.png`, or without the id if items have none. Joined data sets may
     share names and ids. Then the first mask, by the path of its image and its index in its set, gets the name, and the
-    others end in ``_2``, ``_3``, …, whatever the number of processes.
+    others end in `_2`, `_3`, …, whatever the number of processes.
 
-    It is a metric because metrics see every prediction, but it scores nothing. ``tools/test.py --out`` adds it. The
+    It is a metric because metrics see every prediction, but it scores nothing. `tools/test.py --out` adds it. The
     first process writes all files at the end, when it is known which names are shared.
 
     Args:
         output_dir: Folder for the files; it is created if needed.
-        **kwargs: As in ``BaseMetric``: ``collect_device``.
+        **kwargs: As in `BaseMetric`: `collect_device`.
 
     Raises:
         InputError: The folder cannot be written to.
@@ -56,7 +56,7 @@ class MaskWriter(BaseMetric):
         return []
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep the masks of a batch; ``pred_sem_seg.data`` is (1, H, W) with values 0 and 1."""
+        """Keep the masks of a batch; `pred_sem_seg.data` is (1, H, W) with values 0 and 1."""
         # One entry for each item of the data set, as mmengine drops surplus entries as padding.
         self.results += [tuple(map(_named_mask, split_by_sentence(sample))) for sample in data_samples]
 

@@ -35,12 +35,12 @@ class Protocol:
 
         With a threshold the prediction is made as in the released DIT code: the probabilities at the network's input
         size, without padding, are compared with the threshold, the binary mask is resized bilinearly, and every pixel
-        above 0 counts, so the mask grows by up to a pixel of the input. ``align_corners`` is False, as in
-        ``cv2.resize``.
+        above 0 counts, so the mask grows by up to a pixel of the input. `align_corners` is False, as in
+        `cv2.resize`.
 
         Args:
-            sample: Has ``gt_sem_seg`` and ``pred_sem_seg`` or, for a threshold, ``input_probabilities``; each is a dict
-                with ``data`` of shape (1, H, W), of which the masks are in {0, 1}.
+            sample: Has `gt_sem_seg` and `pred_sem_seg` or, for a threshold, `input_probabilities`; each is a dict
+                with `data` of shape (1, H, W), of which the masks are in {0, 1}.
 
         Raises:
             InputError: Prediction and truth differ in shape, or there are no probabilities at the input size.
@@ -95,7 +95,7 @@ PROTOCOLS = dict(
 
 
 def stretch(mask: Tensor, side: int = 480) -> Tensor:
-    """Stretch a mask to side x side by Pillow's nearest neighbor, as in LAVT's ``transforms.py``.
+    """Stretch a mask to side x side by Pillow's nearest neighbor, as in LAVT's `transforms.py`.
 
     Pillow and torch differ halfway between two pixels. At 640, the width of most COCO images, that is every third
     pixel.
@@ -115,8 +115,8 @@ def split_by_sentence(sample: dict) -> Iterator[dict]:
     """A sample of this project as it is; a sample of mmdet, which holds all sentences of an image, one per sentence.
 
     Args:
-        sample: mmdet's has, as for its `RefSegMetric`, ``pred_instances.masks``, (N, H, W), and ``gt_masks`` with N
-            masks (`BitmapMasks` or `PolygonMasks`), both in the order of its list ``text``.
+        sample: mmdet's has, as for its `RefSegMetric`, `pred_instances.masks`, (N, H, W), and `gt_masks` with N
+            masks (`BitmapMasks` or `PolygonMasks`), both in the order of its list `text`.
 
     Raises:
         InputError: The numbers of predicted and true masks differ.

@@ -32,42 +32,42 @@ class Result:
 class ReferringIoU(BaseMetric):
     """The scores of referring image segmentation, in percent.
 
-    * ``oIoU``: sum of the intersections / sum of the unions over all sentences (cIoU in mmdet and ReLA).
-    * ``mIoU``: mean of the IoU over all sentences.
-    * ``P@X``: share of sentences with IoU > X, for X in 0.5, 0.6, 0.7, 0.8, 0.9.
+    * `oIoU`: sum of the intersections / sum of the unions over all sentences (cIoU in mmdet and ReLA).
+    * `mIoU`: mean of the IoU over all sentences.
+    * `P@X`: share of sentences with IoU > X, for X in 0.5, 0.6, 0.7, 0.8, 0.9.
 
-    With ``generalized``, for sentences that may mean nothing or several objects, the scores of gRefCOCO (Liu et al.,
+    With `generalized`, for sentences that may mean nothing or several objects, the scores of gRefCOCO (Liu et al.,
     GRES, CVPR 2023), as its authors' code ReLA computes them:
 
-    * ``gIoU``, ``cIoU``: as ``mIoU`` and ``oIoU``. If the sentence means nothing, an empty prediction has IoU 1 and
+    * `gIoU`, `cIoU`: as `mIoU` and `oIoU`. If the sentence means nothing, an empty prediction has IoU 1 and
       adds nothing to the sums; any other has IoU 0 and adds its area to the union.
-    * ``N-acc``: share of the sentences without a target for which nothing is predicted.
-    * ``T-acc``: share of the sentences with a target for which something is predicted.
-    * ``P@X``: share of the sentences **with a target** with IoU >= X.
+    * `N-acc`: share of the sentences without a target for which nothing is predicted.
+    * `T-acc`: share of the sentences with a target for which something is predicted.
+    * `P@X`: share of the sentences **with a target** with IoU >= X.
 
-    An empty prediction is a mask without a pixel. A sentence means nothing if its annotation says so, ``no_target`` in
-    ``metainfo``; without that key, if the true mask has no pixel. A target that is annotated but has no pixel is a
+    An empty prediction is a mask without a pixel. A sentence means nothing if its annotation says so, `no_target` in
+    `metainfo`; without that key, if the true mask has no pixel. A target that is annotated but has no pixel is a
     target: its IoU is 0. Pixels are counted on the device of the predictions. The data samples may be mmdet's, in the
-    form that its `RefSegMetric` takes, see :func:`split_by_sentence`.
+    form that its `RefSegMetric` takes, see `split_by_sentence`.
 
     Args:
-        group_by: A key of ``metainfo``, such as ``kind``. For each of its values ``mIoU/{value}``, or
-            ``gIoU/{value}``, is reported too, see :func:`group_score`. Items without the key count only in the total.
-        protocol: ``original`` compares at the size of the original image. ``lavt480`` stretches prediction and truth
-            to 480 x 480, and counts IoU = X for P@X, as LAVT does. ``rela480`` compares there with the truth drawn from
-            polygons scaled to that square, as ReLA does; this needs ``keep_outlines=True`` in the data set and
-            ``scaled_side=480`` in its :class:`LoadReferringMask`. ``dit`` resizes binary masks, as the released DIT
-            does; this needs the probabilities, ``model.test_cfg.keep_input_probabilities=True``.
+        group_by: A key of `metainfo`, such as `kind`. For each of its values `mIoU/{value}`, or
+            `gIoU/{value}`, is reported too, see `group_score`. Items without the key count only in the total.
+        protocol: `original` compares at the size of the original image. `lavt480` stretches prediction and truth
+            to 480 x 480, and counts IoU = X for P@X, as LAVT does. `rela480` compares there with the truth drawn from
+            polygons scaled to that square, as ReLA does; this needs `keep_outlines=True` in the data set and
+            `scaled_side=480` in its `LoadReferringMask`. `dit` resizes binary masks, as the released DIT
+            does; this needs the probabilities, `model.test_cfg.keep_input_probabilities=True`.
         generalized: See above.
         empty_iou: IoU of an empty prediction for a sentence that means nothing: 1, or 0 as in LAVT.
         min_area: A prediction with fewer pixels counts as empty. GRES clears masks of fewer than 50 pixels for
             methods that do not decide on "no target" themselves.
         dump: A file for one line of JSON per sentence, in the order of the data set; it replaces a former one.
-            ``tools/analysis_tools/analyze_results.py`` reads it.
+            `tools/analysis_tools/analyze_results.py` reads it.
         dump_masks: Whether the lines hold the masks, at the size of the original image.
-        collect_device: ``cpu`` or ``gpu``, where the results of several ranks are gathered.
+        collect_device: `cpu` or `gpu`, where the results of several ranks are gathered.
         prefix: Precedes the names of the scores, with a slash. No part of it may be the name of a score.
-        **kwargs: As in ``BaseMetric``: ``collect_dir``.
+        **kwargs: As in `BaseMetric`: `collect_dir`.
 
     Raises:
         InputError: The protocol is unknown or lacks what it needs, the prefix names a score, a prediction and its truth
@@ -113,7 +113,7 @@ class ReferringIoU(BaseMetric):
         return [f'{self.prefix}/{name}' if self.prefix else name for name in names]
 
     def group_names(self, dataset: Any) -> list[str]:
-        """The names of the scores of a data set's groups, as they are reported; none without ``group_by``."""
+        """The names of the scores of a data set's groups, as they are reported; none without `group_by`."""
         if self.group_by is None:
             return []
         groups = {dataset.get_data_info(index).get(self.group_by) for index in range(len(dataset))} - {None}

@@ -30,7 +30,7 @@ class Areas:
 
     @property
     def iou(self) -> float:
-        """Intersection over union; ``empty_iou`` if nothing is predicted and nothing is meant."""
+        """Intersection over union; `empty_iou` if nothing is predicted and nothing is meant."""
         return self.intersection / self.union if self.union else self.empty_iou * self.no_target
 
 
@@ -42,7 +42,7 @@ def scores_of(areas: Sequence[Areas], generalized: bool = False, inclusive: bool
     Args:
         areas: One for each sentence, at least one.
         generalized: Whether to report gIoU, cIoU, N-acc, T-acc and P@X over the sentences with a target, as in gRefCOCO
-            (ReLA, ``gres_model/evaluation/refer_evaluation.py``), or oIoU, mIoU and P@X over all sentences.
+            (ReLA, `gres_model/evaluation/refer_evaluation.py`), or oIoU, mIoU and P@X over all sentences.
         inclusive: Whether an IoU of exactly X counts for P@X. In gRefCOCO it does.
     """
     mean, overall = fsum(area.iou for area in areas) / len(areas) * 100, _overall_iou(areas)
@@ -75,9 +75,9 @@ def _precision(areas: Sequence[Areas], inclusive: bool) -> dict[str, float]:
 
 
 def group_score(score: str, group: str) -> str:
-    """The name of a group's score, such as ``mIoU/place``.
+    """The name of a group's score, such as `mIoU/place`.
 
-    Slashes, percent signs and unprintable characters are escaped as in URLs (``left/right`` as ``left%2Fright``), so
+    Slashes, percent signs and unprintable characters are escaped as in URLs (`left/right` as `left%2Fright`), so
     different groups have different names, even where slashes are replaced, as in names of checkpoints.
     """
     return f'{score}/' + ''.join(

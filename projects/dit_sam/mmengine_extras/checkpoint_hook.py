@@ -103,22 +103,23 @@ class SafeCheckpointHook(CheckpointHook):
             self.check_weights(runner, checkpoint)
 
     def check_weights(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the weights of a checkpoint with those of the model.
+        """Compare the weights of a checkpoint with those of the model, and give them the model's own names.
 
         Raises:
             CheckpointError: Weights are missing, unknown, of another shape or type, or not finite; all are listed.
         """
+        model = runner.model
+        # A model for test-time augmentation has no own weights; mmengine unwraps it too.
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        _translate(model, checkpoint)
         if not self.strict_load:
             return
-        model = runner.model
-        if isinstance(model, FullyShardedDataParallel):
+        if isinstance(runner.model, FullyShardedDataParallel):
             # Its modules have shards. The whole weights are gathered on rank 0.
-            expected = model.state_dict()
+            expected = runner.model.state_dict()
             mismatch = run_on_rank_0(lambda: _mismatch(expected, checkpoint))
         else:
-            # A model for test-time augmentation has no own weights; mmengine unwraps it too.
-            while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-                model = model.module
             mismatch = _mismatch(model, checkpoint)
         if mismatch:
             remedy = 'to train from the weights that fit, set default_hooks.checkpoint.strict_load=False'
@@ -145,6 +146,17 @@ class _EarlyCheck(Hook):
 
 def _is_checked_early(runner: Runner) -> bool:
     return any(isinstance(hook, _EarlyCheck) for hook in runner.hooks)
+
+
+def _translate(model: nn.Module, checkpoint: dict) -> None:
+    """Replace, in place, the weights in a checkpoint of another program by those under the model's own names."""
+    to_own_names: Any = getattr(model, 'to_own_names', None)
+    if isinstance(checkpoint, dict) and to_own_names is not None:
+        key = next((key for key in ('state_dict', 'model') if isinstance(checkpoint.get(key), Mapping)), None)
+        weights = checkpoint if key is None else checkpoint[key]
+        renamed = to_own_names(weights)
+        if renamed is not weights:
+            checkpoint['state_dict'] = renamed
 
 
 def _mismatch(expected: nn.Module | Mapping[str, Tensor], checkpoint: dict) -> str:

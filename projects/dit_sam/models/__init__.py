@@ -1,3 +1,8 @@
+"""Image encoders, instructions, text encoders, mask decoders and segmentors, in mmseg's registry.
+
+State-dict names are SAM's.
+"""
+
 from .backbones import DITViT, SAMViT, StandaloneDITViT
 from .data_preprocessor import ReferringDataPreProcessor
 from .decode_heads import EVFSAMHead, GeneralizedSAMHead, SAMHead

@@ -24,8 +24,9 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
     sizes in testing too. The padding goes into the metainfo as `padding_size`, so that predictions come back at the
     original size. In testing the ground truth stays at its original size.
 
-    Data samples get `unique_image_index`, the index of their image among the different images of the batch. In testing,
-    consecutive sentences may share an image, which is prepared and embedded once.
+    Data samples get `unique_image_index`, the index of their image among the different images of the batch. Consecutive
+    sentences may share an image, which is prepared and embedded once: in testing if the images are equal, in training
+    if the metainfo has `shares_image`, as `sentences_per_image` of the data sets sets it.
 
     Args:
         mean: Mean of each channel, after conversion to RGB.
@@ -72,12 +73,17 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             `inputs`, (B, 3, H, W), and `data_samples`.
 
         Raises:
-            InputError: An image is larger than `size`; or, in training, a mask has a label other than 0, 1 and 255.
+            InputError: An image is larger than `size`; in training, a mask has a label other than 0, 1 and 255; or the
+                items hold several sentences each and were not collated by `flatten_collate`.
         """
+        if isinstance(data['inputs'][0], (list, tuple)):
+            raise InputError(
+                "an item of the data loader has several sentences: set collate_fn=dict(type='flatten_collate') in it"
+            )
         if training:
             for sample in data.get('data_samples') or ():
                 _check_labels(sample)
-        indices = list(range(len(data['inputs']))) if training else unique_image_indices(data['inputs'])
+        indices = shared_image_indices(data) if training else unique_image_indices(data['inputs'])
         images = [data['inputs'][indices.index(index)] for index in range(max(indices) + 1)]
         data = self.cast_data(dict(data, inputs=images))
         images, samples = data['inputs'], data.get('data_samples')
@@ -147,6 +153,13 @@ def _check_labels(sample: SegDataSample) -> None:
                 f'{others[0].item()}: referring masks have 1 in the object, 0 outside, and 255 where '
                 'pixels do not count; load them by LoadReferringMask'
             )
+
+
+def shared_image_indices(data: dict) -> list[int]:
+    """For each data sample the index of its image, which is that of the one before if it has `shares_image`."""
+    samples = data.get('data_samples') or [None] * len(data['inputs'])
+    new = [sample is None or not sample.metainfo.get('shares_image') for sample in samples]
+    return [sum(new[: i + 1]) - 1 for i in range(len(new))]
 
 
 def unique_image_indices(images: Sequence[Tensor]) -> list[int]:

@@ -12,7 +12,8 @@ from .checkpoints import CheckpointError, weights_of
 def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoint', target: str = 'the model') -> None:
     """Load a checkpoint whose names and shapes are exactly those of the model.
 
-    mmengine loads what fits and logs the rest, so that weights of another model are accepted as weights of this one.
+    mmengine loads what fits and logs the rest, so that weights of another model are accepted as weights of this one. A
+    model with a method `to_own_names` translates names of other programs first.
 
     Args:
         model: The model. It does not change on an error.
@@ -24,6 +25,9 @@ def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoi
         CheckpointError: The checkpoint has no weights, or its names or shapes differ from the model's.
     """
     weights = weights_of(checkpoint, source)
+    to_own_names: Any = getattr(model, 'to_own_names', None)
+    if to_own_names is not None:
+        weights = to_own_names(weights)
     misfit = state_dict_mismatch(model, weights)
     if misfit:
         raise CheckpointError(

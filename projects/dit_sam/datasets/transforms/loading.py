@@ -39,7 +39,7 @@ class LoadReferringMask(BaseTransform):
 
     Required keys: `segmentation`, `height`, `width`, `ori_shape`, `img_path`, `ann_id`, for the options `outlines`.
     Added keys: `gt_seg_map`, uint8 (height, width) in {0, 1}, also named in `seg_fields`. With `scaled_side` also
-    `scaled_truth`, the RLE of a mask of that side, for :class:`ReferringIoU`.
+    `scaled_truth`, the RLE of a mask of that side, for `ReferringIoU`.
 
     Args:
         covered_twice: Pixels that several polygons of one object cover belong to it. In LAVT they do not.

@@ -17,9 +17,9 @@ from .sam_vit import SAMViT
 class DITViT(SAMViT):
     """`SAMViT` with text tokens in every block, from a pluggable instruction (DIT, section 3).
 
-    Block i maps text and visual tokens, [T'_i; V_{i+1}] = block_i([T_i; V_i]), where the instruction makes T_i from the
-    text features F_t, T'_{i−1} and V_i (`instructed_block`). Without text it equals its parent, and with an instruction
-    says so once, as in a model of mmseg, which passes no text to its backbone.
+    Block i maps text and visual tokens, `[T'_i; V_{i+1}] = block_i([T_i; V_i])`, where the instruction makes `T_i` from
+    the text features `F_t`, `T'_{i−1}` and `V_i` (`instructed_block`). Without text it equals its parent, and with an
+    instruction says so once, as in a model of mmseg, which passes no text to its backbone.
 
     Args:
         instruction: Config of an `Instruction`; `embed_dims` and `depth`, the number of blocks that run, are filled in.

@@ -10,9 +10,10 @@ from .base import Instruction, zero_linears
 
 @MODELS.register_module()
 class EndToEndInstruction(Instruction):
-    """E-DIT (DIT, section 3.2): T_0 = P_0(F_t), then T_i = P_i(T'_{i−1}), T'_{i−1} being T_{i−1} after block i − 1.
+    """E-DIT (DIT, section 3.2): the text enters at the first block, and every block passes its text tokens on.
 
-    Arguments as in `Instruction`.
+    `T_0 = P_0(F_t)`, then `T_i = P_i(T'_{i−1})`, where `T'_{i−1}` is `T_{i−1}` after block i − 1. Arguments
+    as in `Instruction`.
     """
 
     keeps_outputs = True

@@ -47,9 +47,10 @@ class StaticInstruction(Instruction):
 
 @MODELS.register_module()
 class EndToEndStaticInstruction(StaticInstruction):
-    """E-DIT, dynamic + static: T_0 = P_0(F_t), then T_i = T'_{i−1} + S_{i−1}, T'_{i−1} being T_{i−1} after block i − 1.
+    """E-DIT, dynamic + static: every block passes its text tokens on, and learned ones are added to them.
 
-    P_0 starts at zero, as in E-DIT.
+    `T_0 = P_0(F_t)`, then `T_i = T'_{i−1} + S_{i−1}`, where `T'_{i−1}` is `T_{i−1}` after block i − 1. P_0
+    starts at zero, as in E-DIT.
 
     Args:
         max_length: See `StaticInstruction`.

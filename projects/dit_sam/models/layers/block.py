@@ -19,8 +19,11 @@ class InstructedBlock(nn.Module):
     `modeling.image_encoder.Block`, whose state-dict names it has.
 
     Args:
+        embed_dims: As in `InstructedAttention`.
+        num_heads: As in `InstructedAttention`.
+        rel_pos_size: As in `InstructedAttention`.
         mlp_ratio: Hidden width of the MLP over D.
-        embed_dims, num_heads, rel_pos_size, window_size: As in `InstructedAttention`.
+        window_size: As in `InstructedAttention`.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ def sentences_of(data_samples: Sequence[BaseDataElement]) -> list[str]:
 class SentencesFromSamples:
     """A mixin for models of mmseg and mmdet that passes the sentence of each data sample to a `StandaloneDITViT`.
 
-    Use it as ``class InstructedDETR(SentencesFromSamples, DETR): pass``. Where no data sample has a sentence, the
+    Use it as `class InstructedDETR(SentencesFromSamples, DETR): pass`. Where no data sample has a sentence, the
     backbone uses its own `text`.
     """
 

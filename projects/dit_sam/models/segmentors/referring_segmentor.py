@@ -1,6 +1,7 @@
 """Text encoder → (instructed) image encoder → mask decoder."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures, index_tensor
+from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout
 from .instructed_encoder_decoder import sentences_of
 
 PARTS = ('backbone', 'decode_head', 'text_encoder')
@@ -108,6 +110,11 @@ class ReferringSegmentor(BaseSegmentor):
                         'model.decode_head.text_dims=None'
                     )
         self._text_is_checked = True
+
+    def to_own_names(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights of the released DIT or EVF-SAM under the names of this model; others as they are."""
+        layout = best_layout(weights)
+        return layout.to_ours(weights) if layout in (RELEASED_DIT, EVF_SAM) else weights
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
         """The text features of a batch; None without data samples or without a text encoder.

@@ -21,10 +21,8 @@ class ReferringTTAModel(SegTTAModel):
 
     Unlike `SegTTAModel` it takes one channel for probabilities and not for logits, and returns the data sample of a
     view that is not flipped, with its sentence and ground truth. Views vote on whether there is a target: if most masks
-    are empty (`GeneralizedSAMHead`), the merged one is empty; otherwise the empty ones do not count.
-
-    Args:
-        **kwargs: As in `SegTTAModel`.
+    are empty (`GeneralizedSAMHead`), the merged one is empty; otherwise the empty ones do not count. Arguments as in
+    `SegTTAModel`.
     """
 
     def merge_preds(self, data_samples_list: Sequence[SampleList]) -> SampleList:

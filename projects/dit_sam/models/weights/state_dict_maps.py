@@ -76,6 +76,13 @@ class StateDictMap:
         )
 
 
+def best_layout(names: Iterable[str]) -> 'StateDictMap | None':
+    """The layout that knows most of the names; None if no layout knows any."""
+    names = list(map(str, names))
+    known = [sum(map(layout.knows, names)) for layout in LAYOUTS]
+    return LAYOUTS[known.index(max(known))] if any(known) else None
+
+
 def find_layout(names: Iterable[str], source: str) -> StateDictMap:
     """The layout that knows most of the names.
 
@@ -87,13 +94,13 @@ def find_layout(names: Iterable[str], source: str) -> StateDictMap:
         InputError: No layout knows any of them.
     """
     names = list(names)
-    known = [sum(map(layout.knows, names)) for layout in LAYOUTS]
-    if not any(known):
+    layout = best_layout(names)
+    if layout is None:
         raise InputError(
             f'{source} holds neither SAM nor a model of dit_sam: none of its {len(names)} names is known, '
             f'such as {sorted(names)[0]}'
         )
-    return LAYOUTS[known.index(max(known))]
+    return layout
 
 
 def _rename(state_dict: Mapping[str, Any], prefixes: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""`dit-sam collect-env`: print the machine and the versions that a bug report needs."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+
+from mmengine.utils.dl_utils import collect_env
+
+# Import names: forks of OpenMMLab and the builds of mmcv and OpenCV come under other names of distributions.
+MODULES = (
+    *('dit_sam', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'torch', 'transformers', 'tokenizers', 'safetensors'),
+    *('segment_anything', 'pycocotools', 'numpy', 'cv2', 'PIL'),
+)
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Print what mmengine collects, then the versions of the packages."""
+    argparse.ArgumentParser(prog=program, description=__doc__.split(': ', 1)[1]).parse_args(arguments)
+    for name, value in collect_env().items():
+        # A random number of no use here.
+        if name != 'numpy_random_seed':
+            print(f'{name}: {value}'.rstrip())
+    print(*versions(), sep='\n')
+
+
+def versions() -> Iterator[str]:
+    """`module: distribution version` for each package, or `module: not installed`."""
+    owners = metadata.packages_distributions()
+    for module in MODULES:
+        found = [f'{name} {metadata.version(name)}' for name in dict.fromkeys(owners.get(module, ()))]
+        yield f'{module}: {", ".join(found) or "not installed"}'

@@ -1,0 +1,98 @@
+"""Items of a training that are images with several of their sentences."""
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.registry import FUNCTIONS
+from mmseg.registry import MODELS, TRANSFORMS
+
+from dit_sam.datasets import RefCOCODataset
+from dit_sam.errors import InputError
+
+PIPELINE = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadReferringMask'),
+    dict(type='ReferringColorJitter'),
+    dict(type='RandomGaussianBlur'),
+    dict(type='RandomChoiceResize', scales=[(32, 32), (24, 24), (16, 16)], keep_ratio=True),
+    dict(type='ReferringFlip', prob=0.5),
+    dict(type='AddTextEncoderImage', size=8),
+    dict(type='PackReferringInputs'),
+]
+
+
+@TRANSFORMS.register_module()
+class UncachedNoise(BaseTransform):
+    """A transform whose random numbers mmcv cannot repeat."""
+
+    def transform(self, results: dict) -> dict:
+        results['img'] = results['img'] + np.random.randint(1, 9, results['img'].shape).astype(np.uint8)
+        return results
+
+
+def build(root: str, sentences: int, pipeline: list = PIPELINE, **kwargs) -> RefCOCODataset:
+    return RefCOCODataset(root, pipeline=pipeline, sentences_per_image=sentences, **kwargs)
+
+
+def test_an_item_is_an_image_with_some_of_its_sentences(write_refcoco):
+    root = write_refcoco()
+    single = RefCOCODataset(root)
+    images = {single.get_data_info(i)['img_path'] for i in range(len(single))}
+    table = single.table
+    texts = {table.sentence(row)['text'] for row in range(table.rows('sentences')) if row < table.sentence_rows(2)[1]}
+
+    dataset = build(root, 99)
+    assert len(dataset) == len(images)
+    found = [sample.metainfo for i in range(len(dataset)) for sample in dataset[i]['data_samples']]
+    assert {meta['img_path'] for meta in found} == images
+    assert len(found) == len({meta['sent_id'] for meta in found}) >= len(texts)
+
+    two, seen = build(root, 2), set()
+    for seed in range(20):
+        np.random.seed(seed)
+        drawn = [sample.metainfo['sent_id'] for sample in two[0]['data_samples']]
+        assert len(drawn) == len(set(drawn)) <= 2
+        seen |= set(drawn)
+    assert seen == {meta['sent_id'] for meta in found if meta['img_path'] == found[0]['img_path']}
+
+
+def test_sentences_of_an_image_share_its_augmentation(write_refcoco):
+    dataset, flips = build(write_refcoco(), 3), set()
+    for seed in range(8):
+        np.random.seed(seed)
+        item = dataset[0]
+        first, *others = item['data_samples']
+        flips.add(first.metainfo['flip'])
+        assert others
+        for image, sample in zip(item['inputs'][1:], others):
+            assert image is item['inputs'][0]
+            assert torch.equal(sample.text_encoder_image.data, first.text_encoder_image.data)
+            assert sample.metainfo['flip'] == first.metainfo['flip']
+            assert sample.gt_sem_seg.shape == first.gt_sem_seg.shape
+    assert flips == {True, False}
+
+
+def test_the_data_preprocessor_notes_which_sentences_share_an_image(write_refcoco):
+    dataset = build(write_refcoco(), 2)
+    batch = FUNCTIONS.get('flatten_collate')([dataset[0], dataset[0], dataset[len(dataset) - 1]])
+    preprocessor = MODELS.build(dict(type='ReferringDataPreProcessor', size=(32, 32)))
+    prepared = preprocessor(batch, training=True)
+    indices = [sample.metainfo['unique_image_index'] for sample in prepared['data_samples']]
+    # Two visits of one image are augmented apart.
+    assert indices[:4] == [0, 0, 1, 1] and set(indices[4:]) == {2}
+    assert prepared['inputs'].shape == (len(indices), 3, 32, 32)
+    assert torch.equal(prepared['inputs'][0], prepared['inputs'][1])
+    with pytest.raises(InputError, match="collate_fn=dict.type='flatten_collate'"):
+        preprocessor(FUNCTIONS.get('pseudo_collate')([dataset[0], dataset[0]]), training=True)
+
+
+def test_what_cannot_share_an_image_is_refused(write_refcoco):
+    root = write_refcoco()
+    pipeline = [PIPELINE[0], dict(type='UncachedNoise'), PIPELINE[1], PIPELINE[-1]]
+    with pytest.raises(InputError, match='changed the image differently for each sentence'):
+        build(root, 2, pipeline)[0]
+    with pytest.raises(InputError, match='for training only'):
+        build(root, 2, test_mode=True)
+    with pytest.raises(InputError, match='sentences_per_image=0'):
+        build(root, 0)
