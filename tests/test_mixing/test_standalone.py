@@ -32,7 +32,7 @@ def model(kind='EncoderDecoder', seed=0, **kwargs):
 
 def count_encodings(encoder) -> list:
     calls = []
-    encoder.text_encoder.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    encoder.text_encoder.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     return calls
 
 
@@ -61,6 +61,15 @@ def test_a_frozen_text_encoder_encodes_the_text_once():
     for _ in range(3):
         train(net)
     assert calls == [False]
+    # Whatever changes the features has them made again.
+    net.backbone.text = 'cat'
+    train(net)
+    with torch.no_grad():
+        net.backbone.text_encoder.model.embeddings.word_embeddings.weight.mul_(2)
+    train(net)
+    net.train()
+    train(net)
+    assert calls == [False] * 4
 
 
 def test_a_trained_text_encoder_learns():

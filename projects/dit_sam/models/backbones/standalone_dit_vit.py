@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...structures import TextFeatures
+from ..text_encoders.sentence_cache import traced_state
 from ..weights import pretrained_init_cfg
 from .dit_vit import DITViT
 
@@ -44,6 +45,8 @@ class StandaloneDITViT(DITViT):
         self.text = text
         self._sentences: Sequence[str] | None = None
         self._model_passes_sentences = False
+        # The features of `text` in training, with the state and the weights that they belong to.
+        self._fixed: tuple[tuple, TextFeatures, list[Tensor]] | None = None
 
     def init_weights(self) -> None:
         """As in `SAMViT`; the text encoder has its own `init_cfg`."""
@@ -55,6 +58,7 @@ class StandaloneDITViT(DITViT):
         """As in `DITViT`; the text encoder of a frozen image encoder may still train."""
         super().train(mode)
         self.text_encoder.train(mode)
+        self._fixed = None
         return self
 
     @contextmanager
@@ -89,7 +93,21 @@ class StandaloneDITViT(DITViT):
                 )
             return None
         trains = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
-        # Without gradients the text encoder caches its features.
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            once = self.text_encoder([self.text])
+        once = self.text_encoder([self.text]) if trains else self._features_of_fixed_text()
         return TextFeatures(once.tokens.expand(images, -1, -1), once.mask.expand(images, -1))
+
+    @torch.no_grad()
+    def _features_of_fixed_text(self) -> TextFeatures:
+        """Features of `text` by frozen weights.
+
+        The text encoder's own cache reads some of the weights at each call, for which the host waits. In a training
+        nothing writes to frozen weights without a trace; averaged weights are swapped in for a validation only.
+        """
+        weights = [weight.detach() for weight in self.text_encoder.parameters()]
+        if not self.training or self.text_encoder.training or any(weight.is_inference() for weight in weights):
+            return self.text_encoder([self.text])
+        state = (self.text, traced_state(self.text_encoder))
+        if self._fixed is None or self._fixed[0] != state:
+            # With the weights, so that no others get their addresses.
+            self._fixed = state, self.text_encoder([self.text]), weights
+        return self._fixed[1]
