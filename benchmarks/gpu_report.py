@@ -45,6 +45,7 @@ from gpu_tables import (
 from measures import if_it_fits, machine
 from mmengine.registry import init_default_scope
 
+from dit_sam.errors import show_traceback
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
 
@@ -111,6 +112,7 @@ def section(part: str, runs: Runs, clock: Clock, on_gpu: bool) -> str:
             rows = None if late else if_it_fits(run)
         # The other rows must be made: there may be no compiler, or another release of a reference.
         except Exception as error:
+            show_traceback()
             rows = [[name, f'failed: {type(error).__name__}: {error}'.splitlines()[0].replace('|', '/')[:200]]]
         if rows is None:
             rows = [[name, NO_TIME if late else NO_MEMORY]]

@@ -4,7 +4,7 @@ import runpy
 import warnings
 
 import pytest
-from processes import ROOT
+from processes import ROOT, call_tool
 
 TOOL = ROOT / 'benchmarks' / 'gpu_report.py'
 SMALL = ('--device', 'cpu', '--archs', 'tiny', '--sizes', 32, '--batch', 2, '--workers', 1)
@@ -47,13 +47,17 @@ def test_rows_without_time_are_marked(output_of):
     assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32²', 'no time was left']
 
 
-def test_a_failed_row_is_marked_and_the_others_are_made(tmp_path, monkeypatch, output_of):
+def test_a_failed_row_is_marked_and_the_others_are_made(tmp_path, monkeypatch, output_of, capsys):
     """For example, there may be no compiler; here the compiler fails."""
     monkeypatch.setattr('gpu_tables.measure_case', lambda *_: 1 / 0)
     output_of(TOOL, *SMALL, '--parts', 'speed', 'kernels', '--out', tmp_path / 'page.md')
     found = tables((tmp_path / 'page.md').read_text())
     assert found['Speed'][1][:2] == ['ViT-tiny 32²', 'failed: ZeroDivisionError: division by zero']
     assert len(found['Kernel of attention']) == 3
+    monkeypatch.setenv('DIT_SAM_DEBUG', '1')
+    assert call_tool(TOOL, *SMALL, '--parts', 'speed') == 0
+    page, errors = capsys.readouterr()
+    assert tables(page)['Speed'] == found['Speed'] and 'ZeroDivisionError: division by zero' in errors
 
 
 def test_only_waits_of_operations_are_counted():

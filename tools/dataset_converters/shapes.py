@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
 
 
@@ -67,7 +68,7 @@ def main() -> int:
     except (OSError, ValueError) as error:
         # As in the other tools, which import the package.
         if os.environ.get('DIT_SAM_DEBUG') == '1':
-            raise
+            traceback.print_exc()
         print(f'shapes: {error}', file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print_table(counts)
