@@ -68,7 +68,8 @@ class DITViT(SAMViT):
         """
         if text is not None:
             self._check_numbers(x.shape[0], text.tokens.shape[0], image_index)
-        if text is None and self.instruction is not None and not self._warned:
+        # Tools count on meta tensors what the encoder costs without text.
+        if text is None and self.takes_text and not (self._warned or x.is_meta):
             self._warned = True
             log_warning(
                 f"{type(self).__name__} has an instruction and gets no text, so it runs as SAM's encoder, whatever "
