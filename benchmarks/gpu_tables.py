@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -120,12 +120,29 @@ def waits(arch: str, device: str) -> Rows:
     images, text = inputs(512, TOKENS, 2, device)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
-    def step() -> None:
+    def encoder() -> None:
         with torch.autocast('cuda', torch.bfloat16):
             features(model, images, text).float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
+    rows = [[f'ViT-{arch}: forward, backward, Adam', str(waits_of(encoder))]]
+    del model, optimizer
+    free()
+    whole = Step(Config.fromfile(CONFIGS / CONFIG_OF[arch]), True, 'cuda')
+    # As with LossLogHook, which reads the norm when it is logged.
+    whole.wrapper.writes_norm = False
+
+    def everything() -> None:
+        whole.backward(512, 2)
+        whole.wrapper.step()
+        whole.wrapper.zero_grad()
+
+    return [*rows, [f'ViT-{arch}: the same with text encoder, decoder and loss', str(waits_of(everything))]]
+
+
+def waits_of(step: Callable[[], None]) -> int:
+    """How often the CPU waits for the GPU in the second call."""
     step()
     torch.cuda.synchronize()
     with warnings.catch_warnings(record=True) as caught:
@@ -135,7 +152,7 @@ def waits(arch: str, device: str) -> Rows:
             step()
         finally:
             torch.cuda.set_sync_debug_mode('default')
-    return [[f'ViT-{arch}: forward, backward, Adam', str(count_waits(caught))]]
+    return count_waits(caught)
 
 
 def count_waits(caught: list[warnings.WarningMessage]) -> int:
