@@ -110,18 +110,13 @@ def resume_latest(cfg: Config) -> None:
     compat.start_process_group(cfg)
     start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
     chosen = with_state and osp.dirname(osp.realpath(start)) == osp.realpath(cfg.work_dir)
-    remote = '://' in (start or '')
 
     def choose() -> str | None:
         remove_unfinished_writes(cfg.work_dir)
-        newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
-        if newest is None and with_state and not remote:
-            check_resumable(start)
-        return newest
+        return None if chosen else find_latest_checkpoint(cfg.work_dir)
 
     newest = run_on_rank_0(choose)
-    if newest is None and with_state and remote:
-        # One rank of each machine downloads it, and the others wait.
+    if newest is None and with_state:
         check_resumable(start)
     cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
     print_log(f'--resume: {_origin(cfg)}', logger='current')
