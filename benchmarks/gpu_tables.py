@@ -116,29 +116,42 @@ def kernel(arch: str, size: int, device: str) -> Rows:
 
 def waits(arch: str, device: str) -> Rows:
     """Rows: what is done, and how often the CPU waited for the GPU."""
+    makers = {
+        'forward, backward, Adam': partial(encoder_step, arch, device),
+        'the same with text encoder, decoder and loss': partial(model_step, arch),
+    }
+    rows = []
+    for what, make in makers.items():
+        rows.append([f'ViT-{arch}: {what}', str(waits_of(make()))])
+        free()
+    return rows
+
+
+def encoder_step(arch: str, device: str) -> Callable[[], None]:
     model = ours('ldit', arch, 512).to(device)
     images, text = inputs(512, TOKENS, 2, device)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
-    def encoder() -> None:
+    def step() -> None:
         with torch.autocast('cuda', torch.bfloat16):
             features(model, images, text).float().square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
 
-    rows = [[f'ViT-{arch}: forward, backward, Adam', str(waits_of(encoder))]]
-    del model, optimizer
-    free()
+    return step
+
+
+def model_step(arch: str) -> Callable[[], None]:
     whole = Step(Config.fromfile(CONFIGS / CONFIG_OF[arch]), True, 'cuda')
     # As with LossLogHook, which reads the norm when it is logged.
     whole.wrapper.writes_norm = False
 
-    def everything() -> None:
+    def step() -> None:
         whole.backward(512, 2)
         whole.wrapper.step()
         whole.wrapper.zero_grad()
 
-    return [*rows, [f'ViT-{arch}: the same with text encoder, decoder and loss', str(waits_of(everything))]]
+    return step
 
 
 def waits_of(step: Callable[[], None]) -> int:

@@ -182,7 +182,7 @@ class GuardedOptimWrapper(OptimWrapper):
 
 
 def _by_mesh(tensors: Iterable[Tensor]) -> dict[Any, list[Any]]:
-    """Tensors by the device mesh of their shards, None without; an operation on many tensors takes one of these kinds."""
+    """Tensors by the device mesh of their shards, None without one; an operation on many tensors takes those of one."""
     parts: dict[Any, list[Any]] = {}
     for tensor in tensors:
         parts.setdefault(getattr(tensor, 'device_mesh', None), []).append(tensor)
