@@ -12,8 +12,14 @@ JOBS ?= 2
 FORKS_VENV ?= .venv-forks
 # The environment with a CUDA build of torch.
 CUDA_VENV ?= .venv-cuda
+# The environment of the oldest versions that setup.cfg allows, and the oldest Python.
+OLDEST_VENV ?= .venv-oldest
+OLDEST_PYTHON ?= python3.10
+# The environment of a wheel, which is made anew every time.
+WHEEL_VENV ?= .venv-wheel
 
-.PHONY: help setup demo docs notebook lint format linters test test-web test-mutants test-forks test-cuda gpu-report clean
+.PHONY: help setup demo docs notebook lint format linters \
+	test test-web test-mutants test-wheel test-forks test-oldest test-cuda gpu-report clean
 
 help:
 	@echo 'make demo           write the shapes data, score the shipped model, train a little, segment pictures'
@@ -23,9 +29,11 @@ help:
 	@echo 'make docs           build the pages of docs/ into work_dirs/site'
 	@echo 'make notebook       run demo/dit_sam_tutorial.ipynb and store its outputs in it'
 	@echo 'make test-web       test the web page in headless Chromium (Debian: chromium, chromium-driver)'
+	@echo 'make test-wheel     build a wheel, and use it in a fresh environment outside of the checkout'
 	@echo 'make test-cuda      run every config on fake CUDA tensors, and GPU tests if there is a GPU (5.5 GB)'
 	@echo 'make gpu-report     measure a GPU for eight minutes and write work_dirs/gpu.md'
-	@echo 'make test-forks     run the test suite on the onedl forks of OpenMMLab; compiles their mmcv'
+	@echo 'make test-forks     run the test suite on the onedl forks of OpenMMLab'
+	@echo 'make test-oldest    run the test suite on the oldest versions that setup.cfg allows, and Python 3.10'
 	@echo 'make test-mutants   mutation-test a package: PACKAGE=utils'
 	@echo 'make setup          make the environment in $(VENV); elsewhere: VENV=...; another Python: PYTHON=...'
 	@echo 'make clean          remove caches; environment, data and results stay'
@@ -73,9 +81,17 @@ test-mutants: setup
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/mutation.txt
 	'$(VENV)/bin/python' tests/mutation.py $(PACKAGE) $(ARGS)
 
+test-wheel:
+	@$(PYTHON) tools/setup_environment.py --wheel --venv '$(WHEEL_VENV)'
+	'$(WHEEL_VENV)/bin/python' tests/wheel.py
+
 test-forks:
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+
+test-oldest:
+	@$(OLDEST_PYTHON) tools/setup_environment.py --oldest --venv '$(OLDEST_VENV)'
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(OLDEST_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
 
 # Fake CUDA tensors need no GPU; tests that need one are skipped if there is none.
 test-cuda:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from choices import CASES
 from textbook import TextbookEncoder
 from torch import Tensor, nn
 from transformers import SamVisionConfig, SamVisionModel
@@ -13,14 +14,6 @@ from dit_sam.models import DITViT, SAMViT
 from dit_sam.models.weights import HUGGING_FACE_SAM
 from dit_sam.structures import TextFeatures
 
-# Case: instruction, and whether blocks attend in windows.
-CASES = {
-    'ldit': ('LayerWiseInstruction', False),
-    'ldit-windowed': ('LayerWiseInstruction', True),
-    'edit': ('EndToEndInstruction', False),
-    'edit-windowed': ('EndToEndInstruction', True),
-    'sam': (None, True),
-}
 TEXT_DIMS = 768
 
 Encoder = Callable[[Tensor, TextFeatures], Tensor]

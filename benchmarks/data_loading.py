@@ -22,23 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import cv2
-import numpy as np
-from measures import write_json
-from prettytable import PrettyTable
-
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import check_file, check_folder, wrap_write_errors
-
-WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()
-PREPARED = 'prepared.safetensors'
 READERS = ('prepared', 'original', 'mmdet')
-# The fields of COCO's images and annotations that are the same for all entries here.
-IMAGE = dict(license=1, height=480, width=640, date_captured='2013-11-16 17:01:27')
-ANNOTATION = dict(area=1000.5, iscrowd=0, bbox=[10.5, 20.25, 200.75, 150.5], category_id=1)
-MEASURES = ('seconds', 'memory_mb', 'peak_mb', 'worker_mb')
-MB = 1e6
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,6 +43,28 @@ def parse_args() -> argparse.Namespace:
     if min(args.masks, args.images, args.repeat) < 1 or args.sentences < args.masks or args.others < 0:
         parser.error('at least one image, mask and repeat, and as many sentences as masks, are needed')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+import cv2
+import numpy as np
+from measures import write_json
+from prettytable import PrettyTable
+
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import check_file, check_folder, wrap_write_errors
+
+WORDS = 'man woman left right red blue shirt the in on second from front back chair dog with hat near pizza'.split()
+PREPARED = 'prepared.safetensors'
+# The fields of COCO's images and annotations that are the same for all entries here.
+IMAGE = dict(license=1, height=480, width=640, date_captured='2013-11-16 17:01:27')
+ANNOTATION = dict(area=1000.5, iscrowd=0, bbox=[10.5, 20.25, 200.75, 150.5], category_id=1)
+MEASURES = ('seconds', 'memory_mb', 'peak_mb', 'worker_mb')
+MB = 1e6
 
 
 def write_set(folder: Path, images: int, masks: int, sentences: int, others: int = 0, split: str = 'train') -> None:
@@ -219,8 +225,7 @@ def check(args: argparse.Namespace) -> None:
             raise InputError(f'--folder {args.folder} is not empty, and no file in it is replaced: name a new one')
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     if args.measure:
         print(json.dumps(measure(args.measure, str(args.folder))))
         return
@@ -240,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

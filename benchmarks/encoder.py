@@ -21,8 +21,37 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 
+from choices import ARCHS, CASES
+
+from dit_sam_cli.arguments import positive
+
+MEASURES = ('forward', 'train', 'memory')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the encoder')
+    parser.add_argument('--size', type=positive, default=512, help='side of the images in pixels, a multiple of 16')
+    parser.add_argument('--tokens', type=positive, default=20, help='tokens of a sentence')
+    parser.add_argument('--batch', type=positive, default=1, help='pairs of image and sentence')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
+    parser.add_argument(
+        '--dtype', choices=('float32', 'bfloat16'), default='float32', help='the one for which ratios are printed'
+    )
+    parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='which encoders; default all')
+    parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES, help='default all')
+    parser.add_argument('--rounds', type=positive, default=5, help='rounds, not counting a warm-up round')
+    parser.add_argument('--compile', action='store_true', help='torch.compile all of them, without graph breaks')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 import torch
-from cases import CASES, build, features, inputs, ours
+from cases import build, features, inputs, ours
 from measures import flops, gemm_rate, if_it_fits, machine, peak_memory, seconds, steps, write_json
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
@@ -31,11 +60,9 @@ from torch import Tensor
 from dit_sam.compat import has_bfloat16
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models import SAMViT
 from dit_sam.utils import check_file
 
 DTYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16)
-MEASURES = ('forward', 'train', 'memory')
 # Key of a row: title and format in the table.
 COLUMNS = dict(
     forward_s=('forward (s)', '.4f'),
@@ -54,29 +81,6 @@ RATIOS = dict(
     sam_forward_vs_segment_anything=('sam', 'segment_anything', 'forward_s'),
     sam_forward_vs_transformers=('sam', 'transformers', 'forward_s'),
 )
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--arch', choices=sorted(SAMViT.ARCHITECTURES), default='base', help='size of the encoder')
-    parser.add_argument('--size', type=positive, default=512, help='side of the images in pixels, a multiple of 16')
-    parser.add_argument('--tokens', type=positive, default=20, help='tokens of a sentence')
-    parser.add_argument('--batch', type=positive, default=1, help='pairs of image and sentence')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N')
-    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='the one for which ratios are printed')
-    parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES), help='which encoders; default all')
-    parser.add_argument('--measures', nargs='+', choices=MEASURES, default=MEASURES, help='default all')
-    parser.add_argument('--rounds', type=positive, default=5, help='rounds, not counting a warm-up round')
-    parser.add_argument('--compile', action='store_true', help='torch.compile all of them, without graph breaks')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
-    return parser.parse_args()
-
-
-def positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{value} is not positive')
-    return number
 
 
 def check(args: argparse.Namespace) -> None:
@@ -204,8 +208,7 @@ def table(rows: list[dict]) -> str:
     return lines.get_string()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     init_default_scope('mmseg')
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     with one_line_errors(torch.cuda.OutOfMemoryError):
@@ -232,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

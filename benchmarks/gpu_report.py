@@ -28,31 +28,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from data_loading import write_photographs, write_set
-from encoder import check, positive
-from gpu_tables import (
-    BATCH,
-    CONFIG_OF,
-    NO_MEMORY,
-    TOKENS,
-    Rows,
-    compiled,
-    free,
-    kernel,
-    loading,
-    memory,
-    parity,
-    speed,
-    waits,
-)
-from measures import if_it_fits, machine
-from mmengine.registry import init_default_scope
+from choices import BATCH, CONFIG_OF
 
-from dit_sam.errors import show_traceback
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import atomic_write_text, check_file
+from dit_sam_cli.arguments import positive
 
-NO_TIME = 'no time was left'
 # Part: title and columns of its table.
 TABLES = dict(
     parity=('Parity', 'encoder | arithmetic | form | features | gradients'),
@@ -66,7 +45,6 @@ TABLES = dict(
     compiled=('Compiled blocks', 'encoder, images | step (s) | compiled (s) | times as fast | first step (s)'),
     loading=('Loading', 'processes | items/s | of each'),
 )
-Runs = dict[str, Callable[[], Rows]]
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,6 +65,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--parts', nargs='+', choices=TABLES, default=list(TABLES), help='tables to make; default all')
     parser.add_argument('--out', type=Path, metavar='FILE', help='also write the page to this file')
     return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+from data_loading import write_photographs, write_set
+from encoder import check
+from gpu_tables import NO_MEMORY, TOKENS, Rows, compiled, free, kernel, loading, memory, parity, speed, waits
+from measures import if_it_fits, machine
+from mmengine.registry import init_default_scope
+
+from dit_sam.errors import show_traceback
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import atomic_write_text, check_file
+
+NO_TIME = 'no time was left'
+Runs = dict[str, Callable[[], Rows]]
 
 
 class OutOfTime(BaseException):
@@ -185,8 +181,7 @@ def make_page(args: argparse.Namespace, folder: Path) -> str:
     return page
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     init_default_scope('mmseg')
     with one_line_errors(), tempfile.TemporaryDirectory() as folder:
         for size in args.sizes:
@@ -197,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -14,6 +14,7 @@ from statistics import median
 
 import torch
 from cases import build, features, inputs, ours
+from choices import BATCH, CONFIG_OF
 from encoder import MEASURES, add_shares, dtypes_of, measure_case, ratios
 from measures import if_it_fits, seconds, steps
 from mmengine.config import Config
@@ -27,13 +28,10 @@ from dit_sam.structures import TextFeatures
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / 'tools' / 'analysis_tools'))
-from estimate_memory import GIB, Step, attention_of, estimate  # noqa: E402
+from estimate_memory import GIB, Step, attention_of, estimate
 
 CONFIGS = ROOT / 'configs' / 'dit_sam'
-CONFIG_OF = dict(tiny='ldit_vit-t_shapes.py', base='ldit_vit-b.py', large='ldit_vit-l.py', huge='ldit_vit-h.py')
 TOKENS = 20
-# The paper's: 64 images on 8 GPUs.
-BATCH = 8
 NO_MEMORY = 'does not fit in memory'
 Rows = list[list[str]]
 

@@ -15,9 +15,36 @@ import os
 import tempfile
 from pathlib import Path
 
+from choices import ARCHS
+
+from dit_sam_cli.arguments import positive
+
+POINTS = dict(size=(512, 768, 1024, 1536), tokens=(5, 10, 20, 40, 80), sentences=(1, 2, 4, 8), ranks=(1, 2))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--axis', nargs='+', choices=POINTS, default=[], help='what to vary')
+    parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the encoder')
+    parser.add_argument('--size', type=positive, default=512, help='side of the images where it does not vary')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N; ranks are measured on the CPU')
+    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32', help='bfloat16 is autocast')
+    parser.add_argument('--rounds', type=positive, default=2, help='rounds, of which the fastest counts')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='file that keeps the figures')
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='picture to draw of all of them')
+    args = parser.parse_args()
+    if not args.axis and not (args.json and args.json.exists()):
+        parser.error('choose what to measure by --axis, or name a file of figures by --json')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 import torch
 from cases import inputs, ours
-from encoder import check, positive
+from encoder import check
 from measures import machine, peak_memory, seconds, steps, write_json
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable, TableStyle
@@ -26,10 +53,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models import SAMViT
 from dit_sam.utils import check_file, wrap_write_errors
 
-POINTS = dict(size=(512, 768, 1024, 1536), tokens=(5, 10, 20, 40, 80), sentences=(1, 2, 4, 8), ranks=(1, 2))
 TITLES = dict(
     size='side of the image (pixels)',
     tokens='tokens of a sentence',
@@ -41,22 +66,6 @@ CASES = dict(
     size=('ldit', 'ldit-windowed'), tokens=('ldit', 'edit'), sentences=('ldit', 'edit', 'default'), ranks=('ldit',)
 )
 FIGURES = dict(forward_s='forward (s)', train_step_s='train step (s)', memory_mb='train memory (MB)')
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--axis', nargs='+', choices=POINTS, default=[], help='what to vary')
-    parser.add_argument('--arch', choices=sorted(SAMViT.ARCHITECTURES), default='base', help='size of the encoder')
-    parser.add_argument('--size', type=positive, default=512, help='side of the images where it does not vary')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda or cuda:N; ranks are measured on the CPU')
-    parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32', help='bfloat16 is autocast')
-    parser.add_argument('--rounds', type=positive, default=2, help='rounds, of which the fastest counts')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='file that keeps the figures')
-    parser.add_argument('--plot', type=Path, metavar='FILE', help='picture to draw of all of them')
-    args = parser.parse_args()
-    if not args.axis and not (args.json and args.json.exists()):
-        parser.error('choose what to measure by --axis, or name a file of figures by --json')
-    return args
 
 
 def measure_all(axis: str, args: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
@@ -163,8 +172,7 @@ def described(args: argparse.Namespace) -> str:
     return f'ViT-{args.arch}, {args.size} x {args.size} pixels, 20 tokens, {args.dtype}, {machine(args.device)}'
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     init_default_scope('mmseg')
     with one_line_errors():
         check(args)
@@ -183,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -19,6 +19,30 @@ from collections import Counter
 from pathlib import Path
 from statistics import median
 
+from dit_sam_cli.arguments import add_config_options
+
+SETS = ('shapes', 'photos')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description='Time saved by scoring the sentences of an image together')
+    parser.add_argument('--config', help='config file; default that of the shipped small model')
+    parser.add_argument('--checkpoint', help='weights; default the shipped ones with the default config, else random')
+    parser.add_argument('--sets', nargs='+', choices=SETS, default=SETS, help='default both')
+    parser.add_argument('--images', type=int, default=40, help='images of each set')
+    parser.add_argument('--rounds', type=int, default=5, help='passes over each set in each way')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
+    add_config_options(parser)
+    args = parser.parse_args()
+    if min(args.images, args.rounds) < 1:
+        parser.error('at least one image and one round are needed')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 import numpy as np
 import torch
 from data_loading import write_photographs, write_set
@@ -39,29 +63,11 @@ from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config
 from dit_sam.evaluation.dump import read_dump
 from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.config_options import add_config_options
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_file, load_strictly, read_checkpoint
 
 SENTENCES = 7
 WAYS = ('one by one', 'apart', 'by image')
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description='Time saved by scoring the sentences of an image together')
-    parser.add_argument('--config', default=DEFAULT_CONFIG, help='config file; default that of the shipped small model')
-    parser.add_argument('--checkpoint', help='weights; default the shipped ones with the default config, else random')
-    parser.add_argument('--sets', nargs='+', choices=list(WRITERS), default=list(WRITERS), help='default both')
-    parser.add_argument('--images', type=int, default=40, help='images of each set')
-    parser.add_argument('--rounds', type=int, default=5, help='passes over each set in each way')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the figures to this file')
-    add_config_options(parser)
-    args = parser.parse_args()
-    if min(args.images, args.rounds) < 1:
-        parser.error('at least one image and one round are needed')
-    if args.checkpoint is None and args.config == DEFAULT_CONFIG and not args.cfg_options:
-        args.checkpoint = DEFAULT_CHECKPOINT
-    return args
 
 
 def write_drawn(folder: Path, images: int) -> None:
@@ -82,7 +88,7 @@ def write_photographs_set(folder: Path, images: int) -> None:
     write_photographs(folder / 'images', images)
 
 
-WRITERS = dict(shapes=write_drawn, photos=write_photographs_set)
+WRITERS = dict(zip(SETS, (write_drawn, write_photographs_set)))
 
 
 def build_model(cfg: Config, checkpoint: str | None) -> nn.Module:
@@ -157,14 +163,16 @@ def table(results: dict[str, dict]) -> str:
     return lines.get_string()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
+    config = args.config or DEFAULT_CONFIG
+    if args.checkpoint is None and config == DEFAULT_CONFIG and not args.cfg_options:
+        args.checkpoint = DEFAULT_CHECKPOINT
     prepare_process()
     logging.disable(logging.WARNING)
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
         if args.json:
             check_file(args.json)
-        cfg = load_config(args.config, cfg_options=args.cfg_options)
+        cfg = load_config(config, cfg_options=args.cfg_options)
         init_default_scope(cfg.default_scope)
         set_multi_processing(**cfg.env_cfg.mp_cfg)
         model, results = build_model(cfg, args.checkpoint), {}
@@ -178,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -18,16 +18,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import mean
 
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
-
-ROOT = Path(__file__).resolve().parents[1]
-PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
-CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
-TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
 INSTRUCTION = 'model.backbone.instruction'
-NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
 # Row: settings on top of CONFIG, and the paper's oIoU and mIoU on RefCOCO val (ViT-B).
 SCHEMES = {
     'default': ([f'{INSTRUCTION}=None'], (60.74, 63.41)),
@@ -55,9 +46,6 @@ ROWS = SCHEMES | {
     f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
     for name, paper in FROZEN.items()
 }
-# The rows of the main claim are run with every seed, the others with the first.
-MAIN = ('default', 'E-DIT', 'L-DIT')
-SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
 
 
 def parse_args() -> argparse.Namespace:
@@ -87,6 +75,24 @@ def parse_args() -> argparse.Namespace:
     if min(args.seeds) < 0:
         parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
+
+ROOT = Path(__file__).resolve().parents[1]
+PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
+CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
+TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
+NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
+# The rows of the main claim are run with every seed, the others with the first.
+MAIN = ('default', 'E-DIT', 'L-DIT')
+SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
 
 
 class Comparison:
@@ -235,8 +241,8 @@ def name_of(row: str, seed: int | str) -> str:
     return row.replace('+', '-plus-').replace(', ', '_').replace(' ', '-').replace('--', '-') + f'_seed{seed}'
 
 
-def main() -> None:
-    comparison = Comparison(parse_args())
+def main(args: argparse.Namespace) -> None:
+    comparison = Comparison(args)
     with one_line_errors(RuntimeError):
         if not comparison.args.table:
             comparison.run_all()
@@ -244,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

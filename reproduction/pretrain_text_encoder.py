@@ -10,26 +10,9 @@ file, set model.text_encoder.init_cfg=dict(type='Pretrained', checkpoint=FILE).
 
 import argparse
 import math
-import os
 import os.path as osp
 
-# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
-if 'OMP_WAIT_POLICY' not in os.environ:
-    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
-
-import torch
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
-from torch import Tensor
-from torch.optim.lr_scheduler import OneCycleLR
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM, DataCollatorForLanguageModeling
-
-from dit_sam.datasets import training_sentences
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models import HuggingFaceTextEncoder
-from dit_sam.utils import check_target, save_weights
+from dit_sam_cli.arguments import let_threads_yield
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,6 +36,26 @@ def parse_args() -> argparse.Namespace:
     if not 0 < args.masked < 1 or not 0 < args.lr < math.inf:
         parser.error('--masked lies between 0 and 1, --lr is more than 0')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
+
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModelForMaskedLM, DataCollatorForLanguageModeling
+
+from dit_sam.datasets import training_sentences
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.models import HuggingFaceTextEncoder
+from dit_sam.utils import check_target, save_weights
 
 
 def build_encoder(config: str) -> HuggingFaceTextEncoder:
@@ -125,8 +128,7 @@ def pretrain(encoder: HuggingFaceTextEncoder, items: list[dict], args: argparse.
     return {f'model.{name}': value for name, value in model.base_model.state_dict().items()}
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with one_line_errors(OSError, InputError):
         check_target(args.out, args.files)
         torch.manual_seed(args.seed)
@@ -138,4 +140,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

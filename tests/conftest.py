@@ -3,7 +3,7 @@
 import json
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 # Before torch is imported: all tests except those of `make test-cuda` run on the CPU, even on a machine with a GPU.
 if 'DIT_SAM_TEST_GPU' not in os.environ:
@@ -22,6 +22,7 @@ from mmengine.visualization import Visualizer
 from mmseg.visualization import SegLocalVisualizer
 from processes import call_tool
 from pycocotools import mask as coco_mask
+from small_hub import TOKEN, SmallHub, running_hub
 
 # As the tools do. tests/test_importing.py is about programs that do not.
 dit_sam.mmengine_extras.prepare_process()
@@ -64,6 +65,25 @@ def error_of(capsys) -> Callable:
         return line.removeprefix('error: ')
 
     return run
+
+
+@pytest.fixture
+def hub(tmp_path_factory, monkeypatch) -> Iterator[SmallHub]:
+    """A hub on this machine, with an empty cache and a token; huggingface_hub reads its settings only when imported."""
+    from huggingface_hub import constants
+
+    with running_hub() as server:
+        monkeypatch.setattr(constants, 'ENDPOINT', server.address)
+        monkeypatch.setattr(
+            constants, 'HUGGINGFACE_CO_URL_TEMPLATE', server.address + '/{repo_id}/resolve/{revision}/{filename}'
+        )
+        monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path_factory.mktemp('cache')))
+        monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True)
+        monkeypatch.setattr(constants, 'HF_HUB_DISABLE_PROGRESS_BARS', True)
+        # It waits up to 23 seconds before its last try.
+        monkeypatch.setattr('time.sleep', lambda seconds: None)
+        monkeypatch.setenv('HF_TOKEN', TOKEN)
+        yield server
 
 
 def rectangle(x: int, y: int, width: int, height: int) -> list:

@@ -108,7 +108,7 @@ def make_copy(package: str) -> None:
     for name in filter(None, files.split('\0')):
         target = COPY / name.replace('projects/', 'src/', 1)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target)
+        shutil.copy2(ROOT / name, target, follow_symlinks=False)
     (COPY / 'projects').symlink_to('src')
     settings = ConfigParser()
     settings.read(COPY / 'setup.cfg')

@@ -18,7 +18,7 @@ from dit_sam.mmengine_extras.config_check import check_config
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 # Configs that start from one of mmseg or mmdet are built in test_mixing/.
-LEAVES = sorted(path.name for path in (CONFIGS / 'dit_sam').glob('*.py') if '::' not in path.read_text())
+LEAVES = [name for name in walk.NAMES if '::' not in (CONFIGS / name).read_text()]
 # SAM's image encoder (segment_anything's own counts) and BERT-base without pooler, in millions.
 ENCODER = dict(b=89.67, l=308.28, h=637.03)
 BERT = 108.89
@@ -69,11 +69,16 @@ WORDS = {
 
 
 KNOWN = {word for words in WORDS for word in words}
-OF_THE_PAPER = [name for name in LEAVES if set(name.removesuffix('.py').split('_')) <= KNOWN]
+OF_THE_PAPER = [
+    name.removeprefix('dit_sam/')
+    for name in LEAVES
+    if name.startswith('dit_sam/') and set(name[len('dit_sam/') : -len('.py')].split('_')) <= KNOWN
+]
 
 
 def load(name: str) -> Config:
-    cfg = Config.fromfile(CONFIGS / 'dit_sam' / name)
+    """A config, in the folder dit_sam if the name has none."""
+    cfg = Config.fromfile(CONFIGS / ('' if '/' in name else 'dit_sam') / name)
     init_default_scope(cfg.default_scope)
     return cfg
 
@@ -97,6 +102,7 @@ def test_every_config_is_built(name: str) -> None:
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
     head = 'GeneralizedSAMHead' if 'gref' in name or 'gshapes' in name else 'SAMHead'
+    head = 'EVFSAMHead' if name.startswith('evf_sam/evf') else head
     assert {type(model.backbone).__name__, type(model.decode_head).__name__} == {'DITViT', head}
     datasets = [cfg[loader].dataset for loader in LOADERS]
     for dataset in (part for whole in datasets for part in whole.get('datasets', [whole])):
@@ -132,14 +138,14 @@ def test_tta_views_are_smaller_and_mirrored_versions_of_the_test_pipeline(name: 
     (flips,) = (options for options in views.transforms if options[0].type == 'ReferringFlip')
     assert [flip.prob for flip in flips] == [0, 1]
     assert [first, *(options[-1] for options in views.transforms if options is not flips)] == cfg.test_pipeline
-    sides = [max(resize.scale) for resize in views.transforms[0]]
+    sides = [max(step.scale) for options in views.transforms for step in options if step.type == 'Resize']
     assert len(sides) > 1 and sides == sorted(set(sides)) and cfg.tta_model == dict(type='ReferringTTAModel')
 
 
 @pytest.mark.parametrize('name', LEAVES)
 def test_a_config_inherits_only_from_base_files(name: str) -> None:
     """At most two levels: a leaf builds on `_base_`, not on another leaf."""
-    tree = ast.parse((CONFIGS / 'dit_sam' / name).read_text())
+    tree = ast.parse((CONFIGS / name).read_text())
     bases = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == '_base_')
     assert all(base.startswith('../_base_/') for base in ast.literal_eval(bases))
 
@@ -257,3 +263,21 @@ def test_words_of_the_small_models_are_those_of_the_grammar(name: str) -> None:
     encoder = load(f'{name}.py').model.text_encoder
     assert tuple(encoder.tokenizer) == ('[PAD]', '[UNK]', '[CLS]', '[SEP]', *GENERALIZED_VOCABULARY)
     assert encoder.model.vocab_size == len(encoder.tokenizer)
+
+
+def test_evf_sams_metafile_and_readme_agree() -> None:
+    """Every config is in the README; the metafile has the README's figures, and the size of the model."""
+    folder = CONFIGS / 'evf_sam'
+    models = {model['Name']: model for model in yaml.safe_load((folder / 'metafile.yml').read_text())['Models']}
+    text = (folder / 'README.md').read_text()
+    assert sorted(re.findall(r'\]\((\S+\.py)\)', text)) == sorted(path.name for path in folder.glob('*.py'))
+    rows = dict(re.findall(r'^\| \[(\S+)\]\(\S+\)(.*)$', text, re.M))
+    for name, model in models.items():
+        assert model['Config'] == f'configs/evf_sam/{name}.py' and (CONFIGS.parent / model['Config']).is_file()
+        figures = [f'{result["Metrics"]["oIoU"]}' for result in model.get('Results', [])]
+        assert re.findall(r'\d\d\.\d', rows[name]) == figures
+        if 'Metadata' in model:
+            assert f'`{model["Metadata"]["Released As"]}`' in rows[name]
+            with torch.device('meta'):
+                built = MODELS.build(load(f'evf_sam/{name}.py').model)
+            assert sum(weight.numel() for weight in built.parameters()) == model['Metadata']['Parameters']

@@ -13,16 +13,16 @@ ORDER = (
     ('compat',),
     ('structures',),
     ('version',),
+    ('registry',),
     ('utils',),
     ('mmengine_extras',),
     ('models', 'datasets', 'evaluation'),
     ('engine', 'visualization'),
     ('apis',),
-    ('cli',),
 )
 RANKS = {package: rank for rank, packages in enumerate(ORDER) for package in packages}
-# Folders of the repository that are not installed.
-OUTSIDE = ('tools', 'benchmarks', 'reproduction', 'tests')
+# Not of the package: its command line, and folders of the repository.
+OUTSIDE = ('dit_sam_cli', 'tools', 'benchmarks', 'reproduction', 'tests')
 # `mmengine_extras` could be taken out of this project, so it may not know the structures of its data.
 ALLOWED = dict(mmengine_extras={'errors', 'compat', 'utils'})
 
@@ -100,7 +100,8 @@ def test_no_import_violates_the_order():
         (('errors',), 'from .utils.a import x', ['errors.py:1 imports utils']),
         (('utils', 'a'), 'importlib.import_module("dit_sam.models")', ['utils/a.py:1 imports models']),
         (('utils', 'a'), 'import_module(name)\nimport_module("mmseg.models")', []),
-        (('cli', 'a'), 'from benchmarks.measures import x', ['cli/a.py:1 imports benchmarks']),
+        (('apis', 'a'), 'from benchmarks.measures import x', ['apis/a.py:1 imports benchmarks']),
+        (('apis', 'a'), 'import dit_sam_cli.files', ['apis/a.py:1 imports dit_sam_cli']),
     ],
 )
 def test_all_kinds_of_imports_are_detected(module, source, wrong):

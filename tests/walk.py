@@ -16,7 +16,9 @@ from mmseg.structures import SegDataSample
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-CONFIGS = Path(__file__).parents[1] / 'configs' / 'dit_sam'
+CONFIGS = Path(__file__).parents[1] / 'configs'
+# Every config, such as 'dit_sam/ldit_vit-b.py'.
+NAMES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.glob('[!_]*/*.py'))
 WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', 'the', 'cat', 'left']
 SENTENCES = ['the cat left', 'cat']
 ORIGINAL = (480, 640)
@@ -47,8 +49,11 @@ def batch(cfg: Config, training: bool) -> dict:
                 box=[1.0, 2.0, 30.0, 40.0],
             )
         )
-        shape = size if training else ORIGINAL
+        shape = size if training and cfg.model.data_preprocessor.get('pad_masks', True) else ORIGINAL
         sample.gt_sem_seg = PixelData(data=torch.zeros(1, *shape, dtype=torch.uint8))
+        side = (cfg.model.get('text_encoder') or {}).get('img_size')
+        if side is not None:
+            sample.text_encoder_image = PixelData(data=torch.zeros(3, side, side))
         samples.append(sample)
     return dict(
         inputs=[torch.zeros(3, *sample.img_shape, dtype=torch.uint8) for sample in samples], data_samples=samples

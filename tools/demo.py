@@ -1,8 +1,9 @@
-"""Score, train and segment with DIT-SAM, on generated data and with the weights of the repository.
+"""Score, train and segment with DIT-SAM, on generated data and with the weights of the package.
 
-Usage: python tools/demo.py [--work-dir work_dirs/demo]      (`make demo` sets up and calls it)
+Usage: python tools/demo.py [--work-dir work_dirs/demo]      (`make demo` sets up and calls it; also `dit-sam demo`)
 
-Every step prints its command before it runs. A step whose result exists is skipped.
+Every step prints its command before it runs. A step whose result exists is skipped. Data and results go into the
+current folder.
 """
 
 import argparse
@@ -11,11 +12,21 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-CONFIG = 'configs/dit_sam/ldit_vit-t_shapes.py'
-WEIGHTS = 'projects/dit_sam/assets/ldit_vit-t_shapes.safetensors'
+from dit_sam_cli.files import mim_folder, package_folder
+
+
+def shown(path: Path) -> str:
+    """A path as a user types it in the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+TOOLS = shown(mim_folder() / 'tools')
+CONFIG = shown(mim_folder() / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
+WEIGHTS = shown(package_folder() / 'assets' / 'ldit_vit-t_shapes.safetensors')
 DATA = 'data/shapes'
 # The encoders and the mask decoder start from a file, the instruction is new. 150 steps of 8 small pictures, and after
 # every 30 a validation on 240 sentences.
@@ -32,22 +43,21 @@ TRAINING = """
 """
 NEXT = """
 What next
-  Your own pictures    python tools/infer.py PICTURE "the small red star" --out OUT
-  The tests            make test
+  Your own pictures    dit-sam infer PICTURE "the small red star" --out OUT
+  All models           dit-sam list-models
   RefCOCO              README.md, "Training on RefCOCO": images, sentences, SAM's weights, then
-                       tools/dist_train.sh configs/dit_sam/ldit_vit-h.py 8 --amp
+                       dit-sam train dit_sam::ldit_vit-b.py --amp
 """
 
 
-def run(step: str, done: Path | None, command: str, log: Path | None = None) -> None:
-    """Run a command from the repository's root unless `done` is there; end the program if it fails."""
-    print(f'\n== {step}\n$ python {command}', flush=True)
+def run(step: str, done: Path | None, command: Sequence[str], log: Path | None = None) -> None:
+    """Run a program of tools/ unless `done` is there; end this one if it fails."""
+    command = [f'{TOOLS}/{command[0]}', *command[1:]]
+    print(f'\n== {step}\n$ python {shlex.join(command)}', flush=True)
     if done is not None and done.exists():
-        print(f'   already done: {done.relative_to(ROOT) if done.is_relative_to(ROOT) else done}')
+        print(f'   already done: {done}')
         return
-    process = subprocess.Popen(
-        [sys.executable, *shlex.split(command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
     for line in process.stdout or ():
         lines.append(line)
@@ -70,7 +80,7 @@ def write_start(path: Path) -> None:
     """Write the shipped weights without the instruction."""
     from dit_sam.utils import read_weights, save_weights
 
-    weights = read_weights(str(ROOT / WEIGHTS))
+    weights = read_weights(WEIGHTS)
     save_weights(str(path), {name: value for name, value in weights.items() if '.instruction.' not in name})
 
 
@@ -78,10 +88,10 @@ def some_references(number: int) -> list[tuple[str, list[str]]]:
     """Pictures of the validation split, each with a sentence for every object that is referred to."""
     from dit_sam.datasets.reference_files import load_refs
 
-    content = json.loads((ROOT / DATA / 'shapes/instances.json').read_text())
+    content = json.loads(Path(DATA, 'shapes/instances.json').read_text())
     names = {image['id']: image['file_name'] for image in content['images']}
     sentences: dict[str, list[str]] = {}
-    for ref in load_refs(str(ROOT / DATA / 'shapes/refs(unc).p')):
+    for ref in load_refs(f'{DATA}/shapes/refs(unc).p'):
         if ref['split'] == 'val':
             sentences.setdefault(f'{DATA}/images/{names[ref["image_id"]]}', []).append(ref['sentences'][0]['sent'])
     return list(sentences.items())[:number]
@@ -90,30 +100,29 @@ def some_references(number: int) -> list[tuple[str, list[str]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder for logs and pictures')
-    work_dir = ROOT / parser.parse_args().work_dir
+    work_dir = Path(parser.parse_args().work_dir)
     work_dir.mkdir(parents=True, exist_ok=True)
-    folder = shlex.quote(str(work_dir))
     test_log, train_log, start, pictures = (
         work_dir / name for name in ('test.log', 'train.log', 'start.safetensors', 'pictures')
     )
     run(
         'Data: drawn pictures, their masks, and sentences with one right answer',
         None,
-        f'tools/dataset_converters/shapes.py --out {DATA} --images 2000 --seed 1',
+        f'dataset_converters/shapes.py --out {DATA} --images 2000 --seed 1'.split(),
     )
     run(
-        'Test: the small L-DIT of the repository on the validation split (half a minute)',
+        'Test: the small L-DIT of the package on the validation split (half a minute)',
         test_log,
-        f'tools/test.py {CONFIG} {WEIGHTS} --work-dir {folder}/test',
+        ['test.py', CONFIG, WEIGHTS, '--work-dir', f'{work_dir}/test'],
         log=test_log,
     )
     print(report(test_log))
     write_start(start)
-    options = ' '.join(TRAINING.format(start=shlex.quote(str(start))).split())
+    options = [option.format(start=start) for option in TRAINING.split()]
     run(
         'Train: the same model with a new instruction, from the other weights, on small pictures (a minute)',
         train_log,
-        f'tools/train.py {CONFIG} --work-dir {folder}/train --cfg-options {options}',
+        ['train.py', CONFIG, '--work-dir', f'{work_dir}/train', '--cfg-options', *options],
         log=train_log,
     )
     scores = [float(score) for score in re.findall(r'Epoch\(val\).* mIoU: ([\d.]+)', train_log.read_text())]
@@ -125,7 +134,7 @@ def main() -> None:
     )
     for image, sentences in some_references(4):
         out = pictures / Path(image).stem
-        run(f'Segment {image}', out, shlex.join(['tools/infer.py', image, *sentences, '--out', str(out)]))
+        run(f'Segment {image}', out, ['infer.py', image, *sentences, '--out', str(out)])
     print(f'\nPictures   {pictures}\nLogs       {work_dir}{NEXT}')
 
 

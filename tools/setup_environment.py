@@ -1,11 +1,12 @@
 """Create the environment: ``python tools/setup_environment.py --venv .venv``; ``make setup`` calls it.
 
 Needs only Python >= 3.10 and compiles nothing. It writes only into the environment and ``projects/dit_sam.egg-info``,
-the metadata of the editable installation. It keeps what the environment has: torch >= 2.1, a full mmcv, the onedl forks
+the metadata of the editable installation. It keeps what the environment has: torch >= 2.6, a full mmcv, the onedl forks
 of the OpenMMLab packages. A second run ends at once unless the requirements have changed.
 
-``--forks`` puts the forks into a new environment; their mmcv compiles for some twenty minutes on two cores. ``--cuda``
-puts a CUDA build of torch (5.5 GB) into it, which runs on a CPU too.
+For a new environment: ``--forks`` takes the forks, ``--cuda`` a CUDA build of torch (5.5 GB), which runs on a CPU too,
+and ``--oldest`` the oldest version of everything that setup.cfg allows. ``--wheel`` builds a wheel and installs it into
+a fresh environment, with its own requirements alone, in the tested versions; an earlier environment is replaced.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import configparser
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,39 +45,71 @@ def main() -> None:
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv', help='folder of the environment')
     parser.add_argument('--forks', action='store_true', help='use the onedl forks of mmengine, mmcv, mmseg and mmdet')
     parser.add_argument('--cuda', action='store_true', help='use the CUDA build of torch, 5.5 GB')
+    parser.add_argument('--oldest', action='store_true', help='use the oldest versions that setup.cfg allows')
+    parser.add_argument('--wheel', action='store_true', help='install a wheel into a fresh environment')
     args = parser.parse_args()
     venv = args.venv.absolute()
     python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
     wanted = dict(root=str(ROOT), inputs=fingerprint())
-    if python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
+    if args.wheel:
+        # Only an environment that this made is replaced.
+        if venv.exists() and not (venv / 'wheel').exists():
+            fail(f'{venv} is not an environment of --wheel: name a new folder by --venv')
+        shutil.rmtree(venv, ignore_errors=True)
+    elif python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
         return
     # An interrupted run, or a system without the venv package, leaves an environment without pip.
     if not (venv / 'bin' / 'pip').exists():
         say(f'creating an environment in {venv} with Python {sys.version.split()[0]}')
         run([sys.executable, '-m', 'venv', str(venv)], 'create the environment')
-    install(python, venv, args.forks, args.cuda)
+    if args.wheel:
+        install_wheel(python, venv)
+    else:
+        install(python, venv, args.forks, args.cuda, args.oldest)
     stamp.write_text(json.dumps(wanted))
     say(f'done: {venv}')
 
 
-def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False) -> None:
+def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False, oldest: bool = False) -> None:
     """Install the requirements of setup.cfg: torch first, then the rest, then this repository."""
     found = probe(python)
     if not forks:
         check_family(found['owners'], venv)
-    pip_install(python, torch_requirements(found, cuda), 'torch with CUDA (5.5 GB)' if cuda else 'torch')
+    torch = torch_requirements(found, cuda, oldest)
+    pip_install(python, torch, 'torch with CUDA (5.5 GB)' if cuda else 'torch')
     own = lines_of(FORKS) if forks else []
     if own:
-        # Built with the installed torch; their dependencies come with the other requirements.
-        pip_install(python, [BUILDER, 'wheel', 'ninja', 'psutil'], 'the build requirements of the forks')
-        pip_install(python, ['--no-deps', '--no-build-isolation', *own], 'the forks (mmcv is compiled)')
+        # pip builds them apart from the environment. Without torch there, their mmcv leaves out its ops and compiles
+        # nothing. Dependencies come with the other requirements.
+        pip_install(python, ['--no-deps', *own], 'the forks')
     found = probe(python)
     constraints = venv / 'dit_sam_constraints.txt'
-    constraints.write_text('\n'.join(pins(found)) + '\n')
+    constraints.write_text('\n'.join(pins(found, oldest)) + '\n')
     pip_install(python, ['--constraint', str(constraints), *requirements(found), *own], 'the other requirements')
     repair_opencv(python)
     # Without isolation: the environment has setuptools, which would be downloaded again.
     pip_install(python, ['--no-deps', '--no-build-isolation', '--editable', str(ROOT)], 'dit_sam')
+
+
+def install_wheel(python: Path, venv: Path) -> None:
+    """Install torch, then a wheel of this repository, whose own requirements bring the rest."""
+    folder = venv / 'wheel'
+    folder.mkdir()
+    pip_install(python, [BUILDER], 'setuptools')
+    say('building the wheel')
+    build = 'import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])'
+    command = [str(python), '-c', build, str(folder)]
+    output = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if output.returncode:
+        fail(f'could not make the source distribution:\n{output.stdout}')
+    options = ['--quiet', '--disable-pip-version-check', '--no-deps', '--no-build-isolation', '--wheel-dir']
+    (source,) = folder.glob('*.tar.gz')
+    run([str(python), '-m', 'pip', 'wheel', *options, str(folder), str(source)], 'build the wheel')
+    pip_install(python, torch_requirements(probe(python)), 'torch')
+    constraints = venv / 'dit_sam_constraints.txt'
+    constraints.write_text('\n'.join(pins(probe(python))) + '\n')
+    pip_install(python, ['--constraint', str(constraints), *map(str, folder.glob('*.whl'))], 'the wheel')
+    repair_opencv(python)
 
 
 def fingerprint() -> str:
@@ -99,42 +133,49 @@ def check_family(owners: dict, venv: Path) -> None:
         )
 
 
-def torch_requirements(found: dict, cuda: bool = False) -> list:
+def torch_requirements(found: dict, cuda: bool = False, oldest: bool = False) -> list:
     """The tested torch, as a looser request may download gigabytes; nothing if torch is installed."""
     installed = found['versions'].get('torch')
     if installed is None:
-        return lines_of(CUDA) if cuda else [line for line in lines_of(CONSTRAINTS) if line.startswith('torch==')]
+        return lines_of(CUDA) if cuda else [line for line in tested(oldest) if line.startswith('torch==')]
     if cuda and installed.endswith('+cpu'):
         fail(f'the installed torch {installed} has no CUDA: set up in another place with VENV=...')
-    if version(installed) < (2, 1):
+    if version(installed) < (2, 6):
         fail(
-            f'torch {installed} is too old: dit_sam needs torch>=2.1; upgrade it, or set up in another place '
+            f'torch {installed} is too old: dit_sam needs torch>=2.6; upgrade it, or set up in another place '
             'with VENV=...'
         )
     return []
 
 
-def pins(found: dict) -> list:
-    """Constraints: the installed torch, and the tested versions of the rest, which need Python 3.11 and torch 2.4.
+def pins(found: dict, oldest: bool = False) -> list:
+    """Constraints: the installed torch, and the tested versions of the rest; the newest need Python 3.11."""
+    torch = f'torch=={found["versions"]["torch"]}'
+    if not oldest and tuple(found['python']) < (3, 11):
+        return [torch, BUILDER]
+    return [torch] + [line for line in tested(oldest) if not line.startswith('torch==')]
 
-    Wheels of torch before 2.3 do not work with numpy 2, and transformers >= 4.50 does not use older torches.
-    """
-    torch = found['versions']['torch']
-    if version(torch) < (2, 4):
-        return [f'torch=={torch}', BUILDER, 'numpy<2', 'transformers<4.50']
-    if tuple(found['python']) < (3, 11):
-        return [f'torch=={torch}', BUILDER]
-    return [f'torch=={torch}'] + [line for line in lines_of(CONSTRAINTS) if not line.startswith('torch==')]
+
+def tested(oldest: bool) -> list:
+    """The versions that are tested: those of requirements/constraints.txt, or the lower bounds in setup.cfg."""
+    if not oldest:
+        return lines_of(CONSTRAINTS)
+    bounds = (re.match(r'([\w.-]+)>=([\w.]+)', line) for line in listed())
+    return [f'{bound[1]}=={bound[2]}' for bound in bounds if bound] + [BUILDER]
 
 
 def requirements(found: dict) -> list:
     """The requirements of setup.cfg and of the tests, without those that forks or a full mmcv provide."""
+    brought = {MM_FAMILY[module] for module, owner in found['owners'].items() if owner != MM_FAMILY[module]}
+    return [line for line in listed() if name_of(line) not in brought]
+
+
+def listed() -> list:
+    """The requirements in setup.cfg, with those of the tests."""
     config = configparser.ConfigParser()
     config.read(ROOT / 'setup.cfg')
-    listed = config['options']['install_requires'] + config['options.extras_require']['test']
-    brought = {MM_FAMILY[module] for module, owner in found['owners'].items() if owner != MM_FAMILY[module]}
-    lines = [line.strip() for line in listed.splitlines()]
-    return [line for line in lines if line and not line.startswith('#') and name_of(line) not in brought]
+    lines = config['options']['install_requires'] + config['options.extras_require']['test']
+    return [line for line in map(str.strip, lines.splitlines()) if line and not line.startswith('#')]
 
 
 def repair_opencv(python: Path) -> None:

@@ -4,24 +4,7 @@ import argparse
 import os
 from typing import Any
 
-# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
-if 'OMP_WAIT_POLICY' not in os.environ:
-    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
-
-from mmengine.config import Config
-from mmengine.runner import Runner
-from mmseg.registry import RUNNERS
-
-from dit_sam.engine.launch import check_checkpoint, load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
-from dit_sam.mmengine_extras.config_check import check_config
-from dit_sam.mmengine_extras.config_options import add_config_options
-from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
-from dit_sam.mmengine_extras.ranks import end_process_group
-from dit_sam.mmengine_extras.run_check import check_loader
-from dit_sam.utils import check_folder
+from dit_sam_cli.arguments import add_config_options, let_threads_yield
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,6 +26,26 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+
+from dit_sam.engine.launch import check_checkpoint, load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
+from dit_sam.mmengine_extras.config_check import check_config
+from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
+from dit_sam.mmengine_extras.ranks import end_process_group
+from dit_sam.mmengine_extras.run_check import check_loader
+from dit_sam.utils import check_folder
 
 
 def draw_predictions(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
@@ -105,8 +108,7 @@ def add_mask_writer(cfg: Config, output_dir: str) -> None:
     cfg.test_evaluator = [*evaluators, dict(type='MaskWriter', output_dir=output_dir)]
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     prepare_process()
     with one_line_errors():
         check_checkpoint(args.checkpoint)
@@ -128,4 +130,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

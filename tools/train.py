@@ -3,21 +3,7 @@
 import argparse
 import os
 
-# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
-if 'OMP_WAIT_POLICY' not in os.environ:
-    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
-
-from mmengine.runner import Runner
-from mmseg.registry import RUNNERS
-
-from dit_sam.engine.compile_hook import compile_blocks
-from dit_sam.engine.launch import enable_amp, load_config, resume_latest
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
-from dit_sam.mmengine_extras.config_options import add_config_options
-from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
-from dit_sam.mmengine_extras.ranks import end_process_group
-from dit_sam.mmengine_extras.run_check import check_training
+from dit_sam_cli.arguments import add_config_options, let_threads_yield
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,8 +25,24 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
+
+from mmengine.runner import Runner
+from mmseg.registry import RUNNERS
+
+from dit_sam.engine.compile_hook import compile_blocks
+from dit_sam.engine.launch import enable_amp, load_config, resume_latest
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
+from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
+from dit_sam.mmengine_extras.ranks import end_process_group
+from dit_sam.mmengine_extras.run_check import check_training
+
+
+def main(args: argparse.Namespace) -> None:
     prepare_process()
     with one_line_errors():
         cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
@@ -57,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

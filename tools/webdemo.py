@@ -1,12 +1,13 @@
-"""A web page that segments pictures by sentences: ``tools/webdemo.py [--config FILE --checkpoint FILE] [--port N]``.
+"""A web page that segments pictures by sentences: ``tools/webdemo.py [--model NAME] [--port N]``.
 
-Needs the extra `web`: ``pip install -e .[web]``. Without --host only this machine can open the page. It sends nothing
-to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
+Needs the extra `web`: ``pip install "dit-sam[web]"``. Without --host only this machine can open the page. It sends
+nothing to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
 """
 
 import argparse
 import os
 import os.path as osp
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +16,32 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Before torch is imported: waiting threads soon yield to other processes (docs/training.md, "Threads").
-if 'OMP_WAIT_POLICY' not in os.environ:
-    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+from dit_sam_cli.arguments import DTYPES, MODEL, let_threads_yield
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--model', help=MODEL)
+    parser.add_argument('--config', help='config file, default: the small model of the shapes data')
+    parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
+    parser.add_argument('--dtype', choices=DTYPES, default='float32', help='bfloat16 and float16 take half the memory')
+    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
+    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
+    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
+    args = parser.parse_args()
+    if args.port is not None and not 0 < args.port < 65536:
+        parser.error(f'--port must be from 1 to 65535, got {args.port}')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
 
 import cv2
 
-from dit_sam.apis import InputError, ReferringInferencer, attention_maps
+from dit_sam.apis import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, InputError, ReferringInferencer, attention_maps
 from dit_sam.datasets.reference_files import load_refs
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.errors import show_traceback
@@ -35,7 +55,7 @@ try:
     import gradio as gr
 except ModuleNotFoundError:
     show_traceback()
-    sys.exit('error: the web page needs gradio, which is not installed: pip install -e .[web]')
+    sys.exit('error: the web page needs gradio, which is not installed: pip install "dit-sam[web]"')
 
 MAX_BYTES, MAX_PIXELS = 20_000_000, 25_000_000
 MAX_SENTENCES, MAX_CHARACTERS = 8, 200
@@ -148,10 +168,17 @@ def make_examples(folder: str, number: int = 4) -> list[list[str]]:
     return [[str(image), '\n'.join(sentences[image_id].values())] for image_id, image in enumerate(images, 1)]
 
 
+def introduction(inferencer: ReferringInferencer) -> str:
+    """The head of the page, with the names of config and weights, without their folders."""
+    model = re.sub(r'[^\s,]*[/\\\\]([^\s,/\\\\]+)', r'`\1`', inferencer.source)
+    notice = f'\n\n**Note:** {DRAWINGS_ONLY}.' if DEFAULT_CHECKPOINT in inferencer.source else ''
+    return f'{INTRODUCTION}\n\nModel: {model}.{notice}'
+
+
 def build_page(inferencer: ReferringInferencer, examples: Sequence[Sequence[str]]) -> gr.Blocks:
     """The page and what its buttons do; the model works on one request at a time."""
     with gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.Markdown(INTRODUCTION)
+        gr.Markdown(introduction(inferencer))
         with gr.Row():
             picture, text, button = question(examples)
             overlay, table, chosen, direction, look, maps = answer()
@@ -210,21 +237,18 @@ def check_address(host: str, port: int | None) -> None:
         ) from error
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--config', help='config file, default: the small model of the shapes data')
-    parser.add_argument('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
-    parser.add_argument('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU where there is one')
-    parser.add_argument('--host', default='127.0.0.1', help='0.0.0.0 allows every machine of the network')
-    parser.add_argument('--port', type=int, help='default: the first free one from 7860 on')
-    args = parser.parse_args()
-    if args.port is not None and not 0 < args.port < 65536:
-        parser.error(f'--port must be from 1 to 65535, got {args.port}')
+def main(args: argparse.Namespace) -> None:
     with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
+        if args.model and (args.config or args.checkpoint):
+            raise InputError('--model brings its config and weights: leave out --config and --checkpoint')
         if args.config and not args.checkpoint:
             raise InputError('--config without --checkpoint: name the weights of that config')
         check_address(args.host, args.port)
-        inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=False)
+        options = dict(device=args.device, show_progress=False, dtype=args.dtype)
+        if args.model:
+            inferencer = ReferringInferencer.from_pretrained(args.model, **options)
+        else:
+            inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
         page = build_page(inferencer, make_examples(osp.join(folder, 'examples')))
         try:
             # Gradio's own theme would fetch fonts.
@@ -242,4 +266,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -16,7 +16,7 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-_REQUIRED = dict(mmengine='mmengine', mmcv='mmcv-lite>=2.0.0rc4,<2.2', mmseg='mmsegmentation>=1.2')
+_REQUIRED = dict(mmengine='mmengine', mmcv='mmcv-lite>=2.1,<2.2', mmseg='mmsegmentation>=1.2.1')
 _FORKS = dict(mmseg='onedl-mmsegmentation', mmdet='onedl-mmdetection')
 _VERSION_QUERIES = ('get_compiler_version', 'get_compiling_cuda_version')
 
@@ -79,7 +79,7 @@ def _missing_op(name: str) -> Callable:
     def op(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError(
             f"op '{name}' needs the full mmcv, and only mmcv-lite (without compiled ops) is installed: "
-            '`pip uninstall mmcv-lite`, then install mmcv>=2.0.0rc4,<2.2 for your torch and CUDA as in '
+            '`pip uninstall mmcv-lite`, then install mmcv>=2.1,<2.2 for your torch and CUDA as in '
             'https://mmcv.readthedocs.io/en/latest/get_started/installation.html'
         )
 

@@ -7,9 +7,9 @@ import torch
 from mmseg.structures import SegDataSample
 from PIL import Image
 from pycocotools import mask as coco_mask
-from tiny_inferencer import assert_same, masks_of, picture
+from tiny_inferencer import assert_same, masks_of, picture, save_random_weights, tiny_config
 
-from dit_sam.apis import InputError, as_json
+from dit_sam.apis import InputError, ReferringInferencer, as_json
 
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
 
@@ -240,3 +240,20 @@ def test_missing_and_damaged_files(inferencer, tmp_path):
 def test_batch_size_must_be_a_positive_number(inferencer, batch_size):
     with pytest.raises(InputError, match=f'batch_size must be a whole number of 1 or more, got {batch_size!r}'):
         inferencer(picture(), 'circle', batch_size=batch_size)
+
+
+def test_16_bits_change_masks_little_and_unknown_types_are_refused(tmp_path):
+    """The tiny model has no matrix of 65,536 entries, so that only the arithmetic changes."""
+    save_random_weights(tmp_path / 'w.safetensors')
+    models = [
+        ReferringInferencer(tiny_config(), tmp_path / 'w.safetensors', device='cpu', dtype=dtype)
+        for dtype in ('float32', 'bfloat16')
+    ]
+    exact, rounded = (model(picture(), 'the red star', return_datasamples=True)['predictions'][0] for model in models)
+    assert rounded.seg_logits.data.dtype == torch.float32
+    difference = (exact.seg_logits.data - rounded.seg_logits.data).abs().mean()
+    assert 0 < difference < 0.05
+    with pytest.raises(InputError, match="dtype='int8' is not one of float32, bfloat16, float16"):
+        ReferringInferencer(tiny_config(), dtype='int8')
+    with pytest.raises(InputError, match='float16 is for GPUs: take bfloat16'):
+        ReferringInferencer(tiny_config(), device='cpu', dtype='float16')

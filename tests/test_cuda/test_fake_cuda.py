@@ -14,7 +14,7 @@ from mmengine.structures import PixelData
 from test_docs import build_on_meta
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
-from walk import CONFIGS, ORIGINAL, batch, cuda_autocast, load, no_blocking_copies, on_cuda
+from walk import CONFIGS, NAMES, ORIGINAL, batch, cuda_autocast, load, no_blocking_copies, on_cuda
 
 from dit_sam.models.text_encoders.sentence_cache import SentenceCache
 
@@ -22,7 +22,6 @@ pytestmark = pytest.mark.fake_cuda
 if not torch.backends.cuda.is_built():
     pytest.skip('needs a CUDA build of torch: make test-cuda', allow_module_level=True)
 
-NAMES = sorted(path.name for path in CONFIGS.glob('*.py'))
 MIXED = [name for name in NAMES if '::' in (CONFIGS / name).read_text()]
 PRECISIONS = dict(float32=None, bfloat16=torch.bfloat16, float16=torch.float16)
 

@@ -133,3 +133,14 @@ def test_a_misspelled_section_is_named():
     with pytest.raises(InputError, match='optim_wraper is not a key that a run reads; did you mean optim_wrapper?'):
         check_config(dict(model={}, optim_wraper={}), 'mine.py')
     check_config(dict(model={}, optim_wraper={}, optim_wrapper={}), 'mine.py')
+
+
+def test_no_module_is_imported_by_the_name_of_a_part(tmp_path, monkeypatch):
+    """mmengine would import Resize.py of the current folder for every registry that has no Resize."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ('ReferringSegmentor', 'NoSuchPart'):
+        (tmp_path / f'{name}.py').write_text('raise SystemExit("it was imported")')
+    with pytest.raises(InputError, match="model.type='NoSuchPart' is not registered"):
+        check_config(dict(model=dict(type='NoSuchPart')), 'mine.py')
+    with pytest.raises(InputError, match='model lacks backbone'):
+        check_config(dict(model=dict(type='ReferringSegmentor')), 'mine.py')

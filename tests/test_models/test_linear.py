@@ -54,6 +54,7 @@ def test_result_types_equal_torchs(dtype, expected, autocast):
     assert count == expected
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, 'is_exporting'), reason='exporting needs torch 2.7')
 def test_an_exported_graph_has_the_linear_layer():
     with torch.no_grad():
         graph = torch.export.export(Linear(128, 40).eval(), (torch.randn(GRID),)).graph

@@ -3,9 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import ARCH, assert_close, assert_same_gradients, gradients, noise, randomize
+from tiny import ARCH, assert_close, assert_same_gradients, gradients, needs_transformers_5, noise, randomize
 from torch import nn
-from transformers import SamVisionConfig, SamVisionModel
 
 from dit_sam.compat import import_sam_modeling
 from dit_sam.models import SAMViT
@@ -88,7 +87,10 @@ def test_other_sizes_equal_segment_anything_with_a_resized_map(grid, windowed):
     compare(model, sam, noise(2, 3, 8 * grid[0], 8 * grid[1]))
 
 
+@needs_transformers_5
 def test_encoder_equals_transformers():
+    from transformers import SamVisionConfig, SamVisionModel
+
     model = build(10, 4)
     reference = SamVisionModel(
         SamVisionConfig(

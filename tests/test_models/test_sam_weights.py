@@ -3,8 +3,10 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
+from safetensors.torch import save as to_bytes
 from safetensors.torch import save_file
-from tiny import ARCH, backbone, decode_head, randomize, segmentor
+from small_hub import Repository
+from tiny import ARCH, backbone, decode_head, randomize, segmentor, text_encoder
 from torch import nn
 from transformers import SamConfig, SamModel
 
@@ -228,3 +230,18 @@ def test_a_file_without_sam_is_an_error(tmp_path):
     save_file(dict(pos_embed=torch.zeros(1)), tmp_path / 'mae.safetensors')
     with pytest.raises(ValueError, match='mae.safetensors holds neither SAM nor a model of dit_sam'):
         build(SAM_VIT, tmp_path / 'mae.safetensors')
+
+
+def test_every_part_takes_its_weights_from_a_hub(hub):
+    expected = segmentor(seed=1).state_dict()
+    hub.repositories['me/model'] = repository = Repository()
+    tag = repository.commit({'model.safetensors': to_bytes(expected)})
+    init_cfg = dict(type='Pretrained', checkpoint=f'hf://me/model@{tag}/model.safetensors')
+    model = segmentor(
+        seed=None,
+        text_encoder=text_encoder(init_cfg=dict(init_cfg, prefix='text_encoder.')),
+        backbone=backbone(init_cfg=init_cfg),
+        decode_head=decode_head(init_cfg=init_cfg),
+    )
+    model.init_weights()
+    assert [name for name, value in model.state_dict().items() if not torch.equal(value, expected[name])] == []

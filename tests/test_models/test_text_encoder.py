@@ -8,8 +8,8 @@ import torch
 from mmengine.logging import MMLogger
 from mmseg.registry import MODELS
 from safetensors.torch import load_file, save_file
-from tiny import VOCABULARY, assert_close, randomize, text_encoder
-from transformers import AutoConfig, BertModel, BertTokenizer
+from tiny import VOCABULARY, assert_close, bert_tokenizer, randomize, text_encoder
+from transformers import AutoConfig, BertModel
 
 from dit_sam.errors import InputError
 from dit_sam.models.text_encoders import build_tokenizer
@@ -29,10 +29,6 @@ def reference(encoder) -> BertModel:
     keys = bert.load_state_dict(encoder.model.state_dict(), strict=False)
     assert not keys.unexpected_keys and all(key.startswith('pooler.') for key in keys.missing_keys)
     return bert
-
-
-def bert_tokenizer(**kwargs) -> BertTokenizer:
-    return BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)}, **kwargs)
 
 
 @pytest.fixture

@@ -1,17 +1,21 @@
 """Every family of text models through the one text encoder, against transformers' own model called directly."""
 
+import json
 import re
 
 import pytest
 import torch
 from mmseg.registry import MODELS
 from text_families import FAMILIES, Family, byte_pairs
-from tiny import assert_close, text_encoder
+from tiny import assert_close, needs_transformers_5, text_encoder
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
+from dit_sam.apis.shared_config import TOKENIZER, check_shared_config
 from dit_sam.errors import InputError
-from dit_sam.models.text_encoders import build_tokenizer
+from dit_sam.models.text_encoders import as_keywords, build_tokenizer, make_config, save_tokenizer
+
+pytestmark = needs_transformers_5
 
 SENTENCES = ['the red box', 'cat', 'a small blue café right of the cats near un-known fish on the left']
 LENGTH = 12
@@ -147,3 +151,20 @@ def test_a_tokenizer_without_padding_is_refused(tmp_path):
     encoder = MODELS.build(text_encoder(tokenizer=str(tmp_path)))
     with pytest.raises(InputError, match='has no padding token: .*pad_token = eos_token'):
         encoder(['cat'])
+
+
+def test_every_family_is_rebuilt_from_data(family, tmp_path):
+    """As a shared model has it: sizes in its config, and a tokenizer that no class of the family opens."""
+    if not family.tokenizer.is_fast:
+        with pytest.raises(InputError, match='has no tokenizer.json'):
+            save_tokenizer(family.folder, tmp_path)
+        return
+    save_tokenizer(family.folder, tmp_path)
+    sizes = json.loads(json.dumps(as_keywords(make_config(family.folder))))
+    part = dict(type='HuggingFaceTextEncoder', model=sizes, tokenizer=TOKENIZER)
+    check_shared_config(dict(default_scope='mmseg', model=part, pipeline=[]), 'the config')
+    original = build(family)
+    rebuilt = build(family, model=sizes, tokenizer=str(tmp_path / TOKENIZER))
+    with torch.no_grad():
+        expected, found = original(SENTENCES), rebuilt(SENTENCES)
+    assert torch.equal(found.tokens, expected.tokens) and torch.equal(found.mask, expected.mask)

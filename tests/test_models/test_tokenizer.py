@@ -1,10 +1,12 @@
 """Sentences to token ids, against transformers' own tokenizer."""
 
+import json
+
 import pytest
-from tiny import VOCABULARY
+from tiny import VOCABULARY, bert_tokenizer, needs_transformers_5
 from transformers import BertTokenizer
 
-from dit_sam.models.text_encoders import build_tokenizer
+from dit_sam.models.text_encoders import build_tokenizer, make_config
 
 SENTENCES = [
     'the red box',
@@ -26,10 +28,7 @@ SENTENCES = [
 ]
 
 
-def bert_tokenizer(**kwargs) -> BertTokenizer:
-    return BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)}, **kwargs)
-
-
+@needs_transformers_5
 @pytest.mark.parametrize('source', ['tokens', 'vocabulary file', 'folder'])
 def test_the_tokenizer_equals_transformers(source, tmp_path):
     bert_tokenizer(model_max_length=24).save_pretrained(tmp_path)
@@ -43,6 +42,7 @@ def test_the_tokenizer_equals_transformers(source, tmp_path):
     ]
 
 
+@needs_transformers_5
 @pytest.mark.parametrize('token', ['\u2028', '\u0085', '\x0b', '\x1c', '', 'a\rb', 'the ', 'cat\r'], ids=ascii)
 def test_lines_of_a_vocabulary_end_at_line_feeds(token, tmp_path):
     """bert-base-chinese has U+2028, at which Python would also end a line; every later id would be one too high."""
@@ -62,3 +62,15 @@ def test_a_missing_vocabulary_is_named():
 def test_a_vocabulary_without_special_tokens_names_them():
     with pytest.raises(ValueError, match=r"the list of tokens lacks the special tokens \['\[CLS\]', '\[SEP\]'\]"):
         build_tokenizer(['[PAD]', '[UNK]', 'cat'])
+
+
+@pytest.mark.parametrize('open_it', [build_tokenizer, make_config])
+def test_code_in_a_folder_is_not_run_nor_asked_about(tmp_path, open_it, monkeypatch):
+    monkeypatch.setattr('builtins.input', lambda *_: pytest.fail('the user was asked'))
+    code = dict(AutoConfig='mine.Config', AutoTokenizer=['mine.Words', None])
+    (tmp_path / 'config.json').write_text(json.dumps(dict(model_type='mine', auto_map=code)))
+    (tmp_path / 'tokenizer_config.json').write_text(json.dumps(dict(tokenizer_class='Words', auto_map=code)))
+    (tmp_path / 'mine.py').write_text(f'open({str(tmp_path / "ran")!r}, "w")')
+    with pytest.raises(FileNotFoundError, match='it asks for Python code of its own, which is not run'):
+        open_it(str(tmp_path))
+    assert not (tmp_path / 'ran').exists()

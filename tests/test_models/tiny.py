@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pytest
 import torch
+import transformers
 from mmengine.structures import PixelData
+from mmengine.utils import digit_version
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -14,6 +17,17 @@ VOCABULARY = (
     "##known , . - ' ! ? 2 1 猫"
 ).split()
 ARCH = dict(embed_dims=24, depth=3, num_heads=3, global_attn_indexes=(1,))
+BEFORE_TRANSFORMERS_5 = digit_version(transformers.__version__) < digit_version('5.0')
+needs_transformers_5 = pytest.mark.skipif(
+    BEFORE_TRANSFORMERS_5, reason='compares with models and tokenizers of transformers 5'
+)
+
+
+def bert_tokenizer(**kwargs) -> transformers.BertTokenizer:
+    """transformers' tokenizer for `VOCABULARY`; its constructor is new in transformers 5."""
+    if BEFORE_TRANSFORMERS_5:
+        pytest.skip('BertTokenizer(vocab=...) needs transformers 5')
+    return transformers.BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)}, **kwargs)
 
 
 def randomize(module: nn.Module, seed: int = 0) -> nn.Module:

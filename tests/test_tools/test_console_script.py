@@ -3,7 +3,9 @@
 import argparse
 import configparser
 import runpy
+import subprocess
 import sys
+from glob import glob
 from pathlib import Path
 
 import cv2
@@ -13,18 +15,28 @@ import pytest
 import torch
 from mmseg.registry import MODELS
 
-from dit_sam import cli
-from dit_sam.apis import ASSETS, DEFAULT_CHECKPOINT, config_folder, model_source
-from dit_sam.cli import list_models
+import dit_sam_cli
+from dit_sam.apis import ASSETS, DEFAULT_CHECKPOINT, IMAGE_SUFFIXES, config_folder
 from dit_sam.engine.launch import load_config
-from dit_sam.mmengine_extras.config_options import add_config_options
+from dit_sam.models.weights.conversion import ARCHS
+from dit_sam_cli.arguments import SAM_ARCHS, add_config_options
+from dit_sam_cli.files import mim_folder, package_folder
+from dit_sam_cli.infer import IMAGE_SUFFIXES as SUFFIXES
 
 ROOT = Path(__file__).parents[2]
+# What no help, list or refusal needs, and takes seconds.
+HEAVY = {'torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'transformers', 'peft', 'cv2', 'gradio', 'dit_sam'}
+PROGRAMS = sorted(
+    path
+    for folder in ('tools', 'benchmarks', 'reproduction')
+    for path in (ROOT / folder).rglob('*.py')
+    if "if __name__ == '__main__':" in path.read_text()
+)
 
 
 def dit_sam(monkeypatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, 'argv', ['dit-sam', *arguments])
-    cli.main()
+    dit_sam_cli.main()
 
 
 def error_of(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
@@ -63,60 +75,115 @@ def test_the_environment_is_printed_for_bug_reports(monkeypatch, capsys):
     assert 'not installed' not in lines.values()
 
 
+def imported(code: str) -> tuple[int, set[str], str]:
+    """The status with which a piece of a program ends in a fresh process, its heavy modules, and its stderr."""
+    program = f"""
+import runpy, sys
+try:
+    {code}
+except SystemExit as exit:
+    print('IMPORTED', *{{name.partition('.')[0] for name in sys.modules}})
+    sys.exit(exit.code)
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    names = next(line for line in done.stdout.splitlines() if line.startswith('IMPORTED'))
+    return done.returncode, HEAVY.intersection(names.split()), done.stderr
+
+
+@pytest.mark.parametrize('path', PROGRAMS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_help_of_every_program_imports_nothing_heavy(path):
+    # Each on its own, as the programs are called: from the folder of the program.
+    code = f'sys.path.insert(0, {str(path.parent)!r}); sys.argv = [{str(path)!r}, {{}}]; '
+    code += f"runpy.run_path({str(path)!r}, run_name='__main__')"
+    assert imported(code.format("'--help'"))[:2] == (0, set())
+    status, modules, stderr = imported(code.format("'--no-such-option'"))
+    assert (status, modules) == (2, set()) and 'error: ' in stderr
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['list-models'], ''),
+        (['infer', 'a star', 'a circle'], "no image among the arguments: 'a star'"),
+        (['infer', 'none.jpg', 'a star'], 'image none.jpg not found: check the path'),
+        (['infer', __file__, 'a star', '--config', __file__], '--config without --checkpoint: name the weights'),
+        (
+            ['infer', __file__, 'a star', '--checkpoint', f'{__file__}x'],
+            f'not found: did you mean {Path(__file__).name}?',
+        ),
+        (['infer', __file__, 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
+        (['infer', __file__, 'a star', '--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
+    ],
+)
+def test_commands_that_need_no_model_import_nothing_heavy(arguments, message):
+    code = f'import dit_sam_cli; sys.argv = {["dit-sam", *arguments]!r}; dit_sam_cli.main(); sys.exit()'
+    status, modules, stderr = imported(code)
+    assert (status, modules) == (int(bool(message)), set())
+    assert message in stderr and len(stderr.splitlines()) == status
+
+
+def test_what_the_command_line_knows_by_itself_is_as_in_the_package():
+    assert SUFFIXES == IMAGE_SUFFIXES and SAM_ARCHS == ARCHS
+    assert package_folder() / 'assets' == ASSETS and mim_folder() / 'configs' == config_folder()
+
+
+def test_inference_does_not_import_the_trainer_of_transformers_which_works_afterwards():
+    program = """
+import sys
+from dit_sam_cli.infer import import_packages
+import_packages()
+print(*sorted({'dit_sam', 'peft', 'transformers.trainer_utils'}.intersection(sys.modules)))
+from transformers import Adafactor
+"""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ['dit_sam']), done.stderr
+
+
 def test_help_and_unknown_commands(monkeypatch, capsys):
     for arguments in ([], ['--help']):
         dit_sam(monkeypatch, *arguments)
         printed = capsys.readouterr().out
-        assert all(f'dit-sam {name}' in printed for name in cli.COMMANDS)
+        assert all(f'dit-sam {name}' in printed for name in dit_sam_cli.COMMANDS)
     code, line = error_of(monkeypatch, capsys, 'segment')
-    assert (code, line) == (
-        2,
-        "error: dit-sam has no command 'segment'; there are infer, list-models, collect-env, demo",
-    )
+    assert (code, line) == (2, "error: dit-sam has no command 'segment'; there are " + ', '.join(dit_sam_cli.COMMANDS))
 
 
-def test_without_a_checkout_the_installed_configs_are_used(monkeypatch, tmp_path, capsys):
-    (tmp_path / 'share' / 'configs' / 'dit_sam').mkdir(parents=True)
-    (tmp_path / 'share' / 'configs' / 'dit_sam' / 'metafile.yml').touch()
-    monkeypatch.setattr(model_source, '_PACKAGE', tmp_path / 'lib' / 'site-packages' / 'dit_sam')
-
-    class File(type(Path())):
-        def locate(self):
-            return tmp_path / self
-
-    monkeypatch.setattr(model_source, 'files', lambda name: [File('a.py'), File('share/configs/dit_sam/metafile.yml')])
-    assert model_source.config_folder() == tmp_path / 'share' / 'configs'
-    monkeypatch.setattr(model_source, 'files', lambda name: None)
-    for module in (cli, list_models):
-        monkeypatch.setattr(module, 'config_folder', model_source.config_folder)
-    code, line = error_of(monkeypatch, capsys, 'demo')
-    assert code == 1 and line.endswith('clone the repository and call `make demo` there')
-    code, line = error_of(monkeypatch, capsys, 'list-models')
-    assert code == 1 and line.endswith('not found: reinstall the package, or run in a checkout of the repository')
-
-
-def test_an_installation_has_every_config():
+def test_an_installation_has_every_config_and_tool():
     setup = configparser.ConfigParser()
     setup.read(ROOT / 'setup.cfg')
-    installed = {
-        (Path(target).relative_to('share/dit_sam'), path.name)
-        for target, patterns in setup['options.data_files'].items()
-        for pattern in patterns.split()
-        for path in ROOT.glob(pattern)
+    package = ROOT / 'projects' / 'dit_sam'
+
+    def matched(section: str) -> set[str]:
+        patterns = [line for line in setup[section]['dit_sam'].splitlines() if line.startswith('.mim')]
+        return {path for pattern in patterns for path in glob(pattern, root_dir=package, recursive=True)}
+
+    files = {
+        f'.mim/{path.relative_to(ROOT)}'
+        for folder in ('configs', 'tools')
+        for path in (ROOT / folder).rglob('*')
+        if path.is_file() and path.suffix != '.pyc'
     }
-    assert installed == {
-        (path.parent.relative_to(ROOT), path.name)
-        for suffix in ('py', 'yml', 'md')
-        for path in (ROOT / 'configs').rglob(f'*.{suffix}')
-    }
+    # It sets up a checkout.
+    assert matched('options.exclude_package_data') == {'.mim/tools/setup_environment.py'} < files
+    assert matched('options.package_data') == files | {'.mim/model-index.yml'}
+
+
+def test_the_tools_run_as_commands(monkeypatch, tmp_path):
+    """In their own process; tests/wheel.py runs them from a wheel."""
+    command = 'import sys, dit_sam_cli; sys.argv = ["dit-sam", "train", "dit_sam::none.py"]; dit_sam_cli.main()'
+    done = subprocess.run([sys.executable, '-c', command], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f'error: config {config_folder() / "dit_sam" / "none.py"} not found: ' + (
+        'configs/dit_sam has those of this project'
+    )
 
 
 def test_the_settings_of_the_demo_fit_its_config():
     demo = runpy.run_path(str(ROOT / 'tools' / 'demo.py'))
     parser = argparse.ArgumentParser()
     add_config_options(parser)
-    options = parser.parse_args(['--cfg-options', *demo['TRAINING'].format(start=DEFAULT_CHECKPOINT).split()])
-    cfg = load_config(str(ROOT / demo['CONFIG']), cfg_options=options.cfg_options)
+    args = parser.parse_args(['--cfg-options', *demo['TRAINING'].format(start=DEFAULT_CHECKPOINT).split()])
+    cfg = load_config(str(ROOT / demo['CONFIG']), cfg_options=args.cfg_options)
     model = MODELS.build(cfg.model)
     model.init_weights()
     assert tuple(cfg.train_dataloader.dataset.pipeline[2].scale) == (64, 64)

@@ -18,7 +18,7 @@ from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer
-from dit_sam.cli.infer import write_predictions
+from dit_sam_cli.infer import write_predictions
 
 
 def infer(*arguments) -> None:
@@ -124,6 +124,15 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
     assert boxes[0] == box[0] and len({*points, *box, *boxes}) == 5
 
 
+def test_a_shared_model_gives_the_masks_of_its_config_and_weights(photo, weights, capsys):
+    ReferringInferencer(DEFAULT_CONFIG, weights, device='cpu').save_pretrained('shared')
+    found = []
+    for source in (['--checkpoint', weights], ['--model', 'shared']):
+        infer(photo, 'the red star', '--device', 'cpu', '--out', 'out', '--format', 'json', *source)
+        found.append(json.loads(Path(capsys.readouterr().out.splitlines()[-1]).read_text()))
+    assert found[0]['predictions'] == found[1]['predictions'] and found[1]['model'] == 'shared'
+
+
 @pytest.mark.parametrize(
     'arguments, message',
     [
@@ -134,12 +143,20 @@ def test_points_and_boxes_reach_the_model(photo, capsys):
         ),
         (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
         (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
+        (['photo.png', 'a star', '--model', 'none'], "no model at 'none': it is neither a folder nor user/name or "),
+        (
+            ['photo.png', 'a star', '--model', 'none', '--checkpoint', 'a.pth'],
+            '--model brings its config and weights: leave out --config and --checkpoint',
+        ),
         (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
         (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
         (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
         (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
         (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),
-        (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', '.'], 'config . is a folder: name a file in it'),
+        (
+            ['photo.png', 'a star', '--checkpoint', 'photo.png', '--config', '.'],
+            'config . is a folder: name a file in it',
+        ),
         (['photo.png', 'a star', '--out', 'photo.png/new'], 'photo.png/new cannot be written to: '),
         (['photo.png', 'a star', '--out', ''], 'the folder to write to has no name: name one'),
         (['photo.png', 'a star', '--device', 'zebra'], "there is no device 'zebra' here (Expected one of cpu, cuda, "),
@@ -158,7 +175,7 @@ def test_missing_input_is_a_one_line_error(photo, error_of, arguments, message):
             ['photo.png', 'text.png', 'a star'],
             'image text.png cannot be decoded: it is damaged or cut off, or of a format',
         ),
-        (['photo.png', 'a star', '--batch-size', '0'], 'batch_size must be a whole number of 1 or more, got 0'),
+        (['photo.png', 'a star', '--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
         (
             ['photo.png', 'a star', '--boxes', '1,2,3'],
             'the box for photo.png is [1.0, 2.0, 3.0]: give left, top, right',
@@ -177,7 +194,7 @@ def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])
 def test_a_full_disk_is_a_one_line_error_and_leaves_no_files(tmp_path, form):
-    args = Namespace(format=form, out=str(tmp_path), config='', checkpoint='')
+    args = Namespace(format=form, out=str(tmp_path), model='', config='', checkpoint='')
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:

@@ -1,6 +1,5 @@
 """The rules of the setup. The setup itself is tested by the environment in which these tests run."""
 
-import configparser
 import importlib.util
 import json
 from pathlib import Path
@@ -33,27 +32,22 @@ def names(requirements) -> set:
 
 def test_every_requirement_has_a_tested_version_that_satisfies_it():
     tested = {Requirement(line).name.lower(): Requirement(line) for line in setup.lines_of(setup.CONSTRAINTS)}
-    config = configparser.ConfigParser()
-    config.read(ROOT / 'setup.cfg')
-    lines = config['options']['install_requires'] + config['options.extras_require']['test']
-    for line in filter(None, map(str.strip, lines.splitlines())):
-        if not line.startswith('#'):
-            wanted = Requirement(line)
-            pin = next(iter(tested[wanted.name.lower()].specifier))
-            assert pin.operator == '==' and wanted.specifier.contains(pin.version), line
+    for wanted in map(Requirement, setup.listed()):
+        pin = next(iter(tested[wanted.name.lower()].specifier))
+        assert pin.operator == '==' and wanted.specifier.contains(pin.version), wanted
 
 
 def test_the_tested_torch_is_required_unless_installed():
     assert setup.torch_requirements(found(torch=None)) == ['torch==2.13.0']
-    assert setup.torch_requirements(found(torch='2.1.2+cu121')) == []
+    assert setup.torch_requirements(found(torch='2.6.0+cu124')) == []
     assert setup.torch_requirements(found(torch=None), cuda=True) == ['torch==2.14.1', 'torchvision==0.29.1']
     assert setup.torch_requirements(found(torch='2.14.1+cu130'), cuda=True) == []
 
 
 def test_an_old_torch_is_an_error(capsys):
     with pytest.raises(SystemExit):
-        setup.torch_requirements(found(torch='1.13.1'))
-    assert 'torch 1.13.1 is too old: dit_sam needs torch>=2.1' in capsys.readouterr().err
+        setup.torch_requirements(found(torch='2.5.1'))
+    assert 'torch 2.5.1 is too old: dit_sam needs torch>=2.6' in capsys.readouterr().err
 
 
 def test_a_torch_without_cuda_is_an_error(capsys):
@@ -63,18 +57,22 @@ def test_a_torch_without_cuda_is_an_error(capsys):
 
 
 @pytest.mark.parametrize(
-    'torch, python, pinned',
-    [
-        ('2.13.0+cpu', (3, 11), True),
-        ('2.6.0+cu124', (3, 12), True),
-        ('2.6.0', (3, 10), False),
-        ('2.1.2', (3, 11), False),
-    ],
+    'torch, python, pinned', [('2.13.0+cpu', (3, 11), True), ('2.6.0+cu124', (3, 12), True), ('2.6.0', (3, 10), False)]
 )
 def test_the_installed_torch_is_kept_and_the_rest_pinned(torch, python, pinned):
     pins = setup.pins(found(torch=torch, python=python))
     assert [line for line in pins if line.startswith('torch==')] == [f'torch=={torch}']
     assert any(line.startswith('transformers==') for line in pins) is pinned
+
+
+def test_the_oldest_versions_are_the_lower_bounds_of_setup_cfg():
+    assert setup.torch_requirements(found(torch=None), oldest=True) == ['torch==2.6']
+    pins = {Requirement(line).name: Requirement(line) for line in setup.pins(found(torch='2.6.0'), oldest=True)}
+    listed = {Requirement(line).name: Requirement(line) for line in setup.listed()}
+    assert {'mmengine', 'mmcv-lite', 'mmsegmentation', 'mmdet', 'transformers', 'numpy', 'pytest'} <= set(pins)
+    for name, pin in pins.items():
+        (bound,) = (clause for clause in pin.specifier if clause.operator in ('==', '>='))
+        assert listed[name].specifier.contains(bound.version, prereleases=True), name
 
 
 def test_forks_and_a_full_mmcv_are_kept():

@@ -254,6 +254,8 @@ def test_uploads_are_deleted_after_an_hour(tool, photo, tmp_path, monkeypatch):
     'arguments, message',
     [
         (['--config', 'a.py'], '--config without --checkpoint: name the weights of that config'),
+        (['--model', 'none'], "no model at 'none'"),
+        (['--model', 'a', '--checkpoint', 'a.pth'], '--model brings its config and weights'),
         (['--config', 'none.py', '--checkpoint', 'a.pth'], 'config none.py not found'),
         (['--checkpoint', 'a.pth'], 'a.pth without a config: name the config too'),
         (['--device', 'zebra'], "there is no device 'zebra' here"),

@@ -12,6 +12,23 @@ import os.path as osp
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('dump', metavar='DUMP.jsonl', help='file of ReferringIoU, dump=FILE')
+    parser.add_argument('--categories', metavar='INSTANCES.json', help='COCO file that names the categories')
+    parser.add_argument('--worst', type=int, default=0, metavar='N', help='draw the N sentences with the lowest IoU')
+    parser.add_argument('--out', default='work_dirs/worst', help='folder for the pictures; no file is replaced')
+    args = parser.parse_args()
+    if args.worst < 0:
+        parser.error(f'--worst must be 0 or more, got {args.worst}')
+    return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 import cv2
 import numpy as np
 
@@ -27,18 +44,6 @@ from dit_sam.visualization import draw_masks, file_stem, write_image
 LENGTHS = (1, 3, 4, 6, 8, 11, 21)
 # Share of the image in percent.
 SHARES = (0, 1, 2, 5, 10, 25, 50)
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('dump', metavar='DUMP.jsonl', help='file of ReferringIoU, dump=FILE')
-    parser.add_argument('--categories', metavar='INSTANCES.json', help='COCO file that names the categories')
-    parser.add_argument('--worst', type=int, default=0, metavar='N', help='draw the N sentences with the lowest IoU')
-    parser.add_argument('--out', default='work_dirs/worst', help='folder for the pictures; no file is replaced')
-    args = parser.parse_args()
-    if args.worst < 0:
-        parser.error(f'--worst must be 0 or more, got {args.worst}')
-    return args
 
 
 def by_length(line: dict) -> str | None:
@@ -156,8 +161,7 @@ def outline(mask: np.ndarray) -> np.ndarray:
     return mask & ~inside.astype(bool)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         lines = read_dump(args.dump)
         views = dict(
@@ -174,4 +178,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -9,12 +9,7 @@ import os.path as osp
 import sys
 from contextlib import redirect_stdout
 
-from dit_sam.apis import ReferringInferencer, attention_maps
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import check_folder, read_image, wrap_write_errors
-from dit_sam.visualization import draw_attention, file_stem, write_image
-from dit_sam.visualization.word_attention import DIRECTIONS
+from dit_sam_cli.arguments import let_threads_yield
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,8 +31,20 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
+
+from dit_sam.apis import ReferringInferencer, attention_maps
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import check_folder, read_image, wrap_write_errors
+from dit_sam.visualization import draw_attention, file_stem, write_image
+from dit_sam.visualization.word_attention import DIRECTIONS
+
+
+def main(args: argparse.Namespace) -> None:
     # mmengine's messages go to stderr, so that stdout has only the results.
     with one_line_errors(), redirect_stdout(sys.stderr):
         if osp.isdir(args.image):
@@ -58,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -7,22 +7,7 @@ mask, the box around it, and the points and boxes of the pipeline that prompt th
 import argparse
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmengine.runner import set_random_seed
-from mmseg.registry import DATASETS
-from torch import Tensor
-from torch.utils.data import Dataset
-
-from dit_sam.apis.results import box_around
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.config_options import add_config_options
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.visualization import draw_masks, file_stem, write_image
+from dit_sam_cli.arguments import add_config_options
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +27,28 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def open_dataset(config: str, split: str, cfg_options: dict | None) -> tuple[Config, Dataset]:
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import set_random_seed
+from mmseg.registry import DATASETS
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dit_sam.apis.results import box_around
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.visualization import draw_masks, file_stem, write_image
+
+
+def open_dataset(config: str, split: str, cfg_options: dict | list[str] | None) -> tuple[Config, Dataset]:
     """A config, and the dataset of its data loader.
 
     Raises:
@@ -127,8 +133,7 @@ def contact_sheet(pictures: Sequence[np.ndarray], width: int = 480, gap: int = 8
     return np.concatenate(rows)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     prepare_process()
     with one_line_errors():
         set_random_seed(args.seed)
@@ -146,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -9,40 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from browse_dataset import open_dataset, spread
-
-from dit_sam.apis import ReferringInferencer
-from dit_sam.engine.launch import check_checkpoint
-from dit_sam.errors import InputError
-from dit_sam.evaluation.scores import Areas
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.config_options import add_config_options
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import check_folder, read_image, wrap_write_errors
-from dit_sam.visualization import draw_masks, draw_sheet, write_image
+from dit_sam_cli.arguments import add_config_options, let_threads_yield
 
 ROWS = 8  # on a sheet
-
-
-class Item(NamedTuple):
-    """A sentence, its ground truth at the image's size, the mask of each model, and whether it has no target."""
-
-    img_path: str
-    sentence: str
-    truth: np.ndarray
-    masks: list[np.ndarray]
-    no_target: bool = False
-
-    @property
-    def ious(self) -> list[float]:
-        """The IoU of each model; it is 1 for an empty mask of a sentence without a target."""
-        return [
-            Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
-            for mask in self.masks
-        ]
-
-
 # For each --order, the key by which the sentences are sorted.
 ORDERS = dict(
     given=lambda item: 0,
@@ -76,6 +45,42 @@ def parse_args() -> argparse.Namespace:
     if args.number < 1 or args.among < 1:
         parser.error('--number and --among must be 1 or more')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
+
+import numpy as np
+from browse_dataset import open_dataset, spread
+
+from dit_sam.apis import ReferringInferencer
+from dit_sam.engine.launch import check_checkpoint
+from dit_sam.errors import InputError
+from dit_sam.evaluation.scores import Areas
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import check_folder, read_image, wrap_write_errors
+from dit_sam.visualization import draw_masks, draw_sheet, write_image
+
+
+class Item(NamedTuple):
+    """A sentence, its ground truth at the image's size, the mask of each model, and whether it has no target."""
+
+    img_path: str
+    sentence: str
+    truth: np.ndarray
+    masks: list[np.ndarray]
+    no_target: bool = False
+
+    @property
+    def ious(self) -> list[float]:
+        """The IoU of each model; it is 1 for an empty mask of a sentence without a target."""
+        return [
+            Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
+            for mask in self.masks
+        ]
 
 
 def choose(dataset, indices: Sequence[int] | None, kind: str | None, number: int) -> list[int]:
@@ -134,8 +139,7 @@ def names_of(configs: Sequence[str], checkpoints: Sequence[str]) -> list[str]:
     return ['/'.join(Path(checkpoint).with_suffix('').parts[-2:]) for checkpoint in checkpoints]
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     prepare_process()
     configs, checkpoints = args.models[::2], args.models[1::2]
     with one_line_errors():
@@ -156,4 +160,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

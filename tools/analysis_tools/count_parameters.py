@@ -10,22 +10,7 @@ import inspect
 import json
 from collections.abc import Callable
 
-import torch
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
-from prettytable import PrettyTable
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.config_options import add_config_options
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.structures import TextFeatures
-from dit_sam.utils import atomic_write_text, check_file
-
-Counts = dict[str, dict[str, int]]
+from dit_sam_cli.arguments import add_config_options, positive
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,14 +32,28 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def positive(value: str) -> int:
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{value} is not positive')
-    return number
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+import torch
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from prettytable import PrettyTable
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.structures import TextFeatures
+from dit_sam.utils import atomic_write_text, check_file
+
+Counts = dict[str, dict[str, int]]
 
 
-def build(filename: str, cfg_options: dict | None = None) -> tuple[nn.Module, tuple[int, int]]:
+def build(filename: str, cfg_options: dict | list[str] | None = None) -> tuple[nn.Module, tuple[int, int]]:
     """The segmentor of a config on the meta device, and the height and width of its input.
 
     Raises:
@@ -170,8 +169,7 @@ def table(counts: Counts) -> str:
     return lines.get_string()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     prepare_process()
     with one_line_errors():
         if args.json:
@@ -187,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

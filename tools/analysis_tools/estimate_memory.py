@@ -20,28 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from count_parameters import check_segmentor, sentences, taken_by
-from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS
-from prettytable import PrettyTable
-from torch._subclasses import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakIdKeyDictionary
-
-from dit_sam.compat import has_bfloat16, replaced
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.config_options import add_config_options
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import atomic_write_text, check_file
-
-GIB = 2**30
+from dit_sam_cli.arguments import add_config_options, let_threads_yield
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,6 +43,34 @@ def parse_args() -> argparse.Namespace:
     if min(*args.sizes, *args.batch_sizes) < 1:
         parser.error('--sizes and --batch-sizes must be 1 or more')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
+
+import torch
+import torch.nn.functional as F
+from count_parameters import check_segmentor, sentences, taken_by
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+from prettytable import PrettyTable
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from dit_sam.compat import has_bfloat16, replaced
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import atomic_write_text, check_file
+
+GIB = 2**30
 
 
 class LiveBytes(TorchDispatchMode):
@@ -205,8 +212,7 @@ def table(results: list[dict]) -> str:
     return lines.get_string()
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     prepare_process()
     with one_line_errors():
         if args.json:
@@ -233,4 +239,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

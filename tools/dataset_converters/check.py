@@ -10,6 +10,21 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(':')[0])
+    parser.add_argument('file', type=Path, metavar='FILE', help='one JSON object a line')
+    parser.add_argument('--images', type=Path, help='folder of the images, data_prefix.img_path; default that of FILE')
+    parser.add_argument(
+        '--masks', type=Path, help='folder of the mask images, data_prefix.seg_map_path; default that of FILE'
+    )
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
 from dit_sam.datasets.json_lines import (
     image_id,
@@ -25,16 +40,6 @@ from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
 # An image has several lines.
 decoded = lru_cache(maxsize=100_000)(image_problem)
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0].partition(':')[0])
-    parser.add_argument('file', type=Path, metavar='FILE', help='one JSON object a line')
-    parser.add_argument('--images', type=Path, help='folder of the images, data_prefix.img_path; default that of FILE')
-    parser.add_argument(
-        '--masks', type=Path, help='folder of the mask images, data_prefix.seg_map_path; default that of FILE'
-    )
-    return parser.parse_args()
 
 
 def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
@@ -73,8 +78,7 @@ def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[st
         )
 
 
-def main() -> int:
-    args = parse_args()
+def main(args: argparse.Namespace) -> int:
     images, masks = args.images or args.file.parent, args.masks or args.file.parent
     lines, sentences, problems, warnings, ids = 0, 0, 0, 0, {}
     with one_line_errors(OSError):
@@ -97,4 +101,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(ARGS))

@@ -16,6 +16,18 @@ import pickle
 from collections.abc import Iterable
 from pathlib import Path
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('files', nargs='+', metavar='FILE', help='prepared files, one a split')
+    parser.add_argument('--out', required=True, type=Path, help='folder to write')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 from dit_sam.datasets import ReferringTable
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
@@ -76,11 +88,7 @@ def _number(category: int | str | tuple) -> int:
     return category if isinstance(category, int) else 0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('files', nargs='+', metavar='FILE', help='prepared files, one a split')
-    parser.add_argument('--out', required=True, type=Path, help='folder to write')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         check_folder(args.out)
         repeated = [file for number, file in enumerate(args.files) if file in args.files[:number]]
@@ -97,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -20,6 +20,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+# COCO's under either name, and RefCLEF's.
+IMAGE_FOLDERS = ('train2014', 'train2017', 'saiapr_tc-12')
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('src', type=Path, metavar='SRC', help='folder of the original downloads')
+    parser.add_argument('--out', type=Path, required=True, metavar='DST', help='folder to write to')
+    folders = ', '.join(f'SRC/{name}' for name in IMAGE_FOLDERS)
+    parser.add_argument('--images', type=Path, action='append', metavar='DIR', help=f'repeatable; default {folders}')
+    parser.add_argument('--check-images', action='store_true', help='decode every image that the sets need')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads that check images')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 from prettytable import PrettyTable
 from rich.progress import track
 
@@ -33,8 +52,6 @@ from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder
 
 COLUMNS = ('images', 'references', 'sentences', 'masks')
-# COCO's under either name, and RefCLEF's.
-IMAGE_FOLDERS = ('train2014', 'train2017', 'saiapr_tc-12')
 # Data set, partition, split; images, references, sentences, masks; - where no number is published.
 # Images and references: https://www.tensorflow.org/datasets/catalog/ref_coco. Sentences, and all in sum: Yu et al.,
 # "Modeling Context in Referring Expressions", ECCV 2016; Mao et al., CVPR 2016; Kazemzadeh et al., EMNLP 2014 (RefCLEF,
@@ -86,17 +103,6 @@ class Source(NamedTuple):
     partition: str
     refs: Path
     instances: Path
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('src', type=Path, metavar='SRC', help='folder of the original downloads')
-    parser.add_argument('--out', type=Path, required=True, metavar='DST', help='folder to write to')
-    folders = ', '.join(f'SRC/{name}' for name in IMAGE_FOLDERS)
-    parser.add_argument('--images', type=Path, action='append', metavar='DIR', help=f'repeatable; default {folders}')
-    parser.add_argument('--check-images', action='store_true', help='decode every image that the sets need')
-    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='threads that check images')
-    return parser.parse_args()
 
 
 def find_sources(src: Path) -> list[Source]:
@@ -226,8 +232,7 @@ def check_images(tables: list[ReferringTable], folders: list[Path], workers: int
     return len(bad)
 
 
-def main() -> int:
-    args = parse_args()
+def main(args: argparse.Namespace) -> int:
     with one_line_errors(OSError):
         if args.workers < 1:
             raise InputError(f'--workers must be 1 or more, got {args.workers}')
@@ -245,4 +250,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(ARGS))

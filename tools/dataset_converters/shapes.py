@@ -5,12 +5,32 @@ import importlib.util
 import os
 import sys
 import traceback
-from pathlib import Path
+
+from dit_sam_cli.files import package_folder
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--out', required=True, help='folder to write; kept when it holds just this data set already')
+    parser.add_argument('--images', type=int, default=10000, help='number of pictures')
+    parser.add_argument('--seed', type=int, default=1, help='0 made the pictures that the shipped weights saw')
+    parser.add_argument('--size', type=int, default=160, help='long side of the pictures in pixels')
+    parser.add_argument(
+        '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split'
+    )
+    parser.add_argument('--generalized', action='store_true', help='also sentences with several answers and with none')
+    parser.add_argument('--workers', type=int, default=2, help='processes; the result does not depend on them')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before numpy and OpenCV are imported.
+    ARGS = parse_args()
 
 
 def _load_shapes():
     """`dit_sam.datasets.shapes` on its own: importing it by name would import the whole package, and torch with it."""
-    folder = Path(__file__).resolve().parents[2] / 'projects' / 'dit_sam' / 'datasets' / 'shapes'
+    folder = package_folder() / 'datasets' / 'shapes'
     spec = importlib.util.spec_from_file_location(
         'dit_sam_shapes', folder / '__init__.py', submodule_search_locations=[str(folder)]
     )
@@ -36,20 +56,6 @@ def parse_splits(text: str) -> dict[str, float]:
     return splits
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', required=True, help='folder to write; kept when it holds just this data set already')
-    parser.add_argument('--images', type=int, default=10000, help='number of pictures')
-    parser.add_argument('--seed', type=int, default=1, help='0 made the pictures that the shipped weights saw')
-    parser.add_argument('--size', type=int, default=160, help='long side of the pictures in pixels')
-    parser.add_argument(
-        '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split'
-    )
-    parser.add_argument('--generalized', action='store_true', help='also sentences with several answers and with none')
-    parser.add_argument('--workers', type=int, default=2, help='processes; the result does not depend on them')
-    return parser.parse_args(argv)
-
-
 def print_table(counts: dict[str, dict[str, int]]) -> None:
     columns = list(next(iter(counts.values())))
     total = {column: sum(row[column] for row in counts.values()) for column in columns}
@@ -58,8 +64,7 @@ def print_table(counts: dict[str, dict[str, int]]) -> None:
         print(split.ljust(8) + ''.join(str(row[column]).rjust(12) for column in columns))
 
 
-def main() -> int:
-    args = parse_args()
+def main(args: argparse.Namespace) -> int:
     try:
         splits = parse_splits(args.splits)
         counts = shapes.write_shapes(
@@ -77,4 +82,4 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(main(ARGS))

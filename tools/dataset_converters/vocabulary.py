@@ -10,6 +10,30 @@ import string
 from collections import Counter
 from collections.abc import Iterable
 
+SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
+# Letters, alone and as the continuation of a word, so that unknown words can be spelled.
+LETTERS = tuple(string.ascii_lowercase + string.digits + string.punctuation)
+PIECES = tuple(f'##{letter}' for letter in string.ascii_lowercase + string.digits)
+ALWAYS = (*SPECIAL, *LETTERS, *PIECES)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        'files',
+        nargs='+',
+        metavar='FILE',
+        help='refs(*).p or grefs(*).json (their training split), a prepared file, or lines of JSON (.jsonl)',
+    )
+    parser.add_argument('--out', required=True, help='file to write, one token a line')
+    parser.add_argument('--size', type=int, default=8192, help=f'number of tokens at most, more than {len(ALWAYS)}')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
@@ -17,12 +41,6 @@ from dit_sam.datasets import training_sentences
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
-
-SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
-# Letters, alone and as the continuation of a word, so that unknown words can be spelled.
-LETTERS = tuple(string.ascii_lowercase + string.digits + string.punctuation)
-PIECES = tuple(f'##{letter}' for letter in string.ascii_lowercase + string.digits)
-ALWAYS = (*SPECIAL, *LETTERS, *PIECES)
 
 
 def vocabulary(sentences: Iterable[str], size: int) -> list[str]:
@@ -43,17 +61,7 @@ def vocabulary(sentences: Iterable[str], size: int) -> list[str]:
     return list(dict.fromkeys((*ALWAYS, *ranked)))[:size]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        'files',
-        nargs='+',
-        metavar='FILE',
-        help='refs(*).p or grefs(*).json (their training split), a prepared file, or lines of JSON (.jsonl)',
-    )
-    parser.add_argument('--out', required=True, help='file to write, one token a line')
-    parser.add_argument('--size', type=int, default=8192, help=f'number of tokens at most, more than {len(ALWAYS)}')
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
     with one_line_errors(OSError):
         check_file(args.out)
         tokens = vocabulary((sentence for path in args.files for sentence in training_sentences(path)), args.size)
@@ -62,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

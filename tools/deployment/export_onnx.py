@@ -19,22 +19,7 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
-from dit_sam.apis import ReferringInferencer
-from dit_sam.engine.launch import load_config
-from dit_sam.errors import InputError
-from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.config_options import add_config_options
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
-from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
-from dit_sam.models.text_encoders import HuggingFaceTextEncoder
-from dit_sam.utils import check_file, wrap_write_errors
-
-INPUTS = ('image', 'input_ids', 'attention_mask')
+from dit_sam_cli.arguments import add_config_options, let_threads_yield
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,6 +36,28 @@ def parse_args() -> argparse.Namespace:
     if args.size is not None and args.size < 1:
         parser.error(f'--size is 1 or more, got {args.size}')
     return args
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+    let_threads_yield()
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dit_sam.apis import ReferringInferencer
+from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
+from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
+from dit_sam.models.text_encoders import HuggingFaceTextEncoder
+from dit_sam.utils import check_file, wrap_write_errors
+
+INPUTS = ('image', 'input_ids', 'attention_mask')
 
 
 class OnnxModel(nn.Module):
@@ -100,7 +107,7 @@ def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool =
     if not hasattr(torch.compiler, 'is_exporting'):
         raise InputError(f'torch {torch.__version__} cannot export this model: take 2.7 or newer')
     if find_spec('onnxscript') is None:
-        raise InputError('onnxscript is not installed, which writes the model: pip install -e .[onnx]')
+        raise InputError('onnxscript is not installed, which writes the model: pip install "dit-sam[onnx]"')
     # Two of each, because the exporter would treat a size of one as a constant.
     ids, ones = torch.zeros(2, 4, dtype=torch.long), torch.ones(2, 4, dtype=torch.long)
     batch = torch.export.Dim('batch', min=1)
@@ -221,8 +228,7 @@ def check_against_pytorch(model: OnnxModel, size: tuple[int, int], path: Path) -
     print(f'checked: differs from PyTorch by {difference:.1e} of the largest logit', file=sys.__stdout__)
 
 
-def main() -> None:
-    args = parse_args()
+def main(args: argparse.Namespace) -> None:
     prepare_process()
     # Messages of mmengine and torch go to stderr, so that stdout has only the results.
     with one_line_errors(), redirect_stdout(sys.stderr):
@@ -235,4 +241,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

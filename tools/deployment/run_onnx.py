@@ -12,6 +12,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('model', help='.onnx file')
+    parser.add_argument('image')
+    parser.add_argument('sentences', nargs='+')
+    parser.add_argument('--out', default='.', help='folder for the masks, 255 inside and 0 outside')
+    return parser.parse_args()
+
+
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
 import cv2
 import numpy as np
 from onnxruntime import InferenceSession, SessionOptions
@@ -170,14 +184,9 @@ def segment(args: argparse.Namespace) -> None:
         print(f'{path}: {args.sentences[number - 1]}: {mask.sum()} pixels')
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('model', help='.onnx file')
-    parser.add_argument('image')
-    parser.add_argument('sentences', nargs='+')
-    parser.add_argument('--out', default='.', help='folder for the masks, 255 inside and 0 outside')
+def main(args: argparse.Namespace) -> None:
     try:
-        segment(parser.parse_args())
+        segment(args)
     except (OSError, ValueError) as error:
         # As in this project's tools: show the traceback.
         if os.environ.get('DIT_SAM_DEBUG') == '1':
@@ -186,4 +195,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -10,15 +10,7 @@ Usage:
 import argparse
 from pathlib import Path
 
-from dit_sam.engine.launch import load_config
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.weights import RELEASED_DIT
-from dit_sam.models.weights.conversion import ARCHS, build_on_meta, infer_arch, read_source, summary, to_ours_exactly
-from dit_sam.models.weights.sam_weights import check_size, encoder_size
-from dit_sam.utils import save_weights
-from dit_sam.version import __version__
-
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'dit_sam'
+from dit_sam_cli.arguments import SAM_ARCHS
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,12 +18,26 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('src', help='checkpoint of the released DIT')
     parser.add_argument('dst', help='file to write, *.safetensors or *.pth')
     parser.add_argument('--config', help='config of the model; by default L-DIT of the size of SRC')
-    parser.add_argument('--arch', choices=ARCHS, help='the expected size of SRC; it is inferred from the weights')
+    parser.add_argument('--arch', choices=SAM_ARCHS, help='the expected size of SRC; it is inferred from the weights')
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+from dit_sam.engine.launch import load_config
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.models.weights import RELEASED_DIT
+from dit_sam.models.weights.conversion import build_on_meta, infer_arch, read_source, summary, to_ours_exactly
+from dit_sam.models.weights.sam_weights import check_size, encoder_size
+from dit_sam.utils import save_weights
+from dit_sam.version import __version__
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'dit_sam'
+
+
+def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         remedy = 'this converts the released DIT, and sam2mmseg.py converts SAM'
         weights, layout = read_source(args.src, args.dst, (RELEASED_DIT,), remedy)
@@ -49,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

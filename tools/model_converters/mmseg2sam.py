@@ -10,12 +10,7 @@ Usage:
 
 import argparse
 
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.weights import HUGGING_FACE_SAM, OURS, SAM
-from dit_sam.models.weights.conversion import ARCHS, read_source, sam_to_ours, summary, vit
-from dit_sam.utils import save_weights
-
-LAYOUTS = dict(sam=SAM, huggingface=HUGGING_FACE_SAM)
+from dit_sam_cli.arguments import SAM_ARCHS
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,16 +19,27 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('dst', help='file to write, *.pth or *.safetensors')
     parser.add_argument(
         '--layout',
-        choices=list(LAYOUTS),
+        choices=['sam', 'huggingface'],
         default='sam',
         help="whose names: segment_anything's (the default), or those of transformers' SamModel",
     )
-    parser.add_argument('--arch', choices=ARCHS, help='the expected size of SRC; it is inferred from the weights')
+    parser.add_argument('--arch', choices=SAM_ARCHS, help='the expected size of SRC; it is inferred from the weights')
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.models.weights import HUGGING_FACE_SAM, OURS, SAM
+from dit_sam.models.weights.conversion import read_source, sam_to_ours, summary, vit
+from dit_sam.utils import save_weights
+
+LAYOUTS = dict(sam=SAM, huggingface=HUGGING_FACE_SAM)
+
+
+def main(args: argparse.Namespace) -> None:
     layout = LAYOUTS[args.layout]
     with one_line_errors():
         remedy = 'convert it to those of dit_sam first, with sam2mmseg.py or dit2mmseg.py'
@@ -45,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

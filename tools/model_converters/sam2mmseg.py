@@ -9,25 +9,31 @@ Usage:
 
 import argparse
 
-from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.models.weights import HUGGING_FACE_SAM, SAM
-from dit_sam.models.weights.conversion import ARCHS, read_source, sam_to_ours, summary, vit
-from dit_sam.utils import save_weights
-from dit_sam.version import __version__
-
-REMEDY = 'dit2mmseg.py converts the released DIT, and names of dit_sam need no conversion'
+from dit_sam_cli.arguments import SAM_ARCHS
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('src', help="SAM's .pth, or a file or folder in the layout of Hugging Face")
     parser.add_argument('dst', help='file to write, *.safetensors or *.pth')
-    parser.add_argument('--arch', choices=ARCHS, help='the expected size of SRC; it is inferred from the weights')
+    parser.add_argument('--arch', choices=SAM_ARCHS, help='the expected size of SRC; it is inferred from the weights')
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+if __name__ == '__main__':
+    # Before the other imports, which take seconds.
+    ARGS = parse_args()
+
+from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.models.weights import HUGGING_FACE_SAM, SAM
+from dit_sam.models.weights.conversion import read_source, sam_to_ours, summary, vit
+from dit_sam.utils import save_weights
+from dit_sam.version import __version__
+
+REMEDY = 'dit2mmseg.py converts the released DIT, and names of dit_sam need no conversion'
+
+
+def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         weights, layout = read_source(args.src, args.dst, (SAM, HUGGING_FACE_SAM), REMEDY)
         converted, arch = sam_to_ours(weights, layout, args.src, args.arch)
@@ -36,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(ARGS)

@@ -1,6 +1,6 @@
 # RefCLEF, RefCOCO, RefCOCO+ and RefCOCOg (umd) together, a quarter of the images each, as EVF-SAM is trained, without
-# augmentation. An item is an image with up to three of its sentences. EVF-SAM trains on all four train splits; here
-# images are left out that are in a val or test split of any set, which it does not do: no score is of a training image.
+# augmentation. An item is an image with up to three of its sentences. EVF-SAM trains on all images of the four train
+# splits; here those are left out that are in a val or test split of another set: no score is of a training image.
 # Files as in refcoco.py, and for RefCLEF:
 #   data/coco/saiapr_tc-12/                      the images
 #   data/coco/refclef/{instances.json, refs(unc).p}
@@ -17,22 +17,23 @@ test_pipeline = [
     dict(type='PackReferringInputs'),
 ]
 train_pipeline = test_pipeline
-# For tools/test.py --tta: as it is and mirrored.
+# For tools/test.py --tta: each of the scales, as it is and mirrored.
 tta_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
         type='TestTimeAug',
         transforms=[
-            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
             [text_image],
-            [resize],
+            [dict(type='Resize', scale=(side, side), keep_ratio=True, backend='pillow') for side in (896, 1024)],
+            [dict(type='ReferringFlip', prob=0.0), dict(type='ReferringFlip', prob=1.0)],
             [dict(type='LoadReferringMask')],
             [dict(type='PackReferringInputs')],
         ],
     ),
 ]
 
-held_out = ['refclef/refs(unc).p', 'refcoco/refs(unc).p', 'refcoco+/refs(unc).p', 'refcocog/refs(umd).p']
+# RefCLEF's images are not COCO's, and their numbers mean other images.
+held_out = ['refcoco/refs(unc).p', 'refcoco+/refs(unc).p', 'refcocog/refs(umd).p']
 part = dict(
     type='RefCOCODataset',
     data_root={{_base_.data_root}},
@@ -56,6 +57,7 @@ train_dataloader = dict(
                 ann_file='refclef/instances.json',
                 refs_file='refclef/refs(unc).p',
                 data_prefix=dict(img_path='saiapr_tc-12/'),
+                filter_cfg=dict(evaluation_images=['refclef/refs(unc).p']),
             ),
             dict(part, ann_file='refcoco/instances.json', refs_file='refcoco/refs(unc).p'),
             dict(part, ann_file='refcoco+/instances.json', refs_file='refcoco+/refs(unc).p'),

@@ -2,7 +2,7 @@
 
 from .attention import attention_maps
 from .inputs import IMAGE_SUFFIXES, InputError, list_images
-from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, config_folder
+from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, DRAWINGS_ONLY, config_folder
 from .referring_inferencer import ReferringInferencer
 from .results import as_coco, as_json, as_npz
 
@@ -10,6 +10,7 @@ __all__ = [
     'ASSETS',
     'DEFAULT_CHECKPOINT',
     'DEFAULT_CONFIG',
+    'DRAWINGS_ONLY',
     'IMAGE_SUFFIXES',
     'InputError',
     'ReferringInferencer',

@@ -2,7 +2,6 @@
 
 import os
 from copy import deepcopy
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,30 +12,18 @@ from ..engine.earlier_names import replace_earlier_names
 from ..engine.launch import load_config
 from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
+from ..registry import config_folder
 
 ModelInput: TypeAlias = str | os.PathLike | Config | dict | None
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 ASSETS = _PACKAGE / 'assets'
-
-
-def config_folder() -> Path:
-    """The folder that holds the configs, `dit_sam/` and `_base_/`, in the repository or of the installed package."""
-    in_repository = _PACKAGE.parents[1] / 'configs'
-    if (in_repository / 'dit_sam' / 'metafile.yml').is_file():
-        return in_repository
-    try:
-        listed = files('dit-sam') or ()
-    except PackageNotFoundError:
-        listed = ()
-    found = [Path(str(file.locate())).resolve() for file in listed if file.match('configs/dit_sam/metafile.yml')]
-    # `pip install --target` does not list where it put them.
-    found.append(_PACKAGE.parent / 'share' / 'dit_sam' / 'configs' / 'dit_sam' / 'metafile.yml')
-    return next((path.parents[1] for path in found if path.is_file()), in_repository)
-
-
 DEFAULT_CONFIG = str(config_folder() / 'dit_sam' / 'ldit_vit-t_shapes.py')
 DEFAULT_CHECKPOINT = str(ASSETS / 'ldit_vit-t_shapes.safetensors')
+DRAWINGS_ONLY = (
+    'the model that comes with dit_sam knows only drawings of shapes; --model evf-sam (in Python '
+    "ReferringInferencer.from_pretrained('evf-sam')) fetches one for photographs, 2.6 GB"
+)
 
 
 def resolve_model(model: ModelInput, weights: str | os.PathLike | None, scope: str) -> tuple[Config | dict, str | None]:
@@ -71,3 +58,18 @@ def check_device(device: str | None) -> None:
     except (AssertionError, RuntimeError) as error:
         reason = first_line(error)
         raise InputError(f'there is no device {device!r} here ({reason}): leave it out, or name cpu') from error
+
+
+def check_dtype(name: str, device: str | None) -> torch.dtype | None:
+    """The type with 16 bits that a name means; None for float32.
+
+    Raises:
+        InputError: It is another name, or float16 for a CPU.
+    """
+    known = dict(float32=None, bfloat16=torch.bfloat16, float16=torch.float16)
+    if name not in known:
+        raise InputError(f'dtype={name!r} is not one of {", ".join(known)}')
+    on_cpu = torch.device(device).type == 'cpu' if device else not torch.cuda.is_available()
+    if name == 'float16' and on_cpu:
+        raise InputError('float16 is for GPUs: take bfloat16 on a CPU')
+    return known[name]

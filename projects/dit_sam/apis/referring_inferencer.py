@@ -3,27 +3,35 @@
 import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from itertools import islice
 from numbers import Integral
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.visualization import Visualizer
+from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
 from ..mmengine_extras import prepare_process
-from ..utils import check_folder, load_strictly, wrap_write_errors
+from ..models.lora import drop_lora, merge_lora
+from ..utils import check_folder, wrap_write_errors
+from ..utils.large_models import load_in_pieces, without_initialization
 from ..visualization import draw_masks, file_stem, write_image
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
-from .model_source import ModelInput, check_device, resolve_model
+from .model_card import describe_training, epoch_and_scores
+from .model_source import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, ModelInput, check_device, check_dtype, resolve_model
 from .pairs import PairPipeline, batches
+from .pretrained import check_new_folder, open_pretrained, write_pretrained
 from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
 from .results import MaskForm, prediction_of, with_mask_as
 
@@ -43,12 +51,17 @@ class ReferringInferencer(BaseInferencer):
         device: As in torch. By default an accelerator if there is one.
         scope: mm's default scope.
         show_progress: Whether to show a progress bar on stderr when there is more than one batch.
+        dtype: 'float32', 'bfloat16' or 'float16'. With 16 bits large weights take half the memory, and products are
+            computed so, as by autocast. A CPU takes bfloat16, and is fast with it if it has instructions for it.
+
+    Attributes:
+        source: Which config and weights the model has, in one line.
 
     Raises:
         FileNotFoundError: There is no such config or checkpoint.
         CheckpointError: The checkpoint is damaged or belongs to another model; the message lists the differences.
         InputError: Weights come without a config, the config has a misspelled key or a value of the wrong type, its
-            test pipeline loads no image, the model belongs to another scope, or there is no such device.
+            test pipeline loads no image, the model belongs to another scope, or there is no such device or type.
     """
 
     def __init__(
@@ -58,12 +71,77 @@ class ReferringInferencer(BaseInferencer):
         device: str | None = None,
         scope: str = 'mmseg',
         show_progress: bool = True,
+        dtype: str = 'float32',
     ) -> None:
         check_device(device)
+        self._dtype = check_dtype(dtype, device)
         init_default_scope(scope)
         prepare_process()
         config, self._weights = resolve_model(model, weights, scope)
+        self._recorded: dict = {}
+        self.source = 'random weights'
         super().__init__(config, self._weights, device=device, scope=scope, show_progress=show_progress)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | os.PathLike, device: str | None = None, show_progress: bool = True, dtype: str = 'float32'
+    ) -> 'ReferringInferencer':
+        """Open a shared model; no code in it is run.
+
+        Args:
+            name: A folder that `save_pretrained` wrote; or, if there is no such folder, a repository of Hugging Face's
+                hub, `user/name` or `user/name@revision`, which is downloaded once.
+            device: As in the constructor.
+            show_progress: As in the constructor.
+            dtype: As in the constructor.
+
+        Raises:
+            FileNotFoundError: There is no such folder, repository, revision or file.
+            CheckpointError: The hub cannot be reached or denies access, or the weights are damaged or do not fit.
+            InputError: The config is damaged, or would do something else than build parts of this project, mmseg, mmcv
+                and torch.
+        """
+        check_device(device)
+        prepare_process()
+        return cls(*open_pretrained(name), device=device, show_progress=show_progress, dtype=dtype)
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        license: str | None = None,
+        half: bool = False,
+        merge: bool = False,
+        repository: str = '',
+    ) -> None:
+        """Write the model to a folder that `from_pretrained` opens, also on a machine without a network.
+
+        The folder gets weights, config, tokenizer and a model card, and appears when it is complete.
+
+        Args:
+            folder: A folder that does not exist or is empty.
+            license: The license of the weights, as the hub names it, such as 'apache-2.0'. The card says so if it is
+                not stated.
+            half: Whether weights are stored in float16; loading converts them back to float32.
+            merge: Whether LoRA is merged into the weights.
+            repository: `user/name` for the model card, if the folder will be uploaded.
+
+        Raises:
+            InputError: The folder has content or cannot be written, the config has parts or values that cannot be
+                shared, or there is no LoRA to merge.
+            FileNotFoundError: The tokenizer that the config names is not there.
+        """
+        check_new_folder(folder)
+        model, config = self.model, self.cfg
+        if merge:
+            model, config = deepcopy(model), deepcopy(config)
+            if not merge_lora(model):
+                raise InputError('the model has no LoRA: leave out merge')
+            drop_lora(config.model)
+        filename = getattr(config, 'filename', None)
+        about = dict(name=osp.splitext(osp.basename(filename))[0] if filename else None, license=None)
+        about = config.get('shared') or dict(about, training=describe_training(config, self._recorded))
+        about = dict(about, license=license or about['license'])
+        write_pretrained(folder, config, model.state_dict(), about, half, repository)
 
     def __call__(
         self,
@@ -208,13 +286,28 @@ class ReferringInferencer(BaseInferencer):
         """Only a window: the pictures come from `draw_masks`."""
         return Visualizer()
 
-    def _load_weights_to_model(self, model: nn.Module, checkpoint: dict | None, cfg: Config | ConfigDict) -> None:
-        """Load weights that fit exactly; see `load_strictly`."""
-        if checkpoint is None:
-            super()._load_weights_to_model(model, checkpoint, cfg)
-            return
+    def _init_model(self, cfg: Config | ConfigDict, weights: str | None, device: str = 'cpu') -> nn.Module:
+        """The model in evaluation mode; see `load_in_pieces`. Without weights they are random."""
+        if weights is None:
+            return super()._init_model(cfg, weights, device)
+        with without_initialization():
+            model = MODELS.build(cfg.model)
+        model.cfg = cfg
         name = getattr(cfg, 'filename', None)
-        load_strictly(model, checkpoint, str(self._weights), f'config {name}' if name else 'the config')
+        self.source = f'config {name or "(not a file)"}, weights {weights}'
+        print_log(self.source, 'current')
+        if weights == DEFAULT_CHECKPOINT:
+            print_log(DRAWINGS_ONLY, 'current')
+        checkpoint = load_in_pieces(model, weights, self._dtype, f'config {name}' if name else 'the config')
+        self._recorded = epoch_and_scores(checkpoint)
+        return model.to(device).eval()
+
+    @torch.no_grad()
+    def forward(self, inputs: dict, **kwargs: Any) -> Any:
+        """The predictions for a batch."""
+        device = self.model.data_preprocessor.device.type
+        with torch.autocast(device, self._dtype or torch.bfloat16, enabled=self._dtype is not None):
+            return super().forward(inputs, **kwargs)
 
 
 def _write(drawn: np.ndarray, name: str, predictions: Sequence[dict], out_dir: str) -> None:

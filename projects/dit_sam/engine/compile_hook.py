@@ -50,13 +50,11 @@ def compile_blocks(cfg: Config) -> None:
     """Replace `compile` of a config with one of our image encoders by a `CompileHook`, and fix the length of its text.
 
     Raises:
-        InputError: torch is too old, the training is sharded, or `torch.compile` has no such keyword or mode.
+        InputError: The training is sharded, or `torch.compile` has no such keyword or mode.
     """
     backbone = MODELS.get(str((cfg.model.get('backbone') or {}).get('type')))
     if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
         return
-    if not hasattr(torch.compiler, 'set_stance'):
-        raise InputError(f'compile needs torch 2.6 or newer, and this is {torch.__version__}: leave it out')
     if 'strategy' in cfg:
         raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
     options = {} if cfg.compile is True else dict(cfg.compile)

@@ -2,7 +2,9 @@
 
 import os
 import os.path as osp
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from glob import escape, glob
 
 import torch
 from mmengine.config import Config
@@ -12,25 +14,29 @@ from mmengine.logging import print_log
 from .. import compat
 from ..errors import InputError, log_warning
 from ..mmengine_extras.config_check import check_config
-from ..mmengine_extras.config_options import apply_config_options
+from ..mmengine_extras.config_options import apply_config_options, read_config_options
 from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
 from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
 from ..mmengine_extras.ranks import run_on_rank_0
 from ..mmengine_extras.run_check import check_launcher, check_run, check_shards, drop_idle_settings
+from ..registry import config_folder
 from ..utils.checkpoints import not_found
 from .earlier_names import replace_earlier_names
 
 
 def load_config(
-    filename: str, launcher: str = 'none', work_dir: str | None = None, cfg_options: dict | None = None
+    filename: str,
+    launcher: str = 'none',
+    work_dir: str | None = None,
+    cfg_options: Mapping | Sequence[str] | None = None,
 ) -> Config:
     """Read a config, apply the command line to it, and check it.
 
     Args:
-        filename: The config file.
+        filename: The config file, or `dit_sam::NAME.py` for one of this package.
         launcher: Job launcher: none, pytorch, slurm or mpi.
         work_dir: Folder of logs and checkpoints; None for the config's `work_dir`, or else `work_dirs/{config name}`.
-        cfg_options: Values by dotted name, which replace those of the config.
+        cfg_options: Values by dotted name, which replace those of the config, or texts `key=value`.
 
     Returns:
         The config, ready for the Runner. On a CPU with a launcher, the process group has been started.
@@ -40,6 +46,7 @@ def load_config(
         InputError: It cannot be read, `check_config` or `check_run` refuses it, or the launcher did not start this
             process.
     """
+    filename = _in_package(filename)
     if osp.isdir(filename):
         raise InputError(f'config {filename} is a folder: name a file in it')
     if not osp.isfile(filename):
@@ -49,7 +56,9 @@ def load_config(
         raise FileNotFoundError(f'config {filename} not found: {hint}')
     cfg = _read(filename)
     cfg.launcher = launcher
-    apply_config_options(cfg_options or {}, cfg)
+    if cfg_options:
+        options = cfg_options if isinstance(cfg_options, Mapping) else read_config_options(cfg_options)
+        apply_config_options(options, cfg)
     name = osp.splitext(osp.basename(filename))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
     replace_earlier_names(cfg, f'config {filename}')
@@ -68,6 +77,19 @@ def load_config(
         cfg.model_wrapper_cfg.find_unused_parameters = True
     compat.init_dist_without_cuda(cfg)
     return cfg
+
+
+def _in_package(filename: str) -> str:
+    """The path of a config that is named `dit_sam::NAME.py` or `dit_sam::FOLDER/NAME.py`; others stay."""
+    scope, separator, name = filename.partition('::')
+    if not separator:
+        return filename
+    if scope != 'dit_sam':
+        raise InputError(f'config {filename} is of another package: name its file, or dit_sam::NAME.py')
+    if osp.dirname(name):
+        return osp.join(config_folder(), name)
+    found = glob(osp.join(config_folder(), '[!_]*', escape(name)))
+    return found[0] if found else osp.join(config_folder(), 'dit_sam', name)
 
 
 def _score_in_float32(cfg: Config) -> None:

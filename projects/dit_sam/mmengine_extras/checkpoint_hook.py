@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..errors import InputError, log_warning
-from ..utils import state_dict_mismatch
+from ..utils import own_names, state_dict_mismatch
 from ..utils.checkpoints import CheckpointError
 from .checkpoint_io import DeferredRemovalBackend, stream_checkpoints
 from .latest_checkpoint import remove_old_stops
@@ -150,11 +150,10 @@ def _is_checked_early(runner: Runner) -> bool:
 
 def _translate(model: nn.Module, checkpoint: dict) -> None:
     """Replace, in place, the weights in a checkpoint of another program by those under the model's own names."""
-    to_own_names: Any = getattr(model, 'to_own_names', None)
-    if isinstance(checkpoint, dict) and to_own_names is not None:
+    if isinstance(checkpoint, dict):
         key = next((key for key in ('state_dict', 'model') if isinstance(checkpoint.get(key), Mapping)), None)
         weights = checkpoint if key is None else checkpoint[key]
-        renamed = to_own_names(weights)
+        renamed = own_names(model, weights)
         if renamed is not weights:
             checkpoint['state_dict'] = renamed
 

@@ -127,7 +127,7 @@ def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterat
         if not kinds:
             yield f'{path}.type={reprlib.repr(kind)} is neither a name nor a class'
     else:
-        kinds = [found for found in (registry.get(kind) for registry in registries) if found is not None]
+        kinds = [found for found in (_registered(registry, kind) for registry in registries) if found is not None]
         if not kinds:
             names = {name for registry in registries for name in _names(registry)}
             near = did_you_mean(get_close_matches(kind, names, n=1))
@@ -214,6 +214,12 @@ def _each_fits(values: Sequence, hints: tuple) -> bool:
 
 def _is_ours(kind: Callable) -> bool:
     return kind.__module__.split('.')[0] == __name__.split('.')[0]
+
+
+def _registered(registry: Registry, kind: str) -> Any:
+    """`registry.get`, which would import a module of any plain name that is not registered."""
+    registry.import_from_location()
+    return registry.get(kind) if '.' in kind or kind in _names(registry) else None
 
 
 def _names(registry: Registry | None) -> Iterator[str]:

@@ -1,6 +1,5 @@
-"""The option `--cfg-options`: settings of a config on the command line."""
+"""The option `--cfg-options`: settings of a config on the command line. `dit_sam_cli.arguments` adds it to parsers."""
 
-from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -11,37 +10,30 @@ from ..errors import InputError
 from .config_check import LOOKED_UP, SECTIONS, did_you_mean, nested_values
 
 
-class _Settings(DictAction):
-    """`DictAction` that keeps the spaces of a single value, and reports errors in one line."""
+def read_config_options(texts: Sequence[str]) -> dict[str, Any]:
+    """The settings of `--cfg-options`, each `key=value`, by dotted name.
 
-    @staticmethod
-    def _parse_iterable(value: str) -> Any:
-        single = value.strip('\'"')
-        if ',' in single or single.startswith(('(', '[')):
-            return DictAction._parse_iterable(value)
-        return DictAction._parse_int_float_bool(single)
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str], option_string: str | None = None
-    ) -> None:
-        for value in values:
-            try:
-                super().__call__(parser, namespace, [value], option_string)
-            except (AssertionError, RecursionError, ValueError) as error:
-                wanted = 'brackets and quotes that close, and no dict in a list' if '=' in value else 'key=value'
-                raise ArgumentError(self, f'{value} cannot be read: it needs {wanted}') from error
+    Raises:
+        InputError: One cannot be read.
+    """
+    options: dict[str, Any] = {}
+    for text in texts:
+        key, _, value = text.partition('=')
+        try:
+            options[key] = _read_value(value)
+        except (AssertionError, RecursionError, ValueError) as error:
+            raise InputError(
+                f'--cfg-options {text} cannot be read: it needs brackets and quotes that close, and no dict in a list'
+            ) from error
+    return options
 
 
-def add_config_options(parser: ArgumentParser, more: str = '') -> None:
-    """Add `--cfg-options` to the parser of a tool; `more` is appended to the help."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=_Settings,
-        metavar='KEY=VALUE',
-        help='settings that replace those of the config, as key=value with dots in the key; a list is written '
-        f'key="[a,b]" or key=a,b, without spaces{more}',
-    )
+def _read_value(text: str) -> Any:
+    """As mmengine reads a value, but the spaces of a single one stay."""
+    single = text.strip('\'"')
+    if ',' in single or single.startswith(('(', '[')):
+        return DictAction._parse_iterable(text)
+    return DictAction._parse_int_float_bool(single)
 
 
 def apply_config_options(options: Mapping, cfg: Config) -> None:

@@ -127,9 +127,9 @@ class RandomStreamHook(Hook):
         if isinstance(loop, IterBasedTrainLoop):
             # It started to load when it was built, before the checkpoint's seed was known.
             seed_sampler(runner, self._seed)
-            # In a second training the iterator is the generator of the first.
+            # In a second training the iterator is that of the first.
             self._kind = getattr(self, '_kind', type(loop.dataloader_iterator))
-            loop.dataloader_iterator = _start_later(self._kind, loader)
+            loop.dataloader_iterator = _StartLater(self._kind, loader)
         # Persistent workers; others end with their iterator.
         loader._iterator = None
         try:
@@ -155,6 +155,22 @@ class RandomStreamHook(Hook):
             stop_seeding_items(runner.train_dataloader)
 
 
-def _start_later(kind: type, loader: DataLoader) -> Iterator[Any]:
+class _StartLater:
     """The iterator of an iteration loop, created when the first batch is requested."""
-    yield from kind(loader)
+
+    def __init__(self, kind: type, loader: DataLoader) -> None:
+        self._kind, self._loader = kind, loader
+        self._batches: Any = None
+
+    def __iter__(self) -> '_StartLater':
+        return self
+
+    def __next__(self) -> Any:
+        if self._batches is None:
+            self._batches = self._kind(self._loader)
+        return next(self._batches)
+
+    def skip_iter(self, steps: int) -> None:
+        """Called by onedl-mmengine when it resumes; mmengine draws the batches itself."""
+        for _ in range(steps):
+            next(self)

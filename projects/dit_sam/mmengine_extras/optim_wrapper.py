@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -210,7 +209,7 @@ def _autocast_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
 
 
 def _fuse(optimizer: Optimizer) -> None:
-    """Make torch's Adam and AdamW fused, one kernel per group, if the kernel exists and the config does not decide."""
+    """Make torch's Adam and AdamW fused, one kernel per group, on a CPU or GPU, unless the config decides."""
     groups = optimizer.param_groups
     is_open = all(
         group.get('fused') is None
@@ -219,24 +218,10 @@ def _fuse(optimizer: Optimizer) -> None:
         and not group.get('differentiable')
         for group in groups
     )
-    devices = {p.device for group in groups for p in group['params']}
+    devices = {p.device.type for group in groups for p in group['params']}
     # The kernel takes a whole group at once.
     is_open = is_open and all(len(_by_mesh(group['params'])) <= 1 for group in groups)
     kind: Any = type(optimizer)
-    if kind in (Adam, AdamW) and is_open and all(_has_fused(kind, device) for device in devices):
+    if kind in (Adam, AdamW) and is_open and devices <= set(_WITH_FOUND_INF):
         for group in groups:
             group['fused'] = True
-
-
-@cache
-def _has_fused(kind: Any, device: torch.device) -> bool:
-    """Whether torch has the kernel: on GPUs since 2.0, on CPUs since 2.4. Only an error tells."""
-    if device.type not in _WITH_FOUND_INF:
-        return False
-    trial = torch.zeros(1, device=device, requires_grad=True)
-    trial.grad = torch.zeros_like(trial)
-    try:
-        kind([trial], fused=True).step()
-    except RuntimeError:
-        return False
-    return True

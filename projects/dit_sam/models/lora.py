@@ -65,6 +65,14 @@ def merge_lora(model: nn.Module) -> int:
     return len(layers)
 
 
+def drop_lora(part: dict) -> None:
+    """Remove the settings of LoRA from the config of a model, in place."""
+    part.pop('lora', None)
+    for value in part.values():
+        if isinstance(value, dict):
+            drop_lora(value)
+
+
 def _check_targets(model: nn.Module, targets: Any, key: str) -> None:
     """Refuse names that fit no layer; peft ignores them as long as another name fits."""
     names = [name for name, _ in model.named_modules()]

@@ -10,8 +10,13 @@ from .checkpoints import CheckpointError, weights_of
 from .files import atomic_write, atomic_write_text, check_file, check_folder, cut_name, name_part, wrap_write_errors
 from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
 from .rle import decode_rle, encode_rle
-from .state_dicts import load_strictly, shorten, state_dict_mismatch
+from .state_dicts import load_strictly, own_names, shorten, state_dict_mismatch
 from .weight_files import check_target, read_weights, save_weights, weight_files
+
+
+def register_all_modules() -> None:
+    """Do nothing: `import dit_sam` has registered every part. `mmengine.hub.get_model` calls it."""
+
 
 __all__ = [
     'MAX_PIXELS',
@@ -28,9 +33,11 @@ __all__ = [
     'load_strictly',
     'name_part',
     'open_image',
+    'own_names',
     'read_checkpoint',
     'read_image',
     'read_weights',
+    'register_all_modules',
     'save_weights',
     'shorten',
     'state_dict_mismatch',

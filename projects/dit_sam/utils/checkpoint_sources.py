@@ -1,4 +1,4 @@
-"""Where checkpoints come from: files, servers and mmengine's catalogs, all read safely."""
+"""Where checkpoints come from: files, servers, hubs and mmengine's catalogs, all read safely."""
 
 import os
 import os.path as osp
@@ -23,6 +23,7 @@ from mmengine.runner.checkpoint import (
 
 from ..errors import first_line
 from .checkpoints import CheckpointError, load_from_local
+from .hub import hub_file, split_address
 
 # Seconds to wait for a server; torch would wait forever.
 TIMEOUT = 60
@@ -36,10 +37,11 @@ _CATALOGS = {
 
 
 def read_checkpoint(filename: str, map_location: Any = 'cpu') -> dict:
-    """Read a checkpoint from a file, a URL or one of mmengine's catalogs without running any code in it.
+    """Read a checkpoint from a file, a URL, a hub or one of mmengine's catalogs without running any code in it.
 
     Args:
-        filename: A `.safetensors` file, or anything that `torch.load` reads; or its address.
+        filename: A `.safetensors` file, or anything that `torch.load` reads; or its address, also `hf://user/name/file`
+            or `hf://user/name@revision/file`.
         map_location: As in `torch.load`.
 
     Raises:
@@ -63,6 +65,7 @@ def _loaders() -> dict[tuple[str, ...], Callable[[str, Any], dict]]:
     """The loaders by the beginnings of names, patterns as in `CheckpointLoader`; the first one that fits counts."""
     return {
         ('http://', 'https://'): load_from_http,
+        ('hf://',): load_from_hub,
         tuple(f'{catalog}://' for catalog in _CATALOGS): load_from_catalog,
         ('pavi://', r'(\S+\:)?s3://', r'(\S+\:)?petrel://'): load_from_store,
         ('',): load_from_local,
@@ -78,19 +81,7 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
         CheckpointError: The download failed, or as in `load_from_local`.
     """
     path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(filename).path))
-    failure = None
-    if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not osp.isfile(path):
-        os.makedirs(osp.dirname(path), exist_ok=True)
-        timeout = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(TIMEOUT)
-        try:
-            torch.hub.download_url_to_file(filename, path, progress=False)
-        except OSError as error:
-            failure = error
-        finally:
-            socket.setdefaulttimeout(timeout)
-    # Also after a failure, because the other ranks wait here.
-    barrier()
+    failure = _on_first_rank(lambda: None if osp.isfile(path) else _download(filename, path))
     if failure is not None or not osp.isfile(path):
         reason = first_line(failure) if failure else 'by the first rank of this machine'
         raise CheckpointError(
@@ -98,6 +89,44 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
             'instead'
         ) from failure
     return load_from_local(path, map_location)
+
+
+def _download(address: str, path: str) -> None:
+    os.makedirs(osp.dirname(path), exist_ok=True)
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        torch.hub.download_url_to_file(address, path, progress=False)
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _on_first_rank(fetch: Callable[[], Any]) -> Exception | None:
+    """Call a function on one rank of each machine while the others wait; return its error, for that rank to raise."""
+    failure = None
+    if int(os.environ.get('LOCAL_RANK', 0)) == 0:
+        try:
+            fetch()
+        except (OSError, CheckpointError) as error:
+            failure = error
+    # Also after a failure, because the other ranks wait here.
+    barrier()
+    return failure
+
+
+def load_from_hub(filename: str, map_location: Any = None) -> dict:
+    """Download a checkpoint from Hugging Face's hub, once per machine, and read it as `load_from_local` does.
+
+    Raises:
+        FileNotFoundError: As in `hub_file`.
+        CheckpointError: The address is malformed, or as in `hub_file` and `load_from_local`.
+    """
+    repository, file, revision = split_address(filename)
+    failure = _on_first_rank(lambda: hub_file(repository, file, revision))
+    if failure is not None:
+        raise failure
+    # The other ranks find in the cache what the first one has left there.
+    return load_from_local(hub_file(repository, file, revision, cached=True), map_location)
 
 
 def load_from_catalog(filename: str, map_location: Any = None) -> dict:

@@ -24,20 +24,31 @@ def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoi
     Raises:
         CheckpointError: The checkpoint has no weights, or its names or shapes differ from the model's.
     """
-    weights = weights_of(checkpoint, source)
+    weights = own_names(model, weights_of(checkpoint, source))
+    check_fit(model, weights, source, target, values=True)
+    model.load_state_dict(weights)
+
+
+def own_names(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights under the names of the model, if it can translate those of other programs by `to_own_names`."""
     to_own_names: Any = getattr(model, 'to_own_names', None)
-    if to_own_names is not None:
-        weights = to_own_names(weights)
-    misfit = state_dict_mismatch(model, weights)
+    return weights if to_own_names is None else to_own_names(weights)
+
+
+def check_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, target: str, values: bool = False) -> None:
+    """Raise `CheckpointError` if names or shapes differ from the model's or, with `values`, a weight is not finite."""
+    misfit = state_dict_mismatch(model, weights, values=values)
     if misfit:
         raise CheckpointError(
             f'checkpoint {source} does not fit {target}, the two belong to different models: {misfit}'
         )
-    model.load_state_dict(weights)
 
 
 def state_dict_mismatch(
-    expected: nn.Module | Mapping[str, Tensor], state_dict: Mapping[str, Tensor], extra_prefixes: tuple[str, ...] = ()
+    expected: nn.Module | Mapping[str, Tensor],
+    state_dict: Mapping[str, Tensor],
+    extra_prefixes: tuple[str, ...] = (),
+    values: bool = True,
 ) -> str:
     """Why a state dict does not fit, in one line; '' if it fits.
 
@@ -47,11 +58,12 @@ def state_dict_mismatch(
         expected: The module, or its state dict.
         state_dict: Weights by the same names.
         extra_prefixes: Prefixes of weights that may be missing.
+        values: Whether the values are read.
     """
     expected = expected.state_dict() if isinstance(expected, nn.Module) else expected
     missing = sorted(name for name in expected.keys() - state_dict.keys() if not name.startswith(extra_prefixes))
     unknown = sorted(state_dict.keys() - expected.keys())
-    shapes, dtypes, values = [], [], []
+    shapes, dtypes, infinite = [], [], []
     for name, ours in expected.items():
         if name not in state_dict:
             continue
@@ -60,14 +72,14 @@ def state_dict_mismatch(
             shapes.append(f'{name} is {tuple(theirs.shape)}, not {tuple(ours.shape)}')
         elif not _same_kind(theirs, ours):
             dtypes.append(f'{name} is {theirs.dtype}, not {ours.dtype}')
-        elif not _is_finite(theirs):
-            values.append(name)
+        elif values and not_finite(theirs):
+            infinite.append(name)
     lists = (
         ('missing', missing),
         ('unknown', unknown),
         ('of another shape (another arch?)', shapes),
         ('of another type', dtypes),
-        ('with NaN or infinity', values),
+        ('with NaN or infinity', infinite),
     )
     problems = '; '.join(f'{len(names)} weights {what}: {shorten(names)}' for what, names in lists if names)
     return problems + _lora_advice(missing, unknown)
@@ -91,9 +103,10 @@ def _same_kind(theirs: Tensor, ours: Tensor) -> bool:
     return dense and (theirs.is_floating_point(), theirs.is_complex()) == (ours.is_floating_point(), ours.is_complex())
 
 
-def _is_finite(weights: Tensor) -> bool:
+def not_finite(weights: Tensor) -> bool:
+    """Whether a tensor holds NaN or infinity."""
     # Not every floating-point type has `isfinite`.
-    return weights.is_meta or not weights.is_floating_point() or bool(weights.float().isfinite().all())
+    return weights.is_floating_point() and not weights.is_meta and not bool(weights.float().isfinite().all())
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:

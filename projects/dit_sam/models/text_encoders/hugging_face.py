@@ -25,8 +25,8 @@ class HuggingFaceTextEncoder(TextEncoder):
     parts of CLIP and SigLIP, the encoder of T5.
 
     The constructor builds the model from its sizes, with random weights. `init_cfg` loads weights; its checkpoint may
-    be a file, a folder in the hub's layout or a hub name. The tokenizer is opened at the first sentence. In evaluation
-    mode, equal sentences of a batch are encoded once, and without gradients their features are cached
+    be a file or its address, a folder in the hub's layout or a hub name. The tokenizer is opened at the first sentence.
+    In evaluation mode, equal sentences of a batch are encoded once, and without gradients their features are cached
     (`SentenceCache`).
 
     Args:
@@ -123,7 +123,7 @@ class HuggingFaceTextEncoder(TextEncoder):
                 super().init_weights()
             return
         checkpoint, prefix = pretrained['checkpoint'], pretrained.get('prefix') or ''
-        if Path(checkpoint).is_file():
+        if '://' in checkpoint or Path(checkpoint).is_file():
             weights = read_weights(checkpoint)
             selected = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
             self._load(selected, checkpoint)

@@ -23,6 +23,19 @@ from .tokenizer import why_nowhere
 
 _CONFIG = 'a config.json with its model_type'
 
+# What transformers' DeBERTa reads from its configuration although that does not declare it.
+_UNDECLARED = {
+    'attention_head_size',
+    'conv_act',
+    'conv_groups',
+    'conv_kernel_size',
+    'embedding_size',
+    'norm_rel_ebd',
+    'position_buckets',
+    'share_att_key',
+    'talking_head',
+}
+
 # transformers omits the mask of its fused attention if a batch has no padding. To find that out, the host reads the
 # mask and waits for the GPU at every step. This variant always makes the mask.
 try:
@@ -54,17 +67,48 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
     if not isinstance(model, str):
         return _from_sizes(model).get_text_config()
     try:
-        return AutoConfig.from_pretrained(model).get_text_config()
+        return AutoConfig.from_pretrained(model, trust_remote_code=False).get_text_config()
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
-            f'no text model at {model!r} ({first_line(error)}): {why_nowhere(model, _CONFIG)}'
+            f'no text model at {model!r} ({first_line(error)}): {why_nowhere(model, _CONFIG, error)}'
         ) from error
+
+
+def as_keywords(config: PretrainedConfig) -> dict[str, Any]:
+    """The keywords from which `make_config` makes a configuration of the same model.
+
+    Raises:
+        InputError: It cannot be made from keywords.
+    """
+    usual, names = type(config)().to_dict(), known_sizes(config.model_type)
+    unused = ('architectures', 'dtype', 'torch_dtype', 'transformers_version')
+    # Files may hold more than the class knows, such as settings of a decoder.
+    values = {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in unused and name[0] != '_' and name in names
+    }
+    keywords = {name: value for name, value in values.items() if name == 'model_type' or usual.get(name) != value}
+    made = make_config(keywords).to_dict()
+    differing = [name for name, value in values.items() if made.get(name) != value]
+    if differing:
+        raise InputError(
+            f'text_encoder.model: {config.model_type} cannot be written as keywords: {", ".join(differing)}'
+        )
+    return keywords
+
+
+def known_sizes(model_type: str) -> set[str]:
+    """The keywords of a kind of text model; errors as in `AutoConfig.for_model`."""
+    names = set(AutoConfig.for_model(model_type).to_dict())
+    return names | _UNDECLARED if model_type in ('deberta', 'deberta-v2') else names
 
 
 def _from_sizes(model: Mapping) -> PretrainedConfig:
     try:
         known = AutoConfig.for_model(model['model_type'])
-        unknown = [key for key in model if not hasattr(known, key)]
+        sizes = known_sizes(model['model_type'])
+        unknown = [key for key in model if key not in sizes and not hasattr(known, key)]
         if not unknown:
             return AutoConfig.for_model(**model)
     except KeyError as error:
@@ -150,7 +194,7 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
     # First, as its errors name the file.
     weights = read_weights(checkpoint) if Path(checkpoint, 'config.json').is_file() else None
     try:
-        config = AutoConfig.from_pretrained(checkpoint).get_text_config()
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False).get_text_config()
         if config.model_type != model.config.model_type:
             raise InputError(
                 f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
@@ -163,7 +207,9 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(f'no text weights at {checkpoint!r}: {why_nowhere(checkpoint, _CONFIG)}') from error
+        raise FileNotFoundError(
+            f'no text weights at {checkpoint!r}: {why_nowhere(checkpoint, _CONFIG, error)}'
+        ) from error
     # transformers fills missing weights with random numbers.
     missing = set(info['missing_keys'])
     return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in missing}

@@ -5,23 +5,14 @@ import json
 import os.path as osp
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 
-from ..apis import (
-    DEFAULT_CHECKPOINT,
-    DEFAULT_CONFIG,
-    IMAGE_SUFFIXES,
-    InputError,
-    ReferringInferencer,
-    as_coco,
-    as_json,
-    as_npz,
-    list_images,
-)
-from ..mmengine_extras.diagnostics import one_line_errors
-from ..utils import check_folder, wrap_write_errors
-from ..visualization import write_new
+from .arguments import DTYPES, MODEL, let_threads_yield
+from .files import check_exists, refuse
+
+# As in `dit_sam.apis.inputs`.
+IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
 DESCRIPTION = """Segment images by sentences.
 
@@ -37,9 +28,11 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     )
     add = parser.add_argument
     add('arguments', nargs='+', metavar='IMAGE… SENTENCE…', help='images, folders and sentences')
+    add('--model', help=MODEL)
     add('--config', help='config file, default: the small model of the shapes data')
     add('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
     add('--out', default='work_dirs/infer', help='folder for the results; nothing in it is replaced')
+    add('--dtype', choices=DTYPES, default='float32', help='bfloat16 and float16 take half the memory')
     add('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU if there is one')
     add('--format', choices=['png', 'json', 'coco', 'npz'], default='png', help=FORMATS)
     add(
@@ -60,22 +53,42 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     return parser.parse_intermixed_args(arguments)
 
 
+def check_args(args: argparse.Namespace) -> None:
+    """Refuse what needs no model to be refused; separate `images` and `sentences`, and parse points and boxes."""
+    args.images, args.sentences = sort_arguments(args.arguments)
+    for image in args.images:
+        check_exists('image', image)
+    if args.model and (args.config or args.checkpoint):
+        refuse('--model brings its config and weights: leave out --config and --checkpoint')
+    if args.config and not args.checkpoint:
+        refuse('--config without --checkpoint: name the weights that belong to that config')
+    if args.config:
+        check_exists('config', args.config, 'dit-sam list-models names those of this project')
+    if args.checkpoint:
+        check_exists('checkpoint', args.checkpoint)
+    if args.font:
+        check_exists('font', args.font, 'name a .ttf or .otf file')
+    if args.batch_size < 1:
+        refuse(f'--batch-size must be 1 or more, got {args.batch_size}')
+    args.points, args.boxes = read_numbers(args.points, '--points'), read_numbers(args.boxes, '--boxes')
+
+
 def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate images (files, folders) from sentences; raise `InputError` if one of the two is missing."""
+    """Separate images (files, folders) from sentences; refuse if one of the two is missing."""
     images = [text for text in arguments if osp.exists(text) or text.lower().endswith(IMAGE_SUFFIXES)]
     sentences = [text for text in arguments if text not in images]
     if not images:
-        raise InputError(
+        refuse(
             f'no image among the arguments: {arguments[0]!r} is not a file or folder, and does not end in any of '
             f'{", ".join(IMAGE_SUFFIXES)}'
         )
     if not sentences:
-        raise InputError(f'no sentence among the arguments: {arguments[-1]!r} is a file or folder; say what to segment')
+        refuse(f'no sentence among the arguments: {arguments[-1]!r} is a file or folder; say what to segment')
     return images, sentences
 
 
 def read_numbers(text: str | None, option: str) -> list[list[float]] | None:
-    """Parse "10,20 30,40" into groups of numbers, or raise `InputError`; None stays None."""
+    """Parse "10,20 30,40" into groups of numbers, or refuse it; None stays None."""
     if text is None:
         return None
     try:
@@ -83,10 +96,34 @@ def read_numbers(text: str | None, option: str) -> list[list[float]] | None:
     except ValueError:
         groups = []
     if not groups:
-        raise InputError(
-            f'{option} {text!r} is not groups of numbers like "10,20 30,40": commas within a group, blanks between'
-        )
+        refuse(f'{option} {text!r} is not groups of numbers like "10,20 30,40": commas within a group, blanks between')
     return groups
+
+
+@contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Within the block, importing a module that is not imported yet fails as if it was not installed."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+def import_packages() -> None:
+    """Import dit_sam into the program's own process, without some 0.3 s of what no inference needs.
+
+    mmengine.optim registers the optimizer Adafactor of transformers if that is installed. This alone imports the
+    trainer of transformers and, where it is installed, peft. Both can be imported afterwards.
+    """
+    let_threads_yield()
+    # If mmengine is not installed, dit_sam says so.
+    with suppress(ModuleNotFoundError), hidden('transformers'):
+        import mmengine.optim  # noqa: F401
+    import dit_sam  # noqa: F401
 
 
 def report(prediction: dict) -> str:
@@ -99,11 +136,16 @@ def report(prediction: dict) -> str:
 
 def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> str:
     """Write all predictions to one new file and return its path."""
+    from dit_sam.apis import as_coco, as_json, as_npz
+    from dit_sam.utils import wrap_write_errors
+    from dit_sam.visualization import write_new
+
     stem, suffix = 'predictions', '.json'
     if args.format == 'npz':
         content, suffix = as_npz(predictions), '.npz'
     else:
-        plain = dict(config=args.config, checkpoint=args.checkpoint, predictions=list(map(as_json, predictions)))
+        source = dict(model=args.model) if args.model else dict(config=args.config, checkpoint=args.checkpoint)
+        plain = dict(source, predictions=list(map(as_json, predictions)))
         if args.format == 'coco':
             plain, stem = as_coco(predictions), 'coco'
         content = json.dumps(plain, ensure_ascii=False, indent=1).encode()
@@ -112,17 +154,20 @@ def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> 
 
 
 def segment(args: argparse.Namespace) -> list[dict]:
-    """The predictions for a command line; errors as in `ReferringInferencer`."""
-    paths, sentences = sort_arguments(args.arguments)
-    if args.config and not args.checkpoint:
-        raise InputError('--config without --checkpoint: name the weights that belong to that config')
+    """The predictions for a command line that `check_args` has read; errors as in `ReferringInferencer`."""
+    from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, ReferringInferencer, list_images
+    from dit_sam.utils import check_folder
+
     args.config, args.checkpoint = args.config or DEFAULT_CONFIG, args.checkpoint or DEFAULT_CHECKPOINT
-    images = list_images(paths)
+    images, sentences, points, boxes = list_images(args.images), args.sentences, args.points, args.boxes
     check_folder(args.out)
-    points, boxes = read_numbers(args.points, '--points'), read_numbers(args.boxes, '--boxes')
     # One box is for all sentences.
     image_boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
-    inferencer = ReferringInferencer(args.config, args.checkpoint, args.device, show_progress=sys.stderr.isatty())
+    options = dict(device=args.device, show_progress=sys.stderr.isatty(), dtype=args.dtype)
+    if args.model:
+        inferencer = ReferringInferencer.from_pretrained(args.model, **options)
+    else:
+        inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
     return inferencer(
         images,
         [sentences] * len(images),
@@ -138,14 +183,19 @@ def segment(args: argparse.Namespace) -> list[dict]:
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> None:
     """Run a command line, by default the program's own; exit with 1 and one line on stderr for bad input."""
     args = parse_args(arguments, program)
-    # mmseg's losses warn about defaults that matter only in training.
-    warnings.filterwarnings('ignore', category=UserWarning, module='mmseg')
-    # mmengine's messages go to stderr, so that stdout has only the results.
-    with one_line_errors(), redirect_stdout(sys.stderr):
-        predictions = segment(args)
-        if args.format == 'png':
-            files = list(dict.fromkeys(prediction['overlay_file'] for prediction in predictions))
-        else:
-            files = [write_predictions(predictions, args)]
+    check_args(args)
+    # What packages print goes to stderr, so that stdout has only the results.
+    with redirect_stdout(sys.stderr):
+        import_packages()
+        from dit_sam.mmengine_extras.diagnostics import one_line_errors
+
+        # mmseg's losses warn about defaults that matter only in training.
+        warnings.filterwarnings('ignore', category=UserWarning, module='mmseg')
+        with one_line_errors():
+            predictions = segment(args)
+            if args.format == 'png':
+                files = list(dict.fromkeys(prediction['overlay_file'] for prediction in predictions))
+            else:
+                files = [write_predictions(predictions, args)]
     print('\n'.join(map(report, predictions)))
     print('\n'.join(['written:', *files]))

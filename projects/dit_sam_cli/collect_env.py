@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 
-from mmengine.utils.dl_utils import collect_env
-
 # Import names: forks of OpenMMLab and the builds of mmcv and OpenCV come under other names of distributions.
 MODULES = (
     *('dit_sam', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'torch', 'transformers', 'tokenizers', 'safetensors'),
@@ -16,6 +14,8 @@ MODULES = (
 def main(arguments: Sequence[str], program: str) -> None:
     """Print what mmengine collects, then the versions of the packages."""
     argparse.ArgumentParser(prog=program, description=__doc__.split(': ', 1)[1]).parse_args(arguments)
+    from mmengine.utils.dl_utils import collect_env
+
     for name, value in collect_env().items():
         # A random number of no use here.
         if name != 'numpy_random_seed':

@@ -1,0 +1,131 @@
+"""Models that other projects released, in the layout of their repositories: which there are, and how they open here."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+from ..engine.launch import load_config
+from ..errors import InputError
+from ..utils import shorten
+from ..utils.checkpoints import CheckpointError
+from .model_source import config_folder
+
+# `model_type` in the config.json of EVF-SAM's repositories.
+EVF_SAM = 'evf'
+_TOKENIZER_FILES = ('sentencepiece.bpe.model', 'tokenizer_config.json', 'special_tokens_map.json')
+# Only the multitask repositories have it: the token [semantic].
+_ADDED_TOKENS = 'added_tokens.json'
+_WEIGHT_FILES = ('pytorch_model.bin', 'model.safetensors')
+_SIZES = dict(sam_scale='huge', mm_extractor_scale='large')
+
+
+@dataclass(frozen=True)
+class Released:
+    """A released model.
+
+    Attributes:
+        name: Its name for `from_pretrained`.
+        repository: `user/name` on the hub.
+        size: Bytes of its file of weights; None if they are not known.
+        sha256: The first and last digits of the file's SHA-256, joined by three dots; None if they are not known.
+    """
+
+    name: str
+    repository: str
+    size: int | None
+    sha256: str | None
+
+
+@cache
+def released_models() -> dict[str, Released]:
+    """The models that the metafiles of this project's configs name, by their names."""
+    found = {}
+    for path in sorted(config_folder().glob('*/metafile.yml')):
+        for model in yaml.safe_load(path.read_text(encoding='utf-8'))['Models']:
+            about = model.get('Metadata', {})
+            if 'Released As' in about:
+                repository = model['Weights'].removeprefix('hf://').rpartition('/')[0]
+                name = about['Released As']
+                found[name] = Released(name, repository, about.get('Size'), about.get('SHA256'))
+    return found
+
+
+def open_evf_sam(name: str, settings: dict, file: Callable[[str], str]) -> tuple[Config, str]:
+    """The config and the path of the weights of a repository of EVF-SAM; nothing in it is run.
+
+    Args:
+        name: The folder or repository, for errors.
+        settings: The content of its config.json.
+        file: Gives the path of a file of it.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        InputError: It is a variant with another image encoder.
+        CheckpointError: The weights are not the released ones, although it is the released repository.
+    """
+    other = [f'{key}={settings.get(key)!r}' for key, value in _SIZES.items() if settings.get(key) != value]
+    if other:
+        raise InputError(
+            f"{name} has {shorten(other)}: of EVF-SAM's models those with SAM 1's ViT-H and BEiT-3-large open here, "
+            f'{" and ".join(released_models())}'
+        )
+    folder = {str(Path(file(part)).parent) for part in _TOKENIZER_FILES}
+    try:
+        file(_ADDED_TOKENS)
+        multitask = '_multitask'
+    except (FileNotFoundError, CheckpointError) as error:
+        # Without a network the cache cannot tell a file that is missing in the repository from one never fetched.
+        if isinstance(error, CheckpointError) and 'multitask' in name:
+            raise
+        multitask = ''
+    weights = _first_of(file, _WEIGHT_FILES)
+    known = next((model for model in released_models().values() if name in (model.name, model.repository)), None)
+    if known is not None and Path(weights).name == _WEIGHT_FILES[0]:
+        check_file_of(known, weights)
+    config = load_config(str(config_folder() / 'evf_sam' / f'evf_vit-h_beit3-l{multitask}.py'))
+    (config.model.text_encoder.tokenizer,) = folder
+    return config, weights
+
+
+def check_file_of(model: Released, path: str) -> None:
+    """Raise `CheckpointError` if a file has not the size or the SHA-256 of a released model's."""
+    size = os.path.getsize(path)
+    again = f'remove {os.path.realpath(path)}, and it is fetched again'
+    if model.size not in (None, size):
+        raise CheckpointError(f'{path} has {size:,} bytes, the released {model.name} has {model.size:,}: {again}')
+    if model.sha256 is not None:
+        with open(path, 'rb') as file:
+            digest = hashlib.sha256()
+            while block := file.read(2**22):
+                digest.update(block)
+        first, last = model.sha256.split('...')
+        found = digest.hexdigest()
+        if not (found.startswith(first) and found.endswith(last)):
+            raise CheckpointError(
+                f'{path} has the SHA-256 {found}, the released {model.name} has {model.sha256}: {again}'
+            )
+
+
+def read_settings(path: str) -> dict:
+    """The content of a config.json; an empty dict if it is damaged, which other code reports."""
+    try:
+        found = json.loads(Path(path).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _first_of(file: Callable[[str], str], names: tuple[str, ...]) -> str:
+    for name in names[:-1]:
+        try:
+            return file(name)
+        except FileNotFoundError:
+            continue
+    return file(names[-1])

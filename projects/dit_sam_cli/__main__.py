@@ -1,0 +1,5 @@
+"""``python -m dit_sam_cli``, the same as ``dit-sam``."""
+
+from . import main
+
+main()

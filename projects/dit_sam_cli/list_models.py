@@ -1,0 +1,93 @@
+"""``dit-sam list-models``: list the models that have weights, then the configs with the scores of their papers."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .files import mim_folder, package_folder, refuse
+
+WEIGHTS_HEADER = ('Model', 'Task', 'Size', 'License', 'oIoU', 'Weights')
+CONFIGS_HEADER = ('Config', 'Data', 'oIoU')
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Print the models as tables, and where configs and weights are."""
+    parser = argparse.ArgumentParser(prog=program, description=__doc__.split(': ', 1)[1])
+    parser.parse_args(arguments)
+    folder = mim_folder()
+    metafiles = sorted((folder / 'configs').glob('*/metafile.yml'))
+    if not metafiles:
+        refuse(f'{folder / "configs"} has no metafile.yml: reinstall the package, or run in a checkout of it')
+    families = [(path.parent.name, read_yaml(path)) for path in metafiles]
+    print_table(WEIGHTS_HEADER, [*shipped(package_folder() / 'assets'), *released(families)])
+    print('\n`dit-sam infer IMAGE SENTENCE --model MODEL` takes these; without --model it takes ldit_vit-t_shapes.\n')
+    print_table(CONFIGS_HEADER, list(configs(families)))
+    print('\nThe oIoU are from the papers, in percent; they were not measured here.')
+    print(f'Configs   {folder}/configs/CONFIG.py\nTools     {folder}/tools')
+
+
+def shipped(assets: Path) -> Iterator[tuple[str, ...]]:
+    """The models that come with the package: they know drawings of shapes."""
+    for path in sorted(assets.glob('*.safetensors')):
+        task = 'any number of shapes in a drawing' if 'gshapes' in path.stem else 'one shape in a drawing'
+        yield path.stem, task, size(path.stat().st_size), 'Apache-2.0', '', 'in the package'
+
+
+def released(families: Sequence[tuple[str, dict]]) -> Iterator[tuple[str, ...]]:
+    """The models that the metafiles name, which `--model` fetches."""
+    for _, family in families:
+        licenses = {each['Name']: each['Metadata'].get('License', '') for each in family['Collections']}
+        for model in family['Models']:
+            about = model.get('Metadata', {})
+            if 'Released As' not in about:
+                continue
+            best = next(each for each in model['Results'] if each['Dataset'] == 'RefCOCO testA')
+            where = model['Weights'].rpartition('/')[0]
+            here = 'fetched from' if is_cached(model['Weights']) else 'fetched at first use from'
+            yield (
+                about['Released As'],
+                about['Task'],
+                # Two bytes for each parameter where the size of the file is not known.
+                size(about.get('Size', 2 * about['Parameters'])),
+                licenses[model['In Collection']],
+                f'{best["Metrics"]["oIoU"]:.1f} (RefCOCO testA)',
+                f'{here} {where}',
+            )
+
+
+def configs(families: Sequence[tuple[str, dict]]) -> Iterator[tuple[str, ...]]:
+    """Folder and name, data set and score of each config."""
+    for folder, family in families:
+        for model in family['Models']:
+            first = model.get('Results', [dict(Dataset='', Metrics={})])[0]
+            figure = first['Metrics'].get('oIoU')
+            yield f'{folder}/{model["Name"]}', first['Dataset'], '' if figure is None else f'{figure:.2f}'
+
+
+def is_cached(address: str) -> bool:
+    """Whether a file of the hub is in the local cache, where huggingface_hub keeps it."""
+    user, name, file = address.removeprefix('hf://').split('/', 2)
+    home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'huggingface'
+    cache = os.environ.get('HF_HUB_CACHE') or Path(os.environ.get('HF_HOME') or home) / 'hub'
+    return any(Path(cache).glob(f'models--{user}--{name}/snapshots/*/{file}'))
+
+
+def size(number: int) -> str:
+    """Bytes for readers: '8.2 MB'."""
+    return f'{number / 1e9:.1f} GB' if number >= 1e9 else f'{number / 1e6:.1f} MB'
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns that are as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(header, *rows)]
+    for row in (header, *rows):
+        print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def read_yaml(path: Path) -> dict:
+    """The content of a file."""
+    import yaml
+
+    # The parser in C, which not every installation has, is ten times as fast.
+    return yaml.load(path.read_text(encoding='utf-8'), getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
