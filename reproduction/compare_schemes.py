@@ -42,10 +42,22 @@ FROZEN = {
     'E-DIT': (62.96, 66.87),
     'L-DIT': (67.50, 69.97),
 }
-ROWS = SCHEMES | {
-    f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
-    for name, paper in FROZEN.items()
-}
+# SAM's patches, and its weights, in configs that do not have them.
+WITH_SAM = [
+    'model.backbone.patch_size=16',
+    'model.backbone.init_cfg.type=Pretrained',
+    'model.decode_head.init_cfg.type=Pretrained',
+]
+# Rows with a small BEiT-3, which reads the image too and starts from random weights; not in the paper.
+BEIT3 = {'EVF-SAM': 'evf_vit-t_shapes', 'L-DIT, BEiT-3': 'ldit_evf_vit-t_shapes'}
+ROWS = (
+    SCHEMES
+    | {
+        f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
+        for name, paper in FROZEN.items()
+    }
+    | dict.fromkeys(BEIT3, (WITH_SAM, None))
+)
 
 
 def parse_args() -> argparse.Namespace:
@@ -102,15 +114,16 @@ class Comparison:
         self.args = args
         self.folder = args.work_dir
 
-    @property
-    def options(self) -> list[str]:
+    def options(self, config: str) -> list[str]:
         """Settings of all trainings and tests."""
         scale = f'({self.args.size},{self.args.size})'
+        # The image of the text encoder comes before the resizing.
+        more = int('evf' in config)
         return [
             f'model.backbone.img_size={self.args.size}',
             f'model.data_preprocessor.size={scale}',
-            f'train_dataloader.dataset.pipeline.2.scale={scale}',
-            f'test_dataloader.dataset.pipeline.1.scale={scale}',
+            f'train_dataloader.dataset.pipeline.{2 + more}.scale={scale}',
+            f'test_dataloader.dataset.pipeline.{1 + more}.scale={scale}',
             *self.args.cfg_options,
         ]
 
@@ -143,18 +156,23 @@ class Comparison:
         if last.exists():
             return last
         length = [f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}']
-        settings = [f'train_dataloader.dataset.data_root={self.training}/', *NO_VALIDATION, *length, *self.options]
+        settings = [
+            f'train_dataloader.dataset.data_root={self.training}/',
+            *NO_VALIDATION,
+            *length,
+            *self.options(config),
+        ]
         flags = ['--work-dir', work_dir, '--resume', *['--amp'] * self.args.amp]
         self.call(f'{name}.log', 'tools/train.py', config, *flags, '--cfg-options', *settings, *options, jobs=jobs)
         if not last.exists():  # a signal ends a training with status 0
             raise RuntimeError(f'the training of {name} was stopped; the same command continues it')
         return last
 
-    def score(self, name: str, checkpoint: Path, options: list[str]) -> dict:
+    def score(self, config: str, name: str, checkpoint: Path, options: list[str]) -> dict:
         """Score a row on the test pictures; return the scores, which are also written next to the checkpoint."""
         work_dir = checkpoint.parent / 'test'
-        settings = [f'test_dataloader.dataset.data_root={self.testing}/', *self.options, *options]
-        command = ['tools/test.py', CONFIG, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
+        settings = [f'test_dataloader.dataset.data_root={self.testing}/', *self.options(config), *options]
+        command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
         self.call(f'{name}.log', *command, jobs=self.args.jobs)
         logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
         return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
@@ -165,15 +183,18 @@ class Comparison:
         result = self.folder / f'{name}.json'
         if result.exists():
             return
-        weights = dict(backbone=self.weights, decode_head=self.weights, text_encoder=self.text_weights)
+        weights = dict(backbone=self.weights, decode_head=self.weights)
+        config = f'configs/evf_sam/{BEIT3[row]}.py' if row in BEIT3 else CONFIG
+        if row not in BEIT3:
+            weights['text_encoder'] = self.text_weights
         options = [*ROWS[row][0], *(f'model.{part}.init_cfg.checkpoint={file}' for part, file in weights.items())]
         settings = [
             f'randomness.seed={seed}',
             f'optim_wrapper.optimizer.lr={self.args.lr}',
             f'param_scheduler.0.end={self.args.warmup}',
         ]
-        checkpoint = self.train(CONFIG, name, self.args.epochs, *settings, *options, jobs=self.args.jobs)
-        scores = self.score(name, checkpoint, options)
+        checkpoint = self.train(config, name, self.args.epochs, *settings, *options, jobs=self.args.jobs)
+        scores = self.score(config, name, checkpoint, options)
         atomic_write_text(result, json.dumps(dict(row=row, seed=seed, **scores), indent=1))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
@@ -215,7 +236,8 @@ class Comparison:
             if len(found) > 1:
                 ends = sorted(each['mIoU'] for each in found)
                 cells[SCORES.index('mIoU')] += f' ({ends[0]:.1f} to {ends[-1]:.1f})'
-            lines.append(f'| {row} | {len(found)} | ' + ' | '.join(cells) + f' | {paper[0]:.2f} | {paper[1]:.2f} |')
+            cells += ['–', '–'] if paper is None else [f'{figure:.2f}' for figure in paper]
+            lines.append(f'| {row} | {len(found)} | ' + ' | '.join(cells) + ' |')
         if len(lines) == 2:
             raise InputError(f'there is no result in {self.folder}: leave out --table, or name another --work-dir')
         return '\n'.join(lines)

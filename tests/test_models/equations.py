@@ -25,16 +25,16 @@ def words_of(
     """
     length = features.shape[1]
     if scheme == 'LayerWiseInstruction':
-        return instruction.projections[layer](features)
+        return instruction.projections[str(layer)](features)
     if scheme == 'EndToEndInstruction':
-        return instruction.projections[layer](previous if layer else features)
+        return instruction.projections[str(layer)](previous if layer else features)
     if scheme == 'LayerWiseStaticInstruction':
         return features + instruction.static_tokens[layer][:length]
     if scheme == 'EndToEndStaticInstruction':
         return previous + instruction.static_tokens[layer - 1][:length] if layer else instruction.projection(features)
     return torch.stack(
         [
-            cross_attention(instruction.layers[layer], words, image.reshape(-1, image.shape[-1]))
+            cross_attention(instruction.layers[str(layer)], words, image.reshape(-1, image.shape[-1]))
             for words, image in zip(features, visual)
         ]
     )

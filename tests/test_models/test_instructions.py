@@ -213,7 +213,7 @@ def test_a_shared_projection_exists_if_the_widths_differ(scheme):
 def test_cross_attention_equals_torch():
     """`nn.MultiheadAttention` attends in the width of the text."""
     scheme = CrossAttentionInstruction(attn_dims=24, num_heads=3, embed_dims=24, depth=2, text_dims=24)
-    layer, reference = randomize(scheme).eval().layers[1], nn.MultiheadAttention(24, 3, batch_first=True)
+    layer, reference = randomize(scheme).eval().layers['1'], nn.MultiheadAttention(24, 3, batch_first=True)
     text, visual = noise(2, 3, 24), noise(2, 4, 5, 24, seed=1)
     projections = [layer.q_proj, layer.k_proj, layer.v_proj]
     reference.load_state_dict(

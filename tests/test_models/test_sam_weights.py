@@ -82,7 +82,7 @@ def test_the_instruction_starts_at_zero_with_sams_weights(sam, from_sam):
     model = from_sam(backbone())
     others = {name for name in model.state_dict() if name not in loaded(model, sam, 'image_encoder.')}
     assert others == {name for name in model.state_dict() if name.startswith('instruction.')}
-    assert not any(projection.weight.any() for projection in model.instruction.projections)
+    assert not any(projection.weight.any() for projection in model.instruction.projections.values())
 
 
 @pytest.mark.parametrize('depth', [2, 4])

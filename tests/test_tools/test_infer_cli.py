@@ -143,7 +143,7 @@ def test_a_shared_model_gives_the_masks_of_its_config_and_weights(photo, weights
         ),
         (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
         (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
-        (['photo.png', 'a star', '--model', 'none'], "no model at 'none': it is neither a folder nor user/name or "),
+        (['photo.png', 'a star', '--model', 'none'], "no model at 'none': it is neither a folder, nor user/name or "),
         (
             ['photo.png', 'a star', '--model', 'none', '--checkpoint', 'a.pth'],
             '--model brings its config and weights: leave out --config and --checkpoint',

@@ -117,7 +117,7 @@ def read_settings(path: str) -> dict:
     """The content of a config.json; an empty dict if it is damaged, which other code reports."""
     try:
         found = json.loads(Path(path).read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

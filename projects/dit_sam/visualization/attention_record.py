@@ -89,7 +89,7 @@ class AttentionRecorder:
     def _note_instruction(
         self, instruction: CrossAttentionInstruction, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor
     ) -> None:
-        weights = cross_weights(instruction.layers[layer], text, visual.flatten(1, 2)).mean(1)
+        weights = cross_weights(instruction.layers[str(layer)], text, visual.flatten(1, 2)).mean(1)
         self._put(f'encoder.{layer}', 'to_image', weights.unflatten(2, visual.shape[1:3]))
 
     def _note_decoder(

@@ -1,7 +1,7 @@
 """SAM's image encoder with text in its blocks."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from mmseg.registry import MODELS
@@ -11,6 +11,8 @@ from ...errors import InputError, log_warning
 from ...structures import TextFeatures
 from ..instructions import Instruction
 from .sam_vit import SAMViT
+
+Trunk: TypeAlias = tuple[Tensor, tuple[Tensor, ...]]
 
 
 @MODELS.register_module()
@@ -50,17 +52,18 @@ class DITViT(SAMViT):
         return self
 
     def forward(
-        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
+        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None, trunk: Trunk | None = None
     ) -> tuple[Tensor, ...]:
         """
         Args:
             x: Images, (B, in_channels, H, W).
             text: The sentences, S of them.
             image_index: For each sentence the index of its image, (S,), int64; None means S = B, in order.
+            trunk: The result of `trunk` for these images; None computes it.
 
         Returns:
-            As in `SAMViT`, one map for each sentence. Patches and their position are computed once for each image; so
-            is everything without text or without an instruction.
+            As in `SAMViT`, one map for each sentence. What comes before the first block with text is computed once for
+            each image.
 
         Raises:
             InputError: The numbers of images, sentences and indices differ, or the instruction cannot take text of this
@@ -75,11 +78,30 @@ class DITViT(SAMViT):
                 f"{type(self).__name__} has an instruction and gets no text, so it runs as SAM's encoder, whatever "
                 'the sentences say: ReferringSegmentor gives it text, StandaloneDITViT has its own (said once)'
             )
-        if text is None or self.instruction is None:
+        if text is None and self.instruction is not None:
             features = super().forward(x)
             return features if image_index is None else tuple(maps[image_index] for maps in features)
+        tokens, maps = self.trunk(x) if trunk is None else trunk
+        if image_index is not None:
+            tokens, maps = tokens[image_index], tuple(each[image_index] for each in maps)
+        if text is None or self.instruction is None:
+            return maps
+        return (*maps, *self.output_maps(self.encode_with_text(tokens, text), self.instruction.start))
+
+    def trunk(self, x: Tensor) -> Trunk:
+        """What does not depend on text, for images (B, in_channels, H, W): `forward` takes it in place of the images.
+
+        Returns:
+            The tokens that enter the first block with text, (B, H, W, D), and the maps of the blocks before it. Without
+            an instruction these are all maps.
+        """
+        start = self.running_depth if self.instruction is None else self.instruction.start
         tokens = self.embed(x)
-        return self.output_maps(self.encode_with_text(tokens if image_index is None else tokens[image_index], text))
+        maps: list[Tensor] = []
+        for layer, after in enumerate(self.encode(tokens, start)):
+            tokens = after
+            maps += self.output_maps([after], layer)
+        return tokens, tuple(maps)
 
     @staticmethod
     def _check_numbers(images: int, sentences: int, image_index: Tensor | None) -> None:
@@ -95,10 +117,10 @@ class DITViT(SAMViT):
             )
 
     def encode_with_text(self, tokens: Tensor, text: TextFeatures) -> Iterable[Tensor]:
-        """The visual tokens after each block, (B, H, W, D), when blocks also get the instruction's text tokens."""
+        """The visual tokens after each block with text, (B, H, W, D)."""
         assert self.instruction is not None
         features, previous = self.instruction.project(text.tokens), None
-        for layer in range(self.running_depth):
+        for layer in range(self.instruction.start, self.running_depth):
             tokens, previous = self.run_block(self.instructed_block, layer, tokens, features, previous, text.mask)
             yield tokens
 

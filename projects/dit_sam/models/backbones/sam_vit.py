@@ -217,9 +217,9 @@ class SAMViT(BaseModule):
             for attn in attentions:
                 attn.clear_tables()
 
-    def encode(self, tokens: Tensor) -> Iterable[Tensor]:
-        """The visual tokens after each block, (B, H, W, D)."""
-        for block in self.blocks[: self.running_depth]:
+    def encode(self, tokens: Tensor, end: int | None = None) -> Iterable[Tensor]:
+        """The visual tokens after each block before `end`, by default after all that run, (B, H, W, D)."""
+        for block in self.blocks[: self.running_depth if end is None else end]:
             tokens, _ = self.run_block(block, tokens)
             yield tokens
 
@@ -229,11 +229,14 @@ class SAMViT(BaseModule):
             return torch.utils.checkpoint.checkpoint(block, *args, use_reentrant=False)
         return block(*args)
 
-    def output_maps(self, tokens_of_blocks: Iterable[Tensor]) -> tuple[Tensor, ...]:
-        """The maps of `out_indices` from the tokens of all blocks, contiguous as those of other backbones."""
+    def output_maps(self, tokens_of_blocks: Iterable[Tensor], first: int = 0) -> tuple[Tensor, ...]:
+        """The maps of `out_indices` from the tokens after block `first` and the following ones.
+
+        They are contiguous as those of other backbones.
+        """
         return tuple(
             self.neck(tokens.permute(0, 3, 1, 2)).contiguous()
-            for i, tokens in enumerate(tokens_of_blocks)
+            for i, tokens in enumerate(tokens_of_blocks, first)
             if i in self.out_indices
         )
 

@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...structures import TextFeatures
 from ..text_encoders.sentence_cache import traced_state
 from ..weights import pretrained_init_cfg
-from .dit_vit import DITViT
+from .dit_vit import DITViT, Trunk
 
 
 @MODELS.register_module()
@@ -71,14 +71,14 @@ class StandaloneDITViT(DITViT):
             self._sentences, self._model_passes_sentences = None, False
 
     def forward(
-        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
+        self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None, trunk: Trunk | None = None
     ) -> tuple[Tensor, ...]:
         """As in `DITViT`, with its own text where none is given.
 
         Raises:
             InputError: As in `DITViT`; or there is no `text`, and the model does not pass on sentences.
         """
-        return super().forward(x, self._own_text(len(x)) if text is None else text, image_index)
+        return super().forward(x, self._own_text(len(x)) if text is None else text, image_index, trunk)
 
     def _own_text(self, images: int) -> TextFeatures | None:
         if self._sentences is not None:

@@ -6,6 +6,7 @@ block, and `InstructedBlock` attends to its tokens.
 """
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -23,17 +24,30 @@ class Instruction(BaseModule, metaclass=ABCMeta):
         depth: Number of encoder blocks that run.
         text_dims: Text width D_t. If it is not D, one shared Linear(D_t, D) comes first.
         dropout: Dropout on the text tokens for a block (released DIT: 0.1).
+        start: First block that sees text, the paper's 0. Blocks before it see the image alone and run once for an
+            image, however many sentences it has; they have no weights here. The names of the others count from block 0.
         init_cfg: As in mmengine.
+
+    Raises:
+        InputError: `start` is not one of the blocks.
     """
 
     keeps_outputs = False
     """Whether blocks update their text tokens, and `forward` gets those of the previous block."""
 
     def __init__(
-        self, embed_dims: int, depth: int, text_dims: int, dropout: float = 0.1, init_cfg: dict | None = None
+        self,
+        embed_dims: int,
+        depth: int,
+        text_dims: int,
+        dropout: float = 0.1,
+        start: int = 0,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.embed_dims, self.depth, self.text_dims = embed_dims, depth, text_dims
+        if not 0 <= start < depth:
+            raise InputError(f'backbone.instruction.start={start} must be 0 to {depth - 1}, one of the blocks that run')
+        self.embed_dims, self.depth, self.text_dims, self.start = embed_dims, depth, text_dims, start
         self.text_projection = nn.Identity() if text_dims == embed_dims else nn.Linear(text_dims, embed_dims)
         self.dropout = nn.Dropout(dropout)
 
@@ -50,15 +64,19 @@ class Instruction(BaseModule, metaclass=ABCMeta):
             )
         return self.text_projection(tokens)
 
+    def for_blocks(self, make: Callable[[], nn.Module]) -> nn.ModuleDict:
+        """A module for each block that sees text, by the block's index as text."""
+        return nn.ModuleDict({str(layer): make() for layer in range(self.start, self.depth)})
+
     @abstractmethod
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
         """Text tokens for one block.
 
         Args:
-            layer: Index of the block, 0 … depth − 1.
+            layer: Index of the block, start … depth − 1.
             text: Projected text features F_t, (B, L, D).
-            previous: The text tokens after block `layer − 1`, (B, L, D); None before block 0, and always None unless
-                `keeps_outputs`.
+            previous: The text tokens after block `layer − 1`, (B, L, D); None before block `start`, and always None
+                unless `keeps_outputs`.
             visual: Visual tokens that enter the block, (B, H, W, D).
 
         Returns:
@@ -66,10 +84,9 @@ class Instruction(BaseModule, metaclass=ABCMeta):
         """
 
 
-def zero_linears(depth: int, embed_dims: int) -> nn.ModuleList:
-    """The paper's P_i: a Linear(D, D) for each layer, zero at the start, so that the text has no effect at first."""
-    linears = [nn.Linear(embed_dims, embed_dims) for _ in range(depth)]
-    for linear in linears:
-        nn.init.zeros_(linear.weight)
-        nn.init.zeros_(linear.bias)
-    return nn.ModuleList(linears)
+def zero_linear(embed_dims: int) -> nn.Linear:
+    """The paper's P_i: a Linear(D, D), zero at the start, so that the text has no effect at first."""
+    linear = nn.Linear(embed_dims, embed_dims)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

@@ -1,5 +1,6 @@
 """L-DIT by cross-attention: before every block the text attends to the image (DIT, Table 4)."""
 
+from functools import partial
 from typing import Any
 
 from mmseg.registry import MODELS
@@ -74,10 +75,8 @@ class CrossAttentionInstruction(Instruction):
                 f'num_heads={num_heads} does not divide attn_dims={attn_dims}; change one of them in '
                 'backbone.instruction'
             )
-        self.layers = nn.ModuleList(
-            CrossAttentionLayer(self.embed_dims, attn_dims, num_heads, ffn_dims if ffn else 0, self.dropout.p)
-            for _ in range(self.depth)
-        )
+        sizes = (self.embed_dims, attn_dims, num_heads, ffn_dims if ffn else 0, self.dropout.p)
+        self.layers = self.for_blocks(partial(CrossAttentionLayer, *sizes))
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
-        return self.layers[layer](text, visual.flatten(1, 2))
+        return self.layers[str(layer)](text, visual.flatten(1, 2))

@@ -1,11 +1,12 @@
 """L-DIT: the same text enters every layer."""
 
+from functools import partial
 from typing import Any
 
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from .base import Instruction, zero_linears
+from .base import Instruction, zero_linear
 
 
 @MODELS.register_module()
@@ -17,7 +18,7 @@ class LayerWiseInstruction(Instruction):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.projections = zero_linears(self.depth, self.embed_dims)
+        self.projections = self.for_blocks(partial(zero_linear, self.embed_dims))
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
-        return self.dropout(self.projections[layer](text))
+        return self.dropout(self.projections[str(layer)](text))

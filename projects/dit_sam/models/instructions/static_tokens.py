@@ -7,7 +7,7 @@ from mmseg.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import InputError
-from .base import Instruction, zero_linears
+from .base import Instruction, zero_linear
 
 
 class StaticInstruction(Instruction):
@@ -17,7 +17,7 @@ class StaticInstruction(Instruction):
     first step on. Dropout acts on the text, not on S.
 
     Args:
-        num_layers: Number of blocks with their own tokens.
+        num_layers: Number of blocks with their own tokens, which are counted from the first one with text.
         max_length: Positions L in a sentence; must be the text encoder's `max_length`.
         **kwargs: As in `Instruction`.
     """
@@ -60,13 +60,13 @@ class EndToEndStaticInstruction(StaticInstruction):
     keeps_outputs = True
 
     def __init__(self, max_length: int = 20, **kwargs: Any) -> None:
-        super().__init__(num_layers=kwargs['depth'] - 1, max_length=max_length, **kwargs)
-        (self.projection,) = zero_linears(1, self.embed_dims)
+        super().__init__(num_layers=kwargs['depth'] - kwargs.get('start', 0) - 1, max_length=max_length, **kwargs)
+        self.projection = zero_linear(self.embed_dims)
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
         if previous is None:
             return self.dropout(self.projection(text))
-        return self.add_static(previous, layer - 1)
+        return self.add_static(previous, layer - self.start - 1)
 
 
 @MODELS.register_module()
@@ -79,7 +79,7 @@ class LayerWiseStaticInstruction(StaticInstruction):
     """
 
     def __init__(self, max_length: int = 20, **kwargs: Any) -> None:
-        super().__init__(num_layers=kwargs['depth'], max_length=max_length, **kwargs)
+        super().__init__(num_layers=kwargs['depth'] - kwargs.get('start', 0), max_length=max_length, **kwargs)
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
-        return self.add_static(self.dropout(text), layer)
+        return self.add_static(self.dropout(text), layer - self.start)
