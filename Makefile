@@ -19,7 +19,7 @@ OLDEST_PYTHON ?= python3.10
 WHEEL_VENV ?= .venv-wheel
 
 .PHONY: help setup demo docs notebook lint format linters \
-	test test-web test-mutants test-wheel test-forks test-oldest test-cuda clean
+	test test-web test-mutants test-wheel test-forks test-oldest test-cuda gpu-report clean
 
 help:
 	@echo 'make demo           write the shapes data, score the shipped model, train a little, segment pictures'
@@ -31,6 +31,7 @@ help:
 	@echo 'make test-web       test the web page in headless Chromium (Debian: chromium, chromium-driver)'
 	@echo 'make test-wheel     build a wheel, and use it in a fresh environment outside of the checkout'
 	@echo 'make test-cuda      run every config on fake CUDA tensors, and GPU tests if there is a GPU (5.5 GB)'
+	@echo 'make gpu-report     measure a GPU for eight minutes and write work_dirs/gpu.md'
 	@echo 'make test-forks     run the test suite on the onedl forks of OpenMMLab'
 	@echo 'make test-oldest    run the test suite on the oldest versions that setup.cfg allows, and Python 3.10'
 	@echo 'make test-mutants   mutation-test a package: PACKAGE=utils'
@@ -97,6 +98,11 @@ test-cuda:
 	@$(PYTHON) tools/setup_environment.py --cuda --venv '$(CUDA_VENV)'
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(CUDA_VENV)/bin/python' -m pytest -n $(JOBS) -m fake_cuda tests/test_cuda
 	DIT_SAM_TEST_GPU=1 '$(CUDA_VENV)/bin/python' -m pytest -m cuda -rs tests/test_cuda $(ARGS)
+
+gpu-report:
+	@$(PYTHON) tools/setup_environment.py --cuda --venv '$(CUDA_VENV)'
+	@mkdir -p work_dirs
+	'$(CUDA_VENV)/bin/python' benchmarks/gpu_report.py --out work_dirs/gpu.md $(ARGS)
 
 clean:
 	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache projects/*.egg-info

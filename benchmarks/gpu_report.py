@@ -3,13 +3,14 @@
 Usage:
     python benchmarks/gpu_report.py --out gpu.md
 
-The most important tables come first. After `--minutes` no new row is begun. A row for which there was not enough time
-or memory, or that failed, says so. The file is written after every table. All figures are from this run, and compared
+The most important tables come first. After `--minutes` it ends. A row for which there was not enough time or memory, or
+that failed, says so. The file is written after every table. All figures are from this run, and compared
 programs take turns. `--device cpu --archs tiny --sizes 64` tries the program.
 
 * Parity: relative deviation of L-DIT's encoder and of its gradients from the textbook's form in float64.
 * Kernel: which of PyTorch's fused attention kernels runs for the heads of our encoder with their bias.
-* Waits: how often the CPU waits for the GPU in a training step. A run adds one wait for each logged line.
+* Waits: how often the CPU waits for the GPU in a training step, of the encoder alone and of the whole model. A run adds
+  one wait for each logged line.
 * Speed: see encoder.py; the deviation is from float32 with TF32.
 * Memory: the estimate of estimate_memory.py and the allocator's peak.
 * Compiled: a training step with the blocks compiled, as `compile=True` does.
@@ -18,10 +19,12 @@ programs take turns. `--device cpu --archs tiny --sizes 64` tries the program.
 
 import argparse
 import os
+import signal
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +50,7 @@ TABLES = dict(
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--device', default='cuda', help='cuda, cuda:N, or cpu to try the program')
-    parser.add_argument('--minutes', type=float, default=8.0, help='time after which no row is begun')
+    parser.add_argument('--minutes', type=float, default=8.0, help='time after which it ends')
     parser.add_argument(
         '--archs', nargs='+', choices=sorted(CONFIG_OF), default=['base', 'large', 'huge'], help='sizes of the encoder'
     )
@@ -74,6 +77,7 @@ from gpu_tables import NO_MEMORY, TOKENS, Rows, compiled, free, kernel, loading,
 from measures import if_it_fits, machine
 from mmengine.registry import init_default_scope
 
+from dit_sam.errors import show_traceback
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
 
@@ -81,8 +85,12 @@ NO_TIME = 'no time was left'
 Runs = dict[str, Callable[[], Rows]]
 
 
+class OutOfTime(BaseException):
+    """Not an `Exception`, which libraries may catch."""
+
+
 class Clock:
-    """The time since the start, and whether `minutes` are over."""
+    """The time since the start, of `minutes` in all."""
 
     def __init__(self, minutes: float) -> None:
         self.start, self.seconds = time.monotonic(), 60 * minutes
@@ -91,9 +99,20 @@ class Clock:
     def spent(self) -> float:
         return time.monotonic() - self.start
 
-    @property
-    def is_over(self) -> bool:
-        return self.spent > self.seconds
+    @contextmanager
+    def limit(self) -> Iterator[None]:
+        """Raise `OutOfTime` in the context when the time is over, as soon as Python gets control."""
+
+        def stop(*_: object) -> None:
+            raise OutOfTime
+
+        before = signal.signal(signal.SIGALRM, stop)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, max(self.seconds - self.spent, 1e-6))
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
 def section(part: str, runs: Runs, clock: Clock, on_gpu: bool) -> str:
@@ -102,14 +121,15 @@ def section(part: str, runs: Runs, clock: Clock, on_gpu: bool) -> str:
     lines = [columns.split(' | ')]
     lines.append(['---'] * len(lines[0]))
     for name, run in runs.items():
-        late = clock.is_over
         try:
-            rows = None if late else if_it_fits(run)
+            with clock.limit():
+                rows = if_it_fits(run) or [[name, NO_MEMORY]]
+        except OutOfTime:
+            rows = [[name, NO_TIME]]
         # The other rows must be made: there may be no compiler, or another release of a reference.
         except Exception as error:
+            show_traceback()
             rows = [[name, f'failed: {type(error).__name__}: {error}'.splitlines()[0].replace('|', '/')[:200]]]
-        if rows is None:
-            rows = [[name, NO_TIME if late else NO_MEMORY]]
         lines += [[*row, *[''] * (len(lines[0]) - len(row))] for row in rows]
         if on_gpu:
             free()
@@ -134,7 +154,7 @@ def runs_of(args: argparse.Namespace, folder: Path) -> dict[str, Runs]:
         parity=runs(parity, small, batches=False),
         kernels=runs(kernel, points, batches=False),
         # A CPU waits for no other device.
-        waits={} if device == 'cpu' else {f'ViT-{args.archs[0]}': partial(waits, args.archs[0], device)},
+        waits={} if device == 'cpu' else {f'ViT-{arch}': partial(waits, arch, device) for arch in args.archs},
         speed=runs(speed, points),
         memory=runs(memory, points),
         compiled=runs(compiled, small),

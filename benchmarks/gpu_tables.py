@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import partial
@@ -114,6 +114,18 @@ def kernel(arch: str, size: int, device: str) -> Rows:
 
 def waits(arch: str, device: str) -> Rows:
     """Rows: what is done, and how often the CPU waited for the GPU."""
+    makers = {
+        'forward, backward, Adam': partial(encoder_step, arch, device),
+        'the same with text encoder, decoder and loss': partial(model_step, arch),
+    }
+    rows = []
+    for what, make in makers.items():
+        rows.append([f'ViT-{arch}: {what}', str(waits_of(make()))])
+        free()
+    return rows
+
+
+def encoder_step(arch: str, device: str) -> Callable[[], None]:
     model = ours('ldit', arch, 512).to(device)
     images, text = inputs(512, TOKENS, 2, device)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
@@ -124,6 +136,24 @@ def waits(arch: str, device: str) -> Rows:
         optimizer.step()
         optimizer.zero_grad()
 
+    return step
+
+
+def model_step(arch: str) -> Callable[[], None]:
+    whole = Step(Config.fromfile(CONFIGS / CONFIG_OF[arch]), True, 'cuda')
+    # As with LossLogHook, which reads the norm when it is logged.
+    whole.wrapper.writes_norm = False
+
+    def step() -> None:
+        whole.backward(512, 2)
+        whole.wrapper.step()
+        whole.wrapper.zero_grad()
+
+    return step
+
+
+def waits_of(step: Callable[[], None]) -> int:
+    """How often the CPU waits for the GPU in the second call."""
     step()
     torch.cuda.synchronize()
     with warnings.catch_warnings(record=True) as caught:
@@ -133,7 +163,7 @@ def waits(arch: str, device: str) -> Rows:
             step()
         finally:
             torch.cuda.set_sync_debug_mode('default')
-    return [[f'ViT-{arch}: forward, backward, Adam', str(count_waits(caught))]]
+    return count_waits(caught)
 
 
 def count_waits(caught: list[warnings.WarningMessage]) -> int:

@@ -83,6 +83,15 @@ def load(name: str) -> Config:
     return cfg
 
 
+def test_images_are_loaded_into_pinned_memory() -> None:
+    """Also in models of mmseg and mmdet; the latter's preprocessor then copies without waiting."""
+    mixed = [path.name for path in (CONFIGS / 'dit_sam').glob('*.py') if '::' in path.read_text()]
+    for name in ('ldit_vit-b.py', *mixed):
+        cfg = Config.fromfile(CONFIGS / 'dit_sam' / name)
+        assert all(cfg[loader].pin_memory for loader in LOADERS), name
+        assert cfg.model.data_preprocessor.get('non_blocking') or 'Det' not in cfg.model.data_preprocessor.type
+
+
 @pytest.mark.parametrize('name', LEAVES)
 def test_every_config_is_built(name: str) -> None:
     """On the meta device: every module is made with its shapes, without ViT-H's gigabytes."""

@@ -1,5 +1,7 @@
 custom_imports = dict(imports=['dit_sam'], allow_failed_imports=False)
 default_scope = 'mmseg'
+# A seed that is drawn, and shared by all ranks.
+randomness = dict(seed=None)
 env_cfg = dict(
     cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl')
 )

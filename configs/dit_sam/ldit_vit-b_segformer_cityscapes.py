@@ -22,3 +22,6 @@ model = dict(
     # 256 channels after SAM's neck
     decode_head=dict(in_channels=[256, 256, 256, 256]),
 )
+train_dataloader = dict(pin_memory=True)
+val_dataloader = dict(pin_memory=True)
+test_dataloader = dict(pin_memory=True)

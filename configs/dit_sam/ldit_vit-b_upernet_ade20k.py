@@ -19,4 +19,7 @@ model = dict(
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/sam_vit_b_01ec64.pth'),
     ),
 )
+train_dataloader = dict(pin_memory=True)
+val_dataloader = dict(pin_memory=True)
+test_dataloader = dict(pin_memory=True)
 optim_wrapper = dict(constructor='SAMLayerDecayConstructor')

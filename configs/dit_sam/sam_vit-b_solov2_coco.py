@@ -3,6 +3,7 @@
 _base_ = 'mmdet::solov2/solov2_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['dit_sam'], allow_failed_imports=False)
 model = dict(
+    data_preprocessor=dict(non_blocking=True),
     backbone=dict(
         _delete_=True,
         type='mmseg.SAMViT',
@@ -14,3 +15,6 @@ model = dict(
         _delete_=True, type='mmseg.MultiLevelNeck', in_channels=[256], out_channels=256, scales=[4, 2, 1, 0.5, 0.25]
     ),
 )
+train_dataloader = dict(pin_memory=True)
+val_dataloader = dict(pin_memory=True)
+test_dataloader = dict(pin_memory=True)

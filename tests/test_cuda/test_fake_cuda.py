@@ -10,8 +10,10 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
+from mmengine.structures import PixelData
 from test_docs import build_on_meta
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from walk import CONFIGS, NAMES, ORIGINAL, batch, cuda_autocast, load, no_blocking_copies, on_cuda
 
 from dit_sam.models.text_encoders.sentence_cache import SentenceCache
@@ -31,14 +33,21 @@ def precision(request) -> torch.dtype | None:
 
 @pytest.fixture(autouse=True)
 def no_cache(monkeypatch) -> None:
-    """Without gradients, the cache of sentences reads the length of each, once."""
+    """Without the cache of sentences, which is used without gradients only.
+
+    It reads some weights at each call and the lengths of new sentences, for which the host waits.
+    """
     monkeypatch.setattr(SentenceCache, '__call__', lambda self, sentences, encode, model: encode(sentences))
 
 
 @pytest.fixture
-def fake() -> Iterator[Callable]:
+def mode() -> FakeTensorMode:
+    return FakeTensorMode()
+
+
+@pytest.fixture
+def fake(mode) -> Iterator[Callable]:
     """`fake(cfg)` builds the model of a config on fake CUDA tensors, and from then on all new tensors are fake."""
-    mode = FakeTensorMode()
     entered = []
 
     def build(cfg: Config) -> BaseModel:
@@ -88,14 +97,45 @@ def test_a_prediction_is_made_on_the_gpu(name, precision, fake):
 
 
 @pytest.mark.parametrize('name', MIXED)
-def test_encoders_in_other_models_run_on_the_gpu(name, precision, fake):
-    """As far as the output of the heads: the losses of mmseg and mmdet wait for the host."""
+def test_encoders_in_other_models_run_on_the_gpu(name, precision, fake, mode):
+    """The parts do not wait. mmseg's losses and predictions do, as they count pixels, and are only run.
+
+    mmdet's decide by content, which nothing can run without content. mmseg's are run on whole images, because sliding
+    windows check their cover.
+    """
     cfg = load(name)
     model = fake(cfg).train()
+    images, encodings = torch.zeros(2, 3, 512, 512, device='cuda'), []
+    texts = [part for name, part in model.named_modules() if name == 'backbone.text_encoder']
+    for part in texts:
+        part.register_forward_hook(lambda *_: encodings.append(1))
     with no_blocking_copies(), cuda_autocast(precision):
-        outputs = model(torch.zeros(2, 3, 512, 512, device='cuda'))
-    tensors = torch.utils._pytree.tree_leaves(outputs)
-    assert tensors and {tensor.device.type for tensor in tensors} == {'cuda'}
+        for _ in range(3):
+            outputs = model(images)
+    assert on_the_gpu(outputs)
+    # A fixed text is encoded once; that waits, as `no_cache` says.
+    assert len(encodings) == len(texts)
+    if cfg.model.type != 'EncoderDecoder':
+        return
+    samples = batch(cfg, True)['data_samples']
+    for sample in samples:
+        sample.set_metainfo(dict(img_shape=(512, 512), pad_shape=(512, 512)))
+        sample.gt_sem_seg = PixelData(data=torch.zeros(1, 512, 512, dtype=torch.long, device='cuda'))
+    # With it, counts and sizes that depend on content are symbols.
+    mode.shape_env = ShapeEnv()
+    with cuda_autocast(precision):
+        assert on_the_gpu(model(images, samples, mode='loss'))
+        model.test_cfg.mode = 'whole'
+        with torch.no_grad():
+            predictions = model.eval()(images, samples, mode='predict')
+    for sample in predictions:
+        assert on_the_gpu((sample.seg_logits.data, sample.pred_sem_seg.data))
+        assert sample.pred_sem_seg.data.shape == (1, *ORIGINAL)
+
+
+def on_the_gpu(values: object) -> bool:
+    """Whether there are tensors among nested values, all on the GPU."""
+    return {tensor.device.type for tensor in torch.utils._pytree.tree_leaves(values)} == {'cuda'}
 
 
 def test_mistakes_are_detected_on_fake_tensors():

@@ -6,6 +6,8 @@ Tests that are also meaningful on a CPU run there at small sizes, so that their 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from mmseg.registry import MODELS
 from resume_project import write_config
 from test_exact_resume import assert_same_end
 from torch import nn
-from walk import WORDS, batch
+from walk import WORDS, batch, load
 
 from dit_sam.structures import TextFeatures
 
@@ -106,7 +108,9 @@ def test_losses_equal_those_on_the_cpu():
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
-@pytest.mark.parametrize('name', ['ldit_vit-b', 'edit_vit-b_static', 'ldit_vit-b_grefcoco', 'ldit_vit-b_lora'])
+@pytest.mark.parametrize(
+    'name', ['ldit_vit-b', 'edit_vit-b_static', 'edit_vit-b_frozen-both', 'ldit_vit-b_grefcoco', 'ldit_vit-b_lora']
+)
 @pytest.mark.parametrize('precision', [None, 'bfloat16'])
 def test_a_step_does_not_wait(name, precision):
     cfg, model = model_of(name, 'cuda')
@@ -118,11 +122,37 @@ def test_a_step_does_not_wait(name, precision):
     for each in data:
         each['inputs'] = [image.pin_memory() for image in each['inputs']]
     model.train_step(data[0], wrapper)
+    with no_waits('cuda'):
+        for each in data[1:]:
+            model.train_step(each, wrapper)
+
+
+@pytest.mark.parametrize('device', DEVICES)
+def test_a_fixed_text_is_encoded_at_the_first_step_only(device):
+    """On a GPU the other steps do not wait."""
+    cfg = load('ldit_vit-b_upernet_ade20k.py')
+    cfg.model.backbone.arch = 'tiny' if device == 'cpu' else 'base'
+    cfg.model.backbone.out_indices = (-1,)
+    model = MODELS.build(cfg.model.backbone).to(device).train()
+    images, calls = torch.zeros(1, 3, 64, 64, device=device), []
+    model.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    model(images)
+    with no_waits(device):
+        for _ in range(2):
+            model(images)[0].mean().backward()
+    assert calls == [1]
+
+
+@contextmanager
+def no_waits(device: str) -> Iterator[None]:
+    """Waits of the CPU for a GPU are errors."""
+    if device == 'cpu':
+        yield
+        return
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode('error')
     try:
-        for each in data[1:]:
-            model.train_step(each, wrapper)
+        yield
     finally:
         torch.cuda.set_sync_debug_mode('default')
 
@@ -170,6 +200,13 @@ def test_a_resumed_training_is_bit_equal(folder, amp):
     train(folder, names[1], *options, 'custom_hooks.1.step=7', status=-9)
     train(folder, names[1], *options, resume=True)
     assert_same_end(folder, names[1], names[0])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_the_hooks_of_a_training_do_not_wait(folder):
+    """In the steps within an epoch; the log and the search for skipped steps wait at its end."""
+    train(folder, 'waits', 'custom_hooks.1.type=NoWaitHook', 'default_hooks.logger.interval=50')
 
 
 @pytest.mark.cuda

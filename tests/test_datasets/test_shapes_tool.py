@@ -61,6 +61,13 @@ def test_bad_arguments_are_one_line(tmp_path, arguments, status, message):
     assert done.returncode == status and message in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_the_traceback_is_printed_before_the_line_if_wanted(tmp_path, monkeypatch):
+    monkeypatch.setenv('DIT_SAM_DEBUG', '1')
+    done = run_tool('--out', tmp_path / 'data', '--images', 0)
+    first, *_, last = done.stderr.splitlines()
+    assert done.returncode == 2 and first.startswith('Traceback') and last.startswith('shapes: images must be')
+
+
 def test_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / 'file').write_text('mine')
     for out in (tmp_path, tmp_path / 'file', tmp_path / 'file' / 'data'):

@@ -33,7 +33,8 @@ def test_a_head_of_two_classes_segments_by_sentence():
         assert set(result.pred_sem_seg.data.unique().tolist()) <= {0, 1}
 
 
-def test_ditvit_trains_and_predicts_in_mmsegs_segmentor():
+def test_ditvit_trains_and_predicts_in_mmsegs_segmentor(capsys):
+    """The log says that sentences change nothing."""
     model = randomize(
         MODELS.build(
             dict(
@@ -52,3 +53,4 @@ def test_ditvit_trains_and_predicts_in_mmsegs_segmentor():
     first, other = (model.eval().test_step(batch([(64, 64)], [text]))[0] for text in ('cat', 'dog'))
     assert first.pred_sem_seg.data.shape == (1, 64, 64)
     assert torch.equal(first.seg_logits.data, other.seg_logits.data), 'mmseg hands no sentence to a backbone'
+    assert capsys.readouterr().out.count('DITViT has an instruction and gets no text') == 1

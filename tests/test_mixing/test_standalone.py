@@ -32,7 +32,7 @@ def model(kind='EncoderDecoder', seed=0, **kwargs):
 
 def count_encodings(encoder) -> list:
     calls = []
-    encoder.text_encoder.model.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    encoder.text_encoder.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
     return calls
 
 
@@ -46,7 +46,8 @@ def test_its_instruction_equals_that_of_ditvit():
     images, text = noise(2, 3, 32, 48), net.text_encoder(['red box', 'red box'])
     assert torch.equal(net(images)[0], net(images, text=text)[0])
     net.text = None
-    plain = net(images)[0]
+    with net.use_sentences(None):
+        plain = net(images)[0]
     sam = MODELS.build(SAM).eval()
     sam.load_state_dict({name: value for name, value in net.state_dict().items() if name in sam.state_dict()})
     assert torch.equal(sam(images)[0], plain)
@@ -60,6 +61,15 @@ def test_a_frozen_text_encoder_encodes_the_text_once():
     for _ in range(3):
         train(net)
     assert calls == [False]
+    # Whatever changes the features has them made again.
+    net.backbone.text = 'cat'
+    train(net)
+    with torch.no_grad():
+        net.backbone.text_encoder.model.embeddings.word_embeddings.weight.mul_(2)
+    train(net)
+    net.train()
+    train(net)
+    assert calls == [False] * 4
 
 
 def test_a_trained_text_encoder_learns():
@@ -117,6 +127,11 @@ def test_a_wrapped_backbone_gets_sentences(wrap):
 def test_text_without_an_instruction_is_an_error():
     with pytest.raises(InputError, match='StandaloneDITViT has a text_encoder and no instruction'):
         MODELS.build(encoder(instruction=None))
+
+
+def test_sentences_that_would_not_reach_it_are_an_error():
+    with pytest.raises(InputError, match='has no text, and its model passes no sentences on: .*InstructedEncoderDecod'):
+        predict(model(text=None), 'cat')
 
 
 def test_an_image_without_a_sentence_is_named():

@@ -121,6 +121,14 @@ def test_keys_of_a_loop_without_a_type_are_checked():
         check_config(dict(model={}, train_cfg=dict(by_epoch=True, max_epoch=1)), 'mine.py')
 
 
+def test_keys_of_randomness_are_checked():
+    check_config(dict(model={}, randomness=dict(deterministic=True)), 'mine.py')
+    with pytest.raises(InputError, match='randomness.sed is not an argument; did you mean seed?'):
+        check_config(dict(model={}, randomness=dict(sed=1)), 'mine.py')
+    with pytest.raises(InputError, match='randomness=3 is no dict; set randomness.seed'):
+        check_config(dict(model={}, randomness=3), 'mine.py')
+
+
 def test_a_misspelled_section_is_named():
     with pytest.raises(InputError, match='optim_wraper is not a key that a run reads; did you mean optim_wrapper?'):
         check_config(dict(model={}, optim_wraper={}), 'mine.py')

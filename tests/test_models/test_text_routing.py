@@ -132,6 +132,35 @@ def test_text_that_no_part_takes_is_an_error_when_the_model_is_built(encoder, he
     segmentor(backbone=encoder, decode_head=head, text_encoder=None)
 
 
+SAMS_HEAD = decode_head(text_dims=None)
+
+
+@pytest.mark.parametrize(
+    'encoder, head, part',
+    [(backbone(), SAMS_HEAD, r'backbone \(DITViT\)'), (NO_TEXT, decode_head(), r'decode_head \(SAMHead\)')],
+    ids=['backbone', 'head'],
+)
+def test_a_part_that_takes_text_without_a_text_encoder_is_an_error(encoder, head, part):
+    with pytest.raises(InputError, match=f'model.{part} takes text, and model.text_encoder=None gives none'):
+        segmentor(backbone=encoder, decode_head=head, text_encoder=None)
+
+
+def test_parts_that_are_replaced_are_checked_at_their_next_use():
+    """Not at once, so that several can be replaced."""
+    model = segmentor(decode_head=SAMS_HEAD).eval()
+    data, words = model.data_preprocessor(batch()), model.text_encoder
+    model.backbone = MODELS.build(NO_TEXT)
+    with pytest.raises(InputError, match='gives text that no part takes'):
+        model(**data)
+    model.text_encoder = None
+    model(**data)
+    model.decode_head = MODELS.build(decode_head())
+    with pytest.raises(InputError, match=r'decode_head \(SAMHead\) takes text'):
+        model(**data)
+    model.text_encoder = words
+    model(**data)
+
+
 def test_the_backbone_alone_may_take_text():
     model = segmentor(decode_head=decode_head(text_dims=None)).eval()
     logits = [model(**model.data_preprocessor(batch([(32, 32)], [text]))) for text in ('cat', 'dog')]

@@ -167,8 +167,11 @@ def test_the_runtime_names_the_wrong_file(exported, error_of, name, content, mes
     assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
 
 
-def test_the_runtime_refuses_a_folder(exported, error_of):
+def test_the_runtime_refuses_a_folder(exported, error_of, monkeypatch):
     assert error_of(RUNTIME, 'a.onnx', '.', 'a star', alone=True).startswith('. is a folder: name one image')
+    # The line is the last one with a traceback, too.
+    monkeypatch.setenv('DIT_SAM_DEBUG', '1')
+    assert error_of(RUNTIME, 'a.onnx', '.', 'a star').startswith('. is a folder: name one image')
 
 
 def test_the_runtime_refuses_a_picture_of_the_other_orientation(exported, error_of):

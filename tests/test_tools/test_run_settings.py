@@ -133,6 +133,14 @@ def test_settings_that_the_config_lacks_are_applied():
     )
 
 
+def test_an_option_of_randomness_needs_no_seed(tmp_path):
+    """Also with a config that does not start from default_runtime.py."""
+    (tmp_path / 'mine.py').write_text("model = dict(type='ToyModel')\ndefault_scope = 'mmseg'\n")
+    options = {'randomness.diff_rank_seed': True}
+    cfg = load_config(str(tmp_path / 'mine.py'), work_dir=str(tmp_path), cfg_options=options)
+    assert isinstance(Runner.from_cfg(cfg).seed, int)
+
+
 def test_amp_follows_the_device_and_refuses_other_wrappers(monkeypatch):
 
     def switched(wrapper: str, **settings: str) -> Config:

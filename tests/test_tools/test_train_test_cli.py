@@ -4,6 +4,7 @@ import argparse
 import copy
 import re
 import runpy
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
@@ -53,6 +54,34 @@ def test_arguments_equal_mmsegs(name, expected):
     assert actions[-1].option_strings == ['--local_rank', '--local-rank']
     launcher = next(action for action in actions if action.dest == 'launcher')
     assert launcher.choices == ['none', 'pytorch', 'slurm', 'mpi'] and launcher.default == 'none'
+
+
+# The arguments before those of tools/train.py or tools/test.py, and the ones among them that are theirs.
+POSITIONS = {
+    'train.py': (1, [0]),
+    'test.py': (2, [0, 1]),
+    'dist_train.sh': (2, [0]),
+    'dist_test.sh': (3, [0, 1]),
+    'slurm_train.sh': (3, [2]),
+    'slurm_test.sh': (4, [2, 3]),
+}
+
+
+@pytest.mark.parametrize('page', ['README.md', 'README_zh-CN.md', *sorted((ROOT / 'docs').glob('*.md'))], ids=str)
+def test_commands_in_the_documentation_have_arguments_that_exist(page, capsys):
+    text = (ROOT / page).read_text(encoding='utf-8')
+    for block in re.findall(r'^```bash.*?\n(.*?)^```$', text, re.MULTILINE | re.DOTALL):
+        for line in block.replace('\\\n', ' ').splitlines():
+            found = re.search(r'tools/((?:dist_|slurm_)?(train|test)\.(?:py|sh)) (.*)', line)
+            if not found or '"$' in line:
+                continue
+            name, kind, rest = found.groups()
+            arguments, (count, own) = shlex.split(rest, comments=True), POSITIONS[name]
+            assert len(arguments) >= count, line
+            try:
+                parser_of(f'{kind}.py').parse_args([*(arguments[index] for index in own), *arguments[count:]])
+            except SystemExit:
+                pytest.fail(f'{line}: {capsys.readouterr().err}')
 
 
 @pytest.mark.parametrize(

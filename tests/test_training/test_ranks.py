@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.runner import Runner
 from processes import Done, dist_environment, run_ranks
 
@@ -67,6 +68,18 @@ def test_a_download_that_fails_ends_the_ranks_that_wait_for_it(tmp_path):
     for each in done:
         assert each.output.splitlines()[-1].startswith(f'error: checkpoint {address} could not be downloaded')
         assert 'Traceback' not in each.output
+
+
+def test_one_rank_reports_that_a_downloaded_file_cannot_be_resumed(tmp_path):
+    """The file is in torch's cache, as after its download."""
+    (tmp_path / 'hub' / 'checkpoints').mkdir(parents=True)
+    torch.save(dict(state_dict={}), tmp_path / 'hub' / 'checkpoints' / 'weights.pth')
+    address = 'http://127.0.0.1:9/weights.pth'
+    settings = dict(work_dir=repr(str(tmp_path / 'work')), load_from=repr(address), resume=True)
+    done = train(tmp_path, '--resume', **settings, environment=dict(TORCH_HOME=tmp_path))
+    assert [each.returncode for each in done] == [1, 1]
+    assert f'error: {address} cannot be resumed: it holds no training state' in done[0].output.splitlines()[-1]
+    assert 'error: ' not in done[1].output and 'Traceback' not in done[0].output + done[1].output
 
 
 @pytest.mark.parametrize('signals', [[], [dict(step=2, during='val', by='SIGTERM', rank=1)]], ids=['none', 'SIGTERM'])

@@ -16,6 +16,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from torch.nn.parallel import DistributedDataParallel
 
+try:
+    from torch.distributed.fsdp import fully_shard
+except ImportError:  # before torch 2.6
+    fully_shard = None
+
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import GuardedOptimWrapper
 
@@ -95,10 +100,15 @@ def wrapped(kind: str) -> nn.Module:
     elif kind == 'inner':
         model[0] = FullyShardedDataParallel(model[0], **options)
         return model
+    elif kind in ('fully_shard', 'fully_shard a part'):
+        # Like the kind before, nothing averages the gradients of the other parts.
+        fully_shard(model if kind == 'fully_shard' else model[0], mesh=init_device_mesh('cpu', (4,)))
+        return model
     return FullyShardedDataParallel(model, sharding_strategy=ShardingStrategy[kind], **options)
 
 
 KINDS = ('DDP', 'views', 'FULL_SHARD', 'SHARD_GRAD_OP', 'NO_SHARD', 'HYBRID_SHARD', 'ignored', 'nested', 'inner')
+KINDS += ('fully_shard', 'fully_shard a part') if fully_shard else ()
 
 
 def train_all(rank: int, folder: Path) -> None:
@@ -121,8 +131,9 @@ def train_all(rank: int, folder: Path) -> None:
             wrapper.update_params(loss)
             norms.append(wrapper.grad_norm.item())
         with FullyShardedDataParallel.summon_full_params(model, writeback=False):
-            weights = [p.detach().clone() for p in model.parameters()]
+            weights = [getattr(p, 'full_tensor', lambda p=p: p)().detach().clone() for p in model.parameters()]
         found[kind] = dict(norms=norms, skipped=wrapper.skipped, weights=weights)
+    model = wrapped('FULL_SHARD')
     wrong = GuardedOptimWrapper(
         optimizer=torch.optim.Adam(model.parameters()), clip_grad=dict(max_norm=1.0, norm_type=1)
     )

@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import os
 import sys
+import traceback
 
 from dit_sam_cli.files import package_folder
 
@@ -72,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         # As in the other tools, which import the package.
         if os.environ.get('DIT_SAM_DEBUG') == '1':
-            raise
+            traceback.print_exc()
         print(f'shapes: {error}', file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
     print_table(counts)

@@ -7,6 +7,7 @@ Needs numpy, opencv-python, tokenizers and onnxruntime, but neither torch nor Op
 import argparse
 import json
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def main(args: argparse.Namespace) -> None:
     except (OSError, ValueError) as error:
         # As in this project's tools: show the traceback.
         if os.environ.get('DIT_SAM_DEBUG') == '1':
-            raise
+            traceback.print_exc()
         raise SystemExit(f'error: {error}') from error
 
 

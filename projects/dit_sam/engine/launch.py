@@ -67,7 +67,9 @@ def load_config(
     check_launcher(launcher)
     drop_idle_settings(cfg)
     _score_in_float32(cfg)
-    if (cfg.get('randomness') or {}).get('deterministic'):
+    # mmengine needs the key as soon as another one of `randomness` is set.
+    cfg.randomness = dict(dict(seed=None), **(cfg.get('randomness') or {}))
+    if cfg.randomness.get('deterministic'):
         # cuBLAS reads it before its first use; some releases of torch refuse to multiply without it.
         os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if cfg.get('find_unused_parameters') and cfg.get('model_wrapper_cfg'):
@@ -130,18 +132,13 @@ def resume_latest(cfg: Config) -> None:
     compat.start_process_group(cfg)
     start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
     chosen = with_state and osp.dirname(osp.realpath(start)) == osp.realpath(cfg.work_dir)
-    remote = '://' in (start or '')
 
     def choose() -> str | None:
         remove_unfinished_writes(cfg.work_dir)
-        newest = None if chosen else find_latest_checkpoint(cfg.work_dir)
-        if newest is None and with_state and not remote:
-            check_resumable(start)
-        return newest
+        return None if chosen else find_latest_checkpoint(cfg.work_dir)
 
     newest = run_on_rank_0(choose)
-    if newest is None and with_state and remote:
-        # One rank of each machine downloads it, and the others wait.
+    if newest is None and with_state:
         check_resumable(start)
     cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
     print_log(f'--resume: {_origin(cfg)}', logger='current')

@@ -41,6 +41,7 @@ LOOKED_UP = {
 BUILDER_KEYS = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'override'}
 # `Runner.build_dataloader` adds the last one to the arguments of a `DataLoader`.
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
+RANDOMNESS_KEYS = {*inspect.signature(Runner.set_randomness).parameters} - {'self'}
 # Its other keywords go to `save_checkpoint`, which would fail after the first epoch.
 COMPLETE = (CheckpointHook,)
 # Required arguments that the parent part fills in; a project adds its own.
@@ -96,6 +97,10 @@ def _problems(cfg: Mapping, registries: Sequence[Registry]) -> Iterator[str]:
         if section == 'train_cfg' and isinstance(value, Mapping) and 'type' not in value:
             loops = {**(_keywords(EpochBasedTrainLoop) or {}), **(_keywords(IterBasedTrainLoop) or {})}
             yield from _unknown(value, {*loops, 'by_epoch'}, section)
+        if section == 'randomness':
+            if value is not None and not isinstance(value, Mapping):
+                yield f'randomness={reprlib.repr(value)} is no dict; set randomness.seed'
+            yield from _unknown(value or {}, RANDOMNESS_KEYS, section)
         yield from _of_value(value, section, registries)
 
 

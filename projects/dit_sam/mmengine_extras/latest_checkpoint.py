@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 from zipfile import is_zipfile
 
+from mmengine.dist import all_gather_object
+
 from ..errors import log_warning
 from ..utils import read_checkpoint
 from ..utils.checkpoints import CheckpointError, mapped_files
+from .ranks import run_on_rank_0
 
 # `StopSignalHook` writes the third kind.
 _KINDS = ('epoch', 'iter', 'stopped_iter')
@@ -40,12 +43,20 @@ def find_latest_checkpoint(work_dir: str) -> str | None:
 
 
 def check_resumable(filename: str) -> None:
-    """Refuse a checkpoint that a training cannot continue from.
+    """Refuse a checkpoint that a training cannot continue from; all ranks call it, and rank 0 reports for all.
+
+    An address is read by all ranks: one of each machine downloads the file, and the others wait for it.
 
     Raises:
-        CheckpointError: It is damaged, or holds only weights.
+        CheckpointError: It is damaged, or holds only weights. Rank 0 raises it, and the others exit.
     """
-    reason = _why_not_resumable(filename)
+    reasons = all_gather_object(_why_not_resumable(filename)) if '://' in filename else []
+    run_on_rank_0(
+        lambda: _refuse(filename, next(filter(None, reasons), '') if reasons else _why_not_resumable(filename))
+    )
+
+
+def _refuse(filename: str, reason: str) -> None:
     if reason:
         raise CheckpointError(
             f'{filename} cannot be resumed: {reason}; leave out resume=True to start with its weights'

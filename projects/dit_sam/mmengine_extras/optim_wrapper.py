@@ -1,6 +1,6 @@
 """The optimizer wrapper: steps with NaN are skipped, and the forward pass may run in bfloat16."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
@@ -150,9 +150,16 @@ class GuardedOptimWrapper(OptimWrapper):
         if not self._copies:
             if not gradients:
                 return zero
-            norm = torch.stack(torch._foreach_norm([*gradients.values()])).norm()
+            parts = _by_mesh(gradients.values())
+            norms = {mesh: torch.stack(torch._foreach_norm(part)).norm() for mesh, part in parts.items()}
             # With torch's second FSDP, the shards are DTensors, whose norm covers all of them.
-            return norm.full_tensor() if hasattr(norm, 'full_tensor') else norm
+            whole = {mesh: norm if mesh is None else norm.full_tensor() for mesh, norm in norms.items()}
+            if None in whole and len(whole) > 1:
+                # Parts without shards are on all ranks; if their gradients differ, all ranks still get one norm.
+                square = whole[None].square() / get_world_size()
+                all_reduce(square)
+                whole[None] = square.sqrt()
+            return torch.stack([*whole.values()]).norm()
         # Each of n copies of a gradient counts 1/n, so that the sum over all ranks has it once.
         by_copies: dict[int, list[Tensor]] = {}
         for p, gradient in gradients.items():
@@ -169,9 +176,16 @@ class GuardedOptimWrapper(OptimWrapper):
             return
         # As torch.nn.utils.clip_grad_norm_.
         factor = (self.clip_grad_kwargs['max_norm'] / (cast(Tensor, self.grad_norm) + 1e-6)).clamp(max=1)
-        gradients = [*self._gradients().values()]
-        if gradients:
-            torch._foreach_mul_(gradients, factor)
+        for part in _by_mesh(self._gradients().values()).values():
+            torch._foreach_mul_(part, factor)
+
+
+def _by_mesh(tensors: Iterable[Tensor]) -> dict[Any, list[Any]]:
+    """Tensors by the device mesh of their shards, None without one; an operation on many tensors takes those of one."""
+    parts: dict[Any, list[Any]] = {}
+    for tensor in tensors:
+        parts.setdefault(getattr(tensor, 'device_mesh', None), []).append(tensor)
+    return parts
 
 
 def has_stepped(wrapper: Any) -> bool:
@@ -205,6 +219,8 @@ def _fuse(optimizer: Optimizer) -> None:
         for group in groups
     )
     devices = {p.device.type for group in groups for p in group['params']}
+    # The kernel takes a whole group at once.
+    is_open = is_open and all(len(_by_mesh(group['params'])) <= 1 for group in groups)
     kind: Any = type(optimizer)
     if kind in (Adam, AdamW) and is_open and devices <= set(_WITH_FOUND_INF):
         for group in groups:

@@ -42,7 +42,7 @@ EXCEPTIONS = [('default_hooks.checkpoint.interval', -1)]
 # The variables that each launcher sets for its processes, and how to start it.
 LAUNCHERS = dict(
     pytorch=(('RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'), 'tools/dist_train.sh CONFIG GPUS (torchrun)'),
-    slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh PARTITION JOB CONFIG WORK_DIR'),
+    slurm=(('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_NODELIST'), 'tools/slurm_train.sh PARTITION JOB CONFIG'),
     mpi=(('OMPI_COMM_WORLD_LOCAL_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_RANK', 'MASTER_ADDR'), 'mpirun'),
 )
 # DataLoader refuses other values without worker processes.

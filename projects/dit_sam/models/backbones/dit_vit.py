@@ -7,7 +7,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
-from ...errors import InputError
+from ...errors import InputError, log_warning
 from ...structures import TextFeatures
 from ..instructions import Instruction
 from .sam_vit import SAMViT
@@ -20,7 +20,8 @@ class DITViT(SAMViT):
     """`SAMViT` with text tokens in every block, from a pluggable instruction (DIT, section 3).
 
     Block i maps text and visual tokens, `[T'_i; V_{i+1}] = block_i([T_i; V_i])`, where the instruction makes `T_i` from
-    the text features `F_t`, `T'_{i−1}` and `V_i` (`instructed_block`). Without text it equals its parent.
+    the text features `F_t`, `T'_{i−1}` and `V_i` (`instructed_block`). Without text it equals its parent, and with an
+    instruction says so once, as in a model of mmseg, which passes no text to its backbone.
 
     Args:
         instruction: Config of an `Instruction`; `embed_dims` and `depth`, the number of blocks that run, are filled in.
@@ -32,6 +33,7 @@ class DITViT(SAMViT):
     def __init__(self, instruction: dict | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.instruction: Instruction | None = None
+        self._warned = False
         if instruction is not None:
             sizes = dict(embed_dims=self.embed_dims, depth=self.running_depth)
             # With the scope: mmdet's models use mmdet's registry, which does not have ours.
@@ -69,6 +71,13 @@ class DITViT(SAMViT):
         """
         if text is not None:
             self._check_numbers(x.shape[0], text.tokens.shape[0], image_index)
+        # Tools count on meta tensors what the encoder costs without text.
+        if text is None and self.takes_text and not (self._warned or x.is_meta):
+            self._warned = True
+            log_warning(
+                f"{type(self).__name__} has an instruction and gets no text, so it runs as SAM's encoder, whatever "
+                'the sentences say: ReferringSegmentor gives it text, StandaloneDITViT has its own (said once)'
+            )
         if text is None and self.instruction is not None:
             features = super().forward(x)
             return features if image_index is None else tuple(maps[image_index] for maps in features)

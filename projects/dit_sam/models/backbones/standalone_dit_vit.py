@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...structures import TextFeatures
+from ..text_encoders.sentence_cache import traced_state
 from ..weights import pretrained_init_cfg
 from .dit_vit import DITViT, Trunk
 
@@ -19,12 +20,11 @@ class StandaloneDITViT(DITViT):
     """`DITViT` with its own text encoder, for the models of mmseg and mmdet, which do not handle text.
 
     Its text is the sentence of each image where the model passes them on (`SentencesFromSamples`,
-    `InstructedEncoderDecoder`), otherwise `text`. Without either it is SAM's encoder. A frozen text encoder encodes
-    `text` once and not at every step.
+    `InstructedEncoderDecoder`), otherwise `text`. A frozen text encoder encodes `text` once and not at every step.
 
     Args:
         text_encoder: Config of the text encoder.
-        text: The instruction for all images, such as "road, car, person".
+        text: The instruction for all images, such as "road, car, person". None needs a model that passes sentences.
         **kwargs: As in `DITViT`.
 
     Raises:
@@ -44,6 +44,9 @@ class StandaloneDITViT(DITViT):
         self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))
         self.text = text
         self._sentences: Sequence[str] | None = None
+        self._model_passes_sentences = False
+        # The features of `text` in training, with the state and the weights that they belong to.
+        self._fixed: tuple[tuple, TextFeatures, list[Tensor]] | None = None
 
     def init_weights(self) -> None:
         """As in `SAMViT`; the text encoder has its own `init_cfg`."""
@@ -55,30 +58,56 @@ class StandaloneDITViT(DITViT):
         """As in `DITViT`; the text encoder of a frozen image encoder may still train."""
         super().train(mode)
         self.text_encoder.train(mode)
+        self._fixed = None
         return self
 
     @contextmanager
     def use_sentences(self, sentences: Sequence[str] | None) -> Iterator[None]:
-        """Within the context, use these sentences, one for each image; None means `text`."""
-        self._sentences = sentences
+        """Within the context, use these sentences, one for each image; None means `text`, or no text without it."""
+        self._sentences, self._model_passes_sentences = sentences, True
         try:
             yield
         finally:
-            self._sentences = None
+            self._sentences, self._model_passes_sentences = None, False
 
     def forward(
         self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None, trunk: Trunk | None = None
     ) -> tuple[Tensor, ...]:
-        """As in `DITViT`, with its own text where none is given."""
+        """As in `DITViT`, with its own text where none is given.
+
+        Raises:
+            InputError: As in `DITViT`; or there is no `text`, and the model does not pass on sentences.
+        """
         return super().forward(x, self._own_text(len(x)) if text is None else text, image_index, trunk)
 
     def _own_text(self, images: int) -> TextFeatures | None:
         if self._sentences is not None:
             return self.text_encoder(self._sentences)
         if self.text is None:
+            if not self._model_passes_sentences:
+                # Such a model may have sentences in its data samples, which no backbone sees.
+                raise InputError(
+                    'StandaloneDITViT has no text, and its model passes no sentences on: set backbone.text, '
+                    'or model.type=InstructedEncoderDecoder (in other models, add the mixin SentencesFromSamples), or '
+                    'backbone.type=SAMViT for no text'
+                )
             return None
         trains = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
-        # Without gradients the text encoder caches its features.
-        with torch.set_grad_enabled(trains and torch.is_grad_enabled()):
-            once = self.text_encoder([self.text])
+        once = self.text_encoder([self.text]) if trains else self._features_of_fixed_text()
         return TextFeatures(once.tokens.expand(images, -1, -1), once.mask.expand(images, -1))
+
+    @torch.no_grad()
+    def _features_of_fixed_text(self) -> TextFeatures:
+        """Features of `text` by frozen weights.
+
+        The text encoder's own cache reads some of the weights at each call, for which the host waits. In a training
+        nothing writes to frozen weights without a trace; averaged weights are swapped in for a validation only.
+        """
+        weights = [weight.detach() for weight in self.text_encoder.parameters()]
+        if not self.training or self.text_encoder.training or any(weight.is_inference() for weight in weights):
+            return self.text_encoder([self.text])
+        state = (self.text, traced_state(self.text_encoder))
+        if self._fixed is None or self._fixed[0] != state:
+            # With the weights, so that no others get their addresses.
+            self._fixed = state, self.text_encoder([self.text]), weights
+        return self._fixed[1]

@@ -24,8 +24,8 @@ def is_cacheable(weight: Tensor) -> bool:
 def sampled_values(weights: Sequence[Tensor]) -> list[float]:
     """Two or three numbers of each weight; the host waits for a GPU.
 
-    They reveal writes that version counters miss: through `.data`, by mmengine's averaged models, by torch's fused
-    optimizers.
+    They reveal writes of whole weights that version counters miss: through `.data`, by mmengine's averaged models, by
+    torch's fused optimizers. A write through `.data` to single other numbers stays unseen until the mode is set.
     """
     flat = [weight.detach().flatten() for weight in weights]
     return torch.cat([values[:: max(len(values) // 2, 1)].float() for values in flat]).tolist()

@@ -17,6 +17,8 @@ from ...structures import SpatialPrompts, TextFeatures, index_tensor
 from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout
 from .instructed_encoder_decoder import sentences_of
 
+PARTS = ('backbone', 'decode_head', 'text_encoder')
+
 
 @MODELS.register_module()
 class ReferringSegmentor(BaseSegmentor):
@@ -36,7 +38,7 @@ class ReferringSegmentor(BaseSegmentor):
     Args:
         backbone: Config of the image encoder.
         decode_head: Config of the mask decoder.
-        text_encoder: Config of the text encoder; None ignores sentences, as SAM does.
+        text_encoder: Config of the text encoder; None ignores sentences, as SAM does, with parts that take no text.
         neck: Config of a neck between the two.
         scaled_points: Whether resizing scales the coordinates of points, as SAM's predictor does. By default the center
             of a pixel stays a center, up to half a pixel away. Data samples need mmcv's `scale_factor`.
@@ -47,8 +49,8 @@ class ReferringSegmentor(BaseSegmentor):
         init_cfg: As in mmengine.
 
     Raises:
-        InputError: Neither backbone nor head takes the text of the text encoder; or the `forward` of a part with
-            `takes_text` has no argument `text`.
+        InputError: Neither backbone nor head takes the text of the text encoder; or one has `takes_text=True` and there
+            is no text encoder; or its `forward` has no argument `text`.
     """
 
     # Weights made in inference mode cannot train and have no version counter.
@@ -72,25 +74,42 @@ class ReferringSegmentor(BaseSegmentor):
             self.neck = MODELS.build(neck)
         self.decode_head = MODELS.build(decode_head)
         # What `forward` of each part takes.
-        parts = ('backbone', 'decode_head') if text_encoder is None else ('backbone', 'decode_head', 'text_encoder')
-        self._accepted = {part: _accepted_by(getattr(self, part)) for part in parts}
-        if text_encoder is not None and not any('text' in self._accepted[part] for part in ('backbone', 'decode_head')):
-            raise InputError(
-                f'model.text_encoder gives text that no part takes: model.backbone ({backbone["type"]}) has no '
-                f'instruction and model.decode_head ({decode_head["type"]}) no text_dims; set '
-                'model.backbone.type=DITViT with an instruction, or model.decode_head.type=SAMHead with text_dims, or '
-                'model.text_encoder=None'
-            )
+        self._accepted = {part: _accepted_by(getattr(self, part)) for part in PARTS}
+        self._check_text()
         # Only for resizing from the input's size to the original one; the head has its own `align_corners`.
         self.align_corners = False
         self.scaled_points = scaled_points
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
 
     def __setattr__(self, name: str, value: Any) -> None:
-        before = self._modules.get(name) if name in self.__dict__.get('_accepted', ()) else None
+        accepted, before = self.__dict__.get('_accepted', {}), self.__dict__.get('_modules', {}).get(name)
         super().__setattr__(name, value)
-        if before is not None and value is not None and all(part is not before for part in value.modules()):
-            self._accepted[name] = _accepted_by(value)
+        wraps = before is not None and value is not None and any(part is before for part in value.modules())
+        if name in accepted and not wraps:
+            accepted[name] = _accepted_by(value)
+            # Not checked here: a second part may be replaced next.
+            self._text_is_checked = False
+
+    def _check_text(self) -> None:
+        """Raise `InputError` if no part takes the text of the text encoder, or a part takes text and none is given."""
+        takers = [part for part in ('backbone', 'decode_head') if 'text' in self._accepted[part]]
+        names = {part: f'model.{part} ({type(getattr(self, part)).__name__})' for part in ('backbone', 'decode_head')}
+        if self.text_encoder is not None and not takers:
+            raise InputError(
+                f'model.text_encoder gives text that no part takes: {names["backbone"]} has no instruction and '
+                f'{names["decode_head"]} no text_dims; set model.backbone.type=DITViT with an instruction, or '
+                'model.decode_head.type=SAMHead with text_dims, or model.text_encoder=None'
+            )
+        if self.text_encoder is None:
+            for module, part in ((getattr(self, part), part) for part in takers):
+                # A StandaloneDITViT has its own text encoder.
+                if getattr(module, 'takes_text', False) and not hasattr(module, 'text_encoder'):
+                    raise InputError(
+                        f'{names[part]} takes text, and model.text_encoder=None gives none, so sentences would change '
+                        'nothing: set model.text_encoder, or for SAM itself model.backbone.instruction=None and '
+                        'model.decode_head.text_dims=None'
+                    )
+        self._text_is_checked = True
 
     def to_own_names(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of the released DIT or EVF-SAM under the names of this model; others as they are."""
@@ -146,7 +165,12 @@ class ReferringSegmentor(BaseSegmentor):
         """Feature maps, one for each sentence; arguments as in `DITViT.forward`.
 
         A backbone that takes no text runs once for each image.
+
+        Raises:
+            InputError: A part was replaced, and the parts do not fit each other; see the class.
         """
+        if not self._text_is_checked:
+            self._check_text()
         accepted = self._accepted_of('backbone', text=text, image_index=image_index)
         if image_index is not None and 'text' in accepted and 'image_index' not in accepted:
             inputs, image_index = inputs[image_index], None
@@ -227,8 +251,10 @@ def _text_encoder_images(data_samples: SampleList) -> Tensor:
     return torch.stack([sample.text_encoder_image.data for sample in data_samples])
 
 
-def _accepted_by(part: nn.Module) -> set[str]:
+def _accepted_by(part: nn.Module | None) -> set[str]:
     """Which of `text`, `images`, `image_index` and `prompts` the part takes."""
+    if part is None:
+        return set()
     parameters = inspect.signature(part.forward).parameters.values()
     names = {parameter.name for parameter in parameters} & {'text', 'images', 'image_index', 'prompts'}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
