@@ -3,6 +3,7 @@
 from .attention import attention_maps
 from .inputs import IMAGE_SUFFIXES, InputError, list_images
 from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, DRAWINGS_ONLY, config_folder
+from .open_image import OpenImage
 from .referring_inferencer import ReferringInferencer
 from .results import as_coco, as_json, as_npz
 
@@ -13,6 +14,7 @@ __all__ = [
     'DRAWINGS_ONLY',
     'IMAGE_SUFFIXES',
     'InputError',
+    'OpenImage',
     'ReferringInferencer',
     'as_coco',
     'as_json',

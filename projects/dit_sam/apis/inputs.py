@@ -10,29 +10,32 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import InputError
+from .open_image import OpenImage
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 
-ImageInput = str | os.PathLike | np.ndarray | Image.Image
+ImageInput = str | os.PathLike | np.ndarray | Image.Image | OpenImage
 Sentences = str | Sequence[str | Sequence[str]]
 
 
-def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndarray]:
-    """The images of an input, in order, as paths and BGR arrays (H, W, 3). No file is read yet.
+def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndarray | OpenImage]:
+    """The images of an input, in order, as paths, BGR arrays (H, W, 3) and open images. No file is read yet.
 
     Args:
         inputs: An image or a list of them: a path, a folder (its images by name, without subfolders), an array as
-            mmcv loads it ((H, W, 3), BGR, uint8; gray and alpha work too), or a PIL image.
+            mmcv loads it ((H, W, 3), BGR, uint8; gray and alpha work too), a PIL image, or an open image.
 
     Raises:
         FileNotFoundError: A path does not exist.
         InputError: There is no image, a folder has none, or an image has an unsupported type or shape.
     """
-    images: list[str | np.ndarray] = []
+    images: list[str | np.ndarray | OpenImage] = []
     for item in inputs if isinstance(inputs, (list, tuple)) else [inputs]:
         name = f'image_{len(images) + 1}'
         if isinstance(item, (str, os.PathLike)):
             images += _list_path(os.fspath(item))
+        elif isinstance(item, OpenImage):
+            images.append(item)
         elif isinstance(item, Image.Image):
             images.append(_from_pil(item, name))
         elif isinstance(item, np.ndarray):

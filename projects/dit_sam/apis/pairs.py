@@ -1,15 +1,17 @@
 """Pairs of an image and a sentence, prepared for the model as in its test pipeline."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
 from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 
-from ..datasets.image_stage import ImageStage
+from ..datasets.image_stage import ImageStage, LoadedImage
 from ..errors import InputError
 from ..utils import undecodable_reason
+from .open_image import OpenImage
 from .prompts import Prompt
 
 # Steps of a test pipeline that read the ground truth.
@@ -34,12 +36,14 @@ class PairPipeline:
         self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
         self.stage = ImageStage(Compose(steps))
 
-    def load(self, image: str | np.ndarray, name: str) -> dict:
+    def load(self, image: str | np.ndarray | OpenImage, name: str) -> dict:
         """Read an image: `img`, BGR, and what the loader notes about it.
 
         Raises:
             InputError: The image cannot be read or decoded.
         """
+        if isinstance(image, OpenImage):
+            return image.loaded
         try:
             return self.loader(image)
         # mmcv asserts that there is an image, OpenCV objects to empty files.
@@ -48,30 +52,55 @@ class PairPipeline:
         except (OSError, ValueError) as error:  # addresses can fail to answer
             raise InputError(f'image {name} cannot be read: {error}') from error
 
+    def open(self, image: str | np.ndarray, name: str) -> tuple[dict, LoadedImage]:
+        """Read an image, and run on it the part of the pipeline that depends on it alone.
+
+        Raises:
+            InputError: The image cannot be read, or is too narrow to be resized.
+        """
+        loaded = self.load(image, name)
+        with _narrow_images(name, loaded):
+            # A copy: transforms replace what is in it.
+            return loaded, self.stage.image(dict(loaded))
+
     def pairs(
-        self, image: str | np.ndarray, name: str, sentences: Sequence[str], prompts: Sequence[Prompt]
+        self, image: str | np.ndarray | OpenImage, name: str, sentences: Sequence[str], prompts: Sequence[Prompt]
     ) -> list[dict]:
         """An image with each of its sentences and their prompts, ready to be collated.
 
         Raises:
-            InputError: The image cannot be read or is too narrow to be resized, or a point or box is outside it.
+            InputError: As in `open`, or a point or box is outside the image.
         """
-        loaded = self.load(image, name)
+        if isinstance(image, OpenImage):
+            loaded, resized, trunk = image.loaded, image.resized, image.trunk
+        else:
+            loaded, resized = self.open(image, name)
+            trunk = None
         height, width = loaded['ori_shape']
-        try:
-            resized = self.stage.image(loaded)
-            assert resized.results is not None
-            shape = resized.results['img'].shape[:2]
-            items = [
-                dict(prompt.metainfo(height, width, shape, name), text=text, seg_fields=[])
-                for text, prompt in zip(sentences, prompts)
-            ]
-            return [self.stage.item(resized, item) for item in items]
-        except cv2.error as error:
-            raise InputError(
-                f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
-                'size at which the model works'
-            ) from error
+        assert resized.results is not None
+        shape = resized.results['img'].shape[:2]
+        items = [
+            dict(prompt.metainfo(height, width, shape, name), text=text, seg_fields=[])
+            for text, prompt in zip(sentences, prompts)
+        ]
+        with _narrow_images(name, loaded):
+            packed = [self.stage.item(resized, item) for item in items]
+        for pair in packed if trunk is not None else ():
+            pair['data_samples'].set_data(dict(trunk=trunk))
+        return packed
+
+
+@contextmanager
+def _narrow_images(name: str, loaded: dict) -> Iterator[None]:
+    """Explain OpenCV's error for an image of which resizing leaves nothing."""
+    try:
+        yield
+    except cv2.error as error:
+        height, width = loaded['ori_shape']
+        raise InputError(
+            f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '
+            'size at which the model works'
+        ) from error
 
 
 def batches(pairs: Iterable[dict], size: int, mixed_shapes: bool) -> Iterator[list[dict]]:

@@ -4,7 +4,7 @@ import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from itertools import islice
+from itertools import chain, islice
 from numbers import Integral
 from typing import Any, get_args
 
@@ -30,6 +30,7 @@ from ..visualization import draw_masks, file_stem, write_image
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
 from .model_card import describe_training, epoch_and_scores
 from .model_source import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, ModelInput, check_device, check_dtype, resolve_model
+from .open_image import OpenImage
 from .pairs import PairPipeline, batches
 from .pretrained import check_new_folder, open_pretrained, write_pretrained
 from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
@@ -161,7 +162,8 @@ class ReferringInferencer(BaseInferencer):
         """Segment each image by each of its sentences.
 
         Args:
-            inputs: An image or a list of them; see `list_images`. Images are turned as their EXIF tag says.
+            inputs: An image or a list of them; see `list_images`, and `open` for open images. Images are turned as
+                their EXIF tag says.
             sentences: For one image a sentence or a list of them. For several images (a list or a folder) a list
                 with a sentence or a list of sentences for each, or one sentence for all.
             points: Points on the object and outside it, for models that take them: (x, y) or (x, y, label), label 1
@@ -194,7 +196,10 @@ class ReferringInferencer(BaseInferencer):
         if return_masks not in get_args(MaskForm):
             raise InputError(f'return_masks={return_masks!r} is not one of {", ".join(get_args(MaskForm))}')
         images, single = list_images(inputs), is_single(inputs)
-        names = [image if isinstance(image, str) else f'image_{i}' for i, image in enumerate(images, 1)]
+        names = [_name(image, i) for i, image in enumerate(images, 1)]
+        for image in images:
+            if isinstance(image, OpenImage) and image.inferencer is not self:
+                raise InputError(f'{image.name} was opened by another inferencer: open it by this one')
         matched = match_sentences(sentences, names, single)
         prompts = match_prompts(points, boxes, names, list(map(len, matched)), single)
         if any(map(any, prompts)):
@@ -216,23 +221,58 @@ class ReferringInferencer(BaseInferencer):
             results += [sample for _, sample in found] if return_datasamples else predictions
         return self.postprocess(results, visualization)
 
+    def open(self, image: ImageInput) -> OpenImage:
+        """Read, resize and encode an image once, to ask it many sentences.
+
+        What does not depend on text is computed here: for EVF-SAM and the default scheme the whole image encoder, for
+        an instruction that starts at block k the blocks before it. It stays on the model's device until the result is
+        dropped.
+
+        Args:
+            image: One image; see `list_images`.
+
+        Raises:
+            FileNotFoundError: The image does not exist.
+            InputError: It cannot be decoded, or there are several images.
+        """
+        images = list_images(image)
+        if len(images) != 1:
+            raise InputError(f'open takes one image, got {len(images)}')
+        return self._open(images[0], _name(images[0], 1))
+
+    def _open(self, image: str | np.ndarray | OpenImage, name: str) -> OpenImage:
+        if isinstance(image, OpenImage):
+            return image
+        opened = OpenImage(self, name, *self.pipeline.open(image, name))
+        pair = self.pipeline.pairs(opened, name, ['any'], [Prompt()])
+        with torch.no_grad(), self._autocast():
+            inputs = self.model.data_preprocessor(self.collate_fn(pair))['inputs']
+            opened.trunk = self.model.trunk(inputs) if hasattr(self.model, 'trunk') else None
+        return opened
+
     def preprocess(
         self,
-        inputs: Sequence[str | np.ndarray],
+        inputs: Sequence[str | np.ndarray | OpenImage],
         batch_size: int,
         names: Sequence[str],
         sentences: Sequence[Sequence[str]],
         prompts: Sequence[Sequence[Prompt]],
     ) -> Iterator[dict]:
         """Batches of pairs of image and sentence, as the data loader would collate them; see `batches`."""
-        images = zip(inputs, names, sentences, prompts)
-        pairs = (pair for image in images for pair in self.pipeline.pairs(*image))
+
+        def pairs_of(image: Any, name: str, texts: Sequence[str], asked: Sequence[Prompt]) -> list[dict]:
+            # The batches of one image share what does not depend on text.
+            return self.pipeline.pairs(
+                self._open(image, name) if len(texts) > batch_size else image, name, texts, asked
+            )
+
+        pairs = chain.from_iterable(map(pairs_of, inputs, names, sentences, prompts))
         fixed_size = getattr(self.model.data_preprocessor, 'size', None) is not None
         return map(self.collate_fn, batches(pairs, batch_size, mixed_shapes=fixed_size))
 
     def visualize(
         self,
-        inputs: Sequence[str | np.ndarray],
+        inputs: Sequence[str | np.ndarray | OpenImage],
         preds: Sequence[Sequence[dict]],
         names: Sequence[str],
         out_dir: str = '',
@@ -305,9 +345,19 @@ class ReferringInferencer(BaseInferencer):
     @torch.no_grad()
     def forward(self, inputs: dict, **kwargs: Any) -> Any:
         """The predictions for a batch."""
-        device = self.model.data_preprocessor.device.type
-        with torch.autocast(device, self._dtype or torch.bfloat16, enabled=self._dtype is not None):
+        with self._autocast():
             return super().forward(inputs, **kwargs)
+
+    def _autocast(self) -> torch.autocast:
+        device = self.model.data_preprocessor.device.type
+        return torch.autocast(device, self._dtype or torch.bfloat16, enabled=self._dtype is not None)
+
+
+def _name(image: str | np.ndarray | OpenImage, number: int) -> str:
+    """What to call an image in messages and files."""
+    if isinstance(image, OpenImage):
+        return image.name
+    return image if isinstance(image, str) else f'image_{number}'
 
 
 def _write(drawn: np.ndarray, name: str, predictions: Sequence[dict], out_dir: str) -> None:

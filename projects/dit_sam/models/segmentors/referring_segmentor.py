@@ -1,8 +1,8 @@
 """Text encoder → (instructed) image encoder → mask decoder."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from mmengine.structures import PixelData
@@ -18,6 +18,10 @@ from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout
 from .instructed_encoder_decoder import sentences_of
 
 PARTS = ('backbone', 'decode_head', 'text_encoder')
+
+
+# Tensors, in tuples that may be nested.
+Trunk: TypeAlias = tuple
 
 
 @MODELS.register_module()
@@ -159,8 +163,21 @@ class ReferringSegmentor(BaseSegmentor):
         image_index = index_tensor([distinct.index(index) for index in indices], inputs.device)
         return inputs[index_tensor([indices.index(index) for index in distinct], inputs.device)], image_index
 
+    def trunk(self, inputs: Tensor) -> Trunk | None:
+        """What does not depend on text, for preprocessed images (B, 3, H, W); None if everything does.
+
+        A data sample that has it as `trunk`, for its image alone, does without this part of the work.
+        """
+        if 'trunk' in self._accepted['backbone']:
+            return self.backbone.trunk(inputs)
+        return None if 'text' in self._accepted['backbone'] else self.extract_feat(inputs)
+
     def extract_feat(
-        self, inputs: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None
+        self,
+        inputs: Tensor,
+        text: TextFeatures | None = None,
+        image_index: Tensor | None = None,
+        trunk: Trunk | None = None,
     ) -> tuple[Tensor, ...]:
         """Feature maps, one for each sentence; arguments as in `DITViT.forward`.
 
@@ -171,7 +188,9 @@ class ReferringSegmentor(BaseSegmentor):
         """
         if not self._text_is_checked:
             self._check_text()
-        accepted = self._accepted_of('backbone', text=text, image_index=image_index)
+        if trunk is not None and 'trunk' not in self._accepted['backbone']:
+            return trunk if image_index is None else tuple(maps[image_index] for maps in trunk)
+        accepted = self._accepted_of('backbone', text=text, image_index=image_index, trunk=trunk)
         if image_index is not None and 'text' in accepted and 'image_index' not in accepted:
             inputs, image_index = inputs[image_index], None
         features = self.backbone(inputs, **accepted)
@@ -185,10 +204,17 @@ class ReferringSegmentor(BaseSegmentor):
         text = self.encode_text(data_samples)
         prompts = self.collect_prompts(inputs, data_samples)
         images, image_index = self.distinct_images(inputs, data_samples)
-        features = self.extract_feat(images, text, image_index)
+        trunks = [getattr(sample, 'trunk', None) for sample in data_samples or ()]
+        if trunks and all(trunk is not None for trunk in trunks):
+            distinct = list({id(trunk): trunk for trunk in trunks}.values())
+            order = [next(i for i, each in enumerate(distinct) if each is trunk) for trunk in trunks]
+            images = inputs[index_tensor([order.index(i) for i in range(len(distinct))], inputs.device)]
+            features = self.extract_feat(images, text, index_tensor(order, inputs.device), _joined(distinct))
+        else:
+            features = self.extract_feat(images, text, image_index)
         return features, self._accepted_of('decode_head', text=text, prompts=prompts)
 
-    def _accepted_of(self, part: str, **keywords: TextFeatures | SpatialPrompts | Tensor | None) -> dict:
+    def _accepted_of(self, part: str, **keywords: TextFeatures | SpatialPrompts | Tensor | Trunk | None) -> dict:
         """Those of the keywords that the part takes."""
         return {name: value for name, value in keywords.items() if name in self._accepted[part]}
 
@@ -216,6 +242,8 @@ class ReferringSegmentor(BaseSegmentor):
     def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
         """The data samples with `pred_sem_seg` and `seg_logits` (probabilities), (1, H, W), at the original size."""
         logits = self.encode_decode(inputs, data_samples)
+        for sample in data_samples:
+            sample.pop('trunk', None)
         if (self.test_cfg or {}).get('keep_input_probabilities'):
             self._attach_input_probabilities(logits, data_samples)
         return self.postprocess_result(logits, data_samples)
@@ -240,6 +268,13 @@ def _require(data_samples: OptSampleList, mode: str) -> None:
         raise InputError(f'mode={mode!r} needs data_samples: the sentence of each image is in their metainfo')
 
 
+def _joined(trunks: Sequence[Any]) -> Any:
+    """The trunks of several images as one."""
+    if len(trunks) == 1 or isinstance(trunks[0], Tensor):
+        return trunks[0] if len(trunks) == 1 else torch.cat(list(trunks))
+    return tuple(map(_joined, zip(*trunks)))
+
+
 def _text_encoder_images(data_samples: SampleList) -> Tensor:
     """The images of `AddTextEncoderImage`, (B, 3, H, W)."""
     missing = [sample for sample in data_samples if 'text_encoder_image' not in sample]
@@ -252,11 +287,11 @@ def _text_encoder_images(data_samples: SampleList) -> Tensor:
 
 
 def _accepted_by(part: nn.Module | None) -> set[str]:
-    """Which of `text`, `images`, `image_index` and `prompts` the part takes."""
+    """Which of `text`, `images`, `image_index`, `prompts` and `trunk` the part takes."""
     if part is None:
         return set()
     parameters = inspect.signature(part.forward).parameters.values()
-    names = {parameter.name for parameter in parameters} & {'text', 'images', 'image_index', 'prompts'}
+    names = {parameter.name for parameter in parameters} & {'text', 'images', 'image_index', 'prompts', 'trunk'}
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         names |= {'text', 'prompts'}
     takes_text = getattr(part, 'takes_text', None)
