@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from typing import Any
 
 from .arguments import DTYPES, MODEL, let_threads_yield
 from .files import check_exists, refuse
@@ -47,6 +48,7 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
         help='a box around the object, in pixels of the image, for every sentence, or a box for each; for models that '
         'take boxes',
     )
+    add('--interactive', action='store_true', help='read sentences from the terminal, one a line, for one image')
     add('--batch-size', type=int, default=1, help='pairs of image and sentence at a time')
     add('--font', help='.ttf or .otf file for the sentences in the pictures; default: an installed one that has them')
     # Images and sentences may come before and after the options.
@@ -55,7 +57,7 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
 
 def check_args(args: argparse.Namespace) -> None:
     """Refuse what needs no model to be refused; separate `images` and `sentences`, and parse points and boxes."""
-    args.images, args.sentences = sort_arguments(args.arguments)
+    args.images, args.sentences = sort_arguments(args.arguments, args.interactive)
     for image in args.images:
         check_exists('image', image)
     if args.model and (args.config or args.checkpoint):
@@ -73,8 +75,11 @@ def check_args(args: argparse.Namespace) -> None:
     args.points, args.boxes = read_numbers(args.points, '--points'), read_numbers(args.boxes, '--boxes')
 
 
-def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate images (files, folders) from sentences; refuse if one of the two is missing."""
+def sort_arguments(arguments: Sequence[str], interactive: bool = False) -> tuple[list[str], list[str]]:
+    """Separate images (files, folders) from sentences; refuse if one of the two is missing.
+
+    In interactive use there must be one image file, and sentences come later.
+    """
     images = [text for text in arguments if osp.exists(text) or text.lower().endswith(IMAGE_SUFFIXES)]
     sentences = [text for text in arguments if text not in images]
     if not images:
@@ -82,7 +87,10 @@ def sort_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             f'no image among the arguments: {arguments[0]!r} is not a file or folder, and does not end in any of '
             f'{", ".join(IMAGE_SUFFIXES)}'
         )
-    if not sentences:
+    if interactive:
+        if len(images) != 1 or sentences or osp.isdir(images[0]):
+            refuse('--interactive takes one image file, and asks for the sentences')
+    elif not sentences:
         refuse(f'no sentence among the arguments: {arguments[-1]!r} is a file or folder; say what to segment')
     return images, sentences
 
@@ -153,22 +161,27 @@ def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> 
         return write_new(content, args.out, stem, suffix)
 
 
-def segment(args: argparse.Namespace) -> list[dict]:
-    """The predictions for a command line that `check_args` has read; errors as in `ReferringInferencer`."""
-    from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, ReferringInferencer, list_images
+def open_model(args: argparse.Namespace) -> Any:
+    """The `ReferringInferencer` for a command line that `check_args` has read; errors as there."""
+    from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, ReferringInferencer
     from dit_sam.utils import check_folder
 
     args.config, args.checkpoint = args.config or DEFAULT_CONFIG, args.checkpoint or DEFAULT_CHECKPOINT
-    images, sentences, points, boxes = list_images(args.images), args.sentences, args.points, args.boxes
     check_folder(args.out)
-    # One box is for all sentences.
-    image_boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
     options = dict(device=args.device, show_progress=sys.stderr.isatty(), dtype=args.dtype)
     if args.model:
-        inferencer = ReferringInferencer.from_pretrained(args.model, **options)
-    else:
-        inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
-    return inferencer(
+        return ReferringInferencer.from_pretrained(args.model, **options)
+    return ReferringInferencer(args.config, args.checkpoint, **options)
+
+
+def segment(
+    args: argparse.Namespace, inferencer: Any, images: Sequence, sentences: Sequence[str]
+) -> tuple[list[dict], list[str]]:
+    """The predictions for each image and sentence, and the files that were written."""
+    points, boxes = args.points, args.boxes
+    # One box is for all sentences.
+    image_boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
+    predictions = inferencer(
         images,
         [sentences] * len(images),
         points and [points] * len(images),
@@ -178,6 +191,36 @@ def segment(args: argparse.Namespace) -> list[dict]:
         out_dir=args.out if args.format == 'png' else '',
         font=args.font,
     )['predictions']
+    if args.format != 'png':
+        return predictions, [write_predictions(predictions, args)]
+    # The pictures, and the masks in a folder beside them.
+    return predictions, [*unique(predictions, 'overlay_file'), *unique(predictions, 'mask_file')]
+
+
+def unique(predictions: Sequence[dict], key: str) -> list[str]:
+    """The different values of a key, in order."""
+    return list(dict.fromkeys(prediction[key] for prediction in predictions))
+
+
+def show(predictions: Sequence[dict], files: Sequence[str]) -> None:
+    """Print predictions and files."""
+    print('\n'.join([*map(report, predictions), 'written:', *files]), flush=True)
+
+
+def ask(args: argparse.Namespace, inferencer: Any) -> None:
+    """Segment the one image by each sentence that is typed; an empty line or the end of the input ends."""
+    image = inferencer.open(args.images[0])
+    print('type a sentence; an empty line ends', file=sys.stderr, flush=True)
+    for line in iter(sys.stdin.readline, ''):
+        if not line.strip():
+            break
+        try:
+            with redirect_stdout(sys.stderr):
+                found = segment(args, inferencer, [image], [line.strip()])
+        except ValueError as error:  # what is wrong with one sentence ends only that
+            print(f'error: {error}', file=sys.stderr, flush=True)
+            continue
+        show(*found)
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> None:
@@ -192,10 +235,13 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
         # mmseg's losses warn about defaults that matter only in training.
         warnings.filterwarnings('ignore', category=UserWarning, module='mmseg')
         with one_line_errors():
-            predictions = segment(args)
-            if args.format == 'png':
-                files = list(dict.fromkeys(prediction['overlay_file'] for prediction in predictions))
-            else:
-                files = [write_predictions(predictions, args)]
-    print('\n'.join(map(report, predictions)))
-    print('\n'.join(['written:', *files]))
+            from dit_sam.apis import list_images
+
+            images = list_images(args.images)
+            inferencer = open_model(args)
+            found = None if args.interactive else segment(args, inferencer, images, args.sentences)
+    if found is not None:
+        show(*found)
+        return
+    with one_line_errors():
+        ask(args, inferencer)

@@ -69,7 +69,7 @@ def test_pictures_and_masks_of_an_open_file_have_its_name(inferencer, tmp_path):
     cv2.imwrite(str(tmp_path / 'photo.png'), picture())
     opened = inferencer.open(tmp_path / 'photo.png')
     (prediction,) = opened('circle', out_dir=str(tmp_path / 'out'))['predictions']
-    assert prediction['overlay_file'].endswith('vis/photo_circle.png')
+    assert prediction['overlay_file'].endswith('vis/photo_circle_1.png')
 
 
 def test_only_one_image_of_this_inferencer_is_opened(inferencer):

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from argparse import Namespace
+from io import StringIO
 from pathlib import Path
 
 import cv2
@@ -64,16 +65,18 @@ def test_pictures_and_masks_from_the_command_line(photo, weights):
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
     assert done.returncode == 0, done.stderr
     # The onedl forks first print which packages are missing.
-    lines = done.stdout.splitlines()[-4:]
+    lines = done.stdout.splitlines()[-6:]
+    masks = [os.path.join('out', 'pred', f'photo_{name}_1.png') for name in ('the-red-star', 'circle')]
     assert [re.sub('(: score .*|: nothing found)$', '', line) for line in lines] == [
         'photo.png: the red star',
         'photo.png: circle',
         'written:',
         os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png'),
+        *masks,
     ]
-    assert cv2.imread(lines[-1]).shape[1] == 480
-    for name in ('photo_the-red-star_1.png', 'photo_circle_1.png'):
-        mask = cv2.imread(f'out/pred/{name}', cv2.IMREAD_UNCHANGED)
+    assert cv2.imread(lines[3]).shape[1] == 480
+    for path in masks:
+        mask = cv2.imread(path, cv2.IMREAD_UNCHANGED)
         assert mask.shape == (30, 40) and set(np.unique(mask)) <= {0, 255}
 
 
@@ -217,3 +220,22 @@ def test_weights_of_another_model_get_one_line(photo, error_of):
     message = error_of('infer.py', photo, 'a star', '--checkpoint', 'other.safetensors')
     assert message.startswith('checkpoint other.safetensors does not fit config ')
     assert 'belong to different models' in message and '1 weights unknown: backbone.other' in message
+
+
+def test_sentences_are_read_from_the_terminal(monkeypatch, tmp_path, capsys):
+    """A wrong sentence ends only itself; an empty line ends the program."""
+    cv2.imwrite(str(tmp_path / 'photo.png'), np.full((30, 40, 3), 200, np.uint8))
+    monkeypatch.setattr('sys.stdin', StringIO('a star\n' + 'star \ud800\n' + 'circle\n\nnever read\n'))
+    arguments = [tmp_path / 'photo.png', '--interactive', '--out', tmp_path / 'out']
+    assert call_tool('infer.py', *arguments) == 0
+    printed = capsys.readouterr()
+    assert [line.split(': ')[1] for line in printed.out.splitlines() if 'photo.png: ' in line] == ['a star', 'circle']
+    assert 'is not valid text' in printed.err
+    assert sorted(path.name for path in (tmp_path / 'out' / 'vis').iterdir()) == [
+        'photo_a-star_1.png',
+        'photo_circle_1.png',
+    ]
+
+
+def test_interactive_use_takes_one_image(error_of, tmp_path):
+    assert error_of('infer.py', tmp_path, '--interactive').startswith('--interactive takes one image file')
