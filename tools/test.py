@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from dit_sam_cli.arguments import add_config_options, let_threads_yield
+from dit_sam_cli.files import CONFIGS_ARE, check_exists
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,6 +32,8 @@ def parse_args() -> argparse.Namespace:
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
+    check_exists('config', ARGS.config, CONFIGS_ARE)
+    check_exists('checkpoint', ARGS.checkpoint)
     let_threads_yield()
 
 from mmengine.config import Config

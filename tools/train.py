@@ -4,6 +4,7 @@ import argparse
 import os
 
 from dit_sam_cli.arguments import add_config_options, let_threads_yield
+from dit_sam_cli.files import CONFIGS_ARE, check_exists
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,6 +29,7 @@ def parse_args() -> argparse.Namespace:
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
+    check_exists('config', ARGS.config, CONFIGS_ARE)
     let_threads_yield()
 
 from mmengine.runner import Runner

@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dit_sam_cli.arguments import DTYPES, MODEL, let_threads_yield
+from dit_sam_cli.files import check_exists
+from dit_sam_cli.list_models import check_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,6 +39,11 @@ def parse_args() -> argparse.Namespace:
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
+    if ARGS.model:
+        check_model(ARGS.model)
+    for kind in ('config', 'checkpoint'):
+        if getattr(ARGS, kind):
+            check_exists(kind, getattr(ARGS, kind))
     let_threads_yield()
 
 import cv2

@@ -11,7 +11,7 @@ from importlib import import_module
 USAGE = """usage: dit-sam COMMAND …
 
   dit-sam infer IMAGE… SENTENCE…   segment images by sentences
-  dit-sam list-models              list the configs of this project, and which of them come with weights
+  dit-sam list-models              list the models with weights, and the configs of this project
   dit-sam collect-env              print machine and versions, for bug reports
   dit-sam train CONFIG             train a model; CONFIG is a file, or dit_sam::NAME.py for one of the list
   dit-sam test CONFIG CHECKPOINT   score a checkpoint

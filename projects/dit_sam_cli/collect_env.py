@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 
-# Import names: forks of OpenMMLab and the builds of mmcv and OpenCV come under other names of distributions.
+# Import names, because forks of OpenMMLab and builds of mmcv and OpenCV have other distribution names.
 MODULES = (
     *('dit_sam', 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'torch', 'transformers', 'tokenizers', 'safetensors'),
-    *('segment_anything', 'pycocotools', 'numpy', 'cv2', 'PIL'),
+    *('segment_anything', 'pycocotools', 'numpy', 'cv2', 'PIL', 'huggingface_hub', 'sentencepiece'),
 )
 
 

@@ -1,4 +1,4 @@
-"""Where the package's files are, found without importing it, and the refusal of missing files."""
+"""Find the package's files without importing it, and refuse missing files."""
 
 import os
 import os.path as osp
@@ -7,6 +7,9 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
+
+# What to do about a config that does not exist.
+CONFIGS_ARE = 'dit-sam list-models names those of this project'
 
 
 def package_folder() -> Path:

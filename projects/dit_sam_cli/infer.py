@@ -10,7 +10,8 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 from .arguments import DTYPES, MODEL, let_threads_yield
-from .files import check_exists, refuse
+from .files import CONFIGS_ARE, check_exists, refuse
+from .list_models import check_model
 
 # As in `dit_sam.apis.inputs`.
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -62,10 +63,12 @@ def check_args(args: argparse.Namespace) -> None:
         check_exists('image', image)
     if args.model and (args.config or args.checkpoint):
         refuse('--model brings its config and weights: leave out --config and --checkpoint')
+    if args.model:
+        check_model(args.model)
     if args.config and not args.checkpoint:
         refuse('--config without --checkpoint: name the weights that belong to that config')
     if args.config:
-        check_exists('config', args.config, 'dit-sam list-models names those of this project')
+        check_exists('config', args.config, CONFIGS_ARE)
     if args.checkpoint:
         check_exists('checkpoint', args.checkpoint)
     if args.font:
@@ -89,7 +92,7 @@ def sort_arguments(arguments: Sequence[str], interactive: bool = False) -> tuple
         )
     if interactive:
         if len(images) != 1 or sentences or osp.isdir(images[0]):
-            refuse('--interactive takes one image file, and asks for the sentences')
+            refuse('--interactive takes one image file and no sentences: it asks for them')
     elif not sentences:
         refuse(f'no sentence among the arguments: {arguments[-1]!r} is a file or folder; say what to segment')
     return images, sentences
@@ -110,7 +113,7 @@ def read_numbers(text: str | None, option: str) -> list[list[float]] | None:
 
 @contextmanager
 def hidden(module: str) -> Iterator[None]:
-    """Within the block, importing a module that is not imported yet fails as if it was not installed."""
+    """Within the block, importing a module that is not imported yet fails as if it were not installed."""
     if module in sys.modules:
         yield
         return
@@ -210,7 +213,7 @@ def show(predictions: Sequence[dict], files: Sequence[str]) -> None:
 def ask(args: argparse.Namespace, inferencer: Any) -> None:
     """Segment the one image by each sentence that is typed; an empty line or the end of the input ends."""
     image = inferencer.open(args.images[0])
-    print('type a sentence; an empty line ends', file=sys.stderr, flush=True)
+    print('type a sentence; an empty line quits', file=sys.stderr, flush=True)
     for line in iter(sys.stdin.readline, ''):
         if not line.strip():
             break

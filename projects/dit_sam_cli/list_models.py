@@ -27,6 +27,19 @@ def main(arguments: Sequence[str], program: str) -> None:
     print(f'Configs   {folder}/configs/CONFIG.py\nTools     {folder}/tools')
 
 
+def check_model(name: str) -> None:
+    """Refuse a name of --model that is neither a folder, nor looks like a repository, nor is listed."""
+    if '/' in name or Path(name).is_dir():
+        return
+    families = [(path.parent.name, read_yaml(path)) for path in (mim_folder() / 'configs').glob('*/metafile.yml')]
+    known = [row[0] for row in (*shipped(package_folder() / 'assets'), *released(families))]
+    if name not in known:
+        refuse(
+            f'no model at {name!r}: it is neither a folder, nor user/name or user/name@revision of a hub, nor one of '
+            + ', '.join(known)
+        )
+
+
 def shipped(assets: Path) -> Iterator[tuple[str, ...]]:
     """The models that come with the package: they know drawings of shapes."""
     for path in sorted(assets.glob('*.safetensors')):

@@ -187,7 +187,7 @@ def test_the_tools_run_as_commands(monkeypatch, tmp_path):
     done = subprocess.run([sys.executable, '-c', command], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f'error: config {config_folder() / "dit_sam" / "none.py"} not found: ' + (
-        'configs/dit_sam has those of this project'
+        'dit-sam list-models names those of this project'
     )
 
 

@@ -90,7 +90,7 @@ def test_commands_in_the_documentation_have_arguments_that_exist(page, capsys):
         (
             'train.py',
             ['nowhere/none.py'],
-            'config nowhere/none.py not found: configs/dit_sam has those of this project',
+            'config nowhere/none.py not found: dit-sam list-models names those of this project',
         ),
         ('train.py', ['toy_confg.py'], 'config toy_confg.py not found: did you mean toy_config.py?'),
         (

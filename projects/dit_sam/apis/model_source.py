@@ -21,8 +21,8 @@ ASSETS = _PACKAGE / 'assets'
 DEFAULT_CONFIG = str(config_folder() / 'dit_sam' / 'ldit_vit-t_shapes.py')
 DEFAULT_CHECKPOINT = str(ASSETS / 'ldit_vit-t_shapes.safetensors')
 DRAWINGS_ONLY = (
-    'the model that comes with dit_sam knows only drawings of shapes; --model evf-sam (in Python '
-    "ReferringInferencer.from_pretrained('evf-sam')) fetches one for photographs, 2.6 GB"
+    'the shipped model knows only drawings of shapes; for photographs use --model evf-sam (in Python '
+    "ReferringInferencer.from_pretrained('evf-sam')), a download of 2.6 GB"
 )
 
 

@@ -50,7 +50,7 @@ def open_pretrained(name: str | os.PathLike) -> tuple[Config, str]:
             folder or repository of EVF-SAM; or a name of `dit-sam list-models`.
 
     Returns:
-        The config for `ReferringInferencer`; what is known of the model besides is in its key `shared`.
+        The config for `ReferringInferencer`; other information about the model is in its key `shared`.
 
     Raises:
         FileNotFoundError: There is no such folder, repository, revision or file.
@@ -108,7 +108,9 @@ def write_pretrained(
     target = check_new_folder(folder)
     license = about.get('license')
     if license is not None and not re.fullmatch(r'[\w.-]+', license):
-        raise InputError(f'license {license!r} is not a name as the hub has them: apache-2.0, cc-by-4.0, other, ...')
+        raise InputError(
+            f'license {license!r} is not a license name of the hub, such as apache-2.0, cc-by-4.0 or other'
+        )
     data = dict(library='dit_sam', format=FORMAT, versions=_versions(), **about, **shared_config(config))
     tokenizer = tokenizer_source(config)
     with wrap_write_errors(target):
@@ -156,7 +158,7 @@ def _files_of(name: str) -> Callable[[str], str]:
     if repository is None or folder.exists():
         raise FileNotFoundError(
             f'no model at {name!r}: it is neither a folder, nor user/name or user/name@revision of a hub, nor one of '
-            f'{", ".join(released_models())}'
+            f'{", ".join([*sorted(path.stem for path in ASSETS.glob("*.safetensors")), *released_models()])}'
         )
     path, revision = repository
     # All files come from the commit of the first one, even if the branch changes meanwhile.

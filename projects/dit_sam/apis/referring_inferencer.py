@@ -90,8 +90,9 @@ class ReferringInferencer(BaseInferencer):
         """Open a shared model; no code in it is run.
 
         Args:
-            name: A folder that `save_pretrained` wrote; or, if there is no such folder, a repository of Hugging Face's
-                hub, `user/name` or `user/name@revision`, which is downloaded once.
+            name: A name of `dit-sam list-models`; a folder that `save_pretrained` wrote, or a copy of EVF-SAM's
+                repository; or a repository of Hugging Face's hub, `user/name` or `user/name@revision`, which is
+                downloaded once.
             device: As in the constructor.
             show_progress: As in the constructor.
             dtype: As in the constructor.

@@ -73,7 +73,7 @@ def open_evf_sam(name: str, settings: dict, file: Callable[[str], str]) -> tuple
     other = [f'{key}={settings.get(key)!r}' for key, value in _SIZES.items() if settings.get(key) != value]
     if other:
         raise InputError(
-            f"{name} has {shorten(other)}: of EVF-SAM's models those with SAM 1's ViT-H and BEiT-3-large open here, "
+            f"{name} has {shorten(other)}: only EVF-SAM with SAM 1's ViT-H and BEiT-3-large is supported: "
             f'{" and ".join(released_models())}'
         )
     folder = {str(Path(file(part)).parent) for part in _TOKENIZER_FILES}
@@ -87,7 +87,7 @@ def open_evf_sam(name: str, settings: dict, file: Callable[[str], str]) -> tuple
         multitask = ''
     weights = _first_of(file, _WEIGHT_FILES)
     known = next((model for model in released_models().values() if name in (model.name, model.repository)), None)
-    if known is not None and Path(weights).name == _WEIGHT_FILES[0]:
+    if known is not None and not Path(name).is_dir() and Path(weights).name == _WEIGHT_FILES[0]:
         check_file_of(known, weights)
     config = load_config(str(config_folder() / 'evf_sam' / f'evf_vit-h_beit3-l{multitask}.py'))
     (config.model.text_encoder.tokenizer,) = folder
@@ -95,9 +95,9 @@ def open_evf_sam(name: str, settings: dict, file: Callable[[str], str]) -> tuple
 
 
 def check_file_of(model: Released, path: str) -> None:
-    """Raise `CheckpointError` if a file has not the size or the SHA-256 of a released model's."""
+    """Raise `CheckpointError` if a file does not have the size or SHA-256 of a released model."""
     size = os.path.getsize(path)
-    again = f'remove {os.path.realpath(path)}, and it is fetched again'
+    again = f'remove {os.path.realpath(path)} to download it again'
     if model.size not in (None, size):
         raise CheckpointError(f'{path} has {size:,} bytes, the released {model.name} has {model.size:,}: {again}')
     if model.sha256 is not None:

@@ -52,7 +52,7 @@ def load_config(
     if not osp.isfile(filename):
         folder, name = osp.split(filename)
         near = get_close_matches(name, os.listdir(folder or '.') if osp.isdir(folder or '.') else [], cutoff=0.8)
-        hint = f'did you mean {" or ".join(near)}?' if near else 'configs/dit_sam has those of this project'
+        hint = f'did you mean {" or ".join(near)}?' if near else 'dit-sam list-models names those of this project'
         raise FileNotFoundError(f'config {filename} not found: {hint}')
     cfg = _read(filename)
     cfg.launcher = launcher
@@ -105,6 +105,8 @@ def _read(filename: str) -> Config:
         return Config.fromfile(filename)
     except Exception as error:  # a config is a program, and may raise anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip(': ')
+        if '_get_package_and_cfg_path' in reason:
+            reason = "mmengine needs the folder in a name of _base_, as in 'dit_sam::dit_sam/ldit_vit-b.py'"
         raise InputError(f'config {filename} cannot be read: {reason}') from error
 
 

@@ -94,7 +94,7 @@ def _explained(error: Exception, repository: str, file: str = '', revision: str 
     from huggingface_hub import constants, errors
 
     hub, where = constants.ENDPOINT, f'{repository}@{revision}' if revision else repository
-    log_in = 'log in by `hf auth login`, or set HF_TOKEN'
+    log_in = 'log in with `hf auth login`, or set HF_TOKEN'
     if isinstance(error, errors.GatedRepoError):
         return CheckpointError(f'{repository} is gated: accept its terms at {hub}/{repository}, then {log_in}')
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -117,6 +117,6 @@ def _explained(error: Exception, repository: str, file: str = '', revision: str 
     what = f'{file} of {where} could not be downloaded' if file else f'{repository} could not be written'
     status = getattr(getattr(error, 'response', None), 'status_code', None)
     if status in (401, 403):
-        return CheckpointError(f'{what}: {hub} denies access ({status}): {log_in}; the token must have the rights')
+        return CheckpointError(f'{what}: {hub} denies access ({status}): {log_in}; the token needs the rights for it')
     reason = f'{hub} answered with status {status}' if status else f'{first_line(error)[:200]}, from {hub}'
     return CheckpointError(f'{what}: {reason}; check the network, or try again later')

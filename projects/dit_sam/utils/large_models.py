@@ -1,4 +1,4 @@
-"""Opening large models: without the time and memory of random weights, and with a file read piece by piece."""
+"""Open large models without initializing random weights, reading the file in pieces."""
 
 import os.path as osp
 from collections.abc import Callable, Iterator, Mapping, Sequence

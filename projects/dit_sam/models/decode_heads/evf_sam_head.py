@@ -58,7 +58,7 @@ class EVFSAMHead(SAMHead):
         if text.pooled is None:
             raise InputError(
                 'EVFSAMHead is prompted by one feature of the whole sentence, which this text encoder does not give: '
-                'take BEiT3TextEncoder, or SAMHead, which takes all tokens'
+                'use BEiT3TextEncoder, or SAMHead, which uses all tokens'
             )
         prompt = self.text_proj(text.pooled)[:, None]
         return prompt, torch.ones(prompt.shape[:2], dtype=torch.bool, device=prompt.device)

@@ -215,7 +215,7 @@ class BEiT3TextEncoder(TextEncoder):
         if asked is not None and SEMANTIC not in self.tokenizer.get_vocab():
             raise InputError(
                 f'{asked!r}: this model does not know {SEMANTIC}, which only the multitask weights were trained with; '
-                'leave it out, or take evf-sam-multitask'
+                'leave it out, or use evf-sam-multitask'
             )
 
 
