@@ -33,7 +33,9 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
     check_exists('config', ARGS.config, CONFIGS_ARE)
-    check_exists('checkpoint', ARGS.checkpoint)
+    check_exists(
+        'checkpoint', ARGS.checkpoint, 'check the path; tools/train.py writes its checkpoints to the --work-dir'
+    )
     let_threads_yield()
 
 from mmengine.config import Config

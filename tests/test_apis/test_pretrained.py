@@ -222,7 +222,7 @@ def test_damaged_files_are_one_line(saved, name, content, message):
 @pytest.mark.parametrize('name', FILES[1:])
 def test_missing_files_are_one_line(saved, name):
     (saved / name).unlink()
-    with pytest.raises(FileNotFoundError, match=f'{name} not found: a shared model has'):
+    with pytest.raises(FileNotFoundError, match=f'{name} not found: copy it there'):
         ReferringInferencer.from_pretrained(saved)
 
 
@@ -253,7 +253,7 @@ def test_the_card_says_what_is_known(saved, inferencer, tmp_path):
     assert head['library_name'] == 'dit_sam' and head['datasets'] == ['shapes']
     assert "from_pretrained('saved')" in card and 'No scores are recorded' in card
     inferencer.save_pretrained(tmp_path / 'unlicensed')
-    with pytest.raises(InputError, match="license 'all rights' is not a name as the hub has them"):
+    with pytest.raises(InputError, match="license 'all rights' is not a license name of the hub"):
         inferencer.save_pretrained(tmp_path / 'new_one', license='all rights')
     assert 'Not stated. Ask the author' in (tmp_path / 'unlicensed' / 'README.md').read_text()
 

@@ -35,6 +35,8 @@ def known(monkeypatch) -> dict:
     own = dict(size=len(WEIGHTS), sha256=f'{digest[:8]}...{digest[-5:]}')
     models = {name: replace(model, **own) for name, model in released.released_models().items()}
     monkeypatch.setattr(released, 'released_models', lambda: models)
+    digest = hashlib.sha256(b'pieces').hexdigest()
+    monkeypatch.setattr(released, 'PIECES', (6, f'{digest[:8]}...{digest[-6:]}'))
     monkeypatch.setattr('dit_sam.apis.pretrained.released_models', lambda: models)
     return models
 
@@ -55,13 +57,28 @@ def test_released_models_are_fetched_once_by_name(known, hub):
 
 @pytest.mark.parametrize(
     'content, message',
-    [(WEIGHTS[:-1], 'has 19 bytes, the released evf-sam has 20: remove '), (WEIGHTS[:-1] + b'!', 'has the SHA-256 ')],
+    [
+        ({'pytorch_model.bin': WEIGHTS[:-1]}, 'has 19 bytes, the released evf-sam has 20: remove '),
+        ({'pytorch_model.bin': WEIGHTS[:-1] + b'!'}, 'has the SHA-256 '),
+        ({'sentencepiece.bpe.model': b''}, 'has 0 bytes, the released evf-sam has 6: remove '),
+    ],
 )
 def test_another_file_under_the_released_name_is_refused(known, hub, content, message):
     hub.repositories['YxZhang/evf-sam'] = repository = Repository()
-    repository.commit(files() | {'pytorch_model.bin': content})
-    with pytest.raises(CheckpointError, match=message):
-        open_pretrained('evf-sam')
+    repository.commit(files() | content)
+    for name in ('evf-sam', 'YxZhang/evf-sam', 'YxZhang/evf-sam@main'):
+        with pytest.raises(CheckpointError, match=message):
+            open_pretrained(name)
+
+
+def test_a_repository_without_the_pickle_opens_again_without_a_network(known, hub, monkeypatch):
+    hub.repositories['me/mine'] = repository = Repository()
+    content = files()
+    content['model.safetensors'] = content.pop('pytorch_model.bin')
+    repository.commit(content)
+    opened = open_pretrained('me/mine')[1]
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
+    assert open_pretrained('me/mine')[1] == opened and opened.endswith('model.safetensors')
 
 
 def test_a_folder_opens_without_a_network(known, tmp_path):
@@ -73,15 +90,15 @@ def test_a_folder_opens_without_a_network(known, tmp_path):
     assert weights == str(tmp_path / 'model.safetensors')
     assert config.model.text_encoder.tokenizer == str(tmp_path)
     (tmp_path / 'model.safetensors').unlink()
-    with pytest.raises(FileNotFoundError, match='model.safetensors not found'):
+    with pytest.raises(FileNotFoundError, match='pytorch_model.bin not found: copy it there'):
         open_pretrained(tmp_path)
 
 
 def test_other_variants_and_unknown_names_are_refused(tmp_path):
     (tmp_path / 'config.json').write_bytes(files(sam_scale='large')['config.json'])
-    with pytest.raises(InputError, match="sam_scale='large'.*evf-sam and evf-sam-multitask"):
+    with pytest.raises(InputError, match="sam_scale='large'.*: evf-sam and evf-sam-multitask"):
         open_pretrained(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no model at 'evf-sam3'.*evf-sam, evf-sam-multitask"):
+    with pytest.raises(FileNotFoundError, match="no model at 'evf-sam3'.*vit-t_shapes, evf-sam, evf-sam-multitask"):
         open_pretrained('evf-sam3')
 
 

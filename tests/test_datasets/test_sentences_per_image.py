@@ -1,5 +1,8 @@
 """Items of a training that are images with several of their sentences."""
 
+import json
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import FUNCTIONS
 from mmseg.registry import MODELS, TRANSFORMS
 
-from dit_sam.datasets import RefCOCODataset
+from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset
 from dit_sam.errors import InputError
 
 PIPELINE = [
@@ -96,3 +99,22 @@ def test_what_cannot_share_an_image_is_refused(write_refcoco):
         build(root, 2, test_mode=True)
     with pytest.raises(InputError, match='sentences_per_image=0'):
         build(root, 0)
+
+
+def test_masks_in_files_and_no_targets_of_json_lines_stay(tmp_path):
+    """What a line says of its mask is read for several sentences as for one."""
+    mask = np.zeros((20, 30), np.uint8)
+    mask[5:10, 5:20] = 255
+    cv2.imwrite(str(tmp_path / 'a.png'), np.full((20, 30, 3), 99, np.uint8))
+    cv2.imwrite(str(tmp_path / 'a_mask.png'), mask)
+    lines = [
+        dict(image='a.png', sentences=['one', 'two'], mask='a_mask.png'),
+        dict(image='a.png', sentences=['none'], segmentation=None),
+    ]
+    (tmp_path / 'lines.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    folders = dict(data_root=str(tmp_path), data_prefix=dict(img_path='', seg_map_path=''))
+    pipeline = [PIPELINE[0], PIPELINE[1], PIPELINE[-1]]
+    dataset = ReferringJSONDataset(ann_file='lines.jsonl', sentences_per_image=3, pipeline=pipeline, **folders)
+    samples = {sample.text: sample for sample in dataset[0]['data_samples']}
+    assert {text: int(sample.gt_sem_seg.data.sum()) for text, sample in samples.items()} == dict(one=75, two=75, none=0)
+    assert {text: sample.no_target for text, sample in samples.items()} == dict(one=False, two=False, none=True)

@@ -67,8 +67,11 @@ def test_semantic_is_one_token_where_it_is_known_and_refused_elsewhere(tmp_path)
     ids, _ = encoder._tokenize(['[semantic] hair'])
     assert ids.tolist() == [[0, pieces.get_piece_size() + 2, *(i + 1 for i in pieces.encode('hair')), 2]]
     assert encoder(['[semantic] hair'], images).tokens.isfinite().all()
-    with pytest.raises(InputError, match='does not know .semantic.*evf-sam-multitask'):
-        build(str(tmp_path / 'plain'))(['[semantic] hair'], images)
+    with pytest.raises(InputError, match='write .semantic. in small letters'):
+        encoder(['[Semantic] hair'], images)
+    for sentence in ('[semantic] hair', 'all [semantic] hair'):
+        with pytest.raises(InputError, match='does not know .semantic.*evf-sam-multitask'):
+            build(str(tmp_path / 'plain'))([sentence], images)
 
 
 def test_sentences_longer_than_the_position_table_are_refused_or_cut():

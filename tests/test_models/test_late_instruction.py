@@ -95,7 +95,7 @@ def test_weights_keep_the_names_of_their_blocks(scheme):
     assert all(len(late[name]) == len(whole[name]) - 2 for name in static)
 
 
-@pytest.mark.parametrize('start', [-1, 4])
+@pytest.mark.parametrize('start', [-1, 4, 1.5, None])
 def test_a_start_beyond_the_blocks_is_refused(start):
     with pytest.raises(InputError, match=f'backbone.instruction.start={start} must be 0 to 3'):
         build('layer_wise', start)

@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from tiny import assert_close, noise
 from torchmetrics.functional.segmentation import dice_score
 
+from dit_sam.errors import InputError
 from dit_sam.models import BinaryDiceLoss
 from dit_sam.models.losses import BinaryCrossEntropyLoss
 
@@ -88,3 +91,28 @@ def test_large_maps_in_half_precision_stay_in_range(loss):
     target = torch.ones(1, 512, 512, dtype=torch.long)
     expected = loss(pred.double(), target)
     assert_close(loss(pred, target), expected, 1e-5)
+
+
+def test_masks_that_are_padded_or_not_meet_the_logits_where_they_belong():
+    """Perfect logits have no loss, whether masks are padded with the image or not; SAMHead needs padding."""
+    truth = torch.zeros(1, 6, 8, dtype=torch.uint8)
+    truth[:, 2:4, 3:7] = 1
+    for pad_masks in (True, False):
+        preprocessor = MODELS.build(
+            dict(type='ReferringDataPreProcessor', size=(16, 16), pad_masks=pad_masks, place='corner')
+        )
+        sample = SegDataSample(metainfo=dict(text='x', img_shape=(6, 8)))
+        sample.gt_sem_seg = PixelData(data=truth)
+        data = dict(inputs=[torch.zeros(3, 6, 8, dtype=torch.uint8)], data_samples=[sample])
+        samples = preprocessor(data, training=True)['data_samples']
+        assert samples[0].gt_sem_seg.shape == ((16, 16) if pad_masks else (6, 8))
+        logits = torch.full((1, 1, 16, 16), -30.0)
+        logits[..., 2:4, 3:7] = 30
+        heads = [
+            MODELS.build(dict(type=kind, in_channels=16, num_heads=2, mlp_dim=8)) for kind in ('EVFSAMHead', 'SAMHead')
+        ]
+        losses = heads[0].loss_by_feat(logits, samples)
+        assert losses['mean_iou'] == 100 and losses['loss_bce'] + losses['loss_dice'] < 1e-3
+        if not pad_masks:
+            with pytest.raises(InputError, match='leave out data_preprocessor.pad_masks=False'):
+                heads[1].loss((torch.zeros(1, 16, 4, 4),), samples)

@@ -109,5 +109,5 @@ def test_uploads_are_refused_in_one_line(hub, tmp_path, monkeypatch):
         upload_folder(tmp_path, 'me/model')
     hub.failure = ''
     monkeypatch.setenv('HF_TOKEN', 'hf_of_another')
-    with pytest.raises((CheckpointError, FileNotFoundError), match='log in by `hf auth login`'):
+    with pytest.raises((CheckpointError, FileNotFoundError), match='log in with `hf auth login`'):
         upload_folder(tmp_path, 'me/model')

@@ -67,6 +67,13 @@ def spread(count: int, number: int) -> list[int]:
     return np.linspace(0, count - 1, min(number, count)).round().astype(int).tolist()
 
 
+def single_items(item: dict) -> list[dict]:
+    """An item, or the items in one that holds several sentences of an image."""
+    if isinstance(item['inputs'], list):
+        return [dict(inputs=image, data_samples=sample) for image, sample in zip(*item.values())]
+    return [item]
+
+
 def draw_item(item: dict, bgr: bool = True) -> np.ndarray:
     """The picture of an item as `PackReferringInputs` leaves it, RGB with a legend, (H', W', 3).
 
@@ -139,7 +146,7 @@ def main(args: argparse.Namespace) -> None:
         set_random_seed(args.seed)
         cfg, dataset = open_dataset(args.config, args.split, args.cfg_options)
         bgr = ((cfg.get('model') or {}).get('data_preprocessor') or {}).get('bgr_to_rgb', True)
-        items = [dataset[index] for index in spread(len(dataset), args.num)]
+        items = [each for index in spread(len(dataset), args.num) for each in single_items(dataset[index])]
         pictures = [draw_item(item, bgr) for item in items]
         if args.sheet:
             paths = [write_image(contact_sheet(pictures), args.out, f'{args.split}_sheet')]

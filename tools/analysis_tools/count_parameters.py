@@ -126,13 +126,21 @@ def count(model: nn.Module, size: tuple[int, int], tokens: int | None = None) ->
 
 
 def sentences(model: nn.Module, batch: int, device: str, tokens: int | None = None) -> TextFeatures | None:
-    """Features of `batch` sentences of `tokens` real tokens, by default `max_length`; None without a text encoder."""
+    """Features of `batch` sentences of `tokens` real tokens; None without a text encoder.
+
+    The default is `max_length`, or 20 for an encoder whose `max_length` is only the end of its position table.
+    """
     encoder = getattr(model, 'text_encoder', None)
     if encoder is None:
         return None
     if tokens and tokens > encoder.max_length:
         raise InputError(f'--tokens {tokens}: the text encoder cuts sentences to max_length={encoder.max_length}')
-    ids = torch.zeros(batch, tokens or encoder.max_length, dtype=torch.long, device=device)
+    reads_images = 'images' in inspect.signature(encoder.forward).parameters
+    length = tokens or (min(encoder.max_length, 20) if reads_images else encoder.max_length)
+    ids = torch.zeros(batch, length, dtype=torch.long, device=device)
+    if reads_images:
+        side = encoder.beit3.img_size
+        return encoder.encode_tokens(ids, torch.ones_like(ids), torch.zeros(batch, 3, side, side, device=device))
     return TextFeatures(encoder.model(input_ids=ids).last_hidden_state, torch.ones_like(ids, dtype=torch.bool))
 
 

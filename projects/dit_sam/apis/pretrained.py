@@ -27,15 +27,7 @@ from ..version import __version__
 from .model_card import model_card
 from .model_source import ASSETS
 from .released import EVF_SAM, open_evf_sam, read_settings, released_models
-from .shared_config import (
-    FORMAT,
-    TOKENIZER,
-    as_json,
-    read_shared_config,
-    set_tokenizer,
-    shared_config,
-    tokenizer_source,
-)
+from .shared_config import FORMAT, as_json, read_shared_config, set_tokenizer, shared_config, tokenizer_source
 
 CONFIG, WEIGHTS, CARD = 'config.json', 'model.safetensors', 'README.md'
 _TOKENIZER_SETTINGS = 'tokenizer_config.json'
@@ -175,7 +167,7 @@ def _file_in(folder: Path, file: str) -> str:
     """
     path, home = folder / file, folder.resolve()
     if not path.is_file():
-        raise FileNotFoundError(f'{path} not found: a shared model has {CONFIG}, {WEIGHTS} and, with text, {TOKENIZER}')
+        raise FileNotFoundError(f'{path} not found: copy it there from the source of the other files')
     allowed = [home] if home.parent.name != 'snapshots' else [home, home.parents[1] / 'blobs']
     if path.resolve().parent not in allowed:
         raise InputError(f'{path} is a link that leads out of its folder: put the file itself there')

@@ -129,10 +129,14 @@ class ReferringInferencer(BaseInferencer):
 
         Raises:
             InputError: The folder has content or cannot be written, the config has parts or values that cannot be
-                shared, or there is no LoRA to merge.
+                shared, there is no LoRA to merge, or the model was opened in 16 bits.
             FileNotFoundError: The tokenizer that the config names is not there.
         """
         check_new_folder(folder)
+        if self._dtype is not None:
+            raise InputError(
+                f'the model was opened in {self._dtype}, which has lost digits: open it in float32 to save it'
+            )
         model, config = self.model, self.cfg
         if merge:
             model, config = deepcopy(model), deepcopy(config)

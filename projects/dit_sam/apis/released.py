@@ -19,7 +19,10 @@ from .model_source import config_folder
 
 # `model_type` in the config.json of EVF-SAM's repositories.
 EVF_SAM = 'evf'
-_TOKENIZER_FILES = ('sentencepiece.bpe.model', 'tokenizer_config.json', 'special_tokens_map.json')
+# The same file in the repositories of evf-sam and evf-sam2: its bytes, and the first and last digits of its SHA-256.
+_PIECES = 'sentencepiece.bpe.model'
+PIECES = (1_356_293, '6f5e2fef...1043f4')
+_TOKENIZER_FILES = (_PIECES, 'tokenizer_config.json', 'special_tokens_map.json')
 # Only the multitask repositories have it: the token [semantic].
 _ADDED_TOKENS = 'added_tokens.json'
 _WEIGHT_FILES = ('pytorch_model.bin', 'model.safetensors')
@@ -86,31 +89,32 @@ def open_evf_sam(name: str, settings: dict, file: Callable[[str], str]) -> tuple
             raise
         multitask = ''
     weights = _first_of(file, _WEIGHT_FILES)
-    known = next((model for model in released_models().values() if name in (model.name, model.repository)), None)
-    if known is not None and not Path(name).is_dir() and Path(weights).name == _WEIGHT_FILES[0]:
-        check_file_of(known, weights)
+    if not Path(name).is_dir():
+        repository = name.partition('@')[0]
+        known = next((each for each in released_models().values() if repository in (each.name, each.repository)), None)
+        if known is not None and known.sha256 is not None:
+            check_file(known.name, file(_PIECES), *PIECES)
+            if Path(weights).name == _WEIGHT_FILES[0]:
+                check_file(known.name, weights, known.size, known.sha256)
     config = load_config(str(config_folder() / 'evf_sam' / f'evf_vit-h_beit3-l{multitask}.py'))
     (config.model.text_encoder.tokenizer,) = folder
     return config, weights
 
 
-def check_file_of(model: Released, path: str) -> None:
-    """Raise `CheckpointError` if a file does not have the size or SHA-256 of a released model."""
-    size = os.path.getsize(path)
+def check_file(name: str, path: str, size: int | None, sha256: str) -> None:
+    """Raise `CheckpointError` if a file of the released model `name` does not have this size or SHA-256."""
+    found_size = os.path.getsize(path)
     again = f'remove {os.path.realpath(path)} to download it again'
-    if model.size not in (None, size):
-        raise CheckpointError(f'{path} has {size:,} bytes, the released {model.name} has {model.size:,}: {again}')
-    if model.sha256 is not None:
-        with open(path, 'rb') as file:
-            digest = hashlib.sha256()
-            while block := file.read(2**22):
-                digest.update(block)
-        first, last = model.sha256.split('...')
-        found = digest.hexdigest()
-        if not (found.startswith(first) and found.endswith(last)):
-            raise CheckpointError(
-                f'{path} has the SHA-256 {found}, the released {model.name} has {model.sha256}: {again}'
-            )
+    if size not in (None, found_size):
+        raise CheckpointError(f'{path} has {found_size:,} bytes, the released {name} has {size:,}: {again}')
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    first, last = sha256.split('...')
+    found = digest.hexdigest()
+    if not (found.startswith(first) and found.endswith(last)):
+        raise CheckpointError(f'{path} has the SHA-256 {found}, the released {name} has {sha256}: {again}')
 
 
 def read_settings(path: str) -> dict:
@@ -123,9 +127,12 @@ def read_settings(path: str) -> dict:
 
 
 def _first_of(file: Callable[[str], str], names: tuple[str, ...]) -> str:
-    for name in names[:-1]:
+    """The path of the first of several files that is there; the error of the first one if there is none."""
+    failures: list[Exception] = []
+    for name in names:
         try:
             return file(name)
-        except FileNotFoundError:
-            continue
-    return file(names[-1])
+        # Without a network the cache cannot tell a file that is missing in the repository from one never fetched.
+        except (FileNotFoundError, CheckpointError) as error:
+            failures.append(error)
+    raise failures[0]

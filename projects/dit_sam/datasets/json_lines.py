@@ -57,12 +57,11 @@ class ReferringJSONDataset(ReferringDataset):
         self._no_target = np.array(builder.no_target)
         return builder.build()
 
-    def get_data_info(self, idx: int) -> dict:
-        """The item `idx`, with the mask of its mask image if it has one."""
-        item = super().get_data_info(idx)
-        row = int(np.searchsorted(self.table.columns['references.ref_id'], item['ref_id']))
-        item['no_target'] = bool(self._no_target[row])
-        name = self._mask_files[row].tobytes().decode()
+    def info(self, reference: int, sentence: int, idx: int) -> dict:
+        """As in `ReferringDataset`, with the mask of a mask image if the line names one."""
+        item = super().info(reference, sentence, idx)
+        item['no_target'] = bool(self._no_target[reference])
+        name = self._mask_files[reference].tobytes().decode()
         if name:
             try:
                 mask = read_mask(join_path(self.data_prefix['seg_map_path'], name), item['height'], item['width'])

@@ -39,8 +39,8 @@ class ReferringDataset(BaseDataset):
 
     With `sentences_per_image=N` an item of the training is an image with up to N of its sentences, drawn from those of
     all its references without repetition: a dict of lists, `inputs` and `data_samples`, for the data loader's
-    `collate_fn=dict(type='flatten_collate')`. The image is read and augmented once for them (their random numbers are
-    the same), and the model shares what does not depend on text.
+    `collate_fn=dict(type='flatten_collate')`. The image is decoded once and augmented with the same random numbers for
+    all of them, and the model shares what does not depend on text.
 
     An item holds `img_path`, `img_id`, `ref_id`, `ann_id`, `sent_id`, `category_id`, `text`, `height` and `width` of
     the annotated image in pixels, `segmentation` (a compressed RLE of that size), `no_target` (whether the annotation
@@ -155,10 +155,10 @@ class ReferringDataset(BaseDataset):
             reference = row
             first, end = self.table.sentence_rows(row)
             sentence = first + (np.random.randint(end - first) if end - first > 1 else 0)
-        return self._info(reference, sentence, idx)
+        return self.info(reference, sentence, idx)
 
-    def _info(self, reference: int, sentence: int, idx: int) -> dict:
-        """The item for rows of references and sentences of the table."""
+    def info(self, reference: int, sentence: int, idx: int) -> dict:
+        """The item for a row of the table's references and one of its sentences."""
         try:
             item, text = self.table.reference(reference), self.table.sentence(sentence)
         except InputError as error:
@@ -188,7 +188,7 @@ class ReferringDataset(BaseDataset):
         ranges = [(row, range(*self.table.sentence_rows(row))) for row in self._references[start:end].tolist()]
         pairs = [(reference, sentence) for reference, sentences in ranges for sentence in sentences]
         drawn = np.random.permutation(len(pairs))[: self.sentences_per_image]
-        return [self._info(reference, sentence, idx) for reference, sentence in (pairs[i] for i in drawn)]
+        return [self.info(reference, sentence, idx) for reference, sentence in (pairs[i] for i in drawn)]
 
     def _prepare_image(self, items: list[dict]) -> dict[str, list]:
         """The items of one image after the pipeline, with the same random numbers for each."""

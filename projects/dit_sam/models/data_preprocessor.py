@@ -128,7 +128,11 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         """Write the margins into a data sample's metainfo and, with `pad_mask`, pad its mask likewise."""
         rows, columns = window
         sample.set_metainfo(
-            dict(pad_shape=size, padding_size=[columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop])
+            dict(
+                pad_shape=size,
+                padding_size=[columns.start, size[1] - columns.stop, rows.start, size[0] - rows.stop],
+                mask_is_padded=pad_mask,
+            )
         )
         if pad_mask:
             mask = sample.gt_sem_seg.data
@@ -159,7 +163,7 @@ def shared_image_indices(data: dict) -> list[int]:
     """For each data sample the index of its image, which is that of the one before if it has `shares_image`."""
     samples = data.get('data_samples') or [None] * len(data['inputs'])
     new = [sample is None or not sample.metainfo.get('shares_image') for sample in samples]
-    return [sum(new[: i + 1]) - 1 for i in range(len(new))]
+    return [max(0, sum(new[: i + 1]) - 1) for i in range(len(new))]
 
 
 def unique_image_indices(images: Sequence[Tensor]) -> list[int]:

@@ -15,7 +15,7 @@ from .state_dicts import check_fit, not_finite, own_names, shorten
 
 # Bytes of a file that are read before it is mapped anew: pages that were read count as memory of the process.
 PIECE = 2**28
-# Smaller weights (norms, biases, positions) stay in float32. They take little memory, and sums need it.
+# Smaller weights (norms, biases, SAM's positions) stay in float32. They take little memory, and sums need it.
 LARGE = 2**16
 _INITIALIZING = {
     getattr(Tensor, name)
@@ -66,7 +66,7 @@ def load_in_pieces(
     """
     with mapped_files():
         checkpoint = read_checkpoint(path)
-        weights = own_names(model, weights_of(checkpoint, path))
+        weights = own_names(model, weights_of(checkpoint, path), path)
         check_fit(model, weights, path, target)
         rest = {key: value for key, value in checkpoint.items() if not isinstance(value, (Tensor, Mapping))}
         rest.update({key: checkpoint[key] for key in ('meta', 'message_hub') if key in checkpoint})
@@ -76,7 +76,7 @@ def load_in_pieces(
             if i:
                 del checkpoint, weights
                 checkpoint = read_checkpoint(path)
-                weights = own_names(model, weights_of(checkpoint, path))
+                weights = own_names(model, weights_of(checkpoint, path), path)
             infinite = [name for name in names if not_finite(weights[name])]
             if infinite:
                 raise CheckpointError(f'checkpoint {path} has NaN or infinity in {shorten(infinite)}')

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import InputError
 from .checkpoints import CheckpointError, weights_of
 
 
@@ -24,15 +25,22 @@ def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoi
     Raises:
         CheckpointError: The checkpoint has no weights, or its names or shapes differ from the model's.
     """
-    weights = own_names(model, weights_of(checkpoint, source))
+    weights = own_names(model, weights_of(checkpoint, source), source)
     check_fit(model, weights, source, target, values=True)
     model.load_state_dict(weights)
 
 
-def own_names(model: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The weights under the names of the model, if it can translate those of other programs by `to_own_names`."""
+def own_names(model: nn.Module, weights: Mapping[str, Tensor], source: str = 'the checkpoint') -> Mapping[str, Tensor]:
+    """The weights under the names of the model, if it can translate those of other programs by `to_own_names`.
+
+    Raises:
+        CheckpointError: It is a checkpoint of such a program, with names that are unknown.
+    """
     to_own_names: Any = getattr(model, 'to_own_names', None)
-    return weights if to_own_names is None else to_own_names(weights)
+    try:
+        return weights if to_own_names is None else to_own_names(weights)
+    except InputError as error:
+        raise CheckpointError(f'{source} cannot be translated: {error}') from error
 
 
 def check_fit(model: nn.Module, weights: Mapping[str, Tensor], source: str, target: str, values: bool = False) -> None:

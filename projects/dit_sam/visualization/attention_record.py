@@ -44,13 +44,15 @@ class AttentionRecorder:
         """The modules to watch, each with the hook for it."""
         yield cast(nn.Module, model.text_encoder), self._note_length
         blocks = 0
+        # One token for the whole sentence has no words.
+        by_words = not getattr(model.decode_head, 'pooled_prompt', False)
         for module in model.modules():
             if isinstance(module, CrossAttentionInstruction):
                 yield module, _hook(self._note_instruction)
             elif isinstance(module, InstructedAttention):
                 yield module, _hook(self._note_block, f'encoder.{blocks}')
                 blocks += 1
-            elif isinstance(module, PairedMaskDecoder):
+            elif isinstance(module, PairedMaskDecoder) and by_words:
                 yield module, _hook(self._unflatten)
                 for i, layer in enumerate(module.transformer.layers):
                     yield layer.cross_attn_token_to_image, _hook(self._note_decoder, f'decoder.{i}', 'to_image')

@@ -1,5 +1,6 @@
 """The instructed encoder with its own text encoder, for models that pass only images to their backbone."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -42,6 +43,11 @@ class StandaloneDITViT(DITViT):
                 'would change nothing: set backbone.instruction, or backbone.type=SAMViT'
             )
         self.text_encoder = MODELS.build(dict(dict(_scope_='mmseg'), **text_encoder))
+        if 'images' in inspect.signature(self.text_encoder.forward).parameters:
+            raise InputError(
+                f'backbone.text_encoder.type={text_encoder["type"]} reads images that a backbone does not get: use it '
+                'in ReferringSegmentor'
+            )
         self.text = text
         self._sentences: Sequence[str] | None = None
         self._model_passes_sentences = False

@@ -19,6 +19,7 @@ class EVFSAMHead(SAMHead):
 
     The losses are those of the masks at their own size, as in EVF-SAM: logits go to the size of the input, the padding
     is cut off, and what is left goes to the size of the mask. For that the data preprocessor needs `pad_masks=False`.
+    Masks that were padded with the image are compared with the padding.
 
     Args:
         text_dims: Width of the text features, D_t.
@@ -28,6 +29,9 @@ class EVFSAMHead(SAMHead):
         loss_decode: Losses; EVF-SAM adds binary cross-entropy and Dice.
         **kwargs: As in `SAMHead`.
     """
+
+    pooled_prompt = True
+    loss_at_mask_size = True
 
     def __init__(
         self,
@@ -97,5 +101,7 @@ class EVFSAMHead(SAMHead):
         """Logits (1, 1, h, w) at the size of the sample's mask."""
         height, width = sample.metainfo['pad_shape'][:2]
         left, right, top, bottom = sample.metainfo['padding_size']
-        upsampled = self._upsample(seg_logits, (height, width))[..., top : height - bottom, left : width - right]
+        upsampled = self._upsample(seg_logits, (height, width))
+        if not sample.metainfo.get('mask_is_padded'):
+            upsampled = upsampled[..., top : height - bottom, left : width - right]
         return resize(upsampled, sample.gt_sem_seg.data.shape[-2:], 'bilinear', align_corners=False)

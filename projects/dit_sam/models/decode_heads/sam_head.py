@@ -41,6 +41,11 @@ class SAMHead(BaseDecodeHead):
         **kwargs: As in `BaseDecodeHead`.
     """
 
+    pooled_prompt = False
+    """Whether `TextFeatures.pooled` prompts it, and not the text's tokens."""
+    loss_at_mask_size = False
+    """Whether the losses are at the masks' own sizes."""
+
     def __init__(
         self,
         in_channels: int = 256,
@@ -174,7 +179,18 @@ class SAMHead(BaseDecodeHead):
     def loss(
         self, inputs: tuple[Tensor, ...], batch_data_samples: SampleList, train_cfg: dict | None = None, **prompts: Any
     ) -> dict[str, Tensor]:
-        """Losses of a batch; `prompts` are `text` and `prompts` of `decode`."""
+        """Losses of a batch; `prompts` are `text` and `prompts` of `decode`.
+
+        Raises:
+            InputError: The losses are at the size of the padded input, and masks were not padded.
+        """
+        for sample in () if self.loss_at_mask_size else batch_data_samples:
+            padded, padding = sample.metainfo.get('mask_is_padded', True), sample.metainfo.get('padding_size', ())
+            if not padded and (any(padding) or sample.gt_sem_seg.shape != tuple(sample.metainfo['pad_shape'])):
+                raise InputError(
+                    f'{type(self).__name__} compares masks with the padded input: leave out '
+                    'data_preprocessor.pad_masks=False'
+                )
         return self.loss_by_feat(self.forward(inputs, **prompts), batch_data_samples)
 
     def predict(

@@ -45,7 +45,7 @@ class Instruction(BaseModule, metaclass=ABCMeta):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        if not 0 <= start < depth:
+        if type(start) is not int or not 0 <= start < depth:
             raise InputError(f'backbone.instruction.start={start} must be 0 to {depth - 1}, one of the blocks that run')
         self.embed_dims, self.depth, self.text_dims, self.start = embed_dims, depth, text_dims, start
         self.text_projection = nn.Identity() if text_dims == embed_dims else nn.Linear(text_dims, embed_dims)

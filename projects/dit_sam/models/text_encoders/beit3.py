@@ -160,6 +160,8 @@ class BEiT3(nn.Module):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
+        if img_size % patch_size:
+            raise InputError(f'text_encoder.img_size={img_size} is not a multiple of patch_size={patch_size}')
         self.embed_dims, self.img_size, self.with_cp = embed_dims, img_size, with_cp
         self.text_embed = nn.Embedding(vocab_size, embed_dims)
         self.vision_embed = VisionEmbedding(embed_dims, patch_size)

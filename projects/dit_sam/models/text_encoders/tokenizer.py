@@ -112,7 +112,7 @@ def _open(source: str | Sequence[str]) -> PreTrainedTokenizerBase:
             return _with_byte_pairs(XLMRobertaTokenizerFast.from_pretrained(source))
         # Without the last argument transformers would ask at the terminal.
         return _with_byte_pairs(AutoTokenizer.from_pretrained(source, trust_remote_code=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise FileNotFoundError(f'no tokenizer at {source!r}: {why_nowhere(source, _FILES, error)}') from error
 
 

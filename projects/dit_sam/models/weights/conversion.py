@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from mmengine.registry import DefaultScope, init_default_scope
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
@@ -21,6 +22,9 @@ ARCHS = ('base', 'large', 'huge')
 
 def build_on_meta(config: dict) -> nn.Module:
     """Build a model whose weights have shapes but take no memory."""
+    # A program of its own has no default scope yet.
+    if DefaultScope.get_current_instance() is None:
+        init_default_scope('mmseg')
     with torch.device('meta'), warnings.catch_warnings():
         # mmseg's losses warn about defaults that matter only in training.
         warnings.simplefilter('ignore')
