@@ -81,13 +81,17 @@ def load_in_pieces(
             if infinite:
                 raise CheckpointError(f'checkpoint {path} has NaN or infinity in {shorten(infinite)}')
             for name in names:
-                parameter = parameters[name]
-                with torch.no_grad():
-                    if dtype is not None and id(parameter) in cast:
-                        parameter.data = weights[name].to(dtype, copy=True)
-                    else:
-                        parameter.copy_(weights[name])
+                _fill(parameters[name], weights[name], dtype if id(parameters[name]) in cast else None)
     return rest
+
+
+@torch.no_grad()
+def _fill(parameter: Tensor, value: Tensor, dtype: torch.dtype | None) -> None:
+    """Copy a weight into a parameter, which changes its type if one is given."""
+    if dtype is None:
+        parameter.copy_(value)
+    else:
+        parameter.data = value.to(dtype, copy=True)
 
 
 def _large_weights(model: nn.Module) -> set[int]:
