@@ -269,3 +269,12 @@ def test_pages_are_built(tmp_path):
 
 def test_the_citation_has_the_version_of_the_package():
     assert f'\nversion: {dit_sam.__version__}\n' in (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
+
+
+def test_no_page_has_a_placeholder():
+    """A line of one word in capitals stands for what was not written yet."""
+    pages = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md'), *(ROOT / 'configs').glob('*/*.md')]
+    found = [
+        (path.name, line) for path in pages for line in path.read_text().splitlines() if re.fullmatch('[A-Z]{4,}', line)
+    ]
+    assert not found

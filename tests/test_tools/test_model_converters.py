@@ -13,6 +13,7 @@ from torch import nn
 
 from dit_sam.models.weights import HUGGING_FACE_SAM, OURS, RELEASED_DIT, SAM
 from dit_sam.models.weights.conversion import ARCHS, build_on_meta
+from dit_sam.utils import load_strictly
 
 LDIT_VIT_H = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h.py')
 CONFIG = """
@@ -135,6 +136,15 @@ def test_a_size_that_is_not_sams_is_named(folder, error_of):
         'is a ViT of 768 channels and 10 blocks; SAM has (channels × blocks) base 768 × 12, '
         'large 1024 × 24, huge 1280 × 32'
     )
+
+
+def test_a_released_dit_loads_as_it_is():
+    """Tools and inferencer translate its names; what it has beyond the model is left out."""
+    source, model = build_dit(), build_dit()
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    load_strictly(model, released(source))
+    assert_equal(dict(model.state_dict()), dict(source.state_dict()))
 
 
 def test_without_a_config_a_released_dit_is_compared_with_l_dit_of_its_size(folder, error_of):
