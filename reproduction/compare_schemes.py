@@ -184,7 +184,7 @@ class Comparison:
         if result.exists():
             return
         weights = dict(backbone=self.weights, decode_head=self.weights)
-        config = f'configs/evf_sam/{BEIT3[row]}.py' if row in BEIT3 else CONFIG
+        config = config_of(row)
         if row not in BEIT3:
             weights['text_encoder'] = self.text_weights
         options = [*ROWS[row][0], *(f'model.{part}.init_cfg.checkpoint={file}' for part, file in weights.items())]
@@ -256,6 +256,11 @@ def read_scores(path: Path) -> dict:
     except (KeyError, OSError, TypeError, ValueError):
         pass
     raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
+
+
+def config_of(row: str) -> str:
+    """The config of a row, which the settings of `ROWS` change."""
+    return f'configs/evf_sam/{BEIT3[row]}.py' if row in BEIT3 else CONFIG
 
 
 def name_of(row: str, seed: int | str) -> str:

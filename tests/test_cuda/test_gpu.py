@@ -130,7 +130,7 @@ def test_a_step_does_not_wait(name, precision):
 @pytest.mark.parametrize('device', DEVICES)
 def test_a_fixed_text_is_encoded_at_the_first_step_only(device):
     """On a GPU the other steps do not wait."""
-    cfg = load('ldit_vit-b_upernet_ade20k.py')
+    cfg = load('dit_sam/ldit_vit-b_upernet_ade20k.py')
     cfg.model.backbone.arch = 'tiny' if device == 'cpu' else 'base'
     cfg.model.backbone.out_indices = (-1,)
     model = MODELS.build(cfg.model.backbone).to(device).train()

@@ -26,6 +26,8 @@ EXPECTED = {
     'L-DIT, static': ('LayerWiseStaticInstruction', 2),
     'L-DIT, CrossAtt': ('CrossAttentionInstruction', 2),
     'L-DIT, CrossAtt+FFN': ('CrossAttentionInstruction', 2),
+    'EVF-SAM': ('NoneType', 2),
+    'L-DIT, BEiT-3': ('LayerWiseInstruction', 2),
 }
 
 
@@ -33,7 +35,7 @@ def build(row: str):
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     options = parser.parse_args(['--cfg-options', *TOOL['ROWS'][row][0]] if TOOL['ROWS'][row][0] else []).cfg_options
-    cfg = Config.fromfile(ROOT / TOOL['CONFIG'])
+    cfg = Config.fromfile(ROOT / TOOL['config_of'](row))
     cfg.merge_from_dict(options)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):

@@ -129,7 +129,7 @@ def test_unshareable_requests_are_one_line_errors(folder, trained, monkeypatch, 
 
 def test_a_refused_upload_is_one_line(trained, hub, monkeypatch, error_of):
     monkeypatch.setenv('HF_TOKEN', 'hf_of_another')
-    assert 'log in by `hf auth login`' in error_of(trained, '--hub', 'me/mine', '--license', 'mit')
+    assert 'log in with `hf auth login`' in error_of(trained, '--hub', 'me/mine', '--license', 'mit')
     assert not hub.repositories
 
 
