@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dit_sam_cli.arguments import DTYPES, MODEL, let_threads_yield
-from dit_sam_cli.files import check_exists
+from dit_sam_cli.files import CONFIGS_ARE, check_exists
 from dit_sam_cli.list_models import check_model
 
 
@@ -39,11 +39,12 @@ def parse_args() -> argparse.Namespace:
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
-    if ARGS.model:
+    # Wrong combinations are refused below.
+    if ARGS.model and not (ARGS.config or ARGS.checkpoint):
         check_model(ARGS.model)
-    for kind in ('config', 'checkpoint'):
-        if getattr(ARGS, kind):
-            check_exists(kind, getattr(ARGS, kind))
+    if ARGS.config and ARGS.checkpoint:
+        check_exists('config', ARGS.config, CONFIGS_ARE)
+        check_exists('checkpoint', ARGS.checkpoint)
     let_threads_yield()
 
 import cv2
