@@ -43,7 +43,7 @@ TRAINING = """
 """
 NEXT = """
 What next
-  Your own pictures    dit-sam infer PICTURE "the small red star" --out OUT
+  Your own photograph  dit-sam infer PHOTO "zebra top left" --model evf-sam --out OUT   (fetches 2.6 GB once)
   All models           dit-sam list-models
   RefCOCO              README.md, "Training on RefCOCO": images, sentences, SAM's weights, then
                        dit-sam train dit_sam::ldit_vit-b.py --amp
