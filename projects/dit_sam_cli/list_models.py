@@ -15,11 +15,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     """Print the models as tables, and where configs and weights are."""
     parser = argparse.ArgumentParser(prog=program, description=__doc__.split(': ', 1)[1])
     parser.parse_args(arguments)
-    folder = mim_folder()
-    metafiles = sorted((folder / 'configs').glob('*/metafile.yml'))
-    if not metafiles:
-        refuse(f'{folder / "configs"} has no metafile.yml: reinstall the package, or run in a checkout of it')
-    families = [(path.parent.name, read_yaml(path)) for path in metafiles]
+    folder, families = mim_folder(), read_metafiles()
     print_table(WEIGHTS_HEADER, [*shipped(package_folder() / 'assets'), *released(families)])
     print('\n`dit-sam infer IMAGE SENTENCE --model MODEL` takes these; without --model it takes ldit_vit-t_shapes.\n')
     print_table(CONFIGS_HEADER, list(configs(families)))
@@ -31,8 +27,7 @@ def check_model(name: str) -> None:
     """Refuse a name of --model that is neither a folder, nor looks like a repository, nor is listed."""
     if '/' in name or Path(name).is_dir():
         return
-    families = [(path.parent.name, read_yaml(path)) for path in (mim_folder() / 'configs').glob('*/metafile.yml')]
-    known = [row[0] for row in (*shipped(package_folder() / 'assets'), *released(families))]
+    known = [row[0] for row in (*shipped(package_folder() / 'assets'), *released(read_metafiles()))]
     if name not in known:
         refuse(
             f'no model at {name!r}: it is neither a folder, nor user/name or user/name@revision of a hub, nor one of '
@@ -98,9 +93,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def read_yaml(path: Path) -> dict:
-    """The content of a file."""
+def read_metafiles() -> list[tuple[str, dict]]:
+    """The folder and the content of every metafile.yml."""
     import yaml
 
+    folder = mim_folder() / 'configs'
+    paths = sorted(folder.glob('*/metafile.yml'))
+    if not paths:
+        refuse(f'{folder} has no metafile.yml: reinstall the package, or run in a checkout of it')
     # The parser in C, which not every installation has, is ten times as fast.
-    return yaml.load(path.read_text(encoding='utf-8'), getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
+    loader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)
+    return [(path.parent.name, yaml.load(path.read_text(encoding='utf-8'), loader)) for path in paths]

@@ -76,7 +76,7 @@ def test_semantic_is_one_token_where_it_is_known_and_refused_elsewhere(tmp_path)
 
 def test_sentences_longer_than_the_position_table_are_refused_or_cut():
     images, sentence = noise(2, 3, 32, 32), 'the red box on the left of a big blue cat'
-    with pytest.raises(InputError, match='sentence 1 of 2 has 13 tokens, BEiT-3 has positions for 10'):
+    with pytest.raises(InputError, match='sentence 1 of 2 has 13 tokens, the text encoder has positions for 10'):
         build()(['cat', sentence], images)
     assert build(max_length=8)(['cat', sentence], images).tokens.shape == (2, 8, 16)
     with pytest.raises(InputError, match='max_length=11 must be 3 to 10'):

@@ -93,15 +93,15 @@ def open_evf_sam(name: str, settings: dict, file: Callable[[str], str]) -> tuple
         repository = name.partition('@')[0]
         known = next((each for each in released_models().values() if repository in (each.name, each.repository)), None)
         if known is not None and known.sha256 is not None:
-            check_file(known.name, file(_PIECES), *PIECES)
+            check_download(known.name, file(_PIECES), *PIECES)
             if Path(weights).name == _WEIGHT_FILES[0]:
-                check_file(known.name, weights, known.size, known.sha256)
+                check_download(known.name, weights, known.size, known.sha256)
     config = load_config(str(config_folder() / 'evf_sam' / f'evf_vit-h_beit3-l{multitask}.py'))
     (config.model.text_encoder.tokenizer,) = folder
     return config, weights
 
 
-def check_file(name: str, path: str, size: int | None, sha256: str) -> None:
+def check_download(name: str, path: str, size: int | None, sha256: str) -> None:
     """Raise `CheckpointError` if a file of the released model `name` does not have this size or SHA-256."""
     found_size = os.path.getsize(path)
     again = f'remove {os.path.realpath(path)} to download it again'
@@ -132,7 +132,7 @@ def _first_of(file: Callable[[str], str], names: tuple[str, ...]) -> str:
     for name in names:
         try:
             return file(name)
-        # Without a network the cache cannot tell a file that is missing in the repository from one never fetched.
+        # As above.
         except (FileNotFoundError, CheckpointError) as error:
             failures.append(error)
     raise failures[0]

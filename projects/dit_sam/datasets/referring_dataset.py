@@ -18,7 +18,7 @@ from PIL import UnidentifiedImageError
 from ..errors import InputError, first_line, log_warning
 from ..utils import decode_image
 from .held_out import evaluation_images, without_held_out
-from .image_stage import ImageStage, LastImage
+from .image_stage import LastImage
 from .images import find_image
 from .table import ReferringTable
 
@@ -95,7 +95,6 @@ class ReferringDataset(BaseDataset):
             ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg, **kwargs
         )
         self._last_image = LastImage(self.pipeline)
-        self._stage = ImageStage(self.pipeline)
 
     @property
     def source(self) -> str:
@@ -192,9 +191,10 @@ class ReferringDataset(BaseDataset):
 
     def _prepare_image(self, items: list[dict]) -> dict[str, list]:
         """The items of one image after the pipeline, with the same random numbers for each."""
-        image = self._stage.image(dict(img_path=find_image(items[0]['img_path'])))
-        with cache_random_params(self._stage.rest.transforms):
-            packed = [self._stage.item(image, item) for item in items]
+        stage = self._last_image.stage
+        image = stage.image(dict(img_path=find_image(items[0]['img_path'])))
+        with cache_random_params(stage.rest.transforms):
+            packed = [stage.item(image, item) for item in items]
         first = packed[0]['inputs']
         for other in packed[1:]:
             if not torch.equal(other['inputs'], first):

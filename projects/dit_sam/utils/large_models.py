@@ -58,7 +58,7 @@ def load_in_pieces(
         target: What to call the model in errors.
 
     Returns:
-        The checkpoint without its weights.
+        What the checkpoint says about itself: `meta` and `message_hub`, as far as it has them.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -68,8 +68,7 @@ def load_in_pieces(
         checkpoint = read_checkpoint(path)
         weights = own_names(model, weights_of(checkpoint, path), path)
         check_fit(model, weights, path, target)
-        rest = {key: value for key, value in checkpoint.items() if not isinstance(value, (Tensor, Mapping))}
-        rest.update({key: checkpoint[key] for key in ('meta', 'message_hub') if key in checkpoint})
+        rest = {key: checkpoint[key] for key in ('meta', 'message_hub') if key in checkpoint}
         parameters, cast = model.state_dict(keep_vars=True), _large_weights(model)
         pieces = _pieces(weights) if osp.isfile(osp.expanduser(path)) else [list(weights)]
         for i, names in enumerate(pieces):

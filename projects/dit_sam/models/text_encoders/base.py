@@ -16,7 +16,8 @@ class TextEncoder(BaseModule):
 
     Args:
         tokenizer: See `build_tokenizer`.
-        max_length: Longest sentence in tokens, special ones included; the rest is cut off, with one warning.
+        max_length: Longest sentence in tokens, special ones included.
+        cuts: Whether the rest of a longer sentence is cut off, with one warning. With False it is refused.
         frozen: Whether the weights are frozen; the encoder then stays in evaluation mode.
         init_cfg: As in mmengine.
     """
@@ -25,11 +26,12 @@ class TextEncoder(BaseModule):
         self,
         tokenizer: str | Sequence[str],
         max_length: int,
+        cuts: bool = True,
         frozen: bool = False,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.max_length, self.frozen = max_length, frozen
+        self.max_length, self.cuts, self.frozen = max_length, cuts, frozen
         self._tokenizer_source, self._warned = tokenizer, False
         self._tokenizer: PreTrainedTokenizerBase | None = None
 
@@ -60,12 +62,13 @@ class TextEncoder(BaseModule):
             raise InputError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
 
     def _tokenize(self, sentences: Sequence[str], padding: str = 'longest') -> tuple[Tensor, Tensor]:
-        """Token ids and attention mask, (B, L), cut to `max_length`."""
-        if not self._warned and max(len(ids) for ids in self.tokenizer(list(sentences))['input_ids']) > self.max_length:
-            self._warned = True
-            MMLogger.get_current_instance().warning(
-                f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (warned once)'
-            )
+        """Token ids and attention mask, (B, L), of at most `max_length` tokens.
+
+        Raises:
+            InputError: A sentence is longer, and is not to be cut.
+        """
+        if not (self.cuts and self._warned):
+            self._check_lengths([len(ids) for ids in self.tokenizer(list(sentences))['input_ids']])
         batch = self.tokenizer(
             list(sentences),
             padding=padding,
@@ -76,3 +79,17 @@ class TextEncoder(BaseModule):
         )
         # Models use token type 0 if none is given, which is right for a single sentence.
         return batch['input_ids'], batch['attention_mask']
+
+    def _check_lengths(self, lengths: Sequence[int]) -> None:
+        longest = max(lengths)
+        if longest <= self.max_length:
+            return
+        if not self.cuts:
+            raise InputError(
+                f'sentence {lengths.index(longest)} of {len(lengths)} has {longest} tokens, the text encoder has '
+                f'positions for {self.max_length}: shorten it, or set text_encoder.max_length, which cuts sentences off'
+            )
+        self._warned = True
+        MMLogger.get_current_instance().warning(
+            f'a sentence has more than max_length={self.max_length} tokens; the rest is cut off (warned once)'
+        )

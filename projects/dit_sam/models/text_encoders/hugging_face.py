@@ -61,7 +61,7 @@ class HuggingFaceTextEncoder(TextEncoder):
         lora: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        super().__init__(tokenizer, max_length, frozen, init_cfg)
+        super().__init__(tokenizer, max_length, frozen=frozen, init_cfg=init_cfg)
         self.model = build_model(make_config(model))
         self.out_channels = self.model.config.hidden_size
         self.mask_text_padding, self.pad_to_max_length = mask_text_padding, pad_to_max_length

@@ -71,10 +71,10 @@ class BEiT3TextEncoder(TextEncoder):
         init_cfg: dict | list[dict] | None = None,
     ) -> None:
         most = max_positions - UNUSED_POSITIONS
-        super().__init__(tokenizer, most if max_length is None else max_length, frozen, init_cfg)
+        longest = most if max_length is None else max_length
+        super().__init__(tokenizer, longest, max_length is not None, frozen, init_cfg)
         if not 3 <= self.max_length <= most:
             raise InputError(f'text_encoder.max_length={max_length} must be 3 to {most}, as there are positions for')
-        self._cuts = max_length is not None
         sizes = self._sizes(arch)
         self.beit3 = BEiT3(
             **sizes,
@@ -199,16 +199,6 @@ class BEiT3TextEncoder(TextEncoder):
         mask = attention_mask.bool()
         tokens = self.beit3(images, input_ids, mask)
         return TextFeatures(tokens[:, -input_ids.shape[1] :], mask, tokens[:, 0])
-
-    def _tokenize(self, sentences: Sequence[str], padding: str = 'longest') -> tuple[Tensor, Tensor]:
-        if not self._cuts:
-            for i, ids in enumerate(self.tokenizer(list(sentences))['input_ids']):
-                if len(ids) > self.max_length:
-                    raise InputError(
-                        f'sentence {i} of {len(sentences)} has {len(ids)} tokens, BEiT-3 has positions for '
-                        f'{self.max_length}: shorten it, or set text_encoder.max_length, which cuts sentences off'
-                    )
-        return super()._tokenize(sentences, padding)
 
     def _check_semantic(self, sentences: Sequence[str]) -> None:
         asked = next((sentence for sentence in sentences if SEMANTIC in sentence.lower()), None)
