@@ -15,26 +15,65 @@ import os
 import subprocess
 import sys
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 
 INSTRUCTION = 'model.backbone.instruction'
-# Row: settings on top of CONFIG, and the paper's oIoU and mIoU on RefCOCO val (ViT-B).
+CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Args:
+        settings: Settings on top of the config.
+        paper: The paper's oIoU and mIoU on RefCOCO val (ViT-B), if it has the row.
+        config: The config.
+        epochs: Epochs for each epoch of `--epochs`, so that all rows train on equally many sentences.
+    """
+
+    settings: tuple[str, ...] = ()
+    paper: tuple[float, float] | None = None
+    config: str = CONFIG
+    epochs: Fraction = Fraction(1)
+
+
+def with_frozen_encoder(row: Row, paper: tuple[float, float]) -> Row:
+    """A row with the image encoder frozen, and what the paper says of it."""
+    return replace(row, settings=(*row.settings, 'model.backbone.frozen=True'), paper=paper)
+
+
+def by_image(sentences: int, *settings: str) -> Row:
+    """A row that trains on images with up to `sentences` sentences each, 32 sentences in a batch.
+
+    Six thousand images have 17,952 references, and nearly all have four sentences or more: an epoch of images has
+    6,000 x `sentences` sentences in place of about 18,000.
+    """
+    loader = (
+        f'train_dataloader.batch_size={32 // sentences}',
+        f'train_dataloader.dataset.sentences_per_image={sentences}',
+        'train_dataloader.collate_fn.type=flatten_collate',
+    )
+    return Row((*settings, *loader), epochs=Fraction(3, sentences))
+
+
 SCHEMES = {
-    'default': ([f'{INSTRUCTION}=None'], (60.74, 63.41)),
-    'default, +2 layers': ([f'{INSTRUCTION}=None', 'model.decode_head.depth=4'], (67.17, 70.51)),
-    'default, +4 layers': ([f'{INSTRUCTION}=None', 'model.decode_head.depth=6'], (65.34, 69.51)),
-    'E-DIT': ([f'{INSTRUCTION}.type=EndToEndInstruction'], (68.07, 71.46)),
-    'L-DIT': ([], (71.98, 74.73)),
-    'E-DIT, static': ([f'{INSTRUCTION}.type=EndToEndStaticInstruction'], (68.53, 72.11)),
-    'L-DIT, static': ([f'{INSTRUCTION}.type=LayerWiseStaticInstruction'], (67.31, 70.84)),
-    'L-DIT, CrossAtt': ([f'{INSTRUCTION}.type=CrossAttentionInstruction'], (67.06, 70.33)),
-    'L-DIT, CrossAtt+FFN': (
-        [f'{INSTRUCTION}.type=CrossAttentionInstruction', f'{INSTRUCTION}.ffn=True'],
-        (68.26, 71.42),
+    'default': Row((f'{INSTRUCTION}=None',), (60.74, 63.41)),
+    'default, +2 layers': Row((f'{INSTRUCTION}=None', 'model.decode_head.depth=4'), (67.17, 70.51)),
+    'default, +4 layers': Row((f'{INSTRUCTION}=None', 'model.decode_head.depth=6'), (65.34, 69.51)),
+    'E-DIT': Row((f'{INSTRUCTION}.type=EndToEndInstruction',), (68.07, 71.46)),
+    'L-DIT': Row((), (71.98, 74.73)),
+    'E-DIT, static': Row((f'{INSTRUCTION}.type=EndToEndStaticInstruction',), (68.53, 72.11)),
+    'L-DIT, static': Row((f'{INSTRUCTION}.type=LayerWiseStaticInstruction',), (67.31, 70.84)),
+    'L-DIT, CrossAtt': Row((f'{INSTRUCTION}.type=CrossAttentionInstruction',), (67.06, 70.33)),
+    'L-DIT, CrossAtt+FFN': Row(
+        (f'{INSTRUCTION}.type=CrossAttentionInstruction', f'{INSTRUCTION}.ffn=True'), (68.26, 71.42)
     ),
 }
-# Row of SCHEMES, with a frozen image encoder: the paper's numbers.
+# The paper's numbers with a frozen image encoder.
 FROZEN = {
     'default': (55.67, 57.98),
     'default, +2 layers': (59.88, 62.88),
@@ -42,21 +81,29 @@ FROZEN = {
     'E-DIT': (62.96, 66.87),
     'L-DIT': (67.50, 69.97),
 }
-# SAM's patches, and its weights, in configs that do not have them.
-WITH_SAM = [
+# Not in the paper: text from a later of the 6 blocks on, and several sentences of an image in a step.
+LATE = {f'L-DIT from block {start}': Row((f'{INSTRUCTION}.start={start}',)) for start in (2, 3, 4)}
+BY_IMAGE = {f'L-DIT, {sentences} sentences of an image': by_image(sentences) for sentences in (2, 4)} | {
+    f'L-DIT from block 4, {sentences} sentences of an image': by_image(sentences, f'{INSTRUCTION}.start=4')
+    for sentences in (2, 4)
+}
+# Not in the paper: a small BEiT-3, which reads the image too and starts from random weights. Its configs lack SAM's
+# patches and weights.
+WITH_SAM = (
     'model.backbone.patch_size=16',
     'model.backbone.init_cfg.type=Pretrained',
     'model.decode_head.init_cfg.type=Pretrained',
-]
-# Rows with a small BEiT-3, which reads the image too and starts from random weights; not in the paper.
-BEIT3 = {'EVF-SAM': 'evf_vit-t_shapes', 'L-DIT, BEiT-3': 'ldit_evf_vit-t_shapes'}
+)
+BEIT3 = {
+    'EVF-SAM': Row(WITH_SAM, config='configs/evf_sam/evf_vit-t_shapes.py'),
+    'L-DIT, BEiT-3': Row(WITH_SAM, config='configs/evf_sam/ldit_evf_vit-t_shapes.py'),
+}
 ROWS = (
     SCHEMES
-    | {
-        f'{name}, frozen encoder': ([*SCHEMES[name][0], 'model.backbone.frozen=True'], paper)
-        for name, paper in FROZEN.items()
-    }
-    | dict.fromkeys(BEIT3, (WITH_SAM, None))
+    | {f'{name}, frozen encoder': with_frozen_encoder(SCHEMES[name], paper) for name, paper in FROZEN.items()}
+    | LATE
+    | BY_IMAGE
+    | BEIT3
 )
 
 
@@ -93,17 +140,18 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
+from mmengine.utils import get_git_hash
+
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
-CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
 TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
 NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
-# The rows of the main claim are run with every seed, the others with the first.
-MAIN = ('default', 'E-DIT', 'L-DIT')
+# The rows of the main claims are run with every seed, the others with the first.
+MAIN = ('default', 'E-DIT', 'L-DIT', 'L-DIT from block 4')
 SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
 
 
@@ -184,18 +232,22 @@ class Comparison:
         if result.exists():
             return
         weights = dict(backbone=self.weights, decode_head=self.weights)
-        config = config_of(row)
+        of_row = ROWS[row]
         if row not in BEIT3:
             weights['text_encoder'] = self.text_weights
-        options = [*ROWS[row][0], *(f'model.{part}.init_cfg.checkpoint={file}' for part, file in weights.items())]
+        options = [*of_row.settings, *(f'model.{part}.init_cfg.checkpoint={file}' for part, file in weights.items())]
         settings = [
             f'randomness.seed={seed}',
             f'optim_wrapper.optimizer.lr={self.args.lr}',
             f'param_scheduler.0.end={self.args.warmup}',
         ]
-        checkpoint = self.train(config, name, self.args.epochs, *settings, *options, jobs=self.args.jobs)
-        scores = self.score(config, name, checkpoint, options)
-        atomic_write_text(result, json.dumps(dict(row=row, seed=seed, **scores), indent=1))
+        epochs = max(1, round(self.args.epochs * of_row.epochs))
+        checkpoint = self.train(of_row.config, name, epochs, *settings, *options, jobs=self.args.jobs)
+        scores = self.score(of_row.config, name, checkpoint, options)
+        budget = {key: getattr(self.args, key) for key in ('images', 'size', 'lr', 'warmup', 'amp', 'cfg_options')}
+        about = dict(config=of_row.config, settings=of_row.settings, epochs=epochs, **budget, commit=get_git_hash())
+        about['seconds_per_step'] = seconds_per_step(checkpoint.parent)
+        atomic_write_text(result, json.dumps(dict(row=row, seed=seed, **about, **scores), indent=1) + '\n')
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
     def run_all(self) -> None:
@@ -228,7 +280,7 @@ class Comparison:
             '| Scheme | Seeds | ' + ' | '.join(SCORES) + ' | Paper: oIoU | mIoU |',
             '|---' * (len(SCORES) + 4) + '|',
         ]
-        for row, (_, paper) in ROWS.items():
+        for row, of_row in ROWS.items():
             found = [read_scores(path) for path in sorted(self.folder.glob(f'{name_of(row, "*")}.json'))]
             if not found:
                 continue
@@ -236,7 +288,7 @@ class Comparison:
             if len(found) > 1:
                 ends = sorted(each['mIoU'] for each in found)
                 cells[SCORES.index('mIoU')] += f' ({ends[0]:.1f} to {ends[-1]:.1f})'
-            cells += ['–', '–'] if paper is None else [f'{figure:.2f}' for figure in paper]
+            cells += ['–', '–'] if of_row.paper is None else [f'{figure:.2f}' for figure in of_row.paper]
             lines.append(f'| {row} | {len(found)} | ' + ' | '.join(cells) + ' |')
         if len(lines) == 2:
             raise InputError(f'there is no result in {self.folder}: leave out --table, or name another --work-dir')
@@ -258,9 +310,10 @@ def read_scores(path: Path) -> dict:
     raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
 
 
-def config_of(row: str) -> str:
-    """The config of a row, which the settings of `ROWS` change."""
-    return f'configs/evf_sam/{BEIT3[row]}.py' if row in BEIT3 else CONFIG
+def seconds_per_step(work_dir: Path) -> float:
+    """The median time of a training's logged steps."""
+    logs = [path.read_text().splitlines() for path in sorted(work_dir.glob('*/vis_data/scalars.json'))]
+    return round(median(json.loads(line)['time'] for lines in logs for line in lines), 3)
 
 
 def name_of(row: str, seed: int | str) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,28 +16,37 @@ from processes import ROOT, call_tool
 
 PATH = str(ROOT / 'reproduction' / 'compare_schemes.py')
 TOOL = runpy.run_path(PATH)
-# Instruction, decoder blocks.
+# Instruction, decoder blocks, first block with text.
 EXPECTED = {
-    'default': ('NoneType', 2),
-    'default, +2 layers': ('NoneType', 4),
-    'default, +4 layers': ('NoneType', 6),
-    'E-DIT': ('EndToEndInstruction', 2),
-    'L-DIT': ('LayerWiseInstruction', 2),
-    'E-DIT, static': ('EndToEndStaticInstruction', 2),
-    'L-DIT, static': ('LayerWiseStaticInstruction', 2),
-    'L-DIT, CrossAtt': ('CrossAttentionInstruction', 2),
-    'L-DIT, CrossAtt+FFN': ('CrossAttentionInstruction', 2),
-    'EVF-SAM': ('NoneType', 2),
-    'L-DIT, BEiT-3': ('LayerWiseInstruction', 2),
+    'default': ('NoneType', 2, None),
+    'default, +2 layers': ('NoneType', 4, None),
+    'default, +4 layers': ('NoneType', 6, None),
+    'E-DIT': ('EndToEndInstruction', 2, 0),
+    'L-DIT': ('LayerWiseInstruction', 2, 0),
+    'L-DIT from block 2': ('LayerWiseInstruction', 2, 2),
+    'L-DIT from block 3': ('LayerWiseInstruction', 2, 3),
+    'L-DIT from block 4': ('LayerWiseInstruction', 2, 4),
+    'E-DIT, static': ('EndToEndStaticInstruction', 2, 0),
+    'L-DIT, static': ('LayerWiseStaticInstruction', 2, 0),
+    'L-DIT, CrossAtt': ('CrossAttentionInstruction', 2, 0),
+    'L-DIT, CrossAtt+FFN': ('CrossAttentionInstruction', 2, 0),
+    'EVF-SAM': ('NoneType', 2, None),
+    'L-DIT, BEiT-3': ('LayerWiseInstruction', 2, 0),
 }
 
 
-def build(row: str):
+def config(row: str) -> Config:
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    options = parser.parse_args(['--cfg-options', *TOOL['ROWS'][row][0]] if TOOL['ROWS'][row][0] else []).cfg_options
-    cfg = Config.fromfile(ROOT / TOOL['config_of'](row))
+    of_row = TOOL['ROWS'][row]
+    options = parser.parse_args(['--cfg-options', *of_row.settings] if of_row.settings else []).cfg_options
+    cfg = Config.fromfile(ROOT / of_row.config)
     cfg.merge_from_dict(options)
+    return cfg
+
+
+def build(row: str):
+    cfg = config(row)
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
         return MODELS.build(cfg.model)
@@ -44,13 +54,25 @@ def build(row: str):
 
 @pytest.mark.parametrize('row', TOOL['ROWS'])
 def test_row_matches_its_name(row: str) -> None:
-    scheme, _, state = row.partition(', frozen')
+    scheme = re.sub(', frozen encoder|, . sentences of an image', '', row)
     model = build(row)
-    instruction, depth = EXPECTED[scheme]
+    instruction, depth, start = EXPECTED[scheme]
     assert type(model.backbone.instruction).__name__ == instruction
     assert len(model.decode_head.mask_decoder.transformer.layers) == depth
-    assert model.backbone.blocks[0].attn.qkv.weight.requires_grad == (state == '')
+    assert getattr(model.backbone.instruction, 'start', None) == start
+    assert model.backbone.blocks[0].attn.qkv.weight.requires_grad == ('frozen' not in row)
     assert any('ffn' in name for name, _ in model.backbone.named_parameters()) == ('FFN' in row)
+
+
+@pytest.mark.parametrize('row', [row for row in TOOL['ROWS'] if 'sentences of an image' in row])
+def test_rows_by_image_train_on_as_many_sentences(row: str) -> None:
+    """Eight epochs of 561 steps of 32 references are 143,616 sentences."""
+    loader = config(row).train_dataloader
+    sentences = loader.dataset.sentences_per_image
+    assert loader.batch_size * sentences == 32
+    assert loader.collate_fn.type == 'flatten_collate'
+    steps = 8 * TOOL['ROWS'][row].epochs * 6000 / loader.batch_size
+    assert abs(steps * 32 / 143_616 - 1) < 0.005
 
 
 def test_runs_have_different_file_names() -> None:
