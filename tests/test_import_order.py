@@ -19,6 +19,7 @@ ORDER = (
     ('models', 'datasets', 'evaluation'),
     ('engine', 'visualization'),
     ('apis',),
+    ('web',),
 )
 RANKS = {package: rank for rank, packages in enumerate(ORDER) for package in packages}
 # Not of the package: its command line, and folders of the repository.

@@ -5,14 +5,9 @@ nothing to other machines and loads nothing from them. Uploaded pictures are del
 """
 
 import argparse
-import os
 import os.path as osp
-import re
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -47,122 +42,17 @@ if __name__ == '__main__':
         check_exists('checkpoint', ARGS.checkpoint)
     let_threads_yield()
 
-import cv2
-
-from dit_sam.apis import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, InputError, ReferringInferencer, attention_maps
+from dit_sam.apis import InputError, ReferringInferencer
 from dit_sam.datasets.reference_files import load_refs
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.errors import show_traceback
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import open_image, read_image
-from dit_sam.visualization import draw_attention
 
-# Before gradio is imported, which otherwise sends usage reports.
-os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
 try:
-    import gradio as gr
+    from dit_sam.web.page import Page, launch
 except ModuleNotFoundError:
     show_traceback()
     sys.exit('error: the web page needs gradio, which is not installed: pip install "dit-sam[web]"')
-
-MAX_BYTES, MAX_PIXELS = 20_000_000, 25_000_000
-MAX_SENTENCES, MAX_CHARACTERS = 8, 200
-# Long side in pixels of the overlay, and of the picture in each cell of the attention maps.
-SHOWN_SIDE, ATTENTION_SIDE = 1600, 480
-HOUR = 3600
-DIRECTIONS = {'where the image looks at each word': 'to_text', 'where each word looks in the image': 'to_image'}
-# Without Gradio's third button, which sends the picture to a hub.
-BUTTONS = ['download', 'fullscreen']
-COLUMNS = ['Sentence', 'Score', 'Pixels', 'Share of the picture', 'Left, top, right, bottom']
-INTRODUCTION = f"""# Segment by sentence
-Drop a picture and type what to look for: one sentence a line, at most {MAX_SENTENCES} sentences of {MAX_CHARACTERS}
-characters. Pictures may have up to {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} megabytes."""
-
-
-@contextmanager
-def errors_in_the_page(path: str | None = None) -> Iterator[None]:
-    """Show the line of a user's error in the page, without the folder of the file."""
-    try:
-        yield
-    except (InputError, FileNotFoundError) as error:
-        show_traceback()
-        message = str(error).replace(path or '\0', osp.basename(path or ''))
-        raise gr.Error(message, duration=None, print_exception=False) from error
-
-
-def check_picture(path: str | None) -> None:
-    """Check that a file is a picture of an acceptable size.
-
-    Raises:
-        InputError: There is no picture, the file is not a picture, or it is too large.
-    """
-    if path is None:
-        raise InputError('no picture yet: drop one, or use one of the examples')
-    if osp.getsize(path) > MAX_BYTES:
-        raise InputError(f'the picture has more than {MAX_BYTES // 10**6} megabytes: save it smaller')
-    try:
-        with open_image(path) as image:
-            width, height = image.size
-    except Exception as error:  # a damaged header may raise nearly anything
-        raise InputError(f'{path} is not a picture: use a JPEG, PNG or WebP') from error
-    if width * height > MAX_PIXELS:
-        raise InputError(
-            f'the picture has {width * height / 1e6:.0f} megapixels, more than {MAX_PIXELS // 10**6}: scale it down'
-        )
-
-
-def split_sentences(text: str | None) -> list[str]:
-    """The lines that are not empty.
-
-    Raises:
-        InputError: There are none, or they are too many or too long.
-    """
-    lines = [line.strip() for line in (text or '').split('\n') if line.strip()]
-    if not lines:
-        raise InputError('no sentence yet: type what to look for')
-    if len(lines) > MAX_SENTENCES:
-        raise InputError(f'{len(lines)} sentences are too many: segment at most {MAX_SENTENCES} at a time')
-    too_long = next((number for number, line in enumerate(lines, 1) if len(line) > MAX_CHARACTERS), None)
-    if too_long:
-        raise InputError(
-            f'sentence {too_long} has {len(lines[too_long - 1])} characters: shorten it to {MAX_CHARACTERS}'
-        )
-    return lines
-
-
-def shrink(image, side: int):
-    """A picture (H, W, 3) whose long side is at most `side`."""
-    scale = side / max(image.shape[:2])
-    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-
-def segment(inferencer: ReferringInferencer, path: str | None, text: str | None) -> tuple:
-    """The overlay, the table, the choice of sentences of the attention tab, and no attention maps yet."""
-    with errors_in_the_page(path):
-        check_picture(path)
-        sentences = split_sentences(text)
-        result = inferencer(path, sentences, return_vis=True)
-    rows = [
-        [
-            one['sentence'],
-            round(one['score'], 3),
-            one['area'],
-            f'{one["area"] / one["mask"].size:.1%}',
-            ', '.join(map(str, one['box'] or ['nothing found'])),
-        ]
-        for one in result['predictions']
-    ]
-    overlay = shrink(result['visualization'][0], SHOWN_SIDE)
-    return overlay, rows, gr.Dropdown(choices=sentences, value=sentences[0]), None
-
-
-def attend(inferencer: ReferringInferencer, path: str | None, sentence: str | None, direction: str):
-    """The picture of the attention between the image and a sentence."""
-    with errors_in_the_page(path):
-        check_picture(path)
-        image = shrink(read_image(path), ATTENTION_SIDE)
-        (sentence,) = split_sentences(sentence)[:1]
-        return draw_attention(image, attention_maps(inferencer, image[..., ::-1], sentence), DIRECTIONS[direction])
 
 
 def make_examples(folder: str, number: int = 4) -> list[list[str]]:
@@ -174,59 +64,6 @@ def make_examples(folder: str, number: int = 4) -> list[list[str]]:
             sentences.setdefault(ref['image_id'], {}).setdefault(sentence['kind'], sentence['sent'])
     images = sorted(Path(folder, 'images').iterdir())
     return [[str(image), '\n'.join(sentences[image_id].values())] for image_id, image in enumerate(images, 1)]
-
-
-def introduction(inferencer: ReferringInferencer) -> str:
-    """The head of the page, with the names of config and weights, without their folders."""
-    model = re.sub(r'[^\s,]*[/\\\\]([^\s,/\\\\]+)', r'`\1`', inferencer.source)
-    notice = f'\n\n**Note:** {DRAWINGS_ONLY}.' if DEFAULT_CHECKPOINT in inferencer.source else ''
-    return f'{INTRODUCTION}\n\nModel: {model}.{notice}'
-
-
-def build_page(inferencer: ReferringInferencer, examples: Sequence[Sequence[str]]) -> gr.Blocks:
-    """The page and what its buttons do; the model works on one request at a time."""
-    with gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.Markdown(introduction(inferencer))
-        with gr.Row():
-            picture, text, button = question(examples)
-            overlay, table, chosen, direction, look, maps = answer()
-        on(button, partial(segment, inferencer), [picture, text], [overlay, table, chosen, maps])
-        on(look, partial(attend, inferencer), [picture, chosen, direction], [maps])
-    return page.queue(max_size=16)
-
-
-def question(examples: Sequence[Sequence[str]]) -> tuple[gr.Image, gr.Textbox, gr.Button]:
-    """The column of the question: picture, sentences and button."""
-    with gr.Column():
-        picture = gr.Image(label='Picture', type='filepath', sources=['upload', 'clipboard'], height=360)
-        # Gradio would decode a picture before `check_picture` sees its size.
-        picture.preprocess = lambda payload: None if payload is None else payload.path
-        text = gr.Textbox(label='Sentences, one a line', lines=3, max_lines=MAX_SENTENCES, elem_id='sentences')
-        button = gr.Button('Segment', variant='primary', elem_id='segment')
-        gr.Examples(list(examples), [picture, text], label='Examples: shapes that the shipped model knows')
-    return picture, text, button
-
-
-def answer() -> tuple[gr.Image, gr.Dataframe, gr.Dropdown, gr.Radio, gr.Button, gr.Image]:
-    """The column of the answer: overlay and table; sentence, direction, button and maps of the attention."""
-    with gr.Column():
-        with gr.Tab('Masks'):
-            overlay = gr.Image(label='Masks and sentences', elem_id='overlay', format='png', buttons=BUTTONS)
-            widths = ['30%', '12%', '14%', '19%', '25%']
-            table = gr.Dataframe(headers=COLUMNS, elem_id='table', interactive=False, wrap=True, column_widths=widths)
-        with gr.Tab('Attention'):
-            chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
-            direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
-            look = gr.Button('Look', elem_id='look')
-            maps = gr.Image(show_label=False, elem_id='maps', format='png', buttons=BUTTONS)
-    return overlay, table, chosen, direction, look, maps
-
-
-def on(button: gr.Button, function: Callable, inputs: Sequence, outputs: Sequence) -> None:
-    """Let a button call a function that uses the model; calls run one at a time."""
-    button.click(
-        function, list(inputs), list(outputs), concurrency_limit=1, concurrency_id='model', api_visibility='private'
-    )
 
 
 def check_address(host: str, port: int | None) -> None:
@@ -257,18 +94,9 @@ def main(args: argparse.Namespace) -> None:
             inferencer = ReferringInferencer.from_pretrained(args.model, **options)
         else:
             inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
-        page = build_page(inferencer, make_examples(osp.join(folder, 'examples')))
+        page = Page(inferencer, make_examples(osp.join(folder, 'examples')))
         try:
-            # Gradio's own theme would fetch fonts.
-            page.launch(
-                server_name=args.host,
-                server_port=args.port,
-                share=False,
-                ssr_mode=False,
-                footer_links=[],
-                max_file_size=MAX_BYTES,
-                theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
-            )
+            launch(page, args.host, args.port)
         except OSError as error:
             raise InputError(f'{args.host}, port {args.port or "any"}, cannot be served: {error}') from error
 

@@ -90,6 +90,25 @@ def test_overlapping_masks_are_distinguishable():
     assert [count(row, color) > 0 for color in PALETTE[:3]] == [True] * 3
 
 
+def test_points_and_boxes_are_drawn_in_the_color_of_their_mask():
+    masks, points = [np.zeros((100, 600), bool)] * 2, [np.array([[100, 50, 1], [200, 50, 0]]), None]
+    drawn = draw_masks(
+        gray(), masks, ['a', 'b'], colors=[RED, (0, 0, 200)], points=points, boxes=[None, [300, 20, 400, 80]]
+    )
+    # A disc of radius 4 in a white one of radius 6, and a ring.
+    assert drawn[50, 97:104].tolist() == [list(RED)] * 7 and min(drawn[50, 105]) > 190
+    assert drawn[50, 200].tolist() == WHITE and drawn[50, 204].tolist() == list(RED)
+    # The box runs along the edges of the pixels 300 and 399.
+    for x in (299, 300, 399, 400):
+        assert drawn[50, x, 2] > drawn[50, x, 0]
+    assert drawn[50, 350].tolist() == drawn[50, 297].tolist() == [100] * 3
+    # Enlarged 6 times, the center of pixel 45 is at (45 + 0.5) * 6 - 0.5 = 272.5, between two pixels.
+    drawn = draw_masks(gray(60, 90), [np.zeros((60, 90), bool)], ['a'], colors=[RED], points=[np.array([[45, 30, 1]])])
+    mirrored = drawn[:360, 266:280][:, ::-1].astype(int)
+    np.testing.assert_allclose(drawn[:360, 266:280], mirrored, atol=8)
+    assert drawn[182, 272].tolist() == list(RED)
+
+
 def test_the_legend_has_a_swatch_and_the_text_of_each_sentence():
     def legend(*sentences, **kwargs):
         return draw_masks(gray(), halves()[: len(sentences)], sentences, **kwargs)[100:]

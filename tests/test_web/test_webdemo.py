@@ -6,7 +6,6 @@
 import json
 import os
 import re
-import runpy
 import shutil
 import socket
 import subprocess
@@ -14,15 +13,19 @@ import sys
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from urllib.parse import urlparse
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from processes import ROOT, call_tool
+from pycocotools.coco import COCO
+from safetensors.torch import save_file
 
+from dit_sam.apis import ReferringInferencer
 from dit_sam.errors import InputError
 
 TOOL = ROOT / 'tools' / 'webdemo.py'
@@ -36,22 +39,46 @@ if not (DRIVER and BROWSER):
 
 import httpx  # noqa: E402  (comes with gradio)
 from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
+from dit_sam.web import page as page_module  # noqa: E402
+from dit_sam.web import questions  # noqa: E402
 
-@pytest.fixture(scope='module')
-def address(tmp_path_factory) -> Iterator[str]:
+
+@contextmanager
+def served(folder: Path, *arguments: object) -> Iterator[str]:
     """The address of the page, served by the tool as a user starts it."""
-    folder = tmp_path_factory.mktemp('web')
     environment = {**os.environ, 'TMPDIR': str(folder), 'CUDA_VISIBLE_DEVICES': '', 'PYTHONUNBUFFERED': '1'}
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
     with open(folder / 'log', 'w+') as log:
-        server = subprocess.Popen([sys.executable, str(TOOL)], stdout=log, stderr=subprocess.STDOUT, env=environment)
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
         try:
             yield wait_for_address(server, folder / 'log')
         finally:
             server.terminate()
             server.wait(30)
+
+
+@pytest.fixture(scope='module')
+def address(tmp_path_factory) -> Iterator[str]:
+    with served(tmp_path_factory.mktemp('web')) as address:
+        yield address
+
+
+@pytest.fixture(scope='module')
+def address_for_clicks(tmp_path_factory) -> Iterator[str]:
+    """The page of a model without text, of random weights, that takes points."""
+    folder = tmp_path_factory.mktemp('clicks')
+    config = ROOT / 'configs' / 'dit_sam' / 'sam_vit-t_shapes.py'
+    torch.manual_seed(0)
+    model = ReferringInferencer(str(config), device='cpu').model
+    for parameter in model.parameters():
+        parameter.data.normal_(std=0.2)
+    save_file(model.state_dict(), folder / 'weights.safetensors')
+    with served(folder, '--config', config, '--checkpoint', folder / 'weights.safetensors') as address:
+        yield address
 
 
 def wait_for_address(server: subprocess.Popen, log: Path) -> str:
@@ -100,11 +127,16 @@ def until(browser: webdriver.Chrome, there: Callable):
     return WebDriverWait(browser, SECONDS, ignored_exceptions=[Exception]).until(lambda _: there())
 
 
+def upload(page: webdriver.Chrome, picture: Path) -> webdriver.remote.webelement.WebElement:
+    """Upload a picture; the picture in the page."""
+    page.find_element(By.CSS_SELECTOR, 'input[type=file]').send_keys(str(picture))
+    return until(page, lambda: page.find_elements(By.CSS_SELECTOR, f'img[src*="{picture.name}"]'))[0]
+
+
 def ask(page: webdriver.Chrome, picture: Path | None, sentences: str) -> None:
     """Upload a picture, type and press the button."""
     if picture is not None:
-        page.find_element(By.CSS_SELECTOR, 'input[type=file]').send_keys(str(picture))
-        until(page, lambda: page.find_elements(By.CSS_SELECTOR, f'img[src*="{picture.name}"]'))
+        upload(page, picture)
     box = page.find_element(By.CSS_SELECTOR, '#sentences textarea')
     # Sentences of thousands of letters are slow to type.
     page.execute_script(
@@ -121,12 +153,17 @@ def picture_in(page: webdriver.Chrome, name: str) -> np.ndarray:
             one for one in page.find_elements(By.CSS_SELECTOR, f'#{name} img') if one.get_property('naturalWidth')
         ],
     )[0]
+    return cv2.imdecode(np.frombuffer(download(page, image.get_property('src')), np.uint8), cv2.IMREAD_COLOR)
+
+
+def download(page: webdriver.Chrome, address: str) -> bytes:
+    """What the browser gets from an address."""
     content = page.execute_async_script(
-        'const [image, done] = arguments; fetch(image.src).then(found => found.blob()).then(blob => {'
+        'const [address, done] = arguments; fetch(address).then(found => found.blob()).then(blob => {'
         'const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(blob)})',
-        image,
+        address,
     )
-    return cv2.imdecode(np.frombuffer(b64decode(content.split(',')[1]), np.uint8), cv2.IMREAD_COLOR)
+    return b64decode(content.split(',')[1])
 
 
 def refusal_on(page: webdriver.Chrome) -> str:
@@ -163,6 +200,57 @@ def test_from_the_upload_to_the_mask(page, photo):
     areas = [int(cell) for cell in cells if re.fullmatch(r'\d{3,}', cell)]
     assert all(abs(area - truth) < 0.2 * truth for area, truth in zip(areas, (2827, 2601), strict=True))
     screenshot(page, 'masks')
+
+
+def test_masks_are_taken_away_as_png_and_coco(page, photo, tmp_path):
+    ask(page, photo, 'the red circle\nthe blue square')
+    links = until(page, lambda: page.find_elements(By.CSS_SELECTOR, '#files a[href]'))
+    files = {link.get_property('href').rpartition('/')[2]: link.get_property('href') for link in links}
+    assert list(files) == ['photo_the-red-circle_1.png', 'photo_the-blue-square_1.png', 'photo_coco_1.json']
+    contents = {name: download(page, address) for name, address in files.items()}
+    (tmp_path / 'coco.json').write_bytes(contents.pop('photo_coco_1.json'))
+    coco = COCO(str(tmp_path / 'coco.json'))
+    assert [image['file_name'] for image in coco.loadImgs(coco.getImgIds())] == ['photo.png']
+    for annotation, png in zip(coco.loadAnns(coco.getAnnIds()), contents.values(), strict=True):
+        mask = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == (120, 200) and set(np.unique(mask)) == {0, 255}
+        np.testing.assert_array_equal(coco.annToMask(annotation) * 255, mask)
+
+
+def test_clicks_are_points_inside_and_outside(browser, address_for_clicks, photo):
+    browser.get(address_for_clicks)
+    until(browser, lambda: browser.find_elements(By.ID, 'segment'))
+    assert not browser.find_elements(By.ID, 'sentences')
+    picture = upload(browser, photo)
+    browser.find_element(By.ID, 'segment').click()
+    assert 'no point yet: click on the object in the picture' in refusal_on(browser)
+
+    def click(x: int, y: int) -> None:
+        """Click on a pixel of the picture, whose 200 x 120 pixels are in the middle of its frame."""
+        ActionChains(browser).move_to_element_with_offset(picture, x - 100, y - 60).click().perform()
+
+    def points() -> list[tuple]:
+        found = re.findall(r'(\d+), (\d+): (inside|outside)', browser.find_element(By.ID, 'points').text)
+        return [(int(x), int(y), label) for x, y, label in found]
+
+    click(50, 60)
+    until(browser, lambda: len(points()) == 1)
+    first = picture_in(browser, 'overlay')
+    browser.find_elements(By.CSS_SELECTOR, '#label input')[1].click()
+    click(150, 40)
+    until(browser, lambda: len(points()) == 2)
+    assert all(
+        abs(x - near_x) <= 1 and abs(y - near_y) <= 1 and label == wanted
+        for (x, y, label), (near_x, near_y, wanted) in zip(points(), [(50, 60, 'inside'), (150, 40, 'outside')])
+    )
+    until(browser, lambda: not np.array_equal(picture_in(browser, 'overlay'), first))
+    second = picture_in(browser, 'overlay')
+    # Drawn 3 times as large: a disc in the color of the mask, and a ring with a white center.
+    assert np.abs(second[181, 151].astype(int) - (160, 64, 255)).max() < 20
+    assert second[121, 451].min() > 240 and first[121, 451].min() < 240
+    screenshot(browser, 'clicks')
+    browser.find_element(By.ID, 'remove').click()
+    until(browser, lambda: not points())
 
 
 def test_the_attention_of_a_sentence(page, photo):
@@ -205,41 +293,34 @@ def test_invalid_input_is_reported_in_the_page(page, photo, tmp_path):
     screenshot(page, 'refusal')
 
 
-@pytest.fixture(scope='module')
-def tool() -> dict:
-    return runpy.run_path(str(TOOL))
-
-
 def test_too_large_uploads_are_refused(address):
     for size, status in ((20_000_000, 200), (20_000_001, 413)):
         found = httpx.post(f'{address}/gradio_api/upload', files=dict(files=('a.png', bytes(size))), timeout=SECONDS)
         assert found.status_code == status, found.text
 
 
-def test_a_too_large_file_is_not_opened(tool, tmp_path):
+def test_a_too_large_file_is_not_opened(tmp_path):
     with open(tmp_path / 'heavy.png', 'wb') as file:
-        file.truncate(tool['MAX_BYTES'] + 1)
+        file.truncate(questions.MAX_BYTES + 1)
     with pytest.raises(InputError, match='the picture has more than 20 megabytes: save it smaller'):
-        tool['check_picture'](str(tmp_path / 'heavy.png'))
-    os.truncate(tmp_path / 'heavy.png', tool['MAX_BYTES'])
+        questions.check_picture(str(tmp_path / 'heavy.png'))
+    os.truncate(tmp_path / 'heavy.png', questions.MAX_BYTES)
     with pytest.raises(InputError, match='heavy.png is not a picture'):
-        tool['check_picture'](str(tmp_path / 'heavy.png'))
+        questions.check_picture(str(tmp_path / 'heavy.png'))
 
 
-def test_lines_of_sentences_end_at_line_feeds(tool):
-    assert tool['split_sentences']('the red\u2028star\r\n\n a box\x85\n') == ['the red\u2028star', 'a box']
+def test_lines_of_sentences_end_at_line_feeds():
+    assert questions.split_sentences('the red\u2028star\r\n\n a box\x85\n') == ['the red\u2028star', 'a box']
 
 
-def test_uploads_are_deleted_after_an_hour(tool, photo, tmp_path, monkeypatch):
+def test_uploads_are_deleted_after_an_hour(photo, tmp_path, monkeypatch):
     """Here the hour is a second. Gradio deletes the uploads and its own copies."""
-    assert tool['HOUR'] == 3600
-    monkeypatch.setitem(tool['build_page'].__globals__, 'HOUR', 1)
+    assert page_module.HOUR == 3600
+    monkeypatch.setattr(page_module, 'HOUR', 1)
     monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
-    page = tool['build_page'](SimpleNamespace(source='config a.py, weights b.pth'), [[str(photo), 'a star']])
+    page = page_module.Page(ReferringInferencer(device='cpu'), [[str(photo), 'a star']])
     try:
-        address = page.launch(
-            server_name='127.0.0.1', share=False, ssr_mode=False, prevent_thread_lock=True, quiet=True
-        )[1]
+        address = page_module.launch(page, '127.0.0.1', None, prevent_thread_lock=True, quiet=True)[1]
         found = httpx.post(f'{address}gradio_api/upload', files=dict(files=('a.png', photo.read_bytes())))
         handed_in = Path(found.json()[0])
         assert handed_in.read_bytes() == photo.read_bytes()
@@ -248,7 +329,7 @@ def test_uploads_are_deleted_after_an_hour(tool, photo, tmp_path, monkeypatch):
             time.sleep(0.2)
         assert not handed_in.exists() and photo.exists()
     finally:
-        page.close()
+        page.blocks.close()
 
 
 @pytest.mark.parametrize(
@@ -276,6 +357,10 @@ def test_startup_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, m
 
 
 def test_the_page_loads_nothing_from_other_machines(page, photo, address):
+    # The log of other tests.
+    page.get_log('performance')
+    page.refresh()
+    until(page, lambda: page.find_elements(By.ID, 'segment'))
     ask(page, photo, 'the red circle')
     picture_in(page, 'overlay')
     entries = [json.loads(entry['message'])['message'] for entry in page.get_log('performance')]

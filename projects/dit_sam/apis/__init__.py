@@ -2,6 +2,7 @@
 
 from .attention import attention_maps
 from .inputs import IMAGE_SUFFIXES, InputError, list_images
+from .kept_images import KeptImages
 from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, DRAWINGS_ONLY, config_folder
 from .open_image import OpenImage
 from .referring_inferencer import ReferringInferencer
@@ -14,6 +15,7 @@ __all__ = [
     'DRAWINGS_ONLY',
     'IMAGE_SUFFIXES',
     'InputError',
+    'KeptImages',
     'OpenImage',
     'ReferringInferencer',
     'as_coco',

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from torch import Tensor
+
 from ..datasets.image_stage import LoadedImage
 
 if TYPE_CHECKING:
@@ -34,6 +37,19 @@ class OpenImage:
     resized: LoadedImage
     trunk: Any = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays and tensors."""
+        return sum(_arrays([self.loaded, self.resized.results, self.resized.inputs, self.trunk]).values())
+
     def __call__(self, sentences: Any, **kwargs: Any) -> dict[str, list]:
         """Segment the image by sentences; keywords as in `ReferringInferencer.__call__`."""
         return self.inferencer(self, sentences, **kwargs)
+
+
+def _arrays(values: Any) -> dict[int, int]:
+    """Bytes by the identity of the arrays and tensors in nested dicts, lists and tuples, each counted once."""
+    if isinstance(values, (np.ndarray, Tensor)):
+        return {id(values): values.nbytes}
+    parts = values.values() if isinstance(values, dict) else values if isinstance(values, (list, tuple)) else ()
+    return {key: size for part in parts for key, size in _arrays(part).items()}

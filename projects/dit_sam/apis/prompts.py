@@ -94,12 +94,18 @@ def check_takes_prompts(head: nn.Module, stage: ImageStage) -> None:
             'points or boxes are given, but after Resize the test pipeline has steps that may move '
             f'the image under them: {steps}'
         )
-    encoder: Any = getattr(head, 'prompt_encoder', None)
-    if encoder is not None and not any(weight.requires_grad for weight in encoder.point_embeddings.parameters()):
+    if not trains_with_prompts(head):
         log_warning(
             'this model was not trained with points and boxes (decode_head.spatial_prompts=False): their effect '
             "is undefined, unless its weights began as SAM's"
         )
+
+
+def trains_with_prompts(head: nn.Module) -> bool:
+    """Whether a head takes points and boxes, and was trained with them, as far as its settings say."""
+    takes = 'prompts' in inspect.signature(head.forward).parameters
+    encoder: Any = getattr(head, 'prompt_encoder', None)
+    return takes and (encoder is None or any(weight.requires_grad for weight in encoder.point_embeddings.parameters()))
 
 
 def _by_image(values: Any, what: str, names: Sequence[str], single: bool) -> Iterable[PromptInput]:

@@ -218,10 +218,12 @@ class ReferringInferencer(BaseInferencer):
         loader = self.preprocess(images, batch_size, names=names, sentences=matched, prompts=prompts)
         stream = self._predict(loader, sum(map(len, matched)), batch_size, return_datasamples)
         # Image by image, so that finished results are on disk if a later image turns out to be damaged.
-        for image, name, texts in zip(images, names, matched):
+        for image, name, texts, asked in zip(images, names, matched, prompts):
             found = list(islice(stream, len(texts)))
             predictions = [prediction for prediction, _ in found]
-            visualization += self.visualize([image], [predictions], [name], out_dir, show, wait_time, return_vis, font)
+            visualization += self.visualize(
+                [image], [predictions], [name], [asked], out_dir, show, wait_time, return_vis, font
+            )
             predictions = [with_mask_as(prediction, return_masks) for prediction in predictions]
             results += [sample for _, sample in found] if return_datasamples else predictions
         return self.postprocess(results, visualization)
@@ -280,6 +282,7 @@ class ReferringInferencer(BaseInferencer):
         inputs: Sequence[str | np.ndarray | OpenImage],
         preds: Sequence[Sequence[dict]],
         names: Sequence[str],
+        prompts: Sequence[Sequence[Prompt]],
         out_dir: str = '',
         show: bool = False,
         wait_time: float = 0,
@@ -290,10 +293,11 @@ class ReferringInferencer(BaseInferencer):
         visualization: list[np.ndarray] = []
         if not (out_dir or show or return_vis):
             return visualization
-        for image, name, found in zip(inputs, names, preds):
+        for image, name, found, asked in zip(inputs, names, preds, prompts):
             masks, sentences, scores = ([one[key] for one in found] for key in ('mask', 'sentence', 'score'))
             picture = self.pipeline.load(image, name)['img'][..., ::-1].astype(np.uint8)
-            drawn = draw_masks(picture, masks, sentences, scores, font=font)
+            points, boxes = [prompt.points for prompt in asked], [prompt.box for prompt in asked]
+            drawn = draw_masks(picture, masks, sentences, scores, font=font, points=points, boxes=boxes)
             if out_dir:
                 with wrap_write_errors(out_dir):
                     _write(drawn, name, found, out_dir)

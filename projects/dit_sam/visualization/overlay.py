@@ -42,6 +42,8 @@ def draw_masks(
     font: str | None = None,
     min_side: int = 480,
     empty: str = 'nothing found',
+    points: Sequence[np.ndarray | None] = (),
+    boxes: Sequence[np.ndarray | None] = (),
 ) -> np.ndarray:
     """Picture with outlined, lightly tinted masks, and below it the sentences, each with its color.
 
@@ -57,6 +59,9 @@ def draw_masks(
         font: A TrueType or OpenType file. Without one, `font_for` chooses for each sentence.
         min_side: Pictures with a shorter long side are enlarged by a whole factor, so that the text is readable.
         empty: Text after the sentence of an empty mask.
+        points: For each mask the points that were given with its sentence, (n, 3): x, y and label. Points inside the
+            object (label 1) are discs, points outside it are rings.
+        boxes: For each mask the box that was given with its sentence, (4,): left, top, right, bottom.
 
     Returns:
         The picture with its legend below, (H', W', 3).
@@ -72,6 +77,7 @@ def draw_masks(
     masks = [np.asarray(mask, dtype=bool) for mask in masks]
     colors = [colors[i % len(colors)] for i in range(len(masks))]
     _draw_masks(picture, masks, colors, factor, opacity)
+    _draw_prompts(picture, points, boxes, colors, factor)
     # A narrow picture gets margins, for lines of a few words at least.
     width = max(size[0], min_side // 2)
     legend = _draw_legend(_entries(masks, sentences, scores, empty), colors, width, font)
@@ -118,6 +124,29 @@ def _draw_masks(
         _draw_outline(
             _view(picture, crop, factor), np.where(depth > 0, np.minimum(outline, border), outline), color, line
         )
+
+
+def _draw_prompts(
+    picture: np.ndarray,
+    points: Sequence[np.ndarray | None],
+    boxes: Sequence[np.ndarray | None],
+    colors: Sequence[Color],
+    factor: int,
+) -> None:
+    """Draw points and boxes over a picture that is larger by a factor; in place."""
+    line = max(2, round(max(picture.shape) / 320))
+    # OpenCV takes positions in 16ths of a pixel.
+    exact = dict(lineType=cv2.LINE_AA, shift=4)
+    for box, color in zip(boxes, colors):
+        if box is not None:
+            # Edges of pixels, and OpenCV counts from the center of the first one.
+            left, top, right, bottom = np.rint((np.asarray(box) * factor - 0.5) * 16).astype(int).tolist()
+            cv2.rectangle(picture, (left, top), (right, bottom), color, max(1, line // 2), **exact)
+    for of_mask, color in zip(points, colors):
+        for x, y, label in () if of_mask is None else np.asarray(of_mask, dtype=np.float64):
+            center = (round(((x + 0.5) * factor - 0.5) * 16), round(((y + 0.5) * factor - 0.5) * 16))
+            cv2.circle(picture, center, (3 * line) * 16, BACKGROUND, -1, **exact)
+            cv2.circle(picture, center, 2 * line * 16, color, -1 if label else line, **exact)
 
 
 def _rings(masks: Sequence[np.ndarray]) -> list[int]:
