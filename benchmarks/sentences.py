@@ -146,9 +146,7 @@ def batch(cfg: Config, sentences: int, tokens: int, of_image: int) -> dict:
 
 def measure(args: argparse.Namespace) -> dict[str, dict]:
     """Seconds and GFLOPs by model and number of sentences."""
-    models = {
-        name: (cfg, build(cfg, args.device).requires_grad_(False).eval()) for name, cfg in configs(args).items()
-    }
+    models = {name: (cfg, build(cfg, args.device).requires_grad_(False).eval()) for name, cfg in configs(args).items()}
     figures: dict[str, dict] = {name: {} for name in models}
     with torch.no_grad():
         for number in args.sentences:
@@ -192,9 +190,11 @@ def measure_training(args: argparse.Namespace) -> dict[str, dict]:
         if args.amp:
             enable_amp(cfg)
         model = build(cfg, args.device).train()
-        # One set of weights and of the optimizer's state for all; weights without a gradient are left out of a step.
-        model.load_state_dict({key: weights[key] for key in weights.keys() & model.state_dict().keys()}, False, True)
-        if not weights:
+        if weights:
+            # All models share weights and the optimizer's state, which leaves out weights without a gradient.
+            mine = dict(model.named_parameters())
+            model.load_state_dict({key: weights[key] for key in mine}, strict=False, assign=True)
+        else:
             weights = dict(model.named_parameters())
             wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
             # As with LossLogHook, which reads the norm when it is logged.
@@ -231,10 +231,7 @@ def loaders(cfg: Config, folder: Path, args: argparse.Namespace) -> dict[int, Ca
     found = {}
     for number in args.sentences:
         dataset = RefCOCODataset(
-            str(folder),
-            data_prefix=dict(img_path='images/'),
-            pipeline=cfg.train_pipeline,
-            sentences_per_image=number,
+            str(folder), data_prefix=dict(img_path='images/'), pipeline=cfg.train_pipeline, sentences_per_image=number
         )
         found[number] = partial(load, dataset, args.batch // number)
     return found
