@@ -52,7 +52,7 @@ if __name__ == '__main__':
 
 import torch
 from cases import build, features, inputs, ours
-from measures import flops, gemm_rate, if_it_fits, machine, peak_memory, seconds, steps, write_json
+from measures import check_device, flops, gemm_rate, if_it_fits, machine, peak_memory, seconds, steps, write_json
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
 from torch import Tensor
@@ -84,17 +84,13 @@ RATIOS = dict(
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse settings that cannot run, and make a numbered device the current one, for synchronization and memory.
+    """Refuse settings that cannot run.
 
     Raises:
         InputError: The device does not exist or has no arithmetic for the dtype, images are not a whole number of
             patches, or the file for the figures cannot be written.
     """
-    gpus = torch.cuda.device_count()
-    if args.device not in ('cpu', *['cuda'] * bool(gpus), *(f'cuda:{number}' for number in range(gpus))):
-        raise InputError(f'--device {args.device} does not exist; this machine has {"cuda and cpu" if gpus else "cpu"}')
-    if args.device.startswith('cuda:'):
-        torch.cuda.set_device(args.device)
+    check_device(args.device)
     if args.dtype not in dtypes_of(args.device):
         raise InputError(
             f'--dtype {args.dtype}: this CPU has no {args.dtype} arithmetic, and would take many times as long'

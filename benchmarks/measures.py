@@ -17,12 +17,26 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from dit_sam.compat import replaced
+from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text
 
 MB = 1e6
 # Side of the square matrices whose product measures the machine's peak.
 GEMM_SIDE = dict(cpu=2048, cuda=8192)
+
+
+def check_device(device: str) -> None:
+    """Make a numbered GPU the current one, for synchronization and memory.
+
+    Raises:
+        InputError: The device does not exist.
+    """
+    gpus = torch.cuda.device_count()
+    if device not in ('cpu', *['cuda'] * bool(gpus), *(f'cuda:{number}' for number in range(gpus))):
+        raise InputError(f'--device {device} does not exist; this machine has {"cuda and cpu" if gpus else "cpu"}')
+    if device.startswith('cuda:'):
+        torch.cuda.set_device(device)
 
 
 def seconds(function: Callable[[], object], device: str) -> float:

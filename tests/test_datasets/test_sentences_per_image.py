@@ -9,9 +9,12 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine.registry import FUNCTIONS
 from mmseg.registry import MODELS, TRANSFORMS
+from torch.utils.data import DataLoader
 
-from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset
+from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, flatten_collate
+from dit_sam.datasets.shapes import write_shapes
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import ResumableSampler
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -74,6 +77,32 @@ def test_sentences_of_an_image_share_its_augmentation(write_refcoco):
             assert sample.metainfo['flip'] == first.metainfo['flip']
             assert sample.gt_sem_seg.shape == first.gt_sem_seg.shape
     assert flips == {True, False}
+
+
+def test_two_ranks_visit_each_image_once_an_epoch(tmp_path, monkeypatch):
+    """Also an epoch that is continued: each rank has done one batch, of two images."""
+    write_shapes(tmp_path, images=8, size=64, splits=dict(train=1.0))
+    files = dict(ann_file='shapes/instances.json', refs_file='shapes/refs(unc).p', data_prefix=dict(img_path='images/'))
+    dataset = build(str(tmp_path), 2, [PIPELINE[0], PIPELINE[1], PIPELINE[-1]], **files)
+    loaders = []
+    for rank in range(2):
+        monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda rank=rank: (rank, 2))
+        sampler = ResumableSampler(dataset, seed=0)
+        loaders.append(DataLoader(dataset, 2, sampler=sampler, collate_fn=flatten_collate))
+    orders = []
+    for epoch, start in ((0, 0), (1, 0), (1, 2)):
+        visits = []
+        for loader in loaders:
+            loader.sampler.set_epoch(epoch)
+            loader.sampler.start = start
+            batches = [[sample.metainfo['img_path'] for sample in batch['data_samples']] for batch in loader]
+            assert all(len(batch) == 4 and batch[::2] == batch[1::2] for batch in batches)
+            visits.append([path for batch in batches for path in batch[::2]])
+        orders.append(visits)
+    whole, other, rest = orders
+    assert [len({*first, *second}) for first, second in (whole, other)] == [8, 8]
+    assert [len(first) for first, _ in orders] == [4, 4, 2] and whole != other
+    assert rest == [order[2:] for order in other]
 
 
 def test_the_data_preprocessor_notes_which_sentences_share_an_image(write_refcoco):

@@ -3,7 +3,17 @@
 import pytest
 import torch
 from mmseg.registry import MODELS
-from tiny import ARCH, assert_close, backbone, batch, decode_head, segmentor
+from tiny import (
+    ARCH,
+    assert_close,
+    assert_same_gradients,
+    backbone,
+    batch,
+    decode_head,
+    gradients,
+    segmentor,
+    text_encoder,
+)
 
 TEXTS = ['the red box', 'cat', 'big blue dog', 'cat', 'the cat left of the box']
 IMAGES = [0, 0, 0, 1, 1]
@@ -130,6 +140,36 @@ def test_nothing_is_shared_in_training():
     made = model.data_preprocessor(data(), training=True)
     assert [sample.unique_image_index for sample in made['data_samples']] == [0, 1, 2, 3, 4]
     assert images_seen(model, 'backbone.patch_embed', lambda: model(**made, mode='loss')) == [5]
+
+
+@pytest.mark.parametrize('frozen', [False, True], ids=['trained', 'frozen'])
+@pytest.mark.parametrize(
+    'kind, start',
+    [('LayerWiseInstruction', 0), ('LayerWiseInstruction', 2), ('EndToEndInstruction', 2), ('default', 0)],
+)
+def test_a_step_with_shared_images_has_the_gradients_of_separate_items(kind, start, frozen):
+    """Of the whole model, with sentences that `shares_image` marks as `sentences_per_image` does."""
+    instruction = dict(type=kind, text_dims=16, dropout=0.0, start=start) if kind != 'default' else None
+    still = text_encoder()['model'] | dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = segmentor(
+        backbone=backbone(instruction=instruction, frozen=frozen), text_encoder=text_encoder(model=still, frozen=frozen)
+    ).train()
+    found = []
+    for shared in (True, False):
+        made = data()
+        for i, sample in enumerate(made['data_samples']):
+            sample.set_metainfo(dict(shares_image=shared and i not in (0, 3)))
+        made = model.data_preprocessor(made, training=True)
+        seen = images_seen(
+            model, 'backbone.blocks.1', lambda made=made: model.parse_losses(model(**made, mode='loss'))[0].backward()
+        )
+        assert seen == [2 if shared and (start or instruction is None) else 5]
+        found.append({name: gradient.clone() for name, gradient in gradients(model).items()})
+        model.zero_grad()
+    assert_same_gradients(*found)
+    moving = {name.split('.')[0] for name, gradient in found[1].items() if gradient.any()}
+    parts = {'decode_head', *['backbone'] * (not frozen or instruction is not None), *['text_encoder'] * (not frozen)}
+    assert moving == parts
 
 
 def test_points_and_boxes_stay_with_their_sentence():

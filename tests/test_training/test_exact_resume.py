@@ -63,14 +63,14 @@ def differences(a: object, b: object, name: str = '') -> list[str]:
     return [] if a == b else [name]
 
 
-def assert_same_end(folder: Path, name: str, reference: str, last: str = 'epoch_2.pth') -> None:
+def assert_same_end(folder: Path, name: str, reference: str, last: str = 'epoch_2.pth', steps: int = 10) -> None:
     """Weights, averaged weights, optimizer, schedulers and counters of the last checkpoints are equal."""
     actual, expected = (torch.load(folder / each / last, weights_only=True) for each in (name, reference))
     for part in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
         assert part in expected and differences(actual[part], expected[part], part) == []
     assert [actual['meta'][key] for key in ('epoch', 'iter', 'seed')] == [
         expected['meta']['epoch'],
-        10,
+        steps,
         expected['meta']['seed'],
     ]
 
@@ -151,6 +151,25 @@ def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
     assert 'Stopped by SIGTERM after step 9' in output
     train(folder, 'stopped_amp', 'optim_wrapper.accumulative_counts=2', resume=True, **switches)
     assert_same_end(folder, 'stopped_amp', 'whole_amp')
+
+
+def test_several_sentences_of_an_image_resume_exactly(folder):
+    """Items are the eight images. Stopped and resumed with two loading processes, the second step of the last epoch."""
+    options = [
+        'train_dataloader.dataset.sentences_per_image=2',
+        'train_dataloader.dataset.indices=None',
+        'train_dataloader.collate_fn.type=flatten_collate',
+        'train_dataloader.batch_size=2',
+        'model.backbone.instruction.start=1',
+        'train_cfg.val_begin=9',
+    ]
+    train(folder, 'whole_images', *options)
+    options += ['train_dataloader.num_workers=2']
+    train(folder, 'stopped_images', *options, *end(6, by='SIGTERM'))
+    output = train(folder, 'stopped_images', *options, resume=True)
+    steps = re.findall(r'Epoch\(train\) \[(\d+)\]\[(\d+)/4\]', output)
+    assert list(dict.fromkeys(steps)) == [('2', '3'), ('2', '4')]
+    assert_same_end(folder, 'stopped_images', 'whole_images', steps=8)
 
 
 def test_two_ranks_resume_exactly(folder):
