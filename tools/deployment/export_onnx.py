@@ -178,7 +178,7 @@ def export_split(model: OnnxModel, size: tuple[int, int], path: Path, optimize: 
         trunk = model.model.trunk(image)
     if trunk is None:
         raise InputError(
-            f'{type(model.model.backbone).__name__} takes text and has no `trunk`, which is what the first of two graphs '
+            f'{type(model.model.backbone).__name__} takes text and has no `trunk`, which the first of two graphs '
             'computes: leave out --split'
         )
     tensors = flat(trunk)
