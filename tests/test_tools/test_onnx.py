@@ -72,6 +72,25 @@ def test_export_agrees_with_pytorch(scheme, tool, tmp_path):
         segments_as_the_model_does(model, tool, path)
 
 
+# The trunk is tokens and a map; or the map of the neck.
+SPLIT = {
+    'late': dict(instruction=dict(type='LayerWiseInstruction', start=1), out_indices=(0, 1), type='GeneralizedSAMHead'),
+    'default': dict(instruction=None, neck=dict(type='FPN', in_channels=[16], out_channels=16, num_outs=1)),
+}
+
+
+@pytest.mark.parametrize('scheme', SPLIT)
+def test_two_graphs_agree_with_pytorch(scheme, tool, tmp_path):
+    """1, 3 and 5 sentences about an image, of 2 and 7 and 8 tokens, with and without padding."""
+    model, path = tool['OnnxModel'](tiny(**SPLIT[scheme])), tmp_path / 'tiny.onnx'
+    settings = tool['export_split'](model, (32, 32), path, optimize=False)
+    assert len(list(tool['examples']((32, 32), 8, 20, one_image=True))) == 18
+    assert len(settings['trunk']) == (2 if scheme == 'late' else 1)
+    assert tool['largest_difference'](model, (32, 32), path, settings['trunk']) < 1e-5
+    if scheme == 'late':
+        segments_as_the_model_does(model, tool, path, **settings)
+
+
 def segments_as_the_model_does(model, tool, path, **of_two_graphs):
     """The runtime example on a picture that is not square, against the model with its preprocessor."""
     head = model.model.decode_head
@@ -110,25 +129,6 @@ def test_settings_describe_the_preprocessing(tool):
     assert settings['input_size'] == settings['resize_to'] == [32, 32] and settings['max_length'] == 8
     assert settings['pad_id'] == VOCABULARY.index('[PAD]') and 'no_target_threshold' not in settings
     assert tool['settings_of'](model, PIPELINE, 64)['input_size'] == [64, 64]
-
-
-# The trunk is tokens and a map; or the map of the neck.
-SPLIT = {
-    'late': dict(instruction=dict(type='LayerWiseInstruction', start=1), out_indices=(0, 1), type='GeneralizedSAMHead'),
-    'default': dict(instruction=None, neck=dict(type='FPN', in_channels=[16], out_channels=16, num_outs=1)),
-}
-
-
-@pytest.mark.parametrize('scheme', SPLIT)
-def test_two_graphs_agree_with_pytorch(scheme, tool, tmp_path):
-    """1, 3 and 5 sentences about an image, of 2 and 7 and 8 tokens, with and without padding."""
-    model, path = tool['OnnxModel'](tiny(**SPLIT[scheme])), tmp_path / 'tiny.onnx'
-    settings = tool['export_split'](model, (32, 32), path, optimize=False)
-    assert len(list(tool['examples']((32, 32), 8, 20, one_image=True))) == 18
-    assert len(settings['trunk']) == (2 if scheme == 'late' else 1)
-    assert tool['largest_difference'](model, (32, 32), path, settings['trunk']) < 1e-5
-    if scheme == 'late':
-        segments_as_the_model_does(model, tool, path, **settings)
 
 
 def test_failed_exports_replace_no_files(tool, tmp_path, monkeypatch):
