@@ -23,6 +23,8 @@ def late_config(start: int) -> Config:
 def default_config() -> Config:
     cfg = tiny_config()
     cfg.model.backbone.instruction = None
+    channels = cfg.model.decode_head.in_channels
+    cfg.model.neck = dict(type='FPN', in_channels=[channels], out_channels=channels, num_outs=1)
     return cfg
 
 
@@ -46,13 +48,16 @@ def test_an_open_image_gives_the_results_of_the_image(inferencer, batch_size):
     assert_same(both, inferencer([image, picture(seed=1)], [SENTENCES, SENTENCES[:1]], batch_size=batch_size))
 
 
-def test_blocks_without_text_run_once(inferencer):
-    """Also in an ordinary call with more sentences than fit into a batch."""
+def test_parts_without_text_run_once(inferencer):
+    """Also in an ordinary call with more sentences than fit into a batch; and a neck, if the backbone takes no text."""
     backbone, calls = inferencer.model.backbone, []
     for layer, block in enumerate(backbone.blocks):
         block.register_forward_pre_hook(lambda *_, layer=layer: calls.append(layer))
+    if inferencer.model.with_neck:
+        inferencer.model.neck.register_forward_pre_hook(lambda *_: calls.append(0))
     start = len(backbone.blocks) if backbone.instruction is None else backbone.instruction.start
     expected = [layer for layer in range(2) if layer < start] + 3 * [layer for layer in range(2) if layer >= start]
+    expected += [0] * inferencer.model.with_neck
     inferencer(picture(), SENTENCES)
     assert sorted(calls) == sorted(expected)
     calls.clear()

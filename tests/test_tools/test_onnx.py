@@ -36,7 +36,7 @@ def tool() -> dict:
     return runpy.run_path(str(TOOLS / 'export_onnx.py'))
 
 
-def tiny(instruction: dict | None, **parts) -> torch.nn.Module:
+def tiny(instruction: dict | None, out_indices: tuple = (-1,), neck: dict | None = None, **parts) -> torch.nn.Module:
     """A block in windows, which pad, and one without; a layer each of BERT and of the decoder."""
     # Random weights may segment everything or nothing, which makes a comparison meaningless.
     torch.manual_seed(0)
@@ -45,7 +45,8 @@ def tiny(instruction: dict | None, **parts) -> torch.nn.Module:
     encoder['model']['num_hidden_layers'] = 1
     return segmentor(
         text_encoder=encoder,
-        backbone=backbone(arch=dict(ARCH, depth=2), instruction=instruction),
+        backbone=backbone(arch=dict(ARCH, depth=2), instruction=instruction, out_indices=out_indices),
+        neck=neck,
         decode_head=decode_head(depth=1, **parts),
     )
 
@@ -71,16 +72,39 @@ def test_export_agrees_with_pytorch(scheme, tool, tmp_path):
         segments_as_the_model_does(model, tool, path)
 
 
-def segments_as_the_model_does(model, tool, path):
+# The trunk is tokens and a map; or the map of the neck.
+SPLIT = {
+    'late': dict(instruction=dict(type='LayerWiseInstruction', start=1), out_indices=(0, 1), type='GeneralizedSAMHead'),
+    'default': dict(instruction=None, neck=dict(type='FPN', in_channels=[16], out_channels=16, num_outs=1)),
+}
+
+
+@pytest.mark.parametrize('scheme', SPLIT)
+def test_two_graphs_agree_with_pytorch(scheme, tool, tmp_path):
+    """1, 3 and 5 sentences about an image, of 2 and 7 and 8 tokens, with and without padding."""
+    model, path = tool['OnnxModel'](tiny(**SPLIT[scheme])), tmp_path / 'tiny.onnx'
+    settings = tool['export_split'](model, (32, 32), path, optimize=False)
+    assert len(list(tool['examples']((32, 32), 8, 20, one_image=True))) == 18
+    assert len(settings['trunk']) == (2 if scheme == 'late' else 1)
+    assert tool['largest_difference'](model, (32, 32), path, settings['trunk']) < 1e-5
+    if scheme == 'late':
+        segments_as_the_model_does(model, tool, path, **settings)
+
+
+def segments_as_the_model_does(model, tool, path, **of_two_graphs):
     """The runtime example on a picture that is not square, against the model with its preprocessor."""
     head = model.model.decode_head
     head.threshold, head.no_target_threshold = 0.5, 2.0
-    settings = tool['settings_of'](model.model, PIPELINE)
+    settings = tool['settings_of'](model.model, PIPELINE) | of_two_graphs
     path.with_suffix('.json').write_text(json.dumps(settings))
     model.model.text_encoder.tokenizer.backend_tokenizer.save(str(path.with_suffix('.tokenizer.json')))
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     sentences = ['the red box', '[SEP] cat', 'the small blue box on the left']  # of 10 tokens 8 are kept
-    masks = runpy.run_path(RUNTIME)['OnnxSegmenter'](path)(image, sentences)
+    segmenter = runpy.run_path(RUNTIME)['OnnxSegmenter'](path)
+    masks, view = segmenter(image, sentences), segmenter.open(image)
+    # What is open needs the graph of the image no more.
+    segmenter.image_graph = None
+    assert np.array_equal(view(sentences), masks) and np.array_equal(view(sentences[:1]), masks[:1])
     expected = predict(model.model, image, sentences)
     assert masks.shape == (3, 48, 80) and masks.dtype == bool
     assert (masks != expected).mean() < 1e-3 and 0.05 < masks.mean() < 0.95
@@ -108,18 +132,31 @@ def test_settings_describe_the_preprocessing(tool):
 
 
 def test_failed_exports_replace_no_files(tool, tmp_path, monkeypatch):
-    """ONNX Runtime reads a fake model and refuses it."""
-    for suffix in ('onnx', 'json', 'tokenizer.json'):
+    """ONNX Runtime reads fake models and refuses them. A graph of the image does not outlive its export."""
+
+    def fake(model, size, path):
+        path.write_bytes(b'no model')
+
+    def fake_split(model, size, path):
+        fake(model, size, path)
+        fake(model, size, path.with_suffix('.image.onnx'))
+        return dict(trunk=['trunk_0'], export='1')
+
+    for suffix in ('onnx', 'json', 'tokenizer.json', 'image.onnx', 'onnx.data'):
         (tmp_path / f'a.{suffix}').write_text('before')
-    monkeypatch.setitem(tool['write'].__globals__, 'export', lambda model, size, path: path.write_bytes(b'no model'))
+    monkeypatch.setitem(tool['write'].__globals__, 'export', fake)
+    monkeypatch.setitem(tool['write'].__globals__, 'export_split', fake_split)
     cfg = Config(dict(test_dataloader=dict(dataset=dict(pipeline=PIPELINE))))
     arguments = (SimpleNamespace(model=tiny(None), cfg=cfg), None, tmp_path / 'a.onnx')
-    with pytest.raises(Exception, match='no model|INVALID_PROTOBUF'):
-        tool['write'](*arguments, check=True)
-    assert len(list(tmp_path.iterdir())) == 3
-    assert {path.read_text() for path in tmp_path.iterdir()} == {'before'}
-    assert tool['write'](*arguments, check=False) == sorted(tmp_path.iterdir())
-    assert 'before' not in {path.read_text() for path in tmp_path.iterdir()}
+    for split in (False, True):
+        with pytest.raises(Exception, match='no model|INVALID_PROTOBUF'):
+            tool['write'](*arguments, check=True, split=split)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['before'] * 5
+    for split in (True, False):
+        assert tool['write'](*arguments, check=False, split=split) == sorted(tmp_path.iterdir())
+        assert len(list(tmp_path.iterdir())) == 3 + split
+        assert 'before' not in {path.read_text() for path in tmp_path.iterdir()}
+        assert ('trunk' in json.loads((tmp_path / 'a.json').read_text())) == split
 
 
 @pytest.fixture
@@ -143,7 +180,7 @@ def exported(tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize(
     'name, content, message',
     [
-        ('a.onnx', None, 'a.onnx not found: export_onnx.py writes NAME.onnx, NAME.json and NAME.tokenizer.json, which'),
+        ('a.onnx', None, 'a.onnx not found: export_onnx.py writes NAME.onnx, NAME.json and NAME.tokenizer.json, with'),
         ('a.json', None, 'a.json not found: export_onnx.py writes'),
         ('a.tokenizer.json', None, 'a.tokenizer.json not found: export_onnx.py writes'),
         ('a.onnx', 'x', 'a.onnx is damaged ('),
@@ -165,6 +202,20 @@ def test_the_runtime_names_the_wrong_file(exported, error_of, name, content, mes
     if content is not None:
         (exported / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True).startswith(message)
+
+
+def test_the_runtime_names_the_wrong_graph_of_the_image(exported, error_of):
+    settings = json.loads((exported / 'a.json').read_text())
+    (exported / 'a.json').write_text(json.dumps(dict(settings, trunk=['x'], export='1')))
+    arguments = (RUNTIME, 'a.onnx', 'photo.png', 'a star')
+    message = error_of(*arguments, alone=True)
+    assert message.startswith('a.image.onnx not found: export_onnx.py writes')
+    assert message.endswith('with --split also NAME.image.onnx, which belong together')
+    (exported / 'a.image.onnx').write_text('x')
+    assert error_of(*arguments, alone=True).startswith('a.image.onnx is damaged (')
+    (exported / 'a.image.onnx').write_bytes((exported / 'a.onnx').read_bytes())
+    message = error_of(*arguments, alone=True)
+    assert message.startswith('a.onnx and a.json are of different exports: copy the files of one export together')
 
 
 def test_the_runtime_refuses_a_folder(exported, error_of, monkeypatch):
@@ -199,7 +250,7 @@ def test_masks_are_written_atomically(tmp_path):
 
 
 def test_unsupported_models_are_refused(tool):
-    model = tiny(None)
+    model = tiny(dict(type='LayerWiseInstruction'))
     with pytest.raises(InputError, match='one Resize, with a scale of two numbers and keep_ratio=True'):
         tool['settings_of'](model, PIPELINE[:1])
     with pytest.raises(InputError, match='Resize must be bilinear and by OpenCV, as run_onnx.py resizes'):
@@ -210,6 +261,9 @@ def test_unsupported_models_are_refused(tool):
     model.data_preprocessor.place, model.data_preprocessor.size = 'middle', None
     with pytest.raises(InputError, match='give --size'):
         tool['settings_of'](model, PIPELINE)
+    model.backbone.trunk = lambda image: None
+    with pytest.raises(InputError, match='DITViT takes text and has no `trunk`, .* leave out --split'):
+        tool['export_split'](tool['OnnxModel'](model), (32, 32), None)
     model.text_encoder = None
     with pytest.raises(InputError, match='model.text_encoder is NoneType: only HuggingFaceTextEncoder can be exported'):
         tool['OnnxModel'](model)

@@ -9,6 +9,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,15 @@ from onnxruntime import InferenceSession, SessionOptions
 from tokenizers import Tokenizer
 
 SETTINGS = ('input_size', 'resize_to', 'mean', 'std', 'max_length', 'pad_id', 'pad_to_max_length', 'threshold')
+WORDS = ('input_ids', 'attention_mask')
 
 
 def read(path: Path, reader: Callable[[Path], Any]) -> Any:
     """Read a file; raise `FileNotFoundError` or, if it is damaged, `ValueError`."""
     if not path.is_file():
         raise FileNotFoundError(
-            f'{path} not found: export_onnx.py writes NAME.onnx, NAME.json and '
-            'NAME.tokenizer.json, which belong together'
+            f'{path} not found: export_onnx.py writes NAME.onnx, NAME.json and NAME.tokenizer.json, '
+            'with --split also NAME.image.onnx, which belong together'
         )
     try:
         return reader(path)
@@ -56,24 +58,40 @@ def read_settings(path: Path) -> dict:
     return settings
 
 
+def open_graph(path: Path) -> InferenceSession:
+    options = SessionOptions()
+    options.log_severity_level = 3
+    return InferenceSession(str(path), options)
+
+
 class OnnxSegmenter:
-    """A model written by ``export_onnx.py``, with its two accompanying files.
+    """A model written by ``export_onnx.py``, with its accompanying files.
 
     Args:
-        path: The .onnx file.
+        path: The .onnx file. With ``--split`` the graph of the image is beside it.
 
     Raises:
-        FileNotFoundError: One of the three files is missing.
-        ValueError: One of them is damaged.
+        FileNotFoundError: One of the files is missing.
+        ValueError: One of them is damaged, or belongs to another model.
     """
 
     def __init__(self, path: str | Path) -> None:
-        options = SessionOptions()
-        options.log_severity_level = 3
         path = Path(path)
-        self.session = read(path, lambda file: InferenceSession(str(file), options))
+        self.graph = read(path, open_graph)
         self.settings = read(path.with_suffix('.json'), read_settings)
         self.tokenizer = read(path.with_suffix('.tokenizer.json'), lambda file: Tokenizer.from_file(str(file)))
+        # What the graph of the image gives to the other one.
+        self.trunk = self.settings.get('trunk')
+        graphs = {path: self.graph}
+        if self.trunk:
+            image_file = path.with_suffix('.image.onnx')
+            self.image_graph = graphs[image_file] = read(image_file, open_graph)
+        for file, graph in graphs.items():
+            if graph.get_modelmeta().custom_metadata_map.get('export') != self.settings.get('export'):
+                raise ValueError(
+                    f'{file} and {path.with_suffix(".json")} are of different exports: copy the files of one export '
+                    'together, or write them again with export_onnx.py'
+                )
         # Special tokens in a sentence are plain text.
         self.tokenizer.encode_special_tokens = True
         length = self.settings['max_length']
@@ -88,20 +106,35 @@ class OnnxSegmenter:
         Raises:
             ValueError: A sentence is empty, or the image is too narrow.
         """
+        return self.open(image)(sentences)
+
+    def open(self, image: np.ndarray) -> Callable[[Sequence[str]], np.ndarray]:
+        """A function from sentences about an image to masks; the graph of the image has run.
+
+        Arguments, masks and errors are those of `__call__`.
+        """
+        pixels, window = self.prepare(image)
+        inputs = dict(image=pixels[None])
+        if self.trunk:
+            inputs = dict(zip(self.trunk, self.image_graph.run(self.trunk, inputs)))
+        return partial(self._segment, inputs, window, image.shape[:2])
+
+    def _segment(
+        self,
+        inputs: dict[str, np.ndarray],
+        window: tuple[slice, slice],
+        size: tuple[int, int],
+        sentences: Sequence[str],
+    ) -> np.ndarray:
         if not all(sentence.strip() for sentence in sentences):
             raise ValueError('a sentence is empty: say what to segment')
-        pixels, window = self.prepare(image)
         encoded = self.tokenizer.encode_batch(list(sentences))
-        logits, *no_target = self.session.run(
-            None,
-            dict(
-                image=np.repeat(pixels[None], len(encoded), 0),
-                input_ids=np.array([item.ids for item in encoded]),
-                attention_mask=np.array([item.attention_mask for item in encoded]),
-            ),
-        )
+        if not self.trunk:
+            inputs = dict(image=np.repeat(inputs['image'], len(encoded), 0))
+        words = zip(WORDS, (np.array([getattr(item, name) for item in encoded]) for name in ('ids', 'attention_mask')))
+        logits, *no_target = self.graph.run(None, inputs | dict(words))
         found = [sentence_logits[0][window] for sentence_logits in logits]
-        found = [cv2.resize(one, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for one in found]
+        found = [cv2.resize(one, size[::-1], interpolation=cv2.INTER_LINEAR) for one in found]
         masks = 1 / (1 + np.exp(-np.stack(found))) > self.settings['threshold']
         for probabilities in no_target:
             masks[probabilities > self.settings['no_target_threshold']] = False

@@ -168,9 +168,9 @@ class ReferringSegmentor(BaseSegmentor):
 
         A data sample that has it as `trunk`, for its image alone, does without this part of the work.
         """
-        if 'trunk' in self._accepted['backbone']:
-            return self.backbone.trunk(inputs)
-        return None if 'text' in self._accepted['backbone'] else self.extract_feat(inputs)
+        if 'text' not in self._accepted['backbone']:
+            return self.extract_feat(inputs)
+        return self.backbone.trunk(inputs) if 'trunk' in self._accepted['backbone'] else None
 
     def extract_feat(
         self,
@@ -188,7 +188,7 @@ class ReferringSegmentor(BaseSegmentor):
         """
         if not self._text_is_checked:
             self._check_text()
-        if trunk is not None and 'trunk' not in self._accepted['backbone']:
+        if trunk is not None and 'text' not in self._accepted['backbone']:
             return trunk if image_index is None else tuple(maps[image_index] for maps in trunk)
         accepted = self._accepted_of('backbone', text=text, image_index=image_index, trunk=trunk)
         if image_index is not None and 'text' in accepted and 'image_index' not in accepted:
