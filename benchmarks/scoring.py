@@ -11,6 +11,7 @@ each way dumps its results with all masks, and the dumps are compared.
 """
 
 import argparse
+import json
 import logging
 import pickle
 import tempfile
@@ -61,7 +62,6 @@ from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.samplers import images_of
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config
-from dit_sam.evaluation.dump import read_dump
 from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_file, load_strictly, read_checkpoint
@@ -139,7 +139,8 @@ def benchmark(model: nn.Module, cfg: Config, folder: Path, rounds: int) -> dict:
     for way, loader in loaders.items():
         # This also starts the workers and warms up.
         score(model, loader, dict(type='ReferringIoU', dump=str(folder / f'{way}.jsonl'), dump_masks=True))
-        dumps[way] = read_dump(str(folder / f'{way}.jsonl'))
+        with open(folder / f'{way}.jsonl', encoding='utf-8') as file:
+            dumps[way] = [json.loads(line) for line in file]
     seconds = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way, loader in loaders.items():

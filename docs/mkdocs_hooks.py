@@ -14,6 +14,7 @@ API = dict(
     models=['models', 'structures'],
     datasets=['datasets', 'datasets.shapes'],
     evaluation=['evaluation'],
+    scoring=['scoring'],
     mmengine_extras=['mmengine_extras'],
     engine=['engine', 'engine.launch'],
     visualization=['visualization'],

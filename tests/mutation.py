@@ -21,7 +21,7 @@ COPY = ROOT / 'work_dirs' / 'mutants'
 TESTS = {
     'evaluation': (
         'test_mixing/test_mmdet.py',
-        'test_tools/test_analyze_results.py',
+        'test_scoring',
         'test_mmengine_extras/test_run_check.py',
         'test_shipped_model.py',
     ),

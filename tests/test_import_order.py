@@ -18,7 +18,7 @@ ORDER = (
     ('mmengine_extras',),
     ('models', 'datasets', 'evaluation'),
     ('engine', 'visualization'),
-    ('apis',),
+    ('apis', 'scoring'),
     ('web',),
 )
 RANKS = {package: rank for rank, packages in enumerate(ORDER) for package in packages}

@@ -15,6 +15,7 @@ USAGE = """usage: dit-sam COMMAND …
   dit-sam collect-env              print machine and versions, for bug reports
   dit-sam train CONFIG             train a model; CONFIG is a file, or dit_sam::NAME.py for one of the list
   dit-sam test CONFIG CHECKPOINT   score a checkpoint
+  dit-sam score PREDICTIONS        score the masks of any model by the protocols of the literature
   dit-sam webdemo                  segment images in a web page
   dit-sam demo                     make data, score, train and segment, in the current folder
 
@@ -22,6 +23,7 @@ Each has a --help."""
 # Command: its module in this package.
 COMMANDS = {
     'infer': 'infer',
+    'score': 'score',
     'list-models': 'list_models',
     'collect-env': 'collect_env',
     'train': 'tools',

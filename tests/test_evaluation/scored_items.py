@@ -1,5 +1,7 @@
 """Handmade inputs of the metric, and their scores."""
 
+import json
+
 import torch
 
 from dit_sam.evaluation import ReferringIoU
@@ -17,6 +19,12 @@ def item(intersection: int, prediction_only: int = 0, truth_only: int = 0, **met
 def pair(prediction: torch.Tensor, truth: torch.Tensor, **metainfo) -> dict:
     """The metric's input for masks (H, W)."""
     return dict(pred_sem_seg=dict(data=prediction[None]), gt_sem_seg=dict(data=truth[None]), **metainfo)
+
+
+def read_dump(path) -> list[dict]:
+    """The lines of a dump."""
+    with open(path, encoding='utf-8') as file:
+        return [json.loads(line) for line in file]
 
 
 def score(items: list, **kwargs) -> dict:

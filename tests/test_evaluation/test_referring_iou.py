@@ -11,12 +11,11 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from mmseg.registry import METRICS
 from mmseg.structures import SegDataSample
-from scored_items import item, pair, score
+from scored_items import item, pair, read_dump, score
 from torchmetrics.classification import BinaryJaccardIndex
 
 from dit_sam.errors import InputError
 from dit_sam.evaluation import ReferringIoU
-from dit_sam.evaluation.dump import read_dump
 from dit_sam.evaluation.scores import Areas, scores_of
 
 

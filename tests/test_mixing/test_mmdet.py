@@ -19,7 +19,6 @@ from test_docs import blocks, build_on_meta, write_blocks  # noqa: F401  (a fixt
 from dit_sam.datasets import RefCOCODataset, ReferringDataset
 from dit_sam.errors import InputError
 from dit_sam.evaluation import ReferringIoU
-from dit_sam.evaluation.dump import read_dump
 
 mmdet_registry = pytest.importorskip('mmdet.registry')
 from mmdet.evaluation import RefSegMetric  # noqa: E402
@@ -177,7 +176,7 @@ def test_each_sentence_of_mmdet_has_a_line_in_the_dump(tmp_path, text, sentences
     metric = ReferringIoU(dump=str(tmp_path / 'dump.jsonl'))
     metric.process({}, [sample.to_dict()])
     metric.evaluate(1)
-    found = read_dump(str(tmp_path / 'dump.jsonl'))
+    found = [json.loads(line) for line in (tmp_path / 'dump.jsonl').read_text().splitlines()]
     assert [(line['img_path'], line['img_id'], line['sentence'], line['truth_area']) for line in found] == [
         ('a.jpg', 7, sentence, area) for sentence, area in zip(sentences, (1, 3))
     ]

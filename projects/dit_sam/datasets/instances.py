@@ -2,6 +2,7 @@
 
 import json
 import os.path as osp
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,9 @@ class Instances:
 
     An image or annotation is checked when it is accessed.
 
+    Attributes:
+        category_names: Names of the categories by their ids, as far as the file has them.
+
     Raises:
         FileNotFoundError: The file does not exist.
         InputError: The file, or an image or annotation that is accessed, is not in the format of COCO instances.
@@ -37,12 +41,25 @@ class Instances:
         try:
             content = load_json(path)
             self._images = _by_id(content['images'], ('file_name', 'height', 'width'))
-            self._annotations = _by_id(content['annotations'], ('image_id', 'segmentation'), iscrowd=0)
+            self._annotations = _by_id(
+                content['annotations'], ('image_id', 'segmentation'), iscrowd=0, category_id=None
+            )
         except KeyError as error:
             raise InputError(f'{path} is not in the format of COCO instances: the key {error} is missing') from error
         except (TypeError, ValueError) as error:
             raise InputError(f'{path} is not in the format of COCO instances: {error}') from error
+        categories = content.get('categories') or []
+        named = [one for one in categories if isinstance(one, dict) and isinstance(one.get('name'), str)]
+        self.category_names = {one['id']: one['name'] for one in named if isinstance(one.get('id'), Hashable)}
         self._masks: dict[Id, bytes] = {}
+        self._numbers: Counter | None = None
+
+    def number_of(self, image_id: Id, category_id: Id) -> int:
+        """How many objects of a category an image has, without crowds."""
+        if self._numbers is None:
+            records = [record for record in self._annotations.values() if not isinstance(record, str) and not record[2]]
+            self._numbers = Counter((record[0], record[3]) for record in records)
+        return self._numbers[image_id, category_id]
 
     def image(self, image_id: Id) -> tuple[str, int, int]:
         """File name, height and width in pixels."""
@@ -81,7 +98,7 @@ class Instances:
         return bool(crowd)
 
     def _encode(self, ann_id: Id, image_id: Id, height: int, width: int) -> bytes:
-        of_image, segmentation, _ = self._find(self._annotations, 'ann_id', ann_id)
+        of_image, segmentation, *_ = self._find(self._annotations, 'ann_id', ann_id)
         if of_image != image_id:
             raise InputError(
                 f'{self.path}: annotation {ann_id!r} is of image {of_image!r}, not {image_id!r}'

@@ -1,11 +1,9 @@
 """The dump of `ReferringIoU`: a line of JSON for each scored sentence. `docs/scores.md` lists the keys."""
 
 import json
-import os.path as osp
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import InputError
 from ..utils import atomic_write
 from .scores import Areas
 
@@ -32,43 +30,9 @@ def dump_line(sample: dict, areas: Areas, protocol: str, size: Sequence[int], pi
     )
 
 
-def areas_of(line: dict) -> Areas:
-    """The counted pixels of a line."""
-    return Areas(
-        line['intersection'], line['prediction_area'], line['truth_area'], line['no_target'], line.get('empty_iou', 1.0)
-    )
-
-
 def write_dump(path: str, lines: Iterable[dict]) -> None:
     """Write a dump; an existing file is replaced."""
     with atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         for line in lines:
             # Ids may be numbers of numpy.
             file.write(json.dumps(line, ensure_ascii=False, default=lambda value: value.tolist()) + '\n')
-
-
-def read_dump(path: str) -> list[dict]:
-    """Read the lines of a dump.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        InputError: It is empty, or a line was not written by `ReferringIoU`.
-    """
-    if not osp.isfile(path):
-        raise FileNotFoundError(
-            f'dump {path} not found: tools/test.py CONFIG CHECKPOINT --cfg-options test_evaluator.dump={path} writes it'
-        )
-    lines = []
-    with open(path, encoding='utf-8') as file:
-        for number, text in enumerate(file, 1):
-            try:
-                line = json.loads(text)
-                areas_of(line)
-            except (ValueError, TypeError, KeyError) as error:
-                raise InputError(
-                    f'{path}: line {number} was not written by ReferringIoU ({type(error).__name__}: {error})'
-                ) from error
-            lines.append(line)
-    if not lines:
-        raise InputError(f'{path} is empty')
-    return lines

@@ -104,6 +104,12 @@ def stretch(mask: Tensor, side: int = 480) -> Tensor:
     return mask[:, rows][:, :, columns]
 
 
+def stretch_array(mask: np.ndarray, side: int = 480) -> np.ndarray:
+    """As `stretch`, for an array (H, W); fast if it lies column by column, as a decoded RLE does."""
+    rows, columns = (_nearest(size, side) for size in mask.shape)
+    return mask.T[columns][:, rows].T
+
+
 @cache
 def _nearest(size: int, side: int) -> np.ndarray:
     """For each of `side` pixels in a line the index of its neighbor among `size`."""

@@ -63,7 +63,7 @@ class ReferringIoU(BaseMetric):
         min_area: A prediction with fewer pixels counts as empty. GRES clears masks of fewer than 50 pixels for
             methods that do not decide on "no target" themselves.
         dump: A file for one line of JSON per sentence, in the order of the data set; it replaces a former one.
-            `tools/analysis_tools/analyze_results.py` reads it.
+            With `dump_masks`, `dit-sam score` reads it.
         dump_masks: Whether the lines hold the masks, at the size of the original image.
         collect_device: `cpu` or `gpu`, where the results of several ranks are gathered.
         prefix: Precedes the names of the scores, with a slash. No part of it may be the name of a score.

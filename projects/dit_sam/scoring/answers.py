@@ -1,0 +1,175 @@
+"""Predictions of any model: lines of JSON, or a folder of PNG files."""
+
+import json
+import os
+import os.path as osp
+import reprlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..datasets.images import read_mask
+from ..datasets.masks import encode_segmentation, unite
+from ..errors import InputError
+from ..utils import cut_name, encode_rle, name_part
+from .truths import Truths
+
+# Where a line may have its mask; `prediction` is what the dump of ReferringIoU calls it.
+MASK_KEYS = ('segmentation', 'mask', 'prediction')
+# What can be wrong with an answer, and what to do about it. Such answers count as empty masks.
+PROBLEMS = dict(
+    truncated='is not JSON: write one object a line',
+    incomplete='lacks a key: "sent_id", or "image" and "sentence"; and "segmentation" or "mask"',
+    unknown='is for a sentence that the data do not have',
+    duplicate='answers a sentence a second time; the first answer counts',
+    size='has a mask of another size than the picture',
+    damaged='has a mask that does not decode',
+    missing='has no answer',
+)
+
+
+@dataclass
+class Problems:
+    """The problems of a file of predictions: how many of each kind, and where the first one is."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def add(self, kind: str, where: str, detail: str = '') -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        self.first.setdefault(kind, f'{where} {detail or PROBLEMS[kind]}')
+
+    def lines(self) -> list[str]:
+        """A line for each kind."""
+        return [
+            f'{kind}: {self.counts[kind]:,}, the first: {self.first[kind]}' for kind in PROBLEMS if kind in self.counts
+        ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The predicted mask of a sentence.
+
+    Attributes:
+        where: File and line, for messages.
+        row: The row of the sentence in the data.
+        rle: COCO's compressed RLE of the size of the picture.
+        score: What the model says about the mask, if it says something.
+    """
+
+    where: str
+    row: int
+    rle: dict[str, Any]
+    score: float | None = None
+
+
+def read_answers(path: str, truths: Truths, problems: Problems) -> Iterator[Answer]:
+    """The answers of a file or folder in its order; whatever is wrong is counted, and nothing is skipped silently.
+
+    An answer whose mask cannot be used, and a sentence without an answer, give empty masks. Sentences without an answer
+    come last.
+
+    Args:
+        path: A file with an object a line, with `sent_id`, or `image` and `sentence`; and `segmentation` (COCO's RLE or
+            polygons; null for nothing) or `mask`, the path of a PNG, relative to the file. Or a folder of PNG files,
+            `{image}_{sent_id}.png` as `tools/test.py --out` writes them, or `{sent_id}.png`.
+        truths: The sentences.
+        problems: Takes what is wrong.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+    """
+    if not osp.exists(path):
+        raise FileNotFoundError(f'predictions {path} not found: name a file of JSON lines, or a folder of PNG files')
+    answered = np.zeros(len(truths), dtype=bool)
+    records = _records_of_folder(path, truths, problems) if osp.isdir(path) else _records_of_file(path, problems)
+    for where, record in records:
+        rows = truths.find(record)
+        if not rows:
+            problems.add('unknown', where, _unknown(record))
+        elif answered[rows].all():
+            problems.add('duplicate', where)
+        else:
+            height, width = truths.of_row(rows[0]).size
+            rle = dict(size=[height, width], counts=_counts(record, height, width, osp.dirname(path), where, problems))
+            score = record.get('score')
+            for row in (row for row in rows if not answered[row]):
+                yield Answer(where, row, rle, float(score) if isinstance(score, (int, float)) else None)
+            answered[rows] = True
+    for row in np.flatnonzero(~answered).tolist():
+        info = truths.info(row)
+        problems.add('missing', f'sentence {info["sent_id"]} ("{info["text"]}") of {osp.basename(info["img_path"])}')
+        yield Answer('', row, dict(size=list(truths.of_row(row).size), counts=_empty(*truths.of_row(row).size)))
+
+
+def _records_of_file(path: str, problems: Problems) -> Iterator[tuple[str, dict]]:
+    with open(path, 'rb') as file:
+        for number, line in enumerate(file, 1):
+            where = f'line {number}'
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                problems.add('truncated', where)
+                continue
+            named = isinstance(record, dict) and (
+                record.get('sent_id') is not None
+                or (isinstance(record.get('sentence'), str) and (record.get('image') or record.get('img_path')))
+            )
+            if not named or not any(key in record for key in MASK_KEYS):
+                problems.add('incomplete', where)
+                continue
+            record.setdefault('image', record.get('img_path'))
+            yield where, record
+
+
+def _records_of_folder(folder: str, truths: Truths, problems: Problems) -> Iterator[tuple[str, dict]]:
+    """The files of a folder, in the order of the sentences; then those that belong to none."""
+    left = {name for name in os.listdir(folder) if name.lower().endswith('.png')}
+    if not left:
+        raise InputError(f'folder {folder} has no PNG file: name the one that tools/test.py --out wrote')
+    for row in range(len(truths)):
+        info = truths.info(row)
+        ident = name_part(info['sent_id'])
+        for name in (f'{cut_name(Path(info["img_path"]).stem, 180)}_{ident}.png', f'{ident}.png'):
+            if name in left:
+                left.remove(name)
+                yield f'file {name}', dict(sent_id=info['sent_id'], mask=osp.join(osp.abspath(folder), name))
+    for name in sorted(left):
+        problems.add('unknown', f'file {name}')
+
+
+def _unknown(record: dict) -> str:
+    if record.get('sent_id') is not None:
+        return f'is for sent_id {record["sent_id"]!r}, which the data do not have'
+    return f'is for "{record.get("sentence")}" of {record.get("image")}, which the data do not have'
+
+
+def _counts(record: dict, height: int, width: int, folder: str, where: str, problems: Problems) -> bytes:
+    """The counts of the RLE of a record's mask; those of an empty mask if it cannot be used."""
+    key = next(key for key in MASK_KEYS if key in record)
+    value = record[key]
+    if value is None:
+        return _empty(height, width)
+    try:
+        if isinstance(value, str):
+            return encode_rle(read_mask(osp.join(folder, value), height, width))['counts'].encode()
+        if isinstance(value, dict) and isinstance(value.get('size'), list) and value['size'] != [height, width]:
+            problems.add('size', where, f'has a mask of size {value["size"]}, the picture has {[height, width]}')
+            return _empty(height, width)
+        if value == []:
+            return _empty(height, width)
+        if not isinstance(value, (list, dict)):
+            raise InputError(f'has {reprlib.repr(value)} as a mask: an RLE, polygons or the path of a PNG are needed')
+        return encode_segmentation(value, height, width)
+    except ValueError as error:
+        problems.add('size' if 'of size' in str(error) else 'damaged', where, str(error))
+        return _empty(height, width)
+
+
+def _empty(height: int, width: int) -> bytes:
+    return unite([], height, width)

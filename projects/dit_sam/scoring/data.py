@@ -1,0 +1,78 @@
+"""Open the data that predictions are scored on: a config's test set, or files."""
+
+import os.path as osp
+from inspect import signature
+from typing import Any
+
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+
+from ..datasets import GRefCOCODataset, RefCOCODataset, ReferringDataset, ReferringJSONDataset
+from ..datasets.instances import Instances
+from ..engine.launch import load_config
+from ..errors import InputError
+
+
+def open_data(source: str, refs: str | None = None, split: str = 'val', images: str = '') -> ReferringDataset:
+    """The sentences of a data set in test mode, without a pipeline; images are not opened.
+
+    Args:
+        source: A config (`.py`, or `dit_sam::NAME.py`), whose test set counts; a prepared file (`.safetensors`); lines
+            of JSON (`.jsonl`); or COCO instances (`.json`), with `refs`.
+        refs: REFER's references to these instances, such as `refs(unc).p`, or gRefCOCO's `grefs(unc).json`.
+        split: The split of `refs`.
+        images: Folder of the images of lines of JSON that do not give their sizes.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        InputError: A file is damaged, or the config has no test set that can be scored.
+    """
+    suffix = osp.splitext(source)[1]
+    if suffix == '.py':
+        return _of_config(source)
+    common: dict[str, Any] = dict(pipeline=[], test_mode=True, data_prefix=dict(img_path=images))
+    if suffix == '.safetensors':
+        return ReferringDataset(source, **common)
+    if suffix == '.jsonl':
+        return ReferringJSONDataset(source, **common)
+    if suffix != '.json':
+        raise InputError(
+            f'--data {source}: name a config (.py), a prepared file (.safetensors), lines of JSON (.jsonl), or COCO '
+            'instances (.json) with --refs'
+        )
+    if refs is None:
+        raise InputError(
+            f'--data {source} holds objects and no sentences: name the references too, --refs "refs(unc).p"'
+        )
+    kind = GRefCOCODataset if refs.endswith('.json') else RefCOCODataset
+    return kind(ann_file=source, refs_file=refs, split=split, keep_outlines=True, **common)
+
+
+def instances_of(dataset: ReferringDataset, path: str | None = None) -> Instances | None:
+    """All objects of the images: of a file, or of the file that the data set reads; None if there is none.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        InputError: It is not in the format of COCO instances.
+    """
+    path = path or (dataset.ann_file if isinstance(dataset, RefCOCODataset) else None)
+    return None if path is None else Instances(path)
+
+
+def _of_config(source: str) -> ReferringDataset:
+    cfg = load_config(source)
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    try:
+        settings = dict(cfg.test_dataloader.dataset)
+    except (AttributeError, TypeError) as error:
+        raise InputError(f'--data {source} has no test_dataloader.dataset: name a config with a test set') from error
+    kind = DATASETS.get(settings['type']) if isinstance(settings['type'], str) else settings['type']
+    if kind is None or not issubclass(kind, ReferringDataset):
+        raise InputError(
+            f'--data {source}: its test set is a {settings["type"]}, not a referring data set of this project; score '
+            'the data sets of a joined one one by one, by their files'
+        )
+    settings.update(pipeline=[], test_mode=True)
+    if 'keep_outlines' in signature(kind.__init__).parameters or issubclass(kind, RefCOCODataset):
+        settings['keep_outlines'] = True
+    return DATASETS.build(settings)

@@ -1,0 +1,103 @@
+"""Groups of sentences: by the size of the object, the length and the words of the sentence, category, and others."""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+
+from ..datasets.instances import Instances
+from .sheet import Sheet
+from .truths import Truths
+
+# Words of a sentence; the groups of the papers on RefCOCO (1-2, 3, 4-5, 6 and more) and on RefCOCOg are among them.
+LENGTHS = (1, 3, 4, 6, 8, 11, 21)
+# Share of the picture in percent.
+SHARES = (0, 1, 2, 5, 10, 25, 50)
+# Other objects of the same category in the picture.
+DISTRACTORS = (0, 1, 2, 3, 5, 10)
+# Words by what they say about an object. A sentence with words of several kinds is in several groups.
+WORDS = dict(
+    place=(
+        'left right top bottom upper lower middle center centre front back corner edge side leftmost rightmost topmost '
+        'bottommost closest nearest farthest furthest far near first second third last foreground background'
+    ),
+    attribute=(
+        'red green blue yellow orange purple pink brown black white gray grey golden dark light bright striped plain '
+        'dotted wooden big bigger biggest large larger largest small smaller smallest little tall taller tallest short '
+        'shorter shortest tiny huge long old young metal glass plastic empty full open closed bald blond blonde'
+    ),
+    relation=(
+        'next behind beside between under underneath over on in inside with holding wearing sitting standing riding '
+        'carrying eating facing looking touching leaning against by than of to beneath above below around near'
+    ),
+)
+_WORDS = {kind: frozenset(words.split()) for kind, words in WORDS.items()}
+# Kind of group: the group of a sentence, or several.
+Grouping = Callable[[int], Iterable[str]]
+
+
+def groupings(sheet: Sheet, truths: Truths, instances: Instances | None = None) -> dict[str, Grouping]:
+    """The ways to group the rows of a sheet, by name.
+
+    Args:
+        sheet: The counted pixels.
+        truths: Their sentences.
+        instances: All objects of the pictures, for the names of categories and the numbers of distractors.
+    """
+    names = {} if instances is None else instances.category_names
+
+    def category(row: int) -> list[str]:
+        ids = truths.info(row).get('category_id')
+        if ids is None:
+            return []
+        ids = sorted(set(ids)) if isinstance(ids, tuple) else [ids]
+        return [' + '.join(str(names.get(number, number)) for number in ids)]
+
+    def size(row: int) -> list[str]:
+        if sheet.no_target[row]:
+            return ['no object']
+        share = 100 * sheet.counts['original'][row, 2] / sheet.sizes[row]
+        place = bisect_right(SHARES, share)
+        return [f'{SHARES[place - 1]} to {[*SHARES, 100][place]} %']
+
+    found: dict[str, Grouping] = dict(
+        kind=lambda row: filter(None, [truths.info(row).get('kind')]),
+        size=size,
+        length=lambda row: by_length(truths.info(row)['text']),
+        words=lambda row: by_words(truths.info(row)['text']),
+        category=category,
+    )
+    if instances is not None:
+        found['distractors'] = lambda row: _distractors(truths.info(row), instances)
+    return found
+
+
+def by_length(sentence: str) -> list[str]:
+    """By the number of words."""
+    number = len(sentence.split())
+    place = bisect_right(LENGTHS, number)
+    first = LENGTHS[place - 1]
+    if place == len(LENGTHS):
+        return [f'{first} or more words']
+    last = LENGTHS[place] - 1
+    return [f'{first} words' if last == first else f'{first} to {last} words']
+
+
+def by_words(sentence: str) -> list[str]:
+    """By the words for place, attribute and relation that it has; `name only` if it has none."""
+    words = set(re.findall(r"[a-z']+", sentence.lower()))
+    return [kind for kind, known in _WORDS.items() if words & known] or ['name only']
+
+
+def _distractors(info: dict, instances: Instances) -> list[str]:
+    """By the number of other objects of the same category in the picture."""
+    if not isinstance(info.get('category_id'), int) or isinstance(info['ann_id'], tuple):
+        return []
+    number = instances.number_of(info['img_id'], info['category_id']) - 1
+    if number < 0:
+        return []
+    place = bisect_right(DISTRACTORS, number)
+    first = DISTRACTORS[place - 1]
+    if place == len(DISTRACTORS):
+        return [f'{first} or more']
+    last = DISTRACTORS[place] - 1
+    return [f'{first}' if last == first else f'{first} to {last}']

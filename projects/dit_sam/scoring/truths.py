@@ -1,0 +1,164 @@
+"""The sentences that are scored, and their true masks in the forms that the rules compare with."""
+
+import os.path as osp
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..datasets import ReferringDataset
+from ..datasets.images import coco_numbers
+from ..datasets.masks import draw_once, draw_scaled
+from ..evaluation.protocols import stretch_array
+from ..utils import decode_rle
+
+SIDE = 480
+
+
+@dataclass(eq=False)
+class Truth:
+    """The true mask of a sentence, in forms that are drawn when they are asked for.
+
+    Attributes:
+        rle: COCO's compressed RLE: `size`, [H, W], and `counts`, bytes.
+        outlines: Segmentations of its objects as annotated; None if the data do not have them.
+        no_target: Whether the annotation says that the sentence means nothing.
+    """
+
+    rle: dict[str, Any]
+    outlines: list | None
+    no_target: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return tuple(self.rle['size'])
+
+    @cached_property
+    def original(self) -> np.ndarray:
+        """At the size of the picture, boolean (H, W)."""
+        return decode_rle(self.rle)
+
+    @cached_property
+    def summed_480(self) -> np.ndarray:
+        """Stretched to 480 x 480 by nearest neighbor, without the pixels that several polygons of an object cover.
+
+        LAVT adds the polygons and keeps the value 1. Without outlines, nothing is known to be covered twice.
+        """
+        return stretch_array(self.original if self.once is None else self.once, SIDE)
+
+    @cached_property
+    def scaled_480(self) -> np.ndarray:
+        """Drawn from polygons that are scaled to 480 x 480, as ReLA does; without outlines, the stretched mask."""
+        if self.outlines is None:
+            return stretch_array(self.original, SIDE)
+        return draw_scaled(self.outlines, *self.size, SIDE)
+
+    @cached_property
+    def boundary(self) -> np.ndarray:
+        """The pixels near its edge; see `boundary_of`."""
+        return boundary_of(self.original)
+
+    @cached_property
+    def once(self) -> np.ndarray | None:
+        """The pixels that exactly one polygon of an object covers, boolean (H, W); None without outlines."""
+        return None if self.outlines is None else draw_once(self.outlines, *self.size)
+
+    @property
+    def covered_twice(self) -> int:
+        """Number of pixels that several polygons of an object cover."""
+        return 0 if self.once is None else int(np.count_nonzero(self.original & ~self.once))
+
+
+def boundary_of(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask (H, W) that are at most 2 % of the picture's diagonal away from its outside.
+
+    As in Boundary IoU (Cheng et al., CVPR 2021), whose code erodes the mask by a 3 x 3 square as often as the distance
+    has pixels: what disappears is nearer than that in the chessboard metric. Beyond the picture is outside.
+    """
+    width = max(1, round(0.02 * float(np.hypot(*mask.shape))))
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    found = np.zeros(mask.shape, bool)
+    if len(rows):
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        depth = cv2.distanceTransform(np.pad(mask[box].astype(np.uint8), 1), cv2.DIST_C, 3)[1:-1, 1:-1]
+        found[box] = mask[box] & (depth <= width)
+    return found
+
+
+class Truths:
+    """The sentences of a data set by row, to be found by the keys of an answer.
+
+    Args:
+        dataset: In test mode, so that an item is a sentence.
+    """
+
+    def __init__(self, dataset: ReferringDataset) -> None:
+        self.dataset = dataset
+        dataset.full_init()
+        self.table = dataset.table
+        self._by_id: dict[str, list[int]] = {}
+        self._by_text: dict[tuple[str, str], list[int]] = {}
+        self.images = dataset.image_numbers()
+        names = [_names(*self._image(row)) for row in range(self.table.rows('images'))]
+        # A name that several images have is none.
+        several = _repeated(name for found in names for name in found)
+        for row in range(len(self)):
+            sentence = self.table.sentence(int(dataset.data_list[row]))
+            self._by_id.setdefault(str(sentence['sent_id']), []).append(row)
+            for name in names[self.images[row]] - several:
+                self._by_text.setdefault((name, sentence['text']), []).append(row)
+        # The sentences of a reference follow each other; more masks of large pictures would take much memory.
+        self._truth_of = lru_cache(maxsize=8)(self._truth)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def info(self, row: int) -> dict:
+        """The item of a row, as the data set gives it."""
+        return self.dataset.get_data_info(row)
+
+    def find(self, answer: dict) -> list[int]:
+        """The rows that an answer is for: by `sent_id`, or else by `image` and `sentence`."""
+        if answer.get('sent_id') is not None:
+            return self._by_id.get(str(answer['sent_id']), [])
+        sentence = str(answer.get('sentence'))
+        found = (self._by_text.get((name, sentence)) for name in _names(answer.get('img_id'), answer.get('image')))
+        return next((rows for rows in found if rows), [])
+
+    def reference(self, row: int) -> int:
+        """The number of a row's reference, whose sentences have the same mask."""
+        return self.table.reference_of(int(self.dataset.data_list[row]))
+
+    def of_row(self, row: int) -> Truth:
+        """The true mask of a row."""
+        return self._truth_of(self.reference(row))
+
+    def _truth(self, reference: int) -> Truth:
+        info = self.dataset.info(reference, self.table.sentence_rows(reference)[0], 0)
+        return Truth(info['segmentation'], info.get('outlines'), bool(info['no_target']))
+
+    def _image(self, row: int) -> tuple[Any, str]:
+        return self.table.value('images.id', row), self.table.value('images.file_name', row)
+
+
+def _names(image_id: Any, path: str | None) -> set[str]:
+    """What an answer may call an image: its path, file name, file name without suffix, id, and number in COCO."""
+    found = set() if image_id is None else {str(image_id)}
+    if path:
+        name = osp.basename(path)
+        found |= {
+            path,
+            name,
+            osp.splitext(name)[0],
+            *map(str, coco_numbers('' if image_id is None else image_id, path)),
+        }
+    return found
+
+
+def _repeated(names: Iterator[str]) -> set[str]:
+    seen: set[str] = set()
+    return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]

@@ -1,0 +1,89 @@
+"""`dit-sam score` and tools/analysis_tools/score.py: score the masks of any model."""
+
+import argparse
+import json
+import os.path as osp
+import sys
+from collections.abc import Sequence
+
+from .arguments import positive
+from .files import CONFIGS_ARE, check_exists, refuse
+
+DESCRIPTION = """Score masks by the protocols of the literature, side by side, with intervals and by kinds of sentences.
+
+PREDICTIONS is a file with an object of JSON a line: "sent_id", or "image" and "sentence"; and "segmentation" (COCO's
+RLE or polygons, null for nothing) or "mask" (path of a PNG). The dump of tools/test.py is such a file. Or it is a
+folder of PNG files, {image}_{sent_id}.png as tools/test.py --out writes them, or {sent_id}.png.
+
+Missing answers and masks that cannot be used count as empty, are reported, and make the exit status 1."""
+
+
+def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=program, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('predictions', help='file of JSON lines, or folder of PNG files')
+    add('--data', required=True, help='a config with a test set, prepared data, lines of JSON, or COCO instances')
+    add('--refs', help='references to COCO instances: refs(unc).p, grefs(unc).json, …')
+    add('--split', default='val', help='split of --refs')
+    add('--images', default='', help='folder of the images, for lines of JSON without sizes, and for --worst')
+    add('--instances', help='COCO instances, for names of categories and numbers of distractors')
+    add('--against', metavar='PREDICTIONS', help='predictions of a second model: how it differs, with p-values')
+    add('--rounds', type=positive, default=1000, help='draws of the bootstrap and of the permutation test')
+    add('--seed', type=int, default=0, help='seed of both')
+    add('--json', metavar='FILE', help='write all results to this file')
+    add('--html', metavar='FILE', help='write a page with plots to this file')
+    add('--worst', type=int, default=0, metavar='N', help='draw the N sentences with the lowest IoU')
+    add('--out', default='work_dirs/worst', help='folder for these pictures; no file is replaced')
+    return parser.parse_args(arguments)
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Refuse what can be refused without torch."""
+    check_exists('predictions', args.predictions, 'name a file of JSON lines, or a folder of PNG files')
+    check_exists('data', args.data, CONFIGS_ARE if args.data.endswith('.py') else 'check the path')
+    for name in ('against', 'refs', 'instances'):
+        if getattr(args, name):
+            check_exists(f'--{name}', getattr(args, name))
+    if args.worst < 0:
+        refuse(f'--worst must be 0 or more, got {args.worst}')
+
+
+def main(arguments: Sequence[str] | None = None, program: str | None = None) -> None:
+    args = parse_args(arguments, program)
+    check_args(args)
+    sys.exit(run(args))
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print and write; the exit status, 1 if something was wrong with the predictions."""
+    from dit_sam import scoring
+    from dit_sam.mmengine_extras import prepare_process
+    from dit_sam.mmengine_extras.diagnostics import one_line_errors
+    from dit_sam.utils import atomic_write_text, check_file
+
+    prepare_process()
+    with one_line_errors():
+        for path in filter(None, (args.json, args.html)):
+            check_file(path)
+        dataset = scoring.open_data(args.data, args.refs, args.split, args.images)
+        truths = scoring.Truths(dataset)
+        sheet = scoring.score_answers(args.predictions, truths)
+        other = scoring.score_answers(args.against, truths) if args.against else None
+        groupings = scoring.groupings(sheet, truths, scoring.instances_of(dataset, args.instances))
+        report = scoring.make_report(sheet, groupings, other=other, rounds=args.rounds, seed=args.seed)
+        print(scoring.summary(report))
+        problems = (
+            report.problems + [f'second model: {line}' for line in other.problems.lines()] if other else report.problems
+        )
+        for line in problems:
+            print(f'problem: {line}', file=sys.stderr)
+        title = f'{osp.basename(args.predictions)} on {dataset.source}'
+        if args.json:
+            atomic_write_text(args.json, json.dumps(dict(title=title, **report.as_json()), indent=1) + '\n')
+        if args.html:
+            atomic_write_text(args.html, scoring.write_page(report, title))
+        if args.worst:
+            print('\n'.join(['written:', *scoring.draw_worst(args.predictions, truths, sheet, args.worst, args.out)]))
+    return int(bool(problems))

@@ -1,0 +1,131 @@
+"""Predictions in every form, and what is said about those that cannot be used."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+from scored_files import SIZE, rows, score_lines, truth_line, write_lines
+
+from dit_sam.errors import InputError
+from dit_sam.scoring import Truths, open_data, score_answers
+
+TRUTHS = [
+    truth_line('train2014/COCO_train2014_000000000007.jpg', rows(0, 10), 'the man', 'a man'),
+    truth_line('b.jpg', rows(10, 20), 'the man'),
+]
+
+
+@pytest.mark.parametrize(
+    'answer',
+    [
+        dict(sent_id=0, segmentation=rows(0, 5)),
+        dict(sent_id='0', segmentation=[[0, 0, 30, 0, 30, 5, 0, 5]]),
+        dict(sent_id=0, segmentation=dict(size=list(SIZE), counts=[0, *[5, 15] * 30])),
+        dict(sent_id=0, prediction=rows(0, 5)),
+        dict(sent_id=0, mask='rows.png'),
+        dict(image='COCO_train2014_000000000007.jpg', sentence='the man', segmentation=rows(0, 5)),
+        dict(image='/data/val/000000000007.png', sentence='the man', segmentation=rows(0, 5)),
+        dict(img_path='train2014/COCO_train2014_000000000007.jpg', sentence='the man', mask='rows.png'),
+    ],
+)
+def test_every_form_of_an_answer(tmp_path, answer):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:5] = 255
+    cv2.imwrite(str(tmp_path / 'rows.png'), mask)
+    sheet, _ = score_lines(tmp_path, TRUTHS, [answer])
+    assert sheet.counts['original'].tolist() == [[150, 150, 300], [0, 0, 300], [0, 0, 300]]
+    assert sheet.problems.counts == dict(missing=2)
+
+
+@pytest.mark.parametrize(
+    'lines, expected, counted',
+    [
+        (['{"sent_id": 0, "segm'], 'truncated: 1, the first: line 1 is not JSON: write one object a line', 0),
+        ([dict(sent_id=0)], 'incomplete: 1, the first: line 1 lacks a key', 0),
+        ([dict(image='b.jpg', segmentation=None)], 'incomplete: 1, the first: line 1 lacks a key', 0),
+        (['[1, 2]'], 'incomplete: 1, the first: line 1 lacks a key', 0),
+        (
+            [dict(sent_id=0, segmentation=rows(0, 1)), dict(sent_id=9, segmentation=None)],
+            'unknown: 1, the first: line 2 is for sent_id 9, which the data do not have',
+            30,
+        ),
+        (
+            [dict(image='b.jpg', sentence='a dog', segmentation=None)],
+            'unknown: 1, the first: line 1 is for "a dog" of b.jpg, which the data do not have',
+            0,
+        ),
+        (
+            [dict(sent_id=0, segmentation=rows(0, 1)), dict(sent_id=0, segmentation=rows(0, 9))],
+            'duplicate: 1, the first: line 2 answers a sentence a second time; the first answer counts',
+            30,
+        ),
+        (
+            [dict(sent_id=0, segmentation=rows(0, 1, (30, 20)))],
+            'size: 1, the first: line 1 has a mask of size [30, 20], the picture has [20, 30]',
+            0,
+        ),
+        ([dict(sent_id=0, mask='small.png')], 'size: 1, the first: line 1 names the mask', 0),
+        ([dict(sent_id=0, mask='none.png')], 'damaged: 1, the first: line 1 names the mask', 0),
+        (
+            [dict(sent_id=0, segmentation=dict(size=list(SIZE), counts='oops'))],
+            'damaged: 1, the first: line 1 has an RLE',
+            0,
+        ),
+        ([dict(sent_id=0, segmentation=7)], 'damaged: 1, the first: line 1 has 7 as a mask', 0),
+        ([dict(sent_id=0, segmentation=[[1, 2, 3]])], 'damaged: 1, the first: line 1 has a polygon of 3 numbers', 0),
+    ],
+)
+def test_wrong_answers_are_counted_and_named_and_score_as_empty_masks(tmp_path, lines, expected, counted):
+    cv2.imwrite(str(tmp_path / 'small.png'), np.ones((5, 5), np.uint8))
+    path = tmp_path / 'answers.jsonl'
+    path.write_text(''.join((line if isinstance(line, str) else json.dumps(line)) + '\n' for line in lines))
+    sheet = score_answers(str(path), Truths(open_data(write_lines(tmp_path / 'truth.jsonl', *TRUTHS))))
+    assert expected in '\n'.join(sheet.problems.lines())
+    assert sheet.counts['original'][0].tolist() == [counted, counted, 300]
+    assert sheet.problems.lines()[-1].startswith('missing: ')
+
+
+def test_a_missing_answer_is_named(tmp_path):
+    sheet, _ = score_lines(tmp_path, TRUTHS, [dict(sent_id=i, segmentation=None) for i in (0, 2)])
+    assert sheet.problems.lines() == [
+        'missing: 1, the first: sentence 1 ("a man") of COCO_train2014_000000000007.jpg has no answer'
+    ]
+
+
+def test_a_folder_of_masks(tmp_path):
+    """By the names that tools/test.py --out writes, and by the id alone; a file of no sentence is named."""
+    masks = tmp_path / 'masks'
+    masks.mkdir()
+    for name, last in (('COCO_train2014_000000000007_0', 5), ('1', 7), ('b_2', 0), ('zebra', 1)):
+        mask = coco_mask.decode(rows(0, last)) * 255
+        cv2.imwrite(str(masks / f'{name}.png'), mask)
+    truths = Truths(open_data(write_lines(tmp_path / 'truth.jsonl', *TRUTHS)))
+    sheet = score_answers(str(masks), truths)
+    assert sheet.counts['original'].tolist() == [[150, 150, 300], [210, 210, 300], [0, 0, 300]]
+    assert sheet.problems.lines() == [
+        'unknown: 1, the first: file zebra.png is for a sentence that the data do not have'
+    ]
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(InputError, match='has no PNG file'):
+        score_answers(str(tmp_path / 'empty'), truths)
+
+
+def test_one_answer_serves_all_equal_questions(tmp_path):
+    """A model that is asked by picture and sentence cannot tell two references with the same sentence apart."""
+    truths = [truth_line('a.jpg', rows(0, 10), 'a man'), truth_line('a.jpg', rows(5, 20), 'a man')]
+    sheet, _ = score_lines(tmp_path, truths, [dict(image='a.jpg', sentence='a man', segmentation=rows(0, 10))])
+    assert sheet.counts['original'].tolist() == [[300, 300, 300], [150, 300, 450]]
+    assert not sheet.problems.lines()
+
+
+def test_a_name_of_several_pictures_names_none(tmp_path):
+    truths = [truth_line('x/a.jpg', rows(0, 1), 'a man'), truth_line('y/a.jpg', rows(0, 2), 'a man')]
+    sheet, _ = score_lines(
+        tmp_path,
+        truths,
+        [dict(image=name, sentence='a man', segmentation=rows(0, 1)) for name in ('a.jpg', 'x/a.jpg', 'y/a.jpg')],
+    )
+    assert sheet.problems.counts == dict(unknown=1)
+    assert sheet.counts['original'].tolist() == [[30, 30, 30], [30, 30, 60]]

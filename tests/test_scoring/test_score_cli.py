@@ -1,0 +1,148 @@
+"""`dit-sam score` as a user runs it: table, JSON, page, pictures and exit status."""
+
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from processes import ROOT, call_tool
+from scored_files import SIZE, rows, truth_line, write_lines
+
+from dit_sam.datasets.shapes import write_shapes
+from dit_sam.scoring import RULES
+
+TOOL = str(ROOT / 'tools' / 'analysis_tools' / 'score.py')
+
+
+@pytest.fixture
+def files(tmp_path) -> dict:
+    """Three sentences about two pictures, with the answers of two models: IoU 1/2, 1 and 0; IoU 1, 1 and 1."""
+    for name in ('a.png', 'b.png'):
+        cv2.imwrite(str(tmp_path / name), np.full((*SIZE, 3), 128, np.uint8))
+    truths = [truth_line('a.png', rows(0, 10), 'the man', 'man'), truth_line('b.png', rows(5, 9), 'a dog on the left')]
+    first = [dict(sent_id=i, segmentation=mask) for i, mask in enumerate((rows(0, 5), rows(0, 10), None))]
+    second = [dict(sent_id=i, segmentation=mask) for i, mask in enumerate((rows(0, 10), rows(0, 10), rows(5, 9)))]
+    return dict(
+        truth=write_lines(tmp_path / 'truth.jsonl', *truths),
+        first=write_lines(tmp_path / 'first.jsonl', *first),
+        second=write_lines(tmp_path / 'second.jsonl', *second),
+        partly=write_lines(tmp_path / 'partly.jsonl', *first[:2]),
+        folder=tmp_path,
+    )
+
+
+def cells(output: str, row: str) -> list[str]:
+    """The cells of the first row of that name, after it."""
+    line = next(line for line in output.splitlines() if line.startswith('|') and line.split('|')[1].strip() == row)
+    return [cell.strip() for cell in line.split('|')[2:-1]]
+
+
+def test_tables_json_and_page(output_of, files):
+    page, values = files['folder'] / 'page.html', files['folder'] / 'values.json'
+    output = output_of(
+        TOOL, files['first'], '--data', files['truth'], '--against', files['second'], '--json', values, '--html', page
+    )
+    # Intersections 5 + 10 + 0 rows of unions 10 + 10 + 4; IoU 1/2, 1 and 0.
+    assert cells(output, 'original')[:7] == ['62.50', '50.00', '33.33', '33.33', '33.33', '33.33', '33.33']
+    assert cells(output, 'LAVT')[2] == '66.67' and cells(output, 'CRIS')[0] == '-'
+    assert cells(output, 'all')[2].startswith('+50.00 [') and cells(output, '4 to 5 words')[0] == '1'
+    found = json.loads(values.read_text())
+    assert found['protocols'].keys() == RULES.keys() and found['protocols']['original']['mIoU'] == pytest.approx(50)
+    assert found['intervals']['mIoU']['value'] == pytest.approx(50) and found['problems'] == []
+    assert found['differences']['all']['all']['mIoU']['value'] == pytest.approx(50)
+    text = page.read_text()
+    assert text.count('<svg') >= 4 and '62.50' in text and 'first.jsonl' in text
+    # Nothing is loaded from elsewhere: addresses are names of XML.
+    addresses = set(re.findall(r'(?:src|href)="(?!#)([^"]*)"', text))
+    assert not addresses and '<script' not in text
+
+
+def test_what_is_wrong_is_said_and_makes_the_status_1(files, capsys):
+    assert call_tool(TOOL, files['partly'], '--data', files['truth']) == 1
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1] == (
+        'problem: missing: 1, the first: sentence 2 ("a dog on the left") of b.png has no answer'
+    )
+    assert cells(shown.out, 'original')[1] == '50.00'
+    assert call_tool(TOOL, files['first'], '--data', files['truth'], '--against', files['partly']) == 1
+    assert 'problem: second model: missing: 1' in capsys.readouterr().err
+
+
+def test_the_worst_sentences_are_drawn(output_of, files):
+    out = files['folder'] / 'worst'
+    arguments = (
+        TOOL,
+        files['first'],
+        '--data',
+        files['truth'],
+        '--images',
+        files['folder'],
+        '--worst',
+        2,
+        '--out',
+        out,
+    )
+    written = output_of(*arguments).split('written:\n')[1].split()
+    assert written == [str(out / name) for name in ('001_b_a-dog-on-the-left_1.png', '002_a_the-man_1.png')]
+    # The picture is enlarged 16 times. Row 2 is in both masks, row 7 in the truth alone, whose last row is 9.
+    half = cv2.imread(written[1])
+    inside, outside, border, beside = (half[row * 16 + 8, 200] for row in (2, 7, 9, 15))
+    assert (inside != 128).any() and (border != 128).any()
+    assert (outside == 128).all() and (beside == 128).all()
+    output_of(*arguments)
+    assert len(list(out.iterdir())) == 4
+
+
+def test_categories_and_distractors_of_coco_instances(output_of, tmp_path):
+    """Truths as answers, from the files in RefCOCO's format."""
+    write_shapes(tmp_path, 8, seed=1, splits=dict(val=1.0))
+    instances, refs = tmp_path / 'shapes' / 'instances.json', tmp_path / 'shapes' / 'refs(unc).p'
+    from dit_sam.scoring import Truths, open_data
+
+    truths = Truths(open_data(str(instances), str(refs)))
+    lines = []
+    for row in range(len(truths)):
+        info = truths.info(row)
+        rle = info['segmentation']
+        lines.append(dict(sent_id=info['sent_id'], segmentation=dict(rle, counts=rle['counts'].decode())))
+    answers = write_lines(tmp_path / 'answers.jsonl', *lines)
+    output = output_of(TOOL, answers, '--data', instances, '--refs', refs)
+    assert cells(output, 'original')[:3] == ['100.00'] * 3
+    content = json.loads(instances.read_text())
+    assert any(f'| {one["name"]} ' in output.replace('  ', ' ') for one in content['categories'])
+    assert 'distractors' in output
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['none.jsonl', '--data', 'truth.jsonl'], 'predictions none.jsonl not found'),
+        (['first.jsonl', '--data', 'none.jsonl'], 'data none.jsonl not found'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--against', 'none'], '--against none not found'),
+        (['first.jsonl', '--data', 'instances.json'], 'holds objects and no sentences: name the references too'),
+        (['first.jsonl', '--data', 'a.png'], '--data a.png: name a config (.py)'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--worst', '-1'], '--worst must be 0 or more, got -1'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--json', '.'], 'is a folder'),
+        (['first.jsonl', '--data', 'config.py'], 'config config.py: it has no model'),
+    ],
+)
+def test_bad_input_is_one_line(files, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(files['folder'])
+    (files['folder'] / 'instances.json').write_text('{}')
+    (files['folder'] / 'config.py').write_text('a = 1\n')
+    assert call_tool(TOOL, *arguments) in (1, 2)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_test_set_of_a_config(output_of, tmp_path, monkeypatch):
+    """The answers are empty masks."""
+    write_shapes(tmp_path / 'data' / 'shapes', 8, seed=1, splits=dict(val=1.0))
+    monkeypatch.chdir(tmp_path)
+    refs = tmp_path / 'data' / 'shapes' / 'shapes' / 'refs(unc).p'
+    from dit_sam.datasets.reference_files import load_refs
+
+    ids = [sentence['sent_id'] for ref in load_refs(str(refs)) for sentence in ref['sentences']]
+    answers = write_lines(tmp_path / 'a.jsonl', *(dict(sent_id=one, segmentation=None) for one in ids))
+    output = output_of(TOOL, answers, '--data', ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
+    assert cells(output, 'original')[:2] == ['0.00', '0.00'] and f'{len(ids)} sentences about 8 pictures' in output
