@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from .arguments import positive
 from .files import CONFIGS_ARE, check_exists, refuse
 
+# As in `dit_sam.scoring.answers`.
+RESIZES = ('none', 'dit', 'nearest')
+
 DESCRIPTION = """Score masks by the protocols of the literature, side by side, with intervals and by kinds of sentences.
 
 PREDICTIONS is a file with an object of JSON a line: "sent_id", or "image" and "sentence"; and "segmentation" (COCO's
@@ -29,6 +32,13 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     add('--split', default='val', help='split of --refs')
     add('--images', default='', help='folder of the images, for lines of JSON without sizes, and for --worst')
     add('--instances', help='COCO instances, for names of categories and numbers of distractors')
+    add(
+        '--resize',
+        choices=RESIZES,
+        default='none',
+        help='masks of another size than the picture: none, they are an error; dit, bilinearly, and every pixel above '
+        '0 counts, as in the released DIT; nearest, nearest neighbor',
+    )
     add('--against', metavar='PREDICTIONS', help='predictions of a second model: how it differs, with p-values')
     add('--rounds', type=positive, default=1000, help='draws of the bootstrap and of the permutation test')
     add('--seed', type=int, default=0, help='seed of both')
@@ -69,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
             check_file(path)
         dataset = scoring.open_data(args.data, args.refs, args.split, args.images)
         truths = scoring.Truths(dataset)
-        sheet = scoring.score_answers(args.predictions, truths)
-        other = scoring.score_answers(args.against, truths) if args.against else None
+        sheet = scoring.score_answers(args.predictions, truths, resize=args.resize)
+        other = scoring.score_answers(args.against, truths, resize=args.resize) if args.against else None
         groupings = scoring.groupings(sheet, truths, scoring.instances_of(dataset, args.instances))
         report = scoring.make_report(sheet, groupings, other=other, rounds=args.rounds, seed=args.seed)
         print(scoring.summary(report))
@@ -85,5 +95,6 @@ def run(args: argparse.Namespace) -> int:
         if args.html:
             atomic_write_text(args.html, scoring.write_page(report, title))
         if args.worst:
-            print('\n'.join(['written:', *scoring.draw_worst(args.predictions, truths, sheet, args.worst, args.out)]))
+            drawn = scoring.draw_worst(args.predictions, truths, sheet, args.worst, args.out, args.resize)
+            print('\n'.join(['written:', *drawn]))
     return int(bool(problems))

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 from scored_files import SIZE, rows, score_lines, truth_line, write_lines
 
@@ -66,8 +67,12 @@ def test_every_form_of_an_answer(tmp_path, answer):
             'size: 1, the first: line 1 has a mask of size [30, 20], the picture has [20, 30]',
             0,
         ),
-        ([dict(sent_id=0, mask='small.png')], 'size: 1, the first: line 1 names the mask', 0),
-        ([dict(sent_id=0, mask='none.png')], 'damaged: 1, the first: line 1 names the mask', 0),
+        (
+            [dict(sent_id=0, mask='small.png')],
+            'size: 1, the first: line 1 has a mask of size [5, 5], the picture has [20, 30]',
+            0,
+        ),
+        ([dict(sent_id=0, mask='none.png')], 'damaged: 1, the first: line 1 names the image', 0),
         (
             [dict(sent_id=0, segmentation=dict(size=list(SIZE), counts='oops'))],
             'damaged: 1, the first: line 1 has an RLE',
@@ -85,6 +90,22 @@ def test_wrong_answers_are_counted_and_named_and_score_as_empty_masks(tmp_path, 
     assert expected in '\n'.join(sheet.problems.lines())
     assert sheet.counts['original'][0].tolist() == [counted, counted, 300]
     assert sheet.problems.lines()[-1].startswith('missing: ')
+
+
+def test_masks_at_the_network_size_are_resized_as_the_released_dit_does(tmp_path):
+    """Rows 0 to 4 of 10 x 15 pixels: at 20 x 30 the pixel centers up to 5 rows of them touch the mask, 0 to 10."""
+    truths = Truths(open_data(write_lines(tmp_path / 'truth.jsonl', *TRUTHS)))
+    small = np.zeros((10, 15), np.uint8)
+    small[:5] = 1
+    cv2.imwrite(str(tmp_path / 'small.png'), small)
+    answers = [dict(sent_id=0, segmentation=rows(0, 5, (10, 15))), dict(sent_id=1, mask='small.png')]
+    path = write_lines(tmp_path / 'answers.jsonl', *answers)
+    expected = torch.nn.functional.interpolate(torch.tensor(small)[None, None].float(), SIZE, mode='bilinear') > 0
+    assert expected.sum() == 330
+    for resize, pixels in (('dit', 330), ('nearest', 300)):
+        sheet = score_answers(path, truths, resize=resize)
+        assert sheet.counts['original'][:2, 1].tolist() == [pixels, pixels] and sheet.problems.counts == dict(missing=1)
+    assert score_answers(path, truths).problems.counts == dict(size=2, missing=1)
 
 
 def test_a_missing_answer_is_named(tmp_path):

@@ -32,6 +32,13 @@ def files(tmp_path) -> dict:
     )
 
 
+def test_the_command_line_offers_what_there_is():
+    from dit_sam.scoring.answers import RESIZES as there
+    from dit_sam_cli.score import RESIZES as offered
+
+    assert tuple(there) == offered
+
+
 def cells(output: str, row: str) -> list[str]:
     """The cells of the first row of that name, after it."""
     line = next(line for line in output.splitlines() if line.startswith('|') and line.split('|')[1].strip() == row)

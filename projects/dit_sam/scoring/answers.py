@@ -4,17 +4,19 @@ import json
 import os
 import os.path as osp
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
+from PIL import Image
 
-from ..datasets.images import read_mask
-from ..datasets.masks import encode_segmentation, unite
+from ..datasets.images import image_size, read_mask
+from ..datasets.masks import decode_segmentation, encode_mask, encode_segmentation, unite
 from ..errors import InputError
-from ..utils import cut_name, encode_rle, name_part
+from ..utils import cut_name, name_part
 from .truths import Truths
 
 # Where a line may have its mask; `prediction` is what the dump of ReferringIoU calls it.
@@ -29,6 +31,10 @@ PROBLEMS = dict(
     damaged='has a mask that does not decode',
     missing='has no answer',
 )
+
+
+class WrongSize(ValueError):
+    """A mask has another size than its picture."""
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Answer:
     score: float | None = None
 
 
-def read_answers(path: str, truths: Truths, problems: Problems) -> Iterator[Answer]:
+def read_answers(path: str, truths: Truths, problems: Problems, resize: str = 'none') -> Iterator[Answer]:
     """The answers of a file or folder in its order; whatever is wrong is counted, and nothing is skipped silently.
 
     An answer whose mask cannot be used, and a sentence without an answer, give empty masks. Sentences without an answer
@@ -78,9 +84,11 @@ def read_answers(path: str, truths: Truths, problems: Problems) -> Iterator[Answ
             `{image}_{sent_id}.png` as `tools/test.py --out` writes them, or `{sent_id}.png`.
         truths: The sentences.
         problems: Takes what is wrong.
+        resize: What happens to a mask of another size than the picture, of `RESIZES`. `none` counts it as a problem.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
+        InputError: A folder has no PNG file.
     """
     if not osp.exists(path):
         raise FileNotFoundError(f'predictions {path} not found: name a file of JSON lines, or a folder of PNG files')
@@ -94,7 +102,12 @@ def read_answers(path: str, truths: Truths, problems: Problems) -> Iterator[Answ
             problems.add('duplicate', where)
         else:
             height, width = truths.of_row(rows[0]).size
-            rle = dict(size=[height, width], counts=_counts(record, height, width, osp.dirname(path), where, problems))
+            try:
+                counts = _counts(record, height, width, osp.dirname(path), resize)
+            except ValueError as error:
+                problems.add('size' if isinstance(error, WrongSize) else 'damaged', where, str(error))
+                counts = _empty(height, width)
+            rle = dict(size=[height, width], counts=counts)
             score = record.get('score')
             for row in (row for row in rows if not answered[row]):
                 yield Answer(where, row, rle, float(score) if isinstance(score, (int, float)) else None)
@@ -149,26 +162,47 @@ def _unknown(record: dict) -> str:
     return f'is for "{record.get("sentence")}" of {record.get("image")}, which the data do not have'
 
 
-def _counts(record: dict, height: int, width: int, folder: str, where: str, problems: Problems) -> bytes:
-    """The counts of the RLE of a record's mask; those of an empty mask if it cannot be used."""
-    key = next(key for key in MASK_KEYS if key in record)
-    value = record[key]
-    if value is None:
+def _counts(record: dict, height: int, width: int, folder: str, resize: str) -> bytes:
+    """The counts of the RLE of a record's mask.
+
+    Raises:
+        ValueError: The mask cannot be used.
+    """
+    value = record[next(key for key in MASK_KEYS if key in record)]
+    if value is None or value == []:
         return _empty(height, width)
-    try:
-        if isinstance(value, str):
-            return encode_rle(read_mask(osp.join(folder, value), height, width))['counts'].encode()
-        if isinstance(value, dict) and isinstance(value.get('size'), list) and value['size'] != [height, width]:
-            problems.add('size', where, f'has a mask of size {value["size"]}, the picture has {[height, width]}')
-            return _empty(height, width)
-        if value == []:
-            return _empty(height, width)
-        if not isinstance(value, (list, dict)):
-            raise InputError(f'has {reprlib.repr(value)} as a mask: an RLE, polygons or the path of a PNG are needed')
-        return encode_segmentation(value, height, width)
-    except ValueError as error:
-        problems.add('size' if 'of size' in str(error) else 'damaged', where, str(error))
-        return _empty(height, width)
+    size: tuple[int, int] = (height, width)
+    if isinstance(value, str):
+        path = osp.join(folder, value)
+        size = image_size(path)
+        if size == (height, width) or resize != 'none':
+            return encode_mask(RESIZES[resize](read_mask(path, *size), height, width))
+    elif isinstance(value, dict) and isinstance(value.get('size'), list) and len(value['size']) == 2:
+        size = tuple(value['size'])
+        if size != (height, width) and resize != 'none' and all(type(side) is int and side > 0 for side in size):
+            return encode_mask(RESIZES[resize](decode_segmentation(value, *size) == 1, height, width))
+    elif not isinstance(value, (list, dict)):
+        raise ValueError(f'has {reprlib.repr(value)} as a mask: an RLE, polygons or the path of a PNG are needed')
+    if size != (height, width):
+        raise WrongSize(f'has a mask of size {list(size)}, the picture has {[height, width]}')
+    return encode_segmentation(value, height, width)
+
+
+def _resize_as_dit(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    if mask.shape == (height, width):
+        return mask
+    return cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0
+
+
+def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)) == 1
+
+
+# How masks of another size are resized: bilinearly with every pixel above 0 inside, as the released DIT does with its
+# masks at the network's input size; or by Pillow's nearest neighbor.
+RESIZES: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = dict(
+    none=lambda mask, *_: mask, dit=_resize_as_dit, nearest=_resize_nearest
+)
 
 
 def _empty(height: int, width: int) -> bytes:

@@ -62,8 +62,14 @@ class Sheet:
         return np.where(union > 0, intersection / np.maximum(union, 1), self.no_target.astype(float))
 
 
-def score_answers(path: str, truths: Truths, rules: Sequence[str] = tuple(RULES)) -> Sheet:
+def score_answers(path: str, truths: Truths, rules: Sequence[str] = tuple(RULES), resize: str = 'none') -> Sheet:
     """Count the pixels of the predictions in a file or folder, one at a time.
+
+    Args:
+        path: As in `read_answers`.
+        truths: As in `read_answers`.
+        rules: Names of `RULES`.
+        resize: As in `read_answers`.
 
     Raises:
         FileNotFoundError: As `read_answers`.
@@ -78,7 +84,7 @@ def score_answers(path: str, truths: Truths, rules: Sequence[str] = tuple(RULES)
         sizes=np.zeros(number, np.int64),
         confidence=np.full(number, np.nan),
     )
-    for answer in read_answers(path, truths, sheet.problems):
+    for answer in read_answers(path, truths, sheet.problems, resize):
         row, truth, mask = answer.row, truths.of_row(answer.row), decode_rle(answer.rle)
         square = stretch_array(mask, SIDE) if len(forms) > 1 else mask
         for form in forms:

@@ -14,7 +14,7 @@ from .sheet import Sheet
 from .truths import Truths
 
 
-def draw_worst(path: str, truths: Truths, sheet: Sheet, number: int, folder: str) -> list[str]:
+def draw_worst(path: str, truths: Truths, sheet: Sheet, number: int, folder: str, resize: str = 'none') -> list[str]:
     """Draw the sentences with the lowest IoU: the prediction filled, the truth as an outline.
 
     Args:
@@ -23,6 +23,7 @@ def draw_worst(path: str, truths: Truths, sheet: Sheet, number: int, folder: str
         sheet: The counted pixels.
         number: How many sentences.
         folder: Where the pictures are written; no file is replaced.
+        resize: As in `read_answers`.
 
     Returns:
         Paths of the pictures, from the worst one on.
@@ -32,7 +33,8 @@ def draw_worst(path: str, truths: Truths, sheet: Sheet, number: int, folder: str
     """
     ious = sheet.ious(RULES['original'])
     chosen = np.argsort(ious, kind='stable')[:number].tolist()
-    masks = {answer.row: answer.rle for answer in read_answers(path, truths, Problems()) if answer.row in set(chosen)}
+    answers = read_answers(path, truths, Problems(), resize)
+    masks = {answer.row: answer.rle for answer in answers if answer.row in set(chosen)}
     paths = []
     for rank, row in enumerate(chosen, 1):
         info, truth = truths.info(row), truths.of_row(row)
