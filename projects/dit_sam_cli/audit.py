@@ -133,26 +133,28 @@ def conclusion(trained: Sequence[Any], reports: Sequence[Any]) -> str:
         sum(len(getattr(each, name)) for each in reports) for name in ('leaks', 'other_names', 'unknown')
     )
     pictures, leaky = sum(len(each.images.pictures) for each in reports), sum(bool(each.leaks) for each in reports)
-    where = f'{pictures:,} pictures in {len(reports)} evaluation sets'
-    text = f'No picture of the {where} was found in the training sets.'
+    text = f'None of the {pictures:,} evaluation pictures was found in the training sets.'
     if leaks:
-        text = f'{leaks:,} of the {where} were trained on, in {leaky} of the sets: these are not unseen pictures.'
+        text = (
+            f'Trained on: {leaks:,} of the {pictures:,} evaluation pictures, in {leaky} of {len(reports)} sets; '
+            'these are not unseen pictures.'
+        )
     common = [leak for each in reports for leak in each.common_names]
     if common:
         text += (
-            f' {len(common):,} of them agree only in a file name that is not of COCO, such as '
-            f'{printable(common[0].picture.file_name)}: look at some of them.'
+            f' Of these, agree only in a file name that is not of COCO: {len(common):,}, such as '
+            f'{printable(common[0].picture.file_name)}; look at some of them.'
         )
     if unknown:
-        text += f' {unknown:,} have no number and no name that is in training: they cannot be compared.'
+        text += f' Cannot be compared, without a number and a name that is in training: {unknown:,}.'
     if others:
         text += (
-            f' {others:,} have the id of a training picture and another file name: the same pictures if files were '
-            'renamed, others if the ids are of two numberings.'
+            f' Same id as a training picture, other file name: {others:,}; these are leaks if files were renamed, and '
+            'other pictures if the ids are of two numberings.'
         )
     blind = sum(len(each.unknown) for each in trained)
     if blind:
-        text += f' {blind:,} training pictures have no number: they may be evaluation pictures under other names.'
+        text += f' Training pictures without a number, which may be any evaluation picture: {blind:,}.'
     return text
 
 

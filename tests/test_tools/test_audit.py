@@ -100,15 +100,13 @@ def test_each_split_says_how_many_pictures_were_trained_on(joint, capsys):
     assert 'trained on: plus/refs(unc).p (val): 3 (COCO_train2014_000000000003.jpg), by id in plain/refs(unc).p' in (
         '\n'.join(out)
     )
-    assert out[-1] == (
-        '2 of the 9 pictures in 6 evaluation sets were trained on, in 2 of the sets: these are not unseen pictures.'
-    )
+    assert out[-1] == ('Trained on: 2 of the 9 evaluation pictures, in 2 of 6 sets; these are not unseen pictures.')
 
 
 def test_disjoint_sets_are_clean_and_end_with_status_0(joint, capsys):
     assert call_tool('analysis_tools/audit.py', '--train', 'plain', '--test', 'plain', '--list', 0) == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
-        'No picture of the 4 pictures in 3 evaluation sets was found in the training sets.'
+        'None of the 4 evaluation pictures was found in the training sets.'
     )
 
 
@@ -138,7 +136,7 @@ def prepared(path: str, split: str, *images: int) -> None:
         builder.add_reference(
             image, 0, row, builder.add_target(image, np.ones((4, 6), bool)), [dict(sent_id=1, text='a')]
         )
-    builder.build(dict(split=split)).save(path)
+    builder.build(split=split).save(path)
 
 
 # Each holds image 3 of the val split below, and image 9.
@@ -181,7 +179,11 @@ def test_the_id_of_another_numbering_is_no_leak_but_is_counted(write, capsys):
         dict(image_id=3, file_name='COCO_train2014_000000000003.jpg', train=['phrases.jsonl']),
         dict(image_id=4, file_name='COCO_train2014_000000000004.jpg', train=['clef.p (train)']),
     ]
-    assert ' 2 have the id of a training picture and another file name' in capsys.readouterr().out
+    assert ' Same id as a training picture, other file name: 2;' in capsys.readouterr().out
+    # Images that were numbered anew are found by their names.
+    images = [dict(id=number, file_name=f'{image:012d}.jpg') for number, image in enumerate((5, 9), 3)]
+    write('anew.json', dict(images=images, annotations=[dict(id=1, image_id=3)]))
+    assert counts(audit(['anew.json'], ['test.p'])[1]) == [('val', 3, 1, 0, 1, 2, 0)]
     # An id whose file name is unknown on one side counts.
     write('ids.txt', [3])
     assert counts(audit(['ids.txt'], ['phrases.jsonl'])[1]) == [('', 2, 1, 1, 0, 0, 0)]
@@ -197,13 +199,13 @@ def test_pictures_without_a_number_are_compared_by_name_or_else_unknown(write, c
     out = capsys.readouterr().out
     assert 'unknown: test.jsonl: dog.jpg is one of 1 without a number' in out
     last = out.splitlines()[-1]
-    assert '1 of them agree only in a file name that is not of COCO, such as beach.png' in last
-    assert '1 have no number and no name that is in training: they cannot be compared' in last
-    assert '3 training pictures have no number' in last
+    assert 'agree only in a file name that is not of COCO: 1, such as beach.png' in last
+    assert 'Cannot be compared, without a number and a name that is in training: 1' in last
+    assert 'Training pictures without a number, which may be any evaluation picture: 3' in last
     # Nothing is found, and nothing is called clean.
     write('dogs.txt', ['dog.jpg'])
     assert audit(['train.jsonl'], ['dogs.txt'])[0] == 0
-    assert 'cannot be compared' in capsys.readouterr().out.splitlines()[-1]
+    assert 'Cannot be compared' in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,8 @@ def _is_object(file: str) -> bool:
 def _pictures_of_instances(file: str) -> list[Picture]:
     """All images of COCO instances."""
     try:
-        images = load_json(file)['images']
+        # Without the annotations, nearly all of the file: COCO's own would take gigabytes.
+        images = load_json(file, _without_annotations)['images']
         pictures = [Picture(image['id'], image.get('file_name', '')) for image in images]
     except KeyError as error:
         raise InputError(f'{file} is not in the format of COCO instances: the key {error} is missing') from error
@@ -218,6 +219,10 @@ def _pictures_of_instances(file: str) -> list[Picture]:
                 f'file_name {picture.file_name!r}'
             )
     return pictures
+
+
+def _without_annotations(record: dict) -> dict | None:
+    return None if 'image_id' in record and 'file_name' not in record else record
 
 
 class _Index:

@@ -178,10 +178,10 @@ def _ids(ref: dict, key: str, item: str) -> tuple[int, ...]:
     return tuple(one for one in ids if one != -1)
 
 
-def load_json(path: str) -> Any:
-    """The content of a JSON file; ValueError if it is not JSON."""
+def load_json(path: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
+    """The content of a JSON file, its objects replaced by those of the hook; ValueError if it is not JSON."""
     try:
         with open(path, encoding='utf-8') as file:
-            return json.load(file)
+            return json.load(file, object_hook=object_hook)
     except RecursionError as error:
         raise ValueError('it is nested too deeply') from error
