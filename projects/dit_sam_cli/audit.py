@@ -111,11 +111,18 @@ def report(trained: Sequence[Any], reports: Sequence[Any], number: int) -> Itera
         cells = [f'{row["pictures"]:,}', counts[0], share, *counts[1:3], *affected, *counts[3:]]
         table.add_row([printable(row['source']), printable(row['split']) or '-', *cells])
     yield table.get_string()
+    yield from map(printable, [*examples(trained, reports, number), conclusion(trained, reports)])
+
+
+def examples(trained: Sequence[Any], reports: Sequence[Any], number: int) -> Iterator[str]:
+    """Pictures by name: `number` of each set that were trained on, and one of each other kind."""
     for each in reports:
         for leak in each.leaks[:number]:
-            yield f'trained on: {each.images.name}: {named(leak.picture)}, by {leak.by} in {sets(leak)}'
+            yield f'trained on: {each.images.name}: {named(leak.picture)}, by {leak.by} in {" and ".join(leak.train)}'
         for other in each.other_names[:1]:
-            yield f'same id, other file name: {each.images.name}: {named(other.picture)}, in {sets(other)}'
+            yield (
+                f'same id, other file name: {each.images.name}: {named(other.picture)}, in {" and ".join(other.train)}'
+            )
         for picture in each.unknown[:1]:
             yield f'unknown: {each.images.name}: {named(picture)} is one of {len(each.unknown):,} without a number'
     for each in trained:
@@ -124,7 +131,6 @@ def report(trained: Sequence[Any], reports: Sequence[Any], number: int) -> Itera
                 f'unknown in training: {each.name}: {named(picture)} is one of {len(each.unknown):,} without a number, '
                 'compared by name only'
             )
-    yield conclusion(trained, reports)
 
 
 def conclusion(trained: Sequence[Any], reports: Sequence[Any]) -> str:
@@ -143,7 +149,7 @@ def conclusion(trained: Sequence[Any], reports: Sequence[Any]) -> str:
     if common:
         text += (
             f' Of these, agree only in a file name that is not of COCO: {len(common):,}, such as '
-            f'{printable(common[0].picture.file_name)}; look at some of them.'
+            f'{common[0].picture.file_name}; look at some of them.'
         )
     if unknown:
         text += f' Cannot be compared, without a number and a name that is in training: {unknown:,}.'
@@ -160,12 +166,8 @@ def conclusion(trained: Sequence[Any], reports: Sequence[Any]) -> str:
 
 def named(picture: Any) -> str:
     """The id and the file name of a picture, as far as there are any."""
-    image_id, name = printable(str(picture.image_id)), printable(picture.file_name)
+    image_id, name = str(picture.image_id), picture.file_name
     return f'{image_id} ({name})' if image_id and name and image_id != name else image_id or name
-
-
-def sets(leak: Any) -> str:
-    return printable(' and '.join(leak.train))
 
 
 def printable(text: str) -> str:

@@ -202,6 +202,10 @@ def test_pictures_without_a_number_are_compared_by_name_or_else_unknown(write, c
     assert 'agree only in a file name that is not of COCO: 1, such as beach.png' in last
     assert 'Cannot be compared, without a number and a name that is in training: 1' in last
     assert 'Training pictures without a number, which may be any evaluation picture: 3' in last
+    # A text that no terminal shows.
+    write('odd.p', [dict(ref, file_name='\ud800\n', image_id='a') for ref in refs(val=[1])])
+    assert call_tool('analysis_tools/audit.py', '--train', 'train.jsonl', '--test', 'odd.p') == 0
+    assert r'unknown: odd.p (val): a (\ud800\n) is one of 1' in capsys.readouterr().out
     # Nothing is found, and nothing is called clean.
     write('dogs.txt', ['dog.jpg'])
     assert audit(['train.jsonl'], ['dogs.txt'])[0] == 0
