@@ -11,6 +11,7 @@ from importlib import import_module
 USAGE = """usage: dit-sam COMMAND …
 
   dit-sam infer IMAGE… SENTENCE…   segment images by sentences
+  dit-sam audit                    say which evaluation pictures a model was trained on
   dit-sam list-models              list the models with weights, and the configs of this project
   dit-sam collect-env              print machine and versions, for bug reports
   dit-sam train CONFIG             train a model; CONFIG is a file, or dit_sam::NAME.py for one of the list
@@ -24,6 +25,7 @@ Each has a --help."""
 COMMANDS = {
     'infer': 'infer',
     'score': 'score',
+    'audit': 'audit',
     'list-models': 'list_models',
     'collect-env': 'collect_env',
     'train': 'tools',

@@ -125,6 +125,7 @@ def test_help_of_every_program_imports_nothing_heavy(path):
             f'not found: did you mean {Path(__file__).name}?',
         ),
         (['infer', __file__, 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
+        (['audit', '--train', __file__, '--test', 'none.p:val'], '--test none.p:val not found: check the path'),
         (['infer', __file__, 'a star', '--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
     ],
 )

@@ -8,17 +8,27 @@ import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from mmengine.logging import print_log
 
 from ..errors import InputError, log_warning
-from .images import coco_numbers
-from .reference_files import load_grefs, load_refs
+from .images import base_name, coco_number, coco_numbers
+from .reference_files import load_grefs, load_refs, split_names
 from .table import ReferringTable
 
 Id = int | str
 PATTERNS = ('refs(*).p', 'grefs(*).json', '*.safetensors')
+
+
+class Picture(NamedTuple):
+    """An image of a split: its id and file name, '' if unknown, and how many references and sentences it has there."""
+
+    image_id: Id = ''
+    file_name: str = ''
+    references: int = 0
+    sentences: int = 0
 
 
 def evaluation_images(sources: Sequence[str]) -> frozenset[Id]:
@@ -31,33 +41,76 @@ def evaluation_images(sources: Sequence[str]) -> frozenset[Id]:
         FileNotFoundError: A source does not exist.
         InputError: A folder holds no such file, or a file is damaged.
     """
-    files = [file for source in sources for file in _files(source)]
+    files = [file for source in sources for file in list_files(source, 'filter_cfg.evaluation_images')]
     return frozenset().union(*(_images(file, os.stat(file).st_mtime_ns) for file in files))
 
 
-def _files(source: str) -> list[str]:
+def list_files(source: str, option: str) -> list[str]:
+    """The file itself, or the files of references and prepared files in a folder.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder. The message names the `option` that asked for it.
+        InputError: A folder holds no such file.
+    """
     if os.path.isfile(source):
         return [source]
     if not os.path.isdir(source):
-        raise FileNotFoundError(
-            f'filter_cfg.evaluation_images: {source} not found; name files of references, or folders of such files'
-        )
+        raise FileNotFoundError(f'{option}: {source} not found; name files of references, or folders of such files')
     files = sorted(str(file) for pattern in PATTERNS for file in Path(source).glob(pattern))
     if not files:
-        raise InputError(f'filter_cfg.evaluation_images: {source} holds none of {", ".join(PATTERNS)}')
+        raise InputError(f'{option}: {source} holds none of {", ".join(PATTERNS)}')
     return files
+
+
+def read_splits(file: str) -> dict[str, list[Picture]]:
+    """The images of each split of a file of references or of a prepared file, whose split may be ''.
+
+    Raises:
+        InputError: The file is damaged or of another kind. Nothing in a pickle is run.
+    """
+    if file.endswith('.safetensors'):
+        table = ReferringTable.open(file)
+        return {str(table.header.get('split') or ''): _pictures_of(table)}
+    splits: dict[str, dict[Id, Picture]] = {}
+    for ref in load_grefs(file) if file.endswith('.json') else load_refs(file):
+        for split in split_names(ref['split']):
+            pictures = splits.setdefault(split, {})
+            known = pictures.get(ref['image_id']) or Picture(ref['image_id'], _file_name_of(ref))
+            pictures[ref['image_id']] = known._replace(
+                references=known.references + 1, sentences=known.sentences + len(ref['sentences'])
+            )
+    return {split: list(pictures.values()) for split, pictures in splits.items()}
+
+
+def _pictures_of(table: ReferringTable) -> list[Picture]:
+    images, number = table.columns['references.image'], table.rows('images')
+    sentences = np.diff(table.columns['references.sentences'], prepend=0)
+    counts = (
+        np.bincount(images, minlength=number).tolist(),
+        np.bincount(images, weights=sentences, minlength=number).astype(int).tolist(),
+    )
+    return [Picture(*picture) for picture in zip(*_images_of(table), *counts)]
+
+
+def _file_name_of(ref: dict) -> str:
+    """The file name of a reference's image, '' if unknown.
+
+    REFER names a part of the image, with the object's number behind: COCO_train2014_000000581857_16.jpg, 8756_2.jpg.
+    """
+    name, image_id = ref.get('file_name'), str(ref['image_id'])
+    if not isinstance(name, str):
+        return ''
+    stem, suffix = os.path.splitext(name)
+    whole, _, number = stem.rpartition('_')
+    of_image = image_id in (base_name(whole), str(coco_number(whole)))
+    return whole + suffix if number.isdecimal() and of_image else name
 
 
 @lru_cache(maxsize=64)
 def _images(file: str, modified: int) -> frozenset[Id]:
-    """The images of one file, cached for several data sets."""
-    if file.endswith('.safetensors'):
-        table = ReferringTable.open(file)
-        if table.header.get('split') == 'train':
-            return frozenset()
-        return frozenset().union(*map(_names_of, *_images_of(table)))
-    refs = load_grefs(file) if file.endswith('.json') else load_refs(file)
-    return frozenset().union(*(_names_of(ref['image_id'], '') for ref in refs if ref['split'] != 'train'))
+    """The images of one file in splits other than train, cached for several data sets."""
+    pictures = (picture for split, found in read_splits(file).items() if split != 'train' for picture in found)
+    return frozenset().union(*(_names_of(picture.image_id, picture.file_name) for picture in pictures))
 
 
 def _names_of(image_id: Id, file_name: str) -> set[Id]:

@@ -29,7 +29,7 @@ _BARE = re.compile(r'(?:COCO_[a-z]+\d{4}_)?(\d+)(?:\.\w+)?', re.ASCII)
 
 def coco_number(name: str) -> int | None:
     """The number in a file name with COCO's twelve digits; None if there is none."""
-    found = _PADDED.search(_basename(name))
+    found = _PADDED.search(base_name(name))
     return int(found.group(1)) if found else None
 
 
@@ -44,11 +44,12 @@ def coco_numbers(image_id: int | str, name: str) -> set[int]:
 
 def _bare_number(name: str) -> int | None:
     """The number that remains of a file name without COCO's prefix and the suffix; None if it is not a number."""
-    found = _BARE.fullmatch(_basename(name))
+    found = _BARE.fullmatch(base_name(name))
     return int(found.group(1)) if found else None
 
 
-def _basename(name: str) -> str:
+def base_name(name: str) -> str:
+    """A file name without its folder, whichever of the two slashes separates them."""
     return re.split(r'[/\\]', name)[-1]
 
 

@@ -9,7 +9,7 @@ from mmseg.registry import DATASETS
 
 from ..errors import InputError
 from .instances import Instances, make_table, require_file
-from .reference_files import load_refs
+from .reference_files import load_refs, split_names
 from .referring_dataset import ReferringDataset
 from .table import ReferringTable
 
@@ -72,22 +72,14 @@ class RefCOCODataset(ReferringDataset):
 
 
 def splits_of(refs: list[dict]) -> Counter:
-    """The number of references of each split.
-
-    RefCLEF (unc) has overlapping test sets A, B and C: a reference with the split "testAB" is in testA and in testB.
-    """
-    return Counter(split for ref in refs for split in _splits_of(ref['split']))
+    """The number of references of each split; that of "testAB" counts in testA and in testB, see `split_names`."""
+    return Counter(split for ref in refs for split in split_names(ref['split']))
 
 
 def select_split(refs: list[dict], split: str, refs_file: str) -> list[dict]:
     """The references of a split, in the order of the file; InputError if there are none."""
-    selected = [ref for ref in refs if split in _splits_of(ref['split'])]
+    selected = [ref for ref in refs if split in split_names(ref['split'])]
     if not selected:
         known = ', '.join(f'{name} ({count} references)' for name, count in splits_of(refs).items()) or 'no reference'
         raise InputError(f'{refs_file} has no split "{split}"; it has {known}')
     return selected
-
-
-def _splits_of(split: str) -> list[str]:
-    letters = split[len('test') :] if split.startswith('test') else ''
-    return [f'test{letter}' for letter in letters] if set(letters) <= set('ABC') and len(letters) > 1 else [split]

@@ -113,6 +113,15 @@ def load_refs(path: str) -> list[dict]:
     return refs
 
 
+def split_names(split: str) -> list[str]:
+    """The splits that the split of a reference names: in RefCLEF (unc), whose test sets overlap, several.
+
+    A reference with the split "testAB" is in testA and in testB.
+    """
+    letters = split[len('test') :] if split.startswith('test') else ''
+    return [f'test{letter}' for letter in letters] if set(letters) <= set('ABC') and len(letters) > 1 else [split]
+
+
 def _check_refs(refs: Any, path: str, ref_types: Types, sentence_types: Types) -> None:
     """Raise InputError unless `refs` is a list of dicts whose keys and sentences have these types."""
     if not isinstance(refs, list):
@@ -169,10 +178,10 @@ def _ids(ref: dict, key: str, item: str) -> tuple[int, ...]:
     return tuple(one for one in ids if one != -1)
 
 
-def load_json(path: str) -> Any:
-    """The content of a JSON file; ValueError if it is not JSON."""
+def load_json(path: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
+    """The content of a JSON file, its objects replaced by those of the hook; ValueError if it is not JSON."""
     try:
         with open(path, encoding='utf-8') as file:
-            return json.load(file)
+            return json.load(file, object_hook=object_hook)
     except RecursionError as error:
         raise ValueError('it is nested too deeply') from error
