@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
-from tiny_inferencer import picture
+from tiny_inferencer import picture, save_random_weights, tiny_config
 
-from dit_sam.apis import InputError, as_coco, as_json, as_npz
-from dit_sam.apis.results import trace_polygons
+from dit_sam.apis import InputError, ReferringInferencer, as_coco, as_json, as_npz
+from dit_sam.apis.results import prediction_of, trace_polygons
 
 
 def decode(segmentation, height: int, width: int) -> np.ndarray:
@@ -49,6 +49,23 @@ def test_a_pixel_is_a_square_and_an_empty_mask_has_no_polygon():
     mask[2, 3] = True
     (polygon,) = trace_polygons(mask)
     assert sorted(zip(polygon[::2], polygon[1::2])) == [(3, 2), (3, 3), (4, 2), (4, 3)]
+
+
+def test_the_score_is_the_predicted_iou_where_the_model_predicts_it(tmp_path):
+    """As in the data sample and the dump; an empty mask has 0."""
+    cfg = tiny_config()
+    cfg.model.decode_head.predict_iou = True
+    save_random_weights(tmp_path / 'weights.safetensors', cfg=cfg)
+    inferencer = ReferringInferencer(cfg, tmp_path / 'weights.safetensors', device='cpu')
+    bias = inferencer.model.decode_head.mask_decoder.iou_prediction_head.layers[-1].bias.data
+    for shift in (0.0, 9.0):
+        bias += shift
+        (sample,) = inferencer(picture(), 'star', return_datasamples=True)['predictions']
+        (found,) = inferencer(picture(), 'star')['predictions']
+        assert found['area'] and found['score'] == sample.predicted_iou and 0 <= found['score'] <= 1
+    assert found['score'] == 1
+    sample.pred_sem_seg.data.zero_()
+    assert prediction_of(sample)['score'] == 0
 
 
 @pytest.mark.parametrize('form', ['rle', 'polygons'])

@@ -146,6 +146,32 @@ def test_mean_iou_uses_the_threshold(threshold, predicted):
     assert losses['mean_iou'].item() == pytest.approx(predicted / 2 * 100)
 
 
+@pytest.mark.parametrize('kind', ['SAMHead', 'GeneralizedSAMHead', 'EVFSAMHead'])
+def test_the_iou_head_learns_the_iou_of_the_mask(kind):
+    """By the squared error; gradients reach SAM's IoU head, which is frozen otherwise."""
+    pooled = dict(text_dims=16) if kind == 'EVFSAMHead' else {}
+    plain = build(type=kind, **pooled)
+    assert not any(one.requires_grad for one in plain.mask_decoder.iou_prediction_head.parameters())
+    head, image, text = build(type=kind, predict_iou=True, iou_weight=0.5, **pooled), noise(2, 16, *GRID), sentences(2)
+    if pooled:
+        text.pooled = noise(2, 16, seed=7)
+    samples = [sample((40, 56), seed=i) for i in range(2)]
+    for data in samples:
+        data.set_metainfo(dict(pad_shape=(40, 56), padding_size=(0, 0, 0, 0), mask_is_padded=True))
+    losses = head.loss((image,), samples, text=text)
+    metas = [dict(pad_shape=(40, 56))] * 2
+    masks, predicted = head.predict_with_iou((image,), metas, text=text)
+    truth = torch.stack([data.gt_sem_seg.data for data in samples]) == 1
+    inside = F.interpolate(head((image,), text), (40, 56), mode='bilinear', align_corners=head.align_corners).sigmoid()
+    inside = inside > head.threshold
+    ious = (inside & truth).flatten(1).sum(1) / (inside | truth).flatten(1).sum(1)
+    assert_close(losses['loss_iou'], 0.5 * ((predicted - ious) ** 2).mean(), 1e-6)
+    assert_close(losses['mean_iou'], 100 * ious.mean(), 1e-6)
+    losses['loss_iou'].backward()
+    assert head.mask_decoder.iou_prediction_head.layers[0].weight.grad.abs().sum() > 0
+    assert_close(masks, head.predict((image,), metas, text=text), 0)
+
+
 def test_losses_of_one_name_are_summed():
     bce = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_bce')
     head = build(loss_decode=[bce, dict(bce, loss_weight=2.0), dict(type='BinaryDiceLoss', loss_weight=0.5)])

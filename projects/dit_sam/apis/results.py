@@ -21,8 +21,9 @@ def prediction_of(sample: SegDataSample) -> dict[str, Any]:
         img_path: Path of the image; None if it was an array or a PIL image.
         sentence: The sentence.
         mask: Boolean array (H, W) at the image's size.
-        score: Mean probability of the pixels inside the mask, in [0, 1]; 0 for an empty mask. It says how sure the
-            model is of these pixels, not whether they are the right object.
+        score: The IoU that the model predicts for the mask, if it does (`decode_head.predict_iou`). Otherwise the mean
+            probability of the pixels inside the mask, which says how sure the model is of these pixels, not whether
+            they are the right object. In [0, 1]; 0 for an empty mask.
         box: [left, top, right, bottom] around the mask in pixels, so that right − left is the width; None if the
             mask is empty.
         area: Number of pixels.
@@ -32,7 +33,10 @@ def prediction_of(sample: SegDataSample) -> dict[str, Any]:
     values = sample.seg_logits.data
     probability = values[0] if len(values) == 1 else values.softmax(0)[1]
     area = int(mask.sum())
-    score = float(probability[mask].mean()) if area else 0.0
+    score = 0.0
+    if area:
+        predicted = sample.get('predicted_iou')
+        score = float(probability[mask].mean()) if predicted is None else predicted
     mask = mask.cpu().numpy()
     return dict(
         img_path=sample.metainfo.get('img_path'),

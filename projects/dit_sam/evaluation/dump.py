@@ -15,6 +15,7 @@ def dump_line(sample: dict, areas: Areas, protocol: str, size: Sequence[int], pi
     """The line for the sentence of a data sample, of which `pixels` pixels were compared; `size` is (H, W)."""
     return dict(
         {key: sample[key] for key in COPIED if key in sample},
+        **({'score': sample['predicted_iou']} if 'predicted_iou' in sample else {}),
         sentence=sample.get('text'),
         height=size[0],
         width=size[1],

@@ -67,21 +67,30 @@ class EVFSAMHead(SAMHead):
         prompt = self.text_proj(text.pooled)[:, None]
         return prompt, torch.ones(prompt.shape[:2], dtype=torch.bool, device=prompt.device)
 
-    def predict(
+    def predict_with_iou(
         self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
-    ) -> Tensor:
-        """Mask logits at the size of the padded input, (B, 1, H, W); see `multimask`."""
+    ) -> tuple[Tensor, Tensor]:
+        """As in `SAMHead`; see `multimask`."""
         if not self.multimask:
-            return super().predict(inputs, batch_img_metas, test_cfg, **prompts)
-        return self.predict_by_feat(self.best_mask(inputs, **prompts), batch_img_metas)
+            return super().predict_with_iou(inputs, batch_img_metas, test_cfg, **prompts)
+        logits, iou = self.best_mask(inputs, **prompts)
+        return self.predict_by_feat(logits, batch_img_metas), iou
 
     def best_mask(
         self, inputs: tuple[Tensor, ...], text: TextFeatures | None = None, prompts: SpatialPrompts | None = None
-    ) -> Tensor:
-        """Of SAM's masks 1 to 3 the logits of the one with the highest predicted IoU, (B, 1, 4H, 4W)."""
+    ) -> tuple[Tensor, Tensor]:
+        """Of SAM's masks 1 to 3 the one with the highest predicted IoU: logits, (B, 1, 4H, 4W), and that IoU, (B,)."""
         logits, tokens = self.decode(inputs, text, prompts, slice(1, None))
-        best = self.mask_decoder.iou_prediction_head(tokens[:, 0])[:, 1:].argmax(1)
-        return logits.gather(1, best[:, None, None, None].expand(-1, 1, *logits.shape[2:]))
+        iou, best = self.mask_decoder.iou_prediction_head(tokens[:, 0])[:, 1:].max(1)
+        return logits.gather(1, best[:, None, None, None].expand(-1, 1, *logits.shape[2:])), iou
+
+    @torch.no_grad()
+    def ious(self, seg_logits: Tensor, batch_data_samples: SampleList) -> Tensor:
+        """As in `SAMHead`, each at the size of its mask."""
+        pairs = zip(seg_logits.split(1), batch_data_samples)
+        return torch.cat(
+            [self._ious(self._at_size_of_mask(logits, one), one.gt_sem_seg.data[None]) for logits, one in pairs]
+        )
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """The mean over the masks of the losses of each at its own size, and the batch's mean IoU for the log.

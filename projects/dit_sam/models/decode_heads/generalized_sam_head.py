@@ -45,18 +45,15 @@ class GeneralizedSAMHead(SAMHead):
     ) -> dict[str, Tensor]:
         """Losses of the masks, `loss_no_target`, and `no_target_accuracy`, the right decisions in percent."""
         seg_logits, tokens = self.decode(inputs, **prompts)
-        losses = self.loss_by_feat(seg_logits, batch_data_samples)
+        losses = self.losses_of(seg_logits, tokens, batch_data_samples)
         logits = self.no_target_head(tokens[:, 0]).float().squeeze(1)
         empty = torch.stack([_means_nothing(sample) for sample in batch_data_samples])
         losses['loss_no_target'] = self.no_target_weight * F.binary_cross_entropy_with_logits(logits, empty.float())
         losses['no_target_accuracy'] = 100 * ((logits.sigmoid() > self.no_target_threshold) == empty).float().mean()
         return losses
 
-    def predict(
-        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
-    ) -> Tensor:
-        """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere if there is no target."""
-        seg_logits, tokens = self.decode(inputs, **prompts)
+    def finish_masks(self, seg_logits: Tensor, tokens: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """As in `SAMHead`; −10,000 everywhere if there is no target."""
         nothing = self.no_target_head(tokens[:, 0]).float().sigmoid() > self.no_target_threshold  # (B, 1)
         return self.predict_by_feat(seg_logits, batch_img_metas).masked_fill(nothing[..., None, None], EMPTY)
 

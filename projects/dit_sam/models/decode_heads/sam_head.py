@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.utils import SampleList
@@ -25,13 +26,16 @@ class SAMHead(BaseDecodeHead):
 
     Points and a box can prompt it too, with the text or alone. Unlike `BaseDecodeHead` it has one output channel, takes
     prompts, and upsamples with corners aligned. State-dict names under `prompt_encoder.` and `mask_decoder.` are SAM's.
-    Parts without training (mask prompts, IoU head, multi-mask output; points and boxes unless `spatial_prompts`) are
-    kept for SAM's weights and frozen.
+    Parts without training (mask prompts, multi-mask output; points and boxes unless `spatial_prompts`, the IoU head
+    unless `predict_iou`) are kept for SAM's weights and frozen.
 
     Args:
         in_channels: Channels of the image embedding, also the decoder's width C.
         text_dims: Width of the text features, D_t; None makes SAM's own head, without a text projection.
         spatial_prompts: Whether the embeddings of points and boxes train. These prompts are accepted either way.
+        predict_iou: Whether SAM's IoU head trains to predict the IoU of the mask. The prediction is then the mask's
+            score.
+        iou_weight: Weight of its squared error.
         depth: Blocks of the two-way transformer; SAM's 2, the paper's Table 1 also 4 and 6.
         num_heads: Attention heads of the decoder.
         mlp_dim: Hidden width of its MLPs.
@@ -51,6 +55,8 @@ class SAMHead(BaseDecodeHead):
         in_channels: int = 256,
         text_dims: int | None = 768,
         spatial_prompts: bool = False,
+        predict_iou: bool = False,
+        iou_weight: float = 1.0,
         depth: int = 2,
         num_heads: int = 8,
         mlp_dim: int = 2048,
@@ -75,6 +81,7 @@ class SAMHead(BaseDecodeHead):
         )
         del self.conv_seg
         self.text_dims, self.depth = text_dims, depth
+        self.predicts_iou, self.iou_weight = predict_iou, iou_weight
         # SAM's sizes, which matter for its mask prompts only.
         self.prompt_encoder = PairedPromptEncoder(in_channels, (64, 64), (1024, 1024), mask_in_chans=16)
         self.mask_decoder = PairedMaskDecoder(
@@ -84,12 +91,9 @@ class SAMHead(BaseDecodeHead):
         )
         if text_dims is not None:
             self.text_proj: nn.Module = nn.Linear(text_dims, in_channels)
-        for untrained in (
-            self.prompt_encoder.mask_downscaling,
-            self.mask_decoder.iou_prediction_head,
-            self.mask_decoder.output_hypernetworks_mlps[1:],
-        ):
+        for untrained in (self.prompt_encoder.mask_downscaling, self.mask_decoder.output_hypernetworks_mlps[1:]):
             untrained.requires_grad_(False)
+        self.mask_decoder.iou_prediction_head.requires_grad_(predict_iou)
         for embeddings in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed):
             embeddings.requires_grad_(spatial_prompts)
 
@@ -191,13 +195,42 @@ class SAMHead(BaseDecodeHead):
                     f'{type(self).__name__} compares masks with the padded input: leave out '
                     'data_preprocessor.pad_masks=False'
                 )
-        return self.loss_by_feat(self.forward(inputs, **prompts), batch_data_samples)
+        return self.losses_of(*self.decode(inputs, **prompts), batch_data_samples)
+
+    def losses_of(self, seg_logits: Tensor, tokens: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of what `decode` returns."""
+        losses = self.loss_by_feat(seg_logits, batch_data_samples)
+        if self.predicts_iou:
+            truth = self.ious(seg_logits, batch_data_samples)
+            losses['loss_iou'] = self.iou_weight * F.mse_loss(self.predicted_iou(tokens).float(), truth)
+        return losses
 
     def predict(
         self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> Tensor:
         """Mask logits at the size of the padded input, (B, 1, H, W); `prompts` as in `loss`."""
-        return self.predict_by_feat(self.forward(inputs, **prompts), batch_img_metas)
+        return self.predict_with_iou(inputs, batch_img_metas, test_cfg, **prompts)[0]
+
+    def predict_with_iou(
+        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
+    ) -> tuple[Tensor, Tensor]:
+        """As `predict`, with the predicted IoU of each mask, (B,); without `predict_iou` it means nothing."""
+        seg_logits, tokens = self.decode(inputs, **prompts)
+        return self.finish_masks(seg_logits, tokens, batch_img_metas), self.predicted_iou(tokens)
+
+    def finish_masks(self, seg_logits: Tensor, tokens: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Mask logits at the size of the padded input, from what `decode` returns."""
+        return self.predict_by_feat(seg_logits, batch_img_metas)
+
+    def predicted_iou(self, tokens: Tensor) -> Tensor:
+        """The IoU that SAM's IoU token predicts for the mask, (B,)."""
+        return self.mask_decoder.iou_prediction_head(tokens[:, 0])[:, 0]
+
+    @torch.no_grad()
+    def ious(self, seg_logits: Tensor, batch_data_samples: SampleList) -> Tensor:
+        """The IoU of each mask with the truth at the size at which losses compare them, (B,)."""
+        label = self._stack_batch_gt(batch_data_samples)
+        return self._ious(self._upsample(seg_logits, label.shape[2:]), label)
 
     def loss_by_feat(self, seg_logits: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses on the masks at full resolution, and the batch's mean IoU for the log.
@@ -213,7 +246,7 @@ class SAMHead(BaseDecodeHead):
             value = loss(logits, label.squeeze(1), ignore_index=self.ignore_index)
             name = cast(str, loss.loss_name)
             losses[name] = losses[name] + value if name in losses else value
-        losses['mean_iou'] = self._mean_iou(logits, label)
+        losses['mean_iou'] = 100 * self._ious(logits, label).mean()
         return losses
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
@@ -224,12 +257,12 @@ class SAMHead(BaseDecodeHead):
         return resize(seg_logits, size, 'bilinear', self.align_corners)
 
     @torch.no_grad()
-    def _mean_iou(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Mean IoU of the batch at the input size, in percent; 100 where both masks are empty.
+    def _ious(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The IoU of each mask, (B,); 1 where both are empty.
 
         As in the losses, pixels with the label `ignore_index` do not count.
         """
         prediction = (logits.sigmoid() > self.threshold) & (label != self.ignore_index)
         truth = label == 1
         intersection, union = ((prediction & truth).flatten(1).sum(1), (prediction | truth).flatten(1).sum(1))
-        return 100 * torch.where(union > 0, intersection / union.clamp(min=1), 1.0).mean()
+        return torch.where(union > 0, intersection / union.clamp(min=1), 1.0)

@@ -224,10 +224,16 @@ class ReferringSegmentor(BaseSegmentor):
         Raises:
             InputError: There are no data samples.
         """
+        return self._decode(inputs, data_samples)[0]
+
+    def _decode(self, inputs: Tensor, data_samples: OptSampleList) -> tuple[Tensor, Tensor | None]:
+        """Mask logits as in `encode_decode`, and the IoU of each mask if the head predicts it, (B,)."""
         _require(data_samples, 'predict')
         metas = [dict(sample.metainfo, pad_shape=inputs.shape[2:]) for sample in data_samples]
         features, prompted = self._prepare(inputs, data_samples)
-        return self.decode_head.predict(features, metas, self.test_cfg, **prompted)
+        if getattr(self.decode_head, 'predicts_iou', False):
+            return self.decode_head.predict_with_iou(features, metas, self.test_cfg, **prompted)
+        return self.decode_head.predict(features, metas, self.test_cfg, **prompted), None
 
     def loss(self, inputs: Tensor, data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of a batch, under names that begin with `decode.`.
@@ -240,10 +246,16 @@ class ReferringSegmentor(BaseSegmentor):
         return add_prefix(self.decode_head.loss(features, data_samples, self.train_cfg, **prompted), 'decode')
 
     def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
-        """The data samples with `pred_sem_seg` and `seg_logits` (probabilities), (1, H, W), at the original size."""
-        logits = self.encode_decode(inputs, data_samples)
+        """The data samples with `pred_sem_seg` and `seg_logits` (probabilities), (1, H, W), at the original size.
+
+        If the head predicts the IoU of its masks, they also have it, in [0, 1], as `predicted_iou`.
+        """
+        logits, ious = self._decode(inputs, data_samples)
         for sample in data_samples:
             sample.pop('trunk', None)
+        if ious is not None:
+            for sample, iou in zip(data_samples, ious.float().clamp(0, 1).tolist()):
+                sample.set_data(dict(predicted_iou=iou))
         if (self.test_cfg or {}).get('keep_input_probabilities'):
             self._attach_input_probabilities(logits, data_samples)
         return self.postprocess_result(logits, data_samples)

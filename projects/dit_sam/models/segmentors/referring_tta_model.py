@@ -44,6 +44,8 @@ class ReferringTTAModel(SegTTAModel):
         mean = _mean([values if len(values) == 1 else values.softmax(0) for values in found])
         mask = (mean > self.module.decode_head.threshold).to(mean) if len(mean) == 1 else mean.argmax(0, keepdim=True)
         merged.set_data(dict(seg_logits=PixelData(data=mean), pred_sem_seg=PixelData(data=mask)))
+        if 'predicted_iou' in merged:
+            merged.set_data(dict(predicted_iou=sum(view.predicted_iou for view in views) / len(views)))
         if 'input_probabilities' in merged:
             size = merged.input_probabilities.shape
             batches = (view.input_probabilities.data[None] for view in views)
