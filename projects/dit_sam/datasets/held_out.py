@@ -13,8 +13,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from ..errors import InputError, log_warning
+from .columns import COCO_ID
 from .images import coco_numbers
-from .reference_files import load_grefs, load_refs
+from .reference_files import load_any_refs
 from .table import ReferringTable
 
 Id = int | str
@@ -55,8 +56,8 @@ def _images(file: str, modified: int) -> frozenset[Id]:
         table = ReferringTable.open(file)
         if table.header.get('split') == 'train':
             return frozenset()
-        return frozenset().union(*map(_names_of, *_images_of(table)))
-    refs = load_grefs(file) if file.endswith('.json') else load_refs(file)
+        return frozenset().union(*_keys_of(table))
+    refs = load_any_refs(file)
     return frozenset().union(*(_names_of(ref['image_id'], '') for ref in refs if ref['split'] != 'train'))
 
 
@@ -64,10 +65,12 @@ def _names_of(image_id: Id, file_name: str) -> set[Id]:
     return {*coco_numbers(image_id, file_name)} or {image_id}
 
 
-def _images_of(table: ReferringTable) -> tuple[list[Id], list[str]]:
-    """Ids and file names."""
+def _keys_of(table: ReferringTable) -> list[set[Id]]:
+    """What each image is matched by; nothing if it is known not to be COCO's."""
     rows = range(table.rows('images'))
-    return [table.value('images.id', row) for row in rows], [table.value('images.file_name', row) for row in rows]
+    if COCO_ID in table.columns:
+        return [{table.value(COCO_ID, row)} - {0} for row in rows]
+    return [_names_of(table.value('images.id', row), table.value('images.file_name', row)) for row in rows]
 
 
 def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) -> np.ndarray:
@@ -76,9 +79,10 @@ def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) 
     A warning counts the images whose id and file name are not numbers: they may be COCO's under another name. Any
     number is assumed to be COCO's.
     """
-    images = list(zip(*_images_of(table)))
-    kept_images = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
-    unknown = [image[1] for image, keep in zip(images, kept_images) if keep and not coco_numbers(*image)]
+    images = _keys_of(table)
+    kept_images = np.array([held_out.isdisjoint(keys) for keys in images], dtype=bool)
+    rows = np.flatnonzero(kept_images).tolist()
+    unknown = [table.value('images.file_name', row) for row in rows if any(isinstance(key, str) for key in images[row])]
     if unknown:
         log_warning(
             f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no COCO number as id or '
