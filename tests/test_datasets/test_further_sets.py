@@ -24,7 +24,7 @@ from dit_sam.datasets import (
     RRefCOCODataset,
 )
 from dit_sam.datasets.held_out import evaluation_images
-from dit_sam.datasets.transforms import decode_segmentation
+from dit_sam.datasets.transforms import SamplePrompts, decode_segmentation
 from dit_sam.errors import InputError
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadReferringMask'), dict(type='PackReferringInputs')]
@@ -67,7 +67,9 @@ def scores(dataset, predict: Callable, **metric) -> dict:
     for index, item in enumerate(items(dataset)):
         sample = dataset[index]['data_samples'].to_dict()
         prediction = predict(item).astype(np.uint8)
-        metric.process({}, [dict(sample, pred_sem_seg=dict(data=sample['gt_sem_seg']['data'].new_tensor(prediction)[None]))])
+        metric.process(
+            {}, [dict(sample, pred_sem_seg=dict(data=sample['gt_sem_seg']['data'].new_tensor(prediction)[None]))]
+        )
     return metric.evaluate(len(dataset))
 
 
@@ -108,7 +110,9 @@ def robust(refs: list) -> list:
     """The first reference gets two negative sentences, the second one; RefCOCO's own sentences have no `exist`."""
     for ref, texts in zip(refs, (['a dog', 'no box'], ['a cat'])):
         for number, text in enumerate(texts):
-            ref['sentences'].insert(0, dict(sent_id=900 + 10 * ref['ref_id'] + number, sent=text, raw=text, exist=False))
+            ref['sentences'].insert(
+                0, dict(sent_id=900 + 10 * ref['ref_id'] + number, sent=text, raw=text, exist=False)
+            )
     refs[0]['sentences'][-1]['exist'] = True
     return refs
 
@@ -189,7 +193,9 @@ def parts_item(segment_id: int, name: str, *sentences: str) -> dict:
         cat=0,
         segment_id=segment_id,
         img_name=name,
-        sentences=[dict(idx=number, sent_id=segment_id * 10 + number, sent=text) for number, text in enumerate(sentences)],
+        sentences=[
+            dict(idx=number, sent_id=segment_id * 10 + number, sent=text) for number, text in enumerate(sentences)
+        ],
         sentences_num=len(sentences),
     )
 
@@ -263,12 +269,16 @@ def test_reason_seg_and_the_pixels_that_do_not_count(write_reason, tmp_path):
     assert (item['mask'] == target).all()
     truth = dataset[0]['data_samples'].gt_sem_seg.data[0].numpy()
     assert (truth == target + 255 * ignored).all() and inner.any()
+    prompted = SamplePrompts(box_prob=1, noise=0).transform(dict(img=truth, gt_seg_map=truth * (inner + ignored)))
+    assert prompted['box'].tolist() == [2, 2, 7, 7]
     # A row below is predicted, and of the ignored pixels all or none.
     for extra in (ignored, 0 * ignored):
         result = scores(dataset, lambda item, extra=extra: target + extra + box(0, 21, 30, 21))
         assert result['mIoU'] == pytest.approx(target.sum() / (target.sum() + 31) * 100)
     dataset.table.save(tmp_path / 'prepared.safetensors')
-    (prepared,) = items(ReferringDataset('prepared.safetensors', root, data_prefix=dict(img_path='val'), test_mode=True))
+    (prepared,) = items(
+        ReferringDataset('prepared.safetensors', root, data_prefix=dict(img_path='val'), test_mode=True)
+    )
     assert prepared['ignored'] == item['ignored']
     np.random.seed(0)
     training = ReasonSegDataset(root)
@@ -287,20 +297,23 @@ def test_reason_seg_in_another_encoding_and_without_ignored_pixels(write_reason)
 
 def task(number: int, image_id: int, phrase: str, polygons: list, kind: str = 'attribute', **more) -> dict:
     structure = dict(name='cup', attributes=['red'], relation_ids=[], relation_descriptions=[], type=kind)
-    return dict(
-        task_id=f'{image_id}__{number}',
-        image_id=image_id,
-        ann_ids=[number],
-        instance_boxes=[[0, 0, 1, 1]] * len(polygons),
-        Polygons=polygons,
-        phrase=phrase,
-        phrase_structure=structure,
-    ) | more
+    return (
+        dict(
+            task_id=f'{image_id}__{number}',
+            image_id=image_id,
+            ann_ids=[number],
+            instance_boxes=[[0, 0, 1, 1]] * len(polygons),
+            Polygons=polygons,
+            phrase=phrase,
+            phrase_structure=structure,
+        )
+        | more
+    )
 
 
 @pytest.fixture
 def write_phrases(tmp_path) -> Callable:
-    """`write_phrases(edit)` writes PhraseCut after `edit(images, tasks)`: image 5 is COCO's 77, image 77 is not COCO's."""
+    """`write_phrases(edit)` writes PhraseCut after `edit(images, tasks)`: image 5 is COCO's 77, image 77 is not."""
 
     def write(edit: Callable = lambda images, tasks: None) -> str:
         images = [
@@ -309,7 +322,12 @@ def write_phrases(tmp_path) -> Callable:
         ]
         tasks = [
             # Two instances, one in two pieces; a polygon of one point does not count, fractions are cut off.
-            task(1, 5, 'red cups', [[corners(2, 2, 8, 6), corners(20.9, 2.2, 25, 6)], [corners(40, 10, 50, 20), [[0, 0]]]]),
+            task(
+                1,
+                5,
+                'red cups',
+                [[corners(2, 2, 8, 6), corners(20.9, 2.2, 25, 6)], [corners(40, 10, 50, 20), [[0, 0]]]],
+            ),
             task(2, 77, 'cup', [[corners(0, 0, 3, 3)]], 'name', ann_ids=[2, 3]),
         ]
         edit(images, tasks)
@@ -344,8 +362,8 @@ def test_images_of_phrasecut_are_held_out_by_their_number_in_coco(write_phrases,
     write_refcoco(rename)
     kept = PhraseCutDataset(root, filter_cfg=dict(evaluation_images=['refcoco/refs(unc).p']))
     assert columns(items(kept), 'img_id') == [(77,)]
-    kept.table.save(tmp_path / 'phrases_test.safetensors')
-    assert evaluation_images([str(tmp_path / 'phrases_test.safetensors')]) == {77}
+    kept.table.save(tmp_path / 'phrases.safetensors')
+    assert evaluation_images([str(tmp_path / 'phrases.safetensors')]) == {77}
 
 
 @pytest.fixture
@@ -408,7 +426,10 @@ def test_refcoco_m(write_parquet):
 @pytest.mark.parametrize(
     'edit, message',
     [
-        (lambda rows: rows[0].pop('samples'), r'00000-of-00002\.parquet is not of RefCOCO-M: it has no column "samples"'),
+        (
+            lambda rows: rows[0].pop('samples'),
+            r'00000-of-00002\.parquet is not of RefCOCO-M: it has no column "samples"',
+        ),
         (lambda rows: rows[1]['samples'][0].pop('category'), r'00001-of-00002\.parquet: row 0 has no key "category"'),
         (lambda rows: rows[0]['samples'][1]['mask'].update(size=[5, 5]), 'object 32 has an RLE of size'),
         (lambda rows: rows[0]['samples'][0]['mask'].update(size=[5]), 'object 31 has the size'),
@@ -452,8 +473,14 @@ def test_bad_ref_zom_is_named(write_refs, edit, message):
 @pytest.mark.parametrize(
     'edit, message',
     [
-        (lambda root: (root / 'masks' / '8.png').unlink(), r'val_part_only\.json: segment 8 has no mask: .*8\.png is missing'),
-        (lambda root: (root / 'masks' / '8.png').write_bytes(b'x'), r'segment 8 has the mask .*8\.png, which cannot be read'),
+        (
+            lambda root: (root / 'masks' / '8.png').unlink(),
+            r'val_part_only\.json: segment 8 has no mask: .*8\.png is missing',
+        ),
+        (
+            lambda root: (root / 'masks' / '8.png').write_bytes(b'x'),
+            r'segment 8 has the mask .*8\.png, which cannot be read',
+        ),
         (
             lambda root: cv2.imwrite(str(root / 'masks' / '8.png'), box(0, 0, 1, 1)),
             'with the highest value 1: 255 inside is needed',
@@ -482,7 +509,10 @@ def test_bad_refcoco_parts_are_named(write_parts, edit, message):
         (lambda annotation: annotation['shapes'][1].pop('label'), 'shape 1 has no key "label"'),
         (lambda annotation: annotation['shapes'][0].update(points=[]), r'has the polygon \[\]: a list of points'),
         (lambda annotation: annotation['shapes'][0].update(points=[[1, float('nan')]]), r'the point \[1, nan\]'),
-        (lambda annotation: annotation['shapes'][0].update(points=[[1, 1e9]]), 'has a polygon far outside of its image'),
+        (
+            lambda annotation: annotation['shapes'][0].update(points=[[1, 1e9]]),
+            'has a polygon far outside of its image',
+        ),
         (lambda annotation: annotation.update(text=[' ']), 'sentence 0 is blank'),
         (lambda annotation: annotation.update(text=[]), 'no sentence'),
     ],
@@ -508,10 +538,19 @@ def test_a_reason_seg_without_annotation_or_images_is_named(write_reason):
     'edit, message',
     [
         (lambda images, tasks: images[1].pop('height'), r'image_data_split\.json: image 1 has no key "height"'),
-        (lambda images, tasks: images[1].update(width=0), r'task 77__2 is of image 77, whose height and width are \(40, 0\)'),
-        (lambda images, tasks: images.pop(), r'task 77__2 is of image 77, which .*image_data_split\.json does not have'),
+        (
+            lambda images, tasks: images[1].update(width=0),
+            r'task 77__2 is of image 77, whose height and width are \(40, 0\)',
+        ),
+        (
+            lambda images, tasks: images.pop(),
+            r'task 77__2 is of image 77, which .*image_data_split\.json does not have',
+        ),
         (lambda images, tasks: tasks[0].pop('Polygons'), r'refer_test\.json: task 0 has no key "Polygons"'),
-        (lambda images, tasks: tasks[0].update(Polygons=[[[[1, 2], [3]]]]), r'task 5__1 has a polygon with the point \[3\]'),
+        (
+            lambda images, tasks: tasks[0].update(Polygons=[[[[1, 2], [3]]]]),
+            r'task 5__1 has a polygon with the point \[3\]',
+        ),
         (lambda images, tasks: tasks[0].update(Polygons=[5]), 'task 5__1 has an instance that is not a list'),
         (lambda images, tasks: tasks[0].update(phrase=' '), 'task 5__1, sentence 5__1 is blank'),
         (lambda images, tasks: tasks[0].update(ann_ids=[]), r'task 5__1 has the ann_ids \[\]: a list of numbers'),

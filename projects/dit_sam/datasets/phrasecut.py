@@ -95,7 +95,7 @@ class PhraseCutDataset(ReferringDataset):
                 target = builder.add_target(tuple(task['ann_ids']), mask)
                 builder.add_reference(task_id, str(structure.get('name', '')), rows[image_id], target, sentences)
         with naming(f'{self.source}:'):
-            return builder.build()
+            return builder.build(dataset='phrasecut', split=self.split)
 
 
 def _add_image(builder: TableBuilder, image: dict) -> int:

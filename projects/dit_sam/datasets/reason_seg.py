@@ -70,7 +70,7 @@ class ReasonSegDataset(ReferringDataset):
             target = builder.add_target(stem, labels == 1, ignored=ignored if ignored.any() else b'')
             builder.add_reference(stem, 0, builder.add_image(stem, name, height, width), target, sentences)
         with naming(f'{self.ann_file}:'):
-            return builder.build()
+            return builder.build(dataset='reasonseg', split=osp.basename(self.ann_file))
 
 
 def _load(path: str) -> dict:
