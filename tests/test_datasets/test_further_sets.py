@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -450,6 +451,12 @@ def test_damaged_and_missing_parquet_is_named(write_parquet):
         RefCOCOMDataset(ann_file='nowhere')
 
 
+def test_without_pyarrow_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)
+    with pytest.raises(InputError, match=r'needs pyarrow: pip install "dit-sam\[parquet\]"'):
+        RefCOCOMDataset(ann_file='nowhere')
+
+
 @pytest.mark.parametrize(
     'edit, message',
     [
@@ -559,6 +566,15 @@ def test_a_reason_seg_without_annotation_or_images_is_named(write_reason):
 def test_bad_phrasecut_is_named(write_phrases, edit, message):
     with pytest.raises(InputError, match=message):
         PhraseCutDataset(write_phrases(edit))
+
+
+def test_bad_r_refcoco_is_named(write_refs):
+    def change(refs):
+        refs[1]['category_id'] = '7'
+        return robust(refs)
+
+    with pytest.raises(InputError, match=r"refs\(unc\)\.p: references.category_id: found '7' in a list of ids"):
+        RRefCOCODataset(write_refs('rrefcoco', 'refs(unc).p', change))
 
 
 @pytest.mark.parametrize('kind', [RefZOMDataset, RRefCOCODataset, RefCOCOPartsDataset, PhraseCutDataset])

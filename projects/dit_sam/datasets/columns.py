@@ -70,7 +70,14 @@ def make_column(name: str, entries: list[Any]) -> Column:
         if types <= {int}:
             return np.array(entries, dtype=np.int64)
         if types == {tuple}:
-            values = np.array([number for entry in entries for number in entry], dtype=np.int64)
+            numbers = [number for entry in entries for number in entry]
+            # numpy would read a text as a number.
+            wrong = [number for number in numbers if not isinstance(number, (int, np.integer))]
+            if wrong:
+                raise InputError(
+                    f'{name}: found {reprlib.repr(wrong[0])} in a list of ids, which must be whole numbers'
+                )
+            values = np.array(numbers, dtype=np.int64)
         else:
             entries = [entry.encode() for entry in entries] if types == {str} else entries
             values = np.frombuffer(b''.join(entries), dtype=np.uint8)
