@@ -5,8 +5,8 @@ Usage:
     python tools/dataset_converters/refcoco.py data/coco --out data/coco/prepared --check-images --workers 8
 
 SRC holds the original downloads, one folder a data set: refcoco, refcoco+, refcocog and refclef with instances.json and
-refs(*).p, grefcoco with instances.json and grefs(*).json, or any other in their format. All data sets in SRC are
-prepared; if a file is damaged, nothing is written. See docs/data.md.
+refs(*).p, grefcoco with instances.json and grefs(*).json, or any other in their format, R-RefCOCO and Ref-ZOM too. All
+data sets in SRC are prepared; if a file is damaged, nothing is written. See docs/data.md.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-# COCO's under either name, and RefCLEF's.
-IMAGE_FOLDERS = ('train2014', 'train2017', 'saiapr_tc-12')
+# COCO's under either name, those of Ref-ZOM, and RefCLEF's.
+IMAGE_FOLDERS = ('train2014', 'train2017', 'val2014', 'trainval2014', 'saiapr_tc-12')
 
 
 def parse_args() -> argparse.Namespace:
@@ -46,7 +46,7 @@ from dit_sam.datasets import ReferringTable
 from dit_sam.datasets.images import find_image, image_problem, orientation_doubt
 from dit_sam.datasets.instances import Instances, make_table
 from dit_sam.datasets.refcoco import select_split, splits_of
-from dit_sam.datasets.reference_files import load_grefs, load_refs
+from dit_sam.datasets.reference_files import load_any_refs
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import check_folder
@@ -141,8 +141,7 @@ def read_tables(sources: list[Source]) -> Iterator[tuple[Source, str, ReferringT
     for source in sources:
         if instances is None or instances.path != str(source.instances):
             instances = Instances(str(source.instances))
-        load = load_grefs if source.refs.suffix == '.json' else load_refs
-        refs = load(str(source.refs))
+        refs = load_any_refs(str(source.refs))
         if not refs:
             raise InputError(f'{source.refs} holds no reference: download it again')
         files = (source.refs, source.instances)
@@ -187,8 +186,10 @@ def total(tables: list[ReferringTable]) -> dict[str, int]:
         ids = {
             name: [table.value(f'{name}.{key}', row) for row in range(table.rows(name))] for name, key in IDS.items()
         }
-        pairs = zip(table.columns['references.image'], table.columns['references.target'])
-        ids['masks'] = [(ids['images'][image], ids['targets'][target]) for image, target in pairs]
+        masks = [ids['targets'][target] for target in table.columns['references.target']]
+        ids['masks'] = [(ids['images'][image], mask) for image, mask in zip(table.columns['references.image'], masks)]
+        # R-RefCOCO has references of one id, with and without a target.
+        ids['references'] = list(zip(ids['references'], masks))
         for column in COLUMNS:
             found[column].update(ids[column])
     return {column: len(values) for column, values in found.items()}

@@ -15,13 +15,15 @@ TEXT = ('ragged uint8',)
 ID = NUMBER + TEXT
 IDS = ID + ('ragged int64',)
 GROUPS = dict(
-    images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER),
-    targets=dict(ann_id=IDS, mask=TEXT, outlines=TEXT),
+    images=dict(id=ID, file_name=TEXT, height=NUMBER, width=NUMBER, coco_id=NUMBER),
+    targets=dict(ann_id=IDS, mask=TEXT, outlines=TEXT, ignored=TEXT),
     references=dict(ref_id=ID, category_id=IDS, image=NUMBER, target=NUMBER, sentences=NUMBER),
     sentences=dict(sent_id=ID, text=TEXT, kind=TEXT, raw=TEXT),
 )
 KIND, RAW, OUTLINES = 'sentences.kind', 'sentences.raw', 'targets.outlines'
-OPTIONAL = (KIND, RAW, OUTLINES)
+COCO_ID, IGNORED = 'images.coco_id', 'targets.ignored'
+OPTIONAL = (KIND, RAW, OUTLINES, COCO_ID, IGNORED)
+MASKS = ('targets.mask', IGNORED)
 # A group's first column gives its number of rows.
 KEYS = {group: f'{group}.{next(iter(names))}' for group, names in GROUPS.items()}
 _IDS_WANTED = 'ids must be whole numbers or texts, all of one type'
@@ -32,6 +34,11 @@ _WANTED = {
 }
 # JPEG's own limit is 65,535.
 MAX_SIDE = 65535
+
+
+def is_side(value: Any) -> bool:
+    """Whether a value is the height or width of an image in pixels."""
+    return type(value) is int and 0 < value <= MAX_SIDE
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,14 @@ def make_column(name: str, entries: list[Any]) -> Column:
         if types <= {int}:
             return np.array(entries, dtype=np.int64)
         if types == {tuple}:
-            values = np.array([number for entry in entries for number in entry], dtype=np.int64)
+            numbers = [number for entry in entries for number in entry]
+            # numpy would read a text as a number.
+            wrong = [number for number in numbers if not isinstance(number, (int, np.integer))]
+            if wrong:
+                raise InputError(
+                    f'{name}: found {reprlib.repr(wrong[0])} in a list of ids, which must be whole numbers'
+                )
+            values = np.array(numbers, dtype=np.int64)
         else:
             entries = [entry.encode() for entry in entries] if types == {str} else entries
             values = np.frombuffer(b''.join(entries), dtype=np.uint8)
@@ -111,7 +125,7 @@ def _check_ends(name: str, column: Ragged) -> None:
     starts = np.concatenate([[0], column.ends])
     if (np.diff(starts) < 0).any() or starts[-1] != len(column.values):
         raise InputError(f'the entries of the column {name} do not fit their ends')
-    if column.values.dtype == np.uint8 and name != 'targets.mask':
+    if column.values.dtype == np.uint8 and name not in MASKS:
         first = column.values[starts[starts < len(column.values)]]
         try:
             column.values.tobytes().decode()

@@ -14,8 +14,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from ..errors import InputError, log_warning
+from .columns import COCO_ID
 from .images import base_name, coco_number, coco_numbers
-from .reference_files import load_grefs, load_refs, split_names
+from .reference_files import load_any_refs, split_names
 from .table import ReferringTable
 
 Id = int | str
@@ -72,7 +73,7 @@ def read_splits(file: str) -> dict[str, list[Picture]]:
         table = ReferringTable.open(file)
         return {str(table.header.get('split') or ''): _pictures_of(table)}
     splits: dict[str, dict[Id, Picture]] = {}
-    for ref in load_grefs(file) if file.endswith('.json') else load_refs(file):
+    for ref in load_any_refs(file):
         for split in split_names(ref['split']):
             pictures = splits.setdefault(split, {})
             known = pictures.get(ref['image_id']) or Picture(ref['image_id'], _file_name_of(ref))
@@ -89,7 +90,13 @@ def _pictures_of(table: ReferringTable) -> list[Picture]:
         np.bincount(images, minlength=number).tolist(),
         np.bincount(images, weights=sentences, minlength=number).astype(int).tolist(),
     )
-    return [Picture(*picture) for picture in zip(*_images_of(table), *counts)]
+    ids, names = ([table.value(f'images.{key}', row) for row in range(number)] for key in ('id', 'file_name'))
+    # What is known to be COCO's goes by its number there.
+    if COCO_ID in table.columns:
+        numbers = [table.value(COCO_ID, row) for row in range(number)]
+        ids = [coco or image_id for coco, image_id in zip(numbers, ids)]
+        names = [f'{coco:012d}.jpg' if coco else name for coco, name in zip(numbers, names)]
+    return [Picture(*picture) for picture in zip(ids, names, *counts)]
 
 
 def _file_name_of(ref: dict) -> str:
@@ -109,6 +116,9 @@ def _file_name_of(ref: dict) -> str:
 @lru_cache(maxsize=64)
 def _images(file: str, modified: int) -> frozenset[Id]:
     """The images of one file in splits other than train, cached for several data sets."""
+    if file.endswith('.safetensors'):
+        table = ReferringTable.open(file)
+        return frozenset() if table.header.get('split') == 'train' else frozenset().union(*_keys_of(table))
     pictures = (picture for split, found in read_splits(file).items() if split != 'train' for picture in found)
     return frozenset().union(*(_names_of(picture.image_id, picture.file_name) for picture in pictures))
 
@@ -117,10 +127,12 @@ def _names_of(image_id: Id, file_name: str) -> set[Id]:
     return {*coco_numbers(image_id, file_name)} or {image_id}
 
 
-def _images_of(table: ReferringTable) -> tuple[list[Id], list[str]]:
-    """Ids and file names."""
+def _keys_of(table: ReferringTable) -> list[set[Id]]:
+    """What each image is matched by; nothing if it is known not to be COCO's."""
     rows = range(table.rows('images'))
-    return [table.value('images.id', row) for row in rows], [table.value('images.file_name', row) for row in rows]
+    if COCO_ID in table.columns:
+        return [{table.value(COCO_ID, row)} - {0} for row in rows]
+    return [_names_of(table.value('images.id', row), table.value('images.file_name', row)) for row in rows]
 
 
 def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) -> np.ndarray:
@@ -129,9 +141,10 @@ def without_held_out(name: str, table: ReferringTable, held_out: frozenset[Id]) 
     A warning counts the images whose id and file name are not numbers: they may be COCO's under another name. Any
     number is assumed to be COCO's.
     """
-    images = list(zip(*_images_of(table)))
-    kept_images = np.array([held_out.isdisjoint(_names_of(*image)) for image in images], dtype=bool)
-    unknown = [image[1] for image, keep in zip(images, kept_images) if keep and not coco_numbers(*image)]
+    images = _keys_of(table)
+    kept_images = np.array([held_out.isdisjoint(keys) for keys in images], dtype=bool)
+    rows = np.flatnonzero(kept_images).tolist()
+    unknown = [table.value('images.file_name', row) for row in rows if any(isinstance(key, str) for key in images[row])]
     if unknown:
         log_warning(
             f'{name}: {len(unknown):,} of {len(images):,} images, such as {unknown[0]}, have no COCO number as id or '

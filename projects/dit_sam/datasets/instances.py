@@ -2,12 +2,14 @@
 
 import json
 import os.path as osp
+import reprlib
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import InputError
-from .columns import MAX_SIDE
+from .columns import MAX_SIDE, is_side
 from .masks import encode_segmentation, unite
 from .reference_files import load_json
 from .table import ReferringTable
@@ -64,7 +66,7 @@ class Instances:
     def image(self, image_id: Id) -> tuple[str, int, int]:
         """File name, height and width in pixels."""
         name, *size = self._find(self._images, 'image_id', image_id)
-        if not _is_text(name) or not all(type(side) is int and 0 < side <= MAX_SIDE for side in size):
+        if not _is_text(name) or not all(map(is_side, size)):
             raise InputError(
                 f'{self.path}: image {image_id} has the file_name {name!r}, height {size[0]!r} and width '
                 f'{size[1]!r}: a text and two numbers of pixels from 1 to {MAX_SIDE} are needed'
@@ -181,7 +183,9 @@ def make_table(
                 outlines = instances.outlines(ann_id) if keep_outlines else ''
                 targets[image_id, ann_id] = builder.add_target(ann_id, mask, outlines)
             target = targets[image_id, ann_id]
-            builder.add_reference(ref['ref_id'], ref['category_id'], images[image_id], target, _sentences(ref))
+            builder.add_reference(
+                ref['ref_id'], ref['category_id'], images[image_id], target, checked_sentences(ref['sentences'])
+            )
         except InputError as error:
             raise InputError(f'{error} (reference {ref["ref_id"]} of {refs_file})') from error
     try:
@@ -190,21 +194,23 @@ def make_table(
         raise InputError(f'{refs_file}: {error}') from error
 
 
-def _sentences(ref: dict) -> list[dict]:
-    """The checked sentences of a reference, as the table has them."""
-    if not ref['sentences']:
+def checked_sentences(sentences: list[dict]) -> list[dict]:
+    """Sentences as in REFER, `sent_id` and `sent`, as `TableBuilder` takes them; InputError for the first wrong one."""
+    if not sentences:
         raise InputError('no sentence')
-    sentences = []
-    for sentence in ref['sentences']:
+    found = []
+    for sentence in sentences:
         sent_id, text, raw = sentence['sent_id'], sentence['sent'], sentence.get('raw')
         # Only other programs read the text as typed by the author; it is ignored unless it is a string.
         raw = raw if isinstance(raw, str) and raw.strip() else ''
+        if not isinstance(text, str):
+            raise InputError(f'sentence {sent_id} is not text but {reprlib.repr(text)}')
         if not text.strip():
             raise InputError(f'sentence {sent_id} is blank')
         if not (_is_text(text) and (not raw or _is_text(raw))):
             raise InputError(f'sentence {sent_id} holds half a character: {text + raw!a}')
-        sentences.append(dict(sent_id=sent_id, text=text, kind=sentence.get('kind', ''), raw=raw))
-    return sentences
+        found.append(dict(sent_id=sent_id, text=text, kind=sentence.get('kind', ''), raw=raw))
+    return found
 
 
 def _is_text(value: Any) -> bool:
@@ -215,6 +221,15 @@ def _is_text(value: Any) -> bool:
         return False
 
 
-def require_file(path: str, role: str) -> None:
+def require_file(path: str, role: str, remedy: str = REMEDY) -> None:
     if not osp.isfile(path):
-        raise FileNotFoundError(f'{role} not found: {path}. {REMEDY}')
+        raise FileNotFoundError(f'{role} not found: {path}. {remedy}')
+
+
+@contextmanager
+def naming(item: str) -> Iterator[None]:
+    """Context in which a ValueError, a predicate of an item, becomes an InputError that names it."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f'{item} {error}') from error

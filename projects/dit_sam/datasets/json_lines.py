@@ -12,7 +12,7 @@ from mmengine.fileio import join_path
 from mmseg.registry import DATASETS
 
 from ..errors import InputError
-from .columns import MAX_SIDE, make_column
+from .columns import MAX_SIDE, is_side, make_column
 from .images import coco_number, image_size, read_mask
 from .masks import encode_box, encode_mask, encode_segmentation, unite
 from .referring_dataset import ReferringDataset
@@ -170,7 +170,7 @@ def _problems(record: dict) -> Iterator[str]:
     if 'mask' in record and not _is_text(record['mask']):
         yield 'has a "mask" that is not the path of an image'
     sides = [record[key] for key in ('height', 'width') if key in record]
-    if len(sides) == 1 or not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+    if len(sides) == 1 or not all(map(is_side, sides)):
         yield f'needs both "height" and "width" or neither, in pixels from 1 to {MAX_SIDE}'
     for key, types, form in (
         ('image_id', (int, str), 'int or str'),

@@ -161,6 +161,20 @@ def _check_polygon(polygon: list | dict, height: int, width: int) -> None:
         raise ValueError(f'has a polygon of {size}: at least 3 points, x and y of each, are needed')
     if not _are_numbers(polygon):
         raise ValueError('has a polygon of which not all coordinates are numbers')
+    _check_nearness(polygon, height, width)
+
+
+def check_points(points: list, height: int, width: int) -> None:
+    """Raise ValueError unless a polygon is a list of points [x, y], at least one, in or near its image."""
+    if not isinstance(points, list) or not points:
+        raise ValueError(f'has the polygon {reprlib.repr(points)}: a list of points [x, y] is needed')
+    for point in points:
+        if not isinstance(point, list) or len(point) != 2 or not _are_numbers(point):
+            raise ValueError(f'has a polygon with the point {reprlib.repr(point)}: x and y, two numbers, are needed')
+    _check_nearness([value for point in points for value in point], height, width)
+
+
+def _check_nearness(polygon: list, height: int, width: int) -> None:
     # Annotations leave the image by a pixel or two. Far outside, pycocotools would need unlimited memory.
     if min(polygon) < -max(height, width) or max(polygon) > 2 * max(height, width):
         raise ValueError(f'has a polygon far outside of its image of {height} x {width} pixels (height x width)')

@@ -1,4 +1,4 @@
-"""Readers of the reference files of RefCOCO and gRefCOCO. Pickles are read without running code in them."""
+"""Readers of reference files: RefCOCO and sets in its format. Pickles are read without running code in them."""
 
 import io
 import json
@@ -16,6 +16,7 @@ REF_TYPES: Types = dict(ref_id=ID, ann_id=ID, image_id=ID, category_id=ID, split
 SENTENCE_TYPES: Types = dict(sent_id=ID, sent=str)
 GREF_TYPES: Types = dict(ref_id=int, image_id=int, split=str, sentences=list)
 GREF_SENTENCE_TYPES: Types = dict(sent_id=int, sent=str)
+ZOM_TYPES: Types = dict(ref_id=ID, image_id=ID, split=str, source=str, sentences=list)
 # The opcodes of plain data by their names in `pickle`, and those whose refusal names the object.
 OPCODES = (
     'PROTO FRAME STOP MARK POP POP_MARK DUP PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET '
@@ -108,8 +109,17 @@ def load_refs(path: str) -> list[dict]:
     Raises:
         InputError: The file is not a plain pickle, or an item lacks a key or has the wrong type.
     """
-    refs = load_plain_pickle(path)
+    return _plain_refs(load_plain_pickle(path), path)
+
+
+def _plain_refs(refs: Any, path: str) -> list[dict]:
     _check_refs(refs, path, REF_TYPES, SENTENCE_TYPES)
+    for index, ref in enumerate(refs):
+        if not all(map(_exists, ref['sentences'])):
+            raise InputError(
+                f'{path}: item {index} has a sentence without a target ("exist" is false): the file is of R-RefCOCO, '
+                'which RRefCOCODataset reads'
+            )
     return refs
 
 
@@ -122,18 +132,109 @@ def split_names(split: str) -> list[str]:
     return [f'test{letter}' for letter in letters] if set(letters) <= set('ABC') and len(letters) > 1 else [split]
 
 
+def load_robust_refs(path: str) -> list[dict]:
+    """Read the references of R-RefCOCO, R-RefCOCO+ or R-RefCOCOg, such as `refs(unc).p`.
+
+    The layout is that of RefCOCO. A sentence whose `exist` is false means nothing in the image; without the key it has
+    the reference's target.
+
+    Returns:
+        The references. One with sentences of both kinds becomes two with the same `ref_id`, the second without a
+        target: `ann_id` and `category_id` are tuples, () for no target. Sentences have the `kind` positive or negative.
+
+    Raises:
+        InputError: As in `load_refs`.
+    """
+    return _robust_refs(load_plain_pickle(path), path)
+
+
+def _robust_refs(refs: Any, path: str) -> list[dict]:
+    _check_refs(refs, path, REF_TYPES, SENTENCE_TYPES)
+    return [
+        dict(
+            ref,
+            ann_id=(ref['ann_id'],) if exists else (),
+            category_id=(ref['category_id'],) if exists else (),
+            sentences=[dict(sentence, kind=kind) for sentence in ref['sentences'] if _exists(sentence) == exists],
+        )
+        for ref in refs
+        for kind, exists in (('positive', True), ('negative', False))
+        if any(_exists(sentence) == exists for sentence in ref['sentences'])
+    ]
+
+
+def _exists(sentence: dict) -> bool:
+    return bool(sentence.get('exist', True))
+
+
+def load_zom_refs(path: str) -> list[dict]:
+    """Read the references of Ref-ZOM, `refs(final).p`.
+
+    The layout is that of RefCOCO, except that `ann_id` is one id or a list, and that there is a `source`: with `zero`
+    the sentences mean nothing, whatever the `ann_id`. The authors' reader uses the `raw` of a sentence; here that is
+    only for a sentence without `sent`.
+
+    Returns:
+        The references. `ann_id` and `category_id` are tuples, () for no target. Sentences have the `kind` zero, one or
+        many, by the number of objects.
+
+    Raises:
+        InputError: As in `load_refs`, or a reference of another source has no object.
+    """
+    return _zom_refs(load_plain_pickle(path), path)
+
+
+def _zom_refs(refs: Any, path: str) -> list[dict]:
+    _check_refs(refs, path, ZOM_TYPES, dict(sent_id=ID))
+    found = []
+    for index, ref in enumerate(refs):
+        item = f'{path}: item {index}'
+        ann_id = () if ref['source'] == 'zero' else _ids(ref, 'ann_id', item)
+        if not ann_id and ref['source'] != 'zero':
+            raise InputError(f'{item} has no object, but its source is {json.dumps(ref["source"])}, not "zero"')
+        # The authors' reader does not use categories, so any value is taken.
+        categories = ref.get('category_id') if ann_id else []
+        categories = categories if isinstance(categories, list) else [categories]
+        kind = ('zero', 'one', 'many')[min(len(ann_id), 2)]
+        sentences = [dict(one, sent=one.get('sent', one.get('raw')), kind=kind) for one in ref['sentences']]
+        for number, sentence in enumerate(sentences):
+            check_types(sentence, SENTENCE_TYPES, f'{item}, sentence {number}')
+        ids = tuple(one for one in categories if type(one) is int)
+        found.append(dict(ref, ann_id=ann_id, category_id=ids, sentences=sentences))
+    return found
+
+
+def load_any_refs(path: str) -> list[dict]:
+    """Read the references of RefCOCO, R-RefCOCO, Ref-ZOM or gRefCOCO, told apart by their content.
+
+    Raises:
+        InputError: As in the function for the set.
+    """
+    if path.endswith('.json'):
+        return load_grefs(path)
+    refs = load_plain_pickle(path)
+    items = [ref for ref in refs if isinstance(ref, dict)] if isinstance(refs, list) else []
+    if any('source' in ref for ref in items):
+        return _zom_refs(refs, path)
+    sentences = (one for ref in items if isinstance(ref.get('sentences'), list) for one in ref['sentences'])
+    if any('exist' in one for one in sentences if isinstance(one, dict)):
+        return _robust_refs(refs, path)
+    return _plain_refs(refs, path)
+
+
 def _check_refs(refs: Any, path: str, ref_types: Types, sentence_types: Types) -> None:
     """Raise InputError unless `refs` is a list of dicts whose keys and sentences have these types."""
     if not isinstance(refs, list):
         raise InputError(f'{path}: expected a list of references, got {type(refs).__name__}')
     for index, ref in enumerate(refs):
         item = f'{path}: item {index}'
-        _check_types(ref, ref_types, item)
+        check_types(ref, ref_types, item)
         for number, sentence in enumerate(ref['sentences']):
-            _check_types(sentence, sentence_types, f'{item}, sentence {number}')
+            check_types(sentence, sentence_types, f'{item}, sentence {number}')
 
 
-def _check_types(record: Any, types: Types, item: str) -> None:
+def check_types(record: Any, types: Types, item: str) -> None:
+    """Raise InputError unless `record` is a dict whose keys have these types; `item` names it."""
     if not isinstance(record, dict):
         raise InputError(f'{item}: expected a dict, got {type(record).__name__}')
     for key, kind in types.items():
@@ -178,10 +279,27 @@ def _ids(ref: dict, key: str, item: str) -> tuple[int, ...]:
     return tuple(one for one in ids if one != -1)
 
 
-def load_json(path: str, object_hook: Callable[[dict], Any] | None = None) -> Any:
+def load_records(path: str, types: Types, name: str) -> list[dict]:
+    """The content of a JSON file, a list of dicts whose keys have these types; a message calls each by `name`.
+
+    Raises:
+        InputError: The file is not JSON, or an item lacks a key or has the wrong type.
+    """
+    try:
+        records = load_json(path)
+    except ValueError as error:
+        raise InputError(f'{path} is not JSON: {error}') from error
+    if not isinstance(records, list):
+        raise InputError(f'{path}: expected a list, got {type(records).__name__}')
+    for index, record in enumerate(records):
+        check_types(record, types, f'{path}: {name} {index}')
+    return records
+
+
+def load_json(path: str, object_hook: Callable[[dict], Any] | None = None, encoding: str = 'utf-8') -> Any:
     """The content of a JSON file, its objects replaced by those of the hook; ValueError if it is not JSON."""
     try:
-        with open(path, encoding='utf-8') as file:
+        with open(path, encoding=encoding) as file:
             return json.load(file, object_hook=object_hook)
     except RecursionError as error:
         raise ValueError('it is nested too deeply') from error

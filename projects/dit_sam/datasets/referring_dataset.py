@@ -44,8 +44,9 @@ class ReferringDataset(BaseDataset):
 
     An item holds `img_path`, `img_id`, `ref_id`, `ann_id`, `sent_id`, `category_id`, `text`, `height` and `width` of
     the annotated image in pixels, `segmentation` (a compressed RLE of that size), `no_target` (whether the annotation
-    says that the sentence means nothing) and, if the file has one, the `kind` of the sentence. If a reference can have
-    any number of objects (gRefCOCO), `ann_id` and `category_id` are tuples.
+    says that the sentence means nothing) and, if the file has them, the `kind` of the sentence and `ignored`, an RLE of
+    the pixels that do not count. If a reference can have any number of objects (gRefCOCO), `ann_id` and `category_id`
+    are tuples.
 
     Args:
         ann_file: The file, such as `refcoco_unc_train.safetensors`.

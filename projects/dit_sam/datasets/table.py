@@ -7,11 +7,14 @@ rows:
     images.id          int64, or UTF-8 text              targets.ann_id   int64, text, or lists of int64
     images.file_name   UTF-8 text                        targets.mask     COCO's compressed RLE, of its image's size
     images.height      int64, pixels                     targets.outlines UTF-8 text of JSON, may be missing
-    images.width       int64, pixels                     sentences.sent_id   int64, or UTF-8 text
+    images.width       int64, pixels                     targets.ignored  RLE of the pixels that do not count
+    images.coco_id     int64, 0 if not of COCO           sentences.sent_id   int64, or UTF-8 text
     references.ref_id, references.category_id            sentences.text      UTF-8 text
     references.image, references.target: rows there      sentences.kind      UTF-8 text, may be missing
     references.sentences: end of the rows of its sentences
     sentences.raw: UTF-8 text as its author typed it, empty if equal to the text; may be missing
+
+`images.coco_id` is there if the ids are another collection's, `targets.ignored` if some target has such pixels.
 
 The header's `dit_sam` is JSON: `format`, `version`, `dataset`, `partition`, `split`, `source`, `counts`.
 """
@@ -27,7 +30,7 @@ from safetensors.numpy import save
 
 from ..errors import InputError
 from ..utils import atomic_write, wrap_write_errors
-from .columns import KEYS, KIND, OUTLINES, RAW, Column, Ragged, check_columns
+from .columns import IGNORED, KEYS, KIND, MASKS, OUTLINES, RAW, Column, Ragged, check_columns
 from .masks import check_rle
 
 FORMAT = 'dit_sam referring table'
@@ -73,24 +76,27 @@ class ReferringTable:
             return int(entry)
         if entry.dtype != np.uint8:
             return tuple(entry.tolist())
-        return entry.tobytes() if name == 'targets.mask' else entry.tobytes().decode()
+        return entry.tobytes() if name in MASKS else entry.tobytes().decode()
 
     def reference(self, row: int) -> dict:
         """The keys that all items of a reference share.
 
         Raises:
-            InputError: The mask is not an RLE of the size of the image, or the outlines are not JSON.
+            InputError: A mask is not an RLE of the size of the image, or the outlines are not JSON.
         """
         image, target = (self.value(f'references.{name}', row) for name in ('image', 'target'))
         size = [self.value(f'images.{name}', image) for name in ('height', 'width')]
         ann_id, counts = self.value('targets.ann_id', target), self.value('targets.mask', target)
         try:
             check_rle(counts, *size)
-            outlines = dict(outlines=json.loads(self.value(OUTLINES, target))) if OUTLINES in self.columns else {}
+            more = dict(outlines=json.loads(self.value(OUTLINES, target))) if OUTLINES in self.columns else {}
+            if IGNORED in self.columns and (ignored := self.value(IGNORED, target)):
+                check_rle(ignored, *size)
+                more['ignored'] = dict(size=size, counts=ignored)
         except (RecursionError, ValueError) as error:
             raise InputError(f'annotation {ann_id} {error}') from error
         return dict(
-            **outlines,
+            **more,
             img_id=self.value('images.id', image),
             file_name=self.value('images.file_name', image),
             ref_id=self.value('references.ref_id', row),

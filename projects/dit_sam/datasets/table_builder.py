@@ -23,18 +23,27 @@ class TableBuilder:
     def rows(self, group: str) -> int:
         return len(self._columns[KEYS[group]])
 
-    def add_image(self, image_id: int | str, file_name: str, height: int, width: int) -> int:
-        return self._add('images', image_id, file_name, height, width)
+    def add_image(self, image_id: int | str, file_name: str, height: int, width: int, coco_id: int = 0) -> int:
+        """Add an image. `coco_id` is its number in COCO, for data sets with other ids; 0 if it is not of COCO."""
+        return self._add('images', image_id, file_name, height, width, coco_id)
 
-    def add_target(self, ann_id: int | str | tuple[int, ...], mask: np.ndarray | bytes, outlines: str = '') -> int:
+    def add_target(
+        self,
+        ann_id: int | str | tuple[int, ...],
+        mask: np.ndarray | bytes,
+        outlines: str = '',
+        ignored: np.ndarray | bytes = b'',
+    ) -> int:
         """Add what is segmented.
 
         Args:
             ann_id: Id of the object, or the ids of several.
             mask: An array (height, width), nonzero inside, or what `encode_segmentation` returns for polygons and RLEs.
             outlines: The annotation as JSON, for data sets with `keep_outlines`.
+            ignored: Pixels that count neither as object nor as background, in the same form as the mask.
         """
-        return self._add('targets', ann_id, encode_mask(mask) if isinstance(mask, np.ndarray) else mask, outlines)
+        masks = [encode_mask(one) if isinstance(one, np.ndarray) else one for one in (mask, ignored)]
+        return self._add('targets', ann_id, masks[0], outlines, masks[1])
 
     def add_reference(
         self,

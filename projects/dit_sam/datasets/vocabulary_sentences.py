@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from .json_lines import checked_record, naming_line, numbered_lines, record_sentences
-from .reference_files import load_grefs, load_refs
+from .reference_files import load_any_refs
 from .table import ReferringTable
 
 
@@ -26,5 +26,5 @@ def training_sentences(path: str) -> Iterator[str]:
         table = ReferringTable.open(path)
         yield from (table.value('sentences.text', row) for row in range(table.rows('sentences')))
     else:
-        refs = load_grefs(path) if path.endswith('.json') else load_refs(path)
+        refs = load_any_refs(path)
         yield from (sentence['sent'] for ref in refs if ref['split'] == 'train' for sentence in ref['sentences'])

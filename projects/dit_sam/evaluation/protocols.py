@@ -40,12 +40,14 @@ class Protocol:
 
         Args:
             sample: Has `gt_sem_seg` and `pred_sem_seg` or, for a threshold, `input_probabilities`; each is a dict
-                with `data` of shape (1, H, W), of which the masks are in {0, 1}.
+                with `data` of shape (1, H, W), of which the masks are in {0, 1}; where the truth is 255, pixels do
+                not count.
 
         Raises:
             InputError: Prediction and truth differ in shape, or there are no probabilities at the input size.
         """
-        truth = sample['gt_sem_seg']['data'] == 1
+        labels = sample['gt_sem_seg']['data']
+        truth = labels == 1
         prediction = sample['pred_sem_seg']['data'] == 1 if self.threshold is None else self._resized(sample, truth)
         if prediction.shape != truth.shape:
             raise InputError(
@@ -53,7 +55,7 @@ class Protocol:
                 f'for "{sample.get("text")}" (sentence {sample.get("sent_id")}) of '
                 f'{sample.get("img_path")}: both must have the size of the original image'
             )
-        return prediction, truth.to(prediction.device)
+        return prediction & (labels != 255).to(prediction.device), truth.to(prediction.device)
 
     def compared(self, sample: dict, prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Both masks at the size at which they are compared.

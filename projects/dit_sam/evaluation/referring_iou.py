@@ -15,17 +15,18 @@ from ..errors import InputError
 from ..utils import encode_rle
 from .dump import dump_line, write_dump
 from .protocols import PROTOCOLS, split_by_sentence
-from .scores import NAMES, THRESHOLDS, Areas, group_score, score_table, scores_of
+from .scores import NAMES, REFERENCE_NAMES, THRESHOLDS, Areas, group_score, reference_scores, score_table, scores_of
 
 
 @dataclass(frozen=True)
 class Result:
-    """The result for one sentence: its areas, its group, its line in the dump, and its index in the data set."""
+    """The result for one sentence: its areas, group, line in the dump, index in the data set, and reference."""
 
     areas: Areas
     group: str | None = None
     line: dict | None = None
     index: int | None = None
+    reference: tuple | None = None
 
 
 @METRICS.register_module()
@@ -45,10 +46,16 @@ class ReferringIoU(BaseMetric):
     * `T-acc`: share of the sentences with a target for which something is predicted.
     * `P@X`: share of the sentences **with a target** with IoU >= X.
 
+    With `by_reference`, two scores of R-RefCOCO (Wu et al., Toward Robust RIS, IEEE TIP 2024) are added, see
+    `reference_scores`:
+
+    * `rIoU`: mean over the references of sum of the intersections / sum of the unions over its sentences.
+    * `mRR`: mean over the references of the share of its sentences without a target for which nothing is predicted.
+
     An empty prediction is a mask without a pixel. A sentence means nothing if its annotation says so, `no_target` in
     `metainfo`; without that key, if the true mask has no pixel. A target that is annotated but has no pixel is a
-    target: its IoU is 0. Pixels are counted on the device of the predictions. The data samples may be mmdet's, in the
-    form that its `RefSegMetric` takes, see `split_by_sentence`.
+    target: its IoU is 0. Pixels whose true label is 255 do not count. Pixels are counted on the device of the
+    predictions. The data samples may be mmdet's, in the form that its `RefSegMetric` takes, see `split_by_sentence`.
 
     Args:
         group_by: A key of `metainfo`, such as `kind`. For each of its values `mIoU/{value}`, or
@@ -59,6 +66,7 @@ class ReferringIoU(BaseMetric):
             `scaled_side=480` in its `LoadReferringMask`. `dit` resizes binary masks, as the released DIT
             does; this needs the probabilities, `model.test_cfg.keep_input_probabilities=True`.
         generalized: See above.
+        by_reference: See above. Sentences with one `img_path` and `ref_id` belong together.
         empty_iou: IoU of an empty prediction for a sentence that means nothing: 1, or 0 as in LAVT.
         min_area: A prediction with fewer pixels counts as empty. GRES clears masks of fewer than 50 pixels for
             methods that do not decide on "no target" themselves.
@@ -79,6 +87,7 @@ class ReferringIoU(BaseMetric):
         group_by: str | None = None,
         protocol: str = 'original',
         generalized: bool = False,
+        by_reference: bool = False,
         empty_iou: float = 1.0,
         min_area: int = 0,
         dump: str | None = None,
@@ -94,13 +103,13 @@ class ReferringIoU(BaseMetric):
         if dump_masks and dump is None:
             raise InputError('ReferringIoU: dump_masks=True needs a file, dump=FILE.jsonl')
         # Otherwise `mIoU/oIoU` could also be the score of a group "oIoU" in another metric.
-        if taken := set(NAMES).intersection((prefix or '').split('/')):
+        if taken := {*NAMES, *REFERENCE_NAMES}.intersection((prefix or '').split('/')):
             raise InputError(f'ReferringIoU: prefix={prefix!r} names the score {min(taken)}: choose another prefix')
         if empty_iou not in (0, 1):
             raise InputError(f'ReferringIoU: empty_iou is 0 or 1, got {empty_iou!r}')
         self.group_by, self.protocol, self.generalized, self.min_area = group_by, protocol, generalized, min_area
         self.comparison, self.empty_iou = PROTOCOLS[protocol], float(empty_iou)
-        self.dump, self.dump_masks = dump, dump_masks
+        self.dump, self.dump_masks, self.by_reference = dump, dump_masks, by_reference
 
     @property
     def mean(self) -> str:
@@ -110,6 +119,7 @@ class ReferringIoU(BaseMetric):
     def score_names(self) -> list[str]:
         """The names of the scores of all sentences, as they are reported."""
         names = NAMES[2:] if self.generalized else NAMES[:2] + NAMES[-len(THRESHOLDS) :]
+        names += REFERENCE_NAMES * self.by_reference
         return [f'{self.prefix}/{name}' if self.prefix else name for name in names]
 
     def group_names(self, dataset: Any) -> list[str]:
@@ -137,7 +147,8 @@ class ReferringIoU(BaseMetric):
             areas = Areas(intersection, prediction, truth, bool(no_target), self.empty_iou)
             group = sample.get(self.group_by)
             line = self._line(sample, areas, *pair) if self.dump else None
-            yield Result(areas, None if group is None else str(group), line, sample.get('sample_idx'))
+            reference = (sample.get('img_path'), sample.get('ref_id'))
+            yield Result(areas, None if group is None else str(group), line, sample.get('sample_idx'), reference)
 
     def compute_metrics(self, results: list[tuple[Result, ...]]) -> dict[str, float]:
         """The scores of the results of all ranks, in percent."""
@@ -145,6 +156,11 @@ class ReferringIoU(BaseMetric):
         if not sentences:
             raise InputError('ReferringIoU has nothing to score: the data loader gave no item')
         total = self._row(sentences)
+        if self.by_reference:
+            references: dict[tuple | None, list[Areas]] = {}
+            for result in sentences:
+                references.setdefault(result.reference, []).append(result.areas)
+            total[1].update(reference_scores(references.values()))
         rows = {
             group: self._row([result for result in sentences if result.group == group])
             for group in sorted({result.group for result in sentences if result.group is not None})

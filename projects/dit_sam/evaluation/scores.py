@@ -3,7 +3,7 @@
 Python integers and `fsum` are exact, so neither the order nor the split over ranks changes a score.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from prettytable import PrettyTable
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 NAMES = ('oIoU', 'mIoU', 'gIoU', 'cIoU', 'N-acc', 'T-acc', *(f'P@{threshold}' for threshold in THRESHOLDS))
+REFERENCE_NAMES = ('rIoU', 'mRR')
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,21 @@ def scores_of(areas: Sequence[Areas], generalized: bool = False, inclusive: bool
         # TN / (TN + FP)
         scores['T-acc'] = sum(bool(area.prediction) for area in targeted) / len(targeted) * 100
         scores.update(_precision(targeted, inclusive=True))
+    return scores
+
+
+def reference_scores(references: Iterable[Sequence[Areas]]) -> dict[str, float]:
+    """The scores over the sentences of each reference, in percent, as in R-RefCOCO (RefSegformer, `validation.py`).
+
+    `rIoU` is the mean over the references of sum of the intersections / sum of the unions; `mRR` is the mean over those
+    with sentences without a target of the share of them for which nothing is predicted.
+    """
+    groups = list(references)
+    scores = dict(rIoU=fsum(map(_overall_iou, groups)) / len(groups))
+    untargeted = [found for areas in groups if (found := [area for area in areas if area.no_target])]
+    if untargeted:
+        shares = (sum(not area.prediction for area in areas) / len(areas) for areas in untargeted)
+        scores['mRR'] = fsum(shares) / len(untargeted) * 100
     return scores
 
 

@@ -3,7 +3,7 @@ from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
 from ...errors import InputError
-from ..columns import MAX_SIDE
+from ..columns import MAX_SIDE, is_side
 from ..masks import decode_segmentation, draw_once, draw_scaled, encode_mask
 
 
@@ -38,8 +38,9 @@ class LoadReferringMask(BaseTransform):
     after the resizing, so that the ground truth keeps the original size.
 
     Required keys: `segmentation`, `height`, `width`, `ori_shape`, `img_path`, `ann_id`, for the options `outlines`.
-    Added keys: `gt_seg_map`, uint8 (height, width) in {0, 1}, also named in `seg_fields`. With `scaled_side` also
-    `scaled_truth`, the RLE of a mask of that side, for `ReferringIoU`.
+    Added keys: `gt_seg_map`, uint8 (height, width) in {0, 1}, and 255 inside the RLE `ignored`, if the item has one; it
+    is also named in `seg_fields`. With `scaled_side` also `scaled_truth`, the RLE of a mask of that side, for
+    `ReferringIoU`.
 
     Args:
         covered_twice: Pixels that several polygons of one object cover belong to it. In LAVT they do not.
@@ -51,7 +52,7 @@ class LoadReferringMask(BaseTransform):
     """
 
     def __init__(self, covered_twice: bool = True, scaled_side: int | None = None) -> None:
-        if scaled_side is not None and not (type(scaled_side) is int and 0 < scaled_side <= MAX_SIDE):
+        if scaled_side is not None and not is_side(scaled_side):
             raise InputError(
                 f'LoadReferringMask: scaled_side is a whole number of pixels from 1 to {MAX_SIDE} or '
                 f'None, got {scaled_side!r}'
@@ -68,6 +69,8 @@ class LoadReferringMask(BaseTransform):
                 results['gt_seg_map'] = decode_segmentation(results['segmentation'], *size)
             else:
                 results['gt_seg_map'] = draw_once(_outlines(results), *size).astype(np.uint8)
+            if 'ignored' in results:
+                results['gt_seg_map'][decode_segmentation(results['ignored'], *size) == 1] = 255
             if self.scaled_side is not None:
                 scaled = draw_scaled(_outlines(results), *size, self.scaled_side)
                 results['scaled_truth'] = dict(size=[self.scaled_side] * 2, counts=encode_mask(scaled))

@@ -30,7 +30,7 @@ class SamplePrompts(BaseTransform):
 
     def transform(self, results: dict) -> dict | None:
         """Add a prompt to an item."""
-        mask = results['gt_seg_map']
+        mask = results['gt_seg_map'] == 1
         # Always two draws, so that the random numbers that follow do not depend on them.
         prompted, as_box = np.random.rand(2) < (self.prob, self.box_prob)
         if not prompted or not mask.any():
