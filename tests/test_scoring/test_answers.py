@@ -9,6 +9,7 @@ import torch
 from pycocotools import mask as coco_mask
 from scored_files import SIZE, rows, score_lines, truth_line, write_lines
 
+from dit_sam.datasets import ReasonSegDataset
 from dit_sam.errors import InputError
 from dit_sam.scoring import Truths, open_data, score_answers
 
@@ -139,6 +140,25 @@ def test_one_answer_serves_all_equal_questions(tmp_path):
     sheet, _ = score_lines(tmp_path, truths, [dict(image='a.jpg', sentence='a man', segmentation=rows(0, 10))])
     assert sheet.counts['original'].tolist() == [[300, 300, 300], [150, 300, 450]]
     assert not sheet.problems.lines()
+
+
+def test_pixels_that_do_not_count_are_left_out(tmp_path):
+    """ReasonSeg: rows 0 to 4 are the target, rows 5 to 9 do not count; the prediction is rows 0 to 11."""
+    text = dict(text=['what flies?'], is_sentence=True)
+    shapes = [
+        dict(label=label, points=[[-1, first], [30, first], [30, last], [-1, last]])
+        for label, first, last in (('target', 0, 4), ('ignore', 5, 9))
+    ]
+    (tmp_path / 'val').mkdir()
+    cv2.imwrite(str(tmp_path / 'val' / 'a.jpg'), np.zeros((*SIZE, 3), np.uint8))
+    (tmp_path / 'val' / 'a.json').write_text(json.dumps(dict(text, shapes=shapes)))
+    truths = Truths(ReasonSegDataset(str(tmp_path), split='val', test_mode=True, pipeline=[]))
+    answer = dict(sent_id=truths.info(0)['sent_id'], segmentation=rows(0, 12))
+    sheet = score_answers(write_lines(tmp_path / 'answers.jsonl', answer), truths)
+    target = truths.of_row(0).original
+    assert target[:5].all() and not target[10:].any()
+    intersection, prediction, truth = sheet.counts['original'][0].tolist()
+    assert (intersection, truth) == (150, 150) and prediction == 150 + 2 * 30
 
 
 def test_a_name_of_several_pictures_names_none(tmp_path):

@@ -86,6 +86,8 @@ def score_answers(path: str, truths: Truths, rules: Sequence[str] = tuple(RULES)
     )
     for answer in read_answers(path, truths, sheet.problems, resize):
         row, truth, mask = answer.row, truths.of_row(answer.row), decode_rle(answer.rle)
+        if truth.counting is not None:
+            mask = mask & truth.counting
         square = stretch_array(mask, SIDE) if len(forms) > 1 else mask
         for form in forms:
             sheet.counts[form][row] = _count(mask if form == 'original' else square, getattr(truth, form))

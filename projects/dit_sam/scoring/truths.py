@@ -26,16 +26,23 @@ class Truth:
         rle: COCO's compressed RLE: `size`, [H, W], and `counts`, bytes.
         outlines: Segmentations of its objects as annotated; None if the data do not have them.
         no_target: Whether the annotation says that the sentence means nothing.
+        ignored: RLE of the pixels that do not count, neither here nor in predictions; None if there are none.
     """
 
     rle: dict[str, Any]
     outlines: list | None
     no_target: bool
+    ignored: dict[str, Any] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return tuple(self.rle['size'])
+
+    @cached_property
+    def counting(self) -> np.ndarray | None:
+        """The pixels that count, boolean (H, W); None if all do."""
+        return None if self.ignored is None else ~decode_rle(self.ignored)
 
     @cached_property
     def original(self) -> np.ndarray:
@@ -139,7 +146,7 @@ class Truths:
 
     def _truth(self, reference: int) -> Truth:
         info = self.dataset.info(reference, self.table.sentence_rows(reference)[0], 0)
-        return Truth(info['segmentation'], info.get('outlines'), bool(info['no_target']))
+        return Truth(info['segmentation'], info.get('outlines'), bool(info['no_target']), info.get('ignored'))
 
     def _image(self, row: int) -> tuple[Any, str]:
         return self.table.value('images.id', row), self.table.value('images.file_name', row)
