@@ -141,6 +141,9 @@ def parse(sentence, scene):
     if not links:
         return noun, []
     directions = [dict(RELATIONS)[words] for words in links[1::3]]
+    for anchor in links[2::3]:
+        place = cut(anchor, EXTREMES)
+        assert not place or place[2].strip(), 'a place after an anchor may describe the first noun'
     last = only(links[-1], scene)
     if len(links) == 3:
         return noun, [(directions[0], last)]

@@ -177,7 +177,9 @@ def test_pictures_equal_those_of_the_plain_set_for_any_number_of_workers(tmp_pat
 
 # Checksums of the variants: sentences and outlines, and pictures.
 CHECKSUMS = dict(
-    plain=('706378d6c5b0ac34', 'e9bcc10fcfbfa190'), generalized=('84d6b7c76a5b5a06', 'e9bcc10fcfbfa190'), hard=('9c5ac02e1dc6887d', '55f5b75d5e4b2c8e')
+    plain=('706378d6c5b0ac34', 'e9bcc10fcfbfa190'),
+    generalized=('84d6b7c76a5b5a06', 'e9bcc10fcfbfa190'),
+    hard=('9c5ac02e1dc6887d', '55f5b75d5e4b2c8e'),
 )
 
 

@@ -112,6 +112,7 @@ def test_solver_finds_the_answer_to_two_relations_and_the_facts_that_it_needs(te
         'the square left of the circle that is below the highest thing',  # two circles
         'the square left of the circle that is right of the red star',  # two squares
         'the square below the red star and left of the lowest circle',  # below the star is one square
+        'the square below the circle at the top',  # is the square at the top?
         'the square that is below the circle that is above the red star',
     ],
 )
