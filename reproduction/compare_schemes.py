@@ -124,6 +124,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; they share the cores')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings, the pre-training too')
+    parser.add_argument('--hard', action='store_true', help='compare on the hard variant of the data')
     parser.add_argument('--table', action='store_true', help='only print the table of the finished rows')
     args = parser.parse_args()
     for name in ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
@@ -153,6 +154,8 @@ NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'd
 # The rows of the main claims are run with every seed, the others with the first.
 MAIN = ('default', 'E-DIT', 'L-DIT', 'L-DIT from block 4')
 SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
+# Of the hard data only.
+NESTED = 'mIoU/nested'
 
 
 class Comparison:
@@ -192,8 +195,8 @@ class Comparison:
         """Write a `shapes` data set; the converter keeps an existing one."""
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        out = (self.folder / name).resolve()
-        options = ('--out', out, '--images', images, '--seed', seed, '--splits', splits)
+        out = (self.folder / f'{name}{"_hard" * self.args.hard}').resolve()
+        options = ['--out', out, '--images', images, '--seed', seed, '--splits', splits, *['--hard'] * self.args.hard]
         self.call('data.log', 'tools/dataset_converters/shapes.py', *options)
         return out
 
@@ -223,7 +226,7 @@ class Comparison:
         command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
         self.call(f'{name}.log', *command, jobs=self.args.jobs)
         logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
-        return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in SCORES}
+        return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in (*SCORES, NESTED)}
 
     def run(self, row: str, seed: int) -> None:
         """Train and score a row with a seed, unless it is finished."""
@@ -246,13 +249,22 @@ class Comparison:
         scores = self.score(of_row.config, name, checkpoint, options)
         budget = {key: getattr(self.args, key) for key in ('images', 'size', 'lr', 'warmup', 'amp', 'cfg_options')}
         about = dict(config=of_row.config, settings=of_row.settings, epochs=epochs, **budget, commit=get_git_hash())
+        if self.args.hard:
+            about['hard'] = True
         about['seconds_per_step'] = seconds_per_step(checkpoint.parent)
         atomic_write_text(result, json.dumps(dict(row=row, seed=seed, **about, **scores), indent=1) + '\n')
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
     def run_all(self) -> None:
-        """Run the rows that are not finished, `--jobs` at a time."""
+        """Run the rows that are not finished, `--jobs` at a time.
+
+        Raises:
+            InputError: The folder holds a comparison on the other variant of the data.
+        """
         check_folder(self.folder)
+        if (self.folder / ('train' if self.args.hard else 'train_hard')).exists():
+            held = 'ordinary' if self.args.hard else 'hard'
+            raise InputError(f'{self.folder} holds a comparison on the {held} data: name another --work-dir')
         self.training = self.data('train', self.args.images, 11, 'train=1.0')
         self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
@@ -276,15 +288,20 @@ class Comparison:
         Raises:
             InputError: There is no finished row, or a file of scores is damaged.
         """
+        results = {
+            row: [read_scores(path) for path in sorted(self.folder.glob(f'{name_of(row, "*")}.json'))] for row in ROWS
+        }
+        hard = any(each.get('hard') for found in results.values() for each in found)
+        columns = (*SCORES, NESTED) if hard else SCORES
         lines = [
-            '| Scheme | Seeds | ' + ' | '.join(SCORES) + ' | Paper: oIoU | mIoU |',
-            '|---' * (len(SCORES) + 4) + '|',
+            '| Scheme | Seeds | ' + ' | '.join(columns) + ' | Paper: oIoU | mIoU |',
+            '|---' * (len(columns) + 4) + '|',
         ]
         for row, of_row in ROWS.items():
-            found = [read_scores(path) for path in sorted(self.folder.glob(f'{name_of(row, "*")}.json'))]
+            found = results[row]
             if not found:
                 continue
-            cells = [f'{mean(each[key] for each in found):.1f}' for key in SCORES]
+            cells = [f'{mean(each[key] for each in found):.1f}' for key in columns]
             if len(found) > 1:
                 ends = sorted(each['mIoU'] for each in found)
                 cells[SCORES.index('mIoU')] += f' ({ends[0]:.1f} to {ends[-1]:.1f})'
@@ -303,9 +320,10 @@ def read_scores(path: Path) -> dict:
     """
     try:
         scores = json.loads(path.read_text())
-        if all(isinstance(scores[key], (int, float)) for key in SCORES):
+        expected = (*SCORES, NESTED) if scores.get('hard') else SCORES
+        if all(isinstance(scores[key], (int, float)) for key in expected):
             return scores
-    except (KeyError, OSError, TypeError, ValueError):
+    except (AttributeError, KeyError, OSError, TypeError, ValueError):
         pass
     raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
 

@@ -97,6 +97,13 @@ def solve(sentence, scene):
 
 
 def on_side(candidates, direction, anchor, unit):
+    strict, lenient = readings(candidates, direction, anchor, unit)
+    assert strict == lenient, 'a strict and a lenient reading agree'
+    return strict
+
+
+def readings(candidates, direction, anchor, unit):
+    """The candidates that are clearly on a side of an anchor, and all that could be meant to be there."""
     across = dict(left='up', right='up', up='left', down='left')[direction]
     strict, lenient = [], []
     for obj in candidates:
@@ -104,8 +111,102 @@ def on_side(candidates, direction, anchor, unit):
         aside = abs(position(obj, across)[0] - position(anchor, across)[0]) / unit
         strict += [obj] if along > 0.099 and along > aside - 0.001 else []
         lenient += [obj] if along > 0.02 else []
+    return strict, lenient
+
+
+LINK = re.compile(f'(?: (that is|and))? ({"|".join(words for words, _ in RELATIONS)}) ')
+
+
+def answer(sentence, scene):
+    """The object that a sentence with up to two relations can mean; AssertionError if it is ambiguous."""
+    noun, relations = parse(sentence, scene)
+    return related(noun, relations, scene) if relations else only(sentence, scene)
+
+
+def is_nested(sentence):
+    """Whether a sentence has two relations, or a place in the anchor of one."""
+    _, *links = LINK.split(sentence)
+    return len(links) > 3 or bool(links and cut(links[-1], EXTREMES))
+
+
+def only(phrase, scene):
+    """The object that an attribute or a place can mean."""
+    ann_id = solve(phrase, scene)
+    return next(obj for obj in scene['objects'] if obj['ann_id'] == ann_id)
+
+
+def parse(sentence, scene):
+    """The noun of a sentence, and the (direction, anchor) of the relations that describe it."""
+    noun, *links = LINK.split(sentence)
+    if not links:
+        return noun, []
+    directions = [dict(RELATIONS)[words] for words in links[1::3]]
+    for anchor in links[2::3]:
+        place = cut(anchor, EXTREMES)
+        assert not place or place[2].strip(), 'a place after an anchor may describe the first noun'
+    last = only(links[-1], scene)
+    if len(links) == 3:
+        return noun, [(directions[0], last)]
+    that_is, _, middle, joint, _, _ = links
+    if joint == 'and':
+        return noun, [(directions[0], only(middle, scene)), (directions[1], last)]
+    assert not that_is, 'a relative clause holds no other'
+    relations = [(directions[0], related(middle, [(directions[1], last)], scene))]
+    if not joint:  # the second relation may describe the first noun
+        unit, objects = max(scene['height'], scene['width']), matching(noun, scene['objects'])
+        strict, lenient = readings(objects, directions[1], last, unit)
+        meant = [
+            obj
+            for obj in lenient
+            if any(
+                obj in readings([obj], directions[0], other, unit)[1] for other in matching(middle, scene['objects'])
+            )
+        ]
+        assert meant == [related(noun, relations, scene)] and meant[0] in strict, 'both attachments have one answer'
+    return noun, relations
+
+
+def related(noun, relations, scene):
+    """The only object of a noun to which all relations apply."""
+    unit, anchors = max(scene['height'], scene['width']), [anchor for _, anchor in relations]
+    candidates = [obj for obj in matching(noun, scene['objects']) if obj not in anchors]
+    found = [readings(candidates, direction, anchor, unit) for direction, anchor in relations]
+    strict, lenient = ([obj for obj in candidates if all(obj in each for each in kind)] for kind in zip(*found))
     assert strict == lenient, 'a strict and a lenient reading agree'
-    return strict
+    assert len(strict) == 1, 'a noun means one object'
+    for without in range(len(found)):
+        others = [lenient for i, (_, lenient) in enumerate(found) if i != without]
+        assert sum(all(obj in each for each in others) for obj in candidates) > 1, 'each relation is needed'
+    return strict[0]
+
+
+def needed(sentence, scene):
+    """For every attribute, place and relation of the target, whether an object has all the others and not this one."""
+    noun, relations = parse(sentence, scene)
+    place, unit = cut(noun, EXTREMES), max(scene['height'], scene['width'])
+    words = (f'{place[0]} {place[2]}' if place else noun).split()
+    anchors = [anchor for _, anchor in relations]
+
+    def fitting(words, relations=relations):
+        found = [obj for obj in matching(' '.join(words), scene['objects']) if obj not in anchors]
+        for direction, anchor in relations:
+            found = readings(found, direction, anchor, unit)[1]
+        return found
+
+    def is_clear(group):
+        try:
+            return not place or most_extreme(group, place[1], unit) == most_extreme(fitting(words), place[1], unit)
+        except AssertionError:
+            return False
+
+    said = [word for word in words if word in ATTRIBUTES]
+    fewer = [fitting([other for other in words if other != word]) for word in said]
+    attributes = [not is_clear(group) if place else len(group) > 1 for group in fewer]
+    return (
+        attributes
+        + [True] * bool(place)
+        + [len(fitting(words, [other for other in relations if other is not relation])) > 1 for relation in relations]
+    )
 
 
 def most_extreme(group, direction, unit, count=1):

@@ -18,6 +18,7 @@ from dit_sam.datasets import RefCOCODataset, shapes
 from dit_sam.datasets.masks import encode_mask, encode_segmentation
 from dit_sam.datasets.shapes.drawing import visible_masks
 from dit_sam.datasets.shapes.polygons import as_rectangles
+from dit_sam.datasets.shapes.scene_sampling import HARD, ORDINARY
 
 IMAGES = 300
 
@@ -190,11 +191,12 @@ def test_rectangles_are_drawn_as_their_mask(mask):
         assert not mask.any()
 
 
-def test_visible_masks():
+@pytest.mark.parametrize('rules, counts', [(ORDINARY, {3, 4, 5, 6}), (HARD, {6, 7, 8, 9, 10})])
+def test_visible_masks(rules, counts):
     for seed in range(60):
-        scene = shapes.sample_scene(np.random.default_rng(seed), 160)
+        scene = shapes.sample_scene(np.random.default_rng(seed), 160, rules)
         masks = visible_masks(scene)
-        assert 3 <= len(masks) <= 8
+        assert len(masks) in counts
         assert np.sum(masks, axis=0).max() == 1, 'no pixel belongs to two objects'
         assert (np.any(masks, axis=0) == np.any([obj.mask for obj in scene.objects], axis=0)).all()
         for obj, mask in zip(scene.objects, masks):

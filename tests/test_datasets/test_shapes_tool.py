@@ -50,6 +50,7 @@ def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
         (['--images', 2, '--size', 10], 2, 'size must be at least 64'),
         (['--images', 2, '--workers', 0], 2, 'workers must be at least 1'),
         (['--images', 2, '--seed', -1], 2, 'seed must not be negative'),
+        (['--hard', '--generalized'], 2, 'a data set is either generalized or hard, not both'),
         (['--images', 2, '--splits', 'train=0.8,val=0.1'], 2, 'must sum to 1, got train=0.8,val=0.1'),
         (['--images', 2, '--splits', 'train=nan'], 2, 'must sum to 1'),
         (['--images', 2, '--splits', 'train'], 2, "--splits takes name=share,name=share, got 'train'"),

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -101,6 +102,7 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
         (['--size', '100'], '--size 100 is not a multiple of 16'),
         (['--seeds', '0', '-1'], '--seeds must be 0 or more, got -1'),
         (['--rows', 'zebra'], "invalid choice: 'zebra'"),
+        (['--work-dir', 'begun', '--hard'], 'begun holds a comparison on the ordinary data: name another --work-dir'),
         (['--work-dir', 'afile'], 'afile cannot be written to: '),
         (
             ['--work-dir', 'none', '--table'],
@@ -115,6 +117,7 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
 def test_bad_input_is_a_one_line_error_before_training(tmp_path, monkeypatch, capsys, arguments, message) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'afile').touch()
+    (tmp_path / 'begun' / 'train').mkdir(parents=True)
     (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
     assert call_tool(PATH, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
@@ -128,3 +131,22 @@ def test_a_stopped_training_gives_no_result(tmp_path: Path) -> None:
     comparison.call = lambda *_, **__: None
     with pytest.raises(RuntimeError, match='the training of L-DIT was stopped'):
         comparison.train('config.py', 'L-DIT', 2)
+
+
+def test_hard_rows_train_on_the_hard_data_and_say_so(tmp_path: Path, monkeypatch) -> None:
+    """The data and the results are real; the trainings and their scores are not."""
+    monkeypatch.setattr(sys, 'argv', [PATH, '--work-dir', str(tmp_path), '--hard', '--rows', 'L-DIT', '--seeds', '0'])
+    args = TOOL['parse_args']()
+    args.images = args.test_images = 2
+    comparison = TOOL['Comparison'](args)
+    (tmp_path / 'text_encoder.safetensors').touch()
+    (tmp_path / 'L-DIT' / '1' / 'vis_data').mkdir(parents=True)
+    (tmp_path / 'L-DIT' / '1' / 'vis_data' / 'scalars.json').write_text('{"time": 1.0}')
+    comparison.train = lambda *_, **__: tmp_path / 'L-DIT' / 'epoch_2.pth'
+    comparison.score = lambda *_: dict.fromkeys((*TOOL['SCORES'], TOOL['NESTED']), 50.0)
+    comparison.run_all()
+    for data in (comparison.training, comparison.testing):
+        assert json.loads((data / 'shapes' / 'summary.json').read_text())['arguments']['hard']
+    assert (comparison.training.name, comparison.testing.name) == ('train_hard', 'test_hard')
+    assert json.loads((tmp_path / 'L-DIT_seed0.json').read_text())['hard']
+    assert comparison.table().splitlines()[0].endswith('| mIoU/relation | mIoU/nested | Paper: oIoU | mIoU |')

@@ -19,6 +19,9 @@ def parse_args() -> argparse.Namespace:
         '--splits', default='train=0.8,val=0.1,testA=0.05,testB=0.05', help='share of the pictures of every split'
     )
     parser.add_argument('--generalized', action='store_true', help='also sentences with several answers and with none')
+    parser.add_argument(
+        '--hard', action='store_true', help='more objects that look alike, sentences with two relations'
+    )
     parser.add_argument('--workers', type=int, default=2, help='processes; the result does not depend on them')
     return parser.parse_args()
 
@@ -68,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         splits = parse_splits(args.splits)
         counts = shapes.write_shapes(
-            args.out, args.images, args.seed, args.size, splits, args.workers, args.generalized
+            args.out, args.images, args.seed, args.size, splits, args.workers, args.generalized, args.hard
         )
     except (OSError, ValueError) as error:
         # As in the other tools, which import the package.

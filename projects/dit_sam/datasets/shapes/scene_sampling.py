@@ -24,9 +24,32 @@ SIZE_JITTER = 0.04
 MAX_COVERED = 0.22
 _MAX_ROTATION = 9.0
 _MIN_CONTRAST = 75.0
-# Numbers of objects to place; if there is not enough room, fewer remain.
-_COUNTS = (3, 4, 4, 5, 5, 6, 6)
+# A pattern needs room to be seen, as a share of the picture's long side.
+_ROOM_FOR_PATTERN = 0.25
 _ASPECTS = ((1.0, 1.0), (1.0, 0.75), (0.75, 1.0))
+
+
+@dataclass(frozen=True)
+class SceneRules:
+    """How many objects a scene has, how large they are, and how much they have in common.
+
+    Args:
+        counts: Numbers of objects to place. If there is not enough room, fewer remain, but at least `least`.
+        scale: Factor of `SIZES`.
+        most_values: The colors of a scene, and its shapes, are two to this many.
+        alike: Probability that an object is another one with one attribute drawn again.
+    """
+
+    counts: tuple[int, ...] = (3, 4, 4, 5, 5, 6, 6)
+    least: int = 3
+    scale: float = 1.0
+    most_values: int = 4
+    alike: float = 0.5
+
+
+ORDINARY = SceneRules()
+# Small objects are 0.20 * 0.6 * 0.96 = 0.115 of the long side at least: 18 pixels of 160, 13 of the network's 112.
+HARD = SceneRules(counts=(6, 7, 8, 9, 10), least=6, scale=0.6, most_values=3, alike=0.75)
 
 
 @dataclass
@@ -123,11 +146,12 @@ def _usable_colors(background: Background) -> list[str]:
 class _AttributeSampler:
     """Draws attributes from a few colors, shapes and textures, so that objects of one picture share some."""
 
-    def __init__(self, rng: np.random.Generator, colors: list[str]) -> None:
-        self.rng = rng
+    def __init__(self, rng: np.random.Generator, colors: list[str], rules: SceneRules) -> None:
+        self.rng, self.rules = rng, rules
+        end = rules.most_values + 1
         self.values = dict(
-            color=rng.choice(colors, size=min(len(colors), int(rng.integers(2, 5))), replace=False).tolist(),
-            shape=rng.choice(SHAPES, size=int(rng.integers(2, 5)), replace=False).tolist(),
+            color=rng.choice(colors, size=min(len(colors), int(rng.integers(2, end))), replace=False).tolist(),
+            shape=rng.choice(SHAPES, size=int(rng.integers(2, end)), replace=False).tolist(),
             size=list(SIZES),
             texture=['plain'] * 4 + rng.choice(TEXTURES[1:], size=2, replace=False).tolist(),
         )
@@ -143,10 +167,10 @@ class _AttributeSampler:
     def draw(self, count: int) -> list[dict[str, str]]:
         drawn: list[dict[str, str]] = []
         for _ in range(count):
-            copy = drawn and self.rng.random() < 0.5
+            copy = drawn and self.rng.random() < self.rules.alike
             new = self.distractor(drawn[int(self.rng.integers(len(drawn)))]) if copy else self.fresh()
-            # A pattern needs room to be seen.
-            drawn.append({**new, 'texture': 'plain'} if new['size'] == 'small' else new)
+            patterned = SIZES[new['size']] * self.rules.scale >= _ROOM_FOR_PATTERN
+            drawn.append(new if patterned else {**new, 'texture': 'plain'})
         return drawn
 
 
@@ -157,9 +181,10 @@ def _separate(box: tuple[float, ...], other: tuple[float, ...], gap: float) -> b
 class _Placer:
     """Places objects one after the other, each where there is room."""
 
-    def __init__(self, rng: np.random.Generator, height: int, width: int) -> None:
+    def __init__(self, rng: np.random.Generator, height: int, width: int, scale: float) -> None:
         self.rng = rng
         self.height, self.width = height, width
+        self.unit = scale * max(height, width)
         self.gap = 0.025 * max(height, width)
         self.max_covered = MAX_COVERED if rng.random() < 0.65 else 0.0
         self.placed: list[SceneObject] = []
@@ -168,9 +193,7 @@ class _Placer:
     def place(self, attributes: dict[str, str], tries: int = 40) -> bool:
         """Append an object to `placed`; False if no room was found."""
         rng = self.rng
-        extent = (
-            SIZES[attributes['size']] * max(self.height, self.width) * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
-        )
+        extent = SIZES[attributes['size']] * self.unit * rng.uniform(1 - SIZE_JITTER, 1 + SIZE_JITTER)
         rotation = float(rng.uniform(-_MAX_ROTATION, _MAX_ROTATION))
         rgb = _jittered(rng, attributes['color'])
         points = outline(attributes['shape'], extent, rotation)
@@ -206,18 +229,18 @@ class _Placer:
         return True
 
 
-def sample_scene(rng: np.random.Generator, size: int) -> Scene:
-    """A scene of 3 to 6 objects on a canvas whose long side is `size` pixels."""
+def sample_scene(rng: np.random.Generator, size: int, rules: SceneRules = ORDINARY) -> Scene:
+    """A scene on a canvas whose long side is `size` pixels."""
     share_w, share_h = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
     width, height = round(size * share_w), round(size * share_h)
     while True:
         background = sample_background(rng)
-        placer = _Placer(rng, height, width)
-        wanted = _AttributeSampler(rng, _usable_colors(background)).draw(int(rng.choice(_COUNTS)))
+        placer = _Placer(rng, height, width, rules.scale)
+        wanted = _AttributeSampler(rng, _usable_colors(background), rules).draw(int(rng.choice(rules.counts)))
         # Large objects first: room for them is rarer.
         for attributes in sorted(wanted, key=lambda item: -SIZES[item['size']]):
             placer.place(attributes)
-        if len(placer.placed) >= 3:
+        if len(placer.placed) >= rules.least:
             break
     objects = [placer.placed[i] for i in rng.permutation(len(placer.placed))]
     for z, obj in enumerate(objects):

@@ -225,9 +225,18 @@ def _sentences(rng: np.random.Generator, queries: SceneQueries, index: int, coun
 
 
 def refer(
-    rng: np.random.Generator, scene: Scene, references: int = 3, sentences: int = 3
+    rng: np.random.Generator,
+    scene: Scene,
+    references: int = 3,
+    sentences: int = 3,
+    describe: Callable[[np.random.Generator, SceneQueries, int, int], list[tuple[str, str]]] = _sentences,
 ) -> list[tuple[int, list[tuple[str, str]]]]:
     """References to objects of a scene; first those that have more than a place.
+
+    Args:
+        references: Maximal number of references.
+        sentences: Maximal number of sentences of a reference.
+        describe: Gives the (kind, sentence) pairs of an object.
 
     Returns:
         Up to `references` pairs of an object's index and its (kind, sentence) pairs; possibly none. Every sentence has
@@ -235,7 +244,7 @@ def refer(
     """
     queries = SceneQueries(scene)
     described = [
-        (int(index), _sentences(rng, queries, int(index), sentences)) for index in rng.permutation(len(scene.objects))
+        (int(index), describe(rng, queries, int(index), sentences)) for index in rng.permutation(len(scene.objects))
     ]
     described.sort(key=lambda item: -len({kind for kind, _ in item[1]} - {'place'}))
     return [item for item in described if item[1]][:references]

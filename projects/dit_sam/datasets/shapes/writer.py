@@ -15,7 +15,8 @@ from PIL import Image
 from .annotations import GENERATOR_VERSION, annotation_of, assemble, symbols_of
 from .drawing import draw, visible_masks
 from .generalized_grammar import GENERALIZED_KINDS, refer_generalized
-from .scene_sampling import sample_scene
+from .hard_grammar import HARD_KINDS, hard_sentences
+from .scene_sampling import HARD, sample_scene
 from .single_target import KINDS, refer
 
 DEFAULT_SPLITS: dict[str, float] = dict(train=0.8, val=0.1, testA=0.05, testB=0.05)
@@ -48,13 +49,13 @@ def split_of_images(images: int, seed: int, splits: dict[str, float]) -> list[st
     return [names[i] for i in np.random.default_rng([seed, 0]).permutation(images)]
 
 
-def make_image(index: int, folder: str, seed: int, size: int, generalized: bool = False) -> dict:
+def make_image(index: int, folder: str, seed: int, size: int, generalized: bool = False, hard: bool = False) -> dict:
     """Draw picture number `index` (from 1) into `folder`; return its annotations without ids."""
     rng = np.random.default_rng([seed, index])
     references: list = []
     while not references:
-        scene = sample_scene(rng, size)
-        references = refer(rng, scene)
+        scene = sample_scene(rng, size, HARD) if hard else sample_scene(rng, size)
+        references = refer(rng, scene, describe=hard_sentences) if hard else refer(rng, scene)
     if generalized:
         # A separate stream, so that the pictures are the same with and without it.
         references = refer_generalized(np.random.default_rng([seed, index, 1]), scene, references)
@@ -72,6 +73,7 @@ def _make_all(arguments: dict, workers: int, folder: Path) -> list[dict]:
         seed=arguments['seed'],
         size=arguments['size'],
         generalized=arguments.get('generalized', False),
+        hard=arguments.get('hard', False),
     )
     numbers = range(1, images + 1)
     if workers == 1:
@@ -118,7 +120,8 @@ def _write_into(folder: Path, arguments: dict, workers: int) -> dict:
     made = _make_all(arguments, workers, folder / 'images')
     split_of = split_of_images(arguments['images'], arguments['seed'], arguments['splits'])
     instances, refs, scenes = assemble(made, split_of)
-    table = _count(made, split_of, GENERALIZED_KINDS if generalized else KINDS)
+    kinds = HARD_KINDS if arguments.get('hard') else GENERALIZED_KINDS if generalized else KINDS
+    table = _count(made, split_of, kinds)
     ordered = {name: table[name] for name in arguments['splits'] if name in table}
     summary = dict(arguments=arguments, counts=ordered)
     _dump(texts / 'instances.json', instances)
@@ -154,6 +157,7 @@ def write_shapes(
     splits: dict[str, float] | None = None,
     workers: int = 1,
     generalized: bool = False,
+    hard: bool = False,
 ) -> dict[str, dict[str, int]]:
     """Write the data set: `images/*.png`, `shapes/instances.json`, `shapes/refs(unc).p` and the symbolic scenes.
 
@@ -165,20 +169,25 @@ def write_shapes(
         splits: Share of the images of every split, by default 80/10/5/5 for train, val, testA and testB.
         generalized: Add sentences that mean several objects or none, with the same pictures. The files are then those
             of gRefCOCO, `gshapes/instances.json` and `gshapes/grefs(unc).json`.
+        hard: More and smaller objects that look alike, and sentences with two relations.
 
     Returns:
         For every split the numbers of images, objects, references and sentences, the latter also by kind.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the data set would be both generalized and hard.
         FileExistsError: `out` holds something else.
         OSError: `out` cannot be written.
     """
     splits = dict(DEFAULT_SPLITS if splits is None else splits)
     check_arguments(images, seed, size, splits, workers)
+    if generalized and hard:
+        raise ValueError('a data set is either generalized or hard, not both')
     arguments = dict(generator=GENERATOR_VERSION, images=images, seed=seed, size=size, splits=splits)
     if generalized:
         arguments['generalized'] = True
+    if hard:
+        arguments['hard'] = True
     target = Path(out).resolve()
     found = _existing(target, arguments)
     if found is not None:
