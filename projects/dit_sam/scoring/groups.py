@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ..datasets.instances import Instances
 from .sheet import Sheet
@@ -73,13 +73,7 @@ def groupings(sheet: Sheet, truths: Truths, instances: Instances | None = None) 
 
 def by_length(sentence: str) -> list[str]:
     """By the number of words."""
-    number = len(sentence.split())
-    place = bisect_right(LENGTHS, number)
-    first = LENGTHS[place - 1]
-    if place == len(LENGTHS):
-        return [f'{first} or more words']
-    last = LENGTHS[place] - 1
-    return [f'{first} words' if last == first else f'{first} to {last} words']
+    return [f'{_range(len(sentence.split()), LENGTHS)} words']
 
 
 def by_words(sentence: str) -> list[str]:
@@ -93,11 +87,14 @@ def _distractors(info: dict, instances: Instances) -> list[str]:
     if not isinstance(info.get('category_id'), int) or isinstance(info['ann_id'], tuple):
         return []
     number = instances.number_of(info['img_id'], info['category_id']) - 1
-    if number < 0:
-        return []
-    place = bisect_right(DISTRACTORS, number)
-    first = DISTRACTORS[place - 1]
-    if place == len(DISTRACTORS):
-        return [f'{first} or more']
-    last = DISTRACTORS[place] - 1
-    return [f'{first}' if last == first else f'{first} to {last}']
+    return [] if number < 0 else [_range(number, DISTRACTORS)]
+
+
+def _range(number: int, bounds: Sequence[int]) -> str:
+    """The range of a number between bounds: '3', '4 to 5', '6 or more'."""
+    place = bisect_right(bounds, number)
+    first = bounds[place - 1]
+    if place == len(bounds):
+        return f'{first} or more'
+    last = bounds[place] - 1
+    return f'{first}' if last == first else f'{first} to {last}'
