@@ -83,10 +83,13 @@ FROZEN = {
 }
 # Not in the paper: text from a later of the 6 blocks on, and several sentences of an image in a step.
 LATE = {f'L-DIT from block {start}': Row((f'{INSTRUCTION}.start={start}',)) for start in (2, 3, 4)}
+LATE_BY_IMAGE = 'L-DIT from block 4, 4 sentences of an image'
 BY_IMAGE = {f'L-DIT, {sentences} sentences of an image': by_image(sentences) for sentences in (2, 4)} | {
     f'L-DIT from block 4, {sentences} sentences of an image': by_image(sentences, f'{INSTRUCTION}.start=4')
     for sentences in (2, 4)
 }
+# A step of the last one takes 0.55 of the time of one of L-DIT (benchmarks/sentences.py --train): 6 / 0.55 = 11 epochs.
+BY_IMAGE[f'{LATE_BY_IMAGE}, equal time'] = replace(BY_IMAGE[LATE_BY_IMAGE], epochs=Fraction(11, 8))
 # Not in the paper: a small BEiT-3, which reads the image too and starts from random weights. Its configs lack SAM's
 # patches and weights.
 WITH_SAM = (

@@ -1,11 +1,13 @@
 """A web page that segments pictures by sentences: ``tools/webdemo.py [--model NAME] [--port N]``.
 
 Needs the extra `web`: ``pip install "dit-sam[web]"``. Without --host only this machine can open the page. It sends
-nothing to other machines and loads nothing from them. Uploaded pictures are deleted after an hour.
+nothing to other machines and loads nothing from them. Uploaded pictures are deleted after an hour, and at the end.
 """
 
 import argparse
+import os
 import os.path as osp
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -83,7 +85,11 @@ def check_address(host: str, port: int | None) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    # So that the folder is also deleted when a service or a container is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
+        # Uploads and files for download.
+        os.environ['GRADIO_TEMP_DIR'] = osp.join(folder, 'files')
         if args.model and (args.config or args.checkpoint):
             raise InputError('--model brings its config and weights: leave out --config and --checkpoint')
         if args.config and not args.checkpoint:

@@ -18,6 +18,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def printable(text: str) -> str:
+    """A text on one line, with escapes for what no terminal shows and no file can hold."""
+    return ''.join(letter if letter.isprintable() else letter.encode('unicode_escape').decode() for letter in text)
+
+
 def show_traceback() -> None:
     """Print the traceback of the current error if DIT_SAM_DEBUG=1 is set; otherwise tools print one line."""
     if os.environ.get('DIT_SAM_DEBUG') == '1':

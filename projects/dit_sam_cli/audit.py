@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from .arguments import let_threads_yield
-from .files import check_exists
+from .files import check_exists, check_outputs
 
 DESCRIPTION = """Say which pictures of evaluation sets are among those that a model was trained on.
 
@@ -72,14 +72,11 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
 def run(json_file: str | None, train: Sequence, test: Sequence) -> tuple[list, list]:
     """The training sets and the reports of `dit_sam.datasets.audit`, also written to a file if there is one."""
     from dit_sam.datasets.audit import audit
-    from dit_sam.errors import InputError
     from dit_sam.utils import atomic_write_text, check_file
 
     if json_file:
         check_file(json_file)
-        for path, _ in (*train, *test):
-            if osp.exists(json_file) and osp.samefile(json_file, path):
-                raise InputError(f'--json {json_file} is one of the sources: name another file')
+        check_outputs({'--json': json_file}, [path for path, _ in (*train, *test)])
     trained, reports = audit(train, test)
     if json_file:
         content = dict(
@@ -97,6 +94,8 @@ def run(json_file: str | None, train: Sequence, test: Sequence) -> tuple[list, l
 def report(trained: Sequence[Any], reports: Sequence[Any], number: int) -> Iterator[str]:
     """The lines to print: a table, examples, and the result in words."""
     from prettytable import PrettyTable
+
+    from dit_sam.errors import printable
 
     table = PrettyTable(HEADER, align='r')
     table.align['evaluation set'] = table.align['split'] = 'l'
@@ -168,8 +167,3 @@ def named(picture: Any) -> str:
     """The id and the file name of a picture, as far as there are any."""
     image_id, name = str(picture.image_id), picture.file_name
     return f'{image_id} ({name})' if image_id and name and image_id != name else image_id or name
-
-
-def printable(text: str) -> str:
-    """A text on one line, with escapes for what no terminal shows."""
-    return ''.join(letter if letter.isprintable() else letter.encode('unicode_escape').decode() for letter in text)

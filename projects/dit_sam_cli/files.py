@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 import sys
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,3 +39,14 @@ def check_exists(kind: str, path: str, remedy: str = 'check the path') -> None:
     folder, name = osp.split(path)
     near = get_close_matches(name, os.listdir(folder or '.') if osp.isdir(folder or '.') else [], cutoff=0.8)
     refuse(f'{kind} {path} not found: ' + (f'did you mean {" or ".join(near)}?' if near else remedy))
+
+
+def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None]) -> None:
+    """Refuse a file to write, by its option, that is also read, or that another option writes."""
+    taken = [os.path.realpath(path) for path in inputs if path and osp.exists(path)]
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if os.path.realpath(path) in taken:
+            refuse(f'{option} {path} is also read or written by another option: name another file')
+        taken.append(os.path.realpath(path))

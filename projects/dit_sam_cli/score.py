@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .arguments import positive
-from .files import CONFIGS_ARE, check_exists, refuse
+from .files import CONFIGS_ARE, check_exists, check_outputs, refuse
 
 # As in `dit_sam.scoring.answers`.
 RESIZES = ('none', 'dit', 'nearest')
@@ -56,6 +56,10 @@ def check_args(args: argparse.Namespace) -> None:
     for name in ('against', 'refs', 'instances'):
         if getattr(args, name):
             check_exists(f'--{name}', getattr(args, name))
+    read = (args.predictions, args.against, args.data, args.refs, args.instances)
+    check_outputs({'--json': args.json, '--html': args.html}, read)
+    if args.seed < 0:
+        refuse(f'--seed must be 0 or more, got {args.seed}')
     if args.worst < 0:
         refuse(f'--worst must be 0 or more, got {args.worst}')
 
@@ -78,23 +82,23 @@ def run(args: argparse.Namespace) -> int:
         for path in filter(None, (args.json, args.html)):
             check_file(path)
         dataset = scoring.open_data(args.data, args.refs, args.split, args.images)
+        instances = scoring.instances_of(dataset, args.instances)
         truths = scoring.Truths(dataset)
         sheet = scoring.score_answers(args.predictions, truths, resize=args.resize)
         other = scoring.score_answers(args.against, truths, resize=args.resize) if args.against else None
-        groupings = scoring.groupings(sheet, truths, scoring.instances_of(dataset, args.instances))
-        report = scoring.make_report(sheet, groupings, other=other, rounds=args.rounds, seed=args.seed)
-        print(scoring.summary(report))
-        problems = (
-            report.problems + [f'second model: {line}' for line in other.problems.lines()] if other else report.problems
+        report = scoring.make_report(
+            sheet, scoring.groupings(sheet, truths, instances), other=other, rounds=args.rounds, seed=args.seed
         )
-        for line in problems:
+        report.title = f'{osp.basename(args.predictions)} on {dataset.source}'
+        report.second_title = osp.basename(args.against or '')
+        print(scoring.summary(report))
+        for line in report.all_problems:
             print(f'problem: {line}', file=sys.stderr)
-        title = f'{osp.basename(args.predictions)} on {dataset.source}'
         if args.json:
-            atomic_write_text(args.json, json.dumps(dict(title=title, **report.as_json()), indent=1) + '\n')
+            atomic_write_text(args.json, json.dumps(report.as_json(), indent=1) + '\n')
         if args.html:
-            atomic_write_text(args.html, scoring.write_page(report, title))
+            atomic_write_text(args.html, scoring.write_page(report))
         if args.worst:
             drawn = scoring.draw_worst(args.predictions, truths, sheet, args.worst, args.out, args.resize)
             print('\n'.join(['written:', *drawn]))
-    return int(bool(problems))
+    return int(bool(report.all_problems))

@@ -128,6 +128,8 @@ def test_what_cannot_share_an_image_is_refused(write_refcoco):
         build(root, 2, test_mode=True)
     with pytest.raises(InputError, match='sentences_per_image=0'):
         build(root, 0)
+    with pytest.raises(InputError, match='set sentences_per_image in every data set, or leave collate_fn out'):
+        flatten_collate([build(root, 2)[0], build(root, None)[0]])
 
 
 def test_masks_in_files_and_no_targets_of_json_lines_stay(tmp_path):

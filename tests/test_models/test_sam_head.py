@@ -8,6 +8,7 @@ from tiny import assert_close, assert_same_gradients, decode_head, gradients, no
 from torch import nn
 
 from dit_sam.compat import import_sam_modeling
+from dit_sam.errors import InputError
 from dit_sam.models import SAMHead
 from dit_sam.structures import TextFeatures
 
@@ -170,6 +171,19 @@ def test_the_iou_head_learns_the_iou_of_the_mask(kind):
     losses['loss_iou'].backward()
     assert head.mask_decoder.iou_prediction_head.layers[0].weight.grad.abs().sum() > 0
     assert_close(masks, head.predict((image,), metas, text=text), 0)
+
+
+@pytest.mark.parametrize('kind', ['SAMHead', 'GeneralizedSAMHead'])
+def test_masks_that_were_not_padded_are_refused(kind):
+    data = sample((30, 40))
+    data.set_metainfo(dict(pad_shape=(40, 56), padding_size=(8, 8, 5, 5), mask_is_padded=False))
+    with pytest.raises(InputError, match='compares masks with the padded input'):
+        build(type=kind).loss((noise(1, 16, *GRID),), [data], text=sentences(1))
+
+
+def test_a_score_of_another_mask_is_refused():
+    with pytest.raises(InputError, match='trains the predicted IoU of mask 0, and multimask=True takes one of the'):
+        build(type='EVFSAMHead', text_dims=16, predict_iou=True, multimask=True)
 
 
 def test_losses_of_one_name_are_summed():

@@ -55,7 +55,7 @@ def test_every_form_of_an_answer(tmp_path, answer):
         ),
         (
             [dict(image='b.jpg', sentence='a dog', segmentation=None)],
-            'unknown: 1, the first: line 1 is for "a dog" of b.jpg, which the data do not have',
+            "unknown: 1, the first: line 1 is for 'a dog' of 'b.jpg', which the data do not have",
             0,
         ),
         (
@@ -132,6 +132,61 @@ def test_a_folder_of_masks(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(InputError, match='has no PNG file'):
         score_answers(str(tmp_path / 'empty'), truths)
+
+
+def test_an_id_of_several_sentences_needs_picture_and_sentence(tmp_path):
+    """As in files that count the sentences of each reference from 0; also of pictures of two sizes."""
+    truths = [truth_line('a.jpg', rows(0, 10), 'a man'), dict(truth_line('b.jpg', rows(0, 5, (8, 9)), 'a dog'))]
+    truths[1].update(height=8, width=9)
+    data = Truths(open_data(write_lines(tmp_path / 'truth.jsonl', *truths)))
+    data._by_id = {'0': [0, 1]}
+    answers = [
+        dict(sent_id=0, image='b.jpg', sentence='a dog', segmentation=rows(0, 5, (8, 9))),
+        dict(sent_id=0, image='a.jpg', sentence='a man', segmentation=rows(0, 10)),
+    ]
+    sheet = score_answers(write_lines(tmp_path / 'answers.jsonl', *answers), data)
+    assert sheet.counts['original'].tolist() == [[300, 300, 300], [45, 45, 45]] and not sheet.problems.lines()
+    sheet = score_answers(write_lines(tmp_path / 'b.jsonl', dict(sent_id=0, segmentation=rows(0, 10))), data)
+    assert 'which several sentences of the data have: add image and sentence' in sheet.problems.lines()[0]
+
+
+def test_the_picture_of_another_folder_is_not_taken(tmp_path):
+    truths = [truth_line('y/0001.jpg', rows(0, 10), 'a man')]
+    answers = [
+        dict(image=f'{folder}/0001.jpg', sentence='a man', segmentation=rows(0, last))
+        for folder, last in (('x', 3), ('/data/y', 10))
+    ]
+    sheet, _ = score_lines(tmp_path, truths, answers)
+    assert sheet.problems.counts == dict(unknown=1) and sheet.counts['original'].tolist() == [[300, 300, 300]]
+
+
+def test_an_equal_second_answer_is_no_duplicate(tmp_path):
+    """A model that answers by picture and sentence repeats itself where two references have the same sentence."""
+    answer = dict(image='b.jpg', sentence='the man', segmentation=rows(10, 20))
+    sheet, _ = score_lines(tmp_path, TRUTHS, [answer, answer])
+    assert sheet.problems.counts == dict(missing=2)
+
+
+@pytest.mark.parametrize(
+    'line, kind',
+    [
+        (dict(image=7, sentence='the man', segmentation=None), None),
+        (dict(image=['b.jpg'], sentence='the man', segmentation=None), 'incomplete'),
+        (dict(sent_id=0, score=10**400, segmentation=None), None),
+        (dict(sent_id=0, score='high', segmentation=None), None),
+        (dict(sent_id='x' * 10**6 + chr(27) + '\nproblem: fake', segmentation=None), 'unknown'),
+        (dict(image='\ud800.jpg', sentence='the man', segmentation=None), 'unknown'),
+        (dict(sent_id=0, segmentation=[[0, 0, 30, 20] * 60000]), 'damaged'),
+        (dict(sent_id=0, segmentation=dict(size=[65000, 65000], counts='0')), 'size'),
+        (dict(sent_id=0, iou=0.5), 'incomplete'),
+    ],
+)
+def test_strange_lines_are_counted_in_one_short_line(tmp_path, line, kind):
+    data = Truths(open_data(write_lines(tmp_path / 'truth.jsonl', *TRUTHS)))
+    sheet = score_answers(write_lines(tmp_path / 'answers.jsonl', line), data, resize='nearest')
+    assert set(sheet.problems.counts) == {'missing'} | ({kind} if kind else set())
+    for text in sheet.problems.lines():
+        assert len(text) < 500 and text.isprintable() and text.encode()
 
 
 def test_one_answer_serves_all_equal_questions(tmp_path):

@@ -76,5 +76,7 @@ def test_groups_of_a_report(tmp_path, instances):
     assert {title: {name: group.number for name, group in groups.items()} for title, groups in report.groups.items()}[
         'length'
     ] == {'1 to 2 words': 3, '4 to 5 words': 1}
+    # Among the other cats and dogs of the pictures, without the one in a crowd.
+    assert mean['distractors'] == {'0': 50, '1': 50}
     total = report.rules['original']
     assert np.isclose(total['mIoU'], 62.5) and set(report.rules) == set(RULES)

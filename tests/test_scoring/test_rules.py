@@ -12,7 +12,7 @@ from scored_files import rows, score_lines, truth_line, write_lines
 from dit_sam.datasets import GRefCOCODataset, RefCOCODataset
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.evaluation import ReferringIoU
-from dit_sam.scoring import RULES, Rule, Truths, boundary_of, open_data, score_answers
+from dit_sam.scoring import RULES, Rule, Truths, boundary_of, groupings, make_report, open_data, score_answers
 from dit_sam.utils import encode_rle
 
 GOLDEN = Path(__file__).parents[3] / 'shared' / 'golden_scores'
@@ -43,6 +43,15 @@ def test_ties_and_empty_masks_by_hand(tmp_path):
     # LAVT: stretching rows from 20 to 480 keeps the shares; 0.5 and more.
     assert (found['LAVT']['mIoU'], found['LAVT']['P@0.5']) == (pytest.approx(30), 50)
     assert found['ReLA']['N-acc'] == 50
+
+
+def test_groups_count_ties_as_the_total_does(tmp_path):
+    """Where some sentence of the data has no target, P@X is of an IoU of X and more, also in groups without such."""
+    truths = [truth_line('a.jpg', rows(0, 10), 'a', kind='A'), truth_line('b.jpg', None, 'b', kind='B')]
+    sheet, found = score_lines(tmp_path, truths, [dict(sent_id=i, segmentation=rows(0, 5)) for i in range(2)])
+    report = make_report(sheet, groupings(sheet, found), rounds=10)
+    assert report.rules['original']['P@0.5'] == report.groups['kind']['A'].scores['P@0.5'] == 100
+    assert report.rules['DIT']['P@0.5'] == 0
 
 
 @pytest.mark.parametrize('x, counts', [(0.5, False), (0.6, False), (0.7, True), (0.8, False), (0.9, True)])

@@ -74,6 +74,22 @@ def test_what_is_wrong_is_said_and_makes_the_status_1(files, capsys):
     assert cells(shown.out, 'original')[1] == '50.00'
     assert call_tool(TOOL, files['first'], '--data', files['truth'], '--against', files['partly']) == 1
     assert 'problem: second model: missing: 1' in capsys.readouterr().err
+    page, values = files['folder'] / 'page.html', files['folder'] / 'values.json'
+    arguments = ('--data', files['truth'], '--against', files['partly'], '--html', page, '--json', values)
+    assert call_tool(TOOL, files['first'], *arguments) == 1
+    assert 'second model: missing: 1' in page.read_text() and 'partly.jsonl' in page.read_text()
+    second = json.loads(values.read_text())['second']
+    assert second['title'] == 'partly.jsonl' and second['problems'] and second['protocols']['original']
+
+
+def test_names_of_groups_are_no_markup_and_no_formulas(output_of, tmp_path):
+    kinds = ('$\\foo$', '<script>alert(1)</script>', '$5 and $10')
+    truths = [truth_line(f'{i}.jpg', rows(0, 3), 'a', kind=kind) for i, kind in enumerate(kinds)]
+    answers = write_lines(tmp_path / 'a.jsonl', *(dict(sent_id=i, segmentation=None) for i in range(3)))
+    data = write_lines(tmp_path / 'truth.jsonl', *truths)
+    output_of(TOOL, answers, '--data', data, '--html', tmp_path / 'page.html')
+    text = (tmp_path / 'page.html').read_text()
+    assert '<script>' not in text and '$\\foo$' in text and '$5 and $10' in text
 
 
 def test_the_worst_sentences_are_drawn(output_of, files):
@@ -131,6 +147,9 @@ def test_categories_and_distractors_of_coco_instances(output_of, tmp_path):
         (['first.jsonl', '--data', 'a.png'], '--data a.png: name a config (.py)'),
         (['first.jsonl', '--data', 'truth.jsonl', '--worst', '-1'], '--worst must be 0 or more, got -1'),
         (['first.jsonl', '--data', 'truth.jsonl', '--json', '.'], 'is a folder'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--json', 'first.jsonl'], '--json first.jsonl is also read'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--json', 'x', '--html', 'x'], '--html x is also read or written'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--seed', '-1'], '--seed must be 0 or more, got -1'),
         (['first.jsonl', '--data', 'config.py'], 'config config.py: it has no model'),
     ],
 )

@@ -276,7 +276,9 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_sources_are_read(
     assert capsys.readouterr().err == 'error: plus is a folder: name a file in it\n'
     Path('x.txt').write_text('5')
     assert call_tool(*command, 'x.txt', '--train', 'x.txt') == 1
-    assert capsys.readouterr().err == 'error: --json x.txt is one of the sources: name another file\n'
+    assert (
+        capsys.readouterr().err == 'error: --json x.txt is also read or written by another option: name another file\n'
+    )
     assert Path('x.txt').read_text() == '5'
     assert call_tool('analysis_tools/audit.py', '--train', 'plain') == 2
 

@@ -253,6 +253,38 @@ def test_clicks_are_points_inside_and_outside(browser, address_for_clicks, photo
     until(browser, lambda: not points())
 
 
+def test_an_answer_belongs_to_the_picture_and_the_points_that_are_shown(browser, address_for_clicks, photo, tmp_path):
+    """Clicks that come during an answer are asked after it, and another picture clears the answer."""
+    browser.get(address_for_clicks)
+    until(browser, lambda: browser.find_elements(By.ID, 'segment'))
+    # So large that an answer takes longer than a few clicks.
+    cv2.imwrite(str(tmp_path / 'large.png'), cv2.resize(cv2.imread(str(photo)), (4000, 2400)))
+    picture = upload(browser, tmp_path / 'large.png')
+    for shift in range(4):
+        ActionChains(browser).move_to_element_with_offset(picture, 10 * shift, 0).click().perform()
+    until(browser, lambda: len(browser.find_element(By.ID, 'points').text.splitlines()) == 4)
+
+    def discs() -> int:
+        """Points in the picture of the answer: white rings around discs in the color of the mask."""
+        drawn = picture_in(browser, 'overlay')
+        inside = np.abs(drawn.astype(int) - (160, 64, 255)).max(-1) < 30
+        row = drawn.shape[1] * 2400 // 4000 // 2
+        return np.count_nonzero(np.diff(inside[row].astype(int)) == 1)
+
+    until(browser, lambda: discs() >= 4)
+    browser.find_element(By.CSS_SELECTOR, '[aria-label="Remove Image"], [aria-label="Clear"]').click()
+    until(browser, lambda: not browser.find_elements(By.CSS_SELECTOR, '#overlay img'))
+    assert not browser.find_elements(By.CSS_SELECTOR, '#files a[href]')
+
+
+def test_files_are_deleted_when_the_page_is_stopped(tmp_path, photo):
+    """As by a service or container."""
+    with served(tmp_path) as address:
+        httpx.post(f'{address}/gradio_api/upload', files=dict(files=('private.png', photo.read_bytes())))
+        assert list(tmp_path.rglob('private.png'))
+    assert not list(tmp_path.rglob('private.png')) and not list(tmp_path.glob('dit_sam_web_*'))
+
+
 def test_the_attention_of_a_sentence(page, photo):
     ask(page, photo, 'the red circle')
     picture_in(page, 'overlay')

@@ -77,6 +77,8 @@ class OnnxSegmenter:
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
+        if path.name.endswith('.image.onnx'):
+            raise ValueError(f'{path} is the graph of the image alone: name the other one, without .image')
         self.graph = read(path, open_graph)
         self.settings = read(path.with_suffix('.json'), read_settings)
         self.tokenizer = read(path.with_suffix('.tokenizer.json'), lambda file: Tokenizer.from_file(str(file)))
@@ -87,7 +89,10 @@ class OnnxSegmenter:
             image_file = path.with_suffix('.image.onnx')
             self.image_graph = graphs[image_file] = read(image_file, open_graph)
         for file, graph in graphs.items():
-            if graph.get_modelmeta().custom_metadata_map.get('export') != self.settings.get('export'):
+            given = [each.name for each in graph.get_inputs()]
+            expected = ['image'] if not self.trunk or file != path else self.trunk
+            same = graph.get_modelmeta().custom_metadata_map.get('export') == self.settings.get('export')
+            if not same or given[: len(expected)] != expected:
                 raise ValueError(
                     f'{file} and {path.with_suffix(".json")} are of different exports: copy the files of one export '
                     'together, or write them again with export_onnx.py'
@@ -126,8 +131,8 @@ class OnnxSegmenter:
         size: tuple[int, int],
         sentences: Sequence[str],
     ) -> np.ndarray:
-        if not all(sentence.strip() for sentence in sentences):
-            raise ValueError('a sentence is empty: say what to segment')
+        if isinstance(sentences, str) or not sentences or not all(sentence.strip() for sentence in sentences):
+            raise ValueError('sentences are a list with at least one, none of them empty: say what to segment')
         encoded = self.tokenizer.encode_batch(list(sentences))
         if not self.trunk:
             inputs = dict(image=np.repeat(inputs['image'], len(encoded), 0))

@@ -1,4 +1,4 @@
-"""The images that were asked last, kept open within limits, for programs that answer many users."""
+"""The images that were asked about last, kept open within limits, for programs that answer many users."""
 
 import os
 from collections import OrderedDict
@@ -6,15 +6,16 @@ from collections.abc import Callable
 from threading import Lock, Timer
 from time import monotonic
 
+from ..errors import InputError
 from .open_image import OpenImage
 
 
 class KeptImages:
     """Open images by path, so that the next question about one does not read and encode it again.
 
-    The images that were asked last are kept, as many as the limits allow. An image is dropped when nobody has asked it
-    for `seconds`, also if no other is asked. A file that has changed is read again. It can be called from several
-    threads; two that open the same image at the same time may both read it.
+    The images that were asked about last are kept, as many as the limits allow. An image is dropped when nobody has
+    asked about it for `seconds`, also if nobody asks about another. A file that has changed is read again. It can be
+    called from several threads; two that open the same image at the same time may both read it.
 
         >>> kept = KeptImages(inferencer.open)
         >>> kept('photo.jpg')('the man')
@@ -24,11 +25,16 @@ class KeptImages:
         number: The most images that are kept.
         nbytes: The most bytes that they take together. A larger image is opened at each question.
         seconds: How long an image is kept after the last question.
+
+    Raises:
+        InputError: A limit leaves nothing.
     """
 
     def __init__(
         self, open_image: Callable[[str], OpenImage], number: int = 8, nbytes: int = 2**30, seconds: float = 15 * 60
     ) -> None:
+        if number < 1 or nbytes < 0 or seconds <= 0:
+            raise InputError(f'KeptImages needs limits above 0, got {number=}, {nbytes=} and {seconds=}')
         self.open_image = open_image
         self.number, self.nbytes, self.seconds = number, nbytes, seconds
         # From the one that was asked first to the last, with the time of the question.

@@ -17,7 +17,7 @@ class OpenImage:
     """An image that `ReferringInferencer.open` has opened.
 
     It takes the place of the image in calls of the inferencer, and can be called with sentences itself. The results are
-    those of a call with the image, bit by bit.
+    those of a call with the image, bit by bit. Open it again after changing the model's weights, type or device.
 
         >>> image = inferencer.open('photo.jpg')
         >>> image(['the man', 'his dog'])

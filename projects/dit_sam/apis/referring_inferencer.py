@@ -203,8 +203,7 @@ class ReferringInferencer(BaseInferencer):
         images, single = list_images(inputs), is_single(inputs)
         names = [_name(image, i) for i, image in enumerate(images, 1)]
         for image in images:
-            if isinstance(image, OpenImage) and image.inferencer is not self:
-                raise InputError(f'{image.name} was opened by another inferencer: open it by this one')
+            self._check_own(image)
         matched = match_sentences(sentences, names, single)
         prompts = match_prompts(points, boxes, names, list(map(len, matched)), single)
         if any(map(any, prompts)):
@@ -245,7 +244,12 @@ class ReferringInferencer(BaseInferencer):
         images = list_images(image)
         if len(images) != 1:
             raise InputError(f'open takes one image, got {len(images)}')
+        self._check_own(images[0])
         return self._open(images[0], _name(images[0], 1))
+
+    def _check_own(self, image: str | np.ndarray | OpenImage) -> None:
+        if isinstance(image, OpenImage) and image.inferencer is not self:
+            raise InputError(f'{image.name} was opened by another inferencer: open it by this one')
 
     def _open(self, image: str | np.ndarray | OpenImage, name: str) -> OpenImage:
         if isinstance(image, OpenImage):

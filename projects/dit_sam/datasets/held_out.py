@@ -73,12 +73,16 @@ def read_splits(file: str) -> dict[str, list[Picture]]:
         table = ReferringTable.open(file)
         return {str(table.header.get('split') or ''): _pictures_of(table)}
     splits: dict[str, dict[Id, Picture]] = {}
+    counted: set[tuple[str, Id]] = set()
     for ref in load_any_refs(file):
         for split in split_names(ref['split']):
             pictures = splits.setdefault(split, {})
+            # One of R-RefCOCO is read as two, with and without a target.
+            new = (split, ref['ref_id']) not in counted
+            counted.add((split, ref['ref_id']))
             known = pictures.get(ref['image_id']) or Picture(ref['image_id'], _file_name_of(ref))
             pictures[ref['image_id']] = known._replace(
-                references=known.references + 1, sentences=known.sentences + len(ref['sentences'])
+                references=known.references + new, sentences=known.sentences + len(ref['sentences'])
             )
     return {split: list(pictures.values()) for split, pictures in splits.items()}
 

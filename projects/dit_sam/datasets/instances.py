@@ -1,12 +1,15 @@
 """COCO instances, and the table of a list of references to them."""
 
 import json
+import os
 import os.path as osp
 import reprlib
+from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..errors import InputError
 from .columns import MAX_SIDE, is_side
@@ -22,12 +25,15 @@ REMEDY = (
 )
 
 Id = int | str
+# By path and time.
+_OPEN: 'WeakValueDictionary[str, Instances]' = WeakValueDictionary()
 
 
 class Instances:
     """The images and masks of `instances.json`, in COCO's format.
 
-    An image or annotation is checked when it is accessed.
+    An image or annotation is checked when it is accessed. Polygons are kept as arrays, which take a quarter of the
+    memory.
 
     Attributes:
         category_names: Names of the categories by their ids, as far as the file has them.
@@ -41,7 +47,7 @@ class Instances:
         require_file(path, 'Annotations')
         self.path = path
         try:
-            content = load_json(path)
+            content = load_json(path, _without_what_is_not_used)
             self._images = _by_id(content['images'], ('file_name', 'height', 'width'))
             self._annotations = _by_id(
                 content['annotations'], ('image_id', 'segmentation'), iscrowd=0, category_id=None
@@ -57,11 +63,21 @@ class Instances:
         self._numbers: Counter | None = None
 
     def number_of(self, image_id: Id, category_id: Id) -> int:
-        """How many objects of a category an image has, without crowds."""
+        """How many objects of a category an image has, without crowds. Ids may be text."""
         if self._numbers is None:
             records = [record for record in self._annotations.values() if not isinstance(record, str) and not record[2]]
-            self._numbers = Counter((record[0], record[3]) for record in records)
-        return self._numbers[image_id, category_id]
+            self._numbers = Counter((str(record[0]), str(record[3])) for record in records)
+        return self._numbers[str(image_id), str(category_id)]
+
+    @classmethod
+    def open(cls, path: str) -> 'Instances':
+        """The instances of a file; those that something else holds open are not read again."""
+        require_file(path, 'Annotations')
+        key = f'{os.path.abspath(path)} {os.stat(path).st_mtime_ns}'
+        found = _OPEN.get(key)
+        if found is None:
+            found = _OPEN[key] = cls(path)
+        return found
 
     def image(self, image_id: Id) -> tuple[str, int, int]:
         """File name, height and width in pixels."""
@@ -83,7 +99,8 @@ class Instances:
 
     def outlines(self, ann_id: Id | tuple[int, ...]) -> str:
         """JSON of the list of their segmentations, as in the file."""
-        return json.dumps([self._find(self._annotations, 'ann_id', one)[1] for one in self._counting(ann_id)])
+        found = (self._find(self._annotations, 'ann_id', one)[1] for one in self._counting(ann_id))
+        return json.dumps(list(map(_as_lists, found)))
 
     def _counting(self, ann_id: Id | tuple[int, ...]) -> Sequence[Id]:
         """The ids of the objects that count."""
@@ -108,7 +125,7 @@ class Instances:
             )
         if ann_id not in self._masks:
             try:
-                self._masks[ann_id] = encode_segmentation(segmentation, height, width)
+                self._masks[ann_id] = encode_segmentation(_as_lists(segmentation), height, width)
             except ValueError as error:
                 raise InputError(f'{self.path}: annotation {ann_id} {error}') from error
         return self._masks[ann_id]
@@ -122,6 +139,29 @@ class Instances:
         if isinstance(found, str):
             raise InputError(f'{self.path}: {key} {value!r} {found}')
         return found
+
+
+def _without_what_is_not_used(record: dict) -> dict:
+    """A record of the file, smaller."""
+    if 'segmentation' in record:
+        for key in ('bbox', 'area'):
+            record.pop(key, None)
+        parts = record['segmentation']
+        if isinstance(parts, list):
+            record['segmentation'] = [_as_array(part) for part in parts]
+    return record
+
+
+def _as_array(polygon: Any) -> Any:
+    """A polygon of floats as an array; anything else as it is, to be refused when it is accessed."""
+    floats = isinstance(polygon, list) and all(type(value) is float for value in polygon)
+    return array('d', polygon) if floats else polygon
+
+
+def _as_lists(segmentation: Any) -> Any:
+    if not isinstance(segmentation, list):
+        return segmentation
+    return [part.tolist() if isinstance(part, array) else part for part in segmentation]
 
 
 def _types(value: Id, others: Iterable[Any]) -> str:

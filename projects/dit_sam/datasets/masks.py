@@ -162,6 +162,7 @@ def _check_polygon(polygon: list | dict, height: int, width: int) -> None:
     if not _are_numbers(polygon):
         raise ValueError('has a polygon of which not all coordinates are numbers')
     _check_nearness(polygon, height, width)
+    _check_outline(polygon, height, width)
 
 
 def check_points(points: list, height: int, width: int) -> None:
@@ -178,6 +179,13 @@ def _check_nearness(polygon: list, height: int, width: int) -> None:
     # Annotations leave the image by a pixel or two. Far outside, pycocotools would need unlimited memory.
     if min(polygon) < -max(height, width) or max(polygon) > 2 * max(height, width):
         raise ValueError(f'has a polygon far outside of its image of {height} x {width} pixels (height x width)')
+
+
+def _check_outline(polygon: list, height: int, width: int) -> None:
+    # pycocotools follows it in steps of a fifth of a pixel, and needs 8 bytes for each.
+    xy = np.array(polygon, dtype=np.float64).reshape(-1, 2)
+    if np.abs(np.diff(xy, axis=0, append=xy[:1])).sum() > 1000 * (height + width):
+        raise ValueError('has a polygon whose outline is more than 1,000 times as long as the sides of its image')
 
 
 def _are_numbers(values: list) -> bool:

@@ -64,7 +64,7 @@ class RefCOCODataset(ReferringDataset):
         """The table of the split."""
         require_file(self.refs_file, 'References')
         refs = select_split(self._read_refs(), self.split, self.refs_file)
-        return make_table(refs, self.refs_file, Instances(self.ann_file), self.keep_outlines, split=self.split)
+        return make_table(refs, self.refs_file, Instances.open(self.ann_file), self.keep_outlines, split=self.split)
 
     def _read_refs(self) -> list[dict]:
         """All references of `refs_file`."""

@@ -115,6 +115,11 @@ def load_refs(path: str) -> list[dict]:
 def _plain_refs(refs: Any, path: str) -> list[dict]:
     _check_refs(refs, path, REF_TYPES, SENTENCE_TYPES)
     for index, ref in enumerate(refs):
+        if 'source' in ref:
+            raise InputError(
+                f'{path}: item {index} has a source, {json.dumps(ref["source"])}: the file is of Ref-ZOM, which '
+                'RefZOMDataset reads'
+            )
         if not all(map(_exists, ref['sentences'])):
             raise InputError(
                 f'{path}: item {index} has a sentence without a target ("exist" is false): the file is of R-RefCOCO, '

@@ -248,7 +248,16 @@ class ReferringDataset(BaseDataset):
 
 @FUNCTIONS.register_module()
 def flatten_collate(batch: Sequence[dict]) -> dict:
-    """Collate items that hold the lists of several sentences, as `sentences_per_image` makes them."""
+    """Collate items that hold the lists of several sentences, as `sentences_per_image` makes them.
+
+    Raises:
+        InputError: An item holds a single sentence.
+    """
+    if not all(isinstance(values, list) for item in batch for values in item.values()):
+        raise InputError(
+            "collate_fn=dict(type='flatten_collate') is for items with several sentences: set sentences_per_image in "
+            'every data set, or leave collate_fn out'
+        )
     items = [dict(zip(item, values)) for item in batch for values in zip(*item.values())]
     return pseudo_collate(items)
 

@@ -15,7 +15,8 @@ def dump_line(sample: dict, areas: Areas, protocol: str, size: Sequence[int], pi
     """The line for the sentence of a data sample, of which `pixels` pixels were compared; `size` is (H, W)."""
     return dict(
         {key: sample[key] for key in COPIED if key in sample},
-        **({'score': sample['predicted_iou']} if 'predicted_iou' in sample else {}),
+        # As the inferencer gives it: 0 for an empty mask.
+        **({'score': sample['predicted_iou'] * bool(areas.prediction)} if 'predicted_iou' in sample else {}),
         sentence=sample.get('text'),
         height=size[0],
         width=size[1],

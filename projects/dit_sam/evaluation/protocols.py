@@ -1,6 +1,6 @@
 """Which masks are compared: the protocols of the literature. Masks are boolean, (1, H, W), on any device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -75,7 +75,7 @@ class Protocol:
                 'not keep: set model.test_cfg.keep_input_probabilities=True'
             )
         inside = sample['input_probabilities']['data'] > self.threshold
-        return F.interpolate(inside[None].float(), truth.shape[1:], mode='bilinear', align_corners=False)[0] > 0
+        return touched(inside, truth.shape[1:])
 
     def _scaled(self, sample: dict, truth: Tensor) -> Tensor:
         rle = sample.get('scaled_truth')
@@ -94,6 +94,11 @@ PROTOCOLS = dict(
     rela480=Protocol(side=480, scaled_truth=True, inclusive=True),
     dit=Protocol(threshold=0.35),
 )
+
+
+def touched(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """The pixels of a picture of `size`, (height, width), that a bilinearly resized mask (1, h, w) touches."""
+    return F.interpolate(mask[None].float(), tuple(size), mode='bilinear', align_corners=False)[0] > 0
 
 
 def stretch(mask: Tensor, side: int = 480) -> Tensor:

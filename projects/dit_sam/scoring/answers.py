@@ -9,18 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
+import torch
 from PIL import Image
 
+from ..datasets.columns import is_side
 from ..datasets.images import image_size, read_mask
 from ..datasets.masks import decode_segmentation, encode_mask, encode_segmentation, unite
-from ..errors import InputError
+from ..errors import InputError, printable
+from ..evaluation.protocols import touched
 from ..utils import cut_name, name_part
 from .truths import Truths
 
 # Where a line may have its mask; `prediction` is what the dump of ReferringIoU calls it.
 MASK_KEYS = ('segmentation', 'mask', 'prediction')
+# Longest message about an answer, which may hold a text of any length.
+MAX_MESSAGE = 400
+# Most pixels of a mask that is resized to its picture.
+MAX_RESIZED = 2**26
 # What can be wrong with an answer, and what to do about it. Such answers count as empty masks.
 PROBLEMS = dict(
     truncated='is not JSON: write one object a line',
@@ -46,7 +52,8 @@ class Problems:
 
     def add(self, kind: str, where: str, detail: str = '') -> None:
         self.counts[kind] = self.counts.get(kind, 0) + 1
-        self.first.setdefault(kind, f'{where} {detail or PROBLEMS[kind]}')
+        if kind not in self.first:
+            self.first[kind] = printable(f'{where} {detail or PROBLEMS[kind]}'[:MAX_MESSAGE])
 
     def lines(self) -> list[str]:
         """A line for each kind."""
@@ -93,13 +100,13 @@ def read_answers(path: str, truths: Truths, problems: Problems, resize: str = 'n
     if not osp.exists(path):
         raise FileNotFoundError(f'predictions {path} not found: name a file of JSON lines, or a folder of PNG files')
     answered = np.zeros(len(truths), dtype=bool)
+    # Of the mask, to tell a second answer that is the same from one that is not.
+    digests = np.zeros(len(truths), dtype=np.int64)
     records = _records_of_folder(path, truths, problems) if osp.isdir(path) else _records_of_file(path, problems)
     for where, record in records:
-        rows = truths.find(record)
+        rows = record['rows'] if 'rows' in record else truths.find(record)
         if not rows:
-            problems.add('unknown', where, _unknown(record))
-        elif answered[rows].all():
-            problems.add('duplicate', where)
+            problems.add('unknown', where, _unknown(record, truths))
         else:
             height, width = truths.of_row(rows[0]).size
             try:
@@ -107,11 +114,14 @@ def read_answers(path: str, truths: Truths, problems: Problems, resize: str = 'n
             except ValueError as error:
                 problems.add('size' if isinstance(error, WrongSize) else 'damaged', where, str(error))
                 counts = _empty(height, width)
+            if answered[rows].all():
+                if (digests[rows] != hash(counts)).any():
+                    problems.add('duplicate', where)
+                continue
             rle = dict(size=[height, width], counts=counts)
-            score = record.get('score')
             for row in (row for row in rows if not answered[row]):
-                yield Answer(where, row, rle, float(score) if isinstance(score, (int, float)) else None)
-            answered[rows] = True
+                yield Answer(where, row, rle, _score(record.get('score')))
+            answered[rows], digests[rows] = True, hash(counts)
     for row in np.flatnonzero(~answered).tolist():
         info = truths.info(row)
         problems.add('missing', f'sentence {info["sent_id"]} ("{info["text"]}") of {osp.basename(info["img_path"])}')
@@ -129,15 +139,19 @@ def _records_of_file(path: str, problems: Problems) -> Iterator[tuple[str, dict]
             except (ValueError, RecursionError):
                 problems.add('truncated', where)
                 continue
-            named = isinstance(record, dict) and (
-                record.get('sent_id') is not None
-                or (isinstance(record.get('sentence'), str) and (record.get('image') or record.get('img_path')))
-            )
-            if not named or not any(key in record for key in MASK_KEYS):
+            if not isinstance(record, dict):
                 problems.add('incomplete', where)
                 continue
-            record.setdefault('image', record.get('img_path'))
-            yield where, record
+            image = record.get('image', record.get('img_path'))
+            image = str(image) if isinstance(image, (str, int)) else None
+            named = record.get('sent_id') is not None or (isinstance(record.get('sentence'), str) and image)
+            if not named or not any(key in record for key in MASK_KEYS):
+                # A dump without masks.
+                hint = 'has no mask: test again with test_evaluator.dump_masks=True' if 'iou' in record else ''
+                problems.add('incomplete', where, hint)
+                continue
+            record = {key: record[key] for key in (*MASK_KEYS, 'sent_id', 'sentence', 'score') if key in record}
+            yield where, dict(record, image=image)
 
 
 def _records_of_folder(folder: str, truths: Truths, problems: Problems) -> Iterator[tuple[str, dict]]:
@@ -151,15 +165,23 @@ def _records_of_folder(folder: str, truths: Truths, problems: Problems) -> Itera
         for name in (f'{cut_name(Path(info["img_path"]).stem, 180)}_{ident}.png', f'{ident}.png'):
             if name in left:
                 left.remove(name)
-                yield f'file {name}', dict(sent_id=info['sent_id'], mask=osp.join(osp.abspath(folder), name))
+                yield f'file {name}', dict(rows=[row], mask=osp.join(osp.abspath(folder), name))
     for name in sorted(left):
         problems.add('unknown', f'file {name}')
 
 
-def _unknown(record: dict) -> str:
-    if record.get('sent_id') is not None:
-        return f'is for sent_id {record["sent_id"]!r}, which the data do not have'
-    return f'is for "{record.get("sentence")}" of {record.get("image")}, which the data do not have'
+def _unknown(record: dict, truths: Truths) -> str:
+    sentence, image = reprlib.repr(record.get('sentence')), reprlib.repr(record.get('image'))
+    if record.get('sent_id') is None:
+        return f'is for {sentence} of {image}, which the data do not have'
+    if truths.has(record['sent_id']):
+        return f'is for sent_id {record["sent_id"]!r}, which several sentences of the data have: add image and sentence'
+    return f'is for sent_id {reprlib.repr(record["sent_id"])}, which the data do not have'
+
+
+def _score(value: Any) -> float | None:
+    """A score from 0 to 1; None for anything else."""
+    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
 
 
 def _counts(record: dict, height: int, width: int, folder: str, resize: str) -> bytes:
@@ -179,7 +201,12 @@ def _counts(record: dict, height: int, width: int, folder: str, resize: str) -> 
             return encode_mask(RESIZES[resize](read_mask(path, *size), height, width))
     elif isinstance(value, dict) and isinstance(value.get('size'), list) and len(value['size']) == 2:
         size = tuple(value['size'])
-        if size != (height, width) and resize != 'none' and all(type(side) is int and side > 0 for side in size):
+        if (
+            size != (height, width)
+            and resize != 'none'
+            and all(map(is_side, size))
+            and size[0] * size[1] <= MAX_RESIZED
+        ):
             return encode_mask(RESIZES[resize](decode_segmentation(value, *size) == 1, height, width))
     elif not isinstance(value, (list, dict)):
         raise ValueError(f'has {reprlib.repr(value)} as a mask: an RLE, polygons or the path of a PNG are needed')
@@ -189,9 +216,7 @@ def _counts(record: dict, height: int, width: int, folder: str, resize: str) -> 
 
 
 def _resize_as_dit(mask: np.ndarray, height: int, width: int) -> np.ndarray:
-    if mask.shape == (height, width):
-        return mask
-    return cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) > 0
+    return touched(torch.from_numpy(np.ascontiguousarray(mask))[None], (height, width))[0].numpy()
 
 
 def _resize_nearest(mask: np.ndarray, height: int, width: int) -> np.ndarray:

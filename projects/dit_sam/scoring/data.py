@@ -14,7 +14,7 @@ from ..errors import InputError
 
 
 def open_data(source: str, refs: str | None = None, split: str = 'val', images: str = '') -> ReferringDataset:
-    """The sentences of a data set in test mode, without a pipeline; images are not opened.
+    """The sentences of a data set in test mode, without a pipeline, not yet loaded; images are not opened.
 
     Args:
         source: A config (`.py`, or `dit_sam::NAME.py`), whose test set counts; a prepared file (`.safetensors`); lines
@@ -30,7 +30,7 @@ def open_data(source: str, refs: str | None = None, split: str = 'val', images: 
     suffix = osp.splitext(source)[1]
     if suffix == '.py':
         return _of_config(source)
-    common: dict[str, Any] = dict(pipeline=[], test_mode=True, data_prefix=dict(img_path=images))
+    common: dict[str, Any] = dict(pipeline=[], test_mode=True, lazy_init=True, data_prefix=dict(img_path=images))
     if suffix == '.safetensors':
         return ReferringDataset(source, **common)
     if suffix == '.jsonl':
@@ -51,28 +51,31 @@ def open_data(source: str, refs: str | None = None, split: str = 'val', images: 
 def instances_of(dataset: ReferringDataset, path: str | None = None) -> Instances | None:
     """All objects of the images: of a file, or of the file that the data set reads; None if there is none.
 
+    Before the data set is loaded, so that the file is read once.
+
     Raises:
         FileNotFoundError: There is no such file.
         InputError: It is not in the format of COCO instances.
     """
     path = path or (dataset.ann_file if isinstance(dataset, RefCOCODataset) else None)
-    return None if path is None else Instances(path)
+    return None if path is None else Instances.open(path)
 
 
 def _of_config(source: str) -> ReferringDataset:
     cfg = load_config(source)
     init_default_scope(cfg.get('default_scope') or 'mmseg')
-    try:
-        settings = dict(cfg.test_dataloader.dataset)
-    except (AttributeError, TypeError) as error:
-        raise InputError(f'--data {source} has no test_dataloader.dataset: name a config with a test set') from error
+    loader = cfg.get('test_dataloader')
+    dataset = loader.get('dataset') if isinstance(loader, dict) else None
+    if not isinstance(dataset, dict) or 'type' not in dataset:
+        raise InputError(f'--data {source} has no test_dataloader.dataset with a type: name a config with a test set')
+    settings = dict(dataset)
     kind = DATASETS.get(settings['type']) if isinstance(settings['type'], str) else settings['type']
-    if kind is None or not issubclass(kind, ReferringDataset):
+    if not (isinstance(kind, type) and issubclass(kind, ReferringDataset)):
         raise InputError(
             f'--data {source}: its test set is a {settings["type"]}, not a referring data set of this project; score '
             'the data sets of a joined one one by one, by their files'
         )
-    settings.update(pipeline=[], test_mode=True)
+    settings.update(pipeline=[], test_mode=True, lazy_init=True)
     if 'keep_outlines' in signature(kind.__init__).parameters or issubclass(kind, RefCOCODataset):
         settings['keep_outlines'] = True
     return DATASETS.build(settings)

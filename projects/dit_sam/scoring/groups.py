@@ -46,8 +46,8 @@ def groupings(sheet: Sheet, truths: Truths, instances: Instances | None = None) 
     names = {} if instances is None else instances.category_names
 
     def category(row: int) -> list[str]:
-        ids = truths.info(row).get('category_id')
-        if ids is None:
+        ids = truths.about(row).get('category_id')
+        if ids is None or ids == ():
             return []
         ids = sorted(set(ids)) if isinstance(ids, tuple) else [ids]
         return [' + '.join(str(names.get(number, number)) for number in ids)]
@@ -60,14 +60,14 @@ def groupings(sheet: Sheet, truths: Truths, instances: Instances | None = None) 
         return [f'{SHARES[place - 1]} to {[*SHARES, 100][place]} %']
 
     found: dict[str, Grouping] = dict(
-        kind=lambda row: filter(None, [truths.info(row).get('kind')]),
+        kind=lambda row: filter(None, [truths.about(row).get('kind')]),
         size=size,
-        length=lambda row: by_length(truths.info(row)['text']),
-        words=lambda row: by_words(truths.info(row)['text']),
+        length=lambda row: by_length(truths.text(row)),
+        words=lambda row: by_words(truths.text(row)),
         category=category,
     )
     if instances is not None:
-        found['distractors'] = lambda row: _distractors(truths.info(row), instances)
+        found['distractors'] = lambda row: _distractors(truths.about(row), instances)
     return found
 
 
@@ -84,9 +84,13 @@ def by_words(sentence: str) -> list[str]:
 
 def _distractors(info: dict, instances: Instances) -> list[str]:
     """By the number of other objects of the same category in the picture."""
-    if not isinstance(info.get('category_id'), int) or isinstance(info['ann_id'], tuple):
+    category = info.get('category_id')
+    # One object of a set whose references may have several.
+    if isinstance(category, tuple) and len(category) == len(info['ann_id']) == 1:
+        category = category[0]
+    if not isinstance(category, int):
         return []
-    number = instances.number_of(info['img_id'], info['category_id']) - 1
+    number = instances.number_of(info['img_id'], category) - 1
     return [] if number < 0 else [_range(number, DISTRACTORS)]
 
 

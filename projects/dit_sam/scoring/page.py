@@ -4,10 +4,11 @@ import html
 from io import StringIO
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from .report import GROUP_COLUMNS, Report
-from .rules import RULES
+from ..errors import printable
+from .report import Report, difference_rows, group_rows, rule_rows
 
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:1000px;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .7em;border-bottom:1px solid #ddd;text-align:right}
@@ -16,20 +17,25 @@ td:first-child,th:first-child,.text{text-align:left}h2{margin-top:2em}svg{max-wi
 COLOR, SECOND = '#1f6fb4', '#d1602a'
 
 
-def write_page(report: Report, title: str) -> str:
-    """The page as text.
+def write_page(report: Report) -> str:
+    """The page as text."""
+    # Names of groups are no formulas.
+    with rc_context({'text.parse_math': False}):
+        parts = _parts(report)
+    title = html.escape(printable(report.title))
+    body = '\n'.join([f'<h1>{title}</h1>', *parts])
+    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>' + (
+        f'<style>{STYLE}</style><body>{body}</body></html>\n'
+    )
 
-    Args:
-        report: The results.
-        title: What was scored on what, in one line.
-    """
+
+def _parts(report: Report) -> list[str]:
     parts = [
-        f'<h1>{html.escape(title)}</h1>',
         f'<p>{report.number:,} sentences about {report.pictures:,} pictures.</p>',
-        *(f'<p class="problem">{html.escape(line)}</p>' for line in report.problems),
+        *(f'<p class="problem">{html.escape(line)}</p>' for line in report.all_problems),
         *(f'<p>{html.escape(line)}</p>' for line in report.notes),
         '<h2>Protocols</h2>',
-        _rules(report),
+        _table(*rule_rows(report, report.rules)),
         '<p>95 % intervals under <i>original</i>, from pictures drawn with replacement: '
         + ', '.join(f'{name} {interval}' for name, interval in report.total.items())
         + '.</p>',
@@ -40,55 +46,23 @@ def write_page(report: Report, title: str) -> str:
     if np.isfinite(report.confidence).any():
         parts += ['<h2>Calibration</h2>', _svg(_calibration(report))]
     if report.differences:
-        parts += ['<h2>Second model minus first</h2>', _differences(report)]
+        parts += [
+            f'<h2>Second model: {html.escape(printable(report.second_title))}</h2>',
+            _table(*rule_rows(report, report.second_rules)),
+            _table(*difference_rows(report)),
+        ]
     for name in report.groups:
-        parts += [f'<h2>By {html.escape(name)}</h2>', _svg(_bars(report, name)), _groups(report, name)]
-    body = '\n'.join(parts)
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>' + (
-        f'<style>{STYLE}</style><body>{body}</body></html>\n'
-    )
+        parts += [f'<h2>By {html.escape(name)}</h2>', _svg(_bars(report, name)), _table(*group_rows(report, name))]
+    return parts
 
 
-def _table(header: list[str], rows: list[list[str]], text: tuple[int, ...] = ()) -> str:
+def _table(header: list[str], rows: list[list[str]]) -> str:
     def line(cells: list[str], tag: str) -> str:
-        classes = [' class="text"' if i in text else '' for i in range(len(cells))]
-        return ''.join(f'<{tag}{name}>{html.escape(cell)}</{tag}>' for cell, name in zip(cells, classes))
+        classes = [' class="text"' if name == 'As in' else '' for name in header]
+        return ''.join(f'<{tag}{name}>{html.escape(printable(cell))}</{tag}>' for cell, name in zip(cells, classes))
 
     lines = [line(header, 'th'), *(line(row, 'td') for row in rows)]
     return '<table>' + ''.join(f'<tr>{one}</tr>' for one in lines) + '</table>'
-
-
-def _rules(report: Report) -> str:
-    names = report.columns
-    rows = [
-        [rule, *(f'{scores[name]:.2f}' if name in scores else '–' for name in names), RULES[rule].as_in]
-        for rule, scores in report.rules.items()
-    ]
-    return _table(['Protocol', *names, 'As in'], rows, (len(names) + 1,))
-
-
-def _groups(report: Report, title: str) -> str:
-    rows = [
-        [
-            name,
-            f'{group.number:,}',
-            *(f'{group.scores[one]:.1f}' if one in group.scores else '–' for one in GROUP_COLUMNS),
-        ]
-        for name, group in report.groups[title].items()
-    ]
-    return _table([title, 'Number', *GROUP_COLUMNS], rows)
-
-
-def _differences(report: Report) -> str:
-    rows = [
-        [
-            name if title == 'all' else f'{title}: {name}',
-            *(cell for one in ('oIoU', 'mIoU') for cell in (str(found[one]), f'{found[one].p_value:.3f}')),
-        ]
-        for title, groups in report.differences.items()
-        for name, found in groups.items()
-    ]
-    return _table(['Sentences', 'oIoU, 95 %', 'p of oIoU', 'mIoU, 95 %', 'p of mIoU'], rows)
 
 
 def _svg(figure: Figure) -> str:
@@ -113,7 +87,7 @@ def _histogram(report: Report) -> Figure:
 
 
 def _precision(report: Report) -> Figure:
-    figure, axes = _axes(8, 2.6, 'X', 'share with IoU > X in %')
+    figure, axes = _axes(8, 2.6, 'X', 'sentences with IoU > X in %')
     thresholds = np.linspace(0, 1, 101)
     ordered = np.sort(report.ious)
     axes.plot(thresholds, 100 * (1 - np.searchsorted(ordered, thresholds, side='right') / len(ordered)), color=COLOR)
@@ -147,8 +121,8 @@ def _bars(report: Report, title: str) -> Figure:
     figure, axes = _axes(8, 0.6 + 0.28 * len(names), 'mIoU', '')
     values = np.array([groups[name].scores['mIoU'] for name in names])
     ends = np.array([(groups[name].intervals['mIoU'].low, groups[name].intervals['mIoU'].high) for name in names])
-    errors = np.abs(ends.T - values)
-    axes.barh(names, values, color=COLOR, xerr=errors, error_kw=dict(ecolor='#333', capsize=2))
+    errors = np.nan_to_num(np.abs(ends.T - values))
+    axes.barh(list(map(printable, names)), values, color=COLOR, xerr=errors, error_kw=dict(ecolor='#333', capsize=2))
     axes.axvline(report.total['mIoU'].value, color=SECOND, linewidth=1)
     axes.invert_yaxis()
     axes.set_xlim(0, 100)

@@ -1,12 +1,13 @@
 """The results of scoring as tables and as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from prettytable import PrettyTable
 
+from ..errors import printable
 from .groups import Grouping
 from .rules import RULES
 from .sheet import Sheet
@@ -33,6 +34,10 @@ class Report:
         notes: What a reader should know.
         ious: The IoU of every sentence under `original`.
         confidence: What the model says about its masks, NaN where it says nothing.
+        second_rules: Scores of a second model by rule.
+        second_problems: What was wrong with its predictions.
+        title: What was scored on what, in one line.
+        second_title: The second model's predictions, in one line.
     """
 
     number: int
@@ -45,6 +50,15 @@ class Report:
     notes: list[str]
     ious: np.ndarray
     confidence: np.ndarray
+    second_rules: dict[str, dict[str, float]] = field(default_factory=dict)
+    second_problems: list[str] = field(default_factory=list)
+    title: str = ''
+    second_title: str = ''
+
+    @property
+    def all_problems(self) -> list[str]:
+        """The problems of both models."""
+        return [*self.problems, *(f'second model: {line}' for line in self.second_problems)]
 
     @property
     def columns(self) -> list[str]:
@@ -55,25 +69,27 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return dict(
+            title=self.title,
             sentences=self.number,
             pictures=self.pictures,
             protocols=self.rules,
-            intervals={name: vars(one) for name, one in self.total.items()},
+            intervals={name: one.as_json() for name, one in self.total.items()},
             groups={
                 title: {name: dict(number=one.number, **one.scores) for name, one in groups.items()}
                 for title, groups in self.groups.items()
             },
             group_intervals={
                 title: {
-                    name: {key: vars(value) for key, value in one.intervals.items()} for name, one in groups.items()
+                    name: {key: value.as_json() for key, value in one.intervals.items()} for name, one in groups.items()
                 }
                 for title, groups in self.groups.items()
             },
             differences={
-                title: {name: {key: vars(value) for key, value in found.items()} for name, found in groups.items()}
+                title: {name: {key: value.as_json() for key, value in found.items()} for name, found in groups.items()}
                 for title, groups in self.differences.items()
             },
             problems=self.problems,
+            second=dict(title=self.second_title, protocols=self.second_rules, problems=self.second_problems),
             notes=self.notes,
         )
 
@@ -119,7 +135,7 @@ def make_report(
         }
 
     def group(rows: np.ndarray) -> Group:
-        scores = original.scores(sheet.areas(original, rows))
+        scores = original.scores(sheet.areas(original, rows), bool(sheet.no_target.any()))
         scores['boundary IoU'] = 100 * float(boundary[rows].mean())
         return Group(len(rows), scores, intervals(sheet, original, rows, rounds, seed))
 
@@ -134,6 +150,8 @@ def make_report(
         notes=_notes(sheet),
         ious=sheet.ious(original),
         confidence=sheet.confidence,
+        second_rules={} if other is None else {name: RULES[name].scores(other.areas(RULES[name])) for name in rules},
+        second_problems=[] if other is None else other.problems.lines(),
     )
 
 
@@ -170,50 +188,60 @@ def natural(name: str) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else -1), name
 
 
+Row = list[str]
+
+
+def rule_rows(report: Report, rules: Mapping[str, Mapping[str, float]]) -> tuple[Row, list[Row]]:
+    """Header and rows of the scores by rule."""
+    names = report.columns
+    rows = [[rule, *_cells(scores, names, '.2f'), RULES[rule].as_in] for rule, scores in rules.items()]
+    return ['Protocol', *names, 'As in'], rows
+
+
+def group_rows(report: Report, title: str) -> tuple[Row, list[Row]]:
+    """Header and rows of the groups of one kind, with intervals of mIoU."""
+    rows = [
+        [name, f'{group.number:,}', group.intervals['mIoU'].ends('.1f'), *_cells(group.scores, GROUP_COLUMNS, '.1f')]
+        for name, group in report.groups[title].items()
+    ]
+    return [title, 'Number', 'mIoU, 95 %', *GROUP_COLUMNS], rows
+
+
+def difference_rows(report: Report) -> tuple[Row, list[Row]]:
+    """Header and rows of the second model minus the first."""
+    rows = [
+        [
+            name if title == 'all' else f'{title}: {name}',
+            *(part for key in ('oIoU', 'mIoU') for part in (str(found[key]), f'{found[key].p_value:.3f}')),
+        ]
+        for title, groups in report.differences.items()
+        for name, found in groups.items()
+    ]
+    return ['Second minus first', 'oIoU, 95 %', 'p of oIoU', 'mIoU, 95 %', 'p of mIoU'], rows
+
+
+def _cells(scores: Mapping[str, float], names: Iterable[str], form: str) -> Row:
+    return [f'{scores[name]:{form}}' if name in scores else '-' for name in names]
+
+
 def summary(report: Report) -> str:
     """All tables, as the command line prints them."""
+    second = [f'second model, {report.second_title}', _table(*rule_rows(report, report.second_rules))]
     parts = [
         f'{report.number:,} sentences about {report.pictures:,} pictures',
-        rule_table(report),
+        _table(*rule_rows(report, report.rules)),
         'original, with 95 % intervals: ' + ', '.join(f'{name} {interval}' for name, interval in report.total.items()),
         *report.notes,
-        *([difference_table(report)] if report.differences else []),
-        *(group_table(report, title) for title in report.groups),
+        *([*second, _table(*difference_rows(report))] if report.differences else []),
+        *(_table(*group_rows(report, title)) for title in report.groups),
     ]
     return '\n\n'.join(parts)
 
 
-def rule_table(report: Report) -> str:
-    """The scores by every rule."""
-    names = report.columns
-    table = PrettyTable(['Protocol', *names, 'As in'])
-    table.align['Protocol'] = table.align['As in'] = 'l'
-    for rule, scores in report.rules.items():
-        table.add_row([rule, *(_cell(scores.get(name)) for name in names), RULES[rule].as_in])
+def _table(header: Row, rows: list[Row]) -> str:
+    table = PrettyTable(header)
+    table.align[header[0]] = 'l'
+    if header[-1] == 'As in':
+        table.align['As in'] = 'l'
+    table.add_rows([list(map(printable, row)) for row in rows])
     return table.get_string()
-
-
-def group_table(report: Report, title: str) -> str:
-    """The scores of the groups of one kind, with intervals of mIoU."""
-    table = PrettyTable([title, 'Number', 'mIoU, 95 %', *GROUP_COLUMNS])
-    for name, group in report.groups[title].items():
-        interval = group.intervals['mIoU']
-        cells = [f'{interval.low:.1f} to {interval.high:.1f}', *(_cell(group.scores.get(one)) for one in GROUP_COLUMNS)]
-        table.add_row([name, group.number, *cells])
-    return table.get_string()
-
-
-def difference_table(report: Report) -> str:
-    """The second model minus the first."""
-    table = PrettyTable(['Second minus first', 'oIoU, 95 %', 'p of oIoU', 'mIoU, 95 %', 'p of mIoU'])
-    table.align['Second minus first'] = 'l'
-    for title, groups in report.differences.items():
-        for index, (name, found) in enumerate(groups.items()):
-            cells = [part for key in ('oIoU', 'mIoU') for part in (str(found[key]), f'{found[key].p_value:.3f}')]
-            label = name if title == 'all' else f'{title}: {name}'
-            table.add_row([label, *cells], divider=index == len(groups) - 1)
-    return table.get_string()
-
-
-def _cell(value: float | None) -> str:
-    return '-' if value is None else f'{value:.2f}'

@@ -13,9 +13,9 @@ class Rule:
     """A way to score.
 
     Attributes:
-        compared: Which masks are compared, a name of `TRUTH_FORMS` in truths.py.
+        compared: Which masks are compared: `original`, `summed_480` or `scaled_480` of `Truth`.
         generalized: Whether N-acc and T-acc are reported and P@X is over the sentences with a target, as in gRefCOCO.
-            None means that it depends on whether some sentence has no target.
+            None means that it depends on whether some sentence of the data has no target.
         inclusive: Whether an IoU of exactly X counts for P@X.
         empty_iou: IoU of an empty prediction where the sentence means nothing.
         by_annotation: Whether "means nothing" is what the annotation says, and not a mask without a pixel.
@@ -31,16 +31,19 @@ class Rule:
     as_cris: bool = False
     as_in: str = ''
 
-    def scores(self, areas: Sequence[Areas]) -> dict[str, float]:
+    def scores(self, areas: Sequence[Areas], with_nothing: bool | None = None) -> dict[str, float]:
         """The scores of sentences by name, in percent; `cIoU` and `gIoU` are called oIoU and mIoU.
 
         Args:
             areas: Counted pixels of the masks that `compared` names, at least one.
+            with_nothing: Whether some sentence of the data has no target, if these are not all of them.
         """
         areas = [self.adapt(area) for area in areas]
         if self.as_cris:
             return _cris_scores(areas)
-        generalized = any(area.no_target for area in areas) if self.generalized is None else self.generalized
+        generalized = self.generalized
+        if generalized is None:
+            generalized = any(area.no_target for area in areas) if with_nothing is None else with_nothing
         found = scores_of(areas, generalized, self.inclusive)
         return {dict(cIoU='oIoU', gIoU='mIoU').get(name, name): value for name, value in found.items()}
 

@@ -3,6 +3,7 @@
 The sentences of a picture are not independent, so an interval from single sentences would be too narrow.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,22 @@ from .sheet import Sheet
 
 @dataclass(frozen=True)
 class Interval:
-    """A value in percent with the ends of its interval of 95 %."""
+    """A value in percent with the ends of its interval of 95 %, which are NaN for a single picture."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return f'{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]'
+        return f'{self.value:.2f} {self.ends(".2f")}'
+
+    def ends(self, form: str) -> str:
+        """The ends in words."""
+        return '[-]' if np.isnan(self.low) else f'[{self.low:{form}}, {self.high:{form}}]'
+
+    def as_json(self) -> dict[str, float | None]:
+        """Plain values; None in place of NaN, which JSON does not have."""
+        return {key: None if np.isnan(value) else value for key, value in vars(self).items()}
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,7 @@ class Difference(Interval):
     p_value: float
 
     def __str__(self) -> str:
-        return f'{self.value:+.2f} [{self.low:+.2f}, {self.high:+.2f}]'
+        return f'{self.value:+.2f} {self.ends("+.2f")}'
 
 
 # oIoU and mIoU.
@@ -50,11 +59,10 @@ def intervals(sheet: Sheet, rule: Rule, rows: np.ndarray, rounds: int = 1000, se
     sums = _sums(sheet, rule, rows)
     boundary = _by_image(sheet, rows, sheet.boundary_ious()[rows])
     sums = np.column_stack([sums, boundary])
-    drawn = _weights(len(sums), rounds, seed) @ sums
+    drawn = np.concatenate([weights @ sums for weights in _weights(len(sums), rounds, seed)])
     found = {}
     for name, value, samples in zip((*_SCORES, 'boundary IoU'), _scores(sums.sum(0)), _scores(drawn.T), strict=True):
-        low, high = np.quantile(samples, (0.025, 0.975))
-        found[name] = Interval(float(value), float(low), float(high))
+        found[name] = Interval(float(value), *_ends(samples, len(sums)))
     return found
 
 
@@ -67,18 +75,19 @@ def differences(
     test: in each round the two models are swapped on a random half of the pictures.
     """
     ours, theirs = _sums(first, rule, rows), _sums(second, rule, rows)
-    weights = _weights(len(ours), rounds, seed)
-    drawn = _scores((weights @ theirs).T)[:2] - _scores((weights @ ours).T)[:2]
-    swap = np.random.default_rng(seed + 1).random((rounds, len(ours))) < 0.5
-    change = swap @ (theirs - ours)
-    swapped = _scores((theirs.sum(0) - change).T)[:2] - _scores((ours.sum(0) + change).T)[:2]
-    value = _scores(theirs.sum(0))[:2] - _scores(ours.sum(0))[:2]
+    drawn = np.concatenate(
+        [_scores((weights @ theirs).T) - _scores((weights @ ours).T) for weights in _weights(len(ours), rounds, seed)],
+        1,
+    )
+    rng = np.random.default_rng(seed + 1)
+    change = np.concatenate([(rng.random((number, len(ours))) < 0.5) @ (theirs - ours) for number in _blocks(rounds)])
+    swapped = _scores((theirs.sum(0) - change).T) - _scores((ours.sum(0) + change).T)
+    value = _scores(theirs.sum(0)) - _scores(ours.sum(0))
     found = {}
     for i, name in enumerate(_SCORES):
-        low, high = np.quantile(drawn[i], (0.025, 0.975))
         # A rounding error must not make a swap of nothing count as smaller.
         as_large = int((np.abs(swapped[i]) >= abs(value[i]) - 1e-9).sum())
-        found[name] = Difference(float(value[i]), float(low), float(high), (1 + as_large) / (1 + rounds))
+        found[name] = Difference(float(value[i]), *_ends(drawn[i], len(ours)), (1 + as_large) / (1 + rounds))
     return found
 
 
@@ -96,14 +105,30 @@ def _by_image(sheet: Sheet, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _weights(pictures: int, rounds: int, seed: int) -> np.ndarray:
-    """How often each picture is drawn in each round, (rounds, pictures)."""
-    return np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), size=rounds)
+def _ends(samples: np.ndarray, pictures: int) -> tuple[float, float]:
+    """The interval of 95 %; one picture does not say how much pictures differ."""
+    if pictures < 2:
+        return float('nan'), float('nan')
+    low, high = np.quantile(samples, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _weights(pictures: int, rounds: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each picture is drawn in each round, (rounds, pictures), in blocks."""
+    rng = np.random.default_rng(seed)
+    for number in _blocks(rounds):
+        yield rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=number)
+
+
+def _blocks(rounds: int) -> list[int]:
+    """Rounds in blocks of at most a thousand, so that memory does not grow with them."""
+    return [min(1000, rounds - start) for start in range(0, rounds, 1000)]
 
 
 def _scores(sums: np.ndarray) -> np.ndarray:
     """oIoU, mIoU and the mean of a fifth sum if there is one, in percent, of sums whose first axis is theirs."""
     intersection, union, iou, number, *more = sums
     number = np.maximum(number, 1)
-    overall = np.where(union > 0, intersection / np.maximum(union, 1), iou / number)
+    # As `_overall_iou` of evaluation/scores.py: without any pixel it is 1 if every sentence has the IoU 1.
+    overall = np.where(union > 0, intersection / np.maximum(union, 1), iou >= number)
     return 100 * np.stack([overall, iou / number, *(value / number for value in more)])

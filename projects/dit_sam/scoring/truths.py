@@ -1,6 +1,7 @@
 """The sentences that are scored, and their true masks in the forms that the rules compare with."""
 
 import os.path as osp
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from ..datasets import ReferringDataset
-from ..datasets.images import coco_numbers
+from ..datasets.images import coco_number, coco_numbers
 from ..datasets.masks import draw_once, draw_scaled
 from ..evaluation.protocols import stretch_array
 from ..utils import decode_rle
@@ -116,10 +117,11 @@ class Truths:
         for row in range(len(self)):
             sentence = self.table.sentence(int(dataset.data_list[row]))
             self._by_id.setdefault(str(sentence['sent_id']), []).append(row)
-            for name in names[self.images[row]] - several:
+            for name in (one for one in names[self.images[row]] if one not in several):
                 self._by_text.setdefault((name, sentence['text']), []).append(row)
         # The sentences of a reference follow each other; more masks of large pictures would take much memory.
         self._truth_of = lru_cache(maxsize=8)(self._truth)
+        self._reference = lru_cache(maxsize=8)(self.table.reference)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -129,12 +131,44 @@ class Truths:
         return self.dataset.get_data_info(row)
 
     def find(self, answer: dict) -> list[int]:
-        """The rows that an answer is for: by `sent_id`, or else by `image` and `sentence`."""
-        if answer.get('sent_id') is not None:
-            return self._by_id.get(str(answer['sent_id']), [])
-        sentence = str(answer.get('sentence'))
-        found = (self._by_text.get((name, sentence)) for name in _names(answer.get('img_id'), answer.get('image')))
-        return next((rows for rows in found if rows), [])
+        """The rows that an answer is for: by `sent_id`, or else by `image` and `sentence`.
+
+        Several rows are the same question about the same picture. An id that the data have for several questions finds
+        one only together with `image` and `sentence`.
+        """
+        by_text: list[int] = []
+        if answer.get('image') is not None or answer.get('img_id') is not None:
+            sentence, path = str(answer.get('sentence')), str(answer.get('image') or '')
+            names = _names(answer.get('img_id'), path)
+            found = (self._by_text.get((name, sentence), []) for name in names)
+            by_text = next((rows for rows in found if rows and self._may_be(path, rows[0])), [])
+        if answer.get('sent_id') is None:
+            return by_text
+        rows = self._by_id.get(str(answer['sent_id']), [])
+        if len({(self.images[row], self.text(row)) for row in rows}) > 1:
+            rows = [row for row in rows if row in by_text]
+        return rows
+
+    def has(self, sent_id: Any) -> bool:
+        """Whether a sentence has this id."""
+        return str(sent_id) in self._by_id
+
+    def text(self, row: int) -> str:
+        """The sentence of a row."""
+        return self.table.value('sentences.text', int(self.dataset.data_list[row]))
+
+    def _may_be(self, path: str, row: int) -> bool:
+        """Whether a path can be the picture of a row: folders that both have must agree, unless COCO's number does."""
+        name = self._image(self.images[row])[1]
+        if coco_number(path) is not None and coco_number(path) == coco_number(name):
+            return True
+        folders = [_parts(one)[:-1] for one in (path, name)]
+        shared = min(map(len, folders))
+        return not shared or folders[0][-shared:] == folders[1][-shared:]
+
+    def about(self, row: int) -> dict:
+        """What the data say about a sentence, without its mask: the item's keys but `img_path` and `no_target`."""
+        return dict(self._reference(self.reference(row)), **self.table.sentence(int(self.dataset.data_list[row])))
 
     def reference(self, row: int) -> int:
         """The number of a row's reference, whose sentences have the same mask."""
@@ -152,18 +186,17 @@ class Truths:
         return self.table.value('images.id', row), self.table.value('images.file_name', row)
 
 
-def _names(image_id: Any, path: str | None) -> set[str]:
-    """What an answer may call an image: its path, file name, file name without suffix, id, and number in COCO."""
-    found = set() if image_id is None else {str(image_id)}
+def _names(image_id: Any, path: str) -> list[str]:
+    """What an answer may call an image: its path, file name, file name without suffix, number in COCO, and id."""
+    found: list[str] = []
     if path:
-        name = osp.basename(path)
-        found |= {
-            path,
-            name,
-            osp.splitext(name)[0],
-            *map(str, coco_numbers('' if image_id is None else image_id, path)),
-        }
-    return found
+        name = _parts(path)[-1]
+        found += [path, name, osp.splitext(name)[0], *map(str, sorted(coco_numbers('', path)))]
+    return list(dict.fromkeys([*found, *([] if image_id is None else [str(image_id)])]))
+
+
+def _parts(path: str) -> list[str]:
+    return re.split(r'[/\\]', path)
 
 
 def _repeated(names: Iterator[str]) -> set[str]:

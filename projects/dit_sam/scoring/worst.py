@@ -1,7 +1,5 @@
 """Pictures of the sentences with the lowest IoU."""
 
-import os.path as osp
-
 import cv2
 import numpy as np
 
@@ -44,8 +42,11 @@ def draw_worst(path: str, truths: Truths, sheet: Sheet, number: int, folder: str
         else:
             drawn.append(outline(truth.original))
         stem = f'{rank:03d}_{file_stem(info["img_path"], info["text"])}'
-        picture = read_image(find_image(info['img_path']))
-        paths.append(write_image(draw_masks(picture, drawn, legend), osp.join(folder), stem))
+        try:
+            picture = read_image(find_image(info['img_path']))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{info["img_path"]} not found, to draw it: name its folder, --images') from error
+        paths.append(write_image(draw_masks(picture, drawn, legend), folder, stem))
     return paths
 
 

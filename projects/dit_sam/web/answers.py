@@ -3,16 +3,15 @@
 import json
 import os.path as osp
 import re
-from collections.abc import Callable
-from tempfile import mkdtemp
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import cv2
 import numpy as np
 
 from ..apis import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, KeptImages, ReferringInferencer, as_coco, attention_maps
 from ..apis.prompts import trains_with_prompts
-from ..utils import read_image
+from ..utils import read_image, wrap_write_errors
 from ..visualization import draw_attention, file_stem, write_image, write_new
 from .questions import Point, check_picture, check_question, split_sentences
 
@@ -38,28 +37,37 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """Answers by a model, which keeps the pictures open that were asked last.
+    """Answers by a model, which keeps the pictures open that were asked about last.
 
     Args:
         inferencer: The model.
-        folder: Where files for download are written; None takes that for temporary files.
+        folder: Where files for download are written.
 
     Attributes:
+        open: Opens a picture, or gives the one that is open.
         reads_text: Whether the model reads sentences.
+        has_attention: Whether it has attention between picture and words.
+        ships: Whether it is the model that comes with the project.
         takes_points: Whether it takes points, and was trained with them.
     """
 
-    def __init__(self, inferencer: ReferringInferencer, folder: str | None = None) -> None:
+    def __init__(self, inferencer: ReferringInferencer, folder: str) -> None:
         self.inferencer, self.folder = inferencer, folder
-        self.open: Callable = KeptImages(inferencer.open)
+        self.open = KeptImages(inferencer.open)
         self.reads_text = getattr(inferencer.model, 'text_encoder', None) is not None
+        head = inferencer.model.decode_head
+        instructed = getattr(inferencer.model.backbone, 'instruction', None) is not None
+        self.has_attention = self.reads_text and (instructed or not getattr(head, 'pooled_prompt', True))
+        self.ships = DEFAULT_CHECKPOINT in inferencer.source
         self.takes_points = trains_with_prompts(inferencer.model.decode_head) and inferencer.pipeline.stage.shares
 
     @property
     def introduction(self) -> str:
         """The names of config and weights, without their folders, and what the shipped model is for; Markdown."""
-        model = re.sub(r'[^\s,]*[/\\\\]([^\s,/\\\\]+)', r'`\1`', self.inferencer.source)
-        notice = f'\n\n**Note:** {DRAWINGS_ONLY}.' if DEFAULT_CHECKPOINT in self.inferencer.source else ''
+        model = re.sub(
+            r'(config|weights) ([^,]*)', lambda found: f'{found[1]} {_file(found[2])}', self.inferencer.source
+        )
+        notice = f'\n\n**Note:** {DRAWINGS_ONLY}.' if self.ships else ''
         return f'Model: {model}.{notice}'
 
     def segment(self, path: str | None, text: str | None, points: list[Point]) -> Answer:
@@ -87,12 +95,20 @@ class Answers:
         return draw_attention(image, attention_maps(self.inferencer, image[..., ::-1], sentence), DIRECTIONS[direction])
 
     def _write(self, name: str, predictions: list[dict[str, Any]]) -> list[str]:
-        folder = mkdtemp(dir=self.folder)
+        # A name that cannot be guessed; the folder itself may have been cleaned away.
+        folder = osp.join(self.folder, uuid4().hex)
         masks = [(one['mask'].astype(np.uint8) * 255, file_stem(name, one['sentence'])) for one in predictions]
-        files = [write_image(mask, folder, stem) for mask, stem in masks]
         # The name of the upload, without its folder on the server.
         coco = as_coco([dict(one, img_path=name) for one in predictions])
-        return [*files, write_new(json.dumps(coco, indent=1).encode(), folder, f'{file_stem(name)}_coco', '.json')]
+        with wrap_write_errors('the masks'):
+            files = [write_image(mask, folder, stem) for mask, stem in masks]
+            return [*files, write_new(json.dumps(coco, indent=1).encode(), folder, f'{file_stem(name)}_coco', '.json')]
+
+
+def _file(path: str) -> str:
+    """The name of a file in Markdown, without its folders; other texts stay."""
+    parts = re.split(r'[/\\]', path)
+    return f'`{parts[-1]}`' if len(parts) > 1 else path
 
 
 def _row(prediction: dict[str, Any]) -> list:
@@ -104,4 +120,5 @@ def _row(prediction: dict[str, Any]) -> list:
 def shrink(image: np.ndarray, side: int) -> np.ndarray:
     """A picture (H, W, 3) whose long side is at most `side`."""
     scale = side / max(image.shape[:2])
-    return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
+    return image if scale >= 1 else cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)

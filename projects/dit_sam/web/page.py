@@ -33,7 +33,7 @@ def errors_in_the_page(path: str | None = None) -> Iterator[None]:
     """Show the line of a user's error in the page, without the folder of the file."""
     try:
         yield
-    except (InputError, FileNotFoundError) as error:
+    except (InputError, OSError) as error:
         show_traceback()
         message = str(error).replace(path or '\0', osp.basename(path or ''))
         raise gr.Error(message, duration=None, print_exception=False) from error
@@ -52,9 +52,7 @@ class Page:
 
     def __init__(self, inferencer: ReferringInferencer, examples: Sequence[Sequence[str]]) -> None:
         # Gradio deletes the files of its own folder.
-        folder = gr.File().GRADIO_CACHE
-        os.makedirs(folder, exist_ok=True)
-        self.answers = Answers(inferencer, folder)
+        self.answers = Answers(inferencer, gr.File().GRADIO_CACHE)
         blocks = gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(HOUR, HOUR))
         with blocks:
             gr.Markdown(self.introduction())
@@ -91,7 +89,7 @@ class Page:
         self.button = gr.Button('Segment', variant='primary', elem_id='segment')
         inputs = [self.picture, self.text][: 1 + reads]
         shown = [example[: len(inputs)] for example in examples]
-        gr.Examples(shown, inputs, label='Examples: shapes that the shipped model knows')
+        gr.Examples(shown, inputs, label=f'Examples: shapes{", which the shipped model knows" * self.answers.ships}')
 
     def _answer(self) -> None:
         """Masks as picture, table and files; sentence, direction, button and picture of the attention."""
@@ -106,7 +104,7 @@ class Page:
                 interactive=False,
                 elem_id='files',
             )
-        with gr.Tab('Attention', visible=self.answers.reads_text):
+        with gr.Tab('Attention', visible=self.answers.has_attention):
             self.chosen = gr.Dropdown([], label='Sentence, once segmented', elem_id='chosen')
             self.direction = gr.Radio(list(DIRECTIONS), value=list(DIRECTIONS)[0], label='Direction')
             self.look = gr.Button('Look', elem_id='look')
@@ -117,14 +115,18 @@ class Page:
         answer = [self.overlay, self.table, self.files, self.chosen, self.maps]
         with_model: dict[str, Any] = dict(concurrency_limit=1, concurrency_id='model', api_visibility='private')
         alone: dict[str, Any] = dict(queue=False, api_visibility='private')
-        self.button.click(self.segment, question, answer, **with_model)
+        asked: Any = [self.button.click(self.segment, question, answer, **with_model)]
         self.look.click(self.attend, [self.picture, self.chosen, self.direction], [self.maps], **with_model)
         if self.answers.takes_points:
             shown = [self.points, self.listed]
             clicked = self.picture.select(add_point, [self.points, self.label], shown, **alone)
-            clicked.then(self.segment, question, answer, **with_model)
+            # Always the last one: a click during an answer is asked after it.
+            asked.append(clicked.then(self.segment, question, answer, trigger_mode='always_last', **with_model))
             for event in (self.picture.change, self.remove.click):
                 event(lambda: show([]), None, shown, **alone)
+        # An answer belongs to its picture.
+        empty = [None, None, None, gr.Dropdown([], value=None), None]
+        self.picture.change(lambda: empty, None, answer, cancels=asked, **alone)
 
     def segment(self, path: str | None, text: str | None, points: list[Point]) -> tuple:
         """The overlay, the table, the files, the choice of sentences of the attention tab, and no attention yet."""

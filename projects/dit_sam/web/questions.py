@@ -20,6 +20,8 @@ def check_picture(path: str | None) -> str:
     """
     if path is None:
         raise InputError('no picture yet: drop one, or use one of the examples')
+    if '://' in path or not osp.isfile(path):
+        raise InputError('the picture is no longer here, as uploads are deleted after an hour: drop it again')
     if osp.getsize(path) > MAX_BYTES:
         raise InputError(f'the picture has more than {MAX_BYTES // 10**6} megabytes: save it smaller')
     try:

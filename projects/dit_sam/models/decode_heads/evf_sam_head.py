@@ -48,6 +48,11 @@ class EVFSAMHead(SAMHead):
         super().__init__(
             text_dims=text_dims, threshold=threshold, align_corners=align_corners, loss_decode=loss_decode, **kwargs
         )
+        if multimask and self.predicts_iou:
+            raise InputError(
+                'decode_head.predict_iou=True trains the predicted IoU of mask 0, and multimask=True takes one of the '
+                'others: set one of them'
+            )
         self.multimask = multimask
         self.text_proj = nn.Sequential(
             nn.Linear(text_dims, text_dims), nn.ReLU(), nn.Linear(text_dims, self.in_channels)

@@ -188,6 +188,10 @@ class SAMHead(BaseDecodeHead):
         Raises:
             InputError: The losses are at the size of the padded input, and masks were not padded.
         """
+        return self.losses_of(*self.decode(inputs, **prompts), batch_data_samples)
+
+    def losses_of(self, seg_logits: Tensor, tokens: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
+        """Losses of what `decode` returns; errors as in `loss`."""
         for sample in () if self.loss_at_mask_size else batch_data_samples:
             padded, padding = sample.metainfo.get('mask_is_padded', True), sample.metainfo.get('padding_size', ())
             if not padded and (any(padding) or sample.gt_sem_seg.shape != tuple(sample.metainfo['pad_shape'])):
@@ -195,10 +199,6 @@ class SAMHead(BaseDecodeHead):
                     f'{type(self).__name__} compares masks with the padded input: leave out '
                     'data_preprocessor.pad_masks=False'
                 )
-        return self.losses_of(*self.decode(inputs, **prompts), batch_data_samples)
-
-    def losses_of(self, seg_logits: Tensor, tokens: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
-        """Losses of what `decode` returns."""
         losses = self.loss_by_feat(seg_logits, batch_data_samples)
         if self.predicts_iou:
             truth = self.ious(seg_logits, batch_data_samples)

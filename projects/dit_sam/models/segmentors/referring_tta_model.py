@@ -43,9 +43,11 @@ class ReferringTTAModel(SegTTAModel):
         found = [view.seg_logits.data for view in views]
         mean = _mean([values if len(values) == 1 else values.softmax(0) for values in found])
         mask = (mean > self.module.decode_head.threshold).to(mean) if len(mean) == 1 else mean.argmax(0, keepdim=True)
-        merged.set_data(dict(seg_logits=PixelData(data=mean), pred_sem_seg=PixelData(data=mask)))
         if 'predicted_iou' in merged:
-            merged.set_data(dict(predicted_iou=sum(view.predicted_iou for view in views) / len(views)))
+            # Of the views whose masks count.
+            counting = [view for view in views if view.pred_sem_seg.data.any()] or views
+            merged.set_data(dict(predicted_iou=sum(view.predicted_iou for view in counting) / len(counting)))
+        merged.set_data(dict(seg_logits=PixelData(data=mean), pred_sem_seg=PixelData(data=mask)))
         if 'input_probabilities' in merged:
             size = merged.input_probabilities.shape
             batches = (view.input_probabilities.data[None] for view in views)
