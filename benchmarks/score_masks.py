@@ -7,6 +7,7 @@ with all protocols, intervals and groups, and prints the process's time and memo
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -40,8 +41,11 @@ from dit_sam.scoring import Truths, open_data
 from dit_sam.utils import encode_rle
 
 
-def write_predictions(folder: Path) -> None:
-    """The true masks, moved to the right by up to 20 pixels."""
+def write(folder: Path, sentences: int) -> None:
+    """Write the data, and as predictions the true masks, moved to the right by up to 20 pixels."""
+    objects = max(1, sentences // 3)
+    # RefCOCO's instances.json has 196,771 objects, most of which no reference names.
+    write_set(folder, max(1, objects * 2 // 5), objects, sentences, others=max(0, 196771 - objects))
     truths = Truths(open_data(str(folder / 'instances.json'), str(folder / 'refs(unc).p'), 'train'))
     rng = np.random.default_rng(0)
     with open(folder / 'predictions.jsonl', 'w') as file:
@@ -68,10 +72,12 @@ def measure(folder: Path) -> dict[str, float]:
 def main(args: argparse.Namespace) -> None:
     with one_line_errors(), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        objects = max(1, args.sentences // 3)
-        # RefCOCO's instances.json has 196,771 objects, most of which no reference names.
-        write_set(folder, max(1, objects * 2 // 5), objects, args.sentences, others=max(0, 196771 - objects))
-        write_predictions(folder)
+        # In a process of its own: a process starts with the largest memory of the one that starts it.
+        writer = multiprocessing.get_context('spawn').Process(target=write, args=(folder, args.sentences))
+        writer.start()
+        writer.join()
+        if writer.exitcode:
+            sys.exit('error: the data were not written, see above')
         figures = dict(sentences=args.sentences, **measure(folder))
     print(
         f'{args.sentences:,} sentences: {figures["seconds"]:.1f} s, {figures["cpu_seconds"]:.1f} s of a core, '
