@@ -55,7 +55,7 @@ def build(row: str):
 
 @pytest.mark.parametrize('row', TOOL['ROWS'])
 def test_row_matches_its_name(row: str) -> None:
-    scheme = re.sub(', frozen encoder|, . sentences of an image', '', row)
+    scheme = re.sub(', frozen encoder|, . sentences of an image|, equal time', '', row)
     model = build(row)
     instruction, depth, start = EXPECTED[scheme]
     assert type(model.backbone.instruction).__name__ == instruction
@@ -73,7 +73,9 @@ def test_rows_by_image_train_on_as_many_sentences(row: str) -> None:
     assert loader.batch_size * sentences == 32
     assert loader.collate_fn.type == 'flatten_collate'
     steps = 8 * TOOL['ROWS'][row].epochs * 6000 / loader.batch_size
-    assert abs(steps * 32 / 143_616 - 1) < 0.005
+    # With four sentences of an image, 11 of its epochs take the time of 6 / 0.55.
+    share = 11 / 6 if 'equal time' in row else 1
+    assert abs(steps * 32 / 143_616 / share - 1) < 0.005
 
 
 def test_runs_have_different_file_names() -> None:

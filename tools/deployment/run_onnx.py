@@ -89,10 +89,9 @@ class OnnxSegmenter:
             image_file = path.with_suffix('.image.onnx')
             self.image_graph = graphs[image_file] = read(image_file, open_graph)
         for file, graph in graphs.items():
-            given = [each.name for each in graph.get_inputs()]
-            expected = ['image'] if not self.trunk or file != path else self.trunk
             same = graph.get_modelmeta().custom_metadata_map.get('export') == self.settings.get('export')
-            if not same or given[: len(expected)] != expected:
+            # A copy of the other graph has the same export.
+            if not same or (file != path and [each.name for each in graph.get_inputs()] != ['image']):
                 raise ValueError(
                     f'{file} and {path.with_suffix(".json")} are of different exports: copy the files of one export '
                     'together, or write them again with export_onnx.py'
@@ -131,8 +130,10 @@ class OnnxSegmenter:
         size: tuple[int, int],
         sentences: Sequence[str],
     ) -> np.ndarray:
-        if isinstance(sentences, str) or not sentences or not all(sentence.strip() for sentence in sentences):
-            raise ValueError('sentences are a list with at least one, none of them empty: say what to segment')
+        if isinstance(sentences, str) or not sentences:
+            raise ValueError('give a list with at least one sentence')
+        if not all(sentence.strip() for sentence in sentences):
+            raise ValueError('a sentence is empty: say what to segment')
         encoded = self.tokenizer.encode_batch(list(sentences))
         if not self.trunk:
             inputs = dict(image=np.repeat(inputs['image'], len(encoded), 0))

@@ -72,6 +72,14 @@ class EVFSAMHead(SAMHead):
         prompt = self.text_proj(text.pooled)[:, None]
         return prompt, torch.ones(prompt.shape[:2], dtype=torch.bool, device=prompt.device)
 
+    def predict(
+        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
+    ) -> Tensor:
+        """Mask logits at the size of the padded input, (B, 1, H, W); see `multimask`."""
+        if not self.multimask:
+            return super().predict(inputs, batch_img_metas, test_cfg, **prompts)
+        return self.predict_with_iou(inputs, batch_img_metas, test_cfg, **prompts)[0]
+
     def predict_with_iou(
         self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,12 @@ class GeneralizedSAMHead(SAMHead):
         losses['no_target_accuracy'] = 100 * ((logits.sigmoid() > self.no_target_threshold) == empty).float().mean()
         return losses
 
+    def predict(
+        self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
+    ) -> Tensor:
+        """Mask logits at the size of the padded input, (B, 1, H, W); −10,000 everywhere if there is no target."""
+        return self.predict_with_iou(inputs, batch_img_metas, test_cfg, **prompts)[0]
+
     def finish_masks(self, seg_logits: Tensor, tokens: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """As in `SAMHead`; −10,000 everywhere if there is no target."""
         nothing = self.no_target_head(tokens[:, 0]).float().sigmoid() > self.no_target_threshold  # (B, 1)

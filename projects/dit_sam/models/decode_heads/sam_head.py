@@ -188,10 +188,21 @@ class SAMHead(BaseDecodeHead):
         Raises:
             InputError: The losses are at the size of the padded input, and masks were not padded.
         """
-        return self.losses_of(*self.decode(inputs, **prompts), batch_data_samples)
+        if self.predicts_iou:
+            return self.losses_of(*self.decode(inputs, **prompts), batch_data_samples)
+        self._check_padded(batch_data_samples)
+        return self.loss_by_feat(self.forward(inputs, **prompts), batch_data_samples)
 
     def losses_of(self, seg_logits: Tensor, tokens: Tensor, batch_data_samples: SampleList) -> dict[str, Tensor]:
         """Losses of what `decode` returns; errors as in `loss`."""
+        self._check_padded(batch_data_samples)
+        losses = self.loss_by_feat(seg_logits, batch_data_samples)
+        if self.predicts_iou:
+            truth = self.ious(seg_logits, batch_data_samples)
+            losses['loss_iou'] = self.iou_weight * F.mse_loss(self.predicted_iou(tokens).float(), truth)
+        return losses
+
+    def _check_padded(self, batch_data_samples: SampleList) -> None:
         for sample in () if self.loss_at_mask_size else batch_data_samples:
             padded, padding = sample.metainfo.get('mask_is_padded', True), sample.metainfo.get('padding_size', ())
             if not padded and (any(padding) or sample.gt_sem_seg.shape != tuple(sample.metainfo['pad_shape'])):
@@ -199,17 +210,12 @@ class SAMHead(BaseDecodeHead):
                     f'{type(self).__name__} compares masks with the padded input: leave out '
                     'data_preprocessor.pad_masks=False'
                 )
-        losses = self.loss_by_feat(seg_logits, batch_data_samples)
-        if self.predicts_iou:
-            truth = self.ious(seg_logits, batch_data_samples)
-            losses['loss_iou'] = self.iou_weight * F.mse_loss(self.predicted_iou(tokens).float(), truth)
-        return losses
 
     def predict(
         self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
     ) -> Tensor:
         """Mask logits at the size of the padded input, (B, 1, H, W); `prompts` as in `loss`."""
-        return self.predict_with_iou(inputs, batch_img_metas, test_cfg, **prompts)[0]
+        return self.predict_by_feat(self.forward(inputs, **prompts), batch_img_metas)
 
     def predict_with_iou(
         self, inputs: tuple[Tensor, ...], batch_img_metas: list[dict], test_cfg: dict | None = None, **prompts: Any
