@@ -87,10 +87,14 @@ def run(args: argparse.Namespace) -> int:
         sheet = scoring.score_answers(args.predictions, truths, resize=args.resize)
         other = scoring.score_answers(args.against, truths, resize=args.resize) if args.against else None
         report = scoring.make_report(
-            sheet, scoring.groupings(sheet, truths, instances), other=other, rounds=args.rounds, seed=args.seed
+            sheet,
+            scoring.groupings(sheet, truths, instances),
+            other=other,
+            rounds=args.rounds,
+            seed=args.seed,
+            title=f'{osp.basename(args.predictions)} on {dataset.source}',
+            second_title=osp.basename(args.against or ''),
         )
-        report.title = f'{osp.basename(args.predictions)} on {dataset.source}'
-        report.second_title = osp.basename(args.against or '')
         print(scoring.summary(report))
         for line in report.all_problems:
             print(f'problem: {line}', file=sys.stderr)

@@ -65,7 +65,7 @@ class KeptImages:
         return len(self._kept)
 
     def drop_old(self) -> None:
-        """Drop the images that nobody has asked for `seconds`; a timer calls it for the others."""
+        """Drop the images that nobody has asked about for `seconds`; a timer calls it for the others."""
         with self._lock:
             self._timer.cancel()
             while self._kept:

@@ -26,7 +26,7 @@ REMEDY = (
 
 Id = int | str
 # By path and time.
-_OPEN: 'WeakValueDictionary[str, Instances]' = WeakValueDictionary()
+_OPEN: 'WeakValueDictionary[tuple[str, int], Instances]' = WeakValueDictionary()
 
 
 class Instances:
@@ -47,7 +47,7 @@ class Instances:
         require_file(path, 'Annotations')
         self.path = path
         try:
-            content = load_json(path, _without_what_is_not_used)
+            content = load_json(path, _compact)
             self._images = _by_id(content['images'], ('file_name', 'height', 'width'))
             self._annotations = _by_id(
                 content['annotations'], ('image_id', 'segmentation'), iscrowd=0, category_id=None
@@ -73,7 +73,7 @@ class Instances:
     def open(cls, path: str) -> 'Instances':
         """The instances of a file; those that something else holds open are not read again."""
         require_file(path, 'Annotations')
-        key = f'{os.path.abspath(path)} {os.stat(path).st_mtime_ns}'
+        key = os.path.abspath(path), os.stat(path).st_mtime_ns
         found = _OPEN.get(key)
         if found is None:
             found = _OPEN[key] = cls(path)
@@ -141,8 +141,8 @@ class Instances:
         return found
 
 
-def _without_what_is_not_used(record: dict) -> dict:
-    """A record of the file, smaller."""
+def _compact(record: dict) -> dict:
+    """A record of the file without what is not used, its polygons as arrays."""
     if 'segmentation' in record:
         for key in ('bbox', 'area'):
             record.pop(key, None)

@@ -79,10 +79,14 @@ class MaskWriter(BaseMetric):
         return {}
 
 
+def mask_name(img_path: str, sent_id: Any = None) -> str:
+    """The name of a mask's file without the suffix."""
+    name = cut_name(osp.splitext(osp.basename(img_path))[0], _STEM_BYTES)
+    return name if sent_id is None else f'{name}_{name_part(sent_id)}'
+
+
 def _named_mask(sample: dict) -> NamedMask:
-    name = cut_name(osp.splitext(osp.basename(sample['img_path']))[0], _STEM_BYTES)
-    if 'sent_id' in sample:
-        name += f'_{name_part(sample["sent_id"])}'
+    name = mask_name(sample['img_path'], sample.get('sent_id'))
     order = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
     return NamedMask(name, order, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
 

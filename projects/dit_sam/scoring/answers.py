@@ -6,7 +6,6 @@ import os.path as osp
 import reprlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from ..datasets.columns import is_side
 from ..datasets.images import image_size, read_mask
 from ..datasets.masks import decode_segmentation, encode_mask, encode_segmentation, unite
 from ..errors import InputError, printable
+from ..evaluation.mask_writer import mask_name
 from ..evaluation.protocols import touched
-from ..utils import cut_name, name_part
+from ..utils import name_part
 from .truths import Truths
 
 # Where a line may have its mask; `prediction` is what the dump of ReferringIoU calls it.
@@ -27,7 +27,7 @@ MASK_KEYS = ('segmentation', 'mask', 'prediction')
 MAX_MESSAGE = 400
 # Most pixels of a mask that is resized to its picture.
 MAX_RESIZED = 2**26
-# What can be wrong with an answer, and what to do about it. Such answers count as empty masks.
+# What can be wrong with an answer. A sentence without an answer that can be used counts as an empty mask.
 PROBLEMS = dict(
     truncated='is not JSON: write one object a line',
     incomplete='lacks a key: "sent_id", or "image" and "sentence"; and "segmentation" or "mask"',
@@ -107,25 +107,26 @@ def read_answers(path: str, truths: Truths, problems: Problems, resize: str = 'n
         rows = record['rows'] if 'rows' in record else truths.find(record)
         if not rows:
             problems.add('unknown', where, _unknown(record, truths))
-        else:
-            height, width = truths.of_row(rows[0]).size
-            try:
-                counts = _counts(record, height, width, osp.dirname(path), resize)
-            except ValueError as error:
-                problems.add('size' if isinstance(error, WrongSize) else 'damaged', where, str(error))
-                counts = _empty(height, width)
-            if answered[rows].all():
-                if (digests[rows] != hash(counts)).any():
-                    problems.add('duplicate', where)
-                continue
-            rle = dict(size=[height, width], counts=counts)
-            for row in (row for row in rows if not answered[row]):
-                yield Answer(where, row, rle, _score(record.get('score')))
-            answered[rows], digests[rows] = True, hash(counts)
+            continue
+        height, width = truths.of_row(rows[0]).size
+        try:
+            counts = _counts(record, height, width, osp.dirname(path), resize)
+        except ValueError as error:
+            problems.add('size' if isinstance(error, WrongSize) else 'damaged', where, str(error))
+            counts = _empty(height, width)
+        if answered[rows].all():
+            if (digests[rows] != hash(counts)).any():
+                problems.add('duplicate', where)
+            continue
+        rle = dict(size=[height, width], counts=counts)
+        for row in (row for row in rows if not answered[row]):
+            yield Answer(where, row, rle, _score(record.get('score')))
+        answered[rows], digests[rows] = True, hash(counts)
     for row in np.flatnonzero(~answered).tolist():
         info = truths.info(row)
         problems.add('missing', f'sentence {info["sent_id"]} ("{info["text"]}") of {osp.basename(info["img_path"])}')
-        yield Answer('', row, dict(size=list(truths.of_row(row).size), counts=_empty(*truths.of_row(row).size)))
+        size = truths.of_row(row).size
+        yield Answer('', row, dict(size=list(size), counts=_empty(*size)))
 
 
 def _records_of_file(path: str, problems: Problems) -> Iterator[tuple[str, dict]]:
@@ -161,8 +162,8 @@ def _records_of_folder(folder: str, truths: Truths, problems: Problems) -> Itera
         raise InputError(f'folder {folder} has no PNG file: name the one that tools/test.py --out wrote')
     for row in range(len(truths)):
         info = truths.info(row)
-        ident = name_part(info['sent_id'])
-        for name in (f'{cut_name(Path(info["img_path"]).stem, 180)}_{ident}.png', f'{ident}.png'):
+        ident = info['sent_id']
+        for name in (f'{mask_name(info["img_path"], ident)}.png', f'{name_part(ident)}.png'):
             if name in left:
                 left.remove(name)
                 yield f'file {name}', dict(rows=[row], mask=osp.join(osp.abspath(folder), name))

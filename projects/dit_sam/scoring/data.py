@@ -1,7 +1,6 @@
 """Open the data that predictions are scored on: a config's test set, or files."""
 
 import os.path as osp
-from inspect import signature
 from typing import Any
 
 from mmengine.registry import init_default_scope
@@ -76,6 +75,6 @@ def _of_config(source: str) -> ReferringDataset:
             'the data sets of a joined one one by one, by their files'
         )
     settings.update(pipeline=[], test_mode=True, lazy_init=True)
-    if 'keep_outlines' in signature(kind.__init__).parameters or issubclass(kind, RefCOCODataset):
+    if issubclass(kind, RefCOCODataset):
         settings['keep_outlines'] = True
     return DATASETS.build(settings)

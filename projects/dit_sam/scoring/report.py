@@ -110,6 +110,8 @@ def make_report(
     other: Sheet | None = None,
     rounds: int = 1000,
     seed: int = 0,
+    title: str = '',
+    second_title: str = '',
 ) -> Report:
     """Score all sentences by every rule, and groups of them by the rule `original`, with intervals.
 
@@ -120,6 +122,8 @@ def make_report(
         other: The counted pixels of a second model on the same sentences.
         rounds: Of the bootstrap and of the permutation test.
         seed: Of both.
+        title: What is scored on what.
+        second_title: What the second model is called.
     """
     original, everything = RULES['original'], np.arange(len(sheet))
     members = {title: _members(sheet, grouping) for title, grouping in groupings.items()}
@@ -152,6 +156,8 @@ def make_report(
         confidence=sheet.confidence,
         second_rules={} if other is None else {name: RULES[name].scores(other.areas(RULES[name])) for name in rules},
         second_problems=[] if other is None else other.problems.lines(),
+        title=title,
+        second_title=second_title,
     )
 
 
@@ -179,10 +185,10 @@ def _members(sheet: Sheet, grouping: Grouping) -> dict[str, np.ndarray]:
     for row in range(len(sheet)):
         for name in grouping(row):
             rows.setdefault(name, []).append(row)
-    return {name: np.array(rows[name]) for name in sorted(rows, key=natural)}
+    return {name: np.array(rows[name]) for name in sorted(rows, key=_natural)}
 
 
-def natural(name: str) -> tuple[int, str]:
+def _natural(name: str) -> tuple[int, str]:
     """A sort key: names without a leading number first, then the others by that number."""
     number = name.split(maxsplit=1)[0] if name.strip() else ''
     return (int(number) if number.isdecimal() else -1), name

@@ -2,7 +2,7 @@
 
 import os.path as osp
 import re
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from ..datasets import ReferringDataset
-from ..datasets.images import coco_number, coco_numbers
+from ..datasets.images import base_name, coco_number, coco_numbers
 from ..datasets.masks import draw_once, draw_scaled
 from ..evaluation.protocols import stretch_array
 from ..utils import decode_rle
@@ -113,7 +113,7 @@ class Truths:
         self.images = dataset.image_numbers()
         names = [_names(*self._image(row)) for row in range(self.table.rows('images'))]
         # A name that several images have is none.
-        several = _repeated(name for found in names for name in found)
+        several = {name for name, number in Counter(name for found in names for name in found).items() if number > 1}
         for row in range(len(self)):
             sentence = self.table.sentence(int(dataset.data_list[row]))
             self._by_id.setdefault(str(sentence['sent_id']), []).append(row)
@@ -136,12 +136,9 @@ class Truths:
         Several rows are the same question about the same picture. An id that the data have for several questions finds
         one only together with `image` and `sentence`.
         """
-        by_text: list[int] = []
-        if answer.get('image') is not None or answer.get('img_id') is not None:
-            sentence, path = str(answer.get('sentence')), str(answer.get('image') or '')
-            names = _names(answer.get('img_id'), path)
-            found = (self._by_text.get((name, sentence), []) for name in names)
-            by_text = next((rows for rows in found if rows and self._may_be(path, rows[0])), [])
+        path = answer.get('image') or ''
+        found = (self._by_text.get((name, str(answer.get('sentence'))), []) for name in _names(None, path))
+        by_text = next((rows for rows in found if rows and self._may_be(path, rows[0])), [])
         if answer.get('sent_id') is None:
             return by_text
         rows = self._by_id.get(str(answer['sent_id']), [])
@@ -162,9 +159,9 @@ class Truths:
         name = self._image(self.images[row])[1]
         if coco_number(path) is not None and coco_number(path) == coco_number(name):
             return True
-        folders = [_parts(one)[:-1] for one in (path, name)]
-        shared = min(map(len, folders))
-        return not shared or folders[0][-shared:] == folders[1][-shared:]
+        ours, theirs = _folders(name), _folders(path)
+        shared = min(len(ours), len(theirs))
+        return not shared or ours[-shared:] == theirs[-shared:]
 
     def about(self, row: int) -> dict:
         """What the data say about a sentence, without its mask: the item's keys but `img_path` and `no_target`."""
@@ -190,15 +187,10 @@ def _names(image_id: Any, path: str) -> list[str]:
     """What an answer may call an image: its path, file name, file name without suffix, number in COCO, and id."""
     found: list[str] = []
     if path:
-        name = _parts(path)[-1]
+        name = base_name(path)
         found += [path, name, osp.splitext(name)[0], *map(str, sorted(coco_numbers('', path)))]
     return list(dict.fromkeys([*found, *([] if image_id is None else [str(image_id)])]))
 
 
-def _parts(path: str) -> list[str]:
-    return re.split(r'[/\\]', path)
-
-
-def _repeated(names: Iterator[str]) -> set[str]:
-    seen: set[str] = set()
-    return {name for name in names if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
+def _folders(path: str) -> list[str]:
+    return re.split(r'[/\\]', path)[:-1]

@@ -47,7 +47,7 @@ class Answers:
         open: Opens a picture, or gives the one that is open.
         reads_text: Whether the model reads sentences.
         has_attention: Whether it has attention between picture and words.
-        ships: Whether it is the model that comes with the project.
+        is_shipped: Whether it is the model that comes with the project.
         takes_points: Whether it takes points, and was trained with them.
     """
 
@@ -58,7 +58,7 @@ class Answers:
         head = inferencer.model.decode_head
         instructed = getattr(inferencer.model.backbone, 'instruction', None) is not None
         self.has_attention = self.reads_text and (instructed or not getattr(head, 'pooled_prompt', True))
-        self.ships = DEFAULT_CHECKPOINT in inferencer.source
+        self.is_shipped = DEFAULT_CHECKPOINT in inferencer.source
         self.takes_points = trains_with_prompts(inferencer.model.decode_head) and inferencer.pipeline.stage.shares
 
     @property
@@ -67,7 +67,7 @@ class Answers:
         model = re.sub(
             r'(config|weights) ([^,]*)', lambda found: f'{found[1]} {_file(found[2])}', self.inferencer.source
         )
-        notice = f'\n\n**Note:** {DRAWINGS_ONLY}.' if self.ships else ''
+        notice = f'\n\n**Note:** {DRAWINGS_ONLY}.' if self.is_shipped else ''
         return f'Model: {model}.{notice}'
 
     def segment(self, path: str | None, text: str | None, points: list[Point]) -> Answer:

@@ -89,7 +89,9 @@ class Page:
         self.button = gr.Button('Segment', variant='primary', elem_id='segment')
         inputs = [self.picture, self.text][: 1 + reads]
         shown = [example[: len(inputs)] for example in examples]
-        gr.Examples(shown, inputs, label=f'Examples: shapes{", which the shipped model knows" * self.answers.ships}')
+        gr.Examples(
+            shown, inputs, label=f'Examples: shapes{", which the shipped model knows" * self.answers.is_shipped}'
+        )
 
     def _answer(self) -> None:
         """Masks as picture, table and files; sentence, direction, button and picture of the attention."""
