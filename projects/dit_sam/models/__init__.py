@@ -4,6 +4,7 @@ State-dict names are SAM's.
 """
 
 from .backbones import DITViT, SAMViT, StandaloneDITViT
+from .batch_mosaic import BatchMosaic
 from .data_preprocessor import ReferringDataPreProcessor
 from .decode_heads import EVFSAMHead, GeneralizedSAMHead, SAMHead
 from .instructions import (
@@ -20,6 +21,7 @@ from .text_encoders import BEiT3TextEncoder, HuggingFaceTextEncoder
 
 __all__ = [
     'BEiT3TextEncoder',
+    'BatchMosaic',
     'BinaryCrossEntropyLoss',
     'BinaryDiceLoss',
     'CrossAttentionInstruction',

@@ -9,7 +9,7 @@ from mmengine.model import BaseDataPreprocessor
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..structures import index_tensor
@@ -40,6 +40,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             whose losses are at the size of the mask, as `EVFSAMHead`.
         non_blocking: Whether images and masks in pinned memory (`pin_memory=True` of the data loader) are copied to a
             GPU while the host continues.
+        batch_augments: Modules that change the padded batch in training, as in mmseg; see `BatchMosaic`.
 
     Raises:
         InputError: `place` is unknown.
@@ -55,6 +56,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         place: Alignment = 'middle',
         pad_masks: bool = True,
         non_blocking: bool = True,
+        batch_augments: list[dict] | None = None,
     ) -> None:
         super().__init__(non_blocking)
         if place not in get_args(Alignment):
@@ -63,6 +65,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1), False)
         self.size, self.size_divisor, self.bgr_to_rgb, self.place = size, size_divisor, bgr_to_rgb, place
         self.pad_masks = pad_masks
+        self.batch_augments = nn.ModuleList(MODELS.build(augment) for augment in batch_augments or ())
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """
@@ -99,6 +102,8 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             self._note_padding(sample, windows[index], size, training and self.pad_masks)
         if len(images) < len(indices):
             batch = batch[index_tensor(indices, batch.device)]
+        for augment in self.batch_augments if training else ():
+            batch, samples = augment(batch, samples)
         return dict(inputs=batch, data_samples=samples)
 
     def _common_size(self, images: Sequence[Tensor]) -> tuple[int, int]:

@@ -1,5 +1,8 @@
 """Losses for one output channel."""
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from mmseg.models.losses.dice_loss import dice_loss
 from mmseg.registry import MODELS
@@ -75,3 +78,34 @@ class BinaryDiceLoss(nn.Module):
         return self.loss_weight * dice_loss(
             probability, target * valid, weight, eps=self.eps, naive_dice=not self.squared, ignore_index=None
         )
+
+
+def sentence_contrast(pred: Tensor, target: Tensor, images: Sequence[int], ignore_index: int = 255) -> Tensor:
+    """Cross-entropy over the sentences of an image: at a pixel of an object, its own sentence should have the highest
+    logit, so that the image's other sentences are its negatives.
+
+    Sentences that mean the same object are no negatives of each other. Pixels of no object do not count.
+
+    Args:
+        pred: Logits, (B, 1, H, W).
+        target: Labels in {0, 1} or `ignore_index`, (B, H, W).
+        images: A number for each sample, equal for those on the same image.
+        ignore_index: Label of pixels that do not count.
+
+    Returns:
+        The mean over the images with several sentences of the mean over the objects' pixels, a scalar in float32; 0 if
+        there is no such image.
+    """
+    losses = []
+    for image in dict.fromkeys(images):
+        members = [i for i, other in enumerate(images) if other == image]
+        if len(members) < 2:
+            continue
+        logits = torch.stack([pred[i, 0] for i in members]).float()
+        labels = torch.stack([target[i] for i in members])
+        own = labels == 1
+        counted = own.any(0) & (labels != ignore_index).all(0)
+        # A finite value in place of -inf, which would give NaN gradients where no sentence means the pixel.
+        share = logits.logsumexp(0) - logits.masked_fill(~own, -1e4).logsumexp(0)
+        losses.append((share * counted).sum() / counted.sum().clamp(min=1))
+    return torch.stack(losses).mean() if losses else pred.float().sum() * 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures
 from ..layers import resize
+from ..losses import sentence_contrast
 from ..weights import load_sam_weights, pretrained_init_cfg
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
 from .prompt_encoder import PairedPromptEncoder
@@ -36,6 +37,8 @@ class SAMHead(BaseDecodeHead):
         predict_iou: Whether SAM's IoU head trains to predict the IoU of the mask. The prediction is then the mask's
             score.
         iou_weight: Weight of its squared error.
+        negatives_weight: Weight of `sentence_contrast`, in which the sentences of an image are each other's negatives.
+            It needs batches with several sentences of an image (`sentences_per_image` of the data).
         depth: Blocks of the two-way transformer; SAM's 2, the paper's Table 1 also 4 and 6.
         num_heads: Attention heads of the decoder.
         mlp_dim: Hidden width of its MLPs.
@@ -57,6 +60,7 @@ class SAMHead(BaseDecodeHead):
         spatial_prompts: bool = False,
         predict_iou: bool = False,
         iou_weight: float = 1.0,
+        negatives_weight: float = 0.0,
         depth: int = 2,
         num_heads: int = 8,
         mlp_dim: int = 2048,
@@ -81,7 +85,7 @@ class SAMHead(BaseDecodeHead):
         )
         del self.conv_seg
         self.text_dims, self.depth = text_dims, depth
-        self.predicts_iou, self.iou_weight = predict_iou, iou_weight
+        self.predicts_iou, self.iou_weight, self.negatives_weight = predict_iou, iou_weight, negatives_weight
         # SAM's sizes, which matter for its mask prompts only.
         self.prompt_encoder = PairedPromptEncoder(in_channels, (64, 64), (1024, 1024), mask_in_chans=16)
         self.mask_decoder = PairedMaskDecoder(
@@ -252,6 +256,10 @@ class SAMHead(BaseDecodeHead):
             value = loss(logits, label.squeeze(1), ignore_index=self.ignore_index)
             name = cast(str, loss.loss_name)
             losses[name] = losses[name] + value if name in losses else value
+        if self.negatives_weight:
+            images = [sample.metainfo['unique_image_index'] for sample in batch_data_samples]
+            contrast = sentence_contrast(logits, label.squeeze(1), images, self.ignore_index)
+            losses['loss_negatives'] = self.negatives_weight * contrast
         losses['mean_iou'] = 100 * self._ious(logits, label).mean()
         return losses
 

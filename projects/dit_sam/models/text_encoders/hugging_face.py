@@ -39,13 +39,17 @@ class HuggingFaceTextEncoder(TextEncoder):
             padding on as if it were text, as the released DIT code does.
         pad_to_max_length: Whether every batch has `max_length` tokens, constant shapes for `torch.compile`. Otherwise a
             batch is padded to its longest sentence.
+        masked_tokens: Probability in training that a token of a sentence is replaced by the tokenizer's mask token (or
+            unknown token, without one), so that the model has to use the other words, as in MaskRIS (arXiv
+            2411.19067). One token of each sentence always stays.
         frozen: Whether the weights are frozen; the model then stays in evaluation mode.
         lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16). Low-rank weights then train in place of
             the model's own.
         init_cfg: As in mmengine; see above. With `prefix` only the weights under it are read from a file.
 
     Raises:
-        InputError: A size is misspelled or impossible, `max_length` is too small or too large, or `lora` does not fit.
+        InputError: A size is misspelled or impossible, `max_length` is too small or too large, `masked_tokens` is no
+            probability or the model is frozen, or `lora` does not fit.
         FileNotFoundError: `model` is neither a folder nor the name of a model on a hub that answers.
     """
 
@@ -57,6 +61,7 @@ class HuggingFaceTextEncoder(TextEncoder):
         max_length: int = 20,
         mask_text_padding: bool = True,
         pad_to_max_length: bool = False,
+        masked_tokens: float = 0.0,
         frozen: bool = False,
         lora: dict | None = None,
         init_cfg: dict | list[dict] | None = None,
@@ -65,7 +70,9 @@ class HuggingFaceTextEncoder(TextEncoder):
         self.model = build_model(make_config(model))
         self.out_channels = self.model.config.hidden_size
         self.mask_text_padding, self.pad_to_max_length = mask_text_padding, pad_to_max_length
+        self.masked_tokens = masked_tokens
         self._check_length()
+        self._check_masking(frozen)
         self._cache = SentenceCache()
         if lora is not None:
             add_lora(self.model, lora, 'text_encoder.lora')
@@ -82,6 +89,15 @@ class HuggingFaceTextEncoder(TextEncoder):
             raise InputError(
                 f'text_encoder.max_length={self.max_length} is more than the {most} tokens that the text model '
                 f'has positions for (max_position_embeddings={self.model.config.max_position_embeddings})'
+            )
+
+    def _check_masking(self, frozen: bool) -> None:
+        if not 0 <= self.masked_tokens < 1:
+            raise InputError(f'text_encoder.masked_tokens={self.masked_tokens} must be 0 or more and less than 1')
+        if self.masked_tokens and frozen:
+            raise InputError(
+                f'text_encoder.masked_tokens={self.masked_tokens} has no effect with frozen=True, where the text '
+                'encoder stays in evaluation mode: leave one of the two out'
             )
 
     def _check_tokenizer(self, words: int, padding: int) -> None:
@@ -174,9 +190,23 @@ class HuggingFaceTextEncoder(TextEncoder):
         """Features of sentences, each encoded even if it occurs twice."""
         device = next(self.model.parameters()).device
         padding = 'max_length' if self.pads_to_max_length else 'longest'
-        return self.encode_tokens(
-            *(values.to(device, non_blocking=True) for values in self._tokenize(sentences, padding))
-        )
+        input_ids, attention_mask = self._tokenize(sentences, padding)
+        if self.training and self.masked_tokens:
+            input_ids = self._mask(input_ids)
+        return self.encode_tokens(*(values.to(device, non_blocking=True) for values in (input_ids, attention_mask)))
+
+    def _mask(self, input_ids: Tensor) -> Tensor:
+        """The ids with random tokens replaced by the mask token."""
+        tokenizer = self.tokenizer
+        replacement = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
+        if replacement is None:
+            raise InputError(
+                'text_encoder.masked_tokens needs a tokenizer with a mask token or an unknown token: leave it out'
+            )
+        words = ~torch.isin(input_ids, torch.tensor(tokenizer.all_special_ids))
+        masked = words & (torch.rand(input_ids.shape) < self.masked_tokens)
+        kept = torch.rand(input_ids.shape).masked_fill(~words, -1.0).argmax(1, keepdim=True)
+        return input_ids.masked_fill(masked.scatter(1, kept, False), replacement)
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Features of sentences that are tokenized and padded already.

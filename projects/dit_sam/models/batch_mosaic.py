@@ -1,0 +1,105 @@
+"""Mosaics of the images of a batch."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+from mmseg.utils import SampleList
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+# Words whose meaning depends on the whole picture.
+PLACES = (
+    r'\b(?:left|right|top|bottom|upper|lower|middle|mid|center|centre|central|corner|edge|side|front|back|first|last|'
+    r'second|third|closest|nearest|farthest|furthest|highest|lowest|biggest|largest|smallest|tallest|shortest)'
+)
+
+
+@MODELS.register_module()
+class BatchMosaic(nn.Module):
+    """Puts an image into a random quarter of a 2 × 2 mosaic with three other images of the batch, whose masks are left
+    out. For `ReferringDataPreProcessor(batch_augments=[dict(type='BatchMosaic')])`.
+
+    The model has to find the object among more objects. NeMo (arXiv 2411.01494) chooses the other images by CLIP, so
+    that they are similar but do not show what the sentence means. Here they are random, and the sentence may become
+    ambiguous. Sentences that speak of places in the picture would become false and are spared. Batches of fewer than
+    four images stay as they are.
+
+    Args:
+        prob: Probability of a mosaic.
+        spare: Regular expression; sentences in which it is found keep their images. Case does not matter.
+    """
+
+    def __init__(self, prob: float = 0.25, spare: str = PLACES) -> None:
+        super().__init__()
+        if not 0 <= prob <= 1:
+            raise InputError(f'BatchMosaic: prob must lie in [0, 1], got {prob}')
+        self.prob, self.spare = prob, re.compile(spare, re.IGNORECASE)
+
+    def forward(self, inputs: Tensor, data_samples: SampleList) -> tuple[Tensor, SampleList]:
+        """
+        Args:
+            inputs: Padded images, (B, 3, H, W), H and W even.
+            data_samples: With masks of the same size, `text` and `unique_image_index` in their metainfo.
+
+        Returns:
+            The same, with mosaics in place of some images and masks. They share their image with no other sample.
+
+        Raises:
+            InputError: Masks are not padded, or samples have points, boxes or images for the text encoder.
+        """
+        if not self.prob:
+            return inputs, data_samples
+        owners = [sample.metainfo['unique_image_index'] for sample in data_samples]
+        result = inputs.clone()
+        free = max(owners) + 1
+        for number, sample in enumerate(data_samples):
+            others = [first for owner, first in _firsts(owners).items() if owner != owners[number]]
+            # The same numbers for every item, so that sparing one does not change the others.
+            chosen, order, place = torch.rand(()) < self.prob, torch.randperm(len(others)), int(torch.randint(4, ()))
+            if not chosen or len(others) < 3 or self.spare.search(sample.metainfo['text']):
+                continue
+            _check(sample, inputs)
+            members = [others[index] for index in order[:3].tolist()]
+            members.insert(place, number)
+            result[number] = _mosaic([inputs[member] for member in members])
+            masks = [torch.zeros_like(sample.gt_sem_seg.data)] * 4
+            masks[place] = sample.gt_sem_seg.data
+            sample.gt_sem_seg = PixelData(data=_mosaic(masks))
+            sample.set_metainfo(dict(unique_image_index=free))
+            free += 1
+        return result, data_samples
+
+
+def _firsts(owners: Sequence[int]) -> dict[int, int]:
+    """For each image of a batch its first sample."""
+    return {owner: owners.index(owner) for owner in owners}
+
+
+def _mosaic(parts: Sequence[Tensor]) -> Tensor:
+    """Four images (3, H, W) or masks (1, H, W) in half the size, next to and below each other."""
+    size = (parts[0].shape[1] // 2, parts[0].shape[2] // 2)
+    half = [
+        F.interpolate(part[None], size, mode='bilinear', antialias=True)[0]
+        if part.is_floating_point()
+        else part[:, 1::2, 1::2]  # 'nearest-exact', which takes no integers
+        for part in parts
+    ]
+    return torch.cat([torch.cat(half[:2], 2), torch.cat(half[2:], 2)], 1)
+
+
+def _check(sample: SegDataSample, inputs: Tensor) -> None:
+    if any(sample.metainfo.get(key) is not None for key in ('points', 'box')) or 'text_encoder_image' in sample:
+        raise InputError(
+            'BatchMosaic moves images and masks only: leave it out of batch_augments where the data has points, boxes '
+            'or images for the text encoder (SamplePrompts, AddTextEncoderImage)'
+        )
+    if sample.gt_sem_seg.shape != inputs.shape[2:]:
+        raise InputError(
+            'BatchMosaic needs masks of the size of the input: leave out data_preprocessor.pad_masks=False'
+        )
