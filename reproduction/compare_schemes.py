@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from threading import Lock
 
-from rows import BEIT3, CONFIG, GROUPS, ROWS, name_of
+from comparison_rows import BEIT3, CONFIG, GROUPS, ROWS, name_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,8 +66,8 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
+from comparison_tables import NESTED, SCORES, levers_table, pairs_table, read_results, scores_table
 from mmengine.utils import get_git_hash
-from tables import NESTED, SCORES, levers_table, pairs_table, read_results, scores_table
 
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors

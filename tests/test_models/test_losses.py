@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
@@ -10,7 +11,7 @@ from torchmetrics.functional.segmentation import dice_score
 
 from dit_sam.errors import InputError
 from dit_sam.models import BinaryDiceLoss
-from dit_sam.models.losses import BinaryCrossEntropyLoss
+from dit_sam.models.losses import BinaryCrossEntropyLoss, sentence_contrast
 
 
 def test_by_hand():
@@ -116,3 +117,25 @@ def test_masks_that_are_padded_or_not_meet_the_logits_where_they_belong():
         if not pad_masks:
             with pytest.raises(InputError, match='leave out data_preprocessor.pad_masks=False'):
                 heads[1].loss((torch.zeros(1, 16, 4, 4),), samples)
+
+
+def test_sentences_of_an_image_are_each_others_negatives():
+    """Cross-entropy over the sentences at the pixels of objects, which torch computes for each pixel."""
+    pred, target = noise(5, 1, 4, 6).requires_grad_(), torch.zeros(5, 4, 6, dtype=torch.long)
+    # The first image has three sentences for two objects and the background, the second one object, the third one
+    # sentence.
+    target[0, :2], target[1, 3], target[2, 3] = 1, 1, 1
+    target[3, 1:], target[4, 0] = 1, 1
+    loss = sentence_contrast(pred, target, [0, 0, 0, 1, 2])
+    first = F.cross_entropy(pred[:3, 0, :2].flatten(1).T, torch.zeros(12, dtype=torch.long), reduction='sum')
+    # The second and the third sentence mean the same: their probabilities are added.
+    second = -pred[:3, 0, 3].softmax(0)[1:].sum(0).log().sum()
+    assert_close(loss, (first + second) / 18, 1e-6)
+    loss.backward()
+    assert pred.grad.isfinite().all()
+    assert not pred.grad[:3, 0, 2].any() and not pred.grad[3:].any()
+    target[0, 0], target[1, 0] = 1, 255
+    ignoring = sentence_contrast(pred, target, [0, 0, 0, 1, 2])
+    first = F.cross_entropy(pred[:3, 0, 1].T, torch.zeros(6, dtype=torch.long), reduction='sum')
+    assert_close(ignoring, (first + second) / 12, 1e-6)
+    assert sentence_contrast(pred, target, range(5)).item() == 0

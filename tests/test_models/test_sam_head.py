@@ -10,6 +10,7 @@ from torch import nn
 from dit_sam.compat import import_sam_modeling
 from dit_sam.errors import InputError
 from dit_sam.models import SAMHead
+from dit_sam.models.losses import sentence_contrast
 from dit_sam.structures import TextFeatures
 
 GRID = (5, 7)
@@ -179,6 +180,19 @@ def test_masks_that_were_not_padded_are_refused(kind):
     data.set_metainfo(dict(pad_shape=(40, 56), padding_size=(8, 8, 5, 5), mask_is_padded=False))
     with pytest.raises(InputError, match='compares masks with the padded input'):
         build(type=kind).loss((noise(1, 16, *GRID),), [data], text=sentences(1))
+
+
+def test_sentences_of_an_image_can_be_negatives():
+    """Of the images that the data preprocessor found to be shared."""
+    logits, samples = noise(3, 1, 8, 8), [sample((8, 8), seed=i) for i in range(3)]
+    for data, image in zip(samples, (0, 0, 1)):
+        data.set_metainfo(dict(unique_image_index=image))
+    losses = build(negatives_weight=0.5).loss_by_feat(logits, samples)
+    labels = torch.stack([data.gt_sem_seg.data[0] for data in samples])
+    assert_close(losses['loss_negatives'], 0.5 * sentence_contrast(logits, labels, [0, 0, 1]), 1e-6)
+    assert losses['loss_negatives'] > 0
+    with pytest.raises(InputError, match='EVFSAMHead has its losses at the size of each mask'):
+        build(type='EVFSAMHead', text_dims=16, negatives_weight=0.5)
 
 
 def test_a_score_of_another_mask_is_refused():

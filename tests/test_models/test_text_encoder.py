@@ -16,6 +16,7 @@ from dit_sam.models.text_encoders import build_tokenizer
 from dit_sam.utils import CheckpointError
 
 SIZES = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+TOKENIZED = dict(padding='longest', truncation=True, max_length=8, return_tensors='pt')
 SENTENCES = ['the red box', 'cat', 'the small cats left of the big blue box']
 
 
@@ -44,7 +45,7 @@ def test_features_equal_transformers():
     encoder, tokenizer = build(), bert_tokenizer()
     bert = reference(encoder)
     features = encoder(SENTENCES)
-    batch = tokenizer(SENTENCES, padding='longest', truncation=True, max_length=8, return_tensors='pt')
+    batch = tokenizer(SENTENCES, **TOKENIZED)
     assert_close(features.tokens, bert(**batch).last_hidden_state, 1e-6)
     assert features.mask.dtype == torch.bool
     assert torch.equal(features.mask, batch['attention_mask'].bool())
@@ -211,3 +212,50 @@ def test_other_text_models_run(sizes):
     features = build(model=dict(sizes, vocab_size=len(VOCABULARY)))(SENTENCES)
     assert features.tokens.shape == (3, 8, 16)
     assert features.tokens.isfinite().all()
+
+
+def test_masked_tokens_are_replaced_in_training_only():
+    """By [MASK]; [CLS], [SEP], padding and one word of each sentence stay."""
+    encoder = build(masked_tokens=0.4)
+    assert_close(
+        encoder(SENTENCES).tokens,
+        reference(encoder)(**bert_tokenizer()(SENTENCES, **TOKENIZED)).last_hidden_state,
+        1e-6,
+    )
+    ids, attention = encoder._tokenize(SENTENCES, 'longest')
+    seen = []
+    encoder.encode_tokens = lambda input_ids, attention_mask: seen.append(input_ids)
+    encoder.train()
+    torch.manual_seed(0)
+    for _ in range(300):
+        encoder(SENTENCES)
+    masked = torch.stack(seen) == VOCABULARY.index('[MASK]')
+    assert torch.equal(torch.stack(seen)[~masked], ids.expand(300, -1, -1)[~masked])
+    words = attention.bool() & (ids != 2) & (ids != 3)
+    assert not masked[:, ~words].any()
+    assert (masked.sum(2) < words.sum(1)).all()
+    # n words of which one stays: 0.4 (n - 1) are masked on average, 300 times.
+    expected = 300 * 0.4 * (words.sum() - len(SENTENCES))
+    assert masked.sum() == pytest.approx(expected.item(), rel=0.1)
+
+
+def test_without_a_mask_token_words_become_unknown():
+    encoder = MODELS.build(
+        text_encoder(tokenizer=[token for token in VOCABULARY if token != '[MASK]'], masked_tokens=0.9)
+    )
+    seen = []
+    encoder.encode_tokens = lambda input_ids, attention_mask: seen.append(input_ids)
+    encoder.train()(['the red box on the dog'])
+    assert (seen[0] == VOCABULARY.index('[UNK]')).any()
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(masked_tokens=1.0), 'masked_tokens=1.0 must be 0 or more and less than 1'),
+        (dict(masked_tokens=0.1, frozen=True), 'masked_tokens=0.1 has no effect with frozen=True'),
+    ],
+)
+def test_impossible_masking_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        MODELS.build(text_encoder(**options))

@@ -1,4 +1,4 @@
-"""reproduction/compare_schemes.py: each row has the scheme of its name, and the table matches the results."""
+"""reproduction/compare_schemes.py: each row has the scheme of its name, and the tables match the results."""
 
 import argparse
 import json
@@ -10,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from comparison_rows import LEVERS, ROWS, TABLES, name_of
+from comparison_tables import NESTED, SCORES, levers_table, pairs_table, read_results, scores_table
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -34,12 +36,16 @@ EXPECTED = {
     'EVF-SAM': ('NoneType', 2, None),
     'L-DIT, BEiT-3': ('LayerWiseInstruction', 2, 0),
 }
+MEANS = (
+    ', (frozen encoder|both encoders frozen|. sentences of an image|equal time|BCE alone|masked words|masked patches|'
+    'mosaic|negatives|IoU head|EMA|tested larger)'
+)
 
 
 def config(row: str) -> Config:
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
-    of_row = TOOL['ROWS'][row]
+    of_row = ROWS[row]
     options = parser.parse_args(['--cfg-options', *of_row.settings] if of_row.settings else []).cfg_options
     cfg = Config.fromfile(ROOT / of_row.config)
     cfg.merge_from_dict(options)
@@ -53,46 +59,126 @@ def build(row: str):
         return MODELS.build(cfg.model)
 
 
-@pytest.mark.parametrize('row', TOOL['ROWS'])
+@pytest.mark.parametrize('row', ROWS)
 def test_row_matches_its_name(row: str) -> None:
-    scheme = re.sub(', frozen encoder|, . sentences of an image|, equal time', '', row)
+    scheme = re.sub(MEANS, '', row)
     model = build(row)
     instruction, depth, start = EXPECTED[scheme]
     assert type(model.backbone.instruction).__name__ == instruction
     assert len(model.decode_head.mask_decoder.transformer.layers) == depth
     assert getattr(model.backbone.instruction, 'start', None) == start
     assert model.backbone.blocks[0].attn.qkv.weight.requires_grad == ('frozen' not in row)
+    assert any(value.requires_grad for value in model.text_encoder.parameters()) == ('both encoders' not in row)
+    assert any(value.requires_grad for value in model.backbone.parameters()) == (
+        'frozen' not in row or instruction != 'NoneType'
+    )
     assert any('ffn' in name for name, _ in model.backbone.named_parameters()) == ('FFN' in row)
 
 
-@pytest.mark.parametrize('row', [row for row in TOOL['ROWS'] if 'sentences of an image' in row])
+@pytest.mark.parametrize('row', [row for row in ROWS if 'sentences of an image' in row])
 def test_rows_by_image_train_on_as_many_sentences(row: str) -> None:
     """Eight epochs of 561 steps of 32 references are 143,616 sentences."""
     loader = config(row).train_dataloader
     sentences = loader.dataset.sentences_per_image
     assert loader.batch_size * sentences == 32
     assert loader.collate_fn.type == 'flatten_collate'
-    steps = 8 * TOOL['ROWS'][row].epochs * 6000 / loader.batch_size
+    steps = 8 * ROWS[row].epochs * 6000 / loader.batch_size
     # With four sentences of an image, 11 of its epochs take the time of 6 / 0.55.
     share = 11 / 6 if 'equal time' in row else 1
     assert abs(steps * 32 / 143_616 / share - 1) < 0.005
 
 
+def test_means_differ_from_the_row_that_they_are_compared_with() -> None:
+    plain = config('L-DIT')
+    assert config('L-DIT, BCE alone').model.decode_head.loss_decode[1].loss_weight == 0
+    assert config('L-DIT, masked words').model.text_encoder.masked_tokens == 0.15
+    for cfg, prob in ((plain, 0.0), (config('L-DIT, masked patches'), 0.5)):
+        cutout = cfg.train_dataloader.dataset.pipeline[4]
+        assert (cutout.type, cutout.prob) == ('RandomCutOut', prob)
+    for cfg, prob in ((plain, 0.0), (config('L-DIT, mosaic'), 0.25)):
+        assert cfg.model.data_preprocessor.batch_augments == [dict(type='BatchMosaic', prob=prob)]
+    assert config('L-DIT, 4 sentences of an image, negatives').model.decode_head.negatives_weight == 0.5
+    assert config('L-DIT, IoU head').model.decode_head.predict_iou
+    assert config('L-DIT, EMA').default_hooks.ema == dict(type='EMAHook', momentum=0.002)
+    larger = ROWS['L-DIT, tested larger']
+    assert (larger.settings, larger.weights_of, 112 * larger.test_scale) == ((), 'L-DIT', 128)
+    # Each pair differs in one thing.
+    for with_it, without in LEVERS.values():
+        assert set(ROWS[without].settings) ^ set(ROWS[with_it].settings) or with_it == 'L-DIT, tested larger'
+
+
 def test_runs_have_different_file_names() -> None:
-    names = [TOOL['name_of'](row, seed) for row in TOOL['ROWS'] for seed in (0, 1)]
+    names = [name_of(row, seed) for row in ROWS for seed in (0, 1)]
     assert len(set(names)) == len(names)
     assert all(name.replace('_', '').replace('-', '').isalnum() for name in names)
 
 
+def write_results(folder: Path, **mious: list[float]) -> dict:
+    """Results of runs with the seeds 0, 1, ... that have one score; rows are named as files."""
+    for row in ROWS:
+        for seed, score in enumerate(mious.get(name_of(row, '').partition('_seed')[0].replace('-', '_'), ())):
+            scores = dict(dict.fromkeys(SCORES, score), row=row, seed=seed)
+            (folder / f'{name_of(row, seed)}.json').write_text(json.dumps(scores))
+    return read_results(folder)
+
+
 def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
-    for seed, score in ((0, 40.0), (1, 43.0)):
-        path = tmp_path / (TOOL['name_of']('L-DIT', seed) + '.json')
-        path.write_text(json.dumps(dict(dict.fromkeys(TOOL['SCORES'], score), row='L-DIT', seed=seed)))
-    table = TOOL['Comparison'](SimpleNamespace(work_dir=tmp_path)).table().splitlines()
+    table = scores_table(write_results(tmp_path, L_DIT=[40.0, 43.0])).splitlines()
     assert len(table) == 3
     # (40 + 43) / 2 = 41.5
     assert table[2].startswith('| L-DIT | 2 | 41.5 | 41.5 (40.0 to 43.0) | 41.5 |')
     assert table[2].endswith('| 71.98 | 74.73 |')
+
+
+def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
+    """Standard deviation 1 with 3 degrees of freedom: differences count from 3.182 x 1 x sqrt(1/2 + 1/2) = 3.2 on."""
+    apart = 0.5**0.5
+    results = write_results(
+        tmp_path,
+        default=[50 - apart, 50 + apart],
+        E_DIT=[53 - apart, 53 + apart],
+        L_DIT=[49.7 - apart, 49.7 + apart],
+        L_DIT_static=[40.0],
+    )
+    lines = pairs_table(results).splitlines()[2:]
+    assert lines == [
+        "| Table 1 | E-DIT > default | +3.0 | +8.05 | within the seeds' spread |",
+        "| Table 1 | L-DIT > default | -0.3 | +11.32 | within the seeds' spread |",
+        '| Table 1 | L-DIT > E-DIT | -3.3 | +3.27 | **reversed** |',
+        '| Table 2 | L-DIT > L-DIT, static | +9.7 | +3.89 | open: one seed |',
+    ]
+    for scores in results['E-DIT'].values():
+        scores['mIoU'] += 1
+    assert pairs_table(results).splitlines()[2] == '| Table 1 | E-DIT > default | +4.0 | +8.05 | reproduced |'
+
+
+def test_every_pair_of_the_papers_tables_is_named_once() -> None:
+    pairs = [(table, *group) for table, groups in TABLES.items() for group in groups]
+    assert len(set(pairs)) == len(pairs)
+    assert all(ROWS[row].paper for _, *rows in pairs for row in rows)
+    # Tables 1 (tuned and frozen), 2, 3 and 4.
+    assert [len(rows) for _, *rows in pairs] == [5, 5, 2, 2, 2, 3, 3, 2, 3]
+
+
+def test_means_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    """Differences 1 and 3, and 0 and 0: standard deviation sqrt(2 / 2) = 1, two degrees of freedom, t = 4.303."""
+    results = write_results(
+        tmp_path, L_DIT=[60.0, 70.0, 80.0], L_DIT_EMA=[61.0, 73.0], L_DIT_mosaic=[60.0, 70.0], L_DIT_BCE_alone=[]
+    )
+    lines = levers_table(results).splitlines()[2:]
+    # 4.303 / sqrt(2) = 3.0
+    assert lines == [
+        '| mosaic | L-DIT | +0.0 | -3.0 to +3.0 | +0.0, +0.0 |',
+        '| EMA of the weights | L-DIT | +2.0 | -1.0 to +5.0 | +1.0, +3.0 |',
+    ]
+
+
+def test_the_documented_tables_are_those_of_the_results() -> None:
+    page = (ROOT / 'docs' / 'reproduction.md').read_text()
+    for folder in sorted((ROOT / 'reproduction' / 'results').iterdir()):
+        results = read_results(folder)
+        for table in (scores_table(results), pairs_table(results), levers_table(results)):
+            assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
 
 
 @pytest.mark.parametrize(
@@ -145,10 +231,14 @@ def test_hard_rows_train_on_the_hard_data_and_say_so(tmp_path: Path, monkeypatch
     (tmp_path / 'L-DIT' / '1' / 'vis_data').mkdir(parents=True)
     (tmp_path / 'L-DIT' / '1' / 'vis_data' / 'scalars.json').write_text('{"time": 1.0}')
     comparison.train = lambda *_, **__: tmp_path / 'L-DIT' / 'epoch_2.pth'
-    comparison.score = lambda *_: dict.fromkeys((*TOOL['SCORES'], TOOL['NESTED']), 50.0)
+    comparison.score = lambda *_: dict.fromkeys((*SCORES, NESTED), 50.0)
     comparison.run_all()
     for data in (comparison.training, comparison.testing):
         assert json.loads((data / 'shapes' / 'summary.json').read_text())['arguments']['hard']
     assert (comparison.training.name, comparison.testing.name) == ('train_hard', 'test_hard')
     assert json.loads((tmp_path / 'L-DIT_seed0.json').read_text())['hard']
-    assert comparison.table().splitlines()[0].endswith('| mIoU/relation | mIoU/nested | Paper: oIoU | mIoU |')
+    assert (
+        scores_table(read_results(tmp_path))
+        .splitlines()[0]
+        .endswith('| mIoU/relation | mIoU/nested | Paper: oIoU | mIoU |')
+    )

@@ -154,13 +154,16 @@ def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
 
 
 def test_several_sentences_of_an_image_resume_exactly(folder):
-    """Items are the eight images. Stopped and resumed with two loading processes, the second step of the last epoch."""
+    """Items are the eight images. Stopped and resumed with two loading processes, the second step of the last epoch.
+    What is drawn in a step, here masked tokens, depends on its number."""
     options = [
         'train_dataloader.dataset.sentences_per_image=2',
         'train_dataloader.dataset.indices=None',
         'train_dataloader.collate_fn.type=flatten_collate',
         'train_dataloader.batch_size=2',
         'model.backbone.instruction.start=1',
+        'model.text_encoder.masked_tokens=0.3',
+        'model.decode_head.negatives_weight=0.5',
         'train_cfg.val_begin=9',
     ]
     train(folder, 'whole_images', *options)

@@ -85,6 +85,11 @@ class SAMHead(BaseDecodeHead):
         )
         del self.conv_seg
         self.text_dims, self.depth = text_dims, depth
+        if negatives_weight and self.loss_at_mask_size:
+            raise InputError(
+                f'{type(self).__name__} has its losses at the size of each mask, where sentences of an image are not '
+                'compared: leave out decode_head.negatives_weight'
+            )
         self.predicts_iou, self.iou_weight, self.negatives_weight = predict_iou, iou_weight, negatives_weight
         # SAM's sizes, which matter for its mask prompts only.
         self.prompt_encoder = PairedPromptEncoder(in_channels, (64, 64), (1024, 1024), mask_in_chans=16)

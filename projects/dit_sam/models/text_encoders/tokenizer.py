@@ -195,7 +195,8 @@ def _word_piece(tokens: Sequence[str], where: str) -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single='[CLS] $A [SEP]', special_tokens=[(token, vocabulary[token]) for token in ('[CLS]', '[SEP]')]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS)
+    mask = dict(mask_token='[MASK]') if '[MASK]' in vocabulary else {}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL_TOKENS, **mask)
 
 
 def why_nowhere(source: str, wanted: str, error: Exception) -> str:

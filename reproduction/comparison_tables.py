@@ -6,7 +6,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean
 
-from rows import LEVERS, ROWS, TABLES, name_of
+from comparison_rows import LEVERS, ROWS, TABLES, name_of
 from scipy.stats import t as student
 
 from dit_sam.errors import InputError
@@ -90,7 +90,7 @@ def pairs_table(results: Results) -> str:
                 verdict = 'reproduced' if difference > 0 else '**reversed**'
             figures = [ROWS[row].paper or (0, 0) for row in (better, worse)]
             lines.append(
-                [table, f'{better} > {worse}', f'{difference:+.1f}', f'{figures[0][1] - figures[1][1]:+.1f}', verdict]
+                [table, f'{better} > {worse}', f'{difference:+.1f}', f'{figures[0][1] - figures[1][1]:+.2f}', verdict]
             )
     return _markdown(['Paper', 'Order in the paper', 'mIoU here', 'in the paper', 'Verdict'], lines)
 

@@ -1,0 +1,79 @@
+"""Mosaics of the images of a batch."""
+
+import pytest
+import torch
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from tiny import batch
+
+from dit_sam.errors import InputError
+
+TEXTS = ['red box', 'cat', 'the box on the left', 'small dog', 'blue cat']
+
+
+def preprocess(data: dict, training: bool = True, **options) -> dict:
+    augment = dict(dict(type='BatchMosaic', prob=1.0), **options)
+    pre = MODELS.build(dict(type='ReferringDataPreProcessor', size=(32, 32), batch_augments=[augment]))
+    torch.manual_seed(0)
+    return pre(data, training)
+
+
+def five() -> dict:
+    return batch([(32, 32)] * 5, TEXTS)
+
+
+def quarters(image: torch.Tensor) -> list[torch.Tensor]:
+    """Of (C, H, W), row by row."""
+    return [part for rows in image.chunk(2, 1) for part in rows.chunk(2, 2)]
+
+
+def test_an_image_gets_a_quarter_between_three_others():
+    plain, mosaic = preprocess(five(), prob=0.0), preprocess(five())
+    small = torch.nn.functional.interpolate(plain['inputs'], (16, 16), mode='bilinear', antialias=True)
+    for number, (image, sample) in enumerate(zip(mosaic['inputs'], mosaic['data_samples'])):
+        mask = sample.gt_sem_seg.data
+        whole = plain['data_samples'][number].gt_sem_seg.data
+        if number == 2:  # its sentence speaks of the left
+            assert torch.equal(image, plain['inputs'][2]) and torch.equal(mask, whole)
+            continue
+        found = [next(i for i in range(5) if torch.allclose(part, small[i])) for part in quarters(image)]
+        assert len(set(found)) == 4 and number in found
+        for owner, part in zip(found, quarters(mask)):
+            assert torch.equal(part, whole[:, 1::2, 1::2] if owner == number else torch.zeros_like(part))
+
+
+def test_only_training_makes_mosaics_and_few_images_make_none():
+    data = five()
+    assert torch.equal(preprocess(data, training=False)['inputs'], preprocess(five(), prob=0.0)['inputs'])
+    three = [batch([(32, 32)] * 3, TEXTS[:2] + TEXTS[3:4]) for _ in range(2)]
+    assert torch.equal(preprocess(three[0])['inputs'], preprocess(three[1], prob=0.0)['inputs'])
+
+
+def test_sentences_of_an_image_get_mosaics_of_their_own():
+    """Six sentences of four images: a sentence that keeps its image shares it with those that keep it too."""
+    data = batch([(32, 32)] * 6, ['red box', 'left box', 'left dog', 'cat', 'dog', 'un'])
+    for number in (1, 2):
+        data['inputs'][number] = data['inputs'][0]
+        data['data_samples'][number].set_metainfo(dict(shares_image=True))
+    mosaic = preprocess(data)
+    indices = [sample.metainfo['unique_image_index'] for sample in mosaic['data_samples']]
+    assert indices[1] == indices[2] and len(set(indices)) == 5
+    assert torch.equal(mosaic['inputs'][1], mosaic['inputs'][2])
+    # No other quarter of the first one shows its own image again.
+    assert len({part.sum().item() for part in quarters(mosaic['inputs'][0])}) == 4
+
+
+def test_what_cannot_be_moved_is_refused():
+    data = five()
+    data['data_samples'][0].set_metainfo(dict(box=[0, 0, 4, 4]))
+    with pytest.raises(InputError, match='BatchMosaic moves images and masks only'):
+        preprocess(data)
+    data = five()
+    data['data_samples'][0].text_encoder_image = PixelData(data=torch.zeros(3, 8, 8))
+    with pytest.raises(InputError, match='BatchMosaic moves images and masks only'):
+        preprocess(data)
+    pre = dict(type='ReferringDataPreProcessor', size=(40, 40), pad_masks=False)
+    with pytest.raises(InputError, match='leave out data_preprocessor.pad_masks=False'):
+        MODELS.build(dict(pre, batch_augments=[dict(type='BatchMosaic', prob=1.0)]))(five(), True)
+    with pytest.raises(InputError, match=r'prob must lie in \[0, 1\], got 2'):
+        MODELS.build(dict(type='BatchMosaic', prob=2))
