@@ -200,8 +200,10 @@ class Comparison:
         runs = [(row, seed) for seed in self.args.seeds for row in self.args.rows]
         with ThreadPoolExecutor(self.args.jobs) as pool:
             futures = [pool.submit(self.run, *run) for run in runs]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            pool.shutdown(cancel_futures=True)
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:  # after Ctrl-C too, which the running trainings also get
+                pool.shutdown(cancel_futures=True)
         for future in futures:
             if not future.cancelled():
                 future.result()

@@ -93,3 +93,9 @@ def test_a_full_disk_is_a_one_line_error(capsys):
         file.write(b'a checkpoint')
     said = capsys.readouterr().err
     assert re.fullmatch('error: the disk is full: make room.*--resume continues from the newest\n', said)
+
+
+def test_ctrl_c_ends_in_one_line_with_the_status_of_a_shell(capsys):
+    with pytest.raises(SystemExit) as stopped, one_line_errors():
+        raise KeyboardInterrupt
+    assert stopped.value.code == 130 and capsys.readouterr().err == 'stopped by Ctrl-C\n'

@@ -2,6 +2,7 @@
 
 import errno
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,7 +36,8 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr if the user's input or disk is at fault.
 
     These are missing files, refused checkpoints, `InputError`, full disks, limits on file size, and `others`. Any other
-    error keeps its traceback. With DIT_SAM_DEBUG=1 in the environment, a traceback is printed before the line.
+    error keeps its traceback. Ctrl-C ends with status 130, as in a shell. With DIT_SAM_DEBUG=1 in the environment, a
+    traceback is printed before the line.
     """
     user_errors: tuple[type[Exception], ...] = (FileNotFoundError, CheckpointError, InputError, *others)
     try:
@@ -54,6 +56,10 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
             f'{reason}{f" ({error.filename})" if error.filename else ""}: make room and run again; '
             'existing checkpoints are intact, and tools/train.py --resume continues from the newest'
         )
+    except KeyboardInterrupt:
+        show_traceback()
+        print('stopped by Ctrl-C', file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def _exit(message: str) -> None:
