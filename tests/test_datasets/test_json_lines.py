@@ -199,6 +199,10 @@ def test_other_lines_are_named(root, text, message):
         dataset(root, line(), text)
 
 
+def test_a_byte_order_mark_is_no_error():
+    assert parse_line(b'\xef\xbb\xbf' + json.dumps(line()).encode()) == (line(), [])
+
+
 def test_non_text_bytes_are_named():
     assert 'is not JSON' in parse_line(b'{"image": "\xff"}')[1][0]
 

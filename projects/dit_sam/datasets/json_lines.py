@@ -141,7 +141,7 @@ def checked_record(line: bytes) -> dict:
 def parse_line(line: bytes) -> tuple[Any, list[str]]:
     """The record of a line, and a list of its errors; the image is not opened."""
     try:
-        record = json.loads(line.decode())
+        record = json.loads(line.decode('utf-8-sig'))  # the first line may begin with a byte order mark
         if b'\\u' in line:  # the only way to write a lone surrogate, which no text file can hold
             json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
