@@ -65,6 +65,29 @@ def test_tables_json_and_page(output_of, files):
     assert not addresses and '<script' not in text
 
 
+def test_scores_of_masks_are_compared_with_their_iou(output_of, files, tmp_path):
+    """IoU 1/2, 1 and 0 at 0.7, 0.9 and 0.1; nothing is meant by the last sentence, where the mask is wrong."""
+    truth = write_lines(
+        tmp_path / 'nothing.jsonl',
+        truth_line('a.png', rows(0, 10), 'the man', 'man', 'a dog'),
+        truth_line('b.png', None, 'a cat'),
+    )
+    masks = (rows(0, 5), rows(0, 10), None, rows(0, 1))
+    lines = [
+        dict(sent_id=i, segmentation=mask, score=score)
+        for i, (mask, score) in enumerate(zip(masks, (0.7, 0.9, 0.1, 0.8)))
+    ]
+    page = tmp_path / 'page.html'
+    output = output_of(TOOL, write_lines(tmp_path / 'scored.jsonl', *lines), '--data', truth, '--html', page)
+    # |0.7 - 0.5|, |0.9 - 1| and |0.1 - 0| have the mean 0.4 / 3; the order is the same.
+    assert (
+        "the model's scores of 3 sentences that mean an object: mean 0.567 at a mean IoU of 0.500, mean absolute "
+        'difference 0.133, rank correlation 1.00'
+    ) in output
+    assert '1 sentences that mean nothing: mean 0.800 at a mean IoU of 0.000, mean absolute difference 0.800' in output
+    assert '<h2>Calibration</h2>' in page.read_text()
+
+
 def test_what_is_wrong_is_said_and_makes_the_status_1(files, capsys):
     assert call_tool(TOOL, files['partly'], '--data', files['truth']) == 1
     shown = capsys.readouterr()

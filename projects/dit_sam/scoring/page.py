@@ -98,14 +98,21 @@ def _precision(report: Report) -> Figure:
 
 def _calibration(report: Report) -> Figure:
     figure, axes = _axes(5, 4, "the model's score", 'mean IoU')
-    known = np.isfinite(report.confidence)
-    scores, ious = report.confidence[known], report.ious[known]
-    place = np.clip((scores * 10).astype(int), 0, 9)
-    used = [i for i in range(10) if (place == i).any()]
     axes.plot([0, 1], [0, 1], color='#999', linewidth=1)
-    axes.plot(
-        [scores[place == i].mean() for i in used], [ious[place == i].mean() for i in used], marker='o', color=COLOR
-    )
+    for meaning, label, color in (
+        (~report.no_target, 'sentences that mean an object', COLOR),
+        (report.no_target, 'sentences that mean nothing', SECOND),
+    ):
+        known = meaning & np.isfinite(report.confidence)
+        scores, ious = report.confidence[known], report.ious[known]
+        tenth = np.clip((scores * 10).astype(int), 0, 9)
+        used = [tenth == i for i in range(10) if (tenth == i).any()]
+        points = [[values[rows].mean() for rows in used] for values in (scores, ious)]
+        axes.plot(*points, marker='o', color=color, label=label if report.no_target.any() else None)
+        for rows, x, y in zip(used, *points):
+            axes.annotate(f'{rows.sum():,}', (x, y), (4, -10), textcoords='offset points', fontsize=7, color=color)
+    if report.no_target.any():
+        axes.legend(frameon=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     return figure

@@ -34,6 +34,7 @@ class Report:
         notes: What a reader should know.
         ious: The IoU of every sentence under `original`.
         confidence: What the model says about its masks, NaN where it says nothing.
+        no_target: Whether a sentence means nothing.
         second_rules: Scores of a second model by rule.
         second_problems: What was wrong with its predictions.
         title: What was scored on what, in one line.
@@ -50,6 +51,7 @@ class Report:
     notes: list[str]
     ious: np.ndarray
     confidence: np.ndarray
+    no_target: np.ndarray
     second_rules: dict[str, dict[str, float]] = field(default_factory=dict)
     second_problems: list[str] = field(default_factory=list)
     title: str = ''
@@ -151,9 +153,10 @@ def make_report(
         groups={title: {name: group(rows) for name, rows in groups.items()} for title, groups in members.items()},
         differences=compared,
         problems=sheet.problems.lines(),
-        notes=_notes(sheet),
+        notes=[*_notes(sheet), *_calibration(sheet)],
         ious=sheet.ious(original),
         confidence=sheet.confidence,
+        no_target=sheet.no_target,
         second_rules={} if other is None else {name: RULES[name].scores(other.areas(RULES[name])) for name in rules},
         second_problems=[] if other is None else other.problems.lines(),
         title=title,
@@ -177,6 +180,27 @@ def _notes(sheet: Sheet) -> list[str]:
             'are stretched; score with COCO instances and --refs to draw them as these projects do'
         )
     return notes
+
+
+def _calibration(sheet: Sheet) -> list[str]:
+    """How well the model's scores predict the IoU, for sentences that mean something and for those that do not."""
+    if not np.isfinite(sheet.confidence).any():
+        return []
+    from scipy.stats import spearmanr  # takes half a second
+
+    lines = []
+    for meaning, kind in ((~sheet.no_target, 'an object'), (sheet.no_target, 'nothing')):
+        known = meaning & np.isfinite(sheet.confidence)
+        if known.any():
+            scores, ious = sheet.confidence[known], sheet.ious(RULES['original'])[known]
+            apart = np.abs(scores - ious).mean()
+            varied = np.ptp(scores) > 0 and np.ptp(ious) > 0
+            order = f', rank correlation {spearmanr(scores, ious).statistic:.2f}' if varied else ''
+            lines.append(
+                f"the model's scores of {known.sum():,} sentences that mean {kind}: mean {scores.mean():.3f} at a mean "
+                f'IoU of {ious.mean():.3f}, mean absolute difference {apart:.3f}{order}'
+            )
+    return lines
 
 
 def _members(sheet: Sheet, grouping: Grouping) -> dict[str, np.ndarray]:
