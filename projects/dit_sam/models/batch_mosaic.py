@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
@@ -61,7 +62,11 @@ class BatchMosaic(nn.Module):
         for number, sample in enumerate(data_samples):
             others = [first for owner, first in _firsts(owners).items() if owner != owners[number]]
             # The same numbers for every item, so that sparing one does not change the others.
-            chosen, order, place = torch.rand(()) < self.prob, torch.randperm(len(others)), int(torch.randint(4, ()))
+            chosen, order, place = (
+                np.random.rand() < self.prob,
+                np.random.permutation(len(others)),
+                np.random.randint(4),
+            )
             if not chosen or len(others) < 3 or self.spare.search(sample.metainfo['text']):
                 continue
             _check(sample, inputs)
