@@ -191,6 +191,8 @@ def test_sentences_of_an_image_can_be_negatives():
     labels = torch.stack([data.gt_sem_seg.data[0] for data in samples])
     assert_close(losses['loss_negatives'], 0.5 * sentence_contrast(logits, labels, [0, 0, 1]), 1e-6)
     assert losses['loss_negatives'] > 0
+    with pytest.raises(InputError, match='needs to know which sentences share an image'):
+        build(negatives_weight=0.5).loss_by_feat(noise(1, 1, 8, 8), [sample((8, 8))])
     with pytest.raises(InputError, match='EVFSAMHead has its losses at the size of each mask'):
         build(type='EVFSAMHead', text_dims=16, negatives_weight=0.5)
 

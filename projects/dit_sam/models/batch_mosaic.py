@@ -46,7 +46,8 @@ class BatchMosaic(nn.Module):
         """
         Args:
             inputs: Padded images, (B, 3, H, W), H and W even.
-            data_samples: With masks of the same size, `text` and `unique_image_index` in their metainfo.
+            data_samples: With masks of the same size, and `text` in their metainfo. Samples with an equal
+                `unique_image_index` share an image.
 
         Returns:
             The same, with mosaics in place of some images and masks. They share their image with no other sample.
@@ -56,7 +57,7 @@ class BatchMosaic(nn.Module):
         """
         if not self.prob:
             return inputs, data_samples
-        owners = [sample.metainfo['unique_image_index'] for sample in data_samples]
+        owners = [sample.metainfo.get('unique_image_index', i) for i, sample in enumerate(data_samples)]
         result = inputs.clone()
         free = max(owners) + 1
         for number, sample in enumerate(data_samples):

@@ -253,6 +253,9 @@ class SAMHead(BaseDecodeHead):
         Args:
             seg_logits: (B, 1, h, w).
             batch_data_samples: With `gt_sem_seg` of shape (1, H, W) in {0, 1}.
+
+        Raises:
+            InputError: With `negatives_weight`, the samples do not say which of them share an image.
         """
         label = self._stack_batch_gt(batch_data_samples)
         logits = self._upsample(seg_logits, label.shape[2:])
@@ -262,7 +265,12 @@ class SAMHead(BaseDecodeHead):
             name = cast(str, loss.loss_name)
             losses[name] = losses[name] + value if name in losses else value
         if self.negatives_weight:
-            images = [sample.metainfo['unique_image_index'] for sample in batch_data_samples]
+            images = [sample.metainfo.get('unique_image_index') for sample in batch_data_samples]
+            if None in images:
+                raise InputError(
+                    'decode_head.negatives_weight needs to know which sentences share an image: set '
+                    "model.data_preprocessor.type='ReferringDataPreProcessor', or leave it out"
+                )
             contrast = sentence_contrast(logits, label.squeeze(1), images, self.ignore_index)
             losses['loss_negatives'] = self.negatives_weight * contrast
         losses['mean_iou'] = 100 * self._ious(logits, label).mean()
