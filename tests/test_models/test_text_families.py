@@ -11,7 +11,7 @@ from tiny import assert_close, needs_transformers_5, text_encoder
 from tokenizers import Tokenizer
 from transformers import GPT2Tokenizer
 
-from dit_sam.apis.shared_config import TOKENIZER, check_shared_config
+from dit_sam.apis.shared_config_check import TOKENIZER, check_shared_config
 from dit_sam.errors import InputError
 from dit_sam.models.text_encoders import as_keywords, build_tokenizer, make_config, save_tokenizer
 
