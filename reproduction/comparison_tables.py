@@ -99,7 +99,7 @@ def levers_table(results: Results) -> str:
     """What each mean adds to the mIoU: the mean of the differences with equal seeds, and its interval; '' without any.
 
     The interval of 95 % is a t-interval. Two seeds alone say little about the deviation of a difference, so it is that
-    of `spread` over the differences of all means.
+    of `spread` over the differences of all means. With a single degree of freedom there is no useful interval.
     """
     differences = {}
     for lever, pair in LEVERS.items():
@@ -111,7 +111,7 @@ def levers_table(results: Results) -> str:
     lines = []
     for lever, values in differences.items():
         margin = _quantile(freedom) * deviation / sqrt(len(values))
-        interval = f'{mean(values) - margin:+.1f} to {mean(values) + margin:+.1f}' if freedom else '–'
+        interval = f'{mean(values) - margin:+.1f} to {mean(values) + margin:+.1f}' if freedom > 1 else '–'
         each = ', '.join(f'{value:+.1f}' for value in values)
         lines.append([lever, LEVERS[lever][1], f'{mean(values):+.1f}', interval, each])
     return _markdown(['Means', 'Added to', 'mIoU', '95 %', 'Each seed'], lines)
