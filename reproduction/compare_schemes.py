@@ -6,7 +6,7 @@ Usage:
 
 Writes data, pre-trains a small SAM without text on points and boxes and a small BERT without pictures on masked words,
 then trains and scores every row and seed with tools/train.py and tools/test.py. A second run skips finished rows and
-continues interrupted ones.
+continues interrupted ones. A row that fails does not stop the others.
 """
 
 import argparse
@@ -14,11 +14,10 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from statistics import median
-from threading import Lock
+from statistics import mean, median
 
 from comparison_rows import BEIT3, CONFIG, GROUPS, ROWS, name_of
 
@@ -67,13 +66,16 @@ if __name__ == '__main__':
     ARGS = parse_args()
 
 from comparison_tables import NESTED, SCORES, levers_table, pairs_table, read_results, scores_table
-from mmengine.utils import get_git_hash
 
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 
 ROOT = Path(__file__).resolve().parents[1]
+PATCH = 16
+# The options that decide what a row reaches.
+BUDGET = ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'amp', 'hard', 'cfg_options')
+COMMITS = 'commits.txt'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
 TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
 NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
@@ -85,8 +87,6 @@ class Comparison:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.folder = args.work_dir
-        # Rows that share their weights do not train them twice.
-        self.locks: defaultdict[str, Lock] = defaultdict(Lock)
 
     def options(self, config: str, side: int | None = None) -> list[str]:
         """Settings of all trainings and tests; `side` is that of the input, if it is not that of the weights."""
@@ -110,9 +110,14 @@ class Comparison:
         environment = dict(OMP_NUM_THREADS=str(max(1, (os.cpu_count() or 1) // jobs))) | dict(os.environ)
         line = [sys.executable, *map(str, command)]
         with wrap_write_errors(self.folder / log), open(self.folder / log, 'a') as file:
-            done = subprocess.run(line, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        if done.returncode:
-            raise RuntimeError(f'{command[0]} ended with status {done.returncode}: see {self.folder / log}')
+            process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
+            try:
+                process.wait()
+            except KeyboardInterrupt:  # which the tool gets too, and then saves
+                process.wait()
+                raise
+        if process.returncode:
+            raise RuntimeError(f'{command[0]} ended with status {process.returncode}: see {self.folder / log}')
 
     def data(self, name: str, images: int, seed: int, splits: str) -> Path:
         """Write a `shapes` data set; the converter keeps an existing one."""
@@ -129,6 +134,7 @@ class Comparison:
         last = work_dir / f'epoch_{epochs}.pth'
         if last.exists():
             return last
+        self.note_commit(work_dir)
         length = [f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}']
         settings = [
             f'train_dataloader.dataset.data_root={self.training}/',
@@ -144,7 +150,7 @@ class Comparison:
 
     def score(self, config: str, name: str, checkpoint: Path, options: list[str], side: int) -> dict:
         """Score a row on the test pictures with inputs of a size; return the scores, which its folder holds too."""
-        work_dir = self.folder / name / 'test'
+        work_dir = (self.folder / name / 'test').resolve()
         settings = [f'test_dataloader.dataset.data_root={self.testing}/', *self.options(config, side), *options]
         command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
         self.call(f'{name}.log', *command, jobs=self.args.jobs)
@@ -168,28 +174,61 @@ class Comparison:
             f'param_scheduler.0.end={self.args.warmup}',
         ]
         epochs = max(1, round(self.args.epochs * ROWS[trained].epochs))
-        with self.locks[name_of(trained, seed)]:
-            options = [*settings, *ROWS[trained].settings, *start]
-            checkpoint = self.train(ROWS[trained].config, name_of(trained, seed), epochs, *options, jobs=self.args.jobs)
-        side = int(self.args.size * of_row.test_scale)
+        options = [*settings, *ROWS[trained].settings, *start]
+        checkpoint = self.train(ROWS[trained].config, name_of(trained, seed), epochs, *options, jobs=self.args.jobs)
+        side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
         scores = self.score(of_row.config, name, checkpoint, [*of_row.settings, *start], side)
-        budget = {key: getattr(self.args, key) for key in ('images', 'size', 'lr', 'warmup', 'amp', 'cfg_options')}
-        about = dict(config=of_row.config, settings=of_row.settings, epochs=epochs, **budget, commit=get_git_hash())
-        about |= dict(weights_of=trained, test_size=side, hard=self.args.hard)
-        about['seconds_per_step'] = seconds_per_step(checkpoint.parent)
-        atomic_write_text(result, json.dumps(dict(row=row, seed=seed, **about, **scores), indent=1) + '\n')
+        about = dict(row=row, seed=seed, config=of_row.config, settings=of_row.settings, **self.budget)
+        about |= dict(epochs=epochs, weights_of=trained, test_size=side, jobs=self.args.jobs)
+        atomic_write_text(result, as_lines(about | about_training(checkpoint.parent) | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
+
+    @property
+    def budget(self) -> dict:
+        """The options that all rows of a folder share."""
+        return {key: getattr(self.args, key) for key in BUDGET}
+
+    def check_budget(self) -> None:
+        """Note the budget in the folder, or check that it is the same as before.
+
+        Raises:
+            InputError: The folder holds a comparison with another budget.
+        """
+        file = self.folder / 'budget.json'
+        if not file.exists():
+            atomic_write_text(file, as_lines(self.budget))
+        noted = json.loads(file.read_text())
+        for key, value in self.budget.items():
+            if noted.get(key) != value:
+                held = f'{key}={noted.get(key)}, not {value}'
+                raise InputError(f'{self.folder} holds a comparison with {held}: name another --work-dir')
+
+    def note_commit(self, work_dir: Path) -> None:
+        """Add the commit of the code to those with which a training ran, the first one first."""
+        describe = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+        found = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True)
+        commit, file = found.stdout.strip() or 'unknown', work_dir / COMMITS
+        before = file.read_text().split() if file.exists() else []
+        if commit not in before:
+            work_dir.mkdir(parents=True, exist_ok=True)
+            atomic_write_text(file, '\n'.join([*before, commit]) + '\n')
+
+    def run_in_turn(self, runs: Sequence[tuple[str, int]]) -> None:
+        """Run rows that share their weights, which the first one trains."""
+        for run in runs:
+            self.run(*run)
 
     def run_all(self) -> None:
         """Run the rows that are not finished, `--jobs` at a time.
 
         Raises:
-            InputError: The folder holds a comparison on the other variant of the data.
+            InputError: The folder holds a comparison with another budget.
+            RuntimeError: A row failed; the others are finished.
         """
         check_folder(self.folder)
-        if (self.folder / ('train' if self.args.hard else 'train_hard')).exists():
-            held = 'ordinary' if self.args.hard else 'hard'
-            raise InputError(f'{self.folder} holds a comparison on the {held} data: name another --work-dir')
+        with wrap_write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self.check_budget()
         self.training = self.data('train', self.args.images, 11, 'train=1.0')
         self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
@@ -198,21 +237,47 @@ class Comparison:
             refs = self.training / 'shapes' / 'refs(unc).p'
             self.call('text_pretraining.log', TEXT_PRETRAINING, CONFIG, refs, '--out', self.text_weights)
         runs = [(row, seed) for seed in self.args.seeds for row in self.args.rows]
+        groups: dict[str, list[tuple[str, int]]] = {}
+        for row, seed in runs:
+            groups.setdefault(name_of(ROWS[row].weights_of or row, seed), []).append((row, seed))
         with ThreadPoolExecutor(self.args.jobs) as pool:
-            futures = [pool.submit(self.run, *run) for run in runs]
+            futures = [pool.submit(self.run_in_turn, group) for group in groups.values()]
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:  # after Ctrl-C too, which the running trainings also get
+                wait(futures)
+            finally:  # after Ctrl-C, which the running trainings also get
                 pool.shutdown(cancel_futures=True)
-        for future in futures:
-            if not future.cancelled():
-                future.result()
+        errors = [error for error in (future.exception() for future in futures) if error is not None]
+        for error in errors:
+            if not isinstance(error, (InputError, OSError, RuntimeError)):
+                raise error
+        if errors:
+            raise RuntimeError('; '.join(map(str, errors)))
 
 
-def seconds_per_step(work_dir: Path) -> float:
-    """The median time of a training's logged steps."""
+def as_lines(values: dict) -> str:
+    """JSON with a line for each key."""
+    return '{\n' + ',\n'.join(f' {json.dumps(key)}: {json.dumps(value)}' for key, value in values.items()) + '\n}\n'
+
+
+def about_training(work_dir: Path) -> dict:
+    """Commits, times and the course of a training, from its logs.
+
+    `training_iou` is the mean IoU in training, in percent, in each of 32 parts of equal length.
+    """
     logs = [path.read_text().splitlines() for path in sorted(work_dir.glob('*/vis_data/scalars.json'))]
-    return round(median(json.loads(line)['time'] for lines in logs for line in lines), 3)
+    # A resumed training logs some steps again.
+    steps = {entry['step']: entry for entry in (json.loads(line) for lines in logs for line in lines)}
+    entries = [steps[step] for step in sorted(steps)]
+    times, ious = ([entry[key] for entry in entries if key in entry] for key in ('time', 'decode.mean_iou'))
+    parts = [ious[i * len(ious) // 32 : (i + 1) * len(ious) // 32] for i in range(32)]
+    commit, *later = (work_dir / COMMITS).read_text().split()
+    return dict(
+        commit=commit,
+        **(dict(resumed_with=later) if later else {}),
+        seconds_per_step=round(median(times), 3),
+        training_minutes=round(mean(times) * max(steps) / 60, 1),
+        training_iou=[round(mean(part), 1) for part in parts if part],
+    )
 
 
 def main(args: argparse.Namespace) -> None:

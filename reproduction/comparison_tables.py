@@ -6,7 +6,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean
 
-from comparison_rows import LEVERS, ROWS, TABLES, name_of
+from comparison_rows import LEVERS, ROWS, SAME_TRAINING, TABLES, name_of
 from scipy.stats import t as student
 
 from dit_sam.errors import InputError
@@ -21,13 +21,15 @@ def read_results(folder: Path) -> Results:
     """The finished runs of a folder, by row and seed.
 
     Raises:
-        InputError: There is none, or a file is damaged.
+        InputError: There is none, a file is damaged, or it is of a row with another name.
     """
-    results: Results = {}
-    for row in ROWS:
-        found = [read_scores(path) for path in sorted(folder.glob(f'{name_of(row, "*")}.json'))]
-        if found:
-            results[row] = {scores['seed']: scores for scores in found}
+    results: Results = {row: {} for row in ROWS}
+    for path in sorted(folder.glob('*_seed*.json')):
+        scores = read_scores(path)
+        if scores['row'] not in results or path.name != f'{name_of(scores["row"], scores["seed"])}.json':
+            raise InputError(f'{path} is of no row that there is now: move it away')
+        results[scores['row']][scores['seed']] = scores
+    results = {row: found for row, found in results.items() if found}
     if not results:
         raise InputError(f'there is no result in {folder}: leave out --table, or name another --work-dir')
     return results
@@ -42,7 +44,7 @@ def read_scores(path: Path) -> dict:
     try:
         scores = json.loads(path.read_text())
         expected = ('seed', *SCORES, NESTED) if scores.get('hard') else ('seed', *SCORES)
-        if all(isinstance(scores[key], (int, float)) for key in expected):
+        if isinstance(scores['row'], str) and all(isinstance(scores[key], (int, float)) for key in expected):
             return scores
     except (AttributeError, KeyError, OSError, TypeError, ValueError):
         pass
@@ -68,20 +70,22 @@ def scores_table(results: Results) -> str:
 def pairs_table(results: Results) -> str:
     """The pairs of rows that the paper orders, the better one first, with the differences of mIoU; '' without any.
 
-    The order is reproduced or reversed if the means differ by more than the half width of the interval of 95 % (a
-    t-interval with the standard deviation of `spread`), and else within the seeds' spread. It is not claimed if one of
-    the rows has a single seed.
+    The order is reproduced or reversed if the means differ by more than the half width of their difference's interval
+    of 95 %, and else within the seeds' spread. The interval is a t-interval. Its standard deviation is that of seeds,
+    pooled over all rows, or that of the two rows if it is larger. The order is not claimed if one of the rows has a
+    single seed.
     """
-    deviation, freedom = spread([list(_mious(found).values()) for found in results.values()])
+    seeds = {row: list(_mious(found).values()) for row, found in results.items()}
+    deviation, freedom = spread(list(seeds.values()))
     lines = []
     for table, groups in TABLES.items():
         for pair in (pair for group in groups for pair in combinations(group, 2)):
             if not results.keys() >= set(pair):
                 continue
             better, worse = sorted(pair, key=lambda row: -(ROWS[row].paper or (0, 0))[1])
-            ours, theirs = (list(_mious(results[row]).values()) for row in (better, worse))
-            difference, margin = mean(ours) - mean(theirs), sqrt(1 / len(ours) + 1 / len(theirs)) * deviation
-            margin *= _quantile(freedom)
+            ours, theirs = seeds[better], seeds[worse]
+            difference, own = mean(ours) - mean(theirs), spread([ours, theirs])[0]
+            margin = _quantile(freedom) * max(deviation, own) * sqrt(1 / len(ours) + 1 / len(theirs))
             if min(len(ours), len(theirs)) < 2:
                 verdict = 'open: one seed'
             elif abs(difference) <= margin:
@@ -98,29 +102,29 @@ def pairs_table(results: Results) -> str:
 def levers_table(results: Results) -> str:
     """What each mean adds to the mIoU: the mean of the differences with equal seeds, and its interval; '' without any.
 
-    The interval of 95 % is a t-interval. Two seeds alone say little about the deviation of a difference, so it is that
-    of `spread` over the differences of all means. With a single degree of freedom there is no useful interval.
+    The interval of 95 % is a t-interval for two independent rows, with the standard deviation of seeds pooled over the
+    rows of this table, and does not count on equal seeds being alike. Rows with the same training have none.
     """
-    differences = {}
-    for lever, pair in LEVERS.items():
-        with_it, without = (_mious(results.get(row, {})) for row in pair)
-        seeds = sorted(with_it.keys() & without.keys())
-        if seeds:
-            differences[lever] = [with_it[seed] - without[seed] for seed in seeds]
-    deviation, freedom = spread(list(differences.values()))
+    trained = {row for lever, pair in LEVERS.items() if lever not in SAME_TRAINING for row in pair}
+    seeds = {row: _mious(results.get(row, {})) for pair in LEVERS.values() for row in pair}
+    deviation, freedom = spread([list(found.values()) for row, found in seeds.items() if row in trained])
     lines = []
-    for lever, values in differences.items():
-        margin = _quantile(freedom) * deviation / sqrt(len(values))
-        interval = f'{mean(values) - margin:+.1f} to {mean(values) + margin:+.1f}' if freedom > 1 else '–'
+    for lever, (row, base) in LEVERS.items():
+        values = [seeds[row][seed] - seeds[base][seed] for seed in sorted(seeds[row].keys() & seeds[base].keys())]
+        if not values:
+            continue
+        margin = _quantile(freedom) * deviation * sqrt(2 / len(values))
+        known = freedom > 1 and lever not in SAME_TRAINING
+        interval = f'{mean(values) - margin:+.1f} to {mean(values) + margin:+.1f}' if known else '–'
         each = ', '.join(f'{value:+.1f}' for value in values)
-        lines.append([lever, LEVERS[lever][1], f'{mean(values):+.1f}', interval, each])
+        lines.append([lever, base, f'{mean(values):+.1f}', interval, each])
     return _markdown(['Means', 'Added to', 'mIoU', '95 %', 'Each seed'], lines)
 
 
 def spread(groups: list[list[float]]) -> tuple[float, int]:
     """The standard deviation within groups, pooled over all groups, and its degrees of freedom."""
     squares = sum((value - mean(group)) ** 2 for group in groups for value in group)
-    freedom = sum(len(group) - 1 for group in groups)
+    freedom = sum(len(group) - 1 for group in groups if group)
     return sqrt(squares / freedom) if freedom else 0.0, freedom
 
 

@@ -8,6 +8,7 @@ from mmseg.registry import MODELS
 from tiny import batch
 
 from dit_sam.errors import InputError
+from dit_sam.models import BatchMosaic
 
 TEXTS = ['red box', 'cat', 'the box on the left', 'small dog', 'blue cat']
 
@@ -64,10 +65,23 @@ def test_sentences_of_an_image_get_mosaics_of_their_own():
     assert len({part.sum().item() for part in quarters(mosaic['inputs'][0])}) == 4
 
 
+@pytest.mark.parametrize('text', ['topleft', '2nd dog', 'the taller man', 'closer one', 'in the background', 'center'])
+def test_sentences_about_places_are_spared(text):
+    assert BatchMosaic()._spares(text)
+
+
+@pytest.mark.parametrize('text', ['bright shirt', 'man on the sidewalk', 'backpack', 'the leftover cake', 'a big dog'])
+def test_other_sentences_are_not(text):
+    assert not BatchMosaic()._spares(text)
+
+
 def test_what_cannot_be_moved_is_refused():
     data = five()
     data['data_samples'][0].set_metainfo(dict(box=[0, 0, 4, 4]))
     with pytest.raises(InputError, match='BatchMosaic moves images and masks only'):
+        preprocess(data)
+    data = batch([(32, 32)], [None])
+    with pytest.raises(InputError, match='BatchMosaic needs a sentence for each image'):
         preprocess(data)
     data = five()
     data['data_samples'][0].text_encoder_image = PixelData(data=torch.zeros(3, 8, 8))

@@ -247,6 +247,10 @@ def test_without_a_mask_token_words_become_unknown():
     encoder.encode_tokens = lambda input_ids, attention_mask: seen.append(input_ids)
     encoder.train()(['the red box on the dog'])
     assert (seen[0] == VOCABULARY.index('[UNK]')).any()
+    # CLIP's tokenizer has one token for unknown words, the end and padding.
+    encoder.tokenizer.unk_token = encoder.tokenizer.eos_token = '[SEP]'
+    with pytest.raises(InputError, match='needs a tokenizer with a mask token, or an unknown token of its own'):
+        encoder(['the red box'])
 
 
 @pytest.mark.parametrize(

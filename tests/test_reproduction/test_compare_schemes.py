@@ -5,7 +5,9 @@ import json
 import re
 import runpy
 import sys
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 
 import pytest
@@ -102,9 +104,9 @@ def test_means_differ_from_the_row_that_they_are_compared_with() -> None:
     assert config('L-DIT, EMA').default_hooks.ema == dict(type='EMAHook', momentum=0.002)
     larger = ROWS['L-DIT, tested larger']
     assert (larger.settings, larger.weights_of, 112 * larger.test_scale) == ((), 'L-DIT', 128)
-    # Each pair differs in one thing.
-    for with_it, without in LEVERS.values():
-        assert set(ROWS[without].settings) ^ set(ROWS[with_it].settings) or with_it == 'L-DIT, tested larger'
+    # Each pair differs in one setting, apart from the size in the test, a loader by image and EMA's two keys.
+    differing = [len(set(ROWS[row].settings) ^ set(ROWS[base].settings)) for row, base in LEVERS.values()]
+    assert differing == [1, 1, 1, 1, 3, 1, 1, 2, 0, 1, 4]
 
 
 def test_runs_have_different_file_names() -> None:
@@ -153,24 +155,24 @@ def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
 
 
 def test_every_pair_of_the_papers_tables_is_named_once() -> None:
-    pairs = [(table, *group) for table, groups in TABLES.items() for group in groups]
-    assert len(set(pairs)) == len(pairs)
-    assert all(ROWS[row].paper for _, *rows in pairs for row in rows)
-    # Tables 1 (tuned and frozen), 2, 3 and 4.
-    assert [len(rows) for _, *rows in pairs] == [5, 5, 2, 2, 2, 3, 3, 2, 3]
+    groups = [group for groups in TABLES.values() for group in groups]
+    assert all(ROWS[row].paper for group in groups for row in group)
+    # Table 1 (tuned, each row against its frozen one, frozen), Table 2, Table 3 and Table 4.
+    assert [len(group) for group in groups] == [5, 2, 2, 2, 5, 2, 2, 2, 3, 3, 2, 3]
+    pairs = [frozenset(pair) for group in groups for pair in combinations(group, 2)]
+    assert len(set(pairs)) == len(pairs) == 10 + 3 + 10 + 3 + 7 + 3
 
 
 def test_means_are_compared_seed_by_seed(tmp_path: Path) -> None:
-    """Differences 1 and 3, and 0 and 0: standard deviation sqrt(2 / 2) = 1, two degrees of freedom, t = 4.303."""
-    results = write_results(
-        tmp_path, L_DIT=[60.0, 70.0, 80.0], L_DIT_EMA=[61.0, 73.0], L_DIT_mosaic=[60.0, 70.0], L_DIT_BCE_alone=[]
-    )
-    lines = levers_table(results).splitlines()[2:]
-    # 4.303 / sqrt(2) = 3.0
-    assert lines == [
-        '| mosaic | L-DIT | +0.0 | -3.0 to +3.0 | +0.0, +0.0 |',
-        '| EMA of the weights | L-DIT | +2.0 | -1.0 to +5.0 | +1.0, +3.0 |',
+    """Two rows of the standard deviation sqrt(2), two degrees of freedom: 4.303 x sqrt(2) x sqrt(2 / 2) = 6.1."""
+    results = write_results(tmp_path, L_DIT=[70.0, 72.0, 90.0], L_DIT_EMA=[70.5, 72.5], L_DIT_mosaic=[71.0, 73.0])
+    del results['L-DIT'][2]
+    assert levers_table(results).splitlines()[2:] == [
+        '| mosaic | L-DIT | +1.0 | -5.1 to +7.1 | +1.0, +1.0 |',
+        '| EMA of the weights | L-DIT | +0.5 | – | +0.5, +0.5 |',
     ]
+    del results['L-DIT, mosaic'][1]
+    assert '| mosaic | L-DIT | +1.0 | – | +1.0 |' in levers_table(results)
 
 
 def test_the_documented_tables_are_those_of_the_results() -> None:
@@ -179,6 +181,11 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
         results = read_results(folder)
         for table in (scores_table(results), pairs_table(results), levers_table(results)):
             assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
+        assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
+    results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
+    for row in ('default', 'E-DIT', 'L-DIT'):
+        cells = [f'{fmean(run[key] for run in results[row].values()):.1f}' for key in ('oIoU', 'mIoU', 'P@0.5')]
+        assert f'| {row} | {" | ".join(cells)} |' in (ROOT / 'README.md').read_text()
 
 
 @pytest.mark.parametrize(
@@ -190,12 +197,20 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
         (['--size', '100'], '--size 100 is not a multiple of 16'),
         (['--seeds', '0', '-1'], '--seeds must be 0 or more, got -1'),
         (['--rows', 'zebra'], "invalid choice: 'zebra'"),
-        (['--work-dir', 'begun', '--hard'], 'begun holds a comparison on the ordinary data: name another --work-dir'),
+        (
+            ['--work-dir', 'begun', '--hard'],
+            'begun holds a comparison with hard=False, not True: name another --work-dir',
+        ),
+        (
+            ['--work-dir', 'begun', '--epochs', '3'],
+            'begun holds a comparison with epochs=2, not 3: name another --work-dir',
+        ),
         (['--work-dir', 'afile'], 'afile cannot be written to: '),
         (
             ['--work-dir', 'none', '--table'],
             'there is no result in none: leave out --table, or name another --work-dir',
         ),
+        (['--work-dir', 'others', '--table'], 'E_seed0.json is of no row that there is now: move it away'),
         (
             ['--work-dir', '.', '--table'],
             'L-DIT_seed0.json is damaged: delete it, and the next run scores that row again',
@@ -205,8 +220,13 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
 def test_bad_input_is_a_one_line_error_before_training(tmp_path, monkeypatch, capsys, arguments, message) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'afile').touch()
-    (tmp_path / 'begun' / 'train').mkdir(parents=True)
+    (tmp_path / 'begun').mkdir()
+    monkeypatch.setattr(sys, 'argv', [PATH])
+    begun = TOOL['Comparison'](TOOL['parse_args']()).budget
+    (tmp_path / 'begun' / 'budget.json').write_text(json.dumps(begun))
     (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
+    (tmp_path / 'others').mkdir()
+    (tmp_path / 'others' / 'E_seed0.json').write_text(json.dumps(dict(dict.fromkeys(SCORES, 1.0), row='E', seed=0)))
     assert call_tool(PATH, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
 
@@ -229,16 +249,47 @@ def test_hard_rows_train_on_the_hard_data_and_say_so(tmp_path: Path, monkeypatch
     comparison = TOOL['Comparison'](args)
     (tmp_path / 'text_encoder.safetensors').touch()
     (tmp_path / 'L-DIT' / '1' / 'vis_data').mkdir(parents=True)
-    (tmp_path / 'L-DIT' / '1' / 'vis_data' / 'scalars.json').write_text('{"time": 1.0}')
+    lines = [f'{{"step": {step}, "time": {step / 100}, "decode.mean_iou": {step}}}\n' for step in (100, 50, 100, 150)]
+    (tmp_path / 'L-DIT' / '1' / 'vis_data' / 'scalars.json').write_text(''.join(lines))
+    comparison.note_commit(tmp_path / 'L-DIT')
     comparison.train = lambda *_, **__: tmp_path / 'L-DIT' / 'epoch_2.pth'
     comparison.score = lambda *_: dict.fromkeys((*SCORES, NESTED), 50.0)
     comparison.run_all()
     for data in (comparison.training, comparison.testing):
         assert json.loads((data / 'shapes' / 'summary.json').read_text())['arguments']['hard']
     assert (comparison.training.name, comparison.testing.name) == ('train_hard', 'test_hard')
-    assert json.loads((tmp_path / 'L-DIT_seed0.json').read_text())['hard']
+    result = json.loads((tmp_path / 'L-DIT_seed0.json').read_text())
+    assert (result['hard'], result['row'], result['test_size'], result['images']) == (True, 'L-DIT', 112, 2)
+    # Medians and means of 0.5, 1 and 1.5 seconds; 150 steps.
+    assert (result['seconds_per_step'], result['training_minutes'], result['training_iou']) == (
+        1.0,
+        2.5,
+        [50, 100, 150],
+    )
+    assert len(result['commit']) >= 7
     assert (
         scores_table(read_results(tmp_path))
         .splitlines()[0]
         .endswith('| mIoU/relation | mIoU/nested | Paper: oIoU | mIoU |')
     )
+
+
+def test_a_failed_row_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> None:
+    """Rows that share their weights run one after the other, and not after the first one has failed."""
+    rows = ['E-DIT', 'L-DIT', 'L-DIT, tested larger', 'default']
+    monkeypatch.setattr(
+        sys, 'argv', [PATH, '--work-dir', str(tmp_path), '--rows', *rows, '--seeds', '0', '--jobs', '2']
+    )
+    comparison, done = TOOL['Comparison'](TOOL['parse_args']()), []
+    (tmp_path / 'text_encoder.safetensors').touch()
+    comparison.data = comparison.train = lambda *_, **__: tmp_path
+
+    def run(row: str, seed: int) -> None:
+        if row == 'L-DIT':
+            raise RuntimeError('it has failed')
+        done.append(row)
+
+    comparison.run = run
+    with pytest.raises(RuntimeError, match='^it has failed$'):
+        comparison.run_all()
+    assert sorted(done) == ['E-DIT', 'default']

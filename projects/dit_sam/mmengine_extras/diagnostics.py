@@ -2,7 +2,6 @@
 
 import errno
 import re
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +35,8 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     """End the program with status 1 and one line on stderr if the user's input or disk is at fault.
 
     These are missing files, refused checkpoints, `InputError`, full disks, limits on file size, and `others`. Any other
-    error keeps its traceback. Ctrl-C ends with status 130, as in a shell. With DIT_SAM_DEBUG=1 in the environment, a
-    traceback is printed before the line.
+    error keeps its traceback. Ctrl-C ends the program by the signal, so that a loop of a shell ends too, and prints a
+    line in place of the traceback. With DIT_SAM_DEBUG=1 in the environment, a traceback is printed before the line.
     """
     user_errors: tuple[type[Exception], ...] = (FileNotFoundError, CheckpointError, InputError, *others)
     try:
@@ -58,8 +57,9 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
         )
     except KeyboardInterrupt:
         show_traceback()
-        print('stopped by Ctrl-C', file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        # Python calls it last, and then sends itself the signal again.
+        sys.excepthook = lambda *_: print('stopped by Ctrl-C', file=sys.stderr)
+        raise
 
 
 def _exit(message: str) -> None:

@@ -13,11 +13,13 @@ from mmseg.utils import SampleList
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..utils.left_right import swap_left_right
 
-# Words whose meaning depends on the whole picture.
+# Words whose meaning depends on the whole picture, other than left and right.
 PLACES = (
-    r'\b(?:left|right|top|bottom|upper|lower|middle|mid|center|centre|central|corner|edge|side|front|back|first|last|'
-    r'second|third|closest|nearest|farthest|furthest|highest|lowest|biggest|largest|smallest|tallest|shortest)'
+    r'\b(?:(?:top|bottom|upper|lower|middle|center|centre|back|front|side|end)(?:most|s|er)?|mid|central|corners?|edges?|'
+    r'foreground|background|first|second|third|fourth|fifth|last|\d+(?:st|nd|rd|th)|far|near|close|high|low|'
+    r'(?:clos|near|high|low|bigg|larg|small|tall|short|old|young)(?:er|est)|f(?:ar|ur)th(?:er|est)|furthermost)\b'
 )
 
 
@@ -27,13 +29,14 @@ class BatchMosaic(nn.Module):
     out. For `ReferringDataPreProcessor(batch_augments=[dict(type='BatchMosaic')])`.
 
     The model has to find the object among more objects. NeMo (arXiv 2411.01494) chooses the other images by CLIP, so
-    that they are similar but do not show what the sentence means. Here they are random, and the sentence may become
-    ambiguous. Sentences that speak of places in the picture would become false and are spared. Batches of fewer than
-    four images stay as they are.
+    that they are similar but do not show what the sentence means. Here they are random: another object may fit the
+    sentence, and counts as background all the same. Sentences that speak of places in the picture would become false
+    and are spared. Batches of fewer than four images stay as they are.
 
     Args:
         prob: Probability of a mosaic.
-        spare: Regular expression; sentences in which it is found keep their images. Case does not matter.
+        spare: Regular expression; sentences in which it is found, or left or right, keep their images. Case does not
+            matter.
     """
 
     def __init__(self, prob: float = 0.25, spare: str = PLACES) -> None:
@@ -53,13 +56,16 @@ class BatchMosaic(nn.Module):
             The same, with mosaics in place of some images and masks. They share their image with no other sample.
 
         Raises:
-            InputError: Masks are not padded, or samples have points, boxes or images for the text encoder.
+            InputError: Masks are not padded, or samples have no sentence, or points, boxes or images for the text
+                encoder.
         """
         if not self.prob:
             return inputs, data_samples
         owners = [sample.metainfo.get('unique_image_index', i) for i, sample in enumerate(data_samples)]
         result = inputs.clone()
         free = max(owners) + 1
+        for sample in data_samples:
+            _check(sample, inputs)
         for number, sample in enumerate(data_samples):
             others = [first for owner, first in _firsts(owners).items() if owner != owners[number]]
             # The same numbers for every item, so that sparing one does not change the others.
@@ -68,9 +74,8 @@ class BatchMosaic(nn.Module):
                 np.random.permutation(len(others)),
                 np.random.randint(4),
             )
-            if not chosen or len(others) < 3 or self.spare.search(sample.metainfo['text']):
+            if not chosen or len(others) < 3 or self._spares(sample.metainfo['text']):
                 continue
-            _check(sample, inputs)
             members = [others[index] for index in order[:3].tolist()]
             members.insert(place, number)
             result[number] = _mosaic([inputs[member] for member in members])
@@ -80,6 +85,9 @@ class BatchMosaic(nn.Module):
             sample.set_metainfo(dict(unique_image_index=free))
             free += 1
         return result, data_samples
+
+    def _spares(self, text: str) -> bool:
+        return self.spare.search(text) is not None or swap_left_right(text) != text
 
 
 def _firsts(owners: Sequence[int]) -> dict[int, int]:
@@ -105,6 +113,8 @@ def _check(sample: SegDataSample, inputs: Tensor) -> None:
             'BatchMosaic moves images and masks only: leave it out of batch_augments where the data has points, boxes '
             'or images for the text encoder (SamplePrompts, AddTextEncoderImage)'
         )
+    if 'text' not in sample.metainfo:
+        raise InputError('BatchMosaic needs a sentence for each image: leave it out of batch_augments')
     if sample.gt_sem_seg.shape != inputs.shape[2:]:
         raise InputError(
             'BatchMosaic needs masks of the size of the input: leave out data_preprocessor.pad_masks=False'

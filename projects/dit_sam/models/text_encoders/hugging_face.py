@@ -198,15 +198,18 @@ class HuggingFaceTextEncoder(TextEncoder):
     def _mask(self, input_ids: Tensor) -> Tensor:
         """The ids with random tokens replaced by the mask token."""
         tokenizer = self.tokenizer
-        replacement = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.unk_token_id
-        if replacement is None:
+        # CLIP's unknown token is that of the end and of padding, which would end the sentence.
+        others = (None, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id)
+        usable = [each for each in (tokenizer.mask_token_id, tokenizer.unk_token_id) if each not in others]
+        if not usable:
             raise InputError(
-                'text_encoder.masked_tokens needs a tokenizer with a mask token or an unknown token: leave it out'
+                'text_encoder.masked_tokens needs a tokenizer with a mask token, or an unknown token of its own: '
+                'leave it out'
             )
         words = ~torch.isin(input_ids, torch.tensor(tokenizer.all_special_ids))
         masked = words & (torch.rand(input_ids.shape) < self.masked_tokens)
         kept = torch.rand(input_ids.shape).masked_fill(~words, -1.0).argmax(1, keepdim=True)
-        return input_ids.masked_fill(masked.scatter(1, kept, False), replacement)
+        return input_ids.masked_fill(masked.scatter(1, kept, False), usable[0])
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> TextFeatures:
         """Features of sentences that are tokenized and padded already.
