@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 
@@ -192,12 +193,15 @@ class Comparison:
         """Note the budget in the folder, or check that it is the same as before.
 
         Raises:
-            InputError: The folder holds a comparison with another budget.
+            InputError: The folder holds a comparison with another budget, or its note is damaged.
         """
         file = self.folder / 'budget.json'
         if not file.exists():
             atomic_write_text(file, as_lines(self.budget))
-        noted = json.loads(file.read_text())
+        try:
+            noted = dict(json.loads(file.read_text()))
+        except (TypeError, ValueError) as error:
+            raise InputError(f'{file} is damaged: delete it, and the next run writes it again') from error
         for key, value in self.budget.items():
             if noted.get(key) != value:
                 held = f'{key}={noted.get(key)}, not {value}'
@@ -259,6 +263,14 @@ def as_lines(values: dict) -> str:
     return '{\n' + ',\n'.join(f' {json.dumps(key)}: {json.dumps(value)}' for key, value in values.items()) + '\n}\n'
 
 
+def _read_line(line: str) -> dict:
+    """An entry of a log; empty for a line that a kill has cut off."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {}
+
+
 def about_training(work_dir: Path) -> dict:
     """Commits, times and the course of a training, from its logs.
 
@@ -266,7 +278,7 @@ def about_training(work_dir: Path) -> dict:
     """
     logs = [path.read_text().splitlines() for path in sorted(work_dir.glob('*/vis_data/scalars.json'))]
     # A resumed training logs some steps again.
-    steps = {entry['step']: entry for entry in (json.loads(line) for lines in logs for line in lines)}
+    steps = {entry['step']: entry for entry in map(_read_line, chain.from_iterable(logs)) if entry}
     entries = [steps[step] for step in sorted(steps)]
     times, ious = ([entry[key] for entry in entries if key in entry] for key in ('time', 'decode.mean_iou'))
     parts = [ious[i * len(ious) // 32 : (i + 1) * len(ious) // 32] for i in range(32)]

@@ -210,6 +210,7 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
             ['--work-dir', 'none', '--table'],
             'there is no result in none: leave out --table, or name another --work-dir',
         ),
+        (['--work-dir', 'torn'], 'budget.json is damaged: delete it, and the next run writes it again'),
         (['--work-dir', 'others', '--table'], 'E_seed0.json is of no row that there is now: move it away'),
         (
             ['--work-dir', '.', '--table'],
@@ -225,6 +226,8 @@ def test_bad_input_is_a_one_line_error_before_training(tmp_path, monkeypatch, ca
     begun = TOOL['Comparison'](TOOL['parse_args']()).budget
     (tmp_path / 'begun' / 'budget.json').write_text(json.dumps(begun))
     (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
+    (tmp_path / 'torn').mkdir()
+    (tmp_path / 'torn' / 'budget.json').write_text('{"ima')
     (tmp_path / 'others').mkdir()
     (tmp_path / 'others' / 'E_seed0.json').write_text(json.dumps(dict(dict.fromkeys(SCORES, 1.0), row='E', seed=0)))
     assert call_tool(PATH, *arguments) in (1, 2)
@@ -249,7 +252,9 @@ def test_hard_rows_train_on_the_hard_data_and_say_so(tmp_path: Path, monkeypatch
     comparison = TOOL['Comparison'](args)
     (tmp_path / 'text_encoder.safetensors').touch()
     (tmp_path / 'L-DIT' / '1' / 'vis_data').mkdir(parents=True)
-    lines = [f'{{"step": {step}, "time": {step / 100}, "decode.mean_iou": {step}}}\n' for step in (100, 50, 100, 150)]
+    lines = [
+        f'{{"step": {step}, "time": {step / 100}, "decode.mean_iou": {step}}}\n' for step in (100, 50, 100, 150)
+    ] + ['{"step": 2']
     (tmp_path / 'L-DIT' / '1' / 'vis_data' / 'scalars.json').write_text(''.join(lines))
     comparison.note_commit(tmp_path / 'L-DIT')
     comparison.train = lambda *_, **__: tmp_path / 'L-DIT' / 'epoch_2.pth'

@@ -62,12 +62,14 @@ class BatchMosaic(nn.Module):
         if not self.prob:
             return inputs, data_samples
         owners = [sample.metainfo.get('unique_image_index', i) for i, sample in enumerate(data_samples)]
+        # For each image its first sample.
+        firsts = {owner: owners.index(owner) for owner in owners}
         result = inputs.clone()
         free = max(owners) + 1
         for sample in data_samples:
             _check(sample, inputs)
         for number, sample in enumerate(data_samples):
-            others = [first for owner, first in _firsts(owners).items() if owner != owners[number]]
+            others = [first for owner, first in firsts.items() if owner != owners[number]]
             # The same numbers for every item, so that sparing one does not change the others.
             chosen, order, place = (
                 np.random.rand() < self.prob,
@@ -88,11 +90,6 @@ class BatchMosaic(nn.Module):
 
     def _spares(self, text: str) -> bool:
         return self.spare.search(text) is not None or swap_left_right(text) != text
-
-
-def _firsts(owners: Sequence[int]) -> dict[int, int]:
-    """For each image of a batch its first sample."""
-    return {owner: owners.index(owner) for owner in owners}
 
 
 def _mosaic(parts: Sequence[Tensor]) -> Tensor:
