@@ -90,5 +90,8 @@ def test_what_cannot_be_moved_is_refused():
     pre = dict(type='ReferringDataPreProcessor', size=(40, 40), pad_masks=False)
     with pytest.raises(InputError, match='leave out data_preprocessor.pad_masks=False'):
         MODELS.build(dict(pre, batch_augments=[dict(type='BatchMosaic', prob=1.0)]))(five(), True)
+    odd = dict(pre, pad_masks=True, size=(33, 40), batch_augments=[dict(type='BatchMosaic')])
+    with pytest.raises(InputError, match='the input has 33×40 pixels: set data_preprocessor.size to even numbers'):
+        MODELS.build(odd)(five(), True)
     with pytest.raises(InputError, match=r'prob must lie in \[0, 1\], got 2'):
         MODELS.build(dict(type='BatchMosaic', prob=2))

@@ -56,8 +56,8 @@ class BatchMosaic(nn.Module):
             The same, with mosaics in place of some images and masks. They share their image with no other sample.
 
         Raises:
-            InputError: Masks are not padded, or samples have no sentence, or points, boxes or images for the text
-                encoder.
+            InputError: H or W is odd, masks are not padded, or samples have no sentence, or points, boxes or images for
+                the text encoder.
         """
         if not self.prob:
             return inputs, data_samples
@@ -112,6 +112,11 @@ def _check(sample: SegDataSample, inputs: Tensor) -> None:
         )
     if 'text' not in sample.metainfo:
         raise InputError('BatchMosaic needs a sentence for each image: leave it out of batch_augments')
+    if inputs.shape[2] % 2 or inputs.shape[3] % 2:
+        raise InputError(
+            f'BatchMosaic halves images, and the input has {inputs.shape[2]}×{inputs.shape[3]} pixels: set '
+            'data_preprocessor.size to even numbers'
+        )
     if sample.gt_sem_seg.shape != inputs.shape[2:]:
         raise InputError(
             'BatchMosaic needs masks of the size of the input: leave out data_preprocessor.pad_masks=False'
