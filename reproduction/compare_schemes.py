@@ -66,7 +66,7 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
-from comparison_tables import NESTED, SCORES, levers_table, pairs_table, read_results, scores_table
+from comparison_tables import NESTED, SCORES, additions_table, pairs_table, read_results, scores_table
 
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
@@ -298,7 +298,7 @@ def main(args: argparse.Namespace) -> None:
         if not comparison.args.table:
             comparison.run_all()
         results = read_results(comparison.folder)
-        tables = (scores_table(results), pairs_table(results), levers_table(results))
+        tables = (scores_table(results), pairs_table(results), additions_table(results))
         print('\n\n'.join(table for table in tables if table))
 
 

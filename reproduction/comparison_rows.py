@@ -119,9 +119,9 @@ BEIT3 = {
     'L-DIT, BEiT-3': Row(WITH_SAM, config='configs/evf_sam/ldit_evf_vit-t_shapes.py'),
 }
 
-# Not in the paper: means that may lift L-DIT, each alone. Those of images are in the config, with the probability 0.
+# Not in the paper: additions that may lift L-DIT, each alone. Those of images are in the config, with probability 0.
 BY_FOUR = 'L-DIT, 4 sentences of an image'
-MEANS = {
+WITH_ADDITION = {
     'L-DIT, BCE alone': Row((f'{HEAD}.loss_decode.1.loss_weight=0.0',)),
     'L-DIT, masked words': Row(('model.text_encoder.masked_tokens=0.15',)),
     'L-DIT, masked patches': Row(('train_dataloader.dataset.pipeline.4.prob=0.5',)),
@@ -131,8 +131,8 @@ MEANS = {
     'L-DIT, EMA': Row(('default_hooks.ema.type=EMAHook', 'default_hooks.ema.momentum=0.002')),
     'L-DIT, tested larger': Row(weights_of='L-DIT', test_scale=Fraction(8, 7)),
 }
-# What each mean adds to which row.
-LEVERS = {
+# The row with an addition, and the row that it is added to.
+ADDITIONS = {
     'Dice beside BCE': ('L-DIT', 'L-DIT, BCE alone'),
     'masked words': ('L-DIT, masked words', 'L-DIT'),
     'masked patches': ('L-DIT, masked patches', 'L-DIT'),
@@ -148,12 +148,12 @@ LEVERS = {
 # Those whose two rows have the same training and differ in what is made of it.
 SAME_TRAINING = ('EMA of the weights', 'input of 8/7 the size in the test')
 
-ROWS = PAPER | LATE | BY_IMAGE | BEIT3 | MEANS
+ROWS = PAPER | LATE | BY_IMAGE | BEIT3 | WITH_ADDITION
 # Names for several rows.
 GROUPS = {
     'main': ('default', 'E-DIT', 'L-DIT'),
     'paper': tuple(PAPER),
-    'means': tuple(dict.fromkeys(row for pair in LEVERS.values() for row in pair)),
+    'additions': tuple(dict.fromkeys(row for pair in ADDITIONS.values() for row in pair)),
 }
 
 

@@ -6,7 +6,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean
 
-from comparison_rows import LEVERS, ROWS, SAME_TRAINING, TABLES, name_of
+from comparison_rows import ADDITIONS, ROWS, SAME_TRAINING, TABLES, name_of
 from scipy.stats import t as student
 
 from dit_sam.errors import InputError
@@ -99,26 +99,27 @@ def pairs_table(results: Results) -> str:
     return _markdown(['Paper', 'Order in the paper', 'mIoU here', 'in the paper', 'Verdict'], lines)
 
 
-def levers_table(results: Results) -> str:
-    """What each mean adds to the mIoU: the mean of the differences with equal seeds, and its interval; '' without any.
+def additions_table(results: Results) -> str:
+    """What each addition changes in the mIoU, with its interval of 95 %; '' without any.
 
-    The interval of 95 % is a t-interval for two independent rows, with the standard deviation of seeds pooled over the
-    rows of this table, and does not count on equal seeds being alike. Rows with the same training have none.
+    The change is the mean of the differences with equal seeds. The interval is a t-interval for two independent rows,
+    with the standard deviation of seeds pooled over the rows of this table, and does not count on equal seeds being
+    alike. Rows with the same training have none.
     """
-    trained = {row for lever, pair in LEVERS.items() if lever not in SAME_TRAINING for row in pair}
-    seeds = {row: _mious(results.get(row, {})) for pair in LEVERS.values() for row in pair}
+    trained = {row for name, pair in ADDITIONS.items() if name not in SAME_TRAINING for row in pair}
+    seeds = {row: _mious(results.get(row, {})) for pair in ADDITIONS.values() for row in pair}
     deviation, freedom = spread([list(found.values()) for row, found in seeds.items() if row in trained])
     lines = []
-    for lever, (row, base) in LEVERS.items():
+    for name, (row, base) in ADDITIONS.items():
         values = [seeds[row][seed] - seeds[base][seed] for seed in sorted(seeds[row].keys() & seeds[base].keys())]
         if not values:
             continue
         margin = _quantile(freedom) * deviation * sqrt(2 / len(values))
-        known = freedom > 1 and lever not in SAME_TRAINING
+        known = freedom > 1 and name not in SAME_TRAINING
         interval = f'{mean(values) - margin:+.1f} to {mean(values) + margin:+.1f}' if known else '–'
         each = ', '.join(f'{value:+.1f}' for value in values)
-        lines.append([lever, base, f'{mean(values):+.1f}', interval, each])
-    return _markdown(['Means', 'Added to', 'mIoU', '95 %', 'Each seed'], lines)
+        lines.append([name, base, f'{mean(values):+.1f}', interval, each])
+    return _markdown(['Addition', 'Added to', 'mIoU', '95 %', 'Each seed'], lines)
 
 
 def spread(groups: list[list[float]]) -> tuple[float, int]:

@@ -1,5 +1,5 @@
 # L-DIT on the embedded data from the weights of sam_vit-t_shapes.py and of reproduction/pretrain_text_encoder.py: the
-# paper's comparison in miniature. The other schemes, and means that may lift L-DIT, are settings of
+# paper's comparison in miniature. The other schemes, and additions that may lift L-DIT, are settings of
 # reproduction/compare_schemes.py on top of it.
 _base_ = [
     '../_base_/models/dit_sam_vit-t.py',
@@ -9,7 +9,7 @@ _base_ = [
 ]
 sam = dict(type='Pretrained', checkpoint='work_dirs/sam_vit-t_shapes/epoch_6.pth')
 model = dict(
-    # Means that are off: with a probability of 0 a mosaic of four images, and masked patches in the pipeline.
+    # Off, with a probability of 0: a mosaic of four images, and masked patches in the pipeline.
     data_preprocessor=dict(batch_augments=[dict(type='BatchMosaic', prob=0.0)]),
     text_encoder=dict(
         model=dict(vocab_size=80),

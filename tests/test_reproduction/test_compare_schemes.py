@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from comparison_rows import LEVERS, ROWS, TABLES, name_of
-from comparison_tables import NESTED, SCORES, levers_table, pairs_table, read_results, scores_table
+from comparison_rows import ADDITIONS, ROWS, TABLES, name_of
+from comparison_tables import NESTED, SCORES, additions_table, pairs_table, read_results, scores_table
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -38,7 +38,7 @@ EXPECTED = {
     'EVF-SAM': ('NoneType', 2, None),
     'L-DIT, BEiT-3': ('LayerWiseInstruction', 2, 0),
 }
-MEANS = (
+WITH_ADDITION = (
     ', (frozen encoder|both encoders frozen|. sentences of an image|equal time|BCE alone|masked words|masked patches|'
     'mosaic|negatives|IoU head|EMA|tested larger)'
 )
@@ -63,7 +63,7 @@ def build(row: str):
 
 @pytest.mark.parametrize('row', ROWS)
 def test_row_matches_its_name(row: str) -> None:
-    scheme = re.sub(MEANS, '', row)
+    scheme = re.sub(WITH_ADDITION, '', row)
     model = build(row)
     instruction, depth, start = EXPECTED[scheme]
     assert type(model.backbone.instruction).__name__ == instruction
@@ -105,7 +105,7 @@ def test_means_differ_from_the_row_that_they_are_compared_with() -> None:
     larger = ROWS['L-DIT, tested larger']
     assert (larger.settings, larger.weights_of, 112 * larger.test_scale) == ((), 'L-DIT', 128)
     # Each pair differs in one setting, apart from the size in the test, a loader by image and EMA's two keys.
-    differing = [len(set(ROWS[row].settings) ^ set(ROWS[base].settings)) for row, base in LEVERS.values()]
+    differing = [len(set(ROWS[row].settings) ^ set(ROWS[base].settings)) for row, base in ADDITIONS.values()]
     assert differing == [1, 1, 1, 1, 3, 1, 1, 2, 0, 1, 4]
 
 
@@ -167,19 +167,19 @@ def test_means_are_compared_seed_by_seed(tmp_path: Path) -> None:
     """Two rows of the standard deviation sqrt(2), two degrees of freedom: 4.303 x sqrt(2) x sqrt(2 / 2) = 6.1."""
     results = write_results(tmp_path, L_DIT=[70.0, 72.0, 90.0], L_DIT_EMA=[70.5, 72.5], L_DIT_mosaic=[71.0, 73.0])
     del results['L-DIT'][2]
-    assert levers_table(results).splitlines()[2:] == [
+    assert additions_table(results).splitlines()[2:] == [
         '| mosaic | L-DIT | +1.0 | -5.1 to +7.1 | +1.0, +1.0 |',
         '| EMA of the weights | L-DIT | +0.5 | – | +0.5, +0.5 |',
     ]
     del results['L-DIT, mosaic'][1]
-    assert '| mosaic | L-DIT | +1.0 | – | +1.0 |' in levers_table(results)
+    assert '| mosaic | L-DIT | +1.0 | – | +1.0 |' in additions_table(results)
 
 
 def test_the_documented_tables_are_those_of_the_results() -> None:
     page = (ROOT / 'docs' / 'reproduction.md').read_text()
     for folder in sorted((ROOT / 'reproduction' / 'results').iterdir()):
         results = read_results(folder)
-        for table in (scores_table(results), pairs_table(results), levers_table(results)):
+        for table in (scores_table(results), pairs_table(results), additions_table(results)):
             assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
         assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
