@@ -100,8 +100,6 @@ FIRST_TO_LEARN = {
     'L-DIT': ['projections.0.weight', 'projections.2.weight'],
     'E-DIT': ['projections.0.weight', 'projections.2.weight'],
     'E-DIT static': ['projection.weight', 'static_tokens'],
-    'cross-attention': ['layers.0.norms.0.weight', 'layers.2.norms.0.bias'],
-    'cross-attention + FFN': ['layers.0.norms.1.weight', 'layers.2.norms.1.bias'],
 }
 
 

@@ -29,9 +29,7 @@ class CrossAttentionLayer(nn.Module):
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(embed_dims, attn_dims) for _ in range(3))
         self.out_proj = nn.Linear(attn_dims, embed_dims)
         self.dropout = nn.Dropout(dropout)
-        norms = [nn.LayerNorm(embed_dims) for _ in range(2 if ffn_dims else 1)]
-        nn.init.zeros_(norms[-1].weight)
-        self.norms = nn.ModuleList(norms)
+        self.norms = nn.ModuleList(nn.LayerNorm(embed_dims) for _ in range(2 if ffn_dims else 1))
         self.ffn = import_sam_modeling().common.MLPBlock(embed_dims, ffn_dims) if ffn_dims else None
 
     def forward(self, text: Tensor, visual: Tensor) -> Tensor:
@@ -51,8 +49,9 @@ class CrossAttentionInstruction(Instruction):
     """L-DIT by cross-attention: T_i = LN(F_t + MHA(q = F_t, k = v = V_i)), V_i being the visual tokens before block i.
 
     With `ffn` it continues by T_i = LN(x + FFN(x)). Every layer has its own weights, and blocks do not update their
-    text tokens. The weight of each layer's last norm starts at zero. So all tokens are zero at the start, as with P_i
-    in L-DIT. That weight learns from the first step on, the others from the second.
+    text tokens. There is no P_i that starts at zero, so the text enters at full size from the first step on. If the
+    last norm's weight started at zero instead, it would grow by about the learning rate in a step, each channel alone,
+    and the text would stay too small to be read.
 
     Args:
         ffn: Whether the FFN follows.
