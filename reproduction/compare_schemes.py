@@ -66,7 +66,8 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
-from comparison_tables import NESTED, SCORES, additions_table, pairs_table, read_results, scores_table
+from attribute_scores import attribute_scores
+from comparison_tables import NESTED, SCORES, additions_table, attributes_table, pairs_table, read_results, scores_table
 
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
@@ -152,11 +153,18 @@ class Comparison:
     def score(self, config: str, name: str, checkpoint: Path, options: list[str], side: int) -> dict:
         """Score a row on the test pictures with inputs of a size; return the scores, which its folder holds too."""
         work_dir = (self.folder / name / 'test').resolve()
-        settings = [f'test_dataloader.dataset.data_root={self.testing}/', *self.options(config, side), *options]
+        dump = work_dir / 'dump.jsonl'
+        settings = [
+            f'test_dataloader.dataset.data_root={self.testing}/',
+            f'test_evaluator.dump={dump}',
+            *self.options(config, side),
+            *options,
+        ]
         command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
         self.call(f'{name}.log', *command, jobs=self.args.jobs)
         logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
-        return {key: value for key, value in json.loads(logs[-1].read_text()).items() if key in (*SCORES, NESTED)}
+        scores = json.loads(logs[-1].read_text())
+        return {key: scores[key] for key in (*SCORES, NESTED) if key in scores} | attribute_scores(dump)
 
     def run(self, row: str, seed: int) -> None:
         """Train and score a row with a seed, unless it is finished."""
@@ -298,7 +306,7 @@ def main(args: argparse.Namespace) -> None:
         if not comparison.args.table:
             comparison.run_all()
         results = read_results(comparison.folder)
-        tables = (scores_table(results), pairs_table(results), additions_table(results))
+        tables = [table(results) for table in (scores_table, attributes_table, pairs_table, additions_table)]
         print('\n\n'.join(table for table in tables if table))
 
 

@@ -14,6 +14,8 @@ from dit_sam.errors import InputError
 SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
 # Of the hard data only.
 NESTED = 'mIoU/nested'
+# Of sentences that name one kind of attribute alone, not in all results.
+ATTRIBUTES = ('mIoU/color', 'mIoU/size', 'mIoU/texture', 'mIoU/shape')
 Results = dict[str, dict[int, dict]]
 
 
@@ -65,6 +67,17 @@ def scores_table(results: Results) -> str:
         figures = ('–', '–') if paper is None else [f'{figure:.2f}' for figure in paper]
         lines.append([row, str(len(found)), *cells.values(), *figures])
     return _markdown(['Scheme', 'Seeds', *columns, 'Paper: oIoU', 'mIoU'], lines)
+
+
+def attributes_table(results: Results) -> str:
+    """The mIoU of sentences that name one kind of attribute alone, the means over seeds; '' without any."""
+    lines: list[list[str]] = []
+    for row, found in results.items():
+        scored = [scores for scores in found.values() if all(key in scores for key in ATTRIBUTES)]
+        if scored:
+            cells = [f'{mean(scores[key] for scores in scored):.1f}' for key in ATTRIBUTES]
+            lines.append([row, str(len(scored)), *cells])
+    return _markdown(['Scheme', 'Seeds', *ATTRIBUTES], lines)
 
 
 def pairs_table(results: Results) -> str:

@@ -12,8 +12,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from attribute_scores import attribute_scores
 from comparison_rows import ADDITIONS, ROWS, TABLES, name_of
-from comparison_tables import NESTED, SCORES, additions_table, pairs_table, read_results, scores_table
+from comparison_tables import (
+    ATTRIBUTES,
+    NESTED,
+    SCORES,
+    additions_table,
+    attributes_table,
+    pairs_table,
+    read_results,
+    scores_table,
+)
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -132,6 +142,30 @@ def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
     assert table[2].endswith('| 71.98 | 74.73 |')
 
 
+def test_sentences_with_one_kind_of_attribute_are_scored_apart(tmp_path: Path) -> None:
+    """Colors (0.5 + 1) / 2; sentences with two kinds and those of places do not count."""
+    lines = [
+        ('the red thing', 'attribute', 0.5),
+        ('white one', 'attribute', 1.0),
+        ('the red star', 'attribute', 0.25),
+        ('leftmost red thing', 'place', 0.125),
+        ('the thing that is big', 'attribute', 0.75),
+        ('the object with stripes', 'attribute', 0.625),
+        ('star', 'attribute', 0.0),
+    ]
+    keys = ('sentence', 'kind', 'iou')
+    dump = tmp_path / 'dump.jsonl'
+    dump.write_text(''.join(json.dumps(dict(zip(keys, line))) + '\n' for line in lines))
+    scores = attribute_scores(dump)
+    assert scores == dict(zip(ATTRIBUTES, (75.0, 75.0, 62.5, 0.0)))
+    dump.write_text(json.dumps(dict(zip(keys, lines[0]))))
+    assert attribute_scores(dump) == {'mIoU/color': 50.0}
+    results = write_results(tmp_path, L_DIT=[1.0, 2.0], E_DIT=[3.0])
+    assert attributes_table(results) == ''
+    results['L-DIT'][1] |= scores
+    assert attributes_table(results).splitlines()[2:] == ['| L-DIT | 1 | 75.0 | 75.0 | 62.5 | 0.0 |']
+
+
 def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
     """Standard deviation 1 with 3 degrees of freedom: differences count from 3.182 x 1 x sqrt(1/2 + 1/2) = 3.2 on."""
     apart = 0.5**0.5
@@ -179,7 +213,7 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
     page = (ROOT / 'docs' / 'reproduction.md').read_text()
     for folder in sorted((ROOT / 'reproduction' / 'results').iterdir()):
         results = read_results(folder)
-        for table in (scores_table(results), pairs_table(results), additions_table(results)):
+        for table in (make(results) for make in (scores_table, attributes_table, pairs_table, additions_table)):
             assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
         assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
