@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
 def run(args: argparse.Namespace) -> int:
     """Score, print and write; the exit status, 1 if something was wrong with the predictions."""
     from dit_sam import scoring
+    from dit_sam.errors import InputError
     from dit_sam.mmengine_extras import prepare_process
     from dit_sam.mmengine_extras.diagnostics import one_line_errors
     from dit_sam.utils import atomic_write_text, check_file
@@ -86,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
         truths = scoring.Truths(dataset)
         sheet = scoring.score_answers(args.predictions, truths, resize=args.resize)
         other = scoring.score_answers(args.against, truths, resize=args.resize) if args.against else None
+        for path, scored in ((args.predictions, sheet), (args.against, other)):
+            if scored is not None and scored.problems.counts.get('missing') == len(truths):
+                raise InputError(f'{path} answers none of the {len(truths):,} sentences: {scored.problems.lines()[0]}')
         report = scoring.make_report(
             sheet,
             scoring.groupings(sheet, truths, instances),

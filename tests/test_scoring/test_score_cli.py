@@ -164,9 +164,9 @@ def test_categories_and_distractors_of_coco_instances(output_of, tmp_path):
 @pytest.mark.parametrize(
     'arguments, message',
     [
-        (['none.jsonl', '--data', 'truth.jsonl'], 'predictions none.jsonl not found'),
-        (['first.jsonl', '--data', 'none.jsonl'], 'data none.jsonl not found'),
-        (['first.jsonl', '--data', 'truth.jsonl', '--against', 'none'], '--against none not found'),
+        (['absent.jsonl', '--data', 'truth.jsonl'], 'predictions absent.jsonl not found'),
+        (['first.jsonl', '--data', 'absent.jsonl'], 'data absent.jsonl not found'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--against', 'absent'], '--against absent not found'),
         (['first.jsonl', '--data', 'instances.json'], 'holds objects and no sentences: name the references too'),
         (['first.jsonl', '--data', 'a.png'], '--data a.png: name a config (.py)'),
         (['first.jsonl', '--data', 'truth.jsonl', '--worst', '-1'], '--worst must be 0 or more, got -1'),
@@ -175,12 +175,22 @@ def test_categories_and_distractors_of_coco_instances(output_of, tmp_path):
         (['first.jsonl', '--data', 'truth.jsonl', '--json', 'x', '--html', 'x'], '--html x is also read or written'),
         (['first.jsonl', '--data', 'truth.jsonl', '--seed', '-1'], '--seed must be 0 or more, got -1'),
         (['first.jsonl', '--data', 'config.py'], 'config config.py: it has no model'),
+        (
+            ['dump.jsonl', '--data', 'truth.jsonl'],
+            'dump.jsonl answers none of the 3 sentences: incomplete: 1, the first: line 1 has no mask: test again with',
+        ),
+        (
+            ['first.jsonl', '--data', 'truth.jsonl', '--against', 'none.jsonl'],
+            'none.jsonl answers none of the 3 sentences: missing: 3, the first: sentence 0 ("the man") of a.png',
+        ),
     ],
 )
 def test_bad_input_is_one_line(files, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(files['folder'])
     (files['folder'] / 'instances.json').write_text('{}')
     (files['folder'] / 'config.py').write_text('a = 1\n')
+    write_lines(files['folder'] / 'dump.jsonl', dict(sent_id=0, iou=0.5))
+    write_lines(files['folder'] / 'none.jsonl')
     assert call_tool(TOOL, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
 
