@@ -114,6 +114,16 @@ def test_text_has_no_effect_at_the_start_and_the_instruction_learns(scheme):
     assert all(weights[name].grad.any() for name in FIRST_TO_LEARN[scheme])
 
 
+@pytest.mark.parametrize('scheme', ['cross-attention', 'cross-attention + FFN'])
+def test_the_text_of_cross_attention_enters_at_full_size_from_the_start(scheme):
+    """A norm of weight 1 gives tokens of standard deviation 1; they differ between words by as much."""
+    instruction = build(scheme, seed=None).instruction
+    for layer in range(3):
+        tokens = instruction(layer, noise(2, 3, 24), None, noise(2, 4, 4, 24, seed=1))
+        assert_close(tokens.std(-1, correction=0), torch.ones(2, 3), 1e-3)
+        assert (tokens[:, 0] - tokens[:, 1]).std() > 0.5
+
+
 @pytest.mark.parametrize('scheme', ['L-DIT static', 'E-DIT static'])
 def test_static_tokens_start_at_zero_and_learn_from_the_first_step(scheme):
     model = build(scheme, seed=None)
