@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 
-from comparison_rows import BEIT3, CONFIG, GROUPS, ROWS, name_of
+from comparison_rows import BEIT3, CONFIG, GROUPS, PREDICTS_IOU, ROWS, name_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,6 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings, the pre-training too')
     parser.add_argument('--hard', action='store_true', help='compare on the hard variant of the data')
     parser.add_argument('--table', action='store_true', help='only print the tables of the finished rows')
+    parser.add_argument('--plots', type=Path, help='folder for plots of the finished rows: training, calibration')
     args = parser.parse_args()
     for name in ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
         if not getattr(args, name) > 0:
@@ -66,9 +67,12 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
-from attribute_scores import attribute_scores
-from comparison_tables import NESTED, SCORES, additions_table, attributes_table, pairs_table, read_results, scores_table
+from comparison_plots import write_plots
+from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
+from dump_scores import attribute_scores, calibration
+from mmengine.device import get_device
 
+from dit_sam.compat import has_bfloat16
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
@@ -80,6 +84,12 @@ BUDGET = ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr',
 COMMITS = 'commits.txt'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
 TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
+TEST_DATA = 'test_dataloader.dataset'
+GENERALIZED = (
+    f'{TEST_DATA}.type=GRefCOCODataset',
+    f'{TEST_DATA}.ann_file=gshapes/instances.json',
+    f'{TEST_DATA}.refs_file=gshapes/grefs(unc).json',
+)
 NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
 
 
@@ -121,12 +131,12 @@ class Comparison:
         if process.returncode:
             raise RuntimeError(f'{command[0]} ended with status {process.returncode}: see {self.folder / log}')
 
-    def data(self, name: str, images: int, seed: int, splits: str) -> Path:
+    def data(self, name: str, images: int, seed: int, splits: str, *flags: str) -> Path:
         """Write a `shapes` data set; the converter keeps an existing one."""
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        out = (self.folder / f'{name}{"_hard" * self.args.hard}').resolve()
-        options = ['--out', out, '--images', images, '--seed', seed, '--splits', splits, *['--hard'] * self.args.hard]
+        out = (self.folder / name).resolve()
+        options = ['--out', out, '--images', images, '--seed', seed, '--splits', splits, *flags]
         self.call('data.log', 'tools/dataset_converters/shapes.py', *options)
         return out
 
@@ -150,21 +160,26 @@ class Comparison:
             raise RuntimeError(f'the training of {name} was stopped; the same command continues it')
         return last
 
-    def score(self, config: str, name: str, checkpoint: Path, options: list[str], side: int) -> dict:
-        """Score a row on the test pictures with inputs of a size; return the scores, which its folder holds too."""
-        work_dir = (self.folder / name / 'test').resolve()
+    def test(self, config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) -> tuple[dict, Path]:
+        """Test weights; return the scores and the file with the results of each sentence."""
         dump = work_dir / 'dump.jsonl'
-        settings = [
-            f'test_dataloader.dataset.data_root={self.testing}/',
-            f'test_evaluator.dump={dump}',
-            *self.options(config, side),
-            *options,
-        ]
-        command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *settings]
-        self.call(f'{name}.log', *command, jobs=self.args.jobs)
-        logs = sorted(work_dir.glob('*/*.json'), key=os.path.getmtime)
-        scores = json.loads(logs[-1].read_text())
-        return {key: scores[key] for key in (*SCORES, NESTED) if key in scores} | attribute_scores(dump)
+        command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *options]
+        self.call(f'{work_dir.parent.name}.log', *command, f'test_evaluator.dump={dump}', jobs=self.args.jobs)
+        log = max(work_dir.glob('*/*.json'), key=os.path.getmtime)
+        return json.loads(log.read_text()), dump
+
+    def score(self, config: str, name: str, checkpoint: Path, options: Sequence[str], side: int) -> dict:
+        """Score a row on the test pictures with inputs of a size; return the scores, which its folder holds too."""
+        work_dir = (self.folder / name).resolve()
+        options = [*self.options(config, side), *options]
+        data = [f'{TEST_DATA}.data_root={self.testing}/']
+        scores, dump = self.test(config, checkpoint, work_dir / 'test', [*data, *options])
+        scores = {key: scores[key] for key in (*SCORES, NESTED) if key in scores} | attribute_scores(dump)
+        if PREDICTS_IOU in options:
+            data = [f'{TEST_DATA}.data_root={self.generalized}/', *GENERALIZED]
+            _, generalized = self.test(config, checkpoint, work_dir / 'test_generalized', [*data, *options])
+            scores['calibration'] = calibration(dump, generalized)
+        return scores
 
     def run(self, row: str, seed: int) -> None:
         """Train and score a row with a seed, unless it is finished."""
@@ -189,6 +204,7 @@ class Comparison:
         scores = self.score(of_row.config, name, checkpoint, [*of_row.settings, *start], side)
         about = dict(row=row, seed=seed, config=of_row.config, settings=of_row.settings, **self.budget)
         about |= dict(epochs=epochs, weights_of=trained, test_size=side, jobs=self.args.jobs)
+        about['bfloat16'] = self.args.amp and has_bfloat16(get_device())
         atomic_write_text(result, as_lines(about | about_training(checkpoint.parent) | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
@@ -241,8 +257,11 @@ class Comparison:
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.check_budget()
-        self.training = self.data('train', self.args.images, 11, 'train=1.0')
-        self.testing = self.data('test', self.args.test_images, 12, 'val=1.0')
+        kind, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
+        self.training = self.data(f'train{kind}', self.args.images, 11, 'train=1.0', *flags)
+        self.testing = self.data(f'test{kind}', self.args.test_images, 12, 'val=1.0', *flags)
+        if any(PREDICTS_IOU in ROWS[row].settings for row in self.args.rows):
+            self.generalized = self.data('test_generalized', self.args.test_images, 12, 'val=1.0', '--generalized')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
         self.text_weights = (self.folder / 'text_encoder.safetensors').resolve()
         if not self.text_weights.exists():
@@ -306,8 +325,11 @@ def main(args: argparse.Namespace) -> None:
         if not comparison.args.table:
             comparison.run_all()
         results = read_results(comparison.folder)
-        tables = [table(results) for table in (scores_table, attributes_table, pairs_table, additions_table)]
+        tables = [table(results) for table in TABLES_OF_RESULTS]
         print('\n\n'.join(table for table in tables if table))
+        if comparison.args.plots:
+            for path in write_plots(results, comparison.args.plots):
+                print(f'\n{path}')
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 INSTRUCTION = 'model.backbone.instruction'
 HEAD = 'model.decode_head'
+PREDICTS_IOU = f'{HEAD}.predict_iou=True'
 CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
 
 
@@ -127,7 +128,7 @@ WITH_ADDITION = {
     'L-DIT, masked patches': Row(('train_dataloader.dataset.pipeline.4.prob=0.5',)),
     'L-DIT, mosaic': Row(('model.data_preprocessor.batch_augments.0.prob=0.25',)),
     f'{BY_FOUR}, negatives': with_settings(BY_IMAGE[BY_FOUR], f'{HEAD}.negatives_weight=0.5'),
-    'L-DIT, IoU head': Row((f'{HEAD}.predict_iou=True',)),
+    'L-DIT, IoU head': Row((PREDICTS_IOU,)),
     'L-DIT, EMA': Row(('default_hooks.ema.type=EMAHook', 'default_hooks.ema.momentum=0.002')),
     'L-DIT, tested larger': Row(weights_of='L-DIT', test_scale=Fraction(8, 7)),
 }
@@ -153,6 +154,7 @@ ROWS = PAPER | LATE | BY_IMAGE | BEIT3 | WITH_ADDITION
 GROUPS = {
     'main': ('default', 'E-DIT', 'L-DIT'),
     'paper': tuple(PAPER),
+    'late': (*LATE, LATE_BY_IMAGE),
     'additions': tuple(dict.fromkeys(row for pair in ADDITIONS.values() for row in pair)),
 }
 

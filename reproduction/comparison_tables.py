@@ -135,6 +135,29 @@ def additions_table(results: Results) -> str:
     return _markdown(['Addition', 'Added to', 'mIoU', '95 %', 'Each seed'], lines)
 
 
+def calibration_table(results: Results) -> str:
+    """How well each row with an IoU head predicts the IoU, the means over seeds; '' without any."""
+    lines = []
+    for row, found in results.items():
+        fits = [scores['calibration'] for scores in found.values() if 'calibration' in scores]
+        if not fits:
+            continue
+        meant, nothing = ([fit[kind] for fit in fits] for kind in ('object', 'nothing'))
+        lines.append(
+            [
+                row,
+                str(len(fits)),
+                f'{mean(fit["mean_difference"] for fit in meant):.3f}',
+                f'{mean(fit["rank_correlation"] for fit in meant):.2f}',
+                str(nothing[0]['sentences']),
+                # The true IoU is 0.
+                f'{mean(fit["mean_difference"] for fit in nothing):.3f}',
+            ]
+        )
+    head = ['Scheme', 'Seeds', 'Mean difference', 'Rank correlation', 'Sentences that mean nothing', 'Mean prediction']
+    return _markdown(head, lines)
+
+
 def spread(groups: list[list[float]]) -> tuple[float, int]:
     """The standard deviation within groups, pooled over all groups, and its degrees of freedom."""
     squares = sum((value - mean(group)) ** 2 for group in groups for value in group)
@@ -153,3 +176,6 @@ def _mious(found: dict[int, dict]) -> dict[int, float]:
 def _markdown(head: list[str], lines: list[list[str]]) -> str:
     rows = [head, ['---'] * len(head), *lines]
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows) if lines else ''
+
+
+TABLES_OF_RESULTS = (scores_table, attributes_table, pairs_table, additions_table, calibration_table)

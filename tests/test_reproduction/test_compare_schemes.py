@@ -12,18 +12,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from attribute_scores import attribute_scores
+from comparison_plots import write_plots
 from comparison_rows import ADDITIONS, ROWS, TABLES, name_of
 from comparison_tables import (
     ATTRIBUTES,
     NESTED,
     SCORES,
+    TABLES_OF_RESULTS,
     additions_table,
     attributes_table,
+    calibration_table,
     pairs_table,
     read_results,
     scores_table,
 )
+from dump_scores import attribute_scores, calibration
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
@@ -166,6 +169,57 @@ def test_sentences_with_one_kind_of_attribute_are_scored_apart(tmp_path: Path) -
     assert attributes_table(results).splitlines()[2:] == ['| L-DIT | 1 | 75.0 | 75.0 | 62.5 | 0.0 |']
 
 
+def write_dump(path: Path, *lines: tuple) -> Path:
+    """Lines with a score, an IoU, a sentence, and whether it means nothing."""
+    keys = ('score', 'iou', 'sentence', 'no_target')
+    path.write_text(''.join(json.dumps(dict(zip(keys, line))) + '\n' for line in lines))
+    return path
+
+
+def test_predicted_ious_are_compared_with_the_true_ones(tmp_path: Path) -> None:
+    """|0.05 - 0.25|, |0.85 - 0.75|, |0.81 - 0.91| and |1 - 0.6| have the mean 0.8 / 4; the ranks 1 3 2 4 and 1 3 4 2.
+
+    The rank correlation is 1 - 6 x (0 + 0 + 4 + 4) / (4 x 15) = 0.2.
+    """
+    dump = write_dump(
+        tmp_path / 'dump.jsonl',
+        *((score, iou, 'the red star', False) for score, iou in ((0.05, 0.25), (0.85, 0.75), (0.81, 0.91), (1.0, 0.6))),
+    )
+    generalized = write_dump(
+        tmp_path / 'generalized.jsonl',
+        (0.3, 0.0, 'the red star', True),
+        (0.0, 1.0, 'the blue star', True),  # an empty mask
+        (0.7, 0.8, 'the white star', False),
+        (0.9, 0.0, 'both stars', True),  # a word that the encoder does not know
+    )
+    found = calibration(dump, generalized)
+    tenths = [[1, 0.05, 0.25], *[None] * 7, [2, 0.83, 0.83], [1, 1.0, 0.6]]
+    assert found['object'] == dict(sentences=4, mean_difference=0.2, rank_correlation=0.2, tenths=tenths)
+    tenths = [[1, 0.0, 0.0], None, None, [1, 0.3, 0.0], *[None] * 6]
+    assert found['nothing'] == dict(sentences=2, mean_difference=0.15, rank_correlation=None, tenths=tenths)
+    assert calibration(dump, write_dump(tmp_path / 'empty.jsonl'))['nothing']['mean_difference'] is None
+
+    results = write_results(tmp_path, L_DIT=[1.0], L_DIT_IoU_head=[1.0, 2.0])
+    assert calibration_table(results) == ''
+    for scores, difference in zip(results['L-DIT, IoU head'].values(), (0.2, 0.4)):
+        scores['calibration'] = dict(found, object=dict(found['object'], mean_difference=difference))
+    assert calibration_table(results).splitlines()[2:] == ['| L-DIT, IoU head | 2 | 0.300 | 0.20 | 2 | 0.150 |']
+
+
+def test_plots_are_written_of_what_there_is(tmp_path: Path) -> None:
+    results = write_results(tmp_path, L_DIT=[1.0], E_DIT=[2.0, 3.0], L_DIT_IoU_head=[1.0])
+    course = dict(training_iou=[10.0, 20.0, 30.0], epochs=2)
+    for scores in (*results['L-DIT'].values(), *results['E-DIT'].values()):
+        scores.update(course)
+    folder = tmp_path / 'plots'
+    assert write_plots(results, folder) == [folder / 'training.png']
+    dump = write_dump(tmp_path / 'dump.jsonl', (0.5, 0.4, 'the red star', False), (0.6, 0.7, 'a star', True))
+    results['L-DIT, IoU head'][0]['calibration'] = calibration(dump, dump)
+    assert write_plots(results, folder) == [folder / 'training.png', folder / 'calibration.png']
+    assert all(path.read_bytes().startswith(b'\x89PNG') for path in folder.iterdir())
+    assert write_plots({'L-DIT, IoU head': {}}, tmp_path / 'none') == [] and not (tmp_path / 'none').exists()
+
+
 def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
     """Standard deviation 1 with 3 degrees of freedom: differences count from 3.182 x 1 x sqrt(1/2 + 1/2) = 3.2 on."""
     apart = 0.5**0.5
@@ -213,7 +267,7 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
     page = (ROOT / 'docs' / 'reproduction.md').read_text()
     for folder in sorted((ROOT / 'reproduction' / 'results').iterdir()):
         results = read_results(folder)
-        for table in (make(results) for make in (scores_table, attributes_table, pairs_table, additions_table)):
+        for table in (make(results) for make in TABLES_OF_RESULTS):
             assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
         assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
@@ -299,6 +353,7 @@ def test_hard_rows_train_on_the_hard_data_and_say_so(tmp_path: Path, monkeypatch
     assert (comparison.training.name, comparison.testing.name) == ('train_hard', 'test_hard')
     result = json.loads((tmp_path / 'L-DIT_seed0.json').read_text())
     assert (result['hard'], result['row'], result['test_size'], result['images']) == (True, 'L-DIT', 112, 2)
+    assert result['bfloat16'] is False
     # Medians and means of 0.5, 1 and 1.5 seconds; 150 steps.
     assert (result['seconds_per_step'], result['training_minutes'], result['training_iou']) == (
         1.0,
