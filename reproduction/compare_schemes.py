@@ -322,13 +322,15 @@ def about_training(work_dir: Path) -> dict:
 def main(args: argparse.Namespace) -> None:
     comparison = Comparison(args)
     with one_line_errors(RuntimeError):
+        if args.plots:  # before the training
+            check_folder(args.plots)
         if not comparison.args.table:
             comparison.run_all()
         results = read_results(comparison.folder)
         tables = [table(results) for table in TABLES_OF_RESULTS]
         print('\n\n'.join(table for table in tables if table))
-        if comparison.args.plots:
-            for path in write_plots(results, comparison.args.plots):
+        if args.plots:
+            for path in write_plots(results, args.plots):
                 print(f'\n{path}')
 
 

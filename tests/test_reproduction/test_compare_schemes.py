@@ -294,6 +294,7 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
             'begun holds a comparison with epochs=2, not 3: name another --work-dir',
         ),
         (['--work-dir', 'afile'], 'afile cannot be written to: '),
+        (['--plots', 'afile'], 'afile cannot be written to: '),
         (
             ['--work-dir', 'none', '--table'],
             'there is no result in none: leave out --table, or name another --work-dir',
