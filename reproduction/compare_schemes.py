@@ -203,8 +203,8 @@ class Comparison:
         side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
         scores = self.score(of_row.config, name, checkpoint, [*of_row.settings, *start], side)
         about = dict(row=row, seed=seed, config=of_row.config, settings=of_row.settings, **self.budget)
-        about |= dict(epochs=epochs, weights_of=trained, test_size=side, jobs=self.args.jobs)
-        about['bfloat16'] = self.args.amp and has_bfloat16(get_device())
+        bfloat16 = self.args.amp and has_bfloat16(get_device())
+        about |= dict(epochs=epochs, weights_of=trained, test_size=side, jobs=self.args.jobs, bfloat16=bfloat16)
         atomic_write_text(result, as_lines(about | about_training(checkpoint.parent) | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
@@ -257,9 +257,9 @@ class Comparison:
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.check_budget()
-        kind, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
-        self.training = self.data(f'train{kind}', self.args.images, 11, 'train=1.0', *flags)
-        self.testing = self.data(f'test{kind}', self.args.test_images, 12, 'val=1.0', *flags)
+        suffix, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
+        self.training = self.data(f'train{suffix}', self.args.images, 11, 'train=1.0', *flags)
+        self.testing = self.data(f'test{suffix}', self.args.test_images, 12, 'val=1.0', *flags)
         if any(PREDICTS_IOU in ROWS[row].settings for row in self.args.rows):
             self.generalized = self.data('test_generalized', self.args.test_images, 12, 'val=1.0', '--generalized')
         self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
@@ -324,7 +324,7 @@ def main(args: argparse.Namespace) -> None:
     with one_line_errors(RuntimeError):
         if args.plots:  # before the training
             check_folder(args.plots)
-        if not comparison.args.table:
+        if not args.table:
             comparison.run_all()
         results = read_results(comparison.folder)
         tables = [table(results) for table in TABLES_OF_RESULTS]

@@ -18,7 +18,8 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     Raises:
         InputError: The folder cannot be written to.
     """
-    trained = {row: list(results[row].values()) for row in TUNED if row in results}
+    trained = {row: [run for run in results.get(row, {}).values() if run.get('training_iou')] for row in TUNED}
+    trained = {row: runs for row, runs in trained.items() if runs}
     fits = [scores['calibration'] for found in results.values() for scores in found.values() if 'calibration' in scores]
     figures = dict(training=plot_training(trained) if trained else None, calibration=plot_fits(fits) if fits else None)
     files = {folder / f'{name}.png': figure for name, figure in figures.items() if figure}

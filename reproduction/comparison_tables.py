@@ -147,11 +147,11 @@ def calibration_table(results: Results) -> str:
             [
                 row,
                 str(len(fits)),
-                f'{mean(fit["mean_difference"] for fit in meant):.3f}',
-                f'{mean(fit["rank_correlation"] for fit in meant):.2f}',
+                _mean(meant, 'mean_difference', '.3f'),
+                _mean(meant, 'rank_correlation', '.2f'),
                 str(nothing[0]['sentences']),
                 # The true IoU is 0.
-                f'{mean(fit["mean_difference"] for fit in nothing):.3f}',
+                _mean(nothing, 'mean_difference', '.3f'),
             ]
         )
     head = ['Scheme', 'Seeds', 'Mean difference', 'Rank correlation', 'Sentences that mean nothing', 'Mean prediction']
@@ -167,6 +167,11 @@ def spread(groups: list[list[float]]) -> tuple[float, int]:
 
 def _quantile(freedom: int) -> float:
     return float(student.ppf(0.975, freedom)) if freedom else 0.0
+
+
+def _mean(fits: list[dict], key: str, form: str) -> str:
+    values = [fit[key] for fit in fits if fit[key] is not None]
+    return format(mean(values), form) if values else '–'
 
 
 def _mious(found: dict[int, dict]) -> dict[int, float]:

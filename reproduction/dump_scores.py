@@ -48,10 +48,10 @@ def calibration(dump: Path, generalized: Path) -> dict[str, dict]:
 
     Args:
         dump: The dump of the test pictures.
-        generalized: That of the generalized data, whose sentences without an answer count if all words are known.
+        generalized: That of the generalized data. A sentence without an answer counts if training has all its words.
     """
     nothing = (line for line in _lines(generalized) if line['no_target'])
-    known = (line for line in nothing if set(line['sentence'].split()) <= set(VOCABULARY))
+    known = (line for line in nothing if set(VOCABULARY).issuperset(line['sentence'].split()))
     return dict(
         object=_fit((line['score'], line['iou']) for line in _lines(dump)),
         nothing=_fit((line['score'], 0.0) for line in known),

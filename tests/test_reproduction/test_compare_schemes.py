@@ -190,27 +190,30 @@ def test_predicted_ious_are_compared_with_the_true_ones(tmp_path: Path) -> None:
         (0.3, 0.0, 'the red star', True),
         (0.0, 1.0, 'the blue star', True),  # an empty mask
         (0.7, 0.8, 'the white star', False),
-        (0.9, 0.0, 'both stars', True),  # a word that the encoder does not know
+        (0.9, 0.0, 'both stars', True),  # a word that training has not
     )
     found = calibration(dump, generalized)
     tenths = [[1, 0.05, 0.25], *[None] * 7, [2, 0.83, 0.83], [1, 1.0, 0.6]]
     assert found['object'] == dict(sentences=4, mean_difference=0.2, rank_correlation=0.2, tenths=tenths)
     tenths = [[1, 0.0, 0.0], None, None, [1, 0.3, 0.0], *[None] * 6]
     assert found['nothing'] == dict(sentences=2, mean_difference=0.15, rank_correlation=None, tenths=tenths)
-    assert calibration(dump, write_dump(tmp_path / 'empty.jsonl'))['nothing']['mean_difference'] is None
+    neither = calibration(*[write_dump(tmp_path / 'one.jsonl', (0.5, 0.4, 'the red star', False))] * 2)
 
     results = write_results(tmp_path, L_DIT=[1.0], L_DIT_IoU_head=[1.0, 2.0])
     assert calibration_table(results) == ''
     for scores, difference in zip(results['L-DIT, IoU head'].values(), (0.2, 0.4)):
         scores['calibration'] = dict(found, object=dict(found['object'], mean_difference=difference))
     assert calibration_table(results).splitlines()[2:] == ['| L-DIT, IoU head | 2 | 0.300 | 0.20 | 2 | 0.150 |']
+    results['L-DIT, IoU head'] = {0: dict(scores, calibration=neither)}
+    assert calibration_table(results).splitlines()[2:] == ['| L-DIT, IoU head | 1 | 0.100 | – | 0 | – |']
 
 
 def test_plots_are_written_of_what_there_is(tmp_path: Path) -> None:
     results = write_results(tmp_path, L_DIT=[1.0], E_DIT=[2.0, 3.0], L_DIT_IoU_head=[1.0])
     course = dict(training_iou=[10.0, 20.0, 30.0], epochs=2)
-    for scores in (*results['L-DIT'].values(), *results['E-DIT'].values()):
+    for scores in results['E-DIT'].values():
         scores.update(course)
+    results['L-DIT'][0].update(course, training_iou=[])  # too short for a line of the log
     folder = tmp_path / 'plots'
     assert write_plots(results, folder) == [folder / 'training.png']
     dump = write_dump(tmp_path / 'dump.jsonl', (0.5, 0.4, 'the red star', False), (0.6, 0.7, 'a star', True))
