@@ -2,15 +2,15 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 
-from scipy.stats import spearmanr
+import numpy as np
 
 from dit_sam.datasets.shapes.polygons import SHAPES
 from dit_sam.datasets.shapes.scene_sampling import COLORS, TEXTURES
 from dit_sam.datasets.shapes.single_target import SIZE_WORDS, VOCABULARY, WITH
+from dit_sam.scoring import calibrate
 
 # The words of each kind in the sentences of kind 'attribute'.
 WORDS = dict(
@@ -38,13 +38,7 @@ def attribute_scores(dump: Path) -> dict[str, float]:
 def calibration(dump: Path, generalized: Path) -> dict[str, dict]:
     """How well the predicted IoU fits the IoU: of sentences that mean an object, and of those that mean nothing.
 
-    Each of the two has these keys:
-
-    * `sentences`: their number.
-    * `mean_difference`: the mean of |predicted - true|. Where nothing is meant, the true IoU of any mask is 0.
-    * `rank_correlation`: None if the predicted or the true IoU is constant.
-    * `tenths`: for each tenth of the predicted IoU the number of sentences, the mean predicted and the mean true IoU;
-      None without a sentence.
+    Each of the two has the values of a `Calibration`. Where nothing is meant, the true IoU of any mask is 0.
 
     Args:
         dump: The dump of the test pictures.
@@ -52,26 +46,15 @@ def calibration(dump: Path, generalized: Path) -> dict[str, dict]:
     """
     nothing = (line for line in _lines(generalized) if line['no_target'])
     known = (line for line in nothing if set(VOCABULARY).issuperset(line['sentence'].split()))
-    return dict(
-        object=_fit((line['score'], line['iou']) for line in _lines(dump)),
-        nothing=_fit((line['score'], 0.0) for line in known),
-    )
+    return {
+        'object': _fit([(line['score'], line['iou']) for line in _lines(dump)]),
+        'nothing': _fit([(line['score'], 0.0) for line in known]),
+    }
 
 
-def _fit(pairs: Iterable[tuple[float, float]]) -> dict:
-    """Predicted and true IoU compared."""
-    pairs = list(pairs)
-    tenths: list[list[tuple[float, float]]] = [[] for _ in range(10)]
-    for pair in pairs:
-        tenths[min(9, int(pair[0] * 10))].append(pair)
-    predicted, true = zip(*pairs) if pairs else ((), ())
-    varied = len(set(predicted)) > 1 and len(set(true)) > 1
-    return dict(
-        sentences=len(pairs),
-        mean_difference=round(mean(abs(first - second) for first, second in pairs), 4) if pairs else None,
-        rank_correlation=round(float(spearmanr(predicted, true).statistic), 4) if varied else None,
-        tenths=[[len(part), *(round(mean(values), 4) for values in zip(*part))] if part else None for part in tenths],
-    )
+def _fit(pairs: list[tuple[float, float]]) -> dict:
+    scores, ious = np.array(pairs, dtype=float).reshape(-1, 2).T
+    return calibrate(scores, ious).as_json()
 
 
 def _lines(dump: Path) -> list[dict]:

@@ -5,6 +5,7 @@ into a `Sheet`, and `make_report` makes scores, intervals and groups of it. `RUL
 """
 
 from .answers import PROBLEMS, Answer, Problems, read_answers
+from .calibration import Calibration, calibrate
 from .data import instances_of, open_data
 from .groups import groupings
 from .page import write_page
@@ -19,6 +20,7 @@ __all__ = [
     'PROBLEMS',
     'RULES',
     'Answer',
+    'Calibration',
     'Difference',
     'Group',
     'Interval',
@@ -29,6 +31,7 @@ __all__ = [
     'Truth',
     'Truths',
     'boundary_of',
+    'calibrate',
     'differences',
     'draw_worst',
     'groupings',

@@ -43,7 +43,7 @@ def _parts(report: Report) -> list[str]:
         _svg(_histogram(report)),
         _svg(_precision(report)),
     ]
-    if np.isfinite(report.confidence).any():
+    if report.calibration:
         parts += ['<h2>Calibration</h2>', _svg(_calibration(report))]
     if report.differences:
         parts += [
@@ -99,19 +99,13 @@ def _precision(report: Report) -> Figure:
 def _calibration(report: Report) -> Figure:
     figure, axes = _axes(5, 4, "the model's score", 'mean IoU')
     axes.plot([0, 1], [0, 1], color='#999', linewidth=1)
-    for meaning, label, color in (
-        (~report.no_target, 'sentences that mean an object', COLOR),
-        (report.no_target, 'sentences that mean nothing', SECOND),
-    ):
-        known = meaning & np.isfinite(report.confidence)
-        scores, ious = report.confidence[known], report.ious[known]
-        tenth = np.clip((scores * 10).astype(int), 0, 9)
-        used = [tenth == i for i in range(10) if (tenth == i).any()]
-        points = [[values[rows].mean() for rows in used] for values in (scores, ious)]
-        axes.plot(*points, marker='o', color=color, label=label if report.no_target.any() else None)
-        for rows, x, y in zip(used, *points):
-            axes.annotate(f'{rows.sum():,}', (x, y), (4, -10), textcoords='offset points', fontsize=7, color=color)
-    if report.no_target.any():
+    for meant, color in (('an object', COLOR), ('nothing', SECOND)):
+        if meant in report.calibration:
+            numbers, *points = zip(*filter(None, report.calibration[meant].tenths))
+            axes.plot(*points, marker='o', color=color, label=f'sentences that mean {meant}')
+            for number, x, y in zip(numbers, *points):
+                axes.annotate(f'{number:,}', (x, y), (4, -10), textcoords='offset points', fontsize=7, color=color)
+    if 'nothing' in report.calibration:
         axes.legend(frameon=False)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)

@@ -8,6 +8,7 @@ import numpy as np
 from prettytable import PrettyTable
 
 from ..errors import printable
+from .calibration import Calibration, calibrate
 from .groups import Grouping
 from .rules import RULES
 from .sheet import Sheet
@@ -33,8 +34,8 @@ class Report:
         problems: What was wrong with the predictions, a line for each kind.
         notes: What a reader should know.
         ious: The IoU of every sentence under `original`.
-        confidence: What the model says about its masks, NaN where it says nothing.
-        no_target: Whether a sentence means nothing.
+        calibration: How well the model's scores predict the IoU, by what the sentences mean, `an object` or `nothing`;
+            empty for a model that says nothing about its masks.
         second_rules: Scores of a second model by rule.
         second_problems: What was wrong with its predictions.
         title: What was scored on what, in one line.
@@ -50,8 +51,7 @@ class Report:
     problems: list[str]
     notes: list[str]
     ious: np.ndarray
-    confidence: np.ndarray
-    no_target: np.ndarray
+    calibration: dict[str, Calibration] = field(default_factory=dict)
     second_rules: dict[str, dict[str, float]] = field(default_factory=dict)
     second_problems: list[str] = field(default_factory=list)
     title: str = ''
@@ -93,6 +93,7 @@ class Report:
             problems=self.problems,
             second=dict(title=self.second_title, protocols=self.second_rules, problems=self.second_problems),
             notes=self.notes,
+            calibration={meant: one.as_json() for meant, one in self.calibration.items()},
         )
 
 
@@ -128,6 +129,7 @@ def make_report(
         second_title: What the second model is called.
     """
     original, everything = RULES['original'], np.arange(len(sheet))
+    calibration = _calibration(sheet)
     members = {title: _members(sheet, grouping) for title, grouping in groupings.items()}
     # A single group is the total again.
     members = {title: groups for title, groups in members.items() if len(groups) > 1}
@@ -153,10 +155,9 @@ def make_report(
         groups={title: {name: group(rows) for name, rows in groups.items()} for title, groups in members.items()},
         differences=compared,
         problems=sheet.problems.lines(),
-        notes=[*_notes(sheet), *_calibration(sheet)],
+        notes=[*_notes(sheet), *(_calibration_line(meant, one) for meant, one in calibration.items())],
         ious=sheet.ious(original),
-        confidence=sheet.confidence,
-        no_target=sheet.no_target,
+        calibration=calibration,
         second_rules={} if other is None else {name: RULES[name].scores(other.areas(RULES[name])) for name in rules},
         second_problems=[] if other is None else other.problems.lines(),
         title=title,
@@ -182,25 +183,20 @@ def _notes(sheet: Sheet) -> list[str]:
     return notes
 
 
-def _calibration(sheet: Sheet) -> list[str]:
-    """How well the model's scores predict the IoU, for sentences that mean something and for those that do not."""
-    if not np.isfinite(sheet.confidence).any():
-        return []
-    from scipy.stats import spearmanr  # takes half a second
+def _calibration(sheet: Sheet) -> dict[str, Calibration]:
+    """How well the model's scores predict the IoU, by what the sentences mean."""
+    ious = sheet.ious(RULES['original'])
+    known = {'an object': ~sheet.no_target, 'nothing': sheet.no_target}
+    known = {meant: rows & np.isfinite(sheet.confidence) for meant, rows in known.items()}
+    return {meant: calibrate(sheet.confidence[rows], ious[rows]) for meant, rows in known.items() if rows.any()}
 
-    lines = []
-    for meaning, kind in ((~sheet.no_target, 'an object'), (sheet.no_target, 'nothing')):
-        known = meaning & np.isfinite(sheet.confidence)
-        if known.any():
-            scores, ious = sheet.confidence[known], sheet.ious(RULES['original'])[known]
-            apart = np.abs(scores - ious).mean()
-            varied = np.ptp(scores) > 0 and np.ptp(ious) > 0
-            order = f', rank correlation {spearmanr(scores, ious).statistic:.2f}' if varied else ''
-            lines.append(
-                f"the model's scores of {known.sum():,} sentences that mean {kind}: mean {scores.mean():.3f} at a mean "
-                f'IoU of {ious.mean():.3f}, mean absolute difference {apart:.3f}{order}'
-            )
-    return lines
+
+def _calibration_line(meant: str, found: Calibration) -> str:
+    order = '' if found.rank_correlation is None else f', rank correlation {found.rank_correlation:.2f}'
+    return (
+        f"the model's scores of {found.sentences:,} sentences that mean {meant}: mean {found.mean_score:.3f} at a mean "
+        f'IoU of {found.mean_iou:.3f}, mean absolute difference {found.mean_difference:.3f}{order}'
+    )
 
 
 def _members(sheet: Sheet, grouping: Grouping) -> dict[str, np.ndarray]:

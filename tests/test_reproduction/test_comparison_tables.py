@@ -1,0 +1,160 @@
+"""The tables and plots of the comparison match its results."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from comparison_plots import write_plots
+from comparison_rows import ROWS, name_of
+from comparison_tables import (
+    ATTRIBUTES,
+    SCORES,
+    TABLES_OF_RESULTS,
+    additions_table,
+    attributes_table,
+    calibration_table,
+    pairs_table,
+    read_results,
+    scores_table,
+)
+from dump_scores import attribute_scores, calibration
+from processes import ROOT
+
+
+def write_results(folder: Path, **mious: list[float]) -> dict:
+    """Results of runs with the seeds 0, 1, ... that have one score; rows are named as files."""
+    for row in ROWS:
+        for seed, score in enumerate(mious.get(name_of(row, '').partition('_seed')[0].replace('-', '_'), ())):
+            scores = dict(dict.fromkeys(SCORES, score), row=row, seed=seed)
+            (folder / f'{name_of(row, seed)}.json').write_text(json.dumps(scores))
+    return read_results(folder)
+
+
+def test_table_is_the_mean_over_seeds(tmp_path: Path) -> None:
+    table = scores_table(write_results(tmp_path, L_DIT=[40.0, 43.0])).splitlines()
+    assert len(table) == 3
+    # (40 + 43) / 2 = 41.5
+    assert table[2].startswith('| L-DIT | 2 | 41.5 | 41.5 (40.0 to 43.0) | 41.5 |')
+    assert table[2].endswith('| 71.98 | 74.73 |')
+
+
+def write_lines(path: Path, keys: tuple[str, ...], *lines: tuple) -> Path:
+    """A dump with these values of each sentence."""
+    path.write_text(''.join(json.dumps(dict(zip(keys, line))) + '\n' for line in lines))
+    return path
+
+
+def test_sentences_with_one_kind_of_attribute_are_scored_apart(tmp_path: Path) -> None:
+    """Colors (0.5 + 1) / 2; sentences with two kinds and those of places do not count."""
+    lines = [
+        ('the red thing', 'attribute', 0.5),
+        ('white one', 'attribute', 1.0),
+        ('the red star', 'attribute', 0.25),
+        ('leftmost red thing', 'place', 0.125),
+        ('the thing that is big', 'attribute', 0.75),
+        ('the object with stripes', 'attribute', 0.625),
+        ('star', 'attribute', 0.0),
+    ]
+    dump, keys = tmp_path / 'dump.jsonl', ('sentence', 'kind', 'iou')
+    scores = attribute_scores(write_lines(dump, keys, *lines))
+    assert scores == dict(zip(ATTRIBUTES, (75.0, 75.0, 62.5, 0.0)))
+    assert attribute_scores(write_lines(dump, keys, lines[0])) == {'mIoU/color': 50.0}
+    results = write_results(tmp_path, L_DIT=[1.0, 2.0], E_DIT=[3.0])
+    assert attributes_table(results) == ''
+    results['L-DIT'][1] |= scores
+    assert attributes_table(results).splitlines()[2:] == ['| L-DIT | 1 | 75.0 | 75.0 | 62.5 | 0.0 |']
+
+
+PREDICTIONS = ('score', 'iou', 'sentence', 'no_target')
+
+
+def test_predicted_ious_are_compared_with_the_true_ones(tmp_path: Path) -> None:
+    """Of the sentences that mean nothing, those count that training has the words of."""
+    dump = write_lines(tmp_path / 'dump.jsonl', PREDICTIONS, (0.05, 0.25, 'a', False), (0.85, 0.85, 'a', False))
+    generalized = write_lines(
+        tmp_path / 'generalized.jsonl',
+        PREDICTIONS,
+        (0.25, 0.0, 'the red star', True),
+        (0.0, 1.0, 'the blue star', True),  # an empty mask
+        (0.7, 0.8, 'the white star', False),
+        (0.9, 0.0, 'both stars', True),  # a word that training has not
+    )
+    found = calibration(dump, generalized)
+    assert [found[kind]['sentences'] for kind in ('object', 'nothing')] == [2, 2]
+    assert found['object']['mean_difference'] == pytest.approx(0.1)
+    assert found['object']['rank_correlation'] == pytest.approx(1)
+    assert (found['nothing']['mean_difference'], found['nothing']['rank_correlation']) == (0.125, None)
+    neither = calibration(*[write_lines(tmp_path / 'one.jsonl', PREDICTIONS, (0.5, 0.4, 'the red star', False))] * 2)
+
+    results = write_results(tmp_path, L_DIT=[1.0], L_DIT_IoU_head=[1.0, 2.0])
+    assert calibration_table(results) == ''
+    for scores, difference in zip(results['L-DIT, IoU head'].values(), (0.2, 0.4)):
+        scores['calibration'] = dict(found, object=dict(found['object'], mean_difference=difference))
+    assert calibration_table(results).splitlines()[2:] == ['| L-DIT, IoU head | 2 | 0.300 | 1.00 | 2 | 0.125 |']
+    results['L-DIT, IoU head'] = {0: dict(scores, calibration=neither)}
+    assert calibration_table(results).splitlines()[2:] == ['| L-DIT, IoU head | 1 | 0.100 | – | 0 | – |']
+
+
+def test_plots_are_written_of_what_there_is(tmp_path: Path) -> None:
+    results = write_results(tmp_path, L_DIT=[1.0], E_DIT=[2.0, 3.0], L_DIT_IoU_head=[1.0])
+    course = dict(training_iou=[10.0, 20.0, 30.0], epochs=2)
+    for scores in results['E-DIT'].values():
+        scores.update(course)
+    results['L-DIT'][0].update(course, training_iou=[])  # too short for a line of the log
+    folder = tmp_path / 'plots'
+    assert write_plots(results, folder) == [folder / 'training.png']
+    dump = write_lines(
+        tmp_path / 'dump.jsonl', PREDICTIONS, (0.5, 0.4, 'the red star', False), (0.6, 0.7, 'a star', True)
+    )
+    results['L-DIT, IoU head'][0]['calibration'] = calibration(dump, dump)
+    assert write_plots(results, folder) == [folder / 'training.png', folder / 'calibration.png']
+    assert all(path.read_bytes().startswith(b'\x89PNG') for path in folder.iterdir())
+    assert write_plots({'L-DIT, IoU head': {}}, tmp_path / 'none') == [] and not (tmp_path / 'none').exists()
+
+
+def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
+    """Standard deviation 1 with 3 degrees of freedom: differences count from 3.182 x 1 x sqrt(1/2 + 1/2) = 3.2 on."""
+    apart = 0.5**0.5
+    results = write_results(
+        tmp_path,
+        default=[50 - apart, 50 + apart],
+        E_DIT=[53 - apart, 53 + apart],
+        L_DIT=[49.7 - apart, 49.7 + apart],
+        L_DIT_static=[40.0],
+    )
+    lines = pairs_table(results).splitlines()[2:]
+    assert lines == [
+        "| Table 1 | E-DIT > default | +3.0 | +8.05 | within the seeds' spread |",
+        "| Table 1 | L-DIT > default | -0.3 | +11.32 | within the seeds' spread |",
+        '| Table 1 | L-DIT > E-DIT | -3.3 | +3.27 | **reversed** |',
+        '| Table 2 | L-DIT > L-DIT, static | +9.7 | +3.89 | open: one seed |',
+    ]
+    for scores in results['E-DIT'].values():
+        scores['mIoU'] += 1
+    assert pairs_table(results).splitlines()[2] == '| Table 1 | E-DIT > default | +4.0 | +8.05 | reproduced |'
+
+
+def test_means_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    """Two rows of the standard deviation sqrt(2), two degrees of freedom: 4.303 x sqrt(2) x sqrt(2 / 2) = 6.1."""
+    results = write_results(tmp_path, L_DIT=[70.0, 72.0, 90.0], L_DIT_EMA=[70.5, 72.5], L_DIT_mosaic=[71.0, 73.0])
+    del results['L-DIT'][2]
+    assert additions_table(results).splitlines()[2:] == [
+        '| mosaic | L-DIT | +1.0 | -5.1 to +7.1 | +1.0, +1.0 |',
+        '| EMA of the weights | L-DIT | +0.5 | – | +0.5, +0.5 |',
+    ]
+    del results['L-DIT, mosaic'][1]
+    assert '| mosaic | L-DIT | +1.0 | – | +1.0 |' in additions_table(results)
+
+
+def test_the_documented_tables_are_those_of_the_results() -> None:
+    page = (ROOT / 'docs' / 'reproduction.md').read_text()
+    for folder in sorted((ROOT / 'reproduction' / 'results').iterdir()):
+        results = read_results(folder)
+        for table in (make(results) for make in TABLES_OF_RESULTS):
+            assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
+        assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
+    results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
+    for row in ('default', 'E-DIT', 'L-DIT'):
+        cells = [f'{fmean(run[key] for run in results[row].values()):.1f}' for key in ('oIoU', 'mIoU', 'P@0.5')]
+        assert f'| {row} | {" | ".join(cells)} |' in (ROOT / 'README.md').read_text()
