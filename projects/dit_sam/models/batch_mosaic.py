@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..utils.left_right import swap_left_right
 
-# Words whose meaning depends on the whole picture, other than left and right.
-PLACES = (
+# Words whose meaning depends on the whole picture, other than left and right: places, and sizes, which a mosaic halves.
+DEPENDENT = (
     r'\b(?:(?:top|bottom|upper|lower|middle|center|centre|back|front|side|end)(?:most|s|er)?|mid|central|corners?|edges?|'
     r'foreground|background|first|second|third|fourth|fifth|last|\d+(?:st|nd|rd|th)|far|near|close|high|low|'
+    r'big|large|small|little|huge|tiny|tall|short|'
     r'(?:clos|near|high|low|bigg|larg|small|tall|short|old|young)(?:er|est)|f(?:ar|ur)th(?:er|est)|furthermost)\b'
 )
 
@@ -30,8 +31,8 @@ class BatchMosaic(nn.Module):
 
     The model has to find the object among more objects. NeMo (arXiv 2411.01494) chooses the other images by CLIP, so
     that they are similar but do not show what the sentence means. Here they are random: another object may fit the
-    sentence, and counts as background all the same. Sentences that speak of places in the picture would become false
-    and are spared. Batches of fewer than four images stay as they are.
+    sentence, and counts as background all the same. Sentences that speak of places in the picture or of sizes would
+    become false and are spared. Batches of fewer than four images stay as they are.
 
     Args:
         prob: Probability of a mosaic.
@@ -39,7 +40,7 @@ class BatchMosaic(nn.Module):
             matter.
     """
 
-    def __init__(self, prob: float = 0.25, spare: str = PLACES) -> None:
+    def __init__(self, prob: float = 0.25, spare: str = DEPENDENT) -> None:
         super().__init__()
         if not 0 <= prob <= 1:
             raise InputError(f'BatchMosaic: prob must lie in [0, 1], got {prob}')
