@@ -4,9 +4,10 @@ Usage:
     python reproduction/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows main]
     python reproduction/compare_schemes.py --work-dir work_dirs/compare_schemes --table
 
-Writes data, pre-trains a small SAM without text on points and boxes and a small BERT without pictures on masked words,
-then trains and scores every row and seed with tools/train.py and tools/test.py. A second run skips finished rows and
-continues interrupted ones. A row that fails does not stop the others.
+Writes data, then trains and scores every row and seed with tools/train.py and tools/test.py. All rows start from the
+weights in reproduction/start. With --pretrain they start from new ones: a small SAM without text, trained on points and
+boxes, and a small BERT without images, trained on masked words. A second run skips finished rows and continues
+interrupted ones. A row that fails does not stop the others.
 """
 
 import argparse
@@ -20,7 +21,10 @@ from itertools import chain
 from pathlib import Path
 from statistics import mean, median
 
-from comparison_rows import BEIT3, CONFIG, GROUPS, PREDICTS_IOU, ROWS, name_of
+from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, GROUPS, PREDICTS_IOU, ROWS, name_of
+
+# The side of the input, in pixels, of the weights in reproduction/start.
+SIZE = 112
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,8 +44,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds of every row')
     parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
     parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
-    parser.add_argument('--pretraining-epochs', type=int, default=3, help='epochs of the class-agnostic pre-training')
-    parser.add_argument('--size', type=int, default=112, help='side of the input in pixels, a multiple of 16')
+    parser.add_argument('--pretrain', action='store_true', help='pre-train anew, instead of using reproduction/start')
+    parser.add_argument('--pretraining-epochs', type=int, default=3, help='with --pretrain: its epochs')
+    parser.add_argument('--size', type=int, default=SIZE, help='side of the input in pixels, a multiple of 16')
     parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
     parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
@@ -57,6 +62,8 @@ def parse_args() -> argparse.Namespace:
             parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
     if args.size % 16:
         parser.error(f'--size {args.size} is not a multiple of 16')
+    if args.size != SIZE and not args.pretrain:
+        parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
     if min(args.seeds) < 0:
         parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
     args.rows = list(dict.fromkeys(row for name in args.rows for row in GROUPS.get(name, (name,))))
@@ -67,6 +74,7 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
+import torch
 from comparison_plots import write_plots
 from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
 from dump_scores import attribute_scores, calibration
@@ -75,13 +83,18 @@ from mmengine.device import get_device
 from dit_sam.compat import has_bfloat16
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
+from dit_sam.utils import atomic_write, atomic_write_text, check_folder, read_checkpoint, wrap_write_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PATCH = 16
 # The options that decide what a row reaches.
-BUDGET = ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'amp', 'hard', 'cfg_options')
+BUDGET = (
+    *('images', 'test_images', 'pretrain', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'amp', 'hard'),
+    'cfg_options',
+)
 COMMITS = 'commits.txt'
+# Pre-trained as with --pretrain, and stored in float16.
+START = ROOT / 'reproduction' / 'start'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
 TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
 TEST_DATA = 'test_dataloader.dataset'
@@ -90,6 +103,8 @@ GENERALIZED = (
     f'{TEST_DATA}.ann_file=gshapes/instances.json',
     f'{TEST_DATA}.refs_file=gshapes/grefs(unc).json',
 )
+# A line of the log is the mean of all 50 steps since the last one.
+WHOLE_LOG = 'log_processor.window_size=50'
 NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
 
 
@@ -110,7 +125,6 @@ class Comparison:
             f'model.data_preprocessor.size={scale}',
             f'train_dataloader.dataset.pipeline.{2 + more}.scale={scale}',
             f'test_dataloader.dataset.pipeline.{1 + more}.scale={scale}',
-            *self.args.cfg_options,
         ]
 
     def call(self, log: str, *command: object, jobs: int = 1) -> None:
@@ -151,11 +165,14 @@ class Comparison:
         settings = [
             f'train_dataloader.dataset.data_root={self.training}/',
             *NO_VALIDATION,
+            WHOLE_LOG,
             *length,
             *self.options(config),
+            *options,
+            *self.args.cfg_options,
         ]
         flags = ['--work-dir', work_dir, '--resume', *['--amp'] * self.args.amp]
-        self.call(f'{name}.log', 'tools/train.py', config, *flags, '--cfg-options', *settings, *options, jobs=jobs)
+        self.call(f'{name}.log', 'tools/train.py', config, *flags, '--cfg-options', *settings, jobs=jobs)
         if not last.exists():  # a signal ends a training with status 0
             raise RuntimeError(f'the training of {name} was stopped; the same command continues it')
         return last
@@ -163,8 +180,9 @@ class Comparison:
     def test(self, config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) -> tuple[dict, Path]:
         """Test weights; return the scores and the file with the results of each sentence."""
         dump = work_dir / 'dump.jsonl'
+        options = [*options, f'test_evaluator.dump={dump}', *self.args.cfg_options]
         command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *options]
-        self.call(f'{work_dir.parent.name}.log', *command, f'test_evaluator.dump={dump}', jobs=self.args.jobs)
+        self.call(f'{work_dir.parent.name}.log', *command, jobs=self.args.jobs)
         log = max(work_dir.glob('*/*.json'), key=os.path.getmtime)
         return json.loads(log.read_text()), dump
 
@@ -197,14 +215,27 @@ class Comparison:
             f'optim_wrapper.optimizer.lr={self.args.lr}',
             f'param_scheduler.0.end={self.args.warmup}',
         ]
-        epochs = max(1, round(self.args.epochs * ROWS[trained].epochs))
-        options = [*settings, *ROWS[trained].settings, *start]
+        epochs = int(self.args.epochs * ROWS[trained].epochs)  # a whole number, see `check_epochs`
+        options = [*settings, *ROWS[trained].settings, *start, *(AVERAGING if trained in AVERAGED else ())]
         checkpoint = self.train(ROWS[trained].config, name_of(trained, seed), epochs, *options, jobs=self.args.jobs)
+        scored = checkpoint if of_row.averaged else without_average(checkpoint)
+        if of_row.averaged and without_average(checkpoint) == checkpoint:
+            folder = checkpoint.parent
+            raise RuntimeError(
+                f'{folder} has no averaged weights: move it away, and the next run trains {trained} again'
+            )
         side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
-        scores = self.score(of_row.config, name, checkpoint, [*of_row.settings, *start], side)
+        scores = self.score(of_row.config, name, scored, [*of_row.settings, *start], side)
         about = dict(row=row, seed=seed, config=of_row.config, settings=of_row.settings, **self.budget)
         bfloat16 = self.args.amp and has_bfloat16(get_device())
-        about |= dict(epochs=epochs, weights_of=trained, test_size=side, jobs=self.args.jobs, bfloat16=bfloat16)
+        about |= dict(
+            epochs=epochs,
+            weights_of=trained,
+            averaged=of_row.averaged,
+            test_size=side,
+            jobs=self.args.jobs,
+            bfloat16=bfloat16,
+        )
         atomic_write_text(result, as_lines(about | about_training(checkpoint.parent) | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
@@ -231,6 +262,20 @@ class Comparison:
                 held = f'{key}={noted.get(key)}, not {value}'
                 raise InputError(f'{self.folder} holds a comparison with {held}: name another --work-dir')
 
+    def check_epochs(self) -> None:
+        """Check that all rows can train on equally many sentences.
+
+        Raises:
+            InputError: A row would have to end within an epoch.
+        """
+        for row in self.args.rows:
+            epochs = self.args.epochs * ROWS[ROWS[row].weights_of or row].epochs
+            if epochs.denominator > 1:
+                raise InputError(
+                    f'{row!r} would take {float(epochs):g} epochs: --epochs {self.args.epochs} must be a multiple of '
+                    f'{ROWS[row].epochs.denominator}, or leave that row out of --rows'
+                )
+
     def note_commit(self, work_dir: Path) -> None:
         """Add the commit of the code to those with which a training ran, the first one first."""
         describe = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
@@ -240,6 +285,14 @@ class Comparison:
         if commit not in before:
             work_dir.mkdir(parents=True, exist_ok=True)
             atomic_write_text(file, '\n'.join([*before, commit]) + '\n')
+
+    def pretrain(self) -> None:
+        """Train the weights from which all rows start."""
+        self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs, 'randomness.seed=0')
+        self.text_weights = (self.folder / 'text_encoder.safetensors').resolve()
+        if not self.text_weights.exists():
+            refs = self.training / 'shapes' / 'refs(unc).p'
+            self.call('text_pretraining.log', TEXT_PRETRAINING, CONFIG, refs, '--out', self.text_weights)
 
     def run_in_turn(self, runs: Sequence[tuple[str, int]]) -> None:
         """Run rows that share their weights, which the first one trains."""
@@ -256,17 +309,16 @@ class Comparison:
         check_folder(self.folder)
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        self.check_epochs()
         self.check_budget()
         suffix, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
         self.training = self.data(f'train{suffix}', self.args.images, 11, 'train=1.0', *flags)
         self.testing = self.data(f'test{suffix}', self.args.test_images, 12, 'val=1.0', *flags)
         if any(PREDICTS_IOU in ROWS[row].settings for row in self.args.rows):
             self.generalized = self.data('test_generalized', self.args.test_images, 12, 'val=1.0', '--generalized')
-        self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs)
-        self.text_weights = (self.folder / 'text_encoder.safetensors').resolve()
-        if not self.text_weights.exists():
-            refs = self.training / 'shapes' / 'refs(unc).p'
-            self.call('text_pretraining.log', TEXT_PRETRAINING, CONFIG, refs, '--out', self.text_weights)
+        self.weights, self.text_weights = (START / f'{name}.safetensors' for name in ('sam', 'text_encoder'))
+        if self.args.pretrain:
+            self.pretrain()
         runs = [(row, seed) for seed in self.args.seeds for row in self.args.rows]
         groups: dict[str, list[tuple[str, int]]] = {}
         for row, seed in runs:
@@ -283,6 +335,19 @@ class Comparison:
                 raise error
         if errors:
             raise RuntimeError('; '.join(map(str, errors)))
+
+
+def without_average(checkpoint: Path) -> Path:
+    """A checkpoint with the last weights: one of EMAHook has the average as its weights, and these beside it."""
+    content = read_checkpoint(str(checkpoint))
+    if 'ema_state_dict' not in content:
+        return checkpoint
+    last = content.pop('ema_state_dict')
+    content['state_dict'] |= {name.removeprefix('module.'): last[name] for name in last if name != 'steps'}
+    path = checkpoint.with_name(f'{checkpoint.stem}_last.pth')
+    with atomic_write(path) as temporary:
+        torch.save({key: content[key] for key in ('meta', 'state_dict')}, temporary)
+    return path
 
 
 def as_lines(values: dict) -> str:

@@ -3,10 +3,19 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+# Settings of a training that another row needs the average of.
+AVERAGING = ('default_hooks.ema.type=EMAHook', 'default_hooks.ema.momentum=0.002')
 INSTRUCTION = 'model.backbone.instruction'
 HEAD = 'model.decode_head'
 PREDICTS_IOU = f'{HEAD}.predict_iou=True'
 CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
+# Sizes of cross-attention in proportion to a width of 192, as those of ViT-B are to 768: 256, 8 heads and 2048.
+CROSS_ATTENTION = (
+    f'{INSTRUCTION}.type=CrossAttentionInstruction',
+    f'{INSTRUCTION}.attn_dims=64',
+    f'{INSTRUCTION}.num_heads=2',
+    f'{INSTRUCTION}.ffn_dims=512',
+)
 
 
 @dataclass(frozen=True)
@@ -19,6 +28,7 @@ class Row:
         config: The config.
         epochs: Epochs for each epoch of `--epochs`, so that all rows train on equally many sentences.
         weights_of: The row that trains the weights; None trains its own.
+        averaged: Whether the average of these weights over the training is scored, in place of the last ones.
         test_scale: Side of the input in the test, as a multiple of `--size`.
     """
 
@@ -27,6 +37,7 @@ class Row:
     config: str = CONFIG
     epochs: Fraction = Fraction(1)
     weights_of: str | None = None
+    averaged: bool = False
     test_scale: Fraction = Fraction(1)
 
 
@@ -57,10 +68,8 @@ TUNED = {
     'L-DIT': Row((), (71.98, 74.73)),
     'E-DIT, static': Row((f'{INSTRUCTION}.type=EndToEndStaticInstruction',), (68.53, 72.11)),
     'L-DIT, static': Row((f'{INSTRUCTION}.type=LayerWiseStaticInstruction',), (67.31, 70.84)),
-    'L-DIT, CrossAtt': Row((f'{INSTRUCTION}.type=CrossAttentionInstruction',), (67.06, 70.33)),
-    'L-DIT, CrossAtt+FFN': Row(
-        (f'{INSTRUCTION}.type=CrossAttentionInstruction', f'{INSTRUCTION}.ffn=True'), (68.26, 71.42)
-    ),
+    'L-DIT, CrossAtt': Row(CROSS_ATTENTION, (67.06, 70.33)),
+    'L-DIT, CrossAtt+FFN': Row((*CROSS_ATTENTION, f'{INSTRUCTION}.ffn=True'), (68.26, 71.42)),
 }
 # The paper's numbers with a frozen image encoder, and with both encoders frozen.
 FROZEN_IMAGE = {
@@ -129,7 +138,7 @@ WITH_ADDITION = {
     'L-DIT, mosaic': Row(('model.data_preprocessor.batch_augments.0.prob=0.25',)),
     f'{BY_FOUR}, negatives': with_settings(BY_IMAGE[BY_FOUR], f'{HEAD}.negatives_weight=0.5'),
     'L-DIT, IoU head': Row((PREDICTS_IOU,)),
-    'L-DIT, EMA': Row(('default_hooks.ema.type=EMAHook', 'default_hooks.ema.momentum=0.002')),
+    'L-DIT, EMA': Row(weights_of='L-DIT', averaged=True),
     'L-DIT, tested larger': Row(weights_of='L-DIT', test_scale=Fraction(8, 7)),
 }
 # The row with an addition, and the row that it is added to.
@@ -150,6 +159,8 @@ ADDITIONS = {
 SAME_TRAINING = ('EMA of the weights', 'input of 8/7 the size in the test')
 
 ROWS = PAPER | LATE | BY_IMAGE | BEIT3 | WITH_ADDITION
+# Rows whose training averages the weights too, which does not change it.
+AVERAGED = frozenset(row.weights_of for row in ROWS.values() if row.averaged)
 # Names for several rows.
 GROUPS = {
     'main': ('default', 'E-DIT', 'L-DIT'),

@@ -83,23 +83,24 @@ def attributes_table(results: Results) -> str:
 def pairs_table(results: Results) -> str:
     """The pairs of rows that the paper orders, the better one first, with the differences of mIoU; '' without any.
 
-    The order is reproduced or reversed if the means differ by more than the half width of their difference's interval
-    of 95 %, and else within the seeds' spread. The interval is a t-interval. Its standard deviation is that of seeds,
-    pooled over all rows, or that of the two rows if it is larger. The order is not claimed if one of the rows has a
-    single seed.
+    The difference is the mean of those with equal seeds. The order is reproduced or reversed if the difference exceeds
+    the half width of its 95 % t-interval, and else within the seeds' spread. The half width is the larger of two: with
+    the standard deviation of seeds pooled over all rows, and with that of the two rows alone, each with its own degrees
+    of freedom. With fewer than two common seeds the order is open.
     """
-    seeds = {row: list(_mious(found).values()) for row, found in results.items()}
-    deviation, freedom = spread(list(seeds.values()))
+    deviation, freedom = spread([list(_mious(found).values()) for found in results.values()])
     lines = []
     for table, groups in TABLES.items():
         for pair in (pair for group in groups for pair in combinations(group, 2)):
             if not results.keys() >= set(pair):
                 continue
             better, worse = sorted(pair, key=lambda row: -(ROWS[row].paper or (0, 0))[1])
-            ours, theirs = seeds[better], seeds[worse]
-            difference, own = mean(ours) - mean(theirs), spread([ours, theirs])[0]
-            margin = _quantile(freedom) * max(deviation, own) * sqrt(1 / len(ours) + 1 / len(theirs))
-            if min(len(ours), len(theirs)) < 2:
+            ours, theirs = _with_equal_seeds(results[better], results[worse])
+            if not ours:
+                continue
+            difference = mean(ours) - mean(theirs)
+            margin = max(_margin(deviation, freedom, len(ours)), _margin(*spread([ours, theirs]), len(ours)))
+            if len(ours) < 2:
                 verdict = 'open: one seed'
             elif abs(difference) <= margin:
                 verdict = "within the seeds' spread"
@@ -120,14 +121,14 @@ def additions_table(results: Results) -> str:
     alike. Rows with the same training have none.
     """
     trained = {row for name, pair in ADDITIONS.items() if name not in SAME_TRAINING for row in pair}
-    seeds = {row: _mious(results.get(row, {})) for pair in ADDITIONS.values() for row in pair}
-    deviation, freedom = spread([list(found.values()) for row, found in seeds.items() if row in trained])
+    deviation, freedom = spread([list(_mious(results.get(row, {})).values()) for row in trained])
     lines = []
     for name, (row, base) in ADDITIONS.items():
-        values = [seeds[row][seed] - seeds[base][seed] for seed in sorted(seeds[row].keys() & seeds[base].keys())]
+        ours, theirs = _with_equal_seeds(results.get(row, {}), results.get(base, {}))
+        values = [first - second for first, second in zip(ours, theirs)]
         if not values:
             continue
-        margin = _quantile(freedom) * deviation * sqrt(2 / len(values))
+        margin = _margin(deviation, freedom, len(values))
         known = freedom > 1 and name not in SAME_TRAINING
         interval = f'{mean(values) - margin:+.1f} to {mean(values) + margin:+.1f}' if known else '–'
         each = ', '.join(f'{value:+.1f}' for value in values)
@@ -165,8 +166,15 @@ def spread(groups: list[list[float]]) -> tuple[float, int]:
     return sqrt(squares / freedom) if freedom else 0.0, freedom
 
 
-def _quantile(freedom: int) -> float:
-    return float(student.ppf(0.975, freedom)) if freedom else 0.0
+def _margin(deviation: float, freedom: int, seeds: int) -> float:
+    """Half the width of the 95 % t-interval of the difference of two means, each over so many seeds."""
+    return float(student.ppf(0.975, freedom)) * deviation * sqrt(2 / seeds) if freedom else 0.0
+
+
+def _with_equal_seeds(first: dict[int, dict], second: dict[int, dict]) -> tuple[list[float], list[float]]:
+    """The mIoUs of two rows, of the seeds that both have."""
+    seeds = sorted(first.keys() & second.keys())
+    return [first[seed]['mIoU'] for seed in seeds], [second[seed]['mIoU'] for seed in seeds]
 
 
 def _mean(fits: list[dict], key: str, form: str) -> str:

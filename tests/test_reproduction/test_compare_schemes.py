@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from comparison_tables import NESTED, SCORES, read_results, scores_table
 from processes import ROOT, call_tool
 
@@ -21,6 +22,7 @@ TOOL = runpy.run_path(PATH)
         (['--pretraining-epochs', '-1'], '--pretraining-epochs must be more than 0, got -1'),
         (['--lr', 'nan'], '--lr must be more than 0, got nan'),
         (['--size', '100'], '--size 100 is not a multiple of 16'),
+        (['--size', '96'], '--size 96 needs --pretrain: the weights in reproduction/start are for 112 pixels'),
         (['--seeds', '0', '-1'], '--seeds must be 0 or more, got -1'),
         (['--rows', 'zebra'], "invalid choice: 'zebra'"),
         (
@@ -36,6 +38,11 @@ TOOL = runpy.run_path(PATH)
         (
             ['--work-dir', 'none', '--table'],
             'there is no result in none: leave out --table, or name another --work-dir',
+        ),
+        (
+            ['--epochs', '2', '--rows', 'L-DIT, 4 sentences of an image'],
+            "'L-DIT, 4 sentences of an image' would take 1.5 epochs: --epochs 2 must be a multiple of 4, or leave that "
+            'row out of --rows',
         ),
         (['--work-dir', 'torn'], 'budget.json is damaged: delete it, and the next run writes it again'),
         (['--work-dir', 'others', '--table'], 'E_seed0.json is of no row that there is now: move it away'),
@@ -73,20 +80,34 @@ def test_a_stopped_training_gives_no_result(tmp_path: Path) -> None:
 
 def test_hard_rows_train_on_the_hard_data_and_say_so(tmp_path: Path, monkeypatch) -> None:
     """The data and the results are real; the trainings and their scores are not."""
-    monkeypatch.setattr(sys, 'argv', [PATH, '--work-dir', str(tmp_path), '--hard', '--rows', 'L-DIT', '--seeds', '0'])
+    monkeypatch.setattr(
+        sys, 'argv', [PATH, '--work-dir', str(tmp_path), '--hard', '--rows', 'L-DIT', 'L-DIT, EMA', '--seeds', '0']
+    )
     args = TOOL['parse_args']()
     args.images = args.test_images = 2
     comparison = TOOL['Comparison'](args)
-    (tmp_path / 'text_encoder.safetensors').touch()
     (tmp_path / 'L-DIT' / '1' / 'vis_data').mkdir(parents=True)
     lines = [
         f'{{"step": {step}, "time": {step / 100}, "decode.mean_iou": {step}}}\n' for step in (100, 50, 100, 150)
     ] + ['{"step": 2']
     (tmp_path / 'L-DIT' / '1' / 'vis_data' / 'scalars.json').write_text(''.join(lines))
     comparison.note_commit(tmp_path / 'L-DIT')
-    comparison.train = lambda *_, **__: tmp_path / 'L-DIT' / 'epoch_2.pth'
-    comparison.score = lambda *_: dict.fromkeys((*SCORES, NESTED), 50.0)
+    checkpoint = tmp_path / 'L-DIT' / 'epoch_2.pth'
+    average = dict(state_dict=dict(w=torch.tensor(1.0)), ema_state_dict={'module.w': torch.tensor(2.0), 'steps': 3})
+    torch.save(dict(meta={}, **average), checkpoint)
+    comparison.train = lambda *_, **__: checkpoint
+    scored = {}
+    comparison.score = lambda _, name, weights, *__: (
+        scored.update({name: float(torch.load(weights)['state_dict']['w'])}) or dict.fromkeys((*SCORES, NESTED), 50.0)
+    )
     comparison.run_all()
+    # The last weights in place of their average, which is another row.
+    assert scored == {'L-DIT_seed0': 2, 'L-DIT_EMA_seed0': 1}
+    torch.save(dict(meta={}, state_dict=average['state_dict']), checkpoint)
+    with pytest.raises(
+        RuntimeError, match='L-DIT has no averaged weights: move it away, and the next run trains L-DIT'
+    ):
+        comparison.run('L-DIT, EMA', 1)
     for data in (comparison.training, comparison.testing):
         assert json.loads((data / 'shapes' / 'summary.json').read_text())['arguments']['hard']
     assert (comparison.training.name, comparison.testing.name) == ('train_hard', 'test_hard')
@@ -114,7 +135,6 @@ def test_a_failed_row_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> N
         sys, 'argv', [PATH, '--work-dir', str(tmp_path), '--rows', *rows, '--seeds', '0', '--jobs', '2']
     )
     comparison, done = TOOL['Comparison'](TOOL['parse_args']()), []
-    (tmp_path / 'text_encoder.safetensors').touch()
     comparison.data = comparison.train = lambda *_, **__: tmp_path
 
     def run(row: str, seed: int) -> None:

@@ -6,11 +6,12 @@ from itertools import combinations
 
 import pytest
 import torch
-from comparison_rows import ADDITIONS, ROWS, TABLES, name_of
+from comparison_rows import ADDITIONS, AVERAGED, ROWS, TABLES, name_of
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from processes import ROOT
+from safetensors.torch import load_file
 
 # Instruction, decoder blocks, first block with text.
 EXPECTED = {
@@ -92,12 +93,27 @@ def test_means_differ_from_the_row_that_they_are_compared_with() -> None:
         assert cfg.model.data_preprocessor.batch_augments == [dict(type='BatchMosaic', prob=prob)]
     assert config('L-DIT, 4 sentences of an image, negatives').model.decode_head.negatives_weight == 0.5
     assert config('L-DIT, IoU head').model.decode_head.predict_iou
-    assert config('L-DIT, EMA').default_hooks.ema == dict(type='EMAHook', momentum=0.002)
+    average = ROWS['L-DIT, EMA']
+    assert (average.settings, average.weights_of, average.averaged, AVERAGED) == ((), 'L-DIT', True, {'L-DIT'})
     larger = ROWS['L-DIT, tested larger']
     assert (larger.settings, larger.weights_of, 112 * larger.test_scale) == ((), 'L-DIT', 128)
-    # Each pair differs in one setting, apart from the size in the test, a loader by image and EMA's two keys.
+    # Each pair differs in one setting, apart from those that are made of the same training and a loader by image.
     differing = [len(set(ROWS[row].settings) ^ set(ROWS[base].settings)) for row, base in ADDITIONS.values()]
-    assert differing == [1, 1, 1, 1, 3, 1, 1, 2, 0, 1, 4]
+    assert differing == [1, 1, 1, 1, 3, 1, 1, 0, 0, 1, 4]
+
+
+def test_the_weights_of_the_repository_fit() -> None:
+    start = ROOT / 'reproduction' / 'start'
+    model = config('L-DIT').model
+    model.backbone.img_size = 112
+    for part, file in (('backbone', 'sam'), ('decode_head', 'sam'), ('text_encoder', 'text_encoder')):
+        model[part].init_cfg.checkpoint = str(start / f'{file}.safetensors')
+    init_default_scope('mmseg')
+    built = MODELS.build(model)
+    built.init_weights()
+    stored = load_file(start / 'sam.safetensors')
+    name = 'backbone.blocks.3.mlp.lin1.weight'
+    assert torch.equal(built.state_dict()[name], stored[name].float())
 
 
 def test_runs_have_different_file_names() -> None:

@@ -114,25 +114,38 @@ def test_plots_are_written_of_what_there_is(tmp_path: Path) -> None:
 
 
 def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
-    """Standard deviation 1 with 3 degrees of freedom: differences count from 3.182 x 1 x sqrt(1/2 + 1/2) = 3.2 on."""
+    """Differences count from the larger of two half widths on.
+
+    Of all rows: the standard deviation 1 with 3 degrees of freedom, 3.182 x 1 x sqrt(2/2) = 3.2. Of two rows alone: 1
+    with 2 degrees of freedom, 4.303 x 1 x sqrt(2/2) = 4.3. Where one of them has the standard deviation 3:
+    4.303 x sqrt((9 + 1) / 2) = 9.6.
+    """
     apart = 0.5**0.5
     results = write_results(
         tmp_path,
         default=[50 - apart, 50 + apart],
-        E_DIT=[53 - apart, 53 + apart],
-        L_DIT=[49.7 - apart, 49.7 + apart],
+        E_DIT=[54.2 - apart, 54.2 + apart],
+        L_DIT=[49.8 - apart, 49.8 + apart, 99.0],
         L_DIT_static=[40.0],
     )
+    del results['L-DIT'][2]
     lines = pairs_table(results).splitlines()[2:]
     assert lines == [
-        "| Table 1 | E-DIT > default | +3.0 | +8.05 | within the seeds' spread |",
-        "| Table 1 | L-DIT > default | -0.3 | +11.32 | within the seeds' spread |",
-        '| Table 1 | L-DIT > E-DIT | -3.3 | +3.27 | **reversed** |',
-        '| Table 2 | L-DIT > L-DIT, static | +9.7 | +3.89 | open: one seed |',
+        "| Table 1 | E-DIT > default | +4.2 | +8.05 | within the seeds' spread |",
+        "| Table 1 | L-DIT > default | -0.2 | +11.32 | within the seeds' spread |",
+        '| Table 1 | L-DIT > E-DIT | -4.4 | +3.27 | **reversed** |',
+        # (49.8 - apart) - 40
+        '| Table 2 | L-DIT > L-DIT, static | +9.1 | +3.89 | open: one seed |',
     ]
     for scores in results['E-DIT'].values():
         scores['mIoU'] += 1
-    assert pairs_table(results).splitlines()[2] == '| Table 1 | E-DIT > default | +4.0 | +8.05 | reproduced |'
+    assert pairs_table(results).splitlines()[2] == '| Table 1 | E-DIT > default | +5.2 | +8.05 | reproduced |'
+    for sign, scores in zip((-1, 1), results['E-DIT'].values()):
+        scores['mIoU'] = 59.5 + sign * 3 * apart
+    assert "| Table 1 | E-DIT > default | +9.5 | +8.05 | within the seeds' spread |" in pairs_table(results)
+    results['E-DIT'][7] = results['E-DIT'].pop(1)
+    # (59.5 - 3 apart) - (50 - apart), of the seed 0 alone
+    assert '| Table 1 | E-DIT > default | +8.1 | +8.05 | open: one seed |' in pairs_table(results)
 
 
 def test_means_are_compared_seed_by_seed(tmp_path: Path) -> None:
@@ -154,6 +167,8 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
         for table in (make(results) for make in TABLES_OF_RESULTS):
             assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
         assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
+        for row, runs in results.items():
+            assert all(tuple(run['settings']) == ROWS[row].settings for run in runs.values()), row
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
     for row in ('default', 'E-DIT', 'L-DIT'):
         cells = [f'{fmean(run[key] for run in results[row].values()):.1f}' for key in ('oIoU', 'mIoU', 'P@0.5')]
