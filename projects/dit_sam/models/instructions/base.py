@@ -85,7 +85,7 @@ class Instruction(BaseModule, metaclass=ABCMeta):
 
 
 def zero_linear(embed_dims: int) -> nn.Linear:
-    """The paper's P_i: a Linear(D, D), zero at the start, so that the text has no effect at first."""
+    """The paper's P_i: a Linear(D, D), zero at the start, so that the words have no effect at first."""
     linear = nn.Linear(embed_dims, embed_dims)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

@@ -49,9 +49,7 @@ class CrossAttentionInstruction(Instruction):
     """L-DIT by cross-attention: T_i = LN(F_t + MHA(q = F_t, k = v = V_i)), V_i being the visual tokens before block i.
 
     With `ffn` it continues by T_i = LN(x + FFN(x)). Every layer has its own weights, and blocks do not update their
-    text tokens. There is no P_i that starts at zero, so the text enters at full size from the first step on. A last
-    norm that starts at weight zero grows by the learning rate in a step of Adam at most, and the text stays too small
-    to be read.
+    text tokens. There is no P_i that starts at zero, so the text enters at full size from the first step on.
 
     Args:
         ffn: Whether the FFN follows.
