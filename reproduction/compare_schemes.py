@@ -17,9 +17,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import chain
 from pathlib import Path
-from statistics import mean, median
 
 from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, GROUPS, PREDICTS_IOU, ROWS, name_of
 
@@ -44,24 +42,33 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds of every row')
     parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
     parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
-    parser.add_argument('--pretrain', action='store_true', help='pre-train anew, instead of using reproduction/start')
-    parser.add_argument('--pretraining-epochs', type=int, default=3, help='with --pretrain: its epochs')
+    parser.add_argument(
+        '--pretrain',
+        type=int,
+        nargs='?',
+        const=3,
+        default=0,
+        metavar='EPOCHS',
+        help='pre-train anew, by default for 3 epochs, instead of using reproduction/start',
+    )
     parser.add_argument('--size', type=int, default=SIZE, help='side of the input in pixels, a multiple of 16')
     parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
     parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; they share the cores')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings, the pre-training too')
+    parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings and tests')
     parser.add_argument('--hard', action='store_true', help='compare on the hard variant of the data')
     parser.add_argument('--table', action='store_true', help='only print the tables of the finished rows')
     parser.add_argument('--plots', type=Path, help='folder for plots of the finished rows: training, calibration')
     args = parser.parse_args()
-    for name in ('images', 'test_images', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
+    for name in ('images', 'test_images', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
         if not getattr(args, name) > 0:
             parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
     if args.size % 16:
         parser.error(f'--size {args.size} is not a multiple of 16')
+    if args.pretrain < 0:
+        parser.error(f'--pretrain must be 0 or more, got {args.pretrain}')
     if args.size != SIZE and not args.pretrain:
         parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
     if min(args.seeds) < 0:
@@ -74,26 +81,22 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
-import torch
 from comparison_plots import write_plots
 from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
 from dump_scores import attribute_scores, calibration
 from mmengine.device import get_device
+from trainings import about_training, check_average, note_commit, without_average
 
 from dit_sam.compat import has_bfloat16
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import atomic_write, atomic_write_text, check_folder, read_checkpoint, wrap_write_errors
+from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 PATCH = 16
 # The options that decide what a row reaches.
-BUDGET = (
-    *('images', 'test_images', 'pretrain', 'pretraining_epochs', 'size', 'epochs', 'lr', 'warmup', 'amp', 'hard'),
-    'cfg_options',
-)
-COMMITS = 'commits.txt'
-# Pre-trained as with --pretrain, and stored in float16.
+BUDGET = ('images', 'test_images', 'pretrain', 'size', 'epochs', 'lr', 'warmup', 'amp', 'hard', 'cfg_options')
+# From --pretrain, SAM stored in float16.
 START = ROOT / 'reproduction' / 'start'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
 TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
@@ -103,7 +106,7 @@ GENERALIZED = (
     f'{TEST_DATA}.ann_file=gshapes/instances.json',
     f'{TEST_DATA}.refs_file=gshapes/grefs(unc).json',
 )
-# A line of the log is the mean of all 50 steps since the last one.
+# A line of the log is the mean of 50 steps.
 WHOLE_LOG = 'log_processor.window_size=50'
 NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
 
@@ -160,7 +163,7 @@ class Comparison:
         last = work_dir / f'epoch_{epochs}.pth'
         if last.exists():
             return last
-        self.note_commit(work_dir)
+        note_commit(work_dir)
         length = [f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}']
         settings = [
             f'train_dataloader.dataset.data_root={self.training}/',
@@ -168,8 +171,8 @@ class Comparison:
             WHOLE_LOG,
             *length,
             *self.options(config),
-            *options,
             *self.args.cfg_options,
+            *options,
         ]
         flags = ['--work-dir', work_dir, '--resume', *['--amp'] * self.args.amp]
         self.call(f'{name}.log', 'tools/train.py', config, *flags, '--cfg-options', *settings, jobs=jobs)
@@ -180,7 +183,7 @@ class Comparison:
     def test(self, config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) -> tuple[dict, Path]:
         """Test weights; return the scores and the file with the results of each sentence."""
         dump = work_dir / 'dump.jsonl'
-        options = [*options, f'test_evaluator.dump={dump}', *self.args.cfg_options]
+        options = [*self.args.cfg_options, *options, f'test_evaluator.dump={dump}']
         command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *options]
         self.call(f'{work_dir.parent.name}.log', *command, jobs=self.args.jobs)
         log = max(work_dir.glob('*/*.json'), key=os.path.getmtime)
@@ -199,39 +202,44 @@ class Comparison:
             scores['calibration'] = calibration(dump, generalized)
         return scores
 
+    def shared_settings(self, seed: int) -> list[str]:
+        """Settings of the training of every row."""
+        return [
+            f'randomness.seed={seed}',
+            f'optim_wrapper.optimizer.lr={self.args.lr}',
+            f'param_scheduler.0.end={self.args.warmup}',
+        ]
+
+    def start(self, row: str) -> list[str]:
+        """Settings by which a row starts from the pre-trained weights."""
+        weights = dict(backbone=self.weights, decode_head=self.weights)
+        if row not in BEIT3:
+            weights['text_encoder'] = self.text_weights
+        return [f'model.{part}.init_cfg.checkpoint={file}' for part, file in weights.items()]
+
     def run(self, row: str, seed: int) -> None:
         """Train and score a row with a seed, unless it is finished."""
         name = name_of(row, seed)
         result = self.folder / f'{name}.json'
         if result.exists():
             return
-        weights = dict(backbone=self.weights, decode_head=self.weights)
         of_row, trained = ROWS[row], ROWS[row].weights_of or row
-        if row not in BEIT3:
-            weights['text_encoder'] = self.text_weights
-        start = [f'model.{part}.init_cfg.checkpoint={file}' for part, file in weights.items()]
-        settings = [
-            f'randomness.seed={seed}',
-            f'optim_wrapper.optimizer.lr={self.args.lr}',
-            f'param_scheduler.0.end={self.args.warmup}',
-        ]
         epochs = int(self.args.epochs * ROWS[trained].epochs)  # a whole number, see `check_epochs`
-        options = [*settings, *ROWS[trained].settings, *start, *(AVERAGING if trained in AVERAGED else ())]
+        averaging = AVERAGING if trained in AVERAGED else ()
+        options = [*self.shared_settings(seed), *ROWS[trained].settings, *self.start(row), *averaging]
         checkpoint = self.train(ROWS[trained].config, name_of(trained, seed), epochs, *options, jobs=self.args.jobs)
         scored = checkpoint if of_row.averaged else without_average(checkpoint)
-        if of_row.averaged and without_average(checkpoint) == checkpoint:
-            folder = checkpoint.parent
-            raise RuntimeError(
-                f'{folder} has no averaged weights: move it away, and the next run trains {trained} again'
-            )
+        if of_row.averaged:
+            check_average(checkpoint)
         side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
-        scores = self.score(of_row.config, name, scored, [*of_row.settings, *start], side)
+        scores = self.score(of_row.config, name, scored, [*of_row.settings, *self.start(row)], side)
         about = dict(row=row, seed=seed, config=of_row.config, settings=of_row.settings, **self.budget)
         bfloat16 = self.args.amp and has_bfloat16(get_device())
         about |= dict(
             epochs=epochs,
             weights_of=trained,
             averaged=of_row.averaged,
+            averaging=averaging,
             test_size=side,
             jobs=self.args.jobs,
             bfloat16=bfloat16,
@@ -258,8 +266,8 @@ class Comparison:
         except (TypeError, ValueError) as error:
             raise InputError(f'{file} is damaged: delete it, and the next run writes it again') from error
         for key, value in self.budget.items():
-            if noted.get(key) != value:
-                held = f'{key}={noted.get(key)}, not {value}'
+            if noted.get(key, 'unknown') != value:
+                held = f'{key}={noted.get(key, "unknown")}, not {value}'
                 raise InputError(f'{self.folder} holds a comparison with {held}: name another --work-dir')
 
     def check_epochs(self) -> None:
@@ -269,26 +277,31 @@ class Comparison:
             InputError: A row would have to end within an epoch.
         """
         for row in self.args.rows:
-            epochs = self.args.epochs * ROWS[ROWS[row].weights_of or row].epochs
-            if epochs.denominator > 1:
+            share = ROWS[ROWS[row].weights_of or row].epochs
+            if self.args.epochs % share.denominator:
                 raise InputError(
-                    f'{row!r} would take {float(epochs):g} epochs: --epochs {self.args.epochs} must be a multiple of '
-                    f'{ROWS[row].epochs.denominator}, or leave that row out of --rows'
+                    f'{row!r} would take {float(self.args.epochs * share):g} epochs: --epochs {self.args.epochs} must '
+                    f'be a multiple of {share.denominator}, or leave that row out of --rows'
                 )
 
-    def note_commit(self, work_dir: Path) -> None:
-        """Add the commit of the code to those with which a training ran, the first one first."""
-        describe = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
-        found = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True)
-        commit, file = found.stdout.strip() or 'unknown', work_dir / COMMITS
-        before = file.read_text().split() if file.exists() else []
-        if commit not in before:
-            work_dir.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(file, '\n'.join([*before, commit]) + '\n')
+    def check_options(self) -> None:
+        """Check that --cfg-options leaves alone what the comparison itself sets.
+
+        Raises:
+            InputError: It would have no effect.
+        """
+        keys = {option.partition('=')[0] for option in self.args.cfg_options}
+        for row in self.args.rows:
+            own = [*self.shared_settings(0), *ROWS[row].settings, *self.start(row), 'test_evaluator.dump=']
+            taken = keys.intersection(option.partition('=')[0] for option in own)
+            if taken:
+                raise InputError(
+                    f'--cfg-options {min(taken)}: the comparison sets this itself for {row!r}; leave it out'
+                )
 
     def pretrain(self) -> None:
         """Train the weights from which all rows start."""
-        self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretraining_epochs, 'randomness.seed=0')
+        self.weights = self.train(PRETRAINING, 'pretraining', self.args.pretrain, 'randomness.seed=0')
         self.text_weights = (self.folder / 'text_encoder.safetensors').resolve()
         if not self.text_weights.exists():
             refs = self.training / 'shapes' / 'refs(unc).p'
@@ -309,14 +322,15 @@ class Comparison:
         check_folder(self.folder)
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        self.weights, self.text_weights = (START / f'{name}.safetensors' for name in ('sam', 'text_encoder'))
         self.check_epochs()
+        self.check_options()
         self.check_budget()
         suffix, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
         self.training = self.data(f'train{suffix}', self.args.images, 11, 'train=1.0', *flags)
         self.testing = self.data(f'test{suffix}', self.args.test_images, 12, 'val=1.0', *flags)
         if any(PREDICTS_IOU in ROWS[row].settings for row in self.args.rows):
             self.generalized = self.data('test_generalized', self.args.test_images, 12, 'val=1.0', '--generalized')
-        self.weights, self.text_weights = (START / f'{name}.safetensors' for name in ('sam', 'text_encoder'))
         if self.args.pretrain:
             self.pretrain()
         runs = [(row, seed) for seed in self.args.seeds for row in self.args.rows]
@@ -337,51 +351,9 @@ class Comparison:
             raise RuntimeError('; '.join(map(str, errors)))
 
 
-def without_average(checkpoint: Path) -> Path:
-    """A checkpoint with the last weights: one of EMAHook has the average as its weights, and these beside it."""
-    content = read_checkpoint(str(checkpoint))
-    if 'ema_state_dict' not in content:
-        return checkpoint
-    last = content.pop('ema_state_dict')
-    content['state_dict'] |= {name.removeprefix('module.'): last[name] for name in last if name != 'steps'}
-    path = checkpoint.with_name(f'{checkpoint.stem}_last.pth')
-    with atomic_write(path) as temporary:
-        torch.save({key: content[key] for key in ('meta', 'state_dict')}, temporary)
-    return path
-
-
 def as_lines(values: dict) -> str:
     """JSON with a line for each key."""
     return '{\n' + ',\n'.join(f' {json.dumps(key)}: {json.dumps(value)}' for key, value in values.items()) + '\n}\n'
-
-
-def _read_line(line: str) -> dict:
-    """An entry of a log; empty for a line that a kill has cut off."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return {}
-
-
-def about_training(work_dir: Path) -> dict:
-    """Commits, times and the course of a training, from its logs.
-
-    `training_iou` is the mean IoU in training, in percent, in each of 32 parts of equal length.
-    """
-    logs = [path.read_text().splitlines() for path in sorted(work_dir.glob('*/vis_data/scalars.json'))]
-    # A resumed training logs some steps again.
-    steps = {entry['step']: entry for entry in map(_read_line, chain.from_iterable(logs)) if entry}
-    entries = [steps[step] for step in sorted(steps)]
-    times, ious = ([entry[key] for entry in entries if key in entry] for key in ('time', 'decode.mean_iou'))
-    parts = [ious[i * len(ious) // 32 : (i + 1) * len(ious) // 32] for i in range(32)]
-    commit, *later = (work_dir / COMMITS).read_text().split()
-    return dict(
-        commit=commit,
-        **(dict(resumed_with=later) if later else {}),
-        seconds_per_step=round(median(times), 3),
-        training_minutes=round(mean(times) * max(steps) / 60, 1),
-        training_iou=[round(mean(part), 1) for part in parts if part],
-    )
 
 
 def main(args: argparse.Namespace) -> None:

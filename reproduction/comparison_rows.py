@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-# Settings of a training that another row needs the average of.
+# Settings of a training that another row needs the average of: of about the last 1 / 0.002 = 500 steps.
 AVERAGING = ('default_hooks.ema.type=EMAHook', 'default_hooks.ema.momentum=0.002')
 INSTRUCTION = 'model.backbone.instruction'
 HEAD = 'model.decode_head'
@@ -28,7 +28,7 @@ class Row:
         config: The config.
         epochs: Epochs for each epoch of `--epochs`, so that all rows train on equally many sentences.
         weights_of: The row that trains the weights; None trains its own.
-        averaged: Whether the average of these weights over the training is scored, in place of the last ones.
+        averaged: Whether the moving average of these weights is scored, in place of the last ones.
         test_scale: Side of the input in the test, as a multiple of `--size`.
     """
 

@@ -86,7 +86,7 @@ def pairs_table(results: Results) -> str:
     The difference is the mean of those with equal seeds. The order is reproduced or reversed if the difference exceeds
     the half width of its 95 % t-interval, and else within the seeds' spread. The half width is the larger of two: with
     the standard deviation of seeds pooled over all rows, and with that of the two rows alone, each with its own degrees
-    of freedom. With fewer than two common seeds the order is open.
+    of freedom. With one common seed the order is open; pairs without one are left out.
     """
     deviation, freedom = spread([list(_mious(found).values()) for found in results.values()])
     lines = []

@@ -34,8 +34,8 @@ model_wrapper_cfg = dict(broadcast_buffers=False, find_unused_parameters=False, 
 vis_backends = [dict(type='NumberedVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 tta_model = dict(type='ReferringTTAModel')
-# Losses, times and the IoU are means over the last ten batches; mmengine would log the IoU of the last one.
-log_processor = dict(by_epoch=True, mean_pattern=r'.*(loss|time|grad_norm|mean_iou).*')
+# All values but the learning rate are means over the last ten batches, not losses and times alone.
+log_processor = dict(by_epoch=True, mean_pattern=r'.*(loss|time|grad_norm|mean_iou|accuracy).*')
 log_level = 'INFO'
 load_from = None
 resume = False

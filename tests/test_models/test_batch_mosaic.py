@@ -10,7 +10,7 @@ from tiny import batch
 from dit_sam.errors import InputError
 from dit_sam.models import BatchMosaic
 
-TEXTS = ['red box', 'cat', 'the box on the left', 'small dog', 'blue cat']
+TEXTS = ['red box', 'cat', 'the box on the left', 'white dog', 'blue cat']
 
 
 def preprocess(data: dict, training: bool = True, **options) -> dict:

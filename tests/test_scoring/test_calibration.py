@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dit_sam.errors import InputError
 from dit_sam.scoring import calibrate
 
 
@@ -29,3 +30,5 @@ def test_what_cannot_be_computed_is_none() -> None:
     assert (
         constant.rank_correlation is None and constant.tenths[0] == (1, -0.5, 0) and constant.tenths[9] == (1, 1.5, 0)
     )
+    with pytest.raises(InputError, match='must be finite: leave out sentences without a score'):
+        calibrate(np.array([np.nan, 0.5]), np.zeros(2))

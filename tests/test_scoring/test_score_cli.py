@@ -77,14 +77,19 @@ def test_scores_of_masks_are_compared_with_their_iou(output_of, files, tmp_path)
         dict(sent_id=i, segmentation=mask, score=score)
         for i, (mask, score) in enumerate(zip(masks, (0.7, 0.9, 0.1, 0.8)))
     ]
-    page = tmp_path / 'page.html'
-    output = output_of(TOOL, write_lines(tmp_path / 'scored.jsonl', *lines), '--data', truth, '--html', page)
+    page, values = tmp_path / 'page.html', tmp_path / 'values.json'
+    scored = write_lines(tmp_path / 'scored.jsonl', *lines)
+    output = output_of(TOOL, scored, '--data', truth, '--html', page, '--json', values)
     # |0.7 - 0.5|, |0.9 - 1| and |0.1 - 0| have the mean 0.4 / 3; the order is the same.
     assert (
         "the model's scores of 3 sentences that mean an object: mean 0.567 at a mean IoU of 0.500, mean absolute "
         'difference 0.133, rank correlation 1.00'
     ) in output
     assert '1 sentences that mean nothing: mean 0.800 at a mean IoU of 0.000, mean absolute difference 0.800' in output
+    found = json.loads(values.read_text())['calibration']
+    assert found['an object']['mean_difference'] == pytest.approx(0.4 / 3)
+    assert found['an object']['tenths'][9] == pytest.approx([1, 0.9, 1])
+    assert found['nothing']['sentences'] == 1
     calibration = page.read_text().partition('<h2>Calibration</h2>')[2].partition('<h2>')[0]
     assert all(f'<!-- sentences that mean {kind} -->' in calibration for kind in ('an object', 'nothing'))
 

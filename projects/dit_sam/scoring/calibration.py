@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import InputError
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -38,7 +40,12 @@ def calibrate(scores: np.ndarray, ious: np.ndarray) -> Calibration:
     Args:
         scores: The predicted IoU of each sentence, (N,). One outside of 0 to 1 counts to the first or last tenth.
         ious: The true IoUs, (N,).
+
+    Raises:
+        InputError: One of them is not finite.
     """
+    if not (np.isfinite(scores).all() and np.isfinite(ious).all()):
+        raise InputError('predicted and true IoUs must be finite: leave out sentences without a score')
     tenth = np.clip((scores * 10).astype(int), 0, 9)
     parts = [(scores[tenth == i], ious[tenth == i]) for i in range(10)]
     return Calibration(

@@ -1,0 +1,78 @@
+"""What a training leaves in its folder: weights, the commits of its code, times and its curve."""
+
+import json
+import subprocess
+from itertools import chain
+from pathlib import Path
+from statistics import mean, median
+
+import torch
+
+from dit_sam.utils import atomic_write, atomic_write_text, read_checkpoint
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMITS = 'commits.txt'
+
+
+def note_commit(work_dir: Path) -> None:
+    """Add the commit of the code to those with which a training ran, the first one first."""
+    describe = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+    found = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True)
+    commit, file = found.stdout.strip() or 'unknown', work_dir / COMMITS
+    before = file.read_text().split() if file.exists() else []
+    if commit not in before:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(file, '\n'.join([*before, commit]) + '\n')
+
+
+def check_average(checkpoint: Path) -> None:
+    """Check that a checkpoint has the average of the weights.
+
+    Raises:
+        RuntimeError: It is of a training without EMAHook.
+    """
+    if 'ema_state_dict' not in read_checkpoint(str(checkpoint)):
+        folder = checkpoint.parent
+        raise RuntimeError(f'{folder} has no averaged weights: move it away, and the next run trains it again')
+
+
+def without_average(checkpoint: Path) -> Path:
+    """A checkpoint with the last weights: one of EMAHook has the average as its weights, and these beside it."""
+    content = read_checkpoint(str(checkpoint))
+    if 'ema_state_dict' not in content:
+        return checkpoint
+    last = content.pop('ema_state_dict')
+    content['state_dict'] |= {name.removeprefix('module.'): last[name] for name in last if name != 'steps'}
+    path = checkpoint.with_name(f'{checkpoint.stem}_last.pth')
+    with atomic_write(path) as temporary:
+        torch.save({key: content[key] for key in ('meta', 'state_dict')}, temporary)
+    return path
+
+
+def _read_line(line: str) -> dict:
+    """An entry of a log; empty for a line that a kill has cut off."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {}
+
+
+def about_training(work_dir: Path) -> dict:
+    """Commits, times and the course of a training, from its logs.
+
+    `training_iou` is the mean IoU in training, in percent, in each of 32 parts of equal length.
+    """
+    logs = [path.read_text().splitlines() for path in sorted(work_dir.glob('*/vis_data/scalars.json'))]
+    # A resumed training logs some steps again.
+    steps = {entry['step']: entry for entry in map(_read_line, chain.from_iterable(logs)) if entry}
+    entries = [steps[step] for step in sorted(steps)]
+    times, ious = ([entry[key] for entry in entries if key in entry] for key in ('time', 'decode.mean_iou'))
+    parts = [ious[i * len(ious) // 32 : (i + 1) * len(ious) // 32] for i in range(32)]
+    commit, *later = (work_dir / COMMITS).read_text().split()
+    return dict(
+        commit=commit,
+        **(dict(resumed_with=later) if later else {}),
+        seconds_per_step=round(median(times), 3),
+        training_minutes=round(mean(times) * max(steps) / 60, 1),
+        training_iou=[round(mean(part), 1) for part in parts if part],
+    )
