@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
-from processes import run_ranks
+from processes import ROOT, run_ranks
 from toy_project import ToyModel
 
 from dit_sam.engine.launch import load_config
@@ -50,6 +51,21 @@ def test_the_lines_equal_those_of_mmengine(tmp_path, loop):
     here = lines(tmp_path / 'here')
     assert here == lines(tmp_path / 'mmengine') and len(here) == 4
     assert all(re.search(r'lr: \S+ .*loss: \d+\.\d+  grad_norm: \d+\.\d+$', line) for line in here)
+
+
+def test_all_values_of_the_log_but_the_rate_are_means():
+    """mmengine's own pattern leaves out all but losses, times and norms, which are then those of the last batch."""
+    pattern = Config.fromfile(ROOT / 'configs' / '_base_' / 'default_runtime.py').log_processor.mean_pattern
+    names = (
+        'decode.mean_iou',
+        'decode.no_target_accuracy',
+        'decode.loss_bce',
+        'loss',
+        'grad_norm',
+        'data_time',
+        'time',
+    )
+    assert all(re.search(pattern, name) for name in names) and not re.search(pattern, 'lr')
 
 
 def test_two_ranks_log_the_mean_of_both(tmp_path):
