@@ -85,7 +85,7 @@ from comparison_plots import write_plots
 from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
 from dump_scores import attribute_scores, calibration
 from mmengine.device import get_device
-from trainings import about_training, check_average, note_commit, without_average
+from trainings import about_training, note_commit, weights_to_score
 
 from dit_sam.compat import has_bfloat16
 from dit_sam.errors import InputError
@@ -228,9 +228,7 @@ class Comparison:
         averaging = AVERAGING if trained in AVERAGED else ()
         options = [*self.shared_settings(seed), *ROWS[trained].settings, *self.start(row), *averaging]
         checkpoint = self.train(ROWS[trained].config, name_of(trained, seed), epochs, *options, jobs=self.args.jobs)
-        scored = checkpoint if of_row.averaged else without_average(checkpoint)
-        if of_row.averaged:
-            check_average(checkpoint)
+        scored = weights_to_score(checkpoint, of_row.averaged)
         side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
         scores = self.score(of_row.config, name, scored, [*of_row.settings, *self.start(row)], side)
         about = dict(row=row, seed=seed, config=of_row.config, settings=of_row.settings, **self.budget)

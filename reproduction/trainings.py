@@ -25,23 +25,19 @@ def note_commit(work_dir: Path) -> None:
         atomic_write_text(file, '\n'.join([*before, commit]) + '\n')
 
 
-def check_average(checkpoint: Path) -> None:
-    """Check that a checkpoint has the average of the weights.
+def weights_to_score(checkpoint: Path, averaged: bool) -> Path:
+    """A checkpoint with the averaged or the last weights: one of EMAHook has both, the average as its weights.
 
     Raises:
-        RuntimeError: It is of a training without EMAHook.
+        RuntimeError: The average is asked for, and the training was one without EMAHook.
     """
-    if 'ema_state_dict' not in read_checkpoint(str(checkpoint)):
+    content = read_checkpoint(str(checkpoint))
+    last = content.pop('ema_state_dict', None)
+    if averaged and last is None:
         folder = checkpoint.parent
         raise RuntimeError(f'{folder} has no averaged weights: move it away, and the next run trains it again')
-
-
-def without_average(checkpoint: Path) -> Path:
-    """A checkpoint with the last weights: one of EMAHook has the average as its weights, and these beside it."""
-    content = read_checkpoint(str(checkpoint))
-    if 'ema_state_dict' not in content:
+    if averaged or last is None:
         return checkpoint
-    last = content.pop('ema_state_dict')
     content['state_dict'] |= {name.removeprefix('module.'): last[name] for name in last if name != 'steps'}
     path = checkpoint.with_name(f'{checkpoint.stem}_last.pth')
     with atomic_write(path) as temporary:
@@ -58,7 +54,7 @@ def _read_line(line: str) -> dict:
 
 
 def about_training(work_dir: Path) -> dict:
-    """Commits, times and the course of a training, from its logs.
+    """Commits, times and curve of a training, from its logs.
 
     `training_iou` is the mean IoU in training, in percent, in each of 32 parts of equal length.
     """

@@ -20,7 +20,8 @@ DEPENDENT = (
     r'\b(?:(?:top|bottom|upper|lower|middle|center|centre|back|front|side|end)(?:most|s|er)?|mid|central|corners?|edges?|'
     r'foreground|background|first|second|third|fourth|fifth|last|\d+(?:st|nd|rd|th)|far|near|close|high|low|'
     r'big|large|small|little|huge|tiny|giant|medium|tall|short|'
-    r'(?:clos|near|high|low|bigg|larg|small|littl|hug|tini|tall|short|long|wid|thinn|old|young)(?:er|est)|f(?:ar|ur)th(?:er|est)|furthermost)\b'
+    r'(?:clos|near|high|low|bigg|larg|small|littl|hug|tini|tall|short|long|wid|thinn|old|young)(?:er|est)|'
+    r'f(?:ar|ur)th(?:er|est)|furthermost)\b'
 )
 
 

@@ -51,7 +51,7 @@ class Report:
     problems: list[str]
     notes: list[str]
     ious: np.ndarray
-    calibration: dict[str, Calibration] = field(default_factory=dict)
+    calibration: dict[str, Calibration]
     second_rules: dict[str, dict[str, float]] = field(default_factory=dict)
     second_problems: list[str] = field(default_factory=list)
     title: str = ''
