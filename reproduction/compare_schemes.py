@@ -317,12 +317,12 @@ class Comparison:
             InputError: The folder holds a comparison with another budget.
             RuntimeError: A row failed; the others are finished.
         """
-        check_folder(self.folder)
-        with wrap_write_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
         self.weights, self.text_weights = (START / f'{name}.safetensors' for name in ('sam', 'text_encoder'))
         self.check_epochs()
         self.check_options()
+        check_folder(self.folder)
+        with wrap_write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self.check_budget()
         suffix, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
         self.training = self.data(f'train{suffix}', self.args.images, 11, 'train=1.0', *flags)

@@ -75,6 +75,7 @@ def test_bad_input_is_a_one_line_error_before_training(tmp_path, monkeypatch, ca
     (tmp_path / 'others' / 'E_seed0.json').write_text(json.dumps(dict(dict.fromkeys(SCORES, 1.0), row='E', seed=0)))
     assert call_tool(PATH, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / 'work_dirs').exists()
 
 
 def test_a_stopped_training_gives_no_result(tmp_path: Path) -> None:
