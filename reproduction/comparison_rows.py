@@ -158,7 +158,13 @@ ADDITIONS = {
 # Those whose two rows have the same training and differ in what is made of it.
 SAME_TRAINING = ('EMA of the weights', 'input of 8/7 the size in the test')
 
-ROWS = PAPER | LATE | BY_IMAGE | BEIT3 | WITH_ADDITION
+# Not in the paper: cross-attention to LN(V_i), where the rows of the paper take V_i as it is.
+NORMED = {
+    f'{name}, normed image': with_settings(TUNED[name], f'{INSTRUCTION}.norm_visual=True')
+    for name in ('L-DIT, CrossAtt', 'L-DIT, CrossAtt+FFN')
+}
+
+ROWS = PAPER | NORMED | LATE | BY_IMAGE | BEIT3 | WITH_ADDITION
 # Rows whose training averages the weights too, which does not change it.
 AVERAGED = frozenset(row.weights_of for row in ROWS.values() if row.averaged)
 # Names for several rows.

@@ -41,7 +41,12 @@ def words_of(
 
 
 def cross_attention(layer: nn.Module, words: Tensor, image: Tensor) -> Tensor:
-    """LN(F_t + MHA(q = F_t, k = v = V)) for one pair of (L, D) and (H·W, D), head by head; then LN(x + FFN(x))."""
+    """LN(F_t + MHA(q = F_t, k = v = V)) for one pair of (L, D) and (H·W, D), head by head; then LN(x + FFN(x)).
+
+    V is the image, or its LN.
+    """
+    if isinstance(layer.norm_visual, nn.LayerNorm):
+        image = _norm(layer.norm_visual, image)
     q, k, v = layer.q_proj(words), layer.k_proj(image), layer.v_proj(image)
     heads = []
     for part in torch.arange(q.shape[1]).chunk(layer.num_heads):

@@ -20,6 +20,7 @@ SCHEMES = {
     'E-DIT static': dict(type='EndToEndStaticInstruction', max_length=5),
     'cross-attention': dict(type='CrossAttentionInstruction', attn_dims=16, num_heads=2),
     'cross-attention + FFN': dict(type='CrossAttentionInstruction', attn_dims=16, num_heads=2, ffn=True, ffn_dims=32),
+    'cross-attention to LN(V)': dict(type='CrossAttentionInstruction', attn_dims=16, num_heads=2, norm_visual=True),
 }
 every_scheme = pytest.mark.parametrize('scheme', SCHEMES)
 
@@ -114,7 +115,7 @@ def test_text_has_no_effect_at_the_start_and_the_instruction_learns(scheme):
     assert all(weights[name].grad.any() for name in FIRST_TO_LEARN[scheme])
 
 
-@pytest.mark.parametrize('scheme', ['cross-attention', 'cross-attention + FFN'])
+@pytest.mark.parametrize('scheme', [name for name in SCHEMES if 'cross-attention' in name])
 def test_the_text_of_cross_attention_enters_at_full_size_from_the_start(scheme):
     """A norm of weight 1 gives tokens of standard deviation 1; they differ between words by as much."""
     instruction = build(scheme, seed=None).instruction

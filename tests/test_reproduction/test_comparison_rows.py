@@ -32,7 +32,7 @@ EXPECTED = {
 }
 WITH_ADDITION = (
     ', (frozen encoder|both encoders frozen|. sentences of an image|equal time|BCE alone|masked words|masked patches|'
-    'mosaic|negatives|IoU head|EMA|tested larger)'
+    'mosaic|normed image|negatives|IoU head|EMA|tested larger)'
 )
 
 
@@ -67,6 +67,7 @@ def test_row_matches_its_name(row: str) -> None:
         'frozen' not in row or instruction != 'NoneType'
     )
     assert any('ffn' in name for name, _ in model.backbone.named_parameters()) == ('FFN' in row)
+    assert any('norm_visual' in name for name, _ in model.backbone.named_parameters()) == ('normed image' in row)
 
 
 @pytest.mark.parametrize('row', [row for row in ROWS if 'sentences of an image' in row])

@@ -13,7 +13,7 @@ from .base import Instruction
 
 
 class CrossAttentionLayer(nn.Module):
-    """Post-norm layers LN(x + MHA(q = x, k = v = image)), and with `ffn_dims` LN(x + FFN(x)).
+    """Post-norm layers LN(x + MHA(q = x, k = v = V)), and with `ffn_dims` LN(x + FFN(x)); V is the image or its LN.
 
     Args:
         embed_dims: Width D of text and image.
@@ -21,11 +21,15 @@ class CrossAttentionLayer(nn.Module):
         num_heads: Attention heads.
         ffn_dims: Hidden width of the FFN; 0 leaves it out.
         dropout: Dropout on the outputs of attention and FFN.
+        norm_visual: Whether V is LN(image).
     """
 
-    def __init__(self, embed_dims: int, attn_dims: int, num_heads: int, ffn_dims: int, dropout: float) -> None:
+    def __init__(
+        self, embed_dims: int, attn_dims: int, num_heads: int, ffn_dims: int, dropout: float, norm_visual: bool = False
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.norm_visual = nn.LayerNorm(embed_dims) if norm_visual else nn.Identity()
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(embed_dims, attn_dims) for _ in range(3))
         self.out_proj = nn.Linear(attn_dims, embed_dims)
         self.dropout = nn.Dropout(dropout)
@@ -34,9 +38,10 @@ class CrossAttentionLayer(nn.Module):
 
     def forward(self, text: Tensor, visual: Tensor) -> Tensor:
         """Text (B, L, D) after attending to visual tokens (B, N, D); (B, L, D)."""
+        image = self.norm_visual(visual)
         q, k, v = (
             projection(tokens).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L or N, C)
-            for projection, tokens in ((self.q_proj, text), (self.k_proj, visual), (self.v_proj, visual))
+            for projection, tokens in ((self.q_proj, text), (self.k_proj, image), (self.v_proj, image))
         )
         seen = attend(q, k, v, q.shape[-1] ** -0.5).transpose(1, 2).flatten(2)
         # The sum is in the type of the visual tokens, which autocast leaves in float32.
@@ -57,6 +62,8 @@ class CrossAttentionInstruction(Instruction):
             P_i has 768² = 0.6 M.
         num_heads: Attention heads; as in SAM's mask decoder.
         ffn_dims: Hidden width of the FFN; as in SAM's mask decoder.
+        norm_visual: Whether k = v = LN(V_i), each layer with its own LN. V_i is the residual stream, whose tokens are
+            several times longer than those of the text, so that what is attended to can drown the words.
         **kwargs: As in `Instruction`. Dropout acts on the outputs of attention and FFN, before the sum.
 
     Raises:
@@ -64,7 +71,13 @@ class CrossAttentionInstruction(Instruction):
     """
 
     def __init__(
-        self, ffn: bool = False, attn_dims: int = 256, num_heads: int = 8, ffn_dims: int = 2048, **kwargs: Any
+        self,
+        ffn: bool = False,
+        attn_dims: int = 256,
+        num_heads: int = 8,
+        ffn_dims: int = 2048,
+        norm_visual: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if attn_dims % num_heads:
@@ -72,7 +85,7 @@ class CrossAttentionInstruction(Instruction):
                 f'num_heads={num_heads} does not divide attn_dims={attn_dims}; change one of them in '
                 'backbone.instruction'
             )
-        sizes = (self.embed_dims, attn_dims, num_heads, ffn_dims if ffn else 0, self.dropout.p)
+        sizes = (self.embed_dims, attn_dims, num_heads, ffn_dims if ffn else 0, self.dropout.p, norm_visual)
         self.layers = self.for_blocks(partial(CrossAttentionLayer, *sizes))
 
     def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
