@@ -16,6 +16,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -151,13 +152,13 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
     with torch.no_grad():
         for number in args.sentences:
             times: dict[str, list[float]] = {name: [] for name in models}
-            for i in range(args.rounds + 1):
-                for name, (cfg, model) in models.items():
-                    data = batch(cfg, number, args.tokens, number)
-                    # Sentences that are cached would cost nothing.
-                    model.train().eval()
-                    elapsed = seconds(lambda model=model, data=data: model.test_step(data), args.device)
-                    times[name] += [elapsed] * bool(i)
+            for i, name in product(range(args.rounds + 1), models):
+                cfg, model = models[name]
+                data = batch(cfg, number, args.tokens, number)
+                # Sentences that are cached would cost nothing.
+                model.train().eval()
+                elapsed = seconds(lambda model=model, data=data: model.test_step(data), args.device)
+                times[name] += [elapsed] * bool(i)
             for name, (cfg, model) in models.items():
                 with FlopCounterMode(display=False) as counter:
                     model.train().eval().test_step(batch(cfg, number, args.tokens, number))

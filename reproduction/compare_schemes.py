@@ -62,6 +62,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--table', action='store_true', help='only print the tables of the finished rows')
     parser.add_argument('--plots', type=Path, help='folder for plots of the finished rows: training, calibration')
     args = parser.parse_args()
+    check_args(parser, args)
+    args.rows = list(dict.fromkeys(row for name in args.rows for row in GROUPS.get(name, (name,))))
+    return args
+
+
+def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Exit with a message if a number is out of its range."""
     for name in ('images', 'test_images', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
         if not getattr(args, name) > 0:
             parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
@@ -73,8 +80,6 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
     if min(args.seeds) < 0:
         parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
-    args.rows = list(dict.fromkeys(row for name in args.rows for row in GROUPS.get(name, (name,))))
-    return args
 
 
 if __name__ == '__main__':

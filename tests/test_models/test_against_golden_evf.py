@@ -180,93 +180,120 @@ def test_preprocessing_equals_the_released_one_to_the_last_bit(path):
     assert torch.equal(prepared['inputs'], golden['input.images'][pictures])
 
 
-@pytest.mark.parametrize('path', files('evf_sam'))
+class Released:
+    """A golden file, the model with its weights, and its batch; sentence s is about picture pictures[s].
+
+    Args:
+        path: The file.
+        monkeypatch: Gives the text encoder its tokens.
+        training: Whether the batch is prepared for training.
+    """
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, training: bool = False) -> None:
+        sizes, self.golden = read(path)
+        self.model = build(sizes)
+        self.model.load_state_dict(EVF_SAM.to_ours(under('state.', self.golden)))
+        self.ids, self.mask = self.golden['input.input_ids'], self.golden['input.attention_masks']
+        set_tokens(self.model, monkeypatch, self.ids, self.mask)
+        self.pictures, data = batch(sizes, self.golden)
+        prepared = self.model.data_preprocessor(data, training=training)
+        self.inputs, self.samples = prepared['inputs'], prepared['data_samples']
+
+    def maps(self) -> Tensor:
+        return self.model.backbone(self.inputs)[0]
+
+    def read_tokens(self, rows: list[int], ids: Tensor, mask: Tensor) -> TextFeatures:
+        """Text features of the sentences `rows` with these tokens."""
+        images = torch.stack([self.samples[row].text_encoder_image.data for row in rows])
+        return self.model.text_encoder.encode_tokens(ids, mask, images)
+
+
+every_file = pytest.mark.parametrize('path', files('evf_sam'))
+
+
+@every_file
 def test_evf_sam_equals_the_released_model(path, monkeypatch):
-    sizes, golden = read(path)
-    model = build(sizes)
-    model.load_state_dict(EVF_SAM.to_ours(under('state.', golden)))
-    ids, mask = golden['input.input_ids'], golden['input.attention_masks']
-    set_tokens(model, monkeypatch, ids, mask)
-    pictures, data = batch(sizes, golden)
-    prepared = model.data_preprocessor(data)
-    inputs, samples = prepared['inputs'], prepared['data_samples']
-    forward = under('output.forward.', golden)
+    released = Released(path, monkeypatch)
+    model, head, samples = released.model, released.model.decode_head, released.samples
+    forward, order = under('output.forward.', released.golden), list(dict.fromkeys(released.pictures))
+    maps, text = released.maps(), model.encode_text(samples)
+    assert_close(maps, forward['image_embedding'][released.pictures])
+    words = [0, *range(-released.ids.shape[1], 0)]
+    assert_close(torch.cat([text.pooled[:, None], text.tokens], 1), forward['encoder_out'][:, words])
+    assert_close(head.text_prompt(text)[0], forward['feature'])
+    assert_close(head.prompt_encoder.grid_code(maps.shape[2:])[None], released.golden['output.dense_pe'])
 
-    (maps,) = model.backbone(inputs)
-    assert_close(maps, forward['image_embedding'][pictures])
-    text = model.encode_text(samples)
-    assert_close(
-        torch.cat([text.pooled[:, None], text.tokens], 1), forward['encoder_out'][:, [0, *range(-ids.shape[1], 0)]]
-    )
-    prompt, _ = model.decode_head.text_prompt(text)
-    assert_close(prompt, forward['feature'])
-    assert_close(model.decode_head.prompt_encoder.grid_code(maps.shape[2:])[None], golden['output.dense_pe'])
-
-    logits, tokens = model.decode_head.decode((maps,), text)
-    assert_close(logits, torch.cat([forward[f'low_res_logits.{i}'] for i in dict.fromkeys(pictures)]))
-    predicted_iou = model.decode_head.mask_decoder.iou_prediction_head(tokens[:, 0])[:, :1]
-    assert_close(predicted_iou, torch.cat([forward[f'iou_prediction.{i}'] for i in dict.fromkeys(pictures)]))
+    logits, tokens = head.decode((maps,), text)
+    assert_close(logits, torch.cat([forward[f'low_res_logits.{i}'] for i in order]))
+    predicted_iou = head.mask_decoder.iou_prediction_head(tokens[:, 0])[:, :1]
+    assert_close(predicted_iou, torch.cat([forward[f'iou_prediction.{i}'] for i in order]))
 
     # Masks at the original size.
-    final = [logits for i in dict.fromkeys(pictures) for logits in forward[f'logits.{i}']]
+    final = [logits for i in order for logits in forward[f'logits.{i}']]
     with torch.no_grad():
-        for sample, theirs in zip(model.predict(inputs, samples), final):
+        for sample, theirs in zip(model.predict(released.inputs, samples), final):
             assert_close(sample.seg_logits.data[0], theirs.sigmoid())
             assert torch.equal(sample.pred_sem_seg.data[0].bool(), theirs > 0)
 
-    # Sentences one by one, without padding, as the released `inference` takes them.
-    for i, (one, length) in enumerate(zip(samples, mask.sum(1))):
-        single = under(f'output.inference.sentence.{i}.', golden)
+
+@every_file
+def test_sentences_one_by_one_equal_the_released_inference(path, monkeypatch):
+    """Without padding."""
+    released = Released(path, monkeypatch)
+    head, maps = released.model.decode_head, released.maps()
+    for i, length in enumerate(released.mask.sum(1)):
+        single, one = under(f'output.inference.sentence.{i}.', released.golden), slice(i, i + 1)
         with torch.no_grad():
-            alone = model.text_encoder.encode_tokens(
-                ids[i : i + 1, :length], mask[i : i + 1, :length], one.text_encoder_image.data[None]
-            )
-            low, _ = model.decode_head.decode((maps[i : i + 1],), alone)
-        assert_close(model.decode_head.text_prompt(alone)[0][0], single['feature'].reshape(1, -1))
+            text = released.read_tokens([i], released.ids[one, :length], released.mask[one, :length])
+            low, _ = head.decode((maps[one],), text)
+        assert_close(head.text_prompt(text)[0][0], single['feature'].reshape(1, -1))
         assert_close(low.flatten(), single['low_res_logits'].flatten())
 
-    # Padding that is not masked, as the released `inference` does with several sentences.
-    for i in dict.fromkeys(pictures):
-        group = [s for s, picture in enumerate(pictures) if picture == i]
-        unmasked = under(f'output.inference.padded_unmasked.{i}.', golden)
+
+@every_file
+def test_several_sentences_equal_the_released_inference(path, monkeypatch):
+    """Which does not mask their padding."""
+    released = Released(path, monkeypatch)
+    maps = released.maps()
+    for i in dict.fromkeys(released.pictures):
+        group = [s for s, picture in enumerate(released.pictures) if picture == i]
+        unmasked = under(f'output.inference.padded_unmasked.{i}.', released.golden)
         with torch.no_grad():
-            images = torch.stack([samples[s].text_encoder_image.data for s in group])
-            padded = model.text_encoder.encode_tokens(ids[group], torch.ones_like(ids[group]), images)
-            low, _ = model.decode_head.decode((maps[group],), padded)
+            text = released.read_tokens(group, released.ids[group], torch.ones_like(released.ids[group]))
+            low, _ = released.model.decode_head.decode((maps[group],), text)
         assert_close(low.flatten(), unmasked['low_res_logits'].flatten())
 
-    # The best of SAM's masks 1 to 3.
+
+@every_file
+def test_the_best_of_masks_1_to_3_equals_the_released_inference(path, monkeypatch):
+    released = Released(path, monkeypatch)
+    model, head, golden = released.model, released.model.decode_head, released.golden
+    maps, text = released.maps(), model.encode_text(released.samples)
     for key in [key for key in golden if key.startswith('output.inference.multimask.') and key.endswith('.logits')]:
         multimask, i = under(key.removesuffix('logits'), golden), int(key.split('.')[-2])
         one = slice(i, i + 1)
         last = TextFeatures(text.tokens[one], text.mask[one], text.pooled[one])
-        low, tokens = model.decode_head.decode((maps[one],), last, masks=slice(1, None))
+        low, tokens = head.decode((maps[one],), last, masks=slice(1, None))
         assert_close(low, multimask['low_res_logits'])
-        iou = model.decode_head.mask_decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
+        iou = head.mask_decoder.iou_prediction_head(tokens[:, 0])[:, 1:]
         assert_close(iou, multimask['iou_prediction'])
-        model.decode_head.multimask = True
-        set_tokens(model, monkeypatch, ids[one], mask[one])
+        head.multimask = True
+        set_tokens(model, monkeypatch, released.ids[one], released.mask[one])
         with torch.no_grad():
-            (sample,) = model.predict(inputs[one], samples[one])
+            (sample,) = model.predict(released.inputs[one], released.samples[one])
         assert_close(sample.seg_logits.data, multimask['logits'].sigmoid())
 
 
-@pytest.mark.parametrize('path', files('evf_sam'))
+@every_file
 def test_losses_and_gradients_equal_those_of_the_released_model(path, monkeypatch):
-    sizes, golden = read(path)
-    model = build(sizes)
-    model.load_state_dict(EVF_SAM.to_ours(under('state.', golden)))
-    ids, mask = golden['input.input_ids'], golden['input.attention_masks']
-    set_tokens(model, monkeypatch, ids, mask)
-    _, data = batch(sizes, golden)
-    prepared = model.data_preprocessor(data, training=True)
-    losses = model.loss(prepared['inputs'], prepared['data_samples'])
+    released = Released(path, monkeypatch, training=True)
+    losses, golden = released.model.loss(released.inputs, released.samples), released.golden
     assert_close(losses['decode.loss_bce'], golden['output.train.mask_bce_loss'].squeeze())
     assert_close(losses['decode.loss_dice'], golden['output.train.mask_dice_loss'].squeeze())
     total = losses['decode.loss_bce'] + losses['decode.loss_dice']
     assert_close(total, golden['output.train.loss'].squeeze())
     total.backward()
-    assert_gradients(model, EVF_SAM.to_ours(under('gradnorm.', golden)))
+    assert_gradients(released.model, EVF_SAM.to_ours(under('gradnorm.', golden)))
 
 
 @pytest.mark.parametrize(('names', 'arch'), [('names_evf_sam', 'large'), ('names_evf_sam_beit3_base', 'base')])

@@ -88,52 +88,60 @@ def test_a_stopped_training_gives_no_result(tmp_path: Path) -> None:
         comparison.train('config.py', 'L-DIT', 2)
 
 
-def test_hard_rows_train_on_the_hard_data_and_say_so(tmp_path: Path, monkeypatch) -> None:
-    """The data and the results are real; the trainings and their scores are not."""
-    monkeypatch.setattr(
-        sys, 'argv', [PATH, '--work-dir', str(tmp_path), '--hard', '--rows', 'L-DIT', 'L-DIT, EMA', '--seeds', '0']
-    )
+def trained(folder: Path, monkeypatch, content: dict, *arguments: str):
+    """A comparison in a folder whose L-DIT was trained: its logs, and a checkpoint with `content`."""
+    monkeypatch.setattr(sys, 'argv', [PATH, '--work-dir', str(folder), '--seeds', '0', *arguments])
     args = TOOL['parse_args']()
     args.images = args.test_images = 2
     comparison = TOOL['Comparison'](args)
-    (tmp_path / 'L-DIT' / '1' / 'vis_data').mkdir(parents=True)
-    lines = [
-        f'{{"step": {step}, "time": {step / 100}, "decode.mean_iou": {step}}}\n' for step in (100, 50, 100, 150)
-    ] + ['{"step": 2']
-    (tmp_path / 'L-DIT' / '1' / 'vis_data' / 'scalars.json').write_text(''.join(lines))
-    note_commit(tmp_path / 'L-DIT')
-    checkpoint = tmp_path / 'L-DIT' / 'epoch_2.pth'
-    average = dict(state_dict=dict(w=torch.tensor(1.0)), ema_state_dict={'module.w': torch.tensor(2.0), 'steps': 3})
-    torch.save(dict(meta={}, **average), checkpoint)
+    logs = folder / 'L-DIT' / '1' / 'vis_data'
+    logs.mkdir(parents=True)
+    steps = (100, 50, 100, 150)  # a resumed training logs some steps again
+    lines = [f'{{"step": {step}, "time": {step / 100}, "decode.mean_iou": {step}}}\n' for step in steps]
+    (logs / 'scalars.json').write_text(''.join(lines) + '{"step": 2')
+    note_commit(folder / 'L-DIT')
+    checkpoint = folder / 'L-DIT' / 'epoch_2.pth'
+    torch.save(dict(meta={}, **content), checkpoint)
     comparison.train = lambda *_, **__: checkpoint
-    scored = {}
-    comparison.score = lambda _, name, weights, *__: (
-        scored.update({name: float(torch.load(weights)['state_dict']['w'])}) or dict.fromkeys((*SCORES, NESTED), 50.0)
-    )
+    return comparison
+
+
+def test_hard_rows_use_the_hard_data_and_say_so(tmp_path: Path, monkeypatch) -> None:
+    """The data and the results are real; the training and its scores are not."""
+    content = dict(state_dict={}, ema_state_dict=dict(steps=3))
+    comparison = trained(tmp_path, monkeypatch, content, '--hard', '--rows', 'L-DIT')
+    comparison.score = lambda *_: dict.fromkeys((*SCORES, NESTED), 50.0)
     comparison.run_all()
-    # The last weights in place of their average, which is another row.
-    assert scored == {'L-DIT_seed0': 2, 'L-DIT_EMA_seed0': 1}
-    torch.save(dict(meta={}, state_dict=average['state_dict']), checkpoint)
-    with pytest.raises(RuntimeError, match='L-DIT has no averaged weights: move it away'):
-        comparison.run('L-DIT, EMA', 1)
     for data in (comparison.training, comparison.testing):
         assert json.loads((data / 'shapes' / 'summary.json').read_text())['arguments']['hard']
     assert (comparison.training.name, comparison.testing.name) == ('train_hard', 'test_hard')
     result = json.loads((tmp_path / 'L-DIT_seed0.json').read_text())
     assert (result['hard'], result['row'], result['test_size'], result['images']) == (True, 'L-DIT', 112, 2)
     assert result['bfloat16'] is False
-    # Medians and means of 0.5, 1 and 1.5 seconds; 150 steps.
-    assert (result['seconds_per_step'], result['training_minutes'], result['training_iou']) == (
-        1.0,
-        2.5,
-        [50, 100, 150],
-    )
+    # Median and mean of 0.5, 1 and 1.5 seconds; 150 steps.
+    assert (result['seconds_per_step'], result['training_minutes']) == (1.0, 2.5)
+    assert result['training_iou'] == [50, 100, 150]
     assert len(result['commit']) >= 7
-    assert (
-        scores_table(read_results(tmp_path))
-        .splitlines()[0]
-        .endswith('| mIoU/relation | mIoU/nested | Paper: oIoU | mIoU |')
-    )
+    header = scores_table(read_results(tmp_path)).splitlines()[0]
+    assert header.endswith('| mIoU/relation | mIoU/nested | Paper: oIoU | mIoU |')
+
+
+def test_a_row_is_scored_with_the_last_weights_and_another_with_their_average(tmp_path: Path, monkeypatch) -> None:
+    average, last = dict(w=torch.tensor(1.0)), {'module.w': torch.tensor(2.0), 'steps': 3}
+    content = dict(state_dict=average, ema_state_dict=last)
+    comparison = trained(tmp_path, monkeypatch, content, '--rows', 'L-DIT', 'L-DIT, EMA')
+    scored = {}
+
+    def score(config, name, weights, *_):
+        scored[name] = float(torch.load(weights)['state_dict']['w'])
+        return dict.fromkeys(SCORES, 50.0)
+
+    comparison.score = score
+    comparison.run_all()
+    assert scored == {'L-DIT_seed0': 2, 'L-DIT_EMA_seed0': 1}
+    torch.save(dict(meta={}, state_dict=average), tmp_path / 'L-DIT' / 'epoch_2.pth')
+    with pytest.raises(RuntimeError, match='L-DIT has no averaged weights: move it away'):
+        comparison.run('L-DIT, EMA', 1)
 
 
 def test_rows_start_from_a_new_pretraining_on_request(tmp_path: Path, monkeypatch) -> None:

@@ -77,25 +77,35 @@ class PhraseCutDataset(ReferringDataset):
         for path in self._files():
             require_file(path, 'Phrases', REMEDY)
             for task in load_records(path, TASK_TYPES, 'task'):
-                image_id, task_id, structure = task['image_id'], task['task_id'], task['phrase_structure']
-                item = f'{path}: task {task_id}'
+                item = f'{path}: task {task["task_id"]}'
                 with naming(item):
-                    if image_id not in found:
-                        raise InputError(f'is of image {image_id}, which {self.images_file} does not have')
-                    image = found[image_id]
-                    if image_id not in rows:
-                        rows[image_id] = _add_image(builder, image)
-                    mask = _draw(task['Polygons'], image['height'], image['width'])
-                    if not task['ann_ids'] or not all(type(one) is int for one in task['ann_ids']):
-                        raise InputError(f'has the ann_ids {task["ann_ids"]!r}: a list of numbers is needed')
-                kind = structure.get('type')
-                with naming(f'{item},'):
-                    sentence = dict(sent_id=task_id, sent=task['phrase'], kind=kind if isinstance(kind, str) else '')
-                    sentences = checked_sentences([sentence])
-                target = builder.add_target(tuple(task['ann_ids']), mask)
-                builder.add_reference(task_id, str(structure.get('name', '')), rows[image_id], target, sentences)
+                    if task['image_id'] not in found:
+                        raise InputError(f'is of image {task["image_id"]}, which {self.images_file} does not have')
+                    row, target = _add_target(builder, rows, found[task['image_id']], task)
+                _add_phrase(builder, row, target, task, item)
         with naming(f'{self.source}:'):
             return builder.build(dataset='phrasecut', split=self.split)
+
+
+def _add_target(builder: TableBuilder, rows: dict[int, int], image: dict, task: dict) -> tuple[int, int]:
+    """The image and the mask of a task in the table; `rows` holds the images that it has already."""
+    ids = task['ann_ids']
+    if image['image_id'] not in rows:
+        rows[image['image_id']] = _add_image(builder, image)
+    mask = _draw(task['Polygons'], image['height'], image['width'])
+    if not ids or not all(type(one) is int for one in ids):
+        raise InputError(f'has the ann_ids {ids!r}: a list of numbers is needed')
+    return rows[image['image_id']], builder.add_target(tuple(ids), mask)
+
+
+def _add_phrase(builder: TableBuilder, row: int, target: int, task: dict, item: str) -> None:
+    """The phrase of a task as the one sentence of its reference; `item` names the task in messages."""
+    structure = task['phrase_structure']
+    kind = structure.get('type')
+    with naming(f'{item},'):
+        sentence = dict(sent_id=task['task_id'], sent=task['phrase'], kind=kind if isinstance(kind, str) else '')
+        sentences = checked_sentences([sentence])
+    builder.add_reference(task['task_id'], str(structure.get('name', '')), row, target, sentences)
 
 
 def _add_image(builder: TableBuilder, image: dict) -> int:

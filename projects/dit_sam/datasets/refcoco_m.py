@@ -57,18 +57,7 @@ class RefCOCOMDataset(ReferringDataset):
         builder, numbers = TableBuilder(), count()
         for item, row in self._rows():
             check_types(row, ROW_TYPES, item)
-            image, size = None, [0, 0]
-            for sample in row['samples']:
-                check_types(sample, SAMPLE_TYPES, item)
-                with naming(f'{item}: object {sample["id"]}'):
-                    if image is None:
-                        size = _size(sample['mask'])
-                        image = builder.add_image(row['image_id'], row['file_name'], *size)
-                    target = builder.add_target(sample['id'], encode_segmentation(sample['mask'], *size))
-                texts = [dict(sent_id=next(numbers), sent=text) for text in sample['sentences']]
-                with naming(f'{item}: object {sample["id"]},'):
-                    sentences = checked_sentences(texts)
-                builder.add_reference(sample['id'], sample['category'], image, target, sentences)
+            _add_objects(builder, numbers, row, item)
         with naming(f'{self.ann_file}:'):
             return builder.build()
 
@@ -93,6 +82,21 @@ class RefCOCOMDataset(ReferringDataset):
             if missing:
                 raise InputError(f'{path} is not of RefCOCO-M: it has no column "{min(missing)}"')
             yield from ((f'{path}: row {number}', row) for number, row in enumerate(rows))
+
+
+def _add_objects(builder: TableBuilder, numbers: Iterator[int], row: dict, item: str) -> None:
+    """The image of a row with its objects and sentences, which take the next `numbers`; `item` names the row."""
+    image, size = None, [0, 0]
+    for sample in row['samples']:
+        check_types(sample, SAMPLE_TYPES, item)
+        with naming(f'{item}: object {sample["id"]}'):
+            if image is None:
+                size = _size(sample['mask'])
+                image = builder.add_image(row['image_id'], row['file_name'], *size)
+            target = builder.add_target(sample['id'], encode_segmentation(sample['mask'], *size))
+        with naming(f'{item}: object {sample["id"]},'):
+            sentences = checked_sentences([dict(sent_id=next(numbers), sent=text) for text in sample['sentences']])
+        builder.add_reference(sample['id'], sample['category'], image, target, sentences)
 
 
 def _size(mask: dict) -> list[int]:
