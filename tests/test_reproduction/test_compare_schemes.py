@@ -88,6 +88,14 @@ def test_a_stopped_training_gives_no_result(tmp_path: Path) -> None:
         comparison.train('config.py', 'L-DIT', 2)
 
 
+def test_trainings_with_one_core_each_load_their_data_themselves(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr('os.cpu_count', lambda: 4)
+    comparison = TOOL['Comparison'](SimpleNamespace(work_dir=tmp_path, size=112))
+    for jobs, own in ((1, False), (2, False), (3, True), (4, True), (8, True)):
+        options = comparison.options('ldit.py', jobs=jobs)
+        assert ('train_dataloader.num_workers=0' in options) == own
+
+
 def trained(folder: Path, monkeypatch, content: dict, *arguments: str):
     """A comparison in a folder whose L-DIT was trained: its logs, and a checkpoint with `content`."""
     monkeypatch.setattr(sys, 'argv', [PATH, '--work-dir', str(folder), '--seeds', '0', *arguments])
