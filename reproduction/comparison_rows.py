@@ -131,11 +131,16 @@ BEIT3 = {
 
 # Not in the paper: additions that may lift L-DIT, each alone. Those of images are in the config, with probability 0.
 BY_FOUR = 'L-DIT, 4 sentences of an image'
+BCE_ALONE = f'{HEAD}.loss_decode.1.loss_weight=0.0'
+# The paper's, with BCE alone; all other rows have 0.5.
+THRESHOLD = f'{HEAD}.threshold=0.35'
 WITH_ADDITION = {
-    'L-DIT, BCE alone': Row((f'{HEAD}.loss_decode.1.loss_weight=0.0',)),
+    'L-DIT, BCE alone': Row((BCE_ALONE,)),
+    'L-DIT, BCE alone, low threshold': Row((BCE_ALONE, THRESHOLD), weights_of='L-DIT, BCE alone'),
+    'L-DIT, low threshold': Row((THRESHOLD,), weights_of='L-DIT'),
     'L-DIT, masked words': Row(('model.text_encoder.masked_tokens=0.15',)),
     'L-DIT, masked patches': Row(('train_dataloader.dataset.pipeline.4.prob=0.5',)),
-    'L-DIT, mosaic': Row(('model.data_preprocessor.batch_augments.0.prob=0.25',)),
+    'L-DIT, mosaic': Row(('model.data_preprocessor.batch_augments.0.prob=0.5',)),
     f'{BY_FOUR}, negatives': with_settings(BY_IMAGE[BY_FOUR], f'{HEAD}.negatives_weight=0.5'),
     'L-DIT, IoU head': Row((PREDICTS_IOU,)),
     'L-DIT, EMA': Row(weights_of='L-DIT', averaged=True),
@@ -144,17 +149,21 @@ WITH_ADDITION = {
 # The row with an addition, and the row that it is added to.
 ADDITIONS = {
     'Dice beside BCE': ('L-DIT', 'L-DIT, BCE alone'),
+    'Dice beside BCE, both with the threshold 0.35': ('L-DIT, low threshold', 'L-DIT, BCE alone, low threshold'),
     'masked words': ('L-DIT, masked words', 'L-DIT'),
     'masked patches': ('L-DIT, masked patches', 'L-DIT'),
     'mosaic': ('L-DIT, mosaic', 'L-DIT'),
     '4 sentences of an image': (BY_FOUR, 'L-DIT'),
     'its sentences as negatives': (f'{BY_FOUR}, negatives', BY_FOUR),
+    'both': (f'{BY_FOUR}, negatives', 'L-DIT'),
     'IoU head': ('L-DIT, IoU head', 'L-DIT'),
     'EMA of the weights': ('L-DIT, EMA', 'L-DIT'),
     'input of 8/7 the size in the test': ('L-DIT, tested larger', 'L-DIT'),
     'text from block 4 on': ('L-DIT from block 4', 'L-DIT'),
     'the same with 4 sentences of an image, equal time': (f'{LATE_BY_IMAGE}, equal time', 'L-DIT'),
 }
+# Those that act against overfitting, which images that are seen often show.
+REGULARIZERS = ('masked words', 'masked patches', 'mosaic')
 # Those whose two rows have the same training and differ in what is made of it.
 SAME_TRAINING = ('EMA of the weights', 'input of 8/7 the size in the test')
 
@@ -167,12 +176,19 @@ NORMED = {
 ROWS = PAPER | NORMED | LATE | BY_IMAGE | BEIT3 | WITH_ADDITION
 # Rows whose training averages the weights too, which does not change it.
 AVERAGED = frozenset(row.weights_of for row in ROWS.values() if row.averaged)
+
+
+def _rows_of(*additions: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row for name in additions for row in ADDITIONS[name]))
+
+
 # Names for several rows.
 GROUPS = {
     'main': ('default', 'E-DIT', 'L-DIT'),
     'paper': tuple(PAPER),
     'late': (*LATE, LATE_BY_IMAGE),
-    'additions': tuple(dict.fromkeys(row for pair in ADDITIONS.values() for row in pair)),
+    'additions': _rows_of(*(name for name in ADDITIONS if name not in REGULARIZERS)),
+    'regularizers': _rows_of(*REGULARIZERS),
 }
 
 

@@ -99,7 +99,8 @@ def pairs_table(results: Results) -> str:
             if not ours:
                 continue
             difference = mean(ours) - mean(theirs)
-            margin = max(_margin(deviation, freedom, len(ours)), _margin(*spread([ours, theirs]), len(ours)))
+            share = 2 / len(ours)
+            margin = max(_margin(deviation, freedom, share), _margin(*spread([ours, theirs]), share))
             if len(ours) < 2:
                 verdict = 'open: one seed'
             elif abs(difference) <= margin:
@@ -116,24 +117,29 @@ def pairs_table(results: Results) -> str:
 def additions_table(results: Results) -> str:
     """What each addition changes in the mIoU, with its interval of 95 %; '' without any.
 
-    The change is the mean of the differences with equal seeds. The interval is a t-interval for two independent rows,
-    with the standard deviation of seeds pooled over the rows of this table, and does not count on equal seeds being
-    alike. Rows with the same training have none.
+    The change is the difference of the means over all seeds of the two rows. Its interval is a t-interval for two
+    independent rows, with the standard deviation of seeds pooled over the rows of this table; it does not count on
+    equal seeds being alike. Rows with the same training have a paired t-interval. Rows without a common seed, and rows
+    that started from other weights, are not compared.
     """
     trained = {row for name, pair in ADDITIONS.items() if name not in SAME_TRAINING for row in pair}
     deviation, freedom = spread([list(_mious(results.get(row, {})).values()) for row in trained])
     lines = []
     for name, (row, base) in ADDITIONS.items():
-        ours, theirs = _with_equal_seeds(results.get(row, {}), results.get(base, {}))
-        values = [first - second for first, second in zip(ours, theirs)]
-        if not values:
+        ours, theirs = results.get(row, {}), results.get(base, {})
+        values = [first - second for first, second in zip(*_with_equal_seeds(ours, theirs))]
+        if not values or _starts(ours) != _starts(theirs):
             continue
-        margin = _margin(deviation, freedom, len(values))
-        known = freedom > 1 and name not in SAME_TRAINING
-        interval = f'{mean(values) - margin:+.1f} to {mean(values) + margin:+.1f}' if known else '–'
-        each = ', '.join(f'{value:+.1f}' for value in values)
-        lines.append([name, base, f'{mean(values):+.1f}', interval, each])
-    return _markdown(['Addition', 'Added to', 'mIoU', '95 %', 'Each seed'], lines)
+        if name in SAME_TRAINING:
+            change, known = mean(values), len(values) > 1
+            margin = _margin(*spread([values]), 1 / len(values))
+        else:
+            change, known = mean(_mious(ours).values()) - mean(_mious(theirs).values()), freedom > 1
+            margin = _margin(deviation, freedom, 1 / len(ours) + 1 / len(theirs))
+        interval = f'{change - margin:+.1f} to {change + margin:+.1f}' if known else '–'
+        seeds = f'{len(ours)}' if len(ours) == len(theirs) else f'{len(ours)}, {len(theirs)}'
+        lines.append([name, base, seeds, f'{change:+.1f}', interval, ', '.join(f'{value:+.1f}' for value in values)])
+    return _markdown(['Addition', 'Added to', 'Seeds', 'mIoU', '95 %', 'Each common seed'], lines)
 
 
 def calibration_table(results: Results) -> str:
@@ -166,9 +172,14 @@ def spread(groups: list[list[float]]) -> tuple[float, int]:
     return sqrt(squares / freedom) if freedom else 0.0, freedom
 
 
-def _margin(deviation: float, freedom: int, seeds: int) -> float:
-    """Half the width of the 95 % t-interval of the difference of two means, each over so many seeds."""
-    return float(student.ppf(0.975, freedom)) * deviation * sqrt(2 / seeds) if freedom else 0.0
+def _margin(deviation: float, freedom: int, share: float) -> float:
+    """Half the width of the 95 % t-interval of a value whose variance is `share` times that of a seed."""
+    return float(student.ppf(0.975, freedom)) * deviation * sqrt(share) if freedom else 0.0
+
+
+def _starts(found: dict[int, dict]) -> set:
+    """The pre-trainings of a row's runs; older results do not name them."""
+    return {scores.get('pretrain') for scores in found.values()}
 
 
 def _with_equal_seeds(first: dict[int, dict], second: dict[int, dict]) -> tuple[list[float], list[float]]:

@@ -25,8 +25,8 @@ train_pipeline = [
     dict(type='LoadReferringMask'),
     dict(type='Resize', scale={{_base_.image_size}}, keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
-    # Up to 8 of the 7 x 7 patches of a small image; the fill is the mean of the data preprocessor, in BGR.
-    dict(type='RandomCutOut', prob=0.0, n_holes=(1, 8), cutout_shape=(16, 16), fill_in=(104, 116, 124)),
+    # Holes of the size of a patch, in the mean color of the data preprocessor, in BGR.
+    dict(type='RandomCutOut', prob=0.0, n_holes=(4, 16), cutout_shape=(16, 16), fill_in=(104, 116, 124)),
     dict(type='PackReferringInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))

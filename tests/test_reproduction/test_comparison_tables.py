@@ -148,16 +148,22 @@ def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
     assert '| Table 1 | E-DIT > default | +8.1 | +8.05 | open: one seed |' in pairs_table(results)
 
 
-def test_means_are_compared_seed_by_seed(tmp_path: Path) -> None:
-    """Two rows of the standard deviation sqrt(2), two degrees of freedom: 4.303 x sqrt(2) x sqrt(2 / 2) = 6.1."""
-    results = write_results(tmp_path, L_DIT=[70.0, 72.0, 90.0], L_DIT_EMA=[70.5, 72.5], L_DIT_mosaic=[71.0, 73.0])
-    del results['L-DIT'][2]
+def test_additions_are_compared_with_their_base(tmp_path: Path) -> None:
+    """L-DIT has the squares 8 with two degrees of freedom, mosaic 2 with one: s = sqrt(10 / 3) = 1.826 with three.
+
+    Mosaic: 72 - 72 = 0; 3.182 x 1.826 x sqrt(1/2 + 1/3) = 5.3. EMA, paired: 0.5 and 1.0 have the standard deviation
+    0.354 with one degree of freedom; 12.706 x 0.354 / sqrt(2) = 3.2.
+    """
+    results = write_results(tmp_path, L_DIT=[70.0, 72.0, 74.0], L_DIT_EMA=[70.5, 73.0], L_DIT_mosaic=[71.0, 73.0])
     assert additions_table(results).splitlines()[2:] == [
-        '| mosaic | L-DIT | +1.0 | -5.1 to +7.1 | +1.0, +1.0 |',
-        '| EMA of the weights | L-DIT | +0.5 | – | +0.5, +0.5 |',
+        '| mosaic | L-DIT | 2, 3 | +0.0 | -5.3 to +5.3 | +1.0, +1.0 |',
+        '| EMA of the weights | L-DIT | 2, 3 | +0.8 | -2.4 to +3.9 | +0.5, +1.0 |',
     ]
-    del results['L-DIT, mosaic'][1]
-    assert '| mosaic | L-DIT | +1.0 | – | +1.0 |' in additions_table(results)
+    for scores in results['L-DIT, mosaic'].values():
+        scores['pretrain'] = 0
+    assert 'mosaic' not in additions_table(results)
+    del results['L-DIT'][2], results['L-DIT'][1]
+    assert additions_table(results).splitlines()[2:] == ['| EMA of the weights | L-DIT | 2, 1 | +0.5 | – | +0.5 |']
 
 
 def test_the_documented_tables_are_those_of_the_results() -> None:
@@ -169,6 +175,7 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
         assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
         for row, runs in results.items():
             assert all(tuple(run['settings']) == ROWS[row].settings for run in runs.values()), row
+            assert len({run.get('pretrain') for run in runs.values()}) == 1, row
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
     for row in ('default', 'E-DIT', 'L-DIT'):
         cells = [f'{fmean(run[key] for run in results[row].values()):.1f}' for key in ('oIoU', 'mIoU', 'P@0.5')]

@@ -40,8 +40,9 @@ class HuggingFaceTextEncoder(TextEncoder):
         pad_to_max_length: Whether every batch has `max_length` tokens, constant shapes for `torch.compile`. Otherwise a
             batch is padded to its longest sentence.
         masked_tokens: Probability in training that a token of a sentence is replaced by the tokenizer's mask token (or
-            unknown token, without one), so that the model has to use the other words, as in MaskRIS (arXiv
-            2411.19067). One token of each sentence always stays.
+            unknown token, without one), so that the model has to use the other words. About half of the sentences
+            stay whole, and one token of the others. MaskRIS (arXiv 2411.19067) also masks words, but learns the
+            prediction for the whole sentence from the rest, in a second pass.
         frozen: Whether the weights are frozen; the model then stays in evaluation mode.
         lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16). Low-rank weights then train in place of
             the model's own.
@@ -196,7 +197,7 @@ class HuggingFaceTextEncoder(TextEncoder):
         return self.encode_tokens(*(values.to(device, non_blocking=True) for values in (input_ids, attention_mask)))
 
     def _mask(self, input_ids: Tensor) -> Tensor:
-        """The ids with random tokens replaced by the mask token."""
+        """The ids with random tokens of about half of the sentences replaced by the mask token."""
         tokenizer = self.tokenizer
         # CLIP's unknown token is that of the end and of padding, which would end the sentence.
         others = (None, tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.sep_token_id)
@@ -207,7 +208,8 @@ class HuggingFaceTextEncoder(TextEncoder):
                 'leave it out'
             )
         words = ~torch.isin(input_ids, torch.tensor(tokenizer.all_special_ids))
-        masked = words & (torch.rand(input_ids.shape) < self.masked_tokens)
+        chosen = torch.rand(len(input_ids), 1) < 0.5
+        masked = words & chosen & (torch.rand(input_ids.shape) < self.masked_tokens)
         kept = torch.rand(input_ids.shape).masked_fill(~words, -1.0).argmax(1, keepdim=True)
         return input_ids.masked_fill(masked.scatter(1, kept, False), usable[0])
 
