@@ -113,18 +113,20 @@ GENERALIZED = (
 )
 # A line of the log is the mean of 50 steps.
 WHOLE_LOG = 'log_processor.window_size=50'
-# A process with one core loads its data itself: workers would share the core and send every item through memory.
-NO_WORKERS = tuple(
-    f'{loader}_dataloader.{setting}'
-    for loader in ('train', 'test')
-    for setting in ('num_workers=0', 'persistent_workers=False')
-)
 NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
 
 
 def cores_of(jobs: int) -> int:
     """The share of the cores of one of several processes."""
     return max(1, (os.cpu_count() or 1) // jobs)
+
+
+def loading(dataloader: str, jobs: int) -> list[str]:
+    """The setting by which a process with one core loads its data itself.
+
+    Its workers would share the core, and send every item through memory.
+    """
+    return [f'{dataloader}.num_workers=0'] * (cores_of(jobs) == 1)
 
 
 class Comparison:
@@ -134,8 +136,8 @@ class Comparison:
         self.args = args
         self.folder = args.work_dir
 
-    def options(self, config: str, side: int | None = None, jobs: int = 1) -> list[str]:
-        """Settings of all trainings and tests, `jobs` at a time, with inputs of `side` pixels, by default `--size`."""
+    def options(self, config: str, side: int | None = None) -> list[str]:
+        """Settings of all trainings and tests; `side` is that of the input, if it is not that of the weights."""
         scale = f'({side or self.args.size},{side or self.args.size})'
         # The image of the text encoder comes before the resizing.
         more = int('evf' in config)
@@ -144,7 +146,6 @@ class Comparison:
             f'model.data_preprocessor.size={scale}',
             f'train_dataloader.dataset.pipeline.{2 + more}.scale={scale}',
             f'test_dataloader.dataset.pipeline.{1 + more}.scale={scale}',
-            *NO_WORKERS * (cores_of(jobs) == 1),
         ]
 
     def call(self, log: str, *command: object, jobs: int = 1) -> None:
@@ -187,7 +188,8 @@ class Comparison:
             *NO_VALIDATION,
             WHOLE_LOG,
             *length,
-            *self.options(config, jobs=jobs),
+            *self.options(config),
+            *loading('train_dataloader', jobs),
             *self.args.cfg_options,
             *options,
         ]
@@ -200,7 +202,8 @@ class Comparison:
     def test(self, config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) -> tuple[dict, Path]:
         """Test weights; return the scores and the file with the results of each sentence."""
         dump = work_dir / 'dump.jsonl'
-        options = [*self.args.cfg_options, *options, f'test_evaluator.dump={dump}']
+        before = [*loading('test_dataloader', self.args.jobs), *self.args.cfg_options]
+        options = [*before, *options, f'test_evaluator.dump={dump}']
         command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *options]
         self.call(f'{work_dir.parent.name}.log', *command, jobs=self.args.jobs)
         log = max(work_dir.glob('*/*.json'), key=os.path.getmtime)
@@ -209,7 +212,7 @@ class Comparison:
     def score(self, config: str, name: str, checkpoint: Path, options: Sequence[str], side: int) -> dict:
         """Score a row on the test pictures with inputs of a size; return the scores, which its folder holds too."""
         work_dir = (self.folder / name).resolve()
-        options = [*self.options(config, side, self.args.jobs), *options]
+        options = [*self.options(config, side), *options]
         data = [f'{TEST_DATA}.data_root={self.testing}/']
         scores, dump = self.test(config, checkpoint, work_dir / 'test', [*data, *options])
         scores = {key: scores[key] for key in (*SCORES, NESTED) if key in scores} | attribute_scores(dump)

@@ -155,14 +155,14 @@ ADDITIONS = {
     'mosaic': ('L-DIT, mosaic', 'L-DIT'),
     '4 sentences of an image': (BY_FOUR, 'L-DIT'),
     'its sentences as negatives': (f'{BY_FOUR}, negatives', BY_FOUR),
-    'both': (f'{BY_FOUR}, negatives', 'L-DIT'),
+    '4 sentences of an image, and its negatives': (f'{BY_FOUR}, negatives', 'L-DIT'),
     'IoU head': ('L-DIT, IoU head', 'L-DIT'),
     'EMA of the weights': ('L-DIT, EMA', 'L-DIT'),
     'input of 8/7 the size in the test': ('L-DIT, tested larger', 'L-DIT'),
     'text from block 4 on': ('L-DIT from block 4', 'L-DIT'),
     'the same with 4 sentences of an image, equal time': (f'{LATE_BY_IMAGE}, equal time', 'L-DIT'),
 }
-# Those that act against overfitting, which images that are seen often show.
+# Those against overfitting, which few images show.
 REGULARIZERS = ('masked words', 'masked patches', 'mosaic')
 # Those whose two rows have the same training and differ in what is made of it.
 SAME_TRAINING = ('EMA of the weights', 'input of 8/7 the size in the test')
@@ -186,6 +186,7 @@ def _rows_of(*additions: str) -> tuple[str, ...]:
 GROUPS = {
     'main': ('default', 'E-DIT', 'L-DIT'),
     'paper': tuple(PAPER),
+    'normed': tuple(NORMED),
     'late': (*LATE, LATE_BY_IMAGE),
     'additions': _rows_of(*(name for name in ADDITIONS if name not in REGULARIZERS)),
     'regularizers': _rows_of(*REGULARIZERS),

@@ -118,11 +118,11 @@ def additions_table(results: Results) -> str:
     """What each addition changes in the mIoU, with its interval of 95 %; '' without any.
 
     The change is the difference of the means over all seeds of the two rows. Its interval is a t-interval for two
-    independent rows, with the standard deviation of seeds pooled over the rows of this table; it does not count on
-    equal seeds being alike. Rows with the same training have a paired t-interval. Rows without a common seed, and rows
-    that started from other weights, are not compared.
+    independent rows, with the standard deviation of seeds pooled over the trainings of this table; it does not count on
+    equal seeds being alike. Rows with the same training are compared by common seeds, with a paired t-interval. Rows
+    without a common seed, and those whose files name different pre-trainings, are not compared.
     """
-    trained = {row for name, pair in ADDITIONS.items() if name not in SAME_TRAINING for row in pair}
+    trained = {row for pair in ADDITIONS.values() for row in pair if ROWS[row].weights_of is None}
     deviation, freedom = spread([list(_mious(results.get(row, {})).values()) for row in trained])
     lines = []
     for name, (row, base) in ADDITIONS.items():
@@ -130,15 +130,16 @@ def additions_table(results: Results) -> str:
         values = [first - second for first, second in zip(*_with_equal_seeds(ours, theirs))]
         if not values or _starts(ours) != _starts(theirs):
             continue
+        seeds = (len(ours), len(theirs))
         if name in SAME_TRAINING:
-            change, known = mean(values), len(values) > 1
+            seeds, change, known = (len(values),), mean(values), len(values) > 1
             margin = _margin(*spread([values]), 1 / len(values))
         else:
             change, known = mean(_mious(ours).values()) - mean(_mious(theirs).values()), freedom > 1
             margin = _margin(deviation, freedom, 1 / len(ours) + 1 / len(theirs))
         interval = f'{change - margin:+.1f} to {change + margin:+.1f}' if known else '–'
-        seeds = f'{len(ours)}' if len(ours) == len(theirs) else f'{len(ours)}, {len(theirs)}'
-        lines.append([name, base, seeds, f'{change:+.1f}', interval, ', '.join(f'{value:+.1f}' for value in values)])
+        each = ', '.join(f'{value:+.1f}' for value in values)
+        lines.append([name, base, ', '.join(map(str, dict.fromkeys(seeds))), f'{change:+.1f}', interval, each])
     return _markdown(['Addition', 'Added to', 'Seeds', 'mIoU', '95 %', 'Each common seed'], lines)
 
 

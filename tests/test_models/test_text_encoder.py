@@ -237,6 +237,9 @@ def test_masked_tokens_are_replaced_in_training_only():
     # n words of which one stays: 0.4 (n - 1) are masked on average, in half of 300 times.
     expected = 150 * 0.4 * (words.sum() - len(SENTENCES))
     assert masked.sum() == pytest.approx(expected.item(), rel=0.1)
+    # Half of the sentences, and 0.6^(n - 1) of the others, as none of their words is drawn.
+    whole = (masked.sum(2) == 0).sum()
+    assert whole == pytest.approx(150 * (1 + 0.6 ** (words.sum(1) - 1.0)).sum().item(), rel=0.1)
 
 
 def test_without_a_mask_token_words_become_unknown():

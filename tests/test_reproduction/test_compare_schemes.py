@@ -88,12 +88,24 @@ def test_a_stopped_training_gives_no_result(tmp_path: Path) -> None:
         comparison.train('config.py', 'L-DIT', 2)
 
 
-def test_trainings_with_one_core_each_load_their_data_themselves(tmp_path: Path, monkeypatch) -> None:
+def test_processes_with_one_core_each_load_their_data_themselves(tmp_path: Path, monkeypatch) -> None:
+    """Unless --cfg-options, which come later, say otherwise."""
     monkeypatch.setattr('os.cpu_count', lambda: 4)
-    comparison = TOOL['Comparison'](SimpleNamespace(work_dir=tmp_path, size=112))
-    for jobs, own in ((1, False), (2, False), (3, True), (4, True), (8, True)):
-        options = comparison.options('ldit.py', jobs=jobs)
-        assert ('train_dataloader.num_workers=0' in options) == own
+    given = ['train_dataloader.num_workers=3', 'test_dataloader.num_workers=3']
+    calls: list[list] = []
+    for jobs, alone in ((1, False), (2, False), (3, True), (4, True), (8, True)):
+        args = SimpleNamespace(work_dir=tmp_path, cfg_options=given, amp=False, size=112, jobs=jobs)
+        comparison = TOOL['Comparison'](args)
+        comparison.training = tmp_path
+        comparison.call = lambda _, *command, jobs: calls.append(list(map(str, command)))
+        with pytest.raises(RuntimeError, match='was stopped'):
+            comparison.train('config.py', 'L-DIT', 2, jobs=jobs)
+        with pytest.raises(ValueError):  # there is no log
+            comparison.test('config.py', tmp_path / 'epoch_2.pth', tmp_path / 'test', [])
+        for command, loader, setting in zip(calls[-2:], ('train', 'test'), given):
+            own = f'{loader}_dataloader.num_workers=0'
+            assert (own in command) == alone
+            assert not alone or command.index(own) < command.index(setting)
 
 
 def trained(folder: Path, monkeypatch, content: dict, *arguments: str):

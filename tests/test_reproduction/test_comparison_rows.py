@@ -96,6 +96,9 @@ def test_means_differ_from_the_row_that_they_are_compared_with() -> None:
     assert config('L-DIT, IoU head').model.decode_head.predict_iou
     average = ROWS['L-DIT, EMA']
     assert (average.settings, average.weights_of, average.averaged, AVERAGED) == ((), 'L-DIT', True, {'L-DIT'})
+    for row, base in (('L-DIT, low threshold', 'L-DIT'), ('L-DIT, BCE alone, low threshold', 'L-DIT, BCE alone')):
+        thresholds = [config(name).model.decode_head.threshold for name in (row, base)]
+        assert (thresholds, ROWS[row].weights_of) == ([0.35, 0.5], base)
     larger = ROWS['L-DIT, tested larger']
     assert (larger.settings, larger.weights_of, 112 * larger.test_scale) == ((), 'L-DIT', 128)
     # Each pair differs in one setting, apart from those that are made of the same training and a loader by image.

@@ -39,10 +39,10 @@ class HuggingFaceTextEncoder(TextEncoder):
             padding on as if it were text, as the released DIT code does.
         pad_to_max_length: Whether every batch has `max_length` tokens, constant shapes for `torch.compile`. Otherwise a
             batch is padded to its longest sentence.
-        masked_tokens: Probability in training that a token of a sentence is replaced by the tokenizer's mask token (or
-            unknown token, without one), so that the model has to use the other words. About half of the sentences
-            stay whole, and one token of the others. MaskRIS (arXiv 2411.19067) also masks words, but learns the
-            prediction for the whole sentence from the rest, in a second pass.
+        masked_tokens: In training, the probability of each token of half of the sentences, drawn at random, to be
+            replaced by the tokenizer's mask token (or unknown token, without one), so that the model has to use the
+            other words. One token always stays. MaskRIS (arXiv 2411.19067) also masks words, but in a second pass,
+            which learns the prediction of the first.
         frozen: Whether the weights are frozen; the model then stays in evaluation mode.
         lora: Keywords of `peft.LoraConfig`, such as dict(r=8, lora_alpha=16). Low-rank weights then train in place of
             the model's own.
