@@ -104,6 +104,7 @@ BUDGET = ('images', 'test_images', 'pretrain', 'size', 'epochs', 'lr', 'warmup',
 # From --pretrain, SAM stored in float16.
 START = ROOT / 'reproduction' / 'start'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
+WORD_SHARES = 'tools/analysis_tools/word_shares.py'
 TEXT_PRETRAINING = 'reproduction/pretrain_text_encoder.py'
 TEST_DATA = 'test_dataloader.dataset'
 GENERALIZED = (
@@ -216,6 +217,10 @@ class Comparison:
         data = [f'{TEST_DATA}.data_root={self.testing}/']
         scores, dump = self.test(config, checkpoint, work_dir / 'test', [*data, *options])
         scores = {key: scores[key] for key in (*SCORES, NESTED) if key in scores} | attribute_scores(dump)
+        tested = work_dir / 'test' / Path(config).name
+        shares = work_dir / 'word_shares.json'
+        self.call(f'{name}.log', WORD_SHARES, tested, checkpoint, '--json', shares, jobs=self.args.jobs)
+        scores['word_shares'] = json.loads(shares.read_text())
         if PREDICTS_IOU in options:
             data = [f'{TEST_DATA}.data_root={self.generalized}/', *GENERALIZED]
             _, generalized = self.test(config, checkpoint, work_dir / 'test_generalized', [*data, *options])

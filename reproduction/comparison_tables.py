@@ -166,6 +166,18 @@ def calibration_table(results: Results) -> str:
     return _markdown(head, lines)
 
 
+def words_table(results: Results) -> str:
+    """What reaches each block of the words, as tools/analysis_tools/word_shares.py measures it; '' without any."""
+    lines = []
+    for row, found in results.items():
+        shares = [scores['word_shares'] for scores in found.values() if any(scores.get('word_shares', ()))]
+        if shares:
+            cells = ['–' if None in block else f'{mean(block):.2f}' for block in zip(*shares)]
+            lines.append([row, str(len(shares)), *cells])
+    blocks = max((len(line) - 2 for line in lines), default=0)
+    return _markdown(['Scheme', 'Seeds', *(f'Block {block}' for block in range(blocks))], lines)
+
+
 def spread(groups: list[list[float]]) -> tuple[float, int]:
     """The standard deviation within groups, pooled over all groups, and its degrees of freedom."""
     squares = sum((value - mean(group)) ** 2 for group in groups for value in group)
@@ -203,4 +215,4 @@ def _markdown(head: list[str], lines: list[list[str]]) -> str:
     return '\n'.join(f'| {" | ".join(row)} |' for row in rows) if lines else ''
 
 
-TABLES_OF_RESULTS = (scores_table, attributes_table, pairs_table, additions_table, calibration_table)
+TABLES_OF_RESULTS = (scores_table, attributes_table, words_table, pairs_table, additions_table, calibration_table)

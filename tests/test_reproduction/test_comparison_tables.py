@@ -17,6 +17,7 @@ from comparison_tables import (
     pairs_table,
     read_results,
     scores_table,
+    words_table,
 )
 from dump_scores import attribute_scores, calibration
 from processes import ROOT
@@ -94,6 +95,21 @@ def test_predicted_ious_are_compared_with_the_true_ones(tmp_path: Path) -> None:
     assert calibration_table(results).splitlines()[2:] == ['| L-DIT, IoU head | 2 | 0.300 | 1.00 | 2 | 0.125 |']
     results['L-DIT, IoU head'] = {0: dict(scores, calibration=neither)}
     assert calibration_table(results).splitlines()[2:] == ['| L-DIT, IoU head | 1 | 0.100 | – | 0 | – |']
+
+
+def test_shares_of_words_are_means_over_seeds(tmp_path: Path) -> None:
+    results = write_results(tmp_path, default=[1.0], L_DIT=[1.0], E_DIT=[2.0, 3.0, 4.0], L_DIT_from_block_2=[1.0])
+    assert words_table(results) == ''
+    results['default'][0]['word_shares'] = [None, None]
+    results['E-DIT'][0]['word_shares'], results['E-DIT'][2]['word_shares'] = [1.0, 0.25], [0.5, 0.0]
+    results['L-DIT from block 2'][0]['word_shares'] = [None, 1.0]
+    assert words_table(results).splitlines() == [
+        '| Scheme | Seeds | Block 0 | Block 1 |',
+        '| --- | --- | --- | --- |',
+        # (1 + 0.5) / 2 and (0.25 + 0) / 2
+        '| E-DIT | 2 | 0.75 | 0.12 |',
+        '| L-DIT from block 2 | 1 | – | 1.00 |',
+    ]
 
 
 def test_plots_are_written_of_what_there_is(tmp_path: Path) -> None:
