@@ -62,8 +62,8 @@ class CrossAttentionInstruction(Instruction):
             P_i has 768² = 0.6 M.
         num_heads: Attention heads; as in SAM's mask decoder.
         ffn_dims: Hidden width of the FFN; as in SAM's mask decoder.
-        norm_visual: Whether k = v = LN(V_i), each layer with its own LN. V_i is the residual stream, which no LN bounds.
-            With `ffn` it learns far better so in docs/reproduction.md.
+        norm_visual: Whether k = v = LN(V_i), each layer with its own LN. No LN bounds V_i, the residual stream, and
+            with `ffn` the scheme learns far better so (docs/reproduction.md).
         **kwargs: As in `Instruction`. Dropout acts on the outputs of attention and FFN, before the sum.
 
     Raises:
