@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from comparison_rows import TUNED
+from comparison_rows import NORMED, TUNED
 from comparison_tables import Results
 from matplotlib.figure import Figure
 
@@ -18,7 +18,9 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
     Raises:
         InputError: The folder cannot be written to.
     """
-    trained = {row: [run for run in results.get(row, {}).values() if run.get('training_iou')] for row in TUNED}
+    trained = {
+        row: [run for run in results.get(row, {}).values() if run.get('training_iou')] for row in (*TUNED, *NORMED)
+    }
     trained = {row: runs for row, runs in trained.items() if runs}
     fits = [scores['calibration'] for found in results.values() for scores in found.values() if 'calibration' in scores]
     figures = dict(training=plot_training(trained) if trained else None, calibration=plot_fits(fits) if fits else None)
