@@ -145,25 +145,25 @@ def batch(cfg: Config, sentences: int, tokens: int, of_image: int) -> dict:
     return dict(inputs=[image for image in images for _ in range(of_image)], data_samples=samples)
 
 
+@torch.no_grad()
 def measure(args: argparse.Namespace) -> dict[str, dict]:
     """Seconds and GFLOPs by model and number of sentences."""
     models = {name: (cfg, build(cfg, args.device).requires_grad_(False).eval()) for name, cfg in configs(args).items()}
     figures: dict[str, dict] = {name: {} for name in models}
-    with torch.no_grad():
-        for number in args.sentences:
-            times: dict[str, list[float]] = {name: [] for name in models}
-            for i, name in product(range(args.rounds + 1), models):
-                cfg, model = models[name]
-                data = batch(cfg, number, args.tokens, number)
-                # Sentences that are cached would cost nothing.
-                model.train().eval()
-                elapsed = seconds(lambda model=model, data=data: model.test_step(data), args.device)
-                times[name] += [elapsed] * bool(i)
-            for name, (cfg, model) in models.items():
-                with FlopCounterMode(display=False) as counter:
-                    model.train().eval().test_step(batch(cfg, number, args.tokens, number))
-                found = dict(seconds=median(times[name]), gflops=counter.get_total_flops() / 1e9)
-                figures[name][number] = found
+    for number in args.sentences:
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for i, name in product(range(args.rounds + 1), models):
+            cfg, model = models[name]
+            data = batch(cfg, number, args.tokens, number)
+            # Sentences that are cached would cost nothing.
+            model.train().eval()
+            elapsed = seconds(lambda model=model, data=data: model.test_step(data), args.device)
+            times[name] += [elapsed] * bool(i)
+        for name, (cfg, model) in models.items():
+            with FlopCounterMode(display=False) as counter:
+                model.train().eval().test_step(batch(cfg, number, args.tokens, number))
+            found = dict(seconds=median(times[name]), gflops=counter.get_total_flops() / 1e9)
+            figures[name][number] = found
     return figures
 
 

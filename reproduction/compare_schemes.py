@@ -19,74 +19,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, GROUPS, PREDICTS_IOU, ROWS, name_of
-
-# The side of the input, in pixels, of the weights in reproduction/start.
-SIZE = 112
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--work-dir', type=Path, default=Path('work_dirs/compare_schemes'), help='folder for data, weights and scores'
-    )
-    groups = ', '.join(GROUPS)
-    parser.add_argument(
-        '--rows',
-        nargs='+',
-        choices=[*GROUPS, *ROWS],
-        metavar='ROW',
-        default=['paper'],
-        help=f'rows to run, or groups of rows ({groups}); by default all rows of the paper',
-    )
-    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds of every row')
-    parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
-    parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
-    parser.add_argument(
-        '--pretrain',
-        type=int,
-        nargs='?',
-        const=3,
-        default=0,
-        metavar='EPOCHS',
-        help='pre-train anew, by default for 3 epochs, instead of using reproduction/start',
-    )
-    parser.add_argument('--size', type=int, default=SIZE, help='side of the input in pixels, a multiple of 16')
-    parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
-    parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
-    parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; they share the cores')
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
-    parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings and tests')
-    parser.add_argument('--hard', action='store_true', help='compare on the hard variant of the data')
-    parser.add_argument('--table', action='store_true', help='only print the tables of the finished rows')
-    parser.add_argument('--plots', type=Path, help='folder for plots of the finished rows: training, calibration')
-    args = parser.parse_args()
-    check_args(parser, args)
-    args.rows = list(dict.fromkeys(row for name in args.rows for row in GROUPS.get(name, (name,))))
-    return args
-
-
-def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Exit with a message if a number is out of its range."""
-    for name in ('images', 'test_images', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
-        if not getattr(args, name) > 0:
-            parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
-    if args.size % 16:
-        parser.error(f'--size {args.size} is not a multiple of 16')
-    if args.pretrain < 0:
-        parser.error(f'--pretrain must be 0 or more, got {args.pretrain}')
-    if args.size != SIZE and not args.pretrain:
-        parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
-    if min(args.seeds) < 0:
-        parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
-
+from comparison_arguments import parse_args
 
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
-    ARGS = parse_args()
+    ARGS = parse_args(__doc__)
 
 from comparison_plots import write_plots
+from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, PREDICTS_IOU, ROWS, name_of
 from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
 from dump_scores import attribute_scores, calibration
 from mmengine.device import get_device
@@ -122,11 +62,8 @@ def cores_of(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs)
 
 
-def loading(dataloader: str, jobs: int) -> list[str]:
-    """The setting by which a process with one core loads its data itself.
-
-    Its workers would share the core, and send every item through memory.
-    """
+def loader_settings(dataloader: str, jobs: int) -> list[str]:
+    """A process with one core loads its data itself: its workers would share the core, and copy every item."""
     return [f'{dataloader}.num_workers=0'] * (cores_of(jobs) == 1)
 
 
@@ -190,7 +127,7 @@ class Comparison:
             WHOLE_LOG,
             *length,
             *self.options(config),
-            *loading('train_dataloader', jobs),
+            *loader_settings('train_dataloader', jobs),
             *self.args.cfg_options,
             *options,
         ]
@@ -203,7 +140,7 @@ class Comparison:
     def test(self, config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) -> tuple[dict, Path]:
         """Test weights; return the scores and the file with the results of each sentence."""
         dump = work_dir / 'dump.jsonl'
-        before = [*loading('test_dataloader', self.args.jobs), *self.args.cfg_options]
+        before = [*loader_settings('test_dataloader', self.args.jobs), *self.args.cfg_options]
         options = [*before, *options, f'test_evaluator.dump={dump}']
         command = ['tools/test.py', config, checkpoint, '--work-dir', work_dir, '--cfg-options', *options]
         self.call(f'{work_dir.parent.name}.log', *command, jobs=self.args.jobs)

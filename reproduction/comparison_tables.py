@@ -167,10 +167,11 @@ def calibration_table(results: Results) -> str:
 
 
 def words_table(results: Results) -> str:
-    """What reaches each block of the words, as tools/analysis_tools/word_shares.py measures it; '' without any."""
+    """How distinct the words are in each block, by word_shares.py of the analysis tools; '' without any."""
     lines = []
     for row, found in results.items():
-        shares = [scores['word_shares'] for scores in found.values() if any(scores.get('word_shares', ()))]
+        noted = [scores.get('word_shares', []) for scores in found.values()]
+        shares = [blocks for blocks in noted if any(share is not None for share in blocks)]
         if shares:
             cells = ['–' if None in block else f'{mean(block):.2f}' for block in zip(*shares)]
             lines.append([row, str(len(shares)), *cells])

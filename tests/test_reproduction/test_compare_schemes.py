@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from comparison_arguments import parse_args
 from comparison_tables import NESTED, SCORES, read_results, scores_table
 from processes import ROOT, call_tool
 from trainings import note_commit
@@ -66,7 +67,7 @@ def test_bad_input_is_a_one_line_error_before_training(tmp_path, monkeypatch, ca
     (tmp_path / 'afile').touch()
     (tmp_path / 'begun').mkdir()
     monkeypatch.setattr(sys, 'argv', [PATH])
-    begun = TOOL['Comparison'](TOOL['parse_args']()).budget
+    begun = TOOL['Comparison'](parse_args(TOOL['__doc__'])).budget
     (tmp_path / 'begun' / 'budget.json').write_text(json.dumps(begun))
     (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
     (tmp_path / 'torn').mkdir()
@@ -111,7 +112,7 @@ def test_processes_with_one_core_each_load_their_data_themselves(tmp_path: Path,
 def trained(folder: Path, monkeypatch, content: dict, *arguments: str):
     """A comparison in a folder whose L-DIT was trained: its logs, and a checkpoint with `content`."""
     monkeypatch.setattr(sys, 'argv', [PATH, '--work-dir', str(folder), '--seeds', '0', *arguments])
-    args = TOOL['parse_args']()
+    args = parse_args(TOOL['__doc__'])
     args.images = args.test_images = 2
     comparison = TOOL['Comparison'](args)
     logs = folder / 'L-DIT' / '1' / 'vis_data'
@@ -167,7 +168,7 @@ def test_a_row_is_scored_with_the_last_weights_and_another_with_their_average(tm
 def test_rows_start_from_a_new_pretraining_on_request(tmp_path: Path, monkeypatch) -> None:
     argv = [PATH, '--work-dir', str(tmp_path), '--rows', 'L-DIT', '--seeds', '0', '--pretrain']
     monkeypatch.setattr(sys, 'argv', argv)
-    comparison, calls, started = TOOL['Comparison'](TOOL['parse_args']()), [], {}
+    comparison, calls, started = TOOL['Comparison'](parse_args(TOOL['__doc__'])), [], {}
     comparison.data = lambda name, *_: tmp_path / name
     comparison.train = lambda config, name, epochs, *options: (
         calls.append((name, epochs, options)) or tmp_path / 'sam.pth'
@@ -190,7 +191,7 @@ def test_a_failed_row_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> N
     monkeypatch.setattr(
         sys, 'argv', [PATH, '--work-dir', str(tmp_path), '--rows', *rows, '--seeds', '0', '--jobs', '2']
     )
-    comparison, done = TOOL['Comparison'](TOOL['parse_args']()), []
+    comparison, done = TOOL['Comparison'](parse_args(TOOL['__doc__'])), []
     comparison.data = comparison.train = lambda *_, **__: tmp_path
 
     def run(row: str, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""tools/analysis_tools/word_shares.py: what reaches each block of the words."""
+"""tools/analysis_tools/word_shares.py: how distinct the words are in each block."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""Measure what reaches each block of the words: ``tools/analysis_tools/word_shares.py CONFIG CHECKPOINT``.
+"""Measure how distinct the words are in each block: ``tools/analysis_tools/word_shares.py CONFIG CHECKPOINT``.
 
 Prints for each block of the image encoder the share of the variance of its text tokens, after the block's norm, that
 lies between the words of a sentence. 1 means that words differ as much within a sentence as between sentences and

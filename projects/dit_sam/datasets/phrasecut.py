@@ -1,5 +1,6 @@
 """PhraseCut: phrases for one or several regions of Visual Genome's images."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,17 +75,20 @@ class PhraseCutDataset(ReferringDataset):
         require_file(self.images_file, 'Images', REMEDY)
         found = {image['image_id']: image for image in load_records(self.images_file, IMAGE_TYPES, 'image')}
         builder, rows = TableBuilder(), dict[int, int]()
-        for path in self._files():
-            require_file(path, 'Phrases', REMEDY)
-            for task in load_records(path, TASK_TYPES, 'task'):
-                item = f'{path}: task {task["task_id"]}'
-                with naming(item):
-                    if task['image_id'] not in found:
-                        raise InputError(f'is of image {task["image_id"]}, which {self.images_file} does not have')
-                    row, target = _add_target(builder, rows, found[task['image_id']], task)
-                _add_phrase(builder, row, target, task, item)
+        for item, task in self._tasks():
+            with naming(item):
+                if task['image_id'] not in found:
+                    raise InputError(f'is of image {task["image_id"]}, which {self.images_file} does not have')
+                row, target = _add_target(builder, rows, found[task['image_id']], task)
+            _add_phrase(builder, row, target, task, item)
         with naming(f'{self.source}:'):
             return builder.build(dataset='phrasecut', split=self.split)
+
+    def _tasks(self) -> Iterator[tuple[str, dict]]:
+        """The tasks of the files, each with its name for messages."""
+        for path in self._files():
+            require_file(path, 'Phrases', REMEDY)
+            yield from ((f'{path}: task {task["task_id"]}', task) for task in load_records(path, TASK_TYPES, 'task'))
 
 
 def _add_target(builder: TableBuilder, rows: dict[int, int], image: dict, task: dict) -> tuple[int, int]:
