@@ -6,8 +6,8 @@ Usage:
 
 Writes data, then trains and scores every row and seed with tools/train.py and tools/test.py. All rows start from the
 weights in reproduction/start. With --pretrain they start from new ones: a small SAM without text, trained on points and
-boxes, and a small BERT without images, trained on masked words. A second run skips finished rows and continues
-interrupted ones. A row that fails does not stop the others.
+boxes, and a small BERT without images, trained on masked words. With --load-from they start from a trained model. A
+second run skips finished rows and continues interrupted ones. A row that fails does not stop the others.
 """
 
 import argparse
@@ -170,6 +170,7 @@ class Comparison:
             f'randomness.seed={seed}',
             f'optim_wrapper.optimizer.lr={self.args.lr}',
             f'param_scheduler.0.end={self.args.warmup}',
+            *([f'load_from={self.args.load_from.resolve()}'] if self.args.load_from else []),
         ]
 
     def start(self, row: str) -> list[str]:
@@ -209,8 +210,9 @@ class Comparison:
 
     @property
     def budget(self) -> dict:
-        """The options that all rows of a folder share."""
-        return {key: getattr(self.args, key) for key in BUDGET}
+        """The options that all rows of a folder share; of a checkpoint only its name and that of its folder."""
+        values, loaded = {key: getattr(self.args, key) for key in BUDGET}, self.args.load_from
+        return values | dict(load_from=loaded and '/'.join(loaded.resolve().parts[-2:]))
 
     def check_budget(self) -> None:
         """Note the budget in the folder, or check that it is the same as before.
@@ -226,8 +228,8 @@ class Comparison:
         except (TypeError, ValueError) as error:
             raise InputError(f'{file} is damaged: delete it, and the next run writes it again') from error
         for key, value in self.budget.items():
-            if noted.get(key, 'unknown') != value:
-                held = f'{key}={noted.get(key, "unknown")}, not {value}'
+            if noted.get(key) != value:
+                held = f'{key}={noted.get(key)}, not {value}'
                 raise InputError(f'{self.folder} holds a comparison with {held}: name another --work-dir')
 
     def check_epochs(self) -> None:

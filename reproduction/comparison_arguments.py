@@ -5,6 +5,8 @@ from pathlib import Path
 
 from comparison_rows import GROUPS, ROWS
 
+from dit_sam_cli.files import check_exists
+
 # The side of the input, in pixels, of the weights in reproduction/start.
 SIZE = 112
 
@@ -36,6 +38,12 @@ def parse_args(about: str) -> argparse.Namespace:
         metavar='EPOCHS',
         help='pre-train anew, by default for 3 epochs, instead of using reproduction/start',
     )
+    parser.add_argument(
+        '--load-from',
+        type=Path,
+        metavar='CHECKPOINT',
+        help='a trained model from which every row starts, with a new optimizer',
+    )
     parser.add_argument('--size', type=int, default=SIZE, help='side of the input in pixels, a multiple of 16')
     parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
@@ -61,6 +69,10 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         parser.error(f'--size {args.size} is not a multiple of 16')
     if args.pretrain < 0:
         parser.error(f'--pretrain must be 0 or more, got {args.pretrain}')
+    if args.load_from is not None:
+        if args.pretrain:
+            parser.error('--load-from and --pretrain exclude each other')
+        check_exists('--load-from', str(args.load_from))
     if args.size != SIZE and not args.pretrain:
         parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
     if min(args.seeds) < 0:

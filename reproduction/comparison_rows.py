@@ -164,6 +164,8 @@ ADDITIONS = {
 }
 # Those against overfitting, which few images show.
 REGULARIZERS = ('masked words', 'masked patches', 'mosaic')
+# Those of another scheme, which do not fit the weights of L-DIT.
+FROM_THE_START = ('text from block 4 on', 'the same with 4 sentences of an image, equal time')
 # Those whose two rows have the same training and differ in what is made of it.
 SAME_TRAINING = ('EMA of the weights', 'input of 8/7 the size in the test')
 
@@ -187,8 +189,8 @@ GROUPS = {
     'main': ('default', 'E-DIT', 'L-DIT'),
     'paper': tuple(PAPER),
     'normed': tuple(NORMED),
-    'late': (*LATE, LATE_BY_IMAGE),
-    'additions': _rows_of(*(name for name in ADDITIONS if name not in REGULARIZERS)),
+    'late': (*LATE, LATE_BY_IMAGE, f'{LATE_BY_IMAGE}, equal time'),
+    'additions': _rows_of(*(name for name in ADDITIONS if name not in (*REGULARIZERS, *FROM_THE_START))),
     'regularizers': _rows_of(*REGULARIZERS),
 }
 

@@ -120,7 +120,7 @@ def additions_table(results: Results) -> str:
     The change is the difference of the means over all seeds of the two rows. Its interval is a t-interval for two
     independent rows, with the standard deviation of seeds pooled over the trainings of this table; it does not count on
     equal seeds being alike. Rows with the same training are compared by common seeds, with a paired t-interval. Rows
-    without a common seed, and those whose files name different pre-trainings, are not compared.
+    without a common seed, and those whose files name different starts, are not compared.
     """
     trained = {row for pair in ADDITIONS.values() for row in pair if ROWS[row].weights_of is None}
     deviation, freedom = spread([list(_mious(results.get(row, {})).values()) for row in trained])
@@ -192,8 +192,8 @@ def _margin(deviation: float, freedom: int, share: float) -> float:
 
 
 def _starts(found: dict[int, dict]) -> set:
-    """The pre-trainings of a row's runs; older results do not name them."""
-    return {scores.get('pretrain') for scores in found.values()}
+    """The weights from which a row's runs started; older results do not name their pre-training."""
+    return {(scores.get('pretrain'), scores.get('load_from')) for scores in found.values()}
 
 
 def _with_equal_seeds(first: dict[int, dict], second: dict[int, dict]) -> tuple[list[float], list[float]]:

@@ -30,6 +30,12 @@ TOOL = runpy.run_path(PATH)
             ['--rows', 'E-DIT', '--cfg-options', 'model.backbone.instruction.type=None'],
             "model.backbone.instruction.type: the comparison sets this itself for 'E-DIT'; leave it out",
         ),
+        (['--load-from', 'nowhere.pth'], '--load-from nowhere.pth not found: check the path'),
+        (['--load-from', 'afile', '--pretrain'], '--load-from and --pretrain exclude each other'),
+        (
+            ['--work-dir', 'begun', '--load-from', 'torn/budget.json'],
+            'begun holds a comparison with load_from=None, not torn/budget.json: name another --work-dir',
+        ),
         (['--lr', 'nan'], '--lr must be more than 0, got nan'),
         (['--size', '100'], '--size 100 is not a multiple of 16'),
         (['--size', '96'], '--size 96 needs --pretrain: the weights in reproduction/start are for 112 pixels'),
@@ -183,6 +189,19 @@ def test_rows_start_from_a_new_pretraining_on_request(tmp_path: Path, monkeypatc
         f'model.decode_head.init_cfg.checkpoint={tmp_path / "sam.pth"}',
         f'model.text_encoder.init_cfg.checkpoint={folder / "text_encoder.safetensors"}',
     ]
+
+
+def test_rows_start_from_a_trained_model_on_request(tmp_path: Path, monkeypatch) -> None:
+    weights, calls = tmp_path / 'L-DIT_seed0' / 'epoch_8.pth', []
+    weights.parent.mkdir()
+    weights.touch()
+    comparison = trained(tmp_path, monkeypatch, dict(state_dict={}), '--rows', 'L-DIT', '--load-from', str(weights))
+    train = comparison.train
+    comparison.train = lambda *args, **_: calls.append(args) or train()
+    comparison.score = lambda *_: dict.fromkeys(SCORES, 50.0)
+    comparison.run_all()
+    assert f'load_from={weights.resolve()}' in calls[0]
+    assert json.loads((tmp_path / 'L-DIT_seed0.json').read_text())['load_from'] == 'L-DIT_seed0/epoch_8.pth'
 
 
 def test_a_failed_row_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> None:
