@@ -33,6 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--arch', choices=ARCHS, default='base', help='size of the encoder')
     parser.add_argument('--size', type=positive, default=512, help='side of the input in pixels, a multiple of 16')
+    parser.add_argument('--patch-size', type=positive, help='side of a patch in pixels; default 16, with --arch tiny 8')
     parser.add_argument(
         '--sentences', nargs='+', type=positive, help='sentences of an image; default 1 8 32, with --train 1 2 4'
     )
@@ -86,7 +87,11 @@ def check(args: argparse.Namespace) -> None:
     """
     check_device(args.device)
     if args.size % 16:
-        raise InputError(f'--size {args.size} is not a multiple of 16, the side of a patch')
+        raise InputError(f'--size {args.size} is not a multiple of 16')
+    if args.patch_size and args.size % args.patch_size:
+        raise InputError(f'--size {args.size} is not a multiple of --patch-size {args.patch_size}')
+    if args.patch_size and args.evf:
+        raise InputError('--patch-size does not go with --evf')
     uneven = [number for number in args.sentences if args.batch % number]
     if args.train and uneven:
         raise InputError(f'--batch {args.batch} is not a multiple of {uneven[0]} sentences an image')
@@ -105,6 +110,8 @@ def configs(args: argparse.Namespace) -> dict[str, Config]:
     found = {}
     cfg = Config.fromfile(config_folder() / 'dit_sam' / CONFIG_OF[args.arch])
     cfg.model.data_preprocessor.size = (args.size, args.size)
+    if args.patch_size:
+        cfg.model.backbone.patch_size = args.patch_size
     cfg.model.text_encoder.tokenizer = WORDS
     depth = dict(tiny=6, base=12, large=24, huge=32)[args.arch]
     starts = {'0': 0, '1/3': depth // 3, '1/2': depth // 2, '2/3': 2 * depth // 3}
