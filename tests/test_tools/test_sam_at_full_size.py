@@ -39,14 +39,13 @@ def build_segment_anything() -> nn.Module:
     return importlib.import_module('segment_anything.build_sam').build_sam_vit_b()
 
 
-def build_transformers() -> SamModel:
-    """`SamModel` with all settings that differ from SAM's set to SAM's."""
+def open_transformers(folder: Path) -> SamModel:
+    """`SamModel` with the weights of a folder, none missing or left over, and SAM's settings."""
     # By default the decoder's norms divide by √(variance + 1e-6), SAM's by √(variance + 1e-5).
-    sam = randomize(SamModel(SamConfig(mask_decoder_config=dict(layer_norm_eps=1e-5))))
-    # Its initial frequencies are 384 times as high as SAM's, so that sines in float32 are noise.
-    sam.shared_image_embedding.positional_embedding.normal_()
-    sam.tie_weights()
-    return sam
+    SamConfig(mask_decoder_config=dict(layer_norm_eps=1e-5)).save_pretrained(folder)
+    sam, found = SamModel.from_pretrained(folder, output_loading_info=True)
+    assert not found['missing_keys'] and not found['unexpected_keys']
+    return sam.eval()
 
 
 def masks_of_segment_anything(sam: nn.Module, image: Tensor, sparse: Tensor) -> dict[str, Tensor]:
@@ -95,49 +94,44 @@ def load_ours(checkpoint: Path) -> tuple[nn.Module, nn.Module]:
     return parts
 
 
-def assert_agrees(converted: Path, embedding: Tensor, image: Tensor, sam: nn.Module, masks_of_theirs) -> None:
-    """The image embedding, and masks for all prompts out of it, with the converted file as `init_cfg`."""
-    backbone, head = load_ours(converted)
-    assert_close(backbone(image)[0], embedding, 'image embedding')
-    words = noise(1, WORDS, 768, seed=2)
-    theirs = masks_of_theirs(sam, embedding, head.text_proj(words))
-    for key, mask in masks_of_ours(head, embedding, words).items():
+def assert_agree(masks: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert masks.keys() == theirs.keys()
+    for key, mask in masks.items():
         assert_close(mask, theirs[key], key)
 
 
 @torch.no_grad()
-def test_segment_anything_vit_b_round_trip(folder, capsys):
+def test_vit_b_from_segment_anything_to_transformers_and_back(folder, capsys):
     sam, image = randomize(build_segment_anything()), noise(1, 3, 1024, 1024, seed=1)
     torch.save(sam.state_dict(), folder / 'sam_vit_b.pth')
+    embedding, words = sam.image_encoder(image), noise(1, WORDS, 768, seed=2)
 
     convert('sam2mmseg', folder / 'sam_vit_b.pth', folder / 'ours.safetensors')
     assert 'ours.safetensors: ViT-B, 93,735,728 weights in 314 tensors, 357.' in capsys.readouterr().out
-    assert_agrees(folder / 'ours.safetensors', sam.image_encoder(image), image, sam, masks_of_segment_anything)
+    backbone, head = load_ours(folder / 'ours.safetensors')
+    assert_close(backbone(image)[0], embedding, 'image embedding')
+    sparse = head.text_proj(words)
+    theirs = masks_of_segment_anything(sam, embedding, sparse)
+    assert_agree(masks_of_ours(head, embedding, words), theirs)
 
     convert('mmseg2sam', folder / 'ours.safetensors', folder / 'back.pth', '--arch', 'base')
     assert_equal(torch.load(folder / 'back.pth', weights_only=True), sam.state_dict())
     # SAM's own file loads like the converted one.
     direct = [part.state_dict() for part in load_ours(folder / 'sam_vit_b.pth')]
-    converted = load_file(folder / 'ours.safetensors')
+    ours = load_file(folder / 'ours.safetensors')
     assert_equal(
         {f'backbone.{name}': value for name, value in direct[0].items()}
         | {f'decode_head.{name}': value for name, value in direct[1].items() if 'text_proj' not in name},
-        converted,
+        ours,
     )
 
-
-@torch.no_grad()
-def test_transformers_vit_b_round_trip(folder, capsys):
-    sam, image = build_transformers(), noise(1, 3, 1024, 1024, seed=1)
-    sam.save_pretrained(folder / 'theirs')
-
-    convert('sam2mmseg', folder / 'theirs', folder / 'ours.pth')
-    assert 'ours.pth: ViT-B, 93,735,728 weights in 314 tensors, 357.' in capsys.readouterr().out
-    assert_agrees(folder / 'ours.pth', sam.get_image_embeddings(image), image, sam, masks_of_transformers)
-
-    convert('mmseg2sam', folder / 'ours.pth', folder / 'back' / 'model.safetensors', '--layout', 'huggingface')
-    assert_equal(load_file(folder / 'back' / 'model.safetensors'), sam.state_dict())
-    sam.config.save_pretrained(folder / 'back')
-    loaded, found = SamModel.from_pretrained(folder / 'back', output_loading_info=True)
-    assert not found['missing_keys'] and not found['unexpected_keys']
-    assert_equal(loaded.state_dict(), sam.state_dict())
+    hugging = folder / 'huggingface'
+    convert('mmseg2sam', folder / 'ours.safetensors', hugging / 'model.safetensors', '--layout', 'huggingface')
+    capsys.readouterr()
+    transformed = open_transformers(hugging)
+    assert_close(transformed.get_image_embeddings(image), embedding, 'image embedding of transformers')
+    assert_agree(masks_of_transformers(transformed, embedding, sparse), theirs)
+    transformed.save_pretrained(folder / 'saved')
+    convert('sam2mmseg', folder / 'saved', folder / 'again.safetensors')
+    assert 'again.safetensors: ViT-B, 93,735,728 weights in 314 tensors, 357.' in capsys.readouterr().out
+    assert_equal(load_file(folder / 'again.safetensors'), ours)
