@@ -27,6 +27,18 @@ def parse_args(about: str) -> argparse.Namespace:
         help=f'rows to run, or groups of rows ({groups}); by default all rows of the paper',
     )
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1], help='seeds of every row')
+    add_budget(parser)
+    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; they share the cores')
+    parser.add_argument('--table', action='store_true', help='only print the tables of the finished rows')
+    parser.add_argument('--plots', type=Path, help='folder for plots of the finished rows: training, calibration')
+    args = parser.parse_args()
+    check_args(parser, args)
+    args.rows = list(dict.fromkeys(row for name in args.rows for row in GROUPS.get(name, (name,))))
+    return args
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what a row reaches."""
     parser.add_argument('--images', type=int, default=6000, help='pictures to train on')
     parser.add_argument('--test-images', type=int, default=400, help='pictures to score on')
     parser.add_argument(
@@ -48,16 +60,9 @@ def parse_args(about: str) -> argparse.Namespace:
     parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
     parser.add_argument('--lr', type=float, default=5e-4, help='learning rate of every row')
     parser.add_argument('--warmup', type=int, default=100, help='steps over which the learning rate of a row rises')
-    parser.add_argument('--jobs', type=int, default=1, help='trainings at a time; they share the cores')
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     parser.add_argument('--cfg-options', nargs='+', default=[], help='settings for all trainings and tests')
     parser.add_argument('--hard', action='store_true', help='compare on the hard variant of the data')
-    parser.add_argument('--table', action='store_true', help='only print the tables of the finished rows')
-    parser.add_argument('--plots', type=Path, help='folder for plots of the finished rows: training, calibration')
-    args = parser.parse_args()
-    check_args(parser, args)
-    args.rows = list(dict.fromkeys(row for name in args.rows for row in GROUPS.get(name, (name,))))
-    return args
 
 
 def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
