@@ -16,25 +16,8 @@ def test_all_documented_figures_are_measured(tmp_path, output_of):
     bfloat16 is measured if the CPU has arithmetic for it.
     """
     bfloat16, target = has_bfloat16('cpu'), tmp_path / 'figures.json'
-    printed = output_of(
-        ENCODER,
-        '--arch',
-        'tiny',
-        '--size',
-        32,
-        '--tokens',
-        3,
-        '--batch',
-        2,
-        '--rounds',
-        1,
-        '--json',
-        target,
-        '--cases',
-        'ldit',
-        'edit-windowed',
-        'sam',
-    )
+    options = '--arch tiny --size 32 --tokens 3 --batch 2 --rounds 1 --cases ldit edit-windowed sam'.split()
+    printed = output_of(ENCODER, *options, '--json', target)
     result = json.loads(target.read_text())
     assert set(result['ratios']) == {
         'forward_vs_textbook',

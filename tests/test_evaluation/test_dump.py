@@ -13,33 +13,16 @@ from dit_sam.evaluation.dump import COPIED
 
 def test_dump_by_hand(tmp_path):
     path = tmp_path / 'new' / 'dump.jsonl'
-    items = [
-        item(
-            2,
-            1,
-            3,
-            text='the\u2028"café"',
-            img_id=np.int64(7),
-            ref_id=1,
-            ann_id=(3, 4),
-            sent_id=9,
-            kind='place',
-            img_path='a/b.jpg',
-            category_id=5,
-            scale_factor=2,
-        ),
-        item(0, text='a unicorn'),
-    ]
+    about = dict(sent_id=9, kind='place', img_path='a/b.jpg', category_id=5)
+    unlike_the_dump = dict(text='the\u2028"café"', img_id=np.int64(7), ann_id=(3, 4), ref_id=1, scale_factor=2)
+    items = [item(2, 1, 3, **about, **unlike_the_dump), item(0, text='a unicorn')]
     scores = score(items, dump=str(path))
     first, second = read_dump(str(path))
     assert first == dict(
+        about,
         img_id=7,
         ref_id=1,
         ann_id=[3, 4],
-        sent_id=9,
-        category_id=5,
-        kind='place',
-        img_path='a/b.jpg',
         sentence='the\u2028"café"',
         height=4,
         width=5,

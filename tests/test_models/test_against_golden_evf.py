@@ -87,53 +87,60 @@ def test_beit3_equals_the_released_module(path):
 
 def build(sizes: dict) -> nn.Module:
     """The model of a golden file."""
-    side, out = int(sizes['sam.image_size']), int(sizes['out_dim'])
-    model = MODELS.build(
-        dict(
-            type='ReferringSegmentor',
-            data_preprocessor=dict(
-                type='ReferringDataPreProcessor', size=(side, side), place='corner', pad_masks=False
-            ),
-            text_encoder=dict(
-                type='BEiT3TextEncoder',
-                arch=dict(
-                    embed_dims=int(sizes['beit3.encoder_embed_dim']),
-                    depth=int(sizes['beit3.encoder_layers']),
-                    num_heads=int(sizes['beit3.encoder_attention_heads']),
-                    hidden_dims=int(sizes['beit3.encoder_ffn_embed_dim']),
-                ),
-                img_size=int(sizes['beit3.img_size']),
-                patch_size=int(sizes['beit3.patch_size']),
-                vocab_size=int(sizes['beit3.vocab_size']),
-                max_positions=int(sizes['beit3.max_source_positions']),
-            ),
-            backbone=dict(
-                type='DITViT',
-                arch=dict(
-                    embed_dims=int(sizes['sam.embed_dim']),
-                    depth=int(sizes['sam.depth']),
-                    num_heads=int(sizes['sam.num_heads']),
-                    global_attn_indexes=json.loads(sizes['sam.global_attn_indexes']),
-                ),
-                img_size=side,
-                patch_size=int(sizes['sam.patch_size']),
-                out_channels=out,
-                window_size=int(sizes['sam.window_size']),
-                mlp_ratio=float(sizes['sam.mlp_ratio']),
-                frozen=True,
-            ),
-            decode_head=dict(
-                type='EVFSAMHead',
-                in_channels=out,
-                text_dims=int(sizes['hidden_size']),
-                depth=int(sizes['sam.decoder_depth']),
-                num_heads=int(sizes['sam.decoder_num_heads']),
-                mlp_dim=int(sizes['sam.decoder_mlp_dim']),
-                iou_head_hidden_dim=int(sizes['sam.iou_head_hidden_dim']),
-            ),
-        )
+    side = int(sizes['sam.image_size'])
+    cfg = dict(
+        type='ReferringSegmentor',
+        data_preprocessor=dict(type='ReferringDataPreProcessor', size=(side, side), place='corner', pad_masks=False),
+        text_encoder=text_encoder_of(sizes),
+        **sam_of(sizes),
     )
-    return model.eval()
+    return MODELS.build(cfg).eval()
+
+
+def text_encoder_of(sizes: dict) -> dict:
+    return dict(
+        type='BEiT3TextEncoder',
+        arch=dict(
+            embed_dims=int(sizes['beit3.encoder_embed_dim']),
+            depth=int(sizes['beit3.encoder_layers']),
+            num_heads=int(sizes['beit3.encoder_attention_heads']),
+            hidden_dims=int(sizes['beit3.encoder_ffn_embed_dim']),
+        ),
+        img_size=int(sizes['beit3.img_size']),
+        patch_size=int(sizes['beit3.patch_size']),
+        vocab_size=int(sizes['beit3.vocab_size']),
+        max_positions=int(sizes['beit3.max_source_positions']),
+    )
+
+
+def sam_of(sizes: dict) -> dict:
+    """Image encoder and mask decoder."""
+    out = int(sizes['out_dim'])
+    backbone = dict(
+        type='DITViT',
+        arch=dict(
+            embed_dims=int(sizes['sam.embed_dim']),
+            depth=int(sizes['sam.depth']),
+            num_heads=int(sizes['sam.num_heads']),
+            global_attn_indexes=json.loads(sizes['sam.global_attn_indexes']),
+        ),
+        img_size=int(sizes['sam.image_size']),
+        patch_size=int(sizes['sam.patch_size']),
+        out_channels=out,
+        window_size=int(sizes['sam.window_size']),
+        mlp_ratio=float(sizes['sam.mlp_ratio']),
+        frozen=True,
+    )
+    head = dict(
+        type='EVFSAMHead',
+        in_channels=out,
+        text_dims=int(sizes['hidden_size']),
+        depth=int(sizes['sam.decoder_depth']),
+        num_heads=int(sizes['sam.decoder_num_heads']),
+        mlp_dim=int(sizes['sam.decoder_mlp_dim']),
+        iou_head_hidden_dim=int(sizes['sam.iou_head_hidden_dim']),
+    )
+    return dict(backbone=backbone, decode_head=head)
 
 
 def set_tokens(model: nn.Module, monkeypatch: pytest.MonkeyPatch, ids: Tensor, mask: Tensor) -> None:

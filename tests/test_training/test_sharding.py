@@ -37,12 +37,18 @@ def write_sharded(folder, plain) -> str:
     return path
 
 
+def train_sharded(folder, name: str, *options) -> list:
+    """The two ranks of a training with `sharded.py`."""
+    return run_ranks(2, 'train.py', folder / 'sharded.py', '--work-dir', folder / name, *options)
+
+
 def test_a_sharded_training_equals_an_unsharded_one(tmp_path):
     """The gradients of the first steps are clipped, by the norm of all shards."""
     plain = write_config(tmp_path)
     options = ['--cfg-options', 'train_dataloader.batch_size=2', 'randomness.seed=7', 'log_processor.window_size=1']
-    for name, config in dict(plain=str(plain), sharded=write_sharded(tmp_path, plain)).items():
-        done = run_ranks(2, 'train.py', config, '--work-dir', tmp_path / name, *options)
+    write_sharded(tmp_path, plain)
+    unsharded = run_ranks(2, 'train.py', plain, '--work-dir', tmp_path / 'plain', *options)
+    for done in (unsharded, train_sharded(tmp_path, 'sharded', *options)):
         assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
     torch.testing.assert_close(losses(tmp_path / 'sharded'), losses(tmp_path / 'plain'), rtol=1e-5, atol=1e-5)
     weights = [
@@ -51,33 +57,19 @@ def test_a_sharded_training_equals_an_unsharded_one(tmp_path):
     assert {name: value.shape for name, value in weights[0].items()} == {n: v.shape for n, v in weights[1].items()}
 
     (tmp_path / 'sharded' / 'epoch_2.pth').unlink()
-    done = run_ranks(2, 'train.py', tmp_path / 'sharded.py', '--work-dir', tmp_path / 'sharded', '--resume', *options)
+    done = train_sharded(tmp_path, 'sharded', '--resume', *options)
     assert [each.returncode for each in done] == [0, 0], done[0].output[-3000:]
     resumed = torch.load(tmp_path / 'sharded' / 'epoch_2.pth', weights_only=True)['state_dict']
     torch.testing.assert_close(resumed, weights[1], rtol=0, atol=0)
-    done = run_tool(
-        'test.py',
-        plain,
-        tmp_path / 'sharded' / 'epoch_2.pth',
-        '--work-dir',
-        tmp_path / 'test',
-        '--cfg-options',
-        f'test_dataloader.dataset.data_root={tmp_path}/data/',
-    )
+    data = ['--cfg-options', f'test_dataloader.dataset.data_root={tmp_path}/data/']
+    weights_file = tmp_path / 'sharded' / 'epoch_2.pth'
+    done = run_tool('test.py', plain, weights_file, '--work-dir', tmp_path / 'test', *data)
     assert done.returncode == 0, done.output[-3000:]
 
     # Weights of another model end all ranks, although only rank 0 has the whole weights to compare.
     weights[1].popitem()
     torch.save(weights[1], tmp_path / 'other.pth')
-    for done in run_ranks(
-        2,
-        'train.py',
-        tmp_path / 'sharded.py',
-        '--work-dir',
-        tmp_path / 'other',
-        *options,
-        f'load_from={tmp_path}/other.pth',
-    ):
+    for done in train_sharded(tmp_path, 'other', *options, f'load_from={tmp_path}/other.pth'):
         assert done.returncode == 1 and 'Traceback' not in done.output
         assert 'error: the checkpoint and the config belong to different models' in done.output.splitlines()[-1]
 
