@@ -6,7 +6,7 @@ Usage:
 
 Writes data, then trains and scores every row and seed with tools/train.py and tools/test.py. All rows start from the
 weights in reproduction/start. With --pretrain they start from new ones: a small SAM without text, trained on points and
-boxes, and a small BERT without images, trained on masked words. With --load-from they start from a trained model. A
+boxes, and a small BERT without images, trained on masked words. With --load-from they start from a trained L-DIT. A
 second run skips finished rows and continues interrupted ones. A row that fails does not stop the others.
 """
 
@@ -19,18 +19,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from comparison_arguments import parse_args
+from comparison_arguments import TEST_DATA_SEED, parse_args, start_of
 
 if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args(__doc__)
 
 from comparison_plots import write_plots
-from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, PREDICTS_IOU, ROWS, name_of
+from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, CONTINUE_L_DIT, PREDICTS_IOU, ROWS, name_of
 from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
 from dump_scores import attribute_scores, calibration
 from mmengine.device import get_device
-from trainings import about_training, note_commit, weights_to_score
+from trainings import about_training, fingerprint, note_commit, weights_to_score
 
 from dit_sam.compat import has_bfloat16
 from dit_sam.errors import InputError
@@ -40,7 +40,10 @@ from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 ROOT = Path(__file__).resolve().parents[1]
 PATCH = 16
 # The options that decide what a row reaches.
-BUDGET = ('images', 'test_images', 'pretrain', 'size', 'epochs', 'lr', 'warmup', 'amp', 'hard', 'cfg_options')
+BUDGET = (
+    *('images', 'data_seed', 'test_images', 'pretrain', 'load_from', 'size'),
+    *('epochs', 'lr', 'warmup', 'amp', 'hard', 'cfg_options'),
+)
 # From --pretrain, SAM stored in float16.
 START = ROOT / 'reproduction' / 'start'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
@@ -170,8 +173,12 @@ class Comparison:
             f'randomness.seed={seed}',
             f'optim_wrapper.optimizer.lr={self.args.lr}',
             f'param_scheduler.0.end={self.args.warmup}',
-            *([f'load_from={self.args.load_from.resolve()}'] if self.args.load_from else []),
+            *[f'load_from={Path(start).resolve()}' for start in self.loaded(seed)],
         ]
+
+    def loaded(self, seed: int) -> list[str]:
+        """The trained model that the rows of a seed continue, if they continue one."""
+        return [start_of(self.args.load_from, seed)] if self.args.load_from else []
 
     def start(self, row: str) -> list[str]:
         """Settings by which a row starts from the pre-trained weights."""
@@ -204,6 +211,7 @@ class Comparison:
             test_size=side,
             jobs=self.args.jobs,
             bfloat16=bfloat16,
+            load_from_sha256=next(map(fingerprint, self.loaded(seed)), None),
         )
         atomic_write_text(result, as_lines(about | about_training(checkpoint.parent) | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
@@ -212,7 +220,7 @@ class Comparison:
     def budget(self) -> dict:
         """The options that all rows of a folder share; of a checkpoint only its name and that of its folder."""
         values, loaded = {key: getattr(self.args, key) for key in BUDGET}, self.args.load_from
-        return values | dict(load_from=loaded and '/'.join(loaded.resolve().parts[-2:]))
+        return values | dict(load_from=loaded and '/'.join(Path(loaded).absolute().parts[-2:]))
 
     def check_budget(self) -> None:
         """Note the budget in the folder, or check that it is the same as before.
@@ -228,8 +236,8 @@ class Comparison:
         except (TypeError, ValueError) as error:
             raise InputError(f'{file} is damaged: delete it, and the next run writes it again') from error
         for key, value in self.budget.items():
-            if noted.get(key) != value:
-                held = f'{key}={noted.get(key)}, not {value}'
+            if noted.get(key, 'unknown') != value:
+                held = f'{key}={noted.get(key, "unknown")}, not {value}'
                 raise InputError(f'{self.folder} holds a comparison with {held}: name another --work-dir')
 
     def check_epochs(self) -> None:
@@ -245,6 +253,16 @@ class Comparison:
                     f'{row!r} would take {float(self.args.epochs * share):g} epochs: --epochs {self.args.epochs} must '
                     f'be a multiple of {share.denominator}, or leave that row out of --rows'
                 )
+
+    def check_loaded(self) -> None:
+        """Check that the rows can continue an L-DIT. E-DIT's weights have the same names, but another meaning.
+
+        Raises:
+            InputError: A row cannot.
+        """
+        others = [row for row in self.args.rows if row not in CONTINUE_L_DIT]
+        if self.args.load_from and others:
+            raise InputError(f'--load-from is for additions to L-DIT: leave {others[0]!r} out of --rows')
 
     def check_options(self) -> None:
         """Check that --cfg-options leaves alone what the comparison itself sets.
@@ -283,16 +301,19 @@ class Comparison:
         """
         self.weights, self.text_weights = (START / f'{name}.safetensors' for name in ('sam', 'text_encoder'))
         self.check_epochs()
+        self.check_loaded()
         self.check_options()
         check_folder(self.folder)
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.check_budget()
         suffix, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
-        self.training = self.data(f'train{suffix}', self.args.images, 11, 'train=1.0', *flags)
-        self.testing = self.data(f'test{suffix}', self.args.test_images, 12, 'val=1.0', *flags)
+        self.training = self.data(f'train{suffix}', self.args.images, self.args.data_seed, 'train=1.0', *flags)
+        self.testing = self.data(f'test{suffix}', self.args.test_images, TEST_DATA_SEED, 'val=1.0', *flags)
         if any(PREDICTS_IOU in ROWS[row].settings for row in self.args.rows):
-            self.generalized = self.data('test_generalized', self.args.test_images, 12, 'val=1.0', '--generalized')
+            self.generalized = self.data(
+                'test_generalized', self.args.test_images, TEST_DATA_SEED, 'val=1.0', '--generalized'
+            )
         if self.args.pretrain:
             self.pretrain()
         runs = [(row, seed) for seed in self.args.seeds for row in self.args.rows]

@@ -9,6 +9,7 @@ from dit_sam_cli.files import check_exists
 
 # The side of the input, in pixels, of the weights in reproduction/start.
 SIZE = 112
+TEST_DATA_SEED = 12
 
 
 def parse_args(about: str) -> argparse.Namespace:
@@ -50,11 +51,11 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
         metavar='EPOCHS',
         help='pre-train anew, by default for 3 epochs, instead of using reproduction/start',
     )
+    parser.add_argument('--data-seed', type=int, default=11, help='seed of the pictures to train on')
     parser.add_argument(
         '--load-from',
-        type=Path,
         metavar='CHECKPOINT',
-        help='a trained model from which every row starts, with a new optimizer',
+        help='a trained L-DIT from which the rows start, with a new optimizer; {seed} in it is the seed of the row',
     )
     parser.add_argument('--size', type=int, default=SIZE, help='side of the input in pixels, a multiple of 16')
     parser.add_argument('--epochs', type=int, default=2, help='epochs of every row')
@@ -74,11 +75,19 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         parser.error(f'--size {args.size} is not a multiple of 16')
     if args.pretrain < 0:
         parser.error(f'--pretrain must be 0 or more, got {args.pretrain}')
-    if args.load_from is not None:
-        if args.pretrain:
-            parser.error('--load-from and --pretrain exclude each other')
-        check_exists('--load-from', str(args.load_from))
-    if args.size != SIZE and not args.pretrain:
-        parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
     if min(args.seeds) < 0:
         parser.error(f'--seeds must be 0 or more, got {min(args.seeds)}')
+    if args.data_seed < 0 or args.data_seed == TEST_DATA_SEED:
+        parser.error(f'--data-seed must be 0 or more and not {TEST_DATA_SEED}, the seed of the pictures of the test')
+    if args.load_from is not None and args.pretrain:
+        parser.error('--load-from and --pretrain exclude each other')
+    if args.load_from is not None and not args.table:
+        for seed in args.seeds:
+            check_exists('--load-from', start_of(args.load_from, seed))
+    if args.size != SIZE and not args.pretrain:
+        parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
+
+
+def start_of(load_from: str, seed: int) -> str:
+    """The checkpoint from which the rows of a seed start."""
+    return load_from.replace('{seed}', str(seed))

@@ -6,6 +6,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 from comparison_rows import ADDITIONS, ROWS, SAME_TRAINING, TABLES, name_of
 from scipy.stats import t as student
 
@@ -63,7 +64,8 @@ def scores_table(results: Results) -> str:
         if len(found) > 1:
             ends = sorted(_mious(found).values())
             cells['mIoU'] += f' ({ends[0]:.1f} to {ends[-1]:.1f})'
-        paper = ROWS[row].paper
+        continued = any(scores.get('load_from') for scores in found.values())
+        paper = None if continued else ROWS[row].paper
         figures = ('–', '–') if paper is None else [f'{figure:.2f}' for figure in paper]
         lines.append([row, str(len(found)), *cells.values(), *figures])
     return _markdown(['Scheme', 'Seeds', *columns, 'Paper: oIoU', 'mIoU'], lines)
@@ -117,30 +119,29 @@ def pairs_table(results: Results) -> str:
 def additions_table(results: Results) -> str:
     """What each addition changes in the mIoU, with its interval of 95 %; '' without any.
 
-    The change is the difference of the means over all seeds of the two rows. Its interval is a t-interval for two
-    independent rows, with the standard deviation of seeds pooled over the trainings of this table; it does not count on
-    equal seeds being alike. Rows with the same training are compared by common seeds, with a paired t-interval. Rows
-    without a common seed, and those whose files name different starts, are not compared.
+    The change is the mean difference of the seeds that both rows have, each from one start. Its interval is a paired
+    t-interval; the deviation is that of all trainings of this table from the sums of a row's and a seed's effect. Rows
+    that share a training have an interval of their own, from the spread of their differences.
     """
+    results = {row: {seed: one for seed, one in found.items() if _start(one)} for row, found in results.items()}
     trained = {row for pair in ADDITIONS.values() for row in pair if ROWS[row].weights_of is None}
-    deviation, freedom = spread([list(_mious(results.get(row, {})).values()) for row in trained])
+    deviation, freedom = _deviation({row: _mious(results[row]) for row in sorted(trained & results.keys())})
     lines = []
     for name, (row, base) in ADDITIONS.items():
         ours, theirs = results.get(row, {}), results.get(base, {})
-        values = [first - second for first, second in zip(*_with_equal_seeds(ours, theirs))]
-        if not values or _starts(ours) != _starts(theirs):
+        seeds = sorted(seed for seed in ours.keys() & theirs.keys() if _start(ours[seed]) == _start(theirs[seed]))
+        if not seeds:
             continue
-        seeds = (len(ours), len(theirs))
+        values = [ours[seed]['mIoU'] - theirs[seed]['mIoU'] for seed in seeds]
         if name in SAME_TRAINING:
-            seeds, change, known = (len(values),), mean(values), len(values) > 1
             margin = _margin(*spread([values]), 1 / len(values))
         else:
-            change, known = mean(_mious(ours).values()) - mean(_mious(theirs).values()), freedom > 1
-            margin = _margin(deviation, freedom, 1 / len(ours) + 1 / len(theirs))
-        interval = f'{change - margin:+.1f} to {change + margin:+.1f}' if known else '–'
+            margin = _margin(deviation, freedom, 2 / len(values))
+        change = mean(values)
+        interval = f'{change - margin:+.1f} to {change + margin:+.1f}' if len(values) > 1 else '–'
         each = ', '.join(f'{value:+.1f}' for value in values)
-        lines.append([name, base, ', '.join(map(str, dict.fromkeys(seeds))), f'{change:+.1f}', interval, each])
-    return _markdown(['Addition', 'Added to', 'Seeds', 'mIoU', '95 %', 'Each common seed'], lines)
+        lines.append([name, base, str(len(values)), f'{change:+.1f}', interval, each])
+    return _markdown(['Addition', 'Added to', 'Seeds', 'mIoU', '95 %', 'Each seed'], lines)
 
 
 def calibration_table(results: Results) -> str:
@@ -191,9 +192,20 @@ def _margin(deviation: float, freedom: int, share: float) -> float:
     return float(student.ppf(0.975, freedom)) * deviation * sqrt(share) if freedom else 0.0
 
 
-def _starts(found: dict[int, dict]) -> set:
-    """The weights from which a row's runs started; older results do not name their pre-training."""
-    return {(scores.get('pretrain'), scores.get('load_from')) for scores in found.values()}
+def _deviation(scores: dict[str, dict[int, float]]) -> tuple[float, int]:
+    """The standard deviation of scores from sums of an effect of the row and one of the seed; degrees of freedom."""
+    cells = [(row, seed) for row, found in scores.items() for seed in found]
+    effects = [*scores, *dict.fromkeys(seed for _, seed in cells)]
+    design = np.array([[float(effect in cell) for effect in effects] for cell in cells]).reshape(-1, len(effects))
+    values = np.array([scores[row][seed] for row, seed in cells])
+    fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
+    squares, freedom = float(((values - design @ fitted) ** 2).sum()), len(cells) - int(rank)
+    return sqrt(squares / freedom) if freedom else 0.0, freedom
+
+
+def _start(scores: dict) -> tuple:
+    """The weights from which a run started; () for older results, which do not name them."""
+    return (scores['pretrain'], scores.get('load_from'), scores.get('load_from_sha256')) if 'pretrain' in scores else ()
 
 
 def _with_equal_seeds(first: dict[int, dict], second: dict[int, dict]) -> tuple[list[float], list[float]]:

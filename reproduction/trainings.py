@@ -1,5 +1,6 @@
 """What a training leaves in its folder: weights, the commits of its code, times and its curve."""
 
+import hashlib
 import json
 import subprocess
 from itertools import chain
@@ -8,7 +9,7 @@ from statistics import mean, median
 
 import torch
 
-from dit_sam.utils import atomic_write, atomic_write_text, read_checkpoint
+from dit_sam.utils import atomic_write, atomic_write_text, read_checkpoint, weights_of
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMITS = 'commits.txt'
@@ -43,6 +44,14 @@ def weights_to_score(checkpoint: Path, averaged: bool) -> Path:
     with atomic_write(path) as temporary:
         torch.save({key: content[key] for key in ('meta', 'state_dict')}, temporary)
     return path
+
+
+def fingerprint(checkpoint: str) -> str:
+    """The SHA-256 of the names and bytes of a checkpoint's weights, in the order of the names."""
+    weights, digest = weights_of(read_checkpoint(checkpoint)), hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read_line(line: str) -> dict:

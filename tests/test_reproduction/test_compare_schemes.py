@@ -1,5 +1,6 @@
 """reproduction/compare_schemes.py: trainings, their results, and bad input."""
 
+import hashlib
 import json
 import runpy
 import sys
@@ -30,12 +31,17 @@ TOOL = runpy.run_path(PATH)
             ['--rows', 'E-DIT', '--cfg-options', 'model.backbone.instruction.type=None'],
             "model.backbone.instruction.type: the comparison sets this itself for 'E-DIT'; leave it out",
         ),
-        (['--load-from', 'nowhere.pth'], '--load-from nowhere.pth not found: check the path'),
+        (['--load-from', 'nowhere{seed}.pth'], '--load-from nowhere0.pth not found: check the path'),
         (['--load-from', 'afile', '--pretrain'], '--load-from and --pretrain exclude each other'),
         (
-            ['--work-dir', 'begun', '--load-from', 'torn/budget.json'],
+            ['--load-from', 'afile', '--rows', 'L-DIT', 'E-DIT'],
+            "--load-from is for additions to L-DIT: leave 'E-DIT' out of --rows",
+        ),
+        (
+            ['--work-dir', 'begun', '--load-from', 'torn/budget.json', '--rows', 'L-DIT'],
             'begun holds a comparison with load_from=None, not torn/budget.json: name another --work-dir',
         ),
+        (['--data-seed', '12'], '--data-seed must be 0 or more and not 12, the seed of the pictures of the test'),
         (['--lr', 'nan'], '--lr must be more than 0, got nan'),
         (['--size', '100'], '--size 100 is not a multiple of 16'),
         (['--size', '96'], '--size 96 needs --pretrain: the weights in reproduction/start are for 112 pixels'),
@@ -192,16 +198,23 @@ def test_rows_start_from_a_new_pretraining_on_request(tmp_path: Path, monkeypatc
 
 
 def test_rows_start_from_a_trained_model_on_request(tmp_path: Path, monkeypatch) -> None:
-    weights, calls = tmp_path / 'L-DIT_seed0' / 'epoch_8.pth', []
-    weights.parent.mkdir()
-    weights.touch()
-    comparison = trained(tmp_path, monkeypatch, dict(state_dict={}), '--rows', 'L-DIT', '--load-from', str(weights))
+    starts, calls = [tmp_path / f'L-DIT_seed{seed}' / 'epoch_8.pth' for seed in (0, 1)], []
+    for i, start in enumerate(starts):
+        start.parent.mkdir()
+        torch.save(dict(state_dict=dict(w=torch.tensor([float(i)]))), start)
+    template = str(tmp_path / 'L-DIT_seed{seed}' / 'epoch_8.pth')
+    options = ('--rows', 'L-DIT', '--load-from', template, '--seeds', '0', '1')
+    comparison = trained(tmp_path, monkeypatch, dict(state_dict={}), *options)
     train = comparison.train
     comparison.train = lambda *args, **_: calls.append(args) or train()
     comparison.score = lambda *_: dict.fromkeys(SCORES, 50.0)
     comparison.run_all()
-    assert f'load_from={weights.resolve()}' in calls[0]
-    assert json.loads((tmp_path / 'L-DIT_seed0.json').read_text())['load_from'] == 'L-DIT_seed0/epoch_8.pth'
+    for seed, start in enumerate(starts):
+        assert [option for option in calls[seed] if 'load_from' in str(option)] == [f'load_from={start.resolve()}']
+        result = json.loads((tmp_path / f'L-DIT_seed{seed}.json').read_text())
+        assert result['load_from'] == 'L-DIT_seed{seed}/epoch_8.pth'
+        bits = b'w' + torch.tensor([float(seed)]).numpy().tobytes()
+        assert result['load_from_sha256'] == hashlib.sha256(bits).hexdigest()
 
 
 def test_a_failed_row_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> None:

@@ -165,28 +165,39 @@ def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
 
 
 def test_additions_are_compared_with_their_base(tmp_path: Path) -> None:
-    """L-DIT has the squares 8 with two degrees of freedom, mosaic 2 with one: s = sqrt(10 / 3) = 1.826 with three.
+    """L-DIT and mosaic: each score is 0.25 from row + seed, s = sqrt(4 x 0.25² / 1) = 0.5 with one degree of freedom.
 
-    Mosaic: 72 - 72 = 0; 3.182 x 1.826 x sqrt(1/2 + 1/3) = 5.3. EMA, paired: 0.5 and 1.0 have the standard deviation
-    0.354 with one degree of freedom; 12.706 x 0.354 / sqrt(2) = 3.2.
+    Mosaic: 1.5; 12.706 x 0.5 x sqrt(2/2) = 6.4. EMA: 0.5 and 1.0 have the standard deviation 0.354; 12.706 x 0.354 /
+    sqrt(2) = 3.2. With masked words: the residuals of L-DIT are -0.417 and 0.417, of the others 0.083 and 0.333, s =
+    sqrt(0.583 / 2) = 0.540 with two degrees of freedom, 4.303 x 0.540 = 2.3.
     """
     results = write_results(
         tmp_path,
         L_DIT=[70.0, 72.0, 74.0],
         L_DIT_EMA=[70.5, 73.0],
-        L_DIT_mosaic=[71.0, 73.0],
+        L_DIT_mosaic=[71.0, 74.0],
         L_DIT_low_threshold=[0.0, 50.0],  # of L-DIT's trainings, which count once
     )
-    assert additions_table(results).splitlines()[2:] == [
-        '| mosaic | L-DIT | 2, 3 | +0.0 | -5.3 to +5.3 | +1.0, +1.0 |',
-        '| EMA of the weights | L-DIT | 2 | +0.8 | -2.4 to +3.9 | +0.5, +1.0 |',
+    assert additions_table(results) == ''  # the start is not known
+    runs = [run for found in results.values() for run in found.values()]
+    for run in runs:
+        run['pretrain'] = 0
+    mosaic = '| mosaic | L-DIT | 2 | +1.5 | -4.9 to +7.9 | +1.0, +2.0 |'
+    ema = '| EMA of the weights | L-DIT | 2 | +0.8 | -2.4 to +3.9 | +0.5, +1.0 |'
+    assert additions_table(results).splitlines()[2:] == [mosaic, ema]
+    words = {seed: dict(results['L-DIT'][seed], mIoU=mIoU) for seed, mIoU in enumerate((70.0, 73.5))}
+    assert additions_table(results | {'L-DIT, masked words': words}).splitlines()[2:] == [
+        '| masked words | L-DIT | 2 | +0.8 | -1.6 to +3.1 | +0.0, +1.5 |',
+        '| mosaic | L-DIT | 2 | +1.5 | -0.8 to +3.8 | +1.0, +2.0 |',
+        ema,
     ]
-    for start in (dict(pretrain=0), dict(load_from='L-DIT_seed0/epoch_8.pth')):
-        row = {seed: scores | start for seed, scores in results['L-DIT, mosaic'].items()}
-        assert 'mosaic' not in additions_table(results | {'L-DIT, mosaic': row})
-    del results['L-DIT, mosaic']
-    del results['L-DIT'][2], results['L-DIT'][1]
-    assert additions_table(results).splitlines()[2:] == ['| EMA of the weights | L-DIT | 1 | +0.5 | – | +0.5 |']
+    results['L-DIT, mosaic'][0]['load_from'] = 'L-DIT_seed0/epoch_8.pth'
+    assert '| mosaic | L-DIT | 1 | +2.0 | – | +2.0 |' in additions_table(results)
+    results['L-DIT, mosaic'][1]['load_from_sha256'] = 'ab'
+    assert additions_table(results).splitlines()[2:] == [ema]
+    for run in runs:
+        run['load_from'] = 'L-DIT_seed{seed}/epoch_8.pth'
+    assert scores_table(results).splitlines()[2].endswith('| – | – |')
 
 
 def test_the_documented_tables_are_those_of_the_results() -> None:
