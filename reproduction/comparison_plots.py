@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from comparison_rows import NORMED, TUNED
+from comparison_rows import NORMED, NORMED_IMAGE, TUNED
 from comparison_tables import Results
 from matplotlib.figure import Figure
 
@@ -32,17 +32,19 @@ def write_plots(results: Results, folder: Path) -> list[Path]:
 
 
 def plot_training(rows: dict[str, list[dict]]) -> Figure:
-    """The mean IoU in training, a line for each run, in the color of its row."""
-    figure = Figure(figsize=(7, 4), layout='constrained')
+    """The mean IoU in training, a line for each run, in the color of its row; dashed if the image is normed."""
+    figure = Figure(figsize=(9, 4), layout='constrained')
     axes = figure.add_subplot(xlabel='epoch', ylabel='mean IoU in training in %')
-    for number, (row, runs) in enumerate(rows.items()):
+    colors = {row: f'C{number}' for number, row in enumerate(TUNED)}
+    for row, runs in rows.items():
+        look = dict(color=colors[row.removesuffix(NORMED_IMAGE)], linestyle='--' if row in NORMED else '-')
         for i, run in enumerate(runs):
             ious = run['training_iou']
             middles = (np.arange(len(ious)) + 0.5) * run['epochs'] / len(ious)
-            axes.plot(middles, ious, color=f'C{number}', linewidth=1.5, label=None if i else row)
+            axes.plot(middles, ious, linewidth=1.5, label=None if i else row, **look)
     axes.set_xlim(0)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc='outside right upper', frameon=False, fontsize=8)
     return figure
 
 

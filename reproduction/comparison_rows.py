@@ -169,8 +169,9 @@ REGULARIZERS = ('masked words', 'masked patches', 'mosaic')
 SAME_TRAINING = ('EMA of the weights', 'input of 8/7 the size in the test')
 
 # Not in the paper: cross-attention to LN(V_i), where the rows of the paper take V_i as it is.
+NORMED_IMAGE = ', normed image'
 NORMED = {
-    f'{name}, normed image': with_settings(TUNED[name], f'{INSTRUCTION}.norm_visual=True')
+    f'{name}{NORMED_IMAGE}': with_settings(TUNED[name], f'{INSTRUCTION}.norm_visual=True')
     for name in ('L-DIT, CrossAtt', 'L-DIT, CrossAtt+FFN')
 }
 
