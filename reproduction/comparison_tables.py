@@ -168,10 +168,13 @@ def calibration_table(results: Results) -> str:
 
 
 def words_table(results: Results) -> str:
-    """How distinct the words are in each block, by word_shares.py of the analysis tools; '' without any."""
+    """How distinct the words are in each block, by word_shares.py of the analysis tools; '' without any.
+
+    Runs that continue L-DIT are left out: what is added to it does not change how the text enters.
+    """
     lines = []
     for row, found in results.items():
-        noted = [scores.get('word_shares', []) for scores in found.values()]
+        noted = [scores.get('word_shares', []) for scores in found.values() if not scores.get('load_from')]
         shares = [blocks for blocks in noted if any(share is not None for share in blocks)]
         if shares:
             cells = ['–' if None in block else f'{mean(block):.2f}' for block in zip(*shares)]

@@ -103,6 +103,7 @@ def test_shares_of_words_are_means_over_seeds(tmp_path: Path) -> None:
     results['default'][0]['word_shares'] = [None, None]
     results['E-DIT'][0]['word_shares'], results['E-DIT'][2]['word_shares'] = [1.0, 0.25], [0.5, 0.0]
     results['L-DIT from block 2'][0]['word_shares'] = [None, 1.0]
+    results['L-DIT'][0].update(word_shares=[1.0, 1.0], load_from='L-DIT_seed{seed}/epoch_8.pth')
     assert words_table(results).splitlines() == [
         '| Scheme | Seeds | Block 0 | Block 1 |',
         '| --- | --- | --- | --- |',
