@@ -26,7 +26,7 @@ from ..mmengine_extras import prepare_process
 from ..models.lora import drop_lora, merge_lora
 from ..utils import check_folder, wrap_write_errors
 from ..utils.large_models import load_in_pieces, without_initialization
-from ..visualization import draw_masks, file_stem, write_image
+from ..visualization import draw_masks
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
 from .model_card import describe_training, epoch_and_scores
 from .model_source import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, ModelInput, check_device, check_dtype, resolve_model
@@ -34,7 +34,7 @@ from .open_image import OpenImage
 from .pairs import PairPipeline, batches
 from .pretrained import check_new_folder, open_pretrained, write_pretrained
 from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
-from .results import MaskForm, prediction_of, with_mask_as
+from .results import MaskForm, prediction_of, with_mask_as, write_pictures
 
 
 class ReferringInferencer(BaseInferencer):
@@ -304,7 +304,7 @@ class ReferringInferencer(BaseInferencer):
             drawn = draw_masks(picture, masks, sentences, scores, font=font, points=points, boxes=boxes)
             if out_dir:
                 with wrap_write_errors(out_dir):
-                    _write(drawn, name, found, out_dir)
+                    write_pictures(drawn, name, found, out_dir)
             if show:
                 self.visualizer.show(drawn, win_name=osp.basename(name), wait_time=wait_time)
             if return_vis:
@@ -371,13 +371,3 @@ def _name(image: str | np.ndarray | OpenImage, number: int) -> str:
     if isinstance(image, OpenImage):
         return image.name
     return image if isinstance(image, str) else f'image_{number}'
-
-
-def _write(drawn: np.ndarray, name: str, predictions: Sequence[dict], out_dir: str) -> None:
-    """Write the picture of an image and its masks, and note their paths in the predictions."""
-    stem = file_stem(name, *(prediction['sentence'] for prediction in predictions))
-    overlay_file = write_image(drawn, osp.join(out_dir, 'vis'), stem)
-    for prediction in predictions:
-        mask = prediction['mask'].astype(np.uint8) * 255
-        mask_file = write_image(mask, osp.join(out_dir, 'pred'), file_stem(name, prediction['sentence']))
-        prediction.update(overlay_file=overlay_file, mask_file=mask_file)

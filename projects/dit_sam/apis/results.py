@@ -1,5 +1,6 @@
 """Predictions of `ReferringInferencer` as plain values, and the formats in which they are written to files."""
 
+import os.path as osp
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from mmseg.structures import SegDataSample
 
 from ..errors import InputError
 from ..utils import encode_rle
+from ..visualization import file_stem, write_image
 
 MaskForm = Literal['array', 'rle', 'polygons']
 
@@ -140,3 +142,17 @@ def as_npz(predictions: Sequence[dict[str, Any]]) -> bytes:
     buffer = BytesIO()
     np.savez_compressed(buffer, **arrays, **masks)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def write_pictures(drawn: np.ndarray, name: str, predictions: Sequence[dict], out_dir: str) -> None:
+    """Write the drawn picture of an image (H', W', 3) to `vis/` and its masks to `pred/`; note both in the predictions.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    stem = file_stem(name, *(prediction['sentence'] for prediction in predictions))
+    overlay_file = write_image(drawn, osp.join(out_dir, 'vis'), stem)
+    for prediction in predictions:
+        mask = prediction['mask'].astype(np.uint8) * 255
+        mask_file = write_image(mask, osp.join(out_dir, 'pred'), file_stem(name, prediction['sentence']))
+        prediction.update(overlay_file=overlay_file, mask_file=mask_file)
