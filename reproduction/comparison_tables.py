@@ -134,11 +134,11 @@ def additions_table(results: Results) -> str:
             continue
         values = [ours[seed]['mIoU'] - theirs[seed]['mIoU'] for seed in seeds]
         if name in SAME_TRAINING:
-            margin = _margin(*spread([values]), 1 / len(values))
+            known, margin = len(values) > 1, _margin(*spread([values]), 1 / len(values))
         else:
-            margin = _margin(deviation, freedom, 2 / len(values))
+            known, margin = freedom > 0 and len(values) > 1, _margin(deviation, freedom, 2 / len(values))
         change = mean(values)
-        interval = f'{change - margin:+.1f} to {change + margin:+.1f}' if len(values) > 1 else '–'
+        interval = f'{change - margin:+.1f} to {change + margin:+.1f}' if known else '–'
         each = ', '.join(f'{value:+.1f}' for value in values)
         lines.append([name, base, str(len(values)), f'{change:+.1f}', interval, each])
     return _markdown(['Addition', 'Added to', 'Seeds', 'mIoU', '95 %', 'Each seed'], lines)
