@@ -26,7 +26,7 @@ if __name__ == '__main__':
     ARGS = parse_args(__doc__)
 
 from comparison_plots import write_plots
-from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, CONTINUE_L_DIT, PREDICTS_IOU, ROWS, name_of
+from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, PREDICTS_IOU, ROWS, name_of
 from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
 from dump_scores import attribute_scores, calibration
 from mmengine.device import get_device
@@ -40,10 +40,7 @@ from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 ROOT = Path(__file__).resolve().parents[1]
 PATCH = 16
 # The options that decide what a row reaches.
-BUDGET = (
-    *('images', 'data_seed', 'test_images', 'pretrain', 'load_from', 'size'),
-    *('epochs', 'lr', 'warmup', 'amp', 'hard', 'cfg_options'),
-)
+BUDGET = 'images data_seed test_images pretrain load_from size epochs lr warmup amp hard cfg_options'.split()
 # From --pretrain, SAM stored in float16.
 START = ROOT / 'reproduction' / 'start'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
@@ -169,16 +166,14 @@ class Comparison:
 
     def shared_settings(self, seed: int) -> list[str]:
         """Settings of the training of every row."""
-        return [
+        settings = [
             f'randomness.seed={seed}',
             f'optim_wrapper.optimizer.lr={self.args.lr}',
             f'param_scheduler.0.end={self.args.warmup}',
-            *[f'load_from={Path(start).resolve()}' for start in self.loaded(seed)],
         ]
-
-    def loaded(self, seed: int) -> list[str]:
-        """The trained model that the rows of a seed continue, if they continue one."""
-        return [start_of(self.args.load_from, seed)] if self.args.load_from else []
+        if self.args.load_from:
+            settings.append(f'load_from={Path(start_of(self.args.load_from, seed)).resolve()}')
+        return settings
 
     def start(self, row: str) -> list[str]:
         """Settings by which a row starts from the pre-trained weights."""
@@ -211,8 +206,9 @@ class Comparison:
             test_size=side,
             jobs=self.args.jobs,
             bfloat16=bfloat16,
-            load_from_sha256=next(map(fingerprint, self.loaded(seed)), None),
         )
+        if self.args.load_from:
+            about['load_from_sha256'] = fingerprint(start_of(self.args.load_from, seed))
         atomic_write_text(result, as_lines(about | about_training(checkpoint.parent) | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
@@ -239,30 +235,6 @@ class Comparison:
             if noted.get(key, 'unknown') != value:
                 held = f'{key}={noted.get(key, "unknown")}, not {value}'
                 raise InputError(f'{self.folder} holds a comparison with {held}: name another --work-dir')
-
-    def check_epochs(self) -> None:
-        """Check that all rows can train on equally many sentences.
-
-        Raises:
-            InputError: A row would have to end within an epoch.
-        """
-        for row in self.args.rows:
-            share = ROWS[ROWS[row].weights_of or row].epochs
-            if self.args.epochs % share.denominator:
-                raise InputError(
-                    f'{row!r} would take {float(self.args.epochs * share):g} epochs: --epochs {self.args.epochs} must '
-                    f'be a multiple of {share.denominator}, or leave that row out of --rows'
-                )
-
-    def check_loaded(self) -> None:
-        """Check that the rows can continue an L-DIT. E-DIT's weights have the same names, but another meaning.
-
-        Raises:
-            InputError: A row cannot.
-        """
-        others = [row for row in self.args.rows if row not in CONTINUE_L_DIT]
-        if self.args.load_from and others:
-            raise InputError(f'--load-from is for additions to L-DIT: leave {others[0]!r} out of --rows')
 
     def check_options(self) -> None:
         """Check that --cfg-options leaves alone what the comparison itself sets.
@@ -300,8 +272,6 @@ class Comparison:
             RuntimeError: A row failed; the others are finished.
         """
         self.weights, self.text_weights = (START / f'{name}.safetensors' for name in ('sam', 'text_encoder'))
-        self.check_epochs()
-        self.check_loaded()
         self.check_options()
         check_folder(self.folder)
         with wrap_write_errors(self.folder):

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from comparison_rows import GROUPS, ROWS
+from comparison_rows import CONTINUE_L_DIT, GROUPS, ROWS
 
 from dit_sam_cli.files import check_exists
 
@@ -35,6 +35,8 @@ def parse_args(about: str) -> argparse.Namespace:
     args = parser.parse_args()
     check_args(parser, args)
     args.rows = list(dict.fromkeys(row for name in args.rows for row in GROUPS.get(name, (name,))))
+    if not args.table:
+        check_runs(parser, args)
     return args
 
 
@@ -67,7 +69,7 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
 
 
 def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Exit with a message if a number is out of its range."""
+    """Exit with a message if a number is out of its range, or two options exclude each other."""
     for name in ('images', 'test_images', 'size', 'epochs', 'lr', 'warmup', 'jobs'):
         if not getattr(args, name) > 0:
             parser.error(f'--{name.replace("_", "-")} must be more than 0, got {getattr(args, name)}')
@@ -81,11 +83,25 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         parser.error(f'--data-seed must be 0 or more and not {TEST_DATA_SEED}, the seed of the pictures of the test')
     if args.load_from is not None and args.pretrain:
         parser.error('--load-from and --pretrain exclude each other')
-    if args.load_from is not None and not args.table:
-        for seed in args.seeds:
-            check_exists('--load-from', start_of(args.load_from, seed))
     if args.size != SIZE and not args.pretrain:
         parser.error(f'--size {args.size} needs --pretrain: the weights in reproduction/start are for {SIZE} pixels')
+
+
+def check_runs(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Exit with a message if a row cannot train on as many sentences as the others, or not from --load-from."""
+    for row in args.rows:
+        share = ROWS[ROWS[row].weights_of or row].epochs
+        if args.epochs % share.denominator:
+            parser.error(
+                f'{row!r} would take {float(args.epochs * share):g} epochs: --epochs {args.epochs} must be a multiple '
+                f'of {share.denominator}, or leave that row out of --rows'
+            )
+        # E-DIT's weights have the names of L-DIT's, but another meaning.
+        if args.load_from is not None and row not in CONTINUE_L_DIT:
+            parser.error(f'--load-from is for additions to L-DIT: leave {row!r} out of --rows')
+    if args.load_from is not None:
+        for seed in args.seeds:
+            check_exists('--load-from', start_of(args.load_from, seed))
 
 
 def start_of(load_from: str, seed: int) -> str:

@@ -48,14 +48,21 @@ def assert_gradients(model: nn.Module, norms: dict[str, Tensor]) -> None:
     assert not ours
 
 
+def beit3_arch(sizes: dict, prefix: str = '') -> dict[str, int]:
+    names = dict(
+        embed_dims='encoder_embed_dim',
+        depth='encoder_layers',
+        num_heads='encoder_attention_heads',
+        hidden_dims='encoder_ffn_embed_dim',
+    )
+    return {ours: int(sizes[prefix + theirs]) for ours, theirs in names.items()}
+
+
 @pytest.mark.parametrize('path', files('beit3'))
 def test_beit3_equals_the_released_module(path):
     sizes, golden = read(path)
     model = BEiT3(
-        embed_dims=int(sizes['encoder_embed_dim']),
-        depth=int(sizes['encoder_layers']),
-        num_heads=int(sizes['encoder_attention_heads']),
-        hidden_dims=int(sizes['encoder_ffn_embed_dim']),
+        **beit3_arch(sizes),
         img_size=int(sizes['image_size']),
         patch_size=int(sizes['patch_size']),
         vocab_size=int(sizes['vocab_size']),
@@ -100,12 +107,7 @@ def build(sizes: dict) -> nn.Module:
 def text_encoder_of(sizes: dict) -> dict:
     return dict(
         type='BEiT3TextEncoder',
-        arch=dict(
-            embed_dims=int(sizes['beit3.encoder_embed_dim']),
-            depth=int(sizes['beit3.encoder_layers']),
-            num_heads=int(sizes['beit3.encoder_attention_heads']),
-            hidden_dims=int(sizes['beit3.encoder_ffn_embed_dim']),
-        ),
+        arch=beit3_arch(sizes, 'beit3.'),
         img_size=int(sizes['beit3.img_size']),
         patch_size=int(sizes['beit3.patch_size']),
         vocab_size=int(sizes['beit3.vocab_size']),

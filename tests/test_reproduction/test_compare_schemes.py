@@ -31,7 +31,7 @@ TOOL = runpy.run_path(PATH)
             ['--rows', 'E-DIT', '--cfg-options', 'model.backbone.instruction.type=None'],
             "model.backbone.instruction.type: the comparison sets this itself for 'E-DIT'; leave it out",
         ),
-        (['--load-from', 'nowhere{seed}.pth'], '--load-from nowhere0.pth not found: check the path'),
+        (['--load-from', 'nowhere{seed}.pth', '--rows', 'L-DIT'], '--load-from nowhere0.pth not found: check the path'),
         (['--load-from', 'afile', '--pretrain'], '--load-from and --pretrain exclude each other'),
         (
             ['--load-from', 'afile', '--rows', 'L-DIT', 'E-DIT'],
