@@ -74,10 +74,13 @@ def test_released_dit(folder, capsys, suffix):
     torch.save(checkpoint, folder / 'det_best.pth')
     config.write_text(CONFIG)
     convert('dit2mmseg', folder / 'det_best.pth', folder / f'ours{suffix}', '--config', config)
+    printed = capsys.readouterr().out
     assert (
         'dropped: query_embeddings* (1), self_attention.* (2), lang_encoder.bert.pooler.* (1), '
         'lang_encoder.bert.embeddings.position_ids* (1)'
-    ) in capsys.readouterr().out
+    ) in printed
+    # The authors' code reads padding as text, and this config masks it.
+    assert 'set model.text_encoder.mask_text_padding=False' in printed
 
     found = CheckpointLoader.load_checkpoint(str(folder / f'ours{suffix}'))
     assert_equal(found['state_dict'], model.state_dict())
@@ -138,13 +141,20 @@ def test_a_size_that_is_not_sams_is_named(folder, error_of):
     )
 
 
-def test_a_released_dit_loads_as_it_is():
+def test_a_released_dit_loads_as_it_is(monkeypatch):
     """Tools and inferencer translate its names; what it has beyond the model is left out."""
+    warnings = []
+    monkeypatch.setattr('dit_sam.models.segmentors.referring_segmentor.log_warning', warnings.append)
     source, model = build_dit(), build_dit()
     for parameter in model.parameters():
         parameter.data.zero_()
     load_strictly(model, released(source))
     assert_equal(dict(model.state_dict()), dict(source.state_dict()))
+    (warning,) = warnings
+    assert warning.endswith('this model masks it: set model.text_encoder.mask_text_padding=False')
+    model.text_encoder.mask_text_padding = False
+    load_strictly(model, released(source))
+    assert len(warnings) == 1
 
 
 def test_without_a_config_a_released_dit_is_compared_with_l_dit_of_its_size(folder, error_of):

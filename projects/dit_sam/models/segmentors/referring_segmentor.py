@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import OptSampleList, SampleList, add_prefix
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import InputError, log_warning
 from ...structures import SpatialPrompts, TextFeatures, index_tensor
 from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout
 from .instructed_encoder_decoder import sentences_of
@@ -116,9 +116,23 @@ class ReferringSegmentor(BaseSegmentor):
         self._text_is_checked = True
 
     def to_own_names(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The weights of the released DIT or EVF-SAM under the names of this model; others as they are."""
+        """The weights of the released DIT or EVF-SAM under the names of this model; others as they are.
+
+        Weights of the released DIT log a warning if this model masks padding: they were trained with padding as text.
+        """
         layout = best_layout(weights)
+        if layout is RELEASED_DIT and (warning := self.padding_warning()):
+            log_warning(warning)
         return layout.to_ours(weights) if layout in (RELEASED_DIT, EVF_SAM) else weights
+
+    def padding_warning(self) -> str:
+        """What to set so that the model reads padding as text, as the released DIT does; empty if it does so."""
+        if not getattr(self.text_encoder, 'mask_text_padding', False):
+            return ''
+        return (
+            'the released DIT was trained with the padding of short sentences as text, and this model masks it: set '
+            'model.text_encoder.mask_text_padding=False'
+        )
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
         """The text features of a batch; None without data samples or without a text encoder.
