@@ -114,7 +114,7 @@ BY_IMAGE = {f'L-DIT, {sentences} sentences of an image': by_image(sentences) for
     f'L-DIT from block 4, {sentences} sentences of an image': by_image(sentences, f'{INSTRUCTION}.start=4')
     for sentences in (2, 4)
 }
-# A step of the last one takes 0.65 of the time of one of L-DIT: 6 / 0.65 = 9.2 epochs. Measured by
+# A step of the last one takes 0.63 of the time of one of L-DIT: 6 / 0.63 = 9.5 epochs. Measured by
 # `OMP_NUM_THREADS=1 benchmarks/sentences.py --train --arch tiny --size 112 --patch-size 16 --batch 32 --sentences 1 4`.
 EQUAL_TIME = f'{LATE_BY_IMAGE}, equal time'
 BY_IMAGE[EQUAL_TIME] = replace(BY_IMAGE[LATE_BY_IMAGE], epochs=Fraction(9, 8))
