@@ -1,4 +1,4 @@
-"""The paper's comparison of schemes in miniature, on generated data: every scheme starts from the same weights.
+"""The paper's comparison of schemes in miniature, on generated data: all rows start from the same weights.
 
 Usage:
     python reproduction/compare_schemes.py --work-dir work_dirs/compare_schemes [--jobs 2] [--rows main]
@@ -6,15 +6,14 @@ Usage:
 
 Writes data, then trains and scores every row and seed with tools/train.py and tools/test.py. All rows start from the
 weights in reproduction/start. With --pretrain they start from new ones: a small SAM without text, trained on points and
-boxes, and a small BERT without images, trained on masked words. With --load-from they start from a trained L-DIT. A
-second run skips finished rows and continues interrupted ones. A row that fails does not stop the others.
+boxes, and a small BERT without images, trained on masked words. With --load-from those of a seed start from a trained
+L-DIT. A second run skips finished rows and continues interrupted ones. A row that fails stops no others but those that
+are scored on its weights.
 """
 
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -26,21 +25,20 @@ if __name__ == '__main__':
     ARGS = parse_args(__doc__)
 
 from comparison_plots import write_plots
+from comparison_results import BUDGET, NESTED, SCORES, check_budgets, read_note, read_results, read_scores
 from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, PREDICTS_IOU, ROWS, name_of
-from comparison_tables import NESTED, SCORES, TABLES_OF_RESULTS, read_results
+from comparison_tables import TABLES_OF_RESULTS
 from dump_scores import attribute_scores, calibration
 from mmengine.device import get_device
-from trainings import about_training, fingerprint, note_commit, weights_to_score
+from trainings import TRAINING, about_training, as_lines, check_training, fingerprint, note_part, weights_to_score
+from workspace import ROOT, Workspace, loader_settings
 
 from dit_sam.compat import has_bfloat16
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
 
-ROOT = Path(__file__).resolve().parents[1]
 PATCH = 16
-# The options that decide what a row reaches.
-BUDGET = 'images data_seed test_images pretrain load_from size epochs lr warmup amp hard cfg_options'.split()
 # From --pretrain, SAM stored in float16.
 START = ROOT / 'reproduction' / 'start'
 PRETRAINING = 'configs/dit_sam/sam_vit-t_shapes.py'
@@ -57,22 +55,19 @@ WHOLE_LOG = 'log_processor.window_size=50'
 NO_VALIDATION = ('val_evaluator=None', 'val_cfg=None', 'val_dataloader=None', 'default_hooks.checkpoint.save_best=None')
 
 
-def cores_of(jobs: int) -> int:
-    """The share of the cores of one of several processes."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+def length(epochs: int) -> list[str]:
+    """Settings of how long to train."""
+    return [f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}']
 
 
-def loader_settings(dataloader: str, jobs: int) -> list[str]:
-    """A process with one core loads its data itself: its workers would share the core, and copy every item."""
-    return [f'{dataloader}.num_workers=0'] * (cores_of(jobs) == 1)
-
-
-class Comparison:
+class Comparison(Workspace):
     """The data, the pre-training and the runs under one folder."""
 
     def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args.work_dir)
         self.args = args
-        self.folder = args.work_dir
+        # For each seed, which weights of --load-from it continues.
+        self.starts: dict[int, str] = {}
 
     def options(self, config: str, side: int | None = None) -> list[str]:
         """Settings of all trainings and tests; `side` is that of the input, if it is not that of the weights."""
@@ -86,24 +81,6 @@ class Comparison:
             f'test_dataloader.dataset.pipeline.{1 + more}.scale={scale}',
         ]
 
-    def call(self, log: str, *command: object, jobs: int = 1) -> None:
-        """Run a tool of this repository, with its share of the cores among `jobs`; its output goes to `log`.
-
-        Raises:
-            RuntimeError: It failed.
-        """
-        environment = dict(OMP_NUM_THREADS=str(cores_of(jobs))) | dict(os.environ)
-        line = [sys.executable, *map(str, command)]
-        with wrap_write_errors(self.folder / log), open(self.folder / log, 'a') as file:
-            process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT)
-            try:
-                process.wait()
-            except KeyboardInterrupt:  # which the tool gets too, and then saves
-                process.wait()
-                raise
-        if process.returncode:
-            raise RuntimeError(f'{command[0]} ended with status {process.returncode}: see {self.folder / log}')
-
     def data(self, name: str, images: int, seed: int, splits: str, *flags: str) -> Path:
         """Write a `shapes` data set; the converter keeps an existing one."""
         with wrap_write_errors(self.folder):
@@ -113,19 +90,28 @@ class Comparison:
         self.call('data.log', 'tools/dataset_converters/shapes.py', *options)
         return out
 
-    def train(self, config: str, name: str, epochs: int, *options: str, jobs: int = 1) -> Path:
-        """Train, or continue an interrupted training; return the last checkpoint."""
+    def train(self, config: str, name: str, epochs: int, *options: str, jobs: int = 1, facts: dict = {}) -> Path:
+        """Train, or continue an interrupted training; return the last checkpoint.
+
+        Args:
+            config: The config.
+            name: Name of its folder.
+            epochs: How long.
+            *options: Settings.
+            jobs: How many run at a time.
+            facts: What the training is, for the note in its folder.
+        """
         work_dir = (self.folder / name).resolve()
         last = work_dir / f'epoch_{epochs}.pth'
+        check_training(work_dir, facts)
         if last.exists():
             return last
-        note_commit(work_dir)
-        length = [f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}']
+        note_part(work_dir, jobs=jobs, bfloat16=self.args.amp and has_bfloat16(get_device()))
         settings = [
             f'train_dataloader.dataset.data_root={self.training}/',
             *NO_VALIDATION,
             WHOLE_LOG,
-            *length,
+            *length(epochs),
             *self.options(config),
             *loader_settings('train_dataloader', jobs),
             *self.args.cfg_options,
@@ -175,7 +161,7 @@ class Comparison:
             settings.append(f'load_from={Path(start_of(self.args.load_from, seed)).resolve()}')
         return settings
 
-    def start(self, row: str) -> list[str]:
+    def initial_weights(self, row: str) -> list[str]:
         """Settings by which a row starts from the pre-trained weights."""
         weights = dict(backbone=self.weights, decode_head=self.weights)
         if row not in BEIT3:
@@ -189,27 +175,23 @@ class Comparison:
         if result.exists():
             return
         of_row, trained = ROWS[row], ROWS[row].weights_of or row
-        epochs = int(self.args.epochs * ROWS[trained].epochs)  # a whole number, see `check_epochs`
+        epochs = int(self.args.epochs * ROWS[trained].epochs)  # a whole number, see `check_runs`
         averaging = AVERAGING if trained in AVERAGED else ()
-        options = [*self.shared_settings(seed), *ROWS[trained].settings, *self.start(row), *averaging]
-        checkpoint = self.train(ROWS[trained].config, name_of(trained, seed), epochs, *options, jobs=self.args.jobs)
-        scored = weights_to_score(checkpoint, of_row.averaged)
-        side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
-        scores = self.score(of_row.config, name, scored, [*of_row.settings, *self.start(row)], side)
-        about = dict(row=row, seed=seed, config=of_row.config, settings=of_row.settings, **self.budget)
-        bfloat16 = self.args.amp and has_bfloat16(get_device())
-        about |= dict(
-            epochs=epochs,
-            weights_of=trained,
-            averaged=of_row.averaged,
-            averaging=averaging,
-            test_size=side,
-            jobs=self.args.jobs,
-            bfloat16=bfloat16,
+        facts = dict(row=trained, seed=seed, config=ROWS[trained].config, settings=ROWS[trained].settings)
+        facts |= self.budget | dict(epochs=epochs, averaging=averaging)
+        if seed in self.starts:
+            facts['load_from_sha256'] = self.starts[seed]
+        options = [*self.shared_settings(seed), *ROWS[trained].settings, *self.initial_weights(row), *averaging]
+        checkpoint = self.train(
+            ROWS[trained].config, name_of(trained, seed), epochs, *options, jobs=self.args.jobs, facts=facts
         )
-        if self.args.load_from:
-            about['load_from_sha256'] = fingerprint(start_of(self.args.load_from, seed))
-        atomic_write_text(result, as_lines(about | about_training(checkpoint.parent) | scores))
+        side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
+        about = facts | dict(row=row, config=of_row.config, settings=of_row.settings)
+        about |= dict(weights_of=trained, weights_sha256=fingerprint(checkpoint), averaged=of_row.averaged)
+        about |= dict(test_size=side) | about_training(checkpoint.parent)
+        scored = weights_to_score(checkpoint, of_row.averaged)
+        scores = self.score(of_row.config, name, scored, [*of_row.settings, *self.initial_weights(row)], side)
+        atomic_write_text(result, as_lines(about | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
 
     @property
@@ -218,23 +200,19 @@ class Comparison:
         values, loaded = {key: getattr(self.args, key) for key in BUDGET}, self.args.load_from
         return values | dict(load_from=loaded and '/'.join(Path(loaded).absolute().parts[-2:]))
 
-    def check_budget(self) -> None:
-        """Note the budget in the folder, or check that it is the same as before.
+    def check_contents(self) -> None:
+        """Check that the folder holds no other comparison.
 
         Raises:
-            InputError: The folder holds a comparison with another budget, or its note is damaged.
+            InputError: It does, or a file in it is damaged.
         """
-        file = self.folder / 'budget.json'
-        if not file.exists():
-            atomic_write_text(file, as_lines(self.budget))
-        try:
-            noted = dict(json.loads(file.read_text()))
-        except (TypeError, ValueError) as error:
-            raise InputError(f'{file} is damaged: delete it, and the next run writes it again') from error
-        for key, value in self.budget.items():
-            if noted.get(key, 'unknown') != value:
-                held = f'{key}={noted.get(key, "unknown")}, not {value}'
-                raise InputError(f'{self.folder} holds a comparison with {held}: name another --work-dir')
+        results = [(path, read_scores(path)) for path in sorted(self.folder.glob('*_seed*.json'))]
+        if results and not any(self.folder.glob('train*')):
+            raise InputError(f'{self.folder} holds results without their data: add --table, or name another --work-dir')
+        remedy = 'move its folder away, and the next run trains it again'
+        trainings = [(path, read_note(path, remedy)) for path in sorted(self.folder.glob(f'*_seed*/{TRAINING}'))]
+        starts = [(Path(self.args.load_from), dict(seed=key, load_from_sha256=self.starts[key])) for key in self.starts]
+        check_budgets([*starts, *results, *trainings], self.budget)
 
     def check_options(self) -> None:
         """Check that --cfg-options leaves alone what the comparison itself sets.
@@ -244,7 +222,10 @@ class Comparison:
         """
         keys = {option.partition('=')[0] for option in self.args.cfg_options}
         for row in self.args.rows:
-            own = [*self.shared_settings(0), *ROWS[row].settings, *self.start(row), 'test_evaluator.dump=']
+            trained = ROWS[row].weights_of or row
+            own = [*self.shared_settings(0), *ROWS[trained].settings, *ROWS[row].settings, *self.initial_weights(row)]
+            own += [*(AVERAGING if trained in AVERAGED else ()), *length(self.args.epochs), *self.options(CONFIG)]
+            own += ['train_dataloader.dataset.data_root=', f'{TEST_DATA}.data_root=', 'test_evaluator.dump=']
             taken = keys.intersection(option.partition('=')[0] for option in own)
             if taken:
                 raise InputError(
@@ -259,24 +240,26 @@ class Comparison:
             refs = self.training / 'shapes' / 'refs(unc).p'
             self.call('text_pretraining.log', TEXT_PRETRAINING, CONFIG, refs, '--out', self.text_weights)
 
-    def run_in_turn(self, runs: Sequence[tuple[str, int]]) -> None:
-        """Run rows that share their weights, which the first one trains."""
-        for run in runs:
-            self.run(*run)
-
     def run_all(self) -> None:
         """Run the rows that are not finished, `--jobs` at a time.
 
         Raises:
-            InputError: The folder holds a comparison with another budget.
+            InputError: The folder holds another comparison, or is in use.
             RuntimeError: A row failed; the others are finished.
         """
         self.weights, self.text_weights = (START / f'{name}.safetensors' for name in ('sam', 'text_encoder'))
         self.check_options()
         check_folder(self.folder)
+        if self.args.load_from:
+            self.starts = {seed: fingerprint(start_of(self.args.load_from, seed)) for seed in self.args.seeds}
+        self.check_contents()
         with wrap_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self.check_budget()
+        with self.alone():
+            self.run_rows()
+
+    def run_rows(self) -> None:
+        """Run the rows, after the checks."""
         suffix, flags = ('_hard', ['--hard']) if self.args.hard else ('', [])
         self.training = self.data(f'train{suffix}', self.args.images, self.args.data_seed, 'train=1.0', *flags)
         self.testing = self.data(f'test{suffix}', self.args.test_images, TEST_DATA_SEED, 'val=1.0', *flags)
@@ -291,7 +274,7 @@ class Comparison:
         for row, seed in runs:
             groups.setdefault(name_of(ROWS[row].weights_of or row, seed), []).append((row, seed))
         with ThreadPoolExecutor(self.args.jobs) as pool:
-            futures = [pool.submit(self.run_in_turn, group) for group in groups.values()]
+            futures = [pool.submit(lambda group: [self.run(*run) for run in group], group) for group in groups.values()]
             try:
                 wait(futures)
             finally:  # after Ctrl-C, which the running trainings also get
@@ -304,11 +287,6 @@ class Comparison:
             raise RuntimeError('; '.join(map(str, errors)))
 
 
-def as_lines(values: dict) -> str:
-    """JSON with a line for each key."""
-    return '{\n' + ',\n'.join(f' {json.dumps(key)}: {json.dumps(value)}' for key, value in values.items()) + '\n}\n'
-
-
 def main(args: argparse.Namespace) -> None:
     comparison = Comparison(args)
     with one_line_errors(RuntimeError):
@@ -317,8 +295,7 @@ def main(args: argparse.Namespace) -> None:
         if not args.table:
             comparison.run_all()
         results = read_results(comparison.folder)
-        tables = [table(results) for table in TABLES_OF_RESULTS]
-        print('\n\n'.join(table for table in tables if table))
+        print('\n\n'.join(table for table in (make(results) for make in TABLES_OF_RESULTS) if table))
         if args.plots:
             for path in write_plots(results, args.plots):
                 print(f'\n{path}')

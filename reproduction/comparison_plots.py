@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+from comparison_results import Results
 from comparison_rows import NORMED, NORMED_IMAGE, TUNED
-from comparison_tables import Results
 from matplotlib.figure import Figure
 
 from dit_sam.utils import atomic_write, wrap_write_errors

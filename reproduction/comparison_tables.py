@@ -1,74 +1,36 @@
 """The tables of a comparison in Markdown, from the JSON files of its finished runs."""
 
-import json
 from itertools import combinations
 from math import sqrt
-from pathlib import Path
 from statistics import mean
 
 import numpy as np
-from comparison_rows import ADDITIONS, ROWS, SAME_TRAINING, TABLES, name_of
+from comparison_results import NESTED, SCORES, Results
+from comparison_rows import ADDITIONS, ROWS, TABLES
 from scipy.stats import t as student
+from scipy.stats import ttest_ind
 
-from dit_sam.errors import InputError
-
-SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
-# Of the hard data only.
-NESTED = 'mIoU/nested'
 # Of sentences that name one kind of attribute alone, not in all results.
 ATTRIBUTES = ('mIoU/color', 'mIoU/size', 'mIoU/texture', 'mIoU/shape')
-Results = dict[str, dict[int, dict]]
-
-
-def read_results(folder: Path) -> Results:
-    """The finished runs of a folder, by row and seed.
-
-    Raises:
-        InputError: There is none, a file is damaged, or it is of a row with another name.
-    """
-    results: Results = {row: {} for row in ROWS}
-    for path in sorted(folder.glob('*_seed*.json')):
-        scores = read_scores(path)
-        if scores['row'] not in results or path.name != f'{name_of(scores["row"], scores["seed"])}.json':
-            raise InputError(f'{path} is of no row that there is now: move it away')
-        results[scores['row']][scores['seed']] = scores
-    results = {row: found for row, found in results.items() if found}
-    if not results:
-        raise InputError(f'there is no result in {folder}: leave out --table, or name another --work-dir')
-    return results
-
-
-def read_scores(path: Path) -> dict:
-    """The scores of a run.
-
-    Raises:
-        InputError: The file is damaged.
-    """
-    try:
-        scores = json.loads(path.read_text())
-        expected = ('seed', *SCORES, NESTED) if scores.get('hard') else ('seed', *SCORES)
-        if isinstance(scores['row'], str) and all(isinstance(scores[key], (int, float)) for key in expected):
-            return scores
-    except (AttributeError, KeyError, OSError, TypeError, ValueError):
-        pass
-    raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
 
 
 def scores_table(results: Results) -> str:
-    """The scores of all rows: means over seeds, and the lowest and highest mIoU of several seeds."""
+    """The scores of all rows: means over seeds, and the lowest and highest mIoU of several seeds.
+
+    Without the paper's figures for rows that continue L-DIT.
+    """
     hard = any(scores.get('hard') for found in results.values() for scores in found.values())
     columns = (*SCORES, NESTED) if hard else SCORES
+    continued = all(scores.get('load_from') for found in results.values() for scores in found.values())
     lines = []
     for row, found in results.items():
         cells = {key: f'{mean(scores[key] for scores in found.values()):.1f}' for key in columns}
         if len(found) > 1:
             ends = sorted(_mious(found).values())
             cells['mIoU'] += f' ({ends[0]:.1f} to {ends[-1]:.1f})'
-        continued = any(scores.get('load_from') for scores in found.values())
-        paper = None if continued else ROWS[row].paper
-        figures = ('–', '–') if paper is None else [f'{figure:.2f}' for figure in paper]
-        lines.append([row, str(len(found)), *cells.values(), *figures])
-    return _markdown(['Scheme', 'Seeds', *columns, 'Paper: oIoU', 'mIoU'], lines)
+        paper = ['–', '–'] if ROWS[row].paper is None else [f'{figure:.2f}' for figure in ROWS[row].paper]
+        lines.append([row, str(len(found)), *cells.values(), *([] if continued else paper)])
+    return _markdown(['Scheme', 'Seeds', *columns, *([] if continued else ['Paper: oIoU', 'mIoU'])], lines)
 
 
 def attributes_table(results: Results) -> str:
@@ -87,8 +49,9 @@ def pairs_table(results: Results) -> str:
 
     The difference is the mean of those with equal seeds. The order is reproduced or reversed if the difference exceeds
     the half width of its 95 % t-interval, and else within the seeds' spread. The half width is the larger of two: with
-    the standard deviation of seeds pooled over all rows, and with that of the two rows alone, each with its own degrees
-    of freedom. With one common seed the order is open; pairs without one are left out.
+    the standard deviation of seeds pooled over all rows, and Welch's, with those of the two rows alone. The order is
+    open with one common seed, or if the two rows start from different weights. Pairs without a common seed are left
+    out.
     """
     deviation, freedom = spread([list(_mious(found).values()) for found in results.values()])
     lines = []
@@ -97,13 +60,15 @@ def pairs_table(results: Results) -> str:
             if not results.keys() >= set(pair):
                 continue
             better, worse = sorted(pair, key=lambda row: -(ROWS[row].paper or (0, 0))[1])
-            ours, theirs = _with_equal_seeds(results[better], results[worse])
-            if not ours:
+            seeds = sorted(results[better].keys() & results[worse].keys())
+            if not seeds:
                 continue
+            ours, theirs = ([results[row][seed]['mIoU'] for seed in seeds] for row in (better, worse))
             difference = mean(ours) - mean(theirs)
-            share = 2 / len(ours)
-            margin = max(_margin(deviation, freedom, share), _margin(*spread([ours, theirs]), share))
-            if len(ours) < 2:
+            margin = max(_margin(deviation, freedom, 2 / len(seeds)), _welch(ours, theirs))
+            if any(_start(results[better][seed]) != _start(results[worse][seed]) for seed in seeds):
+                verdict = 'open: different starts'
+            elif len(seeds) < 2:
                 verdict = 'open: one seed'
             elif abs(difference) <= margin:
                 verdict = "within the seeds' spread"
@@ -111,7 +76,7 @@ def pairs_table(results: Results) -> str:
                 verdict = 'reproduced' if difference > 0 else '**reversed**'
             figures = [ROWS[row].paper or (0, 0) for row in (better, worse)]
             lines.append(
-                [table, f'{better} > {worse}', f'{difference:+.1f}', f'{figures[0][1] - figures[1][1]:+.2f}', verdict]
+                [table, f'{better} > {worse}', _signed(difference), f'{figures[0][1] - figures[1][1]:+.2f}', verdict]
             )
     return _markdown(['Paper', 'Order in the paper', 'mIoU here', 'in the paper', 'Verdict'], lines)
 
@@ -120,12 +85,15 @@ def additions_table(results: Results) -> str:
     """What each addition changes in the mIoU, with its interval of 95 %; '' without any.
 
     The change is the mean difference of the seeds that both rows have, each from one start. Its interval is a paired
-    t-interval; the deviation is that of all trainings of this table from the sums of a row's and a seed's effect. Rows
-    that share a training have an interval of their own, from the spread of their differences.
+    t-interval; the deviation is that of all trainings of these rows from the sums of an effect of the row and one of
+    the seed, as if all rows varied equally. Rows that share their trainings have an interval of their own, from the
+    spread of their differences.
     """
     results = {row: {seed: one for seed, one in found.items() if _start(one)} for row, found in results.items()}
-    trained = {row for pair in ADDITIONS.values() for row in pair if ROWS[row].weights_of is None}
-    deviation, freedom = _deviation({row: _mious(results[row]) for row in sorted(trained & results.keys())})
+    trained = {row for pair in ADDITIONS.values() for row in pair if ROWS[row].weights_of is None} & results.keys()
+    deviation, freedom = _deviation(
+        {(row, seed, _start(run)): run['mIoU'] for row in sorted(trained) for seed, run in results[row].items()}
+    )
     lines = []
     for name, (row, base) in ADDITIONS.items():
         ours, theirs = results.get(row, {}), results.get(base, {})
@@ -133,14 +101,13 @@ def additions_table(results: Results) -> str:
         if not seeds:
             continue
         values = [ours[seed]['mIoU'] - theirs[seed]['mIoU'] for seed in seeds]
-        if name in SAME_TRAINING:
+        if all(_shared(ours[seed], theirs[seed]) for seed in seeds):
             known, margin = len(values) > 1, _margin(*spread([values]), 1 / len(values))
         else:
             known, margin = freedom > 0 and len(values) > 1, _margin(deviation, freedom, 2 / len(values))
         change = mean(values)
-        interval = f'{change - margin:+.1f} to {change + margin:+.1f}' if known else '–'
-        each = ', '.join(f'{value:+.1f}' for value in values)
-        lines.append([name, base, str(len(values)), f'{change:+.1f}', interval, each])
+        interval = f'{_signed(change - margin)} to {_signed(change + margin)}' if known else '–'
+        lines.append([name, base, str(len(values)), _signed(change), interval, ', '.join(map(_signed, values))])
     return _markdown(['Addition', 'Added to', 'Seeds', 'mIoU', '95 %', 'Each seed'], lines)
 
 
@@ -195,15 +162,33 @@ def _margin(deviation: float, freedom: int, share: float) -> float:
     return float(student.ppf(0.975, freedom)) * deviation * sqrt(share) if freedom else 0.0
 
 
-def _deviation(scores: dict[str, dict[int, float]]) -> tuple[float, int]:
-    """The standard deviation of scores from sums of an effect of the row and one of the seed; degrees of freedom."""
-    cells = [(row, seed) for row, found in scores.items() for seed in found]
-    effects = [*scores, *dict.fromkeys(seed for _, seed in cells)]
-    design = np.array([[float(effect in cell) for effect in effects] for cell in cells]).reshape(-1, len(effects))
-    values = np.array([scores[row][seed] for row, seed in cells])
+def _welch(first: list[float], second: list[float]) -> float:
+    """Half the width of Welch's 95 % t-interval of the difference of two means."""
+    if len(first) < 2 or spread([first, second])[0] == 0:
+        return 0.0
+    low, high = ttest_ind(first, second, equal_var=False).confidence_interval()
+    return float(high - low) / 2
+
+
+def _deviation(scores: dict[tuple, float]) -> tuple[float, int]:
+    """The standard deviation of scores from sums of an effect of the row and one of the rest of their key.
+
+    Also returns its degrees of freedom. Keys have a row, a seed and a start.
+    """
+    rows, blocks = (list(dict.fromkeys(key[part] for key in scores)) for part in (slice(1), slice(1, None)))
+    effects = [*rows, *blocks]
+    if not scores:
+        return 0.0, 0
+    design = np.array([[float(effect in (key[:1], key[1:])) for effect in effects] for key in scores])
+    values = np.array(list(scores.values()))
     fitted, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
-    squares, freedom = float(((values - design @ fitted) ** 2).sum()), len(cells) - int(rank)
+    squares, freedom = float(((values - design @ fitted) ** 2).sum()), len(scores) - int(rank)
     return sqrt(squares / freedom) if freedom else 0.0, freedom
+
+
+def _shared(first: dict, second: dict) -> bool:
+    """Whether two runs were scored on the weights of one training."""
+    return first.get('weights_sha256') == second.get('weights_sha256') is not None
 
 
 def _start(scores: dict) -> tuple:
@@ -211,10 +196,8 @@ def _start(scores: dict) -> tuple:
     return (scores['pretrain'], scores.get('load_from'), scores.get('load_from_sha256')) if 'pretrain' in scores else ()
 
 
-def _with_equal_seeds(first: dict[int, dict], second: dict[int, dict]) -> tuple[list[float], list[float]]:
-    """The mIoUs of two rows, of the seeds that both have."""
-    seeds = sorted(first.keys() & second.keys())
-    return [first[seed]['mIoU'] for seed in seeds], [second[seed]['mIoU'] for seed in seeds]
+def _signed(value: float) -> str:
+    return f'{round(value, 1) + 0.0:+.1f}'  # no -0.0
 
 
 def _mean(fits: list[dict], key: str, form: str) -> str:

@@ -1,5 +1,6 @@
 """reproduction/compare_schemes.py: trainings, their results, and bad input."""
 
+import fcntl
 import hashlib
 import json
 import runpy
@@ -10,9 +11,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from comparison_arguments import parse_args
-from comparison_tables import NESTED, SCORES, read_results, scores_table
+from comparison_results import NESTED, SCORES, read_results
+from comparison_tables import scores_table
 from processes import ROOT, call_tool
-from trainings import note_commit
+from trainings import TRAINING, about_training, check_training, note_part
+
+from dit_sam.errors import InputError
 
 PATH = str(ROOT / 'reproduction' / 'compare_schemes.py')
 TOOL = runpy.run_path(PATH)
@@ -38,9 +42,22 @@ TOOL = runpy.run_path(PATH)
             "--load-from is for additions to L-DIT: leave 'E-DIT' out of --rows",
         ),
         (
-            ['--work-dir', 'begun', '--load-from', 'torn/budget.json', '--rows', 'L-DIT'],
-            'begun holds a comparison with load_from=None, not torn/budget.json: name another --work-dir',
+            ['--cfg-options', 'train_cfg.max_epochs=4'],
+            "--cfg-options train_cfg.max_epochs: the comparison sets this itself for 'default'; leave it out",
         ),
+        (
+            ['--work-dir', 'begun', '--load-from', 'others/start.pth', '--rows', 'L-DIT'],
+            'is of a comparison with load_from=None, not others/start.pth: name another --work-dir, or move it away',
+        ),
+        (
+            ['--work-dir', 'continued', '--load-from', 'others/start.pth', '--rows', 'L-DIT'],
+            'L-DIT_seed0/training.json starts from other weights than the rest of seed 0: move it away',
+        ),
+        (
+            ['--work-dir', 'busy'],
+            'busy is in use by another comparison, or by a training that one has left behind: stop it first',
+        ),
+        (['--work-dir', 'kept'], 'kept holds results without their data: add --table, or name another --work-dir'),
         (['--data-seed', '12'], '--data-seed must be 0 or more and not 12, the seed of the pictures of the test'),
         (['--lr', 'nan'], '--lr must be more than 0, got nan'),
         (['--size', '100'], '--size 100 is not a multiple of 16'),
@@ -49,11 +66,11 @@ TOOL = runpy.run_path(PATH)
         (['--rows', 'zebra'], "invalid choice: 'zebra'"),
         (
             ['--work-dir', 'begun', '--hard'],
-            'begun holds a comparison with hard=False, not True: name another --work-dir',
+            'training.json is of a comparison with hard=False, not True: name another --work-dir, or move it away',
         ),
         (
             ['--work-dir', 'begun', '--epochs', '3'],
-            'begun holds a comparison with epochs=2, not 3: name another --work-dir',
+            'training.json is of a comparison with epochs=2, not 3: name another --work-dir, or move it away',
         ),
         (['--work-dir', 'afile'], 'afile cannot be written to: '),
         (['--plots', 'afile'], 'afile cannot be written to: '),
@@ -66,7 +83,11 @@ TOOL = runpy.run_path(PATH)
             "'L-DIT, 4 sentences of an image' would take 1.5 epochs: --epochs 2 must be a multiple of 4, or leave that "
             'row out of --rows',
         ),
-        (['--work-dir', 'torn'], 'budget.json is damaged: delete it, and the next run writes it again'),
+        (['--work-dir', 'torn'], 'training.json is damaged: move its folder away, and the next run trains it again'),
+        (
+            ['--work-dir', 'mixed', '--table'],
+            'default_seed1.json is of a comparison with epochs=8, not 2: name another --work-dir, or move it away',
+        ),
         (['--work-dir', 'others', '--table'], 'E_seed0.json is of no row that there is now: move it away'),
         (
             ['--work-dir', '.', '--table'],
@@ -76,16 +97,27 @@ TOOL = runpy.run_path(PATH)
 )
 def test_bad_input_is_a_one_line_error_before_training(tmp_path, monkeypatch, capsys, arguments, message) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'afile').touch()
-    (tmp_path / 'begun').mkdir()
     monkeypatch.setattr(sys, 'argv', [PATH])
-    begun = TOOL['Comparison'](parse_args(TOOL['__doc__'])).budget
-    (tmp_path / 'begun' / 'budget.json').write_text(json.dumps(begun))
-    (tmp_path / 'L-DIT_seed0.json').write_text('{"row": "L-')
-    (tmp_path / 'torn').mkdir()
-    (tmp_path / 'torn' / 'budget.json').write_text('{"ima')
-    (tmp_path / 'others').mkdir()
-    (tmp_path / 'others' / 'E_seed0.json').write_text(json.dumps(dict(dict.fromkeys(SCORES, 1.0), row='E', seed=0)))
+    begun = dict(row='L-DIT', seed=0, **TOOL['Comparison'](parse_args(TOOL['__doc__'])).budget)
+    result = dict(begun, **dict.fromkeys(SCORES, 1.0))
+    files = {
+        'afile': None,
+        'L-DIT_seed0.json': '{"row": "L-',
+        'begun/L-DIT_seed0/training.json': begun,
+        'torn/L-DIT_seed0/training.json': '{"ima',
+        'continued/L-DIT_seed0/training.json': begun | dict(load_from='others/start.pth', load_from_sha256='other'),
+        'others/E_seed0.json': result | dict(row='E'),
+        'kept/L-DIT_seed0.json': result,
+        'mixed/default_seed0.json': result | dict(row='default'),
+        'mixed/default_seed1.json': result | dict(row='default', seed=1, epochs=8),
+        'busy/.lock': None,
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    torch.save(dict(state_dict=dict(w=torch.ones(1))), tmp_path / 'others' / 'start.pth')
+    lock = (tmp_path / 'busy' / '.lock').open()
+    fcntl.flock(lock, fcntl.LOCK_EX)
     assert call_tool(PATH, *arguments) in (1, 2)
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / 'work_dirs').exists()
@@ -132,7 +164,9 @@ def trained(folder: Path, monkeypatch, content: dict, *arguments: str):
     steps = (100, 50, 100, 150)  # a resumed training logs some steps again
     lines = [f'{{"step": {step}, "time": {step / 100}, "decode.mean_iou": {step}}}\n' for step in steps]
     (logs / 'scalars.json').write_text(''.join(lines) + '{"step": 2')
-    note_commit(folder / 'L-DIT')
+    note = dict(row='L-DIT', config='config.py', settings=[], **comparison.budget)
+    check_training(folder / 'L-DIT', note)
+    note_part(folder / 'L-DIT', jobs=1, bfloat16=False)
     checkpoint = folder / 'L-DIT' / 'epoch_2.pth'
     torch.save(dict(meta={}, **content), checkpoint)
     comparison.train = lambda *_, **__: checkpoint
@@ -141,7 +175,7 @@ def trained(folder: Path, monkeypatch, content: dict, *arguments: str):
 
 def test_hard_rows_use_the_hard_data_and_say_so(tmp_path: Path, monkeypatch) -> None:
     """The data and the results are real; the training and its scores are not."""
-    content = dict(state_dict={}, ema_state_dict=dict(steps=3))
+    content = dict(state_dict=dict(w=torch.ones(1)), ema_state_dict=dict(steps=3))
     comparison = trained(tmp_path, monkeypatch, content, '--hard', '--rows', 'L-DIT')
     comparison.score = lambda *_: dict.fromkeys((*SCORES, NESTED), 50.0)
     comparison.run_all()
@@ -182,11 +216,11 @@ def test_rows_start_from_a_new_pretraining_on_request(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, 'argv', argv)
     comparison, calls, started = TOOL['Comparison'](parse_args(TOOL['__doc__'])), [], {}
     comparison.data = lambda name, *_: tmp_path / name
-    comparison.train = lambda config, name, epochs, *options: (
+    comparison.train = lambda config, name, epochs, *options, **_: (
         calls.append((name, epochs, options)) or tmp_path / 'sam.pth'
     )
     comparison.call = lambda log, *command: calls.append(command[-1].name)
-    comparison.run = lambda row, seed: started.update({row: comparison.start(row)})
+    comparison.run = lambda row, seed: started.update({row: comparison.initial_weights(row)})
     comparison.run_all()
     assert calls == [('pretraining', 3, ('randomness.seed=0',)), 'text_encoder.safetensors']
     folder = tmp_path.resolve()
@@ -204,7 +238,7 @@ def test_rows_start_from_a_trained_model_on_request(tmp_path: Path, monkeypatch)
         torch.save(dict(state_dict=dict(w=torch.tensor([float(i)]))), start)
     template = str(tmp_path / 'L-DIT_seed{seed}' / 'epoch_8.pth')
     options = ('--rows', 'L-DIT', '--load-from', template, '--seeds', '0', '1')
-    comparison = trained(tmp_path, monkeypatch, dict(state_dict={}), *options)
+    comparison = trained(tmp_path, monkeypatch, dict(state_dict=dict(w=torch.ones(1))), *options)
     train = comparison.train
     comparison.train = lambda *args, **_: calls.append(args) or train()
     comparison.score = lambda *_: dict.fromkeys(SCORES, 50.0)
@@ -215,6 +249,30 @@ def test_rows_start_from_a_trained_model_on_request(tmp_path: Path, monkeypatch)
         assert result['load_from'] == 'L-DIT_seed{seed}/epoch_8.pth'
         bits = b'w' + torch.tensor([float(seed)]).numpy().tobytes()
         assert result['load_from_sha256'] == hashlib.sha256(bits).hexdigest()
+
+
+def test_a_training_is_noted_before_it_starts(tmp_path: Path) -> None:
+    """And is not taken for another one, or continued as one; what may change is noted for each part of it."""
+    folder, facts = tmp_path / 'L-DIT_seed0', dict(row='L-DIT', settings=('a=1',), epochs=8)
+    check_training(folder, facts)
+    for bfloat16 in (True, True, False):
+        note_part(folder, jobs=2, bfloat16=bfloat16)
+        check_training(folder, facts)
+    for changed in (dict(epochs=16), dict(settings=('a=2',)), dict(seed=1)):
+        with pytest.raises(InputError, match=f'L-DIT_seed0 holds a training with {min(changed)}='):
+            check_training(folder, facts | changed)
+    with pytest.raises(InputError, match='the logs in .*L-DIT_seed0 are missing: move'):
+        about_training(folder)
+    logs = folder / '1' / 'vis_data'
+    logs.mkdir(parents=True)
+    (logs / 'scalars.json').write_text('{"step": 50, "time": 0.5, "decode.mean_iou": 30}')
+    found = about_training(folder)
+    assert (found['bfloat16'], found['jobs'], found['training_iou']) == ('partly', 2, [30])
+    assert 'resumed_with' not in found
+    (folder / 'epoch_8.pth').touch()
+    (folder / TRAINING).unlink()
+    with pytest.raises(InputError, match='training.json is missing: move'):
+        check_training(folder, facts)
 
 
 def test_a_failed_row_does_not_stop_the_others(tmp_path: Path, monkeypatch) -> None:

@@ -1,21 +1,21 @@
 """The tables and plots of the comparison match its results."""
 
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 from comparison_plots import write_plots
+from comparison_results import SCORES, read_results
 from comparison_rows import ROWS, name_of
 from comparison_tables import (
     ATTRIBUTES,
-    SCORES,
     TABLES_OF_RESULTS,
     additions_table,
     attributes_table,
     calibration_table,
     pairs_table,
-    read_results,
     scores_table,
     words_table,
 )
@@ -134,8 +134,9 @@ def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
     """Differences count from the larger of two half widths on.
 
     Of all rows: the standard deviation 1 with 3 degrees of freedom, 3.182 x 1 x sqrt(2/2) = 3.2. Of two rows alone: 1
-    with 2 degrees of freedom, 4.303 x 1 x sqrt(2/2) = 4.3. Where one of them has the standard deviation 3:
-    4.303 x sqrt((9 + 1) / 2) = 9.6.
+    with 2 degrees of freedom, 4.303 x 1 x sqrt(2/2) = 4.3. Where one of them has the standard deviation 3, Welch's has
+    (9 + 1)² / (9² + 1²) = 1.22 degrees of freedom, for which t is 8.41, and 8.41 x sqrt((9 + 1) / 2) = 18.8; pooled
+    with all rows it is 3.182 x sqrt((9 + 1 + 1) / 3) = 6.1.
     """
     apart = 0.5**0.5
     results = write_results(
@@ -158,11 +159,17 @@ def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
         scores['mIoU'] += 1
     assert pairs_table(results).splitlines()[2] == '| Table 1 | E-DIT > default | +5.2 | +8.05 | reproduced |'
     for sign, scores in zip((-1, 1), results['E-DIT'].values()):
-        scores['mIoU'] = 59.5 + sign * 3 * apart
-    assert "| Table 1 | E-DIT > default | +9.5 | +8.05 | within the seeds' spread |" in pairs_table(results)
+        scores['mIoU'] = 68.5 + sign * 3 * apart
+    assert "| Table 1 | E-DIT > default | +18.5 | +8.05 | within the seeds' spread |" in pairs_table(results)
+    for scores in results['E-DIT'].values():
+        scores['mIoU'] += 0.5
+    assert '| Table 1 | E-DIT > default | +19.0 | +8.05 | reproduced |' in pairs_table(results)
+    results['E-DIT'][0]['pretrain'] = 0
+    assert '| Table 1 | E-DIT > default | +19.0 | +8.05 | open: different starts |' in pairs_table(results)
+    del results['E-DIT'][0]['pretrain']
     results['E-DIT'][7] = results['E-DIT'].pop(1)
-    # (59.5 - 3 apart) - (50 - apart), of the seed 0 alone
-    assert '| Table 1 | E-DIT > default | +8.1 | +8.05 | open: one seed |' in pairs_table(results)
+    # (69 - 3 apart) - (50 - apart), of the seed 0 alone
+    assert '| Table 1 | E-DIT > default | +17.6 | +8.05 | open: one seed |' in pairs_table(results)
 
 
 def test_additions_are_compared_with_their_base(tmp_path: Path) -> None:
@@ -177,17 +184,24 @@ def test_additions_are_compared_with_their_base(tmp_path: Path) -> None:
         L_DIT=[70.0, 72.0, 74.0],
         L_DIT_EMA=[70.5, 73.0],
         L_DIT_mosaic=[71.0, 74.0],
-        L_DIT_low_threshold=[0.0, 50.0],  # of L-DIT's trainings, which count once
+        L_DIT_low_threshold=[69.0, 71.5],  # of L-DIT's trainings, which count once
     )
     assert additions_table(results) == ''  # the start is not known
     runs = [run for found in results.values() for run in found.values()]
     for run in runs:
-        run['pretrain'] = 0
+        run.update(pretrain=0, weights_sha256='of mosaic' if 'mosaic' in run['row'] else f'of seed {run["seed"]}')
+    threshold = '| threshold 0.35 in place of 0.5 | L-DIT | 2 | -0.8 | -3.9 to +2.4 | -1.0, -0.5 |'
     mosaic = '| mosaic | L-DIT | 2 | +1.5 | -4.9 to +7.9 | +1.0, +2.0 |'
     ema = '| EMA of the weights | L-DIT | 2 | +0.8 | -2.4 to +3.9 | +0.5, +1.0 |'
-    assert additions_table(results).splitlines()[2:] == [mosaic, ema]
-    words = {seed: dict(results['L-DIT'][seed], mIoU=mIoU) for seed, mIoU in enumerate((70.0, 73.5))}
+    assert additions_table(results).splitlines()[2:] == [threshold, mosaic, ema]
+    # If the average is of another training than the last weights, its interval is that of two trainings.
+    results['L-DIT, EMA'][0]['weights_sha256'] = 'of another training'
+    assert '| EMA of the weights | L-DIT | 2 | +0.8 | -5.6 to +7.1 |' in additions_table(results)
+    results['L-DIT, EMA'][0]['weights_sha256'] = 'of seed 0'
+    new = dict(weights_sha256='of masked words')
+    words = {seed: dict(results['L-DIT'][seed], mIoU=mIoU, **new) for seed, mIoU in enumerate((70.0, 73.5))}
     assert additions_table(results | {'L-DIT, masked words': words}).splitlines()[2:] == [
+        threshold,
         '| masked words | L-DIT | 2 | +0.8 | -1.6 to +3.1 | +0.0, +1.5 |',
         '| mosaic | L-DIT | 2 | +1.5 | -0.8 to +3.8 | +1.0, +2.0 |',
         ema,
@@ -195,22 +209,24 @@ def test_additions_are_compared_with_their_base(tmp_path: Path) -> None:
     results['L-DIT, mosaic'][0]['load_from'] = 'L-DIT_seed0/epoch_8.pth'
     assert '| mosaic | L-DIT | 1 | +2.0 | – | +2.0 |' in additions_table(results)
     results['L-DIT, mosaic'][1]['load_from_sha256'] = 'ab'
-    assert additions_table(results).splitlines()[2:] == [ema]
+    assert additions_table(results).splitlines()[2:] == [threshold, ema]
     for run in runs:
         run['load_from'] = 'L-DIT_seed{seed}/epoch_8.pth'
-    assert scores_table(results).splitlines()[2].endswith('| – | – |')
+    assert 'Paper' not in scores_table(results)
 
 
 def test_the_documented_tables_are_those_of_the_results() -> None:
-    page = (ROOT / 'docs' / 'reproduction.md').read_text()
+    page, made = (ROOT / 'docs' / 'reproduction.md').read_text(), set()
     for folder in sorted((ROOT / 'reproduction' / 'results').iterdir()):
         results = read_results(folder)
-        for table in (make(results) for make in TABLES_OF_RESULTS):
+        for table in filter(None, (make(results) for make in TABLES_OF_RESULTS)):
             assert table in page, f'docs/reproduction.md lacks this table of {folder.name}:\n{table}'
+            made.add(table)
         assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
         for row, runs in results.items():
             assert all(tuple(run['settings']) == ROWS[row].settings for run in runs.values()), row
             assert len({(run.get('pretrain'), run.get('load_from')) for run in runs.values()}) == 1, row
+    assert {table.rstrip('\n') for table in re.findall(r'(?:^\|.*\n)+', page, re.MULTILINE)} == made
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
     for row in ('default', 'E-DIT', 'L-DIT'):
         cells = [f'{fmean(run[key] for run in results[row].values()):.1f}' for key in ('oIoU', 'mIoU', 'P@0.5')]

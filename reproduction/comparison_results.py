@@ -1,0 +1,96 @@
+"""The JSON files of a comparison: those of its finished runs, and whether they have one budget."""
+
+import json
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+from comparison_rows import ROWS, name_of
+
+from dit_sam.errors import InputError
+
+SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/place', 'mIoU/relation')
+# Of the hard data only.
+NESTED = 'mIoU/nested'
+# The options that decide what a row reaches; all rows of a folder have the same.
+BUDGET = 'images data_seed test_images pretrain load_from size epochs lr warmup amp hard cfg_options'.split()
+# Older results have another start than those that replace them.
+STARTS = {'pretrain', 'load_from'}
+Results = dict[str, dict[int, dict]]
+
+
+def read_results(folder: Path) -> Results:
+    """The finished runs of a folder, by row and seed.
+
+    Raises:
+        InputError: There is none, a file is damaged, or is of a row with another name, or two differ in their budget or
+            in the weights from which a seed starts.
+    """
+    results: Results = {row: {} for row in ROWS}
+    files = sorted(folder.glob('*_seed*.json'))
+    for path in files:
+        scores = read_scores(path)
+        results[scores['row']][scores['seed']] = scores
+    results = {row: found for row, found in results.items() if found}
+    if not results:
+        raise InputError(f'there is no result in {folder}: leave out --table, or name another --work-dir')
+    notes = [(path, read_scores(path)) for path in files]
+    check_budgets([(path, {key: run[key] for key in run.keys() - STARTS}) for path, run in notes])
+    return results
+
+
+def read_scores(path: Path) -> dict:
+    """The scores of a run.
+
+    Raises:
+        InputError: The file is damaged, or of a row that has another name now.
+    """
+    scores = read_note(path, 'delete it, and the next run scores that row again')
+    expected = ('seed', *SCORES, NESTED) if scores.get('hard') else ('seed', *SCORES)
+    if not isinstance(scores.get('row'), str) or not all(isinstance(scores.get(key), int | float) for key in expected):
+        raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
+    if scores['row'] not in ROWS or path.name != f'{name_of(scores["row"], scores["seed"])}.json':
+        raise InputError(f'{path} is of no row that there is now: move it away')
+    return scores
+
+
+def read_note(path: Path, remedy: str) -> dict:
+    """The values in a JSON file.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(f'{path} is damaged: {remedy}') from error
+
+
+def check_budgets(notes: Iterable[tuple[Path, dict]], what: dict | None = None) -> None:
+    """Check that trainings have one budget, and that those of a seed start from the same trained weights.
+
+    Args:
+        notes: Files, and what they say of a training. Older ones do not have all keys.
+        what: The budget that is expected; by default that of the first file.
+
+    Raises:
+        InputError: A file has another one.
+    """
+    expected, starts = dict(what or {}), {}
+    for path, note in notes:
+        for key, value in budget_of(note).items():
+            if expected.setdefault(key, value) != value:
+                other = f'{key}={value}, not {expected[key]}'
+                raise InputError(f'{path} is of a comparison with {other}: name another --work-dir, or move it away')
+        start = note.get('load_from_sha256')
+        if start and starts.setdefault(note['seed'], start) != start:
+            raise InputError(f'{path} starts from other weights than the rest of seed {note["seed"]}: move it away')
+
+
+def budget_of(note: dict) -> dict:
+    """The budget of a training, as far as it is noted; epochs are those of a row that trains by sentences."""
+    budget = {key: note[key] for key in BUDGET if key in note}
+    if 'epochs' in budget:
+        row = note['row']
+        budget['epochs'] = Fraction(budget['epochs']) / ROWS[ROWS[row].weights_of or row].epochs
+    return budget
