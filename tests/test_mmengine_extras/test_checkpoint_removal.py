@@ -9,8 +9,9 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from dit_sam.engine.launch import load_config
+from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
-from dit_sam.mmengine_extras.latest_checkpoint import find_latest_checkpoint, remove_old_stops
+from dit_sam.mmengine_extras.latest_checkpoint import find_latest_checkpoint, remove_old_stops, remove_unfinished_writes
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
 
@@ -67,6 +68,45 @@ def test_stop_checkpoints_are_removed_once_two_are_newer(tmp_path):
     remove_old_stops(str(tmp_path))
     assert checkpoints(tmp_path) == {'epoch_1.pth', 'iter_6.pth', 'stopped_iter_7.pth'}
     assert find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'stopped_iter_7.pth')
+
+
+def save(path: Path, **meta) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state_dict={}, optimizer={}, meta=meta), path)
+    return path
+
+
+def test_the_newest_checkpoint_is_the_last_saved_by_its_own_account(tmp_path):
+    """A copy may have any times: here the newest file is the oldest checkpoint. A training went back to step 5."""
+    saved = dict(epoch_2=(3, 10), epoch_3=(1, 15), stopped_iter_7=(4, 7), epoch_1=(2, 5))
+    for number, (name, (hour, step)) in enumerate(saved.items()):
+        os.utime(save(tmp_path / f'{name}.pth', time=f'20260101_0{hour}0000', iter=step), (number, number))
+    assert find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'stopped_iter_7.pth')
+    # In one second, the later step.
+    save(tmp_path / 'iter_8.pth', time='20260101_040000', iter=8)
+    assert find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_8.pth')
+
+
+def test_checkpoints_are_found_where_the_hook_writes_them(tmp_path):
+    work_dir, out_dir = tmp_path / 'run', tmp_path / 'elsewhere'
+    save(work_dir / 'stopped_iter_3.pth', time='20260101_010000', iter=3)
+    newest = save(out_dir / 'run' / 'epoch_1.pth', time='20260101_020000', iter=5)
+    save(out_dir / 'run' / 'best_mIoU_epoch_2.pth', time='20260101_090000', iter=10)
+    assert find_latest_checkpoint(str(work_dir), str(out_dir)) == str(newest)
+    named = save(work_dir / 'my_model_2.pth', time='20260101_030000', iter=10)
+    assert find_latest_checkpoint(str(work_dir), filename_tmpl='my_model_{}.pth') == str(named)
+    with pytest.raises(InputError, match='cannot search default_hooks.checkpoint.out_dir=s3://mine: name the'):
+        find_latest_checkpoint(str(work_dir), 's3://mine')
+
+
+def test_an_interrupted_replacement_of_a_folder_loses_nothing(tmp_path):
+    """A folder is moved away, the new one is renamed, the old one removed; the next run finishes after a kill."""
+    for name in ('.epoch_1.pth.old', '.epoch_2.pth.old', 'epoch_2.pth', '.epoch_3.pth.part'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    remove_unfinished_writes(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['epoch_1.pth', 'epoch_2.pth']
+    assert (tmp_path / 'epoch_2.pth' / 'epoch_2.pth').exists()
 
 
 class SeeMapsHook(Hook):

@@ -137,7 +137,9 @@ def resume_latest(cfg: Config) -> None:
 
     def choose() -> str | None:
         remove_unfinished_writes(cfg.work_dir)
-        return None if chosen else find_latest_checkpoint(cfg.work_dir)
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        where = {key: hook.get(key) for key in ('out_dir', 'filename_tmpl')}
+        return None if chosen else find_latest_checkpoint(cfg.work_dir, **where)
 
     newest = run_on_rank_0(choose)
     if newest is None and with_state:

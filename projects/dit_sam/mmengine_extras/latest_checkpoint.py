@@ -1,12 +1,14 @@
 """The checkpoints in a work dir: which is the newest that can be resumed, and which are no longer needed."""
 
 import shutil
+import time
+from glob import escape
 from pathlib import Path
 from zipfile import is_zipfile
 
 from mmengine.dist import all_gather_object
 
-from ..errors import log_warning
+from ..errors import InputError, log_warning
 from ..utils import read_checkpoint
 from ..utils.checkpoints import CheckpointError, mapped_files
 from .ranks import run_on_rank_0
@@ -15,31 +17,49 @@ from .ranks import run_on_rank_0
 _KINDS = ('epoch', 'iter', 'stopped_iter')
 
 
-def find_latest_checkpoint(work_dir: str) -> str | None:
+def find_latest_checkpoint(work_dir: str, out_dir: str | None = None, filename_tmpl: str | None = None) -> str | None:
     """The newest checkpoint of a training that can be resumed; None if there are no checkpoints.
 
+    The newest is the one that was saved last by its own account (`meta`), as a copied folder has other times.
     mmengine trusts the file `last_checkpoint`, and fails if the checkpoint named there is damaged. Here a file is
     checked for its end and for all it holds besides the numbers of its tensors, without reading these; a folder of
     DeepSpeed is checked for the ends of its files.
 
     Args:
         work_dir: Folder of the training; `best_*.pth` and exported weights do not count.
+        out_dir: As in `CheckpointHook`, which saves in the folder in it that is named like `work_dir`.
+        filename_tmpl: As in `CheckpointHook`.
 
     Raises:
+        InputError: `out_dir` is not on a file system.
         CheckpointError: There are checkpoints, but none can be read.
     """
+    if out_dir and '://' in str(out_dir):
+        raise InputError(
+            f'--resume cannot search default_hooks.checkpoint.out_dir={out_dir}: name the checkpoint instead, '
+            '--cfg-options load_from=ADDRESS resume=True'
+        )
     paths = _newest_first(work_dir)
-    for path in paths:
-        reason = _why_not_resumable(path)
-        if not reason:
-            return str(path)
-        log_warning(f'{path} is skipped: {reason}')
-    if paths:
+    if out_dir:
+        paths += _newest_first(str(Path(out_dir) / Path(work_dir).resolve().name), filename_tmpl)
+    elif filename_tmpl:
+        paths += _newest_first(work_dir, filename_tmpl)
+    reasons, saved = {}, {}
+    for path in dict.fromkeys(paths):
+        try:
+            saved[path] = _when_saved(path)
+        except CheckpointError as error:
+            reasons[path] = error
+    newest = max(saved, key=lambda path: saved[path], default=None)
+    for path, reason in reasons.items():
+        if newest is None or _modified(path) >= _modified(newest):
+            log_warning(f'{path} is skipped: {reason}')
+    if reasons and newest is None:
         raise CheckpointError(
-            f'no checkpoint of {work_dir} can be read ({len(paths)} tried): fetch a copy, or train '
+            f'no checkpoint of {work_dir} can be read ({len(reasons)} tried): fetch a copy, or train '
             'without --resume, which starts over'
         )
-    return None
+    return None if newest is None else str(newest)
 
 
 def check_resumable(filename: str) -> None:
@@ -71,7 +91,16 @@ def remove_old_stops(work_dir: str) -> None:
 
 
 def remove_unfinished_writes(work_dir: str) -> None:
-    """Remove the temporary files and folders of killed writers; nothing may be writing there."""
+    """Remove the temporary files and folders of killed writers; nothing may be writing there.
+
+    A folder that was moved away for one that never came is moved back.
+    """
+    for path in Path(work_dir).glob('.*.old'):
+        target = path.with_name(path.name[1 : -len('.old')])
+        if target.exists():
+            _remove(path)
+        else:
+            path.rename(target)
     for path in Path(work_dir).glob('.*.part'):
         _remove(path)
 
@@ -84,21 +113,47 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _newest_first(work_dir: str) -> list[Path]:
-    paths = [path for kind in _KINDS for path in Path(work_dir).glob(f'{kind}_*.pth')]
-    return sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+def _newest_first(work_dir: str, filename_tmpl: str | None = None) -> list[Path]:
+    """Checkpoints by the time of their files, also those that a hook names by a template."""
+    patterns = [f'{kind}_*.pth' for kind in _KINDS]
+    if filename_tmpl:
+        patterns.append(escape(filename_tmpl).replace('{}', '*'))
+    paths = {path for pattern in patterns for path in Path(work_dir).glob(pattern) if not path.name.startswith('best_')}
+    return sorted(paths, key=_modified, reverse=True)
+
+
+def _modified(path: Path) -> int:
+    return path.stat().st_mtime_ns
 
 
 def _why_not_resumable(filename: Path | str) -> str:
     """Why a training cannot continue from a checkpoint; '' if it can."""
-    if Path(filename).is_dir():
-        # A folder of DeepSpeed. The table of a zip file is at its end.
-        files = sorted(Path(filename).glob('*.pt'))
-        damaged = [file.name for file in files if not is_zipfile(file)]
-        return f'{", ".join(damaged)} in it is damaged' if damaged else '' if files else 'it is empty'
     try:
-        with mapped_files():
-            checkpoint = read_checkpoint(str(filename))
+        _when_saved(Path(filename) if '://' not in str(filename) else str(filename))
     except CheckpointError as error:
         return str(error)
-    return '' if {'state_dict', 'optimizer', 'meta'} <= set(checkpoint) else 'it holds no training state'
+    return ''
+
+
+def _when_saved(filename: Path | str) -> tuple[str, int, int]:
+    """When a checkpoint was saved, by its own account: date and time, step, and the time of the file.
+
+    Raises:
+        CheckpointError: A training cannot continue from it.
+    """
+    path = Path(filename)
+    modified = _modified(path) if path.exists() else 0
+    date = time.strftime('%Y%m%d_%H%M%S', time.localtime(modified / 1e9))
+    if path.is_dir():
+        # A folder of DeepSpeed. The table of a zip file is at its end.
+        files = sorted(path.glob('*.pt'))
+        damaged = [file.name for file in files if not is_zipfile(file)]
+        if damaged or not files:
+            raise CheckpointError(f'{", ".join(damaged)} in it is damaged' if damaged else 'it is empty')
+        return date, 0, modified
+    with mapped_files():
+        checkpoint = read_checkpoint(str(filename))
+    if not {'state_dict', 'optimizer', 'meta'} <= set(checkpoint):
+        raise CheckpointError('it holds no training state')
+    meta = checkpoint['meta']
+    return str(meta.get('time', date)), int(meta.get('iter', 0)), modified

@@ -109,9 +109,12 @@ class ResumableDeepSpeedStrategy(DeepSpeedStrategy):
 
 
 def _rename(source: Path, target: Path) -> None:
-    """Rename a file, or a folder that may replace another."""
+    """Rename a file, or a folder that may replace another.
+
+    `remove_unfinished_writes` finishes what a kill interrupts.
+    """
     if target.is_dir():
-        old = target.with_name(f'.{target.name}.old.part')
+        old = target.with_name(f'.{target.name}.old')
         target.rename(old)
         source.rename(target)
         shutil.rmtree(old)

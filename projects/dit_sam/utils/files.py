@@ -98,8 +98,10 @@ def _rename_new(source: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    # Some network file systems refuse; the rename is then as safe as they make it.
+    # Some file systems refuse to open or to sync a folder; the rename is then as safe as they make it.
     with suppress(OSError):
-        os.fsync(descriptor)
-    os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
