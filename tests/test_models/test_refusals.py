@@ -31,6 +31,15 @@ def test_each_image_has_its_own_prompts():
         MODELS.build(decode_head())((noise(2, 16, 4, 4),), None, prompts)
 
 
+def test_settings_of_mmseg_that_nothing_reads_are_refused():
+    with pytest.raises(InputError, match="model.test_cfg.mode='slide': a sentence is about the whole image"):
+        segmentor(test_cfg=dict(mode='slide', crop_size=(8, 8), stride=(4, 4)))
+    for name, value in dict(sampler=dict(type='OHEMPixelSampler'), dropout_ratio=0.1).items():
+        with pytest.raises(InputError, match=f'SAMHead has no use for decode_head.{name}: leave it out'):
+            MODELS.build(decode_head(**{name: value}))
+    MODELS.build(decode_head(sampler=None, dropout_ratio=0))
+
+
 @pytest.mark.parametrize('mode', ['loss', 'predict'])
 def test_loss_and_predict_need_data_samples(mode):
     with pytest.raises(InputError, match=f"mode='{mode}' needs data_samples"):

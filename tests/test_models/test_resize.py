@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -217,3 +218,17 @@ def test_training_after_evaluation_works():
         net.zero_grad()
         net(IMAGES)[0].square().sum().backward()
         assert net.pos_embed.grad.abs().sum() > 0 and net.blocks[0].attn.rel_pos_h.grad.abs().sum() > 0
+
+
+def test_masks_of_any_size_do_not_fill_the_memory(monkeypatch):
+    """Kept are at most 4 KiB here; a matrix from 16 to 100 has 6.4 KB, one from 8 to 20 640 bytes."""
+    module = sys.modules['dit_sam.models.layers.resize']
+    monkeypatch.setattr(module, '_MATRICES', {})
+    monkeypatch.setattr(module, '_MOST_BYTES', 4096)
+    for side, kept in [(20, 640), (21, 640 + 672), (80, 640 + 672 + 2560), (81, 2592)]:
+        x = noise(1, 1, 8, 8).requires_grad_()
+        resize(x, (side, side), 'bilinear', False).sum().backward()
+        assert sum(matrix.nbytes for matrix in module._MATRICES.values()) == kept
+    x = noise(1, 1, 16, 16).requires_grad_()
+    resize(x, (100, 100), 'bilinear', False).sum().backward()
+    assert sum(matrix.nbytes for matrix in module._MATRICES.values()) == 2592 and x.grad.sum() == pytest.approx(1e4)

@@ -71,6 +71,9 @@ class SAMHead(BaseDecodeHead):
         init_cfg: dict | list[dict] | None = None,
         **kwargs: Any,
     ) -> None:
+        for name in ('sampler', 'dropout_ratio'):
+            if kwargs.pop(name, None):
+                raise InputError(f'{type(self).__name__} has no use for decode_head.{name}: leave it out')
         super().__init__(
             in_channels,
             in_channels,

@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Matrices by the arguments that made them: some MB, as a training has few sizes.
+# Matrices by the arguments that made them. A training with one size of masks has some MB; masks of any size, as in
+# EVF-SAM's, would fill the memory.
 _MATRICES: dict[tuple, Tensor] = {}
+_MOST_BYTES = 32 * 2**20
 
 
 def resize(maps: Tensor, size: tuple[int, int], mode: Literal['bilinear', 'bicubic'], align_corners: bool) -> Tensor:
@@ -60,7 +62,9 @@ def cached_matrix(make: Callable[..., Tensor], *arguments: Any, like: Tensor) ->
     if made is None:
         with torch.inference_mode(False), torch.no_grad():
             made = make(*arguments, like.device, like.dtype)
-        if type(made) is Tensor:
+        if type(made) is Tensor and made.nbytes <= _MOST_BYTES:
+            if made.nbytes + sum(matrix.nbytes for matrix in tuple(_MATRICES.values())) > _MOST_BYTES:
+                _MATRICES.clear()
             _MATRICES[key] = made
     return made
 

@@ -47,14 +47,15 @@ class ReferringSegmentor(BaseSegmentor):
         scaled_points: Whether resizing scales the coordinates of points, as SAM's predictor does. By default the center
             of a pixel stays a center, up to half a pixel away. Data samples need mmcv's `scale_factor`.
         train_cfg: As in mmseg.
-        test_cfg: As in mmseg. With `keep_input_probabilities=True` predictions also have `input_probabilities`,
-            (1, h, w), at the size of the network's input without padding, for `ReferringIoU(protocol='dit')`.
+        test_cfg: As in mmseg, without `mode='slide'`. With `keep_input_probabilities=True` predictions also have
+            `input_probabilities`, (1, h, w), at the size of the network's input without padding, for
+            `ReferringIoU(protocol='dit')`.
         data_preprocessor: As in mmengine.
         init_cfg: As in mmengine.
 
     Raises:
         InputError: Neither backbone nor head takes the text of the text encoder; or one has `takes_text=True` and there
-            is no text encoder; or its `forward` has no argument `text`.
+            is no text encoder; or its `forward` has no argument `text`; or `test_cfg` asks for tiles.
     """
 
     # Weights made in inference mode cannot train and have no version counter.
@@ -72,6 +73,10 @@ class ReferringSegmentor(BaseSegmentor):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        if (mode := (test_cfg or {}).get('mode', 'whole')) != 'whole':
+            raise InputError(
+                f"model.test_cfg.mode={mode!r}: a sentence is about the whole image, so there are no tiles; use 'whole'"
+            )
         self.text_encoder = None if text_encoder is None else MODELS.build(text_encoder)
         self.backbone = MODELS.build(backbone)
         if neck is not None:
