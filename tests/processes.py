@@ -64,7 +64,10 @@ def run_tool(name: str, *arguments: object, timeout: float = 240, **environment:
 
 
 def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240, **environment: str) -> list[Done]:
-    """Run a program of tools/ as `ranks` processes of one process group; a single one runs without a launcher."""
+    """Run a program of tools/ as `ranks` processes of one process group; a single one runs without a launcher.
+
+    Several have a current folder each, as machines do not share theirs.
+    """
     arguments = list(map(str, arguments))
     shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE=str(ranks))
     if ranks > 1:
@@ -105,6 +108,10 @@ def _run(tool: Path, arguments: list[str], output: Path, environment: dict[str, 
     # A fork would continue the random numbers of the server; a program starts with its own.
     np.random.seed()
     os.environ.update(environment, CUDA_VISIBLE_DEVICES='')
+    if 'RANK' in environment:
+        folder = output.with_suffix('.cwd')
+        folder.mkdir()
+        os.chdir(folder)
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -12,7 +12,8 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
 )
 test_dataloader = val_dataloader
-val_evaluator = dict(type='ToyMetric')
+# The ranks of the tests have a current folder each.
+val_evaluator = dict(type='ToyMetric', collect_device='gpu')
 test_evaluator = val_evaluator
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=0.1))
 param_scheduler = [dict(type='MultiStepLR', by_epoch=True, milestones=[2])]

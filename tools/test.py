@@ -1,10 +1,9 @@
 """Score a checkpoint: ``tools/test.py CONFIG CHECKPOINT [options]``, with the options of mmseg's tool."""
 
 import argparse
-import os
 from typing import Any
 
-from dit_sam_cli.arguments import add_config_options, let_threads_yield
+from dit_sam_cli.arguments import add_config_options, add_launcher, let_threads_yield, note_local_rank
 from dit_sam_cli.files import CONFIGS_ARE, check_exists
 
 
@@ -18,14 +17,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='how long a picture is shown, in seconds')
     add_config_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    add_launcher(parser)
     parser.add_argument(
         '--tta', action='store_true', help="average several views of each picture, those of the config's tta_pipeline"
     )
-    # torch.distributed.launch passes the second spelling since torch 2.0, the first in older versions.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    note_local_rank(args)
     return args
 
 

@@ -1,9 +1,8 @@
 """Train a model: ``tools/train.py CONFIG [options]``, with the options of mmseg's tool."""
 
 import argparse
-import os
 
-from dit_sam_cli.arguments import add_config_options, let_threads_yield
+from dit_sam_cli.arguments import add_config_options, add_launcher, let_threads_yield, note_local_rank
 from dit_sam_cli.files import CONFIGS_ARE, check_exists
 
 
@@ -18,11 +17,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision')
     add_config_options(parser)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
-    # torch.distributed.launch passes the second spelling since torch 2.0, the first in older versions.
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    add_launcher(parser)
     args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    note_local_rank(args)
     return args
 
 

@@ -38,6 +38,19 @@ def _setting(text: str) -> str:
     return text
 
 
+def add_launcher(parser: argparse.ArgumentParser) -> None:
+    """Add `--launcher`, and the rank that a launcher passes as an argument."""
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    # torch.distributed.launch passes the second spelling since torch 2.0, the first in older versions.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def note_local_rank(args: argparse.Namespace) -> None:
+    """Set `LOCAL_RANK`, by which mmengine chooses the GPU of a wrapped model; it does not do so for mpirun."""
+    given = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK') if args.launcher == 'mpi' else None
+    os.environ.setdefault('LOCAL_RANK', given or str(args.local_rank))
+
+
 def positive(text: str) -> int:
     """A whole number of 1 or more, as a `type` of argparse."""
     number = int(text)

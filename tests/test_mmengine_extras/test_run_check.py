@@ -1,6 +1,8 @@
 """Runs that cannot start or would never end are refused in one line."""
 
+import argparse
 import math
+import os
 
 import pytest
 from mmengine.runner import Runner
@@ -9,6 +11,7 @@ from processes import ROOT, call_tool
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.run_check import check_training
+from dit_sam_cli.arguments import note_local_rank
 
 TOY = str(ROOT / 'tests' / 'toy_config.py')
 CONFIGS = ROOT / 'configs' / 'dit_sam'
@@ -76,6 +79,15 @@ def test_a_launcher_that_did_not_start_the_process(monkeypatch, launcher, variab
     monkeypatch.delenv(variable, raising=False)
     with pytest.raises(InputError, match=f'--launcher {launcher}: {variable} is not set; start with'):
         load_config(TOY, launcher)
+
+
+@pytest.mark.parametrize('launcher, local_rank', [('mpi', '3'), ('pytorch', '0')])
+def test_mpirun_names_the_gpu(monkeypatch, launcher, local_rank):
+    monkeypatch.setenv('OMPI_COMM_WORLD_LOCAL_RANK', '3')
+    monkeypatch.setenv('LOCAL_RANK', '')
+    monkeypatch.delenv('LOCAL_RANK')
+    note_local_rank(argparse.Namespace(launcher=launcher, local_rank=0))
+    assert os.environ['LOCAL_RANK'] == local_rank
 
 
 @pytest.mark.filterwarnings('error:.*pin_memory')

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from processes import Done, dist_environment, run_ranks
 
 from dit_sam.engine.launch import load_config
+from dit_sam.utils.checkpoint_sources import downloaded_path
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
 # Far below the minutes after which a collective call times out.
@@ -70,11 +71,13 @@ def test_a_download_that_fails_ends_the_ranks_that_wait_for_it(tmp_path):
         assert 'Traceback' not in each.output
 
 
-def test_one_rank_reports_that_a_downloaded_file_cannot_be_resumed(tmp_path):
+def test_one_rank_reports_that_a_downloaded_file_cannot_be_resumed(tmp_path, monkeypatch):
     """The file is in torch's cache, as after its download."""
-    (tmp_path / 'hub' / 'checkpoints').mkdir(parents=True)
-    torch.save(dict(state_dict={}), tmp_path / 'hub' / 'checkpoints' / 'weights.pth')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
     address = 'http://127.0.0.1:9/weights.pth'
+    downloaded = Path(downloaded_path(address))
+    downloaded.parent.mkdir(parents=True)
+    torch.save(dict(state_dict={}), downloaded)
     settings = dict(work_dir=repr(str(tmp_path / 'work')), load_from=repr(address), resume=True)
     done = train(tmp_path, '--resume', **settings, environment=dict(TORCH_HOME=tmp_path))
     assert [each.returncode for each in done] == [1, 1]

@@ -48,6 +48,14 @@ def serve(tmp_path, monkeypatch):
     server.server_close()
 
 
+def test_files_of_one_name_at_two_addresses_are_two(serve, tmp_path):
+    for name, value in (('a', 0.0), ('b', 1.0)):
+        (tmp_path / name).mkdir()
+        torch.save(dict(weight=torch.full((2,), value)), tmp_path / name / 'model.pth')
+    for name, value in (('a', 0.0), ('b', 1.0), ('a', 0.0)):
+        assert CheckpointLoader.load_checkpoint(f'{serve}/{name}/model.pth')['weight'].tolist() == [value] * 2
+
+
 def test_safetensors_loads_into_a_model_with_its_metadata(tmp_path):
     source, target = nn.Linear(2, 3), nn.Linear(2, 3)
     path = str(tmp_path / 'weights.safetensors')

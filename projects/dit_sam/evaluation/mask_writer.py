@@ -41,14 +41,15 @@ class MaskWriter(BaseMetric):
 
     Args:
         output_dir: Folder for the files; it is created if needed.
-        **kwargs: As in `BaseMetric`: `collect_device`.
+        collect_device: As in `ReferringIoU`.
+        **kwargs: As in `BaseMetric`: `collect_dir`.
 
     Raises:
         InputError: The folder cannot be written to.
     """
 
-    def __init__(self, output_dir: str, **kwargs: Any) -> None:
-        super().__init__(prefix='MaskWriter', **kwargs)
+    def __init__(self, output_dir: str, collect_device: str = 'gpu', **kwargs: Any) -> None:
+        super().__init__(collect_device=collect_device, prefix='MaskWriter', **kwargs)
         self.output_dir = output_dir
 
     def score_names(self) -> list[str]:

@@ -73,7 +73,8 @@ class ReferringIoU(BaseMetric):
         dump: A file for one line of JSON per sentence, in the order of the data set; it replaces a former one.
             With `dump_masks`, `dit-sam score` reads it.
         dump_masks: Whether the lines hold the masks, at the size of the original image.
-        collect_device: `cpu` or `gpu`, where the results of several ranks are gathered.
+        collect_device: How the results of several ranks are gathered: `gpu` exchanges them, also on CPUs; `cpu` writes
+            them to `collect_dir`, by default in the current folder, which all machines then must share.
         prefix: Precedes the names of the scores, with a slash. No part of it may be the name of a score.
         **kwargs: As in `BaseMetric`: `collect_dir`.
 
@@ -92,7 +93,7 @@ class ReferringIoU(BaseMetric):
         min_area: int = 0,
         dump: str | None = None,
         dump_masks: bool = False,
-        collect_device: str = 'cpu',
+        collect_device: str = 'gpu',
         prefix: str | None = None,
         **kwargs: Any,
     ) -> None:

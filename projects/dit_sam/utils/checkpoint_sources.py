@@ -1,5 +1,6 @@
 """Where checkpoints come from: files, servers, hubs and mmengine's catalogs, all read safely."""
 
+import hashlib
 import os
 import os.path as osp
 import re
@@ -75,12 +76,13 @@ def _loaders() -> dict[tuple[str, ...], Callable[[str, Any], dict]]:
 def load_from_http(filename: str, map_location: Any = None) -> dict:
     """Download a checkpoint into torch's cache, once per machine, and read it as `load_from_local` does.
 
+    Each address has a folder of its own in the cache; a file that changes at its address is not downloaded again.
     mmengine passes URLs to `torch.hub`, which unpickles them unsafely in every version of torch so far.
 
     Raises:
         CheckpointError: The download failed, or as in `load_from_local`.
     """
-    path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(filename).path))
+    path = downloaded_path(filename)
     failure = _on_first_rank(lambda: None if osp.isfile(path) else _download(filename, path))
     if failure is not None or not osp.isfile(path):
         reason = first_line(failure) if failure else 'by the first rank of this machine'
@@ -89,6 +91,13 @@ def load_from_http(filename: str, map_location: Any = None) -> dict:
             'instead'
         ) from failure
     return load_from_local(path, map_location)
+
+
+def downloaded_path(address: str) -> str:
+    """The file in torch's cache for an address."""
+    # Many addresses end in `model.safetensors`.
+    folder = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return osp.join(torch.hub.get_dir(), 'checkpoints', folder, osp.basename(urlparse(address).path))
 
 
 def _download(address: str, path: str) -> None:
