@@ -177,6 +177,29 @@ def open_model(args: argparse.Namespace) -> Any:
     return ReferringInferencer(args.config, args.checkpoint, **options)
 
 
+def leave_out_damaged(images: Sequence) -> tuple[list, str]:
+    """The images that can be read, so that one damaged file among many costs no results; and what the others lack.
+
+    Raises:
+        InputError: There is one image, or none can be read.
+        FileNotFoundError: As above, and it does not exist.
+    """
+    from dit_sam.utils import read_image
+
+    if len(images) == 1:
+        return list(images), ''
+    readable, reasons = [], []
+    for image in images:
+        try:
+            read_image(image)
+            readable.append(image)
+        except (ValueError, FileNotFoundError) as error:
+            reasons.append(error)
+    if not readable:
+        raise reasons[0]
+    return readable, f'{len(reasons)} of {len(images)} images left out: {"; ".join(map(str, reasons))}' * bool(reasons)
+
+
 def segment(
     args: argparse.Namespace, inferencer: Any, images: Sequence, sentences: Sequence[str]
 ) -> tuple[list[dict], list[str]]:
@@ -240,11 +263,13 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
         with one_line_errors():
             from dit_sam.apis import list_images
 
-            images = list_images(args.images)
+            images, damaged = leave_out_damaged(list_images(args.images))
             inferencer = open_model(args)
             found = None if args.interactive else segment(args, inferencer, images, args.sentences)
     if found is not None:
         show(*found)
+        if damaged:
+            refuse(damaged)
         return
     with one_line_errors():
         ask(args, inferencer)

@@ -56,6 +56,12 @@ def test_points_may_be_anywhere_on_the_last_pixel(prompts_of):
     np.testing.assert_allclose(found.points[0][:2], [[143.5, 119.5], [144.3, 120.3]], atol=1e-4)
 
 
+@pytest.mark.parametrize('none', [[], np.empty((0, 2)), np.empty((0, 3)), torch.empty(0, 2), [None]], ids=str)
+def test_no_points_are_no_prompt(prompts_of, none):
+    """As from a detector that finds nothing."""
+    assert prompts_of(picture(), 'a', points=none) == [None]
+
+
 def test_coordinates_are_those_of_the_picture_as_shown(prompts_of, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned clockwise by 90 degrees

@@ -174,10 +174,7 @@ def test_missing_input_is_a_one_line_error(photo, error_of, arguments, message):
     'arguments, message',
     [
         (['photo.png', ''], 'sentence 1 of 1 for photo.png is empty: say what to segment'),
-        (
-            ['photo.png', 'text.png', 'a star'],
-            'image text.png cannot be decoded: it is damaged or cut off, or of a format',
-        ),
+        (['text.png', 'a star'], 'image text.png cannot be decoded: it is damaged or cut off, or of a format'),
         (['photo.png', 'a star', '--batch-size', '0'], '--batch-size must be 1 or more, got 0'),
         (
             ['photo.png', 'a star', '--boxes', '1,2,3'],
@@ -193,6 +190,20 @@ def test_missing_input_is_a_one_line_error(photo, error_of, arguments, message):
 def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
     Path('text.png').write_text('no image')
     assert error_of('infer.py', *arguments, '--checkpoint', weights, '--device', 'cpu').startswith(message)
+
+
+@pytest.mark.parametrize('form', ['png', 'json'])
+def test_damaged_pictures_among_others_are_left_out_and_named(photo, weights, error_of, form):
+    Path('text.png').write_text('no image')
+    Path('cut.jpg').write_bytes(cv2.imencode('.jpg', cv2.imread(photo))[1].tobytes()[:-40])
+    line = error_of('infer.py', '.', 'a star', '--checkpoint', weights, '--device', 'cpu', '--format', form)
+    assert line.startswith('2 of 3 images left out: image ./cut.jpg cannot be decoded: it is damaged')
+    assert '; image ./text.png cannot be decoded: ' in line
+    if form == 'json':
+        content = json.loads(Path('work_dirs/infer/predictions_1.json').read_text())
+        assert [one['img_path'] for one in content['predictions']] == ['./photo.png']
+    else:
+        assert len(list(Path('work_dirs/infer/vis').glob('*.png'))) == 1
 
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])

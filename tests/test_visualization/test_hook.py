@@ -5,11 +5,13 @@ import mmcv
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import Compose
 from mmengine.logging import MessageHub
 from mmengine.structures import PixelData
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 from mmseg.visualization import SegLocalVisualizer
+from PIL import Image
 
 
 @pytest.fixture
@@ -73,6 +75,36 @@ def test_equal_items_and_other_runs_overwrite_nothing(tmp_path, make_runner, sam
     drawn = pictures(tmp_path)
     assert sorted(drawn) == sorted(f'test_photo_left_1{twin}_0_{run}.png' for twin in ('', '_2') for run in (1, 2))
     assert all((drawn[f'test_photo_left_1_2_0_{run}.png'][100, 400] == 0).all() for run in (1, 2))
+
+
+def test_every_rank_draws_its_items(tmp_path, runner, samples, monkeypatch):
+    """mmengine's visualizer writes on rank 0 alone. Items without an id differ in their index."""
+    for number, sample in enumerate(samples):
+        sample.set_metainfo(dict(text='left', sample_idx=number))
+        del sample.sent_id
+    for rank, sample in enumerate(samples):
+        monkeypatch.setattr('dit_sam.visualization.hook.is_main_process', lambda rank=rank: rank == 0)
+        HOOKS.build(dict(type='ReferringVisualizationHook', draw=True)).after_test_iter(runner, 0, {}, [sample])
+    assert sorted(pictures(tmp_path)) == ['test_photo_left_0_0_1.png', 'test_photo_left_1_0_1.png']
+
+
+def test_pictures_are_drawn_as_the_data_set_reads_them(tmp_path, runner, samples):
+    """A picture of 60 x 90 whose tag turns it, and a mask of the picture as stored, which is then twice as large."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = np.full((60, 90, 3), 128, np.uint8)
+    Image.fromarray(stored).save(tmp_path / 'turned.png', exif=exif)
+    mask = torch.zeros(1, 60, 90, dtype=torch.long)
+    mask[..., :45] = 1
+    sample = SegDataSample(metainfo=dict(img_path=str(tmp_path / 'turned.png'), text='left'))
+    sample.pred_sem_seg = PixelData(data=mask)
+    pipeline = Compose([dict(type='LoadImageFromFile', color_type='color_ignore_orientation')])
+    loader = SimpleNamespace(dataset=SimpleNamespace(datasets=[SimpleNamespace(pipeline=pipeline)]))
+    runner.test_loop = SimpleNamespace(dataloader=loader)
+    HOOKS.build(dict(type='ReferringVisualizationHook', draw=True)).after_test_iter(runner, 0, {}, [sample])
+    (picture,) = pictures(tmp_path).values()
+    # Enlarged by a whole factor to a long side of 480 at least.
+    assert picture.shape[1] == 540 and (picture[100, 400] == 128).all() and (picture[100, 100] != 128).any()
 
 
 def test_names_of_pictures_differ_for_any_ids(tmp_path, runner, samples):

@@ -7,7 +7,7 @@ first config; each model prepares images as in its own config.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dit_sam_cli.arguments import add_config_options, let_threads_yield
 
@@ -61,8 +61,8 @@ from dit_sam.errors import InputError
 from dit_sam.evaluation.scores import Areas
 from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-from dit_sam.utils import check_folder, read_image, wrap_write_errors
-from dit_sam.visualization import draw_masks, draw_sheet, write_image
+from dit_sam.utils import check_folder, wrap_write_errors
+from dit_sam.visualization import draw_masks, draw_sheet, read_as_loaded, write_image
 
 
 class Item(NamedTuple):
@@ -117,11 +117,11 @@ def segment(dataset, indices: Sequence[int], inferencers: Sequence[ReferringInfe
     return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)), nothing)]
 
 
-def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None) -> np.ndarray:
+def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None, dataset: Any = None) -> np.ndarray:
     """A sheet with a row for each item: image, ground truth, and the mask of each model under its name and IoU."""
     rows = []
     for item in items:
-        image = read_image(item.img_path)
+        image = read_as_loaded(dataset, item.img_path)
         captions = ['truth', *(f'{name}, IoU {100 * iou:.1f}' for name, iou in zip(names, item.ious))]
         cells = [
             (caption, draw_masks(image, [mask], [''], min_side=0)[: len(image)])
@@ -153,7 +153,7 @@ def main(args: argparse.Namespace) -> None:
         if args.indices is None:
             items = items[: args.number]
         names = names_of(configs, checkpoints)
-        sheets = [draw(items[first : first + ROWS], names, args.font) for first in range(0, len(items), ROWS)]
+        sheets = [draw(items[first : first + ROWS], names, args.font, dataset) for first in range(0, len(items), ROWS)]
         with wrap_write_errors(args.out):
             paths = [write_image(sheet, args.out, f'{args.split}_{args.order}') for sheet in sheets]
     print('\n'.join(['written:', *paths]))

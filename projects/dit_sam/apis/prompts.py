@@ -144,7 +144,7 @@ def _has_none(values: Any) -> bool:
 
 def _as_points(values: Any, name: str) -> np.ndarray | None:
     """x, y and label, (n, 3); None without points."""
-    if values is None or (_depth(values) == 1 and len(values) == 0):
+    if values is None or (_depth(values) > 0 and len(values) == 0):
         return None
     rows = [_numbers(row, f'a point for {name}', _POINTS_FORM) for row in (values if _depth(values) else [values])]
     if any(row.shape not in ((2,), (3,)) or (len(row) == 3 and row[2] not in (0, 1)) for row in rows):

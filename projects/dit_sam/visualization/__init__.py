@@ -2,7 +2,7 @@
 
 from .attention_picture import draw_attention
 from .files import file_stem, write_image, write_new
-from .hook import ReferringVisualizationHook
+from .hook import ReferringVisualizationHook, read_as_loaded
 from .numbered_vis_backend import NumberedVisBackend
 from .overlay import draw_masks
 from .sheet import draw_sheet
@@ -17,6 +17,7 @@ __all__ = [
     'draw_masks',
     'draw_sheet',
     'file_stem',
+    'read_as_loaded',
     'sentence_attention',
     'write_image',
     'write_new',
