@@ -149,6 +149,7 @@ WITH_ADDITION = {
 ADDITIONS = {
     'Dice beside BCE': ('L-DIT', 'L-DIT, BCE alone'),
     'Dice beside BCE, both with the threshold 0.35': ('L-DIT, low threshold', 'L-DIT, BCE alone, low threshold'),
+    'Dice beside BCE and the threshold 0.5, in place of 0.35': ('L-DIT', 'L-DIT, BCE alone, low threshold'),
     'threshold 0.35 in place of 0.5': ('L-DIT, low threshold', 'L-DIT'),
     'masked words': ('L-DIT, masked words', 'L-DIT'),
     'masked patches': ('L-DIT, masked patches', 'L-DIT'),
