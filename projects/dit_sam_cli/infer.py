@@ -83,8 +83,9 @@ def sort_arguments(arguments: Sequence[str], interactive: bool = False) -> tuple
 
     In interactive use there must be one image file, and sentences come later.
     """
-    images = [text for text in arguments if osp.exists(text) or text.lower().endswith(IMAGE_SUFFIXES)]
-    sentences = [text for text in arguments if text not in images]
+    is_image = [osp.exists(text) or text.lower().endswith(IMAGE_SUFFIXES) for text in arguments]
+    images = [text for text, image in zip(arguments, is_image) if image]
+    sentences = [text for text, image in zip(arguments, is_image) if not image]
     if not images:
         refuse(
             f'no image among the arguments: {arguments[0]!r} is not a file or folder, and does not end in any of '
@@ -159,7 +160,8 @@ def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> 
         plain = dict(source, predictions=list(map(as_json, predictions)))
         if args.format == 'coco':
             plain, stem = as_coco(predictions), 'coco'
-        content = json.dumps(plain, ensure_ascii=False, indent=1).encode()
+        # Bytes of a file's name that are not UTF-8 are escapes, as JSON writes them.
+        content = json.dumps(plain, ensure_ascii=False, indent=1).encode(errors='backslashreplace')
     with wrap_write_errors(args.out):
         return write_new(content, args.out, stem, suffix)
 
@@ -263,8 +265,9 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
         with one_line_errors():
             from dit_sam.apis import list_images
 
-            images, damaged = leave_out_damaged(list_images(args.images))
+            images = list_images(args.images)
             inferencer = open_model(args)
+            images, damaged = leave_out_damaged(images)
             found = None if args.interactive else segment(args, inferencer, images, args.sentences)
     if found is not None:
         show(*found)

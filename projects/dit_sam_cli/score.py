@@ -29,8 +29,13 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     add('predictions', help='file of JSON lines, or folder of PNG files')
     add('--data', required=True, help='a config with a test set, prepared data, lines of JSON, or COCO instances')
     add('--refs', help='references to COCO instances: refs(unc).p, grefs(unc).json, …')
-    add('--split', default='val', help='split of --refs')
-    add('--images', default='', help='folder of the images, for lines of JSON without sizes, and for --worst')
+    add('--split', help='split of --refs, default: val')
+    add(
+        '--images',
+        help='folder of the images, for lines of JSON without sizes, and for --worst; default: the current one, and '
+        'for lines of JSON that of the file',
+    )
+    add('--masks', help='folder of the masks that lines of JSON name, default: that of the file')
     add('--instances', help='COCO instances, for names of categories and numbers of distractors')
     add(
         '--resize',
@@ -76,13 +81,15 @@ def run(args: argparse.Namespace) -> int:
     from dit_sam.errors import InputError
     from dit_sam.mmengine_extras import prepare_process
     from dit_sam.mmengine_extras.diagnostics import one_line_errors
-    from dit_sam.utils import atomic_write_text, check_file
+    from dit_sam.utils import atomic_write_text, check_file, check_folder, wrap_write_errors
 
     prepare_process()
     with one_line_errors():
         for path in filter(None, (args.json, args.html)):
             check_file(path)
-        dataset = scoring.open_data(args.data, args.refs, args.split, args.images)
+        if args.worst:
+            check_folder(args.out)
+        dataset = scoring.open_data(args.data, args.refs, args.split, args.images, args.masks)
         instances = scoring.instances_of(dataset, args.instances)
         truths = scoring.Truths(dataset)
         sheet = scoring.score_answers(args.predictions, truths, resize=args.resize)
@@ -99,14 +106,18 @@ def run(args: argparse.Namespace) -> int:
             title=f'{osp.basename(args.predictions)} on {dataset.source}',
             second_title=osp.basename(args.against or ''),
         )
-        print(scoring.summary(report))
-        for line in report.all_problems:
-            print(f'problem: {line}', file=sys.stderr)
+        # Files first: whoever reads the output may close it.
         if args.json:
             atomic_write_text(args.json, json.dumps(report.as_json(), indent=1) + '\n')
         if args.html:
             atomic_write_text(args.html, scoring.write_page(report))
+        drawn = []
         if args.worst:
-            drawn = scoring.draw_worst(args.predictions, truths, sheet, args.worst, args.out, args.resize)
+            with wrap_write_errors(args.out):
+                drawn = scoring.draw_worst(args.predictions, truths, sheet, args.worst, args.out, args.resize)
+        print(scoring.summary(report))
+        for line in report.all_problems:
+            print(f'problem: {line}', file=sys.stderr)
+        if drawn:
             print('\n'.join(['written:', *drawn]))
     return int(bool(report.all_problems))

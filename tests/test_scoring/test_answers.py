@@ -139,7 +139,7 @@ def test_an_id_of_several_sentences_needs_picture_and_sentence(tmp_path):
     truths = [truth_line('a.jpg', rows(0, 10), 'a man'), dict(truth_line('b.jpg', rows(0, 5, (8, 9)), 'a dog'))]
     truths[1].update(height=8, width=9)
     data = Truths(open_data(write_lines(tmp_path / 'truth.jsonl', *truths)))
-    data._by_id = {'0': [0, 1]}
+    data._by_id, data._ids, data._shared_ids = {'0': [0, 1]}, ['0', '0'], {'0'}
     answers = [
         dict(sent_id=0, image='b.jpg', sentence='a dog', segmentation=rows(0, 5, (8, 9))),
         dict(sent_id=0, image='a.jpg', sentence='a man', segmentation=rows(0, 10)),
@@ -148,6 +148,37 @@ def test_an_id_of_several_sentences_needs_picture_and_sentence(tmp_path):
     assert sheet.counts['original'].tolist() == [[300, 300, 300], [45, 45, 45]] and not sheet.problems.lines()
     sheet = score_answers(write_lines(tmp_path / 'b.jsonl', dict(sent_id=0, segmentation=rows(0, 10))), data)
     assert 'which several sentences of the data have: add image and sentence' in sheet.problems.lines()[0]
+
+
+def test_an_id_that_contradicts_its_sentence(tmp_path):
+    """Ids of lines count them: here the first line was moved to the end, and then predictions are for other data."""
+    masks = {text: rows(0, last) for last, text in enumerate(('a man', 'a dog', 'two cats'), 5)}
+    truths = [truth_line('a.jpg', masks[text], text) for text in ('a dog', 'two cats', 'a man')]
+    answers = [dict(sent_id=i, image='a.jpg', sentence=text, segmentation=masks[text]) for i, text in enumerate(masks)]
+    sheet, data = score_lines(tmp_path, truths, answers)
+    assert not sheet.problems.lines()
+    assert [intersection == union for intersection, union, *_ in sheet.counts['original'].tolist()] == [True] * 3
+    # The same words, written in another way, are no contradiction.
+    answers = [
+        dict(sent_id=0, sentence='A dog.', segmentation=masks['a dog']),
+        dict(sent_id=1, sentence='the red car', segmentation=masks['a dog']),
+    ]
+    sheet = score_answers(write_lines(tmp_path / 'b.jsonl', *answers), data)
+    assert sheet.problems.counts == dict(unknown=1, missing=2)
+    assert "sent_id 1, which is another sentence in the data than 'the red car'" in sheet.problems.lines()[0]
+
+
+def test_masks_of_lines_lie_beside_the_file_or_in_a_named_folder(tmp_path, monkeypatch):
+    for folder, last in (('data', 10), ('data/other', 5), ('elsewhere', 20)):
+        (tmp_path / folder / 'masks').mkdir(parents=True)
+        mask = np.zeros(SIZE, np.uint8)
+        mask[:last] = 255
+        cv2.imwrite(str(tmp_path / folder / 'masks' / 'a.png'), mask)
+    line = dict(image='a.jpg', height=SIZE[0], width=SIZE[1], sentence='a man', mask='masks/a.png')
+    path = write_lines(tmp_path / 'data' / 'lines.jsonl', line)
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    for masks, last in ((None, 10), (str(tmp_path / 'data' / 'other'), 5)):
+        assert Truths(open_data(path, masks=masks)).of_row(0).original.sum() == 30 * last
 
 
 def test_the_picture_of_another_folder_is_not_taken(tmp_path):

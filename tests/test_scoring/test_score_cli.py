@@ -1,7 +1,10 @@
 """`dit-sam score` as a user runs it: table, JSON, page, pictures and exit status."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -63,6 +66,33 @@ def test_tables_json_and_page(output_of, files):
     # Nothing is loaded from elsewhere: addresses are names of XML.
     addresses = set(re.findall(r'(?:src|href)="(?!#)([^"]*)"', text))
     assert not addresses and '<script' not in text
+
+
+@pytest.mark.parametrize('encoding', ['ascii:strict', 'utf-8:strict'])
+def test_what_the_terminal_cannot_show_is_escaped(files, encoding):
+    folder = files['folder']
+    kinds = [truth_line(f'{kind}.png', rows(0, 10), 'the man', kind=kind) for kind in ('größe 红', 'other')]
+    truth = write_lines(folder / 'kinds.jsonl', *kinds)
+    answers = write_lines(folder / 'one.jsonl', *(dict(sent_id=i, segmentation=rows(0, 10)) for i in (0, 1)))
+    command = [sys.executable, TOOL, answers, '--data', truth, '--rounds', '9', '--json', folder / f'{encoding}.json']
+    done = subprocess.run(
+        list(map(str, command)), env=os.environ | dict(PYTHONIOENCODING=encoding), capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert ('größe 红'.encode() if 'utf' in encoding else rb'gr\xf6\xdfe \u7ea2') in done.stdout
+    assert (folder / f'{encoding}.json').exists()
+
+
+def test_files_are_written_although_the_reader_of_the_output_has_gone(files, monkeypatch):
+    values = files['folder'] / 'values.json'
+
+    def closed(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr('dit_sam.scoring.summary', closed)
+    with pytest.raises(BrokenPipeError):
+        call_tool(TOOL, files['first'], '--data', files['truth'], '--rounds', '9', '--json', values)
+    assert json.loads(values.read_text())['problems'] == []
 
 
 def test_scores_of_masks_are_compared_with_their_iou(output_of, files, tmp_path):
@@ -180,6 +210,9 @@ def test_categories_and_distractors_of_coco_instances(output_of, tmp_path):
         (['first.jsonl', '--data', 'truth.jsonl', '--json', 'x', '--html', 'x'], '--html x is also read or written'),
         (['first.jsonl', '--data', 'truth.jsonl', '--seed', '-1'], '--seed must be 0 or more, got -1'),
         (['first.jsonl', '--data', 'config.py'], 'config config.py: it has no model'),
+        (['first.jsonl', '--data', 'config.py', '--split', 'testA'], '--data config.py has no use for --split testA'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--refs', 'first.jsonl'], 'truth.jsonl has no use for --refs first'),
+        (['first.jsonl', '--data', 'truth.jsonl', '--worst', '1', '--out', 'a.png/x'], 'a.png/x cannot be written to'),
         (
             ['dump.jsonl', '--data', 'truth.jsonl'],
             'dump.jsonl answers none of the 3 sentences: incomplete: 1, the first: line 1 has no mask: test again with',

@@ -121,6 +121,12 @@ def test_a_sheet_of_augmented_items(output_of, write_refcoco, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [f'train_sheet_{i}.png' for i in (1, 2, 3)]
 
 
+def test_a_folder_that_cannot_be_written_gets_one_line(error_of, tmp_path):
+    (tmp_path / 'afile').touch()
+    line = error_of(TOOL, CONFIG, '--out', tmp_path / 'afile' / 'x', alone=True)
+    assert line.startswith(f'{tmp_path / "afile" / "x"} cannot be written to: ')
+
+
 @pytest.mark.parametrize(
     'missing, message',
     [

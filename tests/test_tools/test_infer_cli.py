@@ -192,6 +192,15 @@ def test_bad_input_gets_one_line(photo, weights, error_of, arguments, message):
     assert error_of('infer.py', *arguments, '--checkpoint', weights, '--device', 'cpu').startswith(message)
 
 
+@pytest.mark.parametrize('form', ['json', 'coco'])
+def test_names_that_are_not_utf_8_are_written_as_json_escapes(photo, weights, form):
+    """As in old zip archives."""
+    os.rename(photo, os.fsdecode(b'caf\xe9.png'))
+    infer('.', 'a star', '--checkpoint', weights, '--device', 'cpu', '--format', form)
+    (file,) = Path('work_dirs/infer').iterdir()
+    assert '\\udce9' in file.read_text() and json.loads(file.read_text())
+
+
 @pytest.mark.parametrize('form', ['png', 'json'])
 def test_damaged_pictures_among_others_are_left_out_and_named(photo, weights, error_of, form):
     Path('text.png').write_text('no image')

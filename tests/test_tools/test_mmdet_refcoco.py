@@ -43,6 +43,17 @@ def test_bad_input_is_one_line(prepared, error_of, arguments, message):
     assert [path.read_text() for path in sorted(Path('out').iterdir())] == ['before', 'before']
 
 
+def test_two_pictures_of_one_number_are_refused(prepared, write_refcoco, error_of):
+    """As in files of different collections."""
+    content = Path('val.safetensors').read_bytes()
+    other = content.replace(b'COCO_train2014_', b'REFC_train2014_')
+    assert other != content
+    Path('other.safetensors').write_bytes(other)
+    line = error_of(TOOL, 'val.safetensors', 'other.safetensors', '--out', 'out')
+    assert ' have one number, ' in line and 'convert these files one by one' in line
+    assert [path.read_text() for path in sorted(Path('out').iterdir())] == ['before', 'before']
+
+
 def test_a_full_disk_leaves_both_files_as_they_were(prepared, error_of):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))

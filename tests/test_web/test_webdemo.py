@@ -331,6 +331,18 @@ def test_too_large_uploads_are_refused(address):
         assert found.status_code == status, found.text
 
 
+def test_addresses_are_not_fetched(address):
+    """Gradio would fetch a picture of any size before `check_picture` refuses it. Port 9 is closed."""
+    functions = httpx.get(f'{address}/config', timeout=SECONDS).json()['dependencies']
+    ask = next(one['id'] for one in functions if len(one['inputs']) == 3 and len(one['outputs']) == 5)
+    picture = dict(path='http://127.0.0.1:9/a.png', meta={'_type': 'gradio.FileData'})
+    question = dict(data=[picture, 'a star', None], fn_index=ask, session_hash='a')
+    httpx.post(f'{address}/gradio_api/queue/join', json=question, timeout=SECONDS)
+    with httpx.stream('GET', f'{address}/gradio_api/queue/data?session_hash=a', timeout=SECONDS) as lines:
+        done = next(line for line in lines.iter_lines() if 'process_completed' in line)
+    assert 'a picture is a file: drop one' in done
+
+
 def test_a_too_large_file_is_not_opened(tmp_path):
     with open(tmp_path / 'heavy.png', 'wb') as file:
         file.truncate(questions.MAX_BYTES + 1)

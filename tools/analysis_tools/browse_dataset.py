@@ -45,6 +45,7 @@ from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
+from dit_sam.utils import check_folder, wrap_write_errors
 from dit_sam.visualization import draw_masks, file_stem, write_image
 
 
@@ -143,16 +144,19 @@ def contact_sheet(pictures: Sequence[np.ndarray], width: int = 480, gap: int = 8
 def main(args: argparse.Namespace) -> None:
     prepare_process()
     with one_line_errors():
+        check_folder(args.out)
         set_random_seed(args.seed)
         cfg, dataset = open_dataset(args.config, args.split, args.cfg_options)
         bgr = ((cfg.get('model') or {}).get('data_preprocessor') or {}).get('bgr_to_rgb', True)
         items = [each for index in spread(len(dataset), args.num) for each in single_items(dataset[index])]
         pictures = [draw_item(item, bgr) for item in items]
+        names = [f'{args.split}_sheet']
         if args.sheet:
-            paths = [write_image(contact_sheet(pictures), args.out, f'{args.split}_sheet')]
+            pictures = [contact_sheet(pictures)]
         else:
             samples = [item['data_samples'] for item in items]
             names = [f'{args.split}_{file_stem(sample.img_path, sample.get("text", ""))}' for sample in samples]
+        with wrap_write_errors(args.out):
             paths = [write_image(picture, args.out, name) for picture, name in zip(pictures, names)]
     print('\n'.join(['written:', *paths]))
 

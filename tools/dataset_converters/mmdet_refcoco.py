@@ -51,6 +51,11 @@ def mmdet_form(tables: Iterable[ReferringTable]) -> tuple[dict, list[dict]]:
         for row in range(table.rows('references')):
             item, (first, end) = table.reference(row), table.sentence_rows(row)
             image = images.setdefault(item['img_id'], _image(item))
+            if image != _image(item):
+                raise InputError(
+                    f'{image["file_name"]} and {item["file_name"]} have one number, {item["img_id"]}, and COCO names '
+                    'images by it: convert these files one by one'
+                )
             common = dict(id=len(refs) + 1, image_id=image['id'], category_id=_number(item['category_id']))
             size, counts = item['segmentation']['size'], item['segmentation']['counts']
             annotations.append(dict(common, iscrowd=0, segmentation=dict(size=size, counts=counts.decode())))

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 import torch
 from mmengine.config import Config
@@ -37,7 +38,11 @@ def one_line_errors(*others: type[Exception]) -> Iterator[None]:
     These are missing files, refused checkpoints, `InputError`, full disks, limits on file size, and `others`. Any other
     error keeps its traceback. Ctrl-C ends the program by the signal, so that a loop of a shell ends too, and prints a
     line in place of the traceback. With DIT_SAM_DEBUG=1 in the environment, a traceback is printed before the line.
+    Letters that the terminal or a file of output cannot show are written as escapes from now on.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors='backslashreplace')
     user_errors: tuple[type[Exception], ...] = (FileNotFoundError, CheckpointError, InputError, *others)
     try:
         yield

@@ -175,8 +175,10 @@ def _unknown(record: dict, truths: Truths) -> str:
     sentence, image = reprlib.repr(record.get('sentence')), reprlib.repr(record.get('image'))
     if record.get('sent_id') is None:
         return f'is for {sentence} of {image}, which the data do not have'
-    if truths.has(record['sent_id']):
+    if truths.is_shared(record['sent_id']):
         return f'is for sent_id {record["sent_id"]!r}, which several sentences of the data have: add image and sentence'
+    if truths.has(record['sent_id']):
+        return f'is for sent_id {record["sent_id"]!r}, which is another sentence in the data than {sentence}'
     return f'is for sent_id {reprlib.repr(record["sent_id"])}, which the data do not have'
 
 

@@ -12,28 +12,42 @@ from ..engine.launch import load_config
 from ..errors import InputError
 
 
-def open_data(source: str, refs: str | None = None, split: str = 'val', images: str = '') -> ReferringDataset:
+def open_data(
+    source: str, refs: str | None = None, split: str | None = None, images: str | None = None, masks: str | None = None
+) -> ReferringDataset:
     """The sentences of a data set in test mode, without a pipeline, not yet loaded; images are not opened.
 
     Args:
         source: A config (`.py`, or `dit_sam::NAME.py`), whose test set counts; a prepared file (`.safetensors`); lines
             of JSON (`.jsonl`); or COCO instances (`.json`), with `refs`.
         refs: REFER's references to these instances, such as `refs(unc).p`, or gRefCOCO's `grefs(unc).json`.
-        split: The split of `refs`.
-        images: Folder of the images of lines of JSON that do not give their sizes.
+        split: The split of `refs`; None is 'val'.
+        images: Folder of the images; None is that of the file for lines of JSON, and else the current one.
+        masks: Folder of the masks that lines of JSON name; None is that of the file.
 
     Raises:
         FileNotFoundError: A file does not exist.
-        InputError: A file is damaged, or the config has no test set that can be scored.
+        InputError: A file is damaged, the config has no test set that can be scored, or an argument is for data of
+            another kind.
     """
     suffix = osp.splitext(source)[1]
+    for name, value, kinds in (
+        ('--refs', refs, ('.json',)),
+        ('--split', split, ('.json',)),
+        ('--masks', masks, ('.jsonl',)),
+        ('--images', images, ('.json', '.jsonl', '.safetensors')),
+    ):
+        if value is not None and suffix not in kinds:
+            raise InputError(f'--data {source} has no use for {name} {value}, which is for {" and ".join(kinds)} files')
     if suffix == '.py':
         return _of_config(source)
-    common: dict[str, Any] = dict(pipeline=[], test_mode=True, lazy_init=True, data_prefix=dict(img_path=images))
+    common: dict[str, Any] = dict(pipeline=[], test_mode=True, lazy_init=True, data_prefix=dict(img_path=images or ''))
     if suffix == '.safetensors':
         return ReferringDataset(source, **common)
     if suffix == '.jsonl':
-        return ReferringJSONDataset(source, **common)
+        own = osp.dirname(source)
+        prefix = dict(img_path=own if images is None else images, seg_map_path=own if masks is None else masks)
+        return ReferringJSONDataset(source, **dict(common, data_prefix=prefix))
     if suffix != '.json':
         raise InputError(
             f'--data {source}: name a config (.py), a prepared file (.safetensors), lines of JSON (.jsonl), or COCO '
@@ -44,7 +58,7 @@ def open_data(source: str, refs: str | None = None, split: str = 'val', images: 
             f'--data {source} holds objects and no sentences: name the references too, --refs "refs(unc).p"'
         )
     kind = GRefCOCODataset if refs.endswith('.json') else RefCOCODataset
-    return kind(ann_file=source, refs_file=refs, split=split, keep_outlines=True, **common)
+    return kind(ann_file=source, refs_file=refs, split=split or 'val', keep_outlines=True, **common)
 
 
 def instances_of(dataset: ReferringDataset, path: str | None = None) -> Instances | None:

@@ -97,6 +97,10 @@ def boundary_of(mask: np.ndarray) -> np.ndarray:
     return found
 
 
+def _words(text: str) -> set[str]:
+    return set(re.findall(r'\w+', text.casefold()))
+
+
 class Truths:
     """The sentences of a data set by row, to be found by the keys of an answer.
 
@@ -109,6 +113,7 @@ class Truths:
         dataset.full_init()
         self.table = dataset.table
         self._by_id: dict[str, list[int]] = {}
+        self._ids: list[str] = []
         self._by_text: dict[tuple[str, str], list[int]] = {}
         self.images = dataset.image_numbers()
         names = [_names(*self._image(row)) for row in range(self.table.rows('images'))]
@@ -116,9 +121,16 @@ class Truths:
         several = {name for name, number in Counter(name for found in names for name in found).items() if number > 1}
         for row in range(len(self)):
             sentence = self.table.sentence(int(dataset.data_list[row]))
-            self._by_id.setdefault(str(sentence['sent_id']), []).append(row)
+            self._ids.append(str(sentence['sent_id']))
+            self._by_id.setdefault(self._ids[row], []).append(row)
             for name in (one for one in names[self.images[row]] if one not in several):
                 self._by_text.setdefault((name, sentence['text']), []).append(row)
+        # Ids of several questions.
+        self._shared_ids = {
+            key
+            for key, rows in self._by_id.items()
+            if len(rows) > 1 and len({(self.images[row], self.text(row)) for row in rows}) > 1
+        }
         # The sentences of a reference follow each other; more masks of large pictures would take much memory.
         self._truth_of = lru_cache(maxsize=8)(self._truth)
         self._reference = lru_cache(maxsize=8)(self.table.reference)
@@ -134,21 +146,30 @@ class Truths:
         """The rows that an answer is for: by `sent_id`, or else by `image` and `sentence`.
 
         Several rows are the same question about the same picture. An id that the data have for several questions finds
-        one only together with `image` and `sentence`.
+        one only together with `image` and `sentence`. If these find another question than the id, they count, as ids
+        may be numbers of lines, and lines may be moved. An id whose sentence shares no word with the answer's finds
+        nothing: it is one of other data.
         """
         path = answer.get('image') or ''
         found = (self._by_text.get((name, str(answer.get('sentence'))), []) for name in _names(None, path))
         by_text = next((rows for rows in found if rows and self._may_be(path, rows[0])), [])
         if answer.get('sent_id') is None:
             return by_text
-        rows = self._by_id.get(str(answer['sent_id']), [])
-        if len({(self.images[row], self.text(row)) for row in rows}) > 1:
-            rows = [row for row in rows if row in by_text]
-        return rows
+        key = str(answer['sent_id'])
+        both = [row for row in by_text if self._ids[row] == key]
+        if both or by_text or key in self._shared_ids:
+            return both or ([] if key in self._shared_ids else by_text)
+        rows = self._by_id.get(key, [])
+        words = _words(str(answer.get('sentence') or ''))
+        return [row for row in rows if not words or words & _words(self.text(row)) or not _words(self.text(row))]
 
     def has(self, sent_id: Any) -> bool:
         """Whether a sentence has this id."""
         return str(sent_id) in self._by_id
+
+    def is_shared(self, sent_id: Any) -> bool:
+        """Whether several questions have this id."""
+        return str(sent_id) in self._shared_ids
 
     def text(self, row: int) -> str:
         """The sentence of a row."""

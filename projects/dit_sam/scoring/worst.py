@@ -31,8 +31,8 @@ def draw_worst(path: str, truths: Truths, sheet: Sheet, number: int, folder: str
     """
     ious = sheet.ious(RULES['original'])
     chosen = np.argsort(ious, kind='stable')[:number].tolist()
-    answers = read_answers(path, truths, Problems(), resize)
-    masks = {answer.row: answer.rle for answer in answers if answer.row in set(chosen)}
+    wanted, answers = set(chosen), read_answers(path, truths, Problems(), resize)
+    masks = {answer.row: answer.rle for answer in answers if answer.row in wanted}
     paths = []
     for rank, row in enumerate(chosen, 1):
         info, truth = truths.info(row), truths.of_row(row)

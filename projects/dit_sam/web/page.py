@@ -77,6 +77,15 @@ class Page:
         self.picture = gr.Image(label='Picture', type='filepath', sources=['upload', 'clipboard'], height=360)
         # Gradio would decode a picture before `check_picture` sees its size.
         self.picture.preprocess = lambda payload: None if payload is None else payload.path  # type: ignore
+        # Gradio fetches addresses, of any size, before `check_picture` refuses them.
+        move = self.picture.async_move_resource_to_block_cache
+
+        async def move_file(path: Any) -> str | None:
+            if '://' in str(path):
+                raise gr.Error('a picture is a file: drop one')
+            return await move(path)
+
+        self.picture.async_move_resource_to_block_cache = move_file  # type: ignore
         self.points = gr.State([])
         with gr.Row(visible=self.answers.takes_points):
             self.label = gr.Radio(list(LABELS), value=list(LABELS)[0], label='A click is', elem_id='label')
