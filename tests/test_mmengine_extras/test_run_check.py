@@ -57,6 +57,18 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
             {'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.clip_grad': dict(max_norm=1.0)},
             'optim_wrapper.type=OptimWrapper clips by .*with FSDP take GuardedOptimWrapper',
         ),
+        (
+            {'strategy': dict(type='FSDPStrategy'), 'model': dict(backbone=dict(lora=dict(r=2)))},
+            'model.backbone.lora does not work with FSDP',
+        ),
+        (
+            {'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.paramwise_cfg': dict(flat_decay_mult=0.0)},
+            'weights in shards of FSDP have one dimension',
+        ),
+        (
+            {'strategy': dict(type='DeepSpeedStrategy'), 'auto_scale_lr': dict(enable=True, base_batch_size=8)},
+            'auto_scale_lr.enable=True has no effect with DeepSpeed: leave it out, and set optim_wrapper.optimizer.lr',
+        ),
         (EPOCHS, 'train_dataloader.sampler.type=InfiniteSampler never ends an epoch: take ResumableSampler'),
     ],
 )
@@ -68,7 +80,7 @@ def test_numbers_and_samplers_that_no_run_can_use(options, message):
 def test_similar_valid_settings_pass():
     load_config(TOY, cfg_options=EPOCHS | ITERATIONS)
     load_config(TOY, cfg_options={'default_hooks.checkpoint.interval': -1, 'optim_wrapper.optimizer.lr': 0})
-    for path in CONFIGS.glob('*.py'):
+    for path in set(CONFIGS.glob('*.py')) - {CONFIGS / 'ldit_vit-h_deepspeed.py'}:
         load_config(str(path), cfg_options={'auto_scale_lr': dict(enable=True, base_batch_size=64)})
 
 

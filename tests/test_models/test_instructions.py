@@ -150,6 +150,14 @@ def test_distributed_training_waits_for_no_parameter(scheme):
         dist.destroy_process_group()
 
 
+def test_static_tokens_that_no_block_adds_do_not_train():
+    """E-DIT adds them after the block where the text enters, and the last block has none after it."""
+    instruction = MODELS.build(
+        dict(type='EndToEndStaticInstruction', depth=3, start=2, embed_dims=24, text_dims=24, max_length=5)
+    )
+    assert instruction.static_tokens.shape[0] == 0 and not instruction.static_tokens.requires_grad
+
+
 @pytest.mark.parametrize('frozen', [True, False], ids=['frozen', 'tuned'])
 @every_scheme
 def test_checkpointed_activations_give_the_same_gradients(scheme, frozen):

@@ -14,6 +14,8 @@ from mmseg.registry import MODELS
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
 from tiny import assert_close, backbone, batch, segmentor
 
+from dit_sam.engine.launch import scale_lr_by_steps
+
 ROOT = Path(__file__).parents[2]
 LEAN = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_lean.py'
 
@@ -77,6 +79,36 @@ def test_all_memory_options_together_give_the_same_step():
     assert all(torch.equal(untouched[name], value) for name, value in before.items())  # no step yet
     for name, value in trained(True, parts, **options).items():
         assert_close(value, plain[name], 1e-5, name)
+
+
+@pytest.mark.parametrize('accumulated, batch_size', [(1, 4), (2, 2), (4, 1)])
+def test_the_learning_rate_is_scaled_by_what_a_step_sees(tmp_path, accumulated, batch_size):
+    """Four items a step, and a base of eight: half of the rate."""
+    cfg = Config.fromfile(ROOT / 'tests' / 'toy_config.py')
+    cfg.merge_from_dict({'optim_wrapper.accumulative_counts': accumulated, 'train_dataloader.batch_size': batch_size})
+    cfg.auto_scale_lr = dict(enable=True, base_batch_size=8)
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), f'scaled_{accumulated}'
+    cfg.train_cfg.max_epochs = 1
+    cfg.param_scheduler = []
+    runner = Runner.from_cfg(cfg)
+    scale_lr_by_steps(runner)
+    runner.train()
+    assert runner.optim_wrapper.get_lr()['lr'] == pytest.approx([cfg.optim_wrapper.optimizer.lr / 2])
+    assert runner.cfg.auto_scale_lr.base_batch_size == 8
+
+
+def test_weights_of_lora_train_at_the_full_rate():
+    """The keys of dit_40e_groups.py are parts of their names too."""
+    pytest.importorskip('peft', reason='peft is not installed: pip install "dit-sam[lora]"')
+    lora = dict(r=2, lora_alpha=4, target_modules=['qkv'])
+    model = segmentor(backbone=backbone(lora=lora))
+    settings = lean().optim_wrapper
+    settings.pop('accumulative_counts', None)
+    groups = build_optim_wrapper(model, settings).optimizer.param_groups
+    rates = {parameter: group['lr'] for group in groups for parameter in group['params']}
+    found = {rates[parameter] for name, parameter in model.named_parameters() if '.lora_' in name}
+    assert found == {settings.optimizer.lr}
+    assert pytest.approx(0.1 * settings.optimizer.lr) in list(rates.values())
 
 
 def test_all_together_in_bfloat16_learns():

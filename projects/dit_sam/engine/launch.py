@@ -5,6 +5,7 @@ import os.path as osp
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from glob import escape, glob
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -108,6 +109,23 @@ def _read(filename: str) -> Config:
         if '_get_package_and_cfg_path' in reason:
             reason = "mmengine needs the folder in a name of _base_, as in 'dit_sam::dit_sam/ldit_vit-b.py'"
         raise InputError(f'config {filename} cannot be read: {reason}') from error
+
+
+def scale_lr_by_steps(runner: Any) -> None:
+    """Let `auto_scale_lr` of a runner count all batches that a step accumulates; mmengine counts one.
+
+    It changes the runner and not its config, which is stored and may be used again.
+    """
+    cfg = runner.cfg
+    scale, batches = cfg.get('auto_scale_lr') or {}, (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if not scale.get('enable') or batches == 1:
+        return
+    scale = dict(scale, base_batch_size=scale['base_batch_size'] / batches)
+    for holder in (runner, getattr(runner, 'strategy', None)):
+        for name in ('auto_scale_lr', '_auto_scale_lr'):
+            if getattr(holder, name, None):
+                setattr(holder, name, scale)
+    print_log(f'auto_scale_lr: a step has {batches} batches, so the base batch size counts as 1/{batches}', 'current')
 
 
 def check_checkpoint(filename: str) -> None:

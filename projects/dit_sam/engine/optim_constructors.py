@@ -71,14 +71,24 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor with one parameter group for all parameters of the same settings.
 
     With `paramwise_cfg`, mmengine makes a group of every parameter, some 400 for ViT-B with BERT, and logs each in
-    several lines. An optimizer updates group by group, so that a fused one launches 400 kernels a step. Arguments as in
-    the parent.
+    several lines. An optimizer updates group by group, so that a fused one launches 400 kernels a step. Of
+    `custom_keys` only those with `lora_` count for the weights that LoRA adds: they are new, whatever part they are in.
+    Arguments as in the parent.
     """
+
+    paramwise_cfg: dict
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs: Any) -> None:
         """Add the parameters of a module; the parent calls it for each, and the last call, for the model, merges."""
         if prefix:
-            super().add_params(params, module, prefix, **kwargs)
+            settings = self.paramwise_cfg
+            if '.lora_' in prefix and settings:
+                keys = {key: value for key, value in settings.get('custom_keys', {}).items() if 'lora_' in key}
+                self.paramwise_cfg = dict(settings, custom_keys=keys)
+            try:
+                super().add_params(params, module, prefix, **kwargs)
+            finally:
+                self.paramwise_cfg = settings
             return
         logger = MMLogger.get_current_instance()
         level = logger.level
@@ -89,8 +99,8 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             logger.setLevel(level)
         params[:] = _merged(params)
         for group in params:
-            settings = ', '.join(f'{key}={value}' for key, value in group.items() if key != 'params')
-            logger.info(f'{len(group["params"])} parameters train with {settings or "the settings of the optimizer"}')
+            shared = ', '.join(f'{key}={value}' for key, value in group.items() if key != 'params')
+            logger.info(f'{len(group["params"])} parameters train with {shared or "the settings of the optimizer"}')
 
 
 def _merged(groups: list[dict]) -> list[dict]:

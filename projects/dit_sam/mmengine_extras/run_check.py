@@ -108,8 +108,22 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
     wrapper = cfg.get('optim_wrapper') or {}
     # Clipping by value is the same in a shard and in the whole.
     clips = bool(wrapper.get('clip_grad')) and wrapper['clip_grad'].get('type', 'norm') == 'norm'
-    if not str((cfg.get('strategy') or {}).get('type')).endswith('FSDPStrategy'):
+    strategy = str((cfg.get('strategy') or {}).get('type'))
+    if strategy.endswith('DeepSpeedStrategy') and (cfg.get('auto_scale_lr') or {}).get('enable'):
+        yield (
+            'auto_scale_lr.enable=True has no effect with DeepSpeed: leave it out, and set optim_wrapper.optimizer.lr '
+            'for your batch'
+        )
+    if not strategy.endswith('FSDPStrategy'):
         return
+    for name in (name for name, value in nested_values(dict(cfg.items())) if name.endswith('.lora') and value):
+        yield f'{name} does not work with FSDP, which could not save the weights: train without shards'
+    settings = wrapper.get('paramwise_cfg') or {}
+    if wrapper.get('constructor') == 'SAMLayerDecayConstructor' or 'flat_decay_mult' in settings:
+        yield (
+            'weights in shards of FSDP have one dimension, and SAMLayerDecayConstructor and paramwise_cfg.'
+            'flat_decay_mult would take all of them for norms and biases, without weight decay: train without shards'
+        )
     if wrapper.get('type', 'OptimWrapper') == 'OptimWrapper' and clips:
         yield (
             "optim_wrapper.type=OptimWrapper clips by the norm of each rank's own part of the gradients: with FSDP "

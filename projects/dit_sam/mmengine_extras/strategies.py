@@ -155,8 +155,10 @@ class CountedDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
 
     def step(self, **kwargs: Any) -> None:
         """Step, if the gradients are finite."""
-        before = self.model.skipped_steps
+        before, steps = self.model.skipped_steps, self.model.is_gradient_accumulation_boundary()
         super().step(**kwargs)
         newly_skipped = self.model.skipped_steps - before
         self.skipped += newly_skipped
-        self.skipped_in_a_row = self.skipped_in_a_row + newly_skipped if newly_skipped else 0
+        # Batches that are accumulated take no step.
+        if steps:
+            self.skipped_in_a_row = self.skipped_in_a_row + newly_skipped if newly_skipped else 0

@@ -24,7 +24,10 @@ class StaticInstruction(Instruction):
 
     def __init__(self, num_layers: int, max_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.static_tokens = nn.Parameter(torch.zeros(num_layers, max_length, self.embed_dims))
+        # E-DIT that starts at the last block adds none; an empty parameter would never get a gradient.
+        self.static_tokens = nn.Parameter(
+            torch.zeros(num_layers, max_length, self.embed_dims), requires_grad=num_layers > 0
+        )
 
     def project(self, tokens: Tensor) -> Tensor:
         """As in `Instruction`.
