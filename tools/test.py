@@ -17,10 +17,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='how long a picture is shown, in seconds')
     add_config_options(parser)
-    add_launcher(parser)
     parser.add_argument(
         '--tta', action='store_true', help="average several views of each picture, those of the config's tta_pipeline"
     )
+    add_launcher(parser)
     args = parser.parse_args()
     note_local_rank(args)
     return args

@@ -22,7 +22,7 @@ from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
-# mmseg 1.2.2: tools/train.py and tools/test.py
+# mmseg 1.2.2: tools/train.py and tools/test.py, where --tta comes after --launcher
 TRAIN_ARGUMENTS = ['config', '--work-dir', '--resume', '--amp', '--cfg-options', '--launcher', '--local_rank']
 TEST_ARGUMENTS = [
     'config',
@@ -33,8 +33,8 @@ TEST_ARGUMENTS = [
     '--show-dir',
     '--wait-time',
     '--cfg-options',
-    '--launcher',
     '--tta',
+    '--launcher',
     '--local_rank',
 ]
 TOY_WEIGHTS = {'linear.weight': torch.tensor([[2.0]]), 'linear.bias': torch.tensor([0.0])}
