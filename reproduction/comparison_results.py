@@ -26,17 +26,14 @@ def read_results(folder: Path) -> Results:
         InputError: There is none, a file is damaged, or is of a row with another name, or two differ in their budget or
             in the weights from which a seed starts.
     """
-    results: Results = {row: {} for row in ROWS}
-    files = sorted(folder.glob('*_seed*.json'))
-    for path in files:
-        scores = read_scores(path)
-        results[scores['row']][scores['seed']] = scores
-    results = {row: found for row, found in results.items() if found}
-    if not results:
+    runs = {path: read_scores(path) for path in sorted(folder.glob('*_seed*.json'))}
+    if not runs:
         raise InputError(f'there is no result in {folder}: leave out --table, or name another --work-dir')
-    notes = [(path, read_scores(path)) for path in files]
-    check_budgets([(path, {key: run[key] for key in run.keys() - STARTS}) for path, run in notes])
-    return results
+    check_budgets((path, {key: run[key] for key in run.keys() - STARTS}) for path, run in runs.items())
+    results: Results = {row: {} for row in ROWS}
+    for run in runs.values():
+        results[run['row']][run['seed']] = run
+    return {row: found for row, found in results.items() if found}
 
 
 def read_scores(path: Path) -> dict:
@@ -45,10 +42,11 @@ def read_scores(path: Path) -> dict:
     Raises:
         InputError: The file is damaged, or of a row that has another name now.
     """
-    scores = read_note(path, 'delete it, and the next run scores that row again')
+    remedy = 'delete it, and the next run scores that row again'
+    scores = read_note(path, remedy)
     expected = ('seed', *SCORES, NESTED) if scores.get('hard') else ('seed', *SCORES)
     if not isinstance(scores.get('row'), str) or not all(isinstance(scores.get(key), int | float) for key in expected):
-        raise InputError(f'{path} is damaged: delete it, and the next run scores that row again')
+        raise InputError(f'{path} is damaged: {remedy}')
     if scores['row'] not in ROWS or path.name != f'{name_of(scores["row"], scores["seed"])}.json':
         raise InputError(f'{path} is of no row that there is now: move it away')
     return scores
@@ -66,17 +64,17 @@ def read_note(path: Path, remedy: str) -> dict:
         raise InputError(f'{path} is damaged: {remedy}') from error
 
 
-def check_budgets(notes: Iterable[tuple[Path, dict]], what: dict | None = None) -> None:
+def check_budgets(notes: Iterable[tuple[Path, dict]], budget: dict | None = None) -> None:
     """Check that trainings have one budget, and that those of a seed start from the same trained weights.
 
     Args:
         notes: Files, and what they say of a training. Older ones do not have all keys.
-        what: The budget that is expected; by default that of the first file.
+        budget: What is expected; by default the budget of the first file.
 
     Raises:
         InputError: A file has another one.
     """
-    expected, starts = dict(what or {}), {}
+    expected, starts = dict(budget or {}), {}
     for path, note in notes:
         for key, value in budget_of(note).items():
             if expected.setdefault(key, value) != value:
@@ -90,7 +88,8 @@ def check_budgets(notes: Iterable[tuple[Path, dict]], what: dict | None = None) 
 def budget_of(note: dict) -> dict:
     """The budget of a training, as far as it is noted; epochs are those of a row that trains by sentences."""
     budget = {key: note[key] for key in BUDGET if key in note}
-    if 'epochs' in budget:
-        row = note['row']
+    row = note.get('row')
+    # The row of a training may have another name by now.
+    if row in ROWS and 'epochs' in budget:
         budget['epochs'] = Fraction(budget['epochs']) / ROWS[ROWS[row].weights_of or row].epochs
     return budget

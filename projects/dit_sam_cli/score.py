@@ -5,6 +5,7 @@ import json
 import os.path as osp
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from .arguments import positive
 from .files import CONFIGS_ARE, check_exists, check_outputs, refuse
@@ -75,13 +76,28 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
     sys.exit(run(args))
 
 
+def write_files(args: argparse.Namespace, report: Any, truths: Any, sheet: Any) -> list[str]:
+    """Write the files that were asked for; return the paths of the pictures."""
+    from dit_sam.scoring import draw_worst, write_page
+    from dit_sam.utils import atomic_write_text, wrap_write_errors
+
+    if args.json:
+        atomic_write_text(args.json, json.dumps(report.as_json(), indent=1) + '\n')
+    if args.html:
+        atomic_write_text(args.html, write_page(report))
+    if not args.worst:
+        return []
+    with wrap_write_errors(args.out):
+        return draw_worst(args.predictions, truths, sheet, args.worst, args.out, args.resize)
+
+
 def run(args: argparse.Namespace) -> int:
     """Score, print and write; the exit status, 1 if something was wrong with the predictions."""
     from dit_sam import scoring
     from dit_sam.errors import InputError
     from dit_sam.mmengine_extras import prepare_process
     from dit_sam.mmengine_extras.diagnostics import one_line_errors
-    from dit_sam.utils import atomic_write_text, check_file, check_folder, wrap_write_errors
+    from dit_sam.utils import check_file, check_folder
 
     prepare_process()
     with one_line_errors():
@@ -106,15 +122,8 @@ def run(args: argparse.Namespace) -> int:
             title=f'{osp.basename(args.predictions)} on {dataset.source}',
             second_title=osp.basename(args.against or ''),
         )
-        # Files first: whoever reads the output may close it.
-        if args.json:
-            atomic_write_text(args.json, json.dumps(report.as_json(), indent=1) + '\n')
-        if args.html:
-            atomic_write_text(args.html, scoring.write_page(report))
-        drawn = []
-        if args.worst:
-            with wrap_write_errors(args.out):
-                drawn = scoring.draw_worst(args.predictions, truths, sheet, args.worst, args.out, args.resize)
+        # Before the tables: whoever reads the output may close it.
+        drawn = write_files(args, report, truths, sheet)
         print(scoring.summary(report))
         for line in report.all_problems:
             print(f'problem: {line}', file=sys.stderr)

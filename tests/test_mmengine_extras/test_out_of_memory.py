@@ -144,7 +144,9 @@ def test_settings_that_are_turned_down_already_are_not_suggested():
         f'model.backbone.with_cp=True; {MORE}'
     )
     cfg.optim_wrapper.accumulative_counts = 2
-    assert 'half of it with optim_wrapper.accumulative_counts=4' in advice(cfg, 'train')
+    # An average over as many steps counts twice as many batches.
+    cfg.custom_hooks = [dict(type='EMAHook', interval=20)]
+    assert 'with optim_wrapper.accumulative_counts=4 and EMAHook(interval=40); ' in advice(cfg, 'train')
     cfg.merge_from_dict(
         {'train_dataloader.batch_size': 1, 'model.backbone.with_cp': True, 'optim_wrapper.dtype': 'bfloat16'}
     )

@@ -57,6 +57,22 @@ def test_repeating_the_command_continues_its_own_training(tmp_path, other_run):
         assert resumed(mine, load_from=start) == (str(mine / 'epoch_2.pth'), True)
 
 
+def test_checkpoints_of_a_hook_that_writes_elsewhere(tmp_path):
+    """In the folder of `out_dir` that is named like the work dir; its unfinished writes are removed too."""
+    out_dir, work_dir = tmp_path / 'elsewhere', tmp_path / 'mine'
+    options = {'train_cfg.max_epochs': 2, 'default_hooks.checkpoint.out_dir': str(out_dir)}
+    Runner.from_cfg(load_config(CONFIG, work_dir=str(work_dir), cfg_options=options)).train()
+    (out_dir / 'mine' / '.epoch_3.pth.part').touch()
+    newest, older = (str(out_dir / 'mine' / f'epoch_{number}.pth') for number in (2, 1))
+    assert resumed(work_dir, **options) == (newest, True)
+    assert not (out_dir / 'mine' / '.epoch_3.pth.part').exists()
+    assert resumed(work_dir, load_from=older, resume=True, **options) == (older, True)
+    remote = {'default_hooks.checkpoint.out_dir': 's3://mine'}
+    with pytest.raises(InputError, match='cannot search default_hooks.checkpoint.out_dir=s3://mine: name the checkp'):
+        resumed(work_dir, **remote)
+    assert resumed(work_dir, load_from=older, resume=True, **remote) == (older, True)
+
+
 def test_resume_in_the_config_uses_load_from_if_nothing_is_newer(tmp_path, other_run):
     start, mine = other_run / 'epoch_1.pth', tmp_path / 'mine'
     assert resumed(mine, load_from=str(start), resume=True) == (str(start), True)

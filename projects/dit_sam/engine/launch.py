@@ -140,30 +140,46 @@ def resume_latest(cfg: Config) -> None:
     Without checkpoints in the work dir the training starts, from the weights in `load_from` if it is set. The same
     command can thus be repeated. With `resume=True` in the config, the first run continues from the state in
     `load_from`, as in mmengine. If `load_from` is in the work dir itself, every run continues from it; this selects an
-    older checkpoint.
+    older checkpoint. `default_hooks.checkpoint.out_dir` is searched too.
 
     Rank 0 decides for all, because the folder may change meanwhile, or look different over a network. The process group
     of a launched run is started for this. Temporary files of killed writers are removed first.
 
     Raises:
+        InputError: `out_dir` is not on a file system, and `load_from` names no checkpoint.
         CheckpointError: No checkpoint can be read, or `load_from` holds no training state. Rank 0 raises it, and the
             others exit.
     """
     compat.start_process_group(cfg)
     start, with_state = cfg.get('load_from'), bool(cfg.get('load_from') and cfg.get('resume'))
-    chosen = with_state and osp.dirname(osp.realpath(start)) == osp.realpath(cfg.work_dir)
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    folders = _folders_of_checkpoints(cfg.work_dir, hook.get('out_dir'), with_state)
+    chosen = with_state and osp.dirname(osp.realpath(start)) in map(osp.realpath, folders)
 
     def choose() -> str | None:
-        remove_unfinished_writes(cfg.work_dir)
-        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-        where = {key: hook.get(key) for key in ('out_dir', 'filename_tmpl')}
-        return None if chosen else find_latest_checkpoint(cfg.work_dir, **where)
+        for folder in folders:
+            remove_unfinished_writes(folder)
+        return None if chosen else find_latest_checkpoint(*folders, filename_tmpl=hook.get('filename_tmpl'))
 
     newest = run_on_rank_0(choose)
     if newest is None and with_state:
         check_resumable(start)
     cfg.load_from, cfg.resume = newest or start, newest is not None or with_state
     print_log(f'--resume: {_origin(cfg)}', logger='current')
+
+
+def _folders_of_checkpoints(work_dir: str, out_dir: str | None, with_state: bool) -> list[str]:
+    """The work dir, where stopped trainings are saved, and the folder in `out_dir` where `CheckpointHook` saves."""
+    if not out_dir or osp.realpath(out_dir) == osp.realpath(work_dir):
+        return [work_dir]
+    if '://' not in str(out_dir):
+        return [work_dir, osp.join(out_dir, osp.basename(osp.realpath(work_dir)))]
+    if with_state:
+        return [work_dir]
+    raise InputError(
+        f'--resume cannot search default_hooks.checkpoint.out_dir={out_dir}: name the checkpoint, --cfg-options '
+        'load_from=ADDRESS resume=True'
+    )
 
 
 def _origin(cfg: Config) -> str:

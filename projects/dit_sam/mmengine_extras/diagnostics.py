@@ -141,8 +141,9 @@ def advice(cfg: Config, stage: str, amount: str = '') -> str:
         if batch_size > 1:
             counts = 2 * wrapper.get('accumulative_counts', 1)
             ways[0] += f', half of it with optim_wrapper.accumulative_counts={counts}'
-            if any(hook.get('type') == 'EMAHook' for hook in cfg.get('custom_hooks') or ()):
-                ways[0] += f' and EMAHook(interval={counts})'
+            averaging = [hook for hook in cfg.get('custom_hooks') or () if hook.get('type') == 'EMAHook']
+            if averaging:
+                ways[0] += f' and EMAHook(interval={2 * averaging[0].get("interval", 1)})'
         if wrapper.get('type') != 'AmpOptimWrapper' and not wrapper.get('dtype'):
             ways.append('precision, with --amp')
         if backbone and not backbone.get('with_cp'):

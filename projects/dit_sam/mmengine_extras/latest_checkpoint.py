@@ -2,13 +2,14 @@
 
 import shutil
 import time
+from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
 from zipfile import is_zipfile
 
 from mmengine.dist import all_gather_object
 
-from ..errors import InputError, log_warning
+from ..errors import log_warning
 from ..utils import read_checkpoint
 from ..utils.checkpoints import CheckpointError, mapped_files
 from .ranks import run_on_rank_0
@@ -17,7 +18,7 @@ from .ranks import run_on_rank_0
 _KINDS = ('epoch', 'iter', 'stopped_iter')
 
 
-def find_latest_checkpoint(work_dir: str, out_dir: str | None = None, filename_tmpl: str | None = None) -> str | None:
+def find_latest_checkpoint(*folders: str, filename_tmpl: str | None = None) -> str | None:
     """The newest checkpoint of a training that can be resumed; None if there are no checkpoints.
 
     The newest is the one that was saved last by its own account (`meta`), as a copied folder has other times.
@@ -26,26 +27,14 @@ def find_latest_checkpoint(work_dir: str, out_dir: str | None = None, filename_t
     DeepSpeed is checked for the ends of its files.
 
     Args:
-        work_dir: Folder of the training; `best_*.pth` and exported weights do not count.
-        out_dir: As in `CheckpointHook`, which saves in the folder in it that is named like `work_dir`.
+        *folders: Folders of the training; `best_*.pth` and exported weights do not count.
         filename_tmpl: As in `CheckpointHook`.
 
     Raises:
-        InputError: `out_dir` is not on a file system.
         CheckpointError: There are checkpoints, but none can be read.
     """
-    if out_dir and '://' in str(out_dir):
-        raise InputError(
-            f'--resume cannot search default_hooks.checkpoint.out_dir={out_dir}: name the checkpoint instead, '
-            '--cfg-options load_from=ADDRESS resume=True'
-        )
-    paths = _newest_first(work_dir)
-    if out_dir:
-        paths += _newest_first(str(Path(out_dir) / Path(work_dir).resolve().name), filename_tmpl)
-    elif filename_tmpl:
-        paths += _newest_first(work_dir, filename_tmpl)
     reasons, saved = {}, {}
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(path for folder in folders for path in _newest_first(folder, filename_tmpl)):
         try:
             saved[path] = _when_saved(path)
         except CheckpointError as error:
@@ -56,7 +45,7 @@ def find_latest_checkpoint(work_dir: str, out_dir: str | None = None, filename_t
             log_warning(f'{path} is skipped: {reason}')
     if reasons and newest is None:
         raise CheckpointError(
-            f'no checkpoint of {work_dir} can be read ({len(reasons)} tried): fetch a copy, or train '
+            f'no checkpoint of {folders[0]} can be read ({len(reasons)} tried): fetch a copy, or train '
             'without --resume, which starts over'
         )
     return None if newest is None else str(newest)
@@ -129,7 +118,7 @@ def _modified(path: Path) -> int:
 def _why_not_resumable(filename: Path | str) -> str:
     """Why a training cannot continue from a checkpoint; '' if it can."""
     try:
-        _when_saved(Path(filename) if '://' not in str(filename) else str(filename))
+        _when_saved(filename)
     except CheckpointError as error:
         return str(error)
     return ''
@@ -155,5 +144,6 @@ def _when_saved(filename: Path | str) -> tuple[str, int, int]:
         checkpoint = read_checkpoint(str(filename))
     if not {'state_dict', 'optimizer', 'meta'} <= set(checkpoint):
         raise CheckpointError('it holds no training state')
-    meta = checkpoint['meta']
-    return str(meta.get('time', date)), int(meta.get('iter', 0)), modified
+    meta = checkpoint['meta'] if isinstance(checkpoint['meta'], Mapping) else {}
+    step = meta.get('iter')
+    return str(meta.get('time', date)), step if isinstance(step, int) else 0, modified

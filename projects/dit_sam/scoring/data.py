@@ -45,9 +45,9 @@ def open_data(
     if suffix == '.safetensors':
         return ReferringDataset(source, **common)
     if suffix == '.jsonl':
-        own = osp.dirname(source)
-        prefix = dict(img_path=own if images is None else images, seg_map_path=own if masks is None else masks)
-        return ReferringJSONDataset(source, **dict(common, data_prefix=prefix))
+        beside = osp.dirname(source)
+        folders = dict(img_path=beside if images is None else images, seg_map_path=beside if masks is None else masks)
+        return ReferringJSONDataset(source, **dict(common, data_prefix=folders))
     if suffix != '.json':
         raise InputError(
             f'--data {source}: name a config (.py), a prepared file (.safetensors), lines of JSON (.jsonl), or COCO '

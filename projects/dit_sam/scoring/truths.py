@@ -97,8 +97,13 @@ def boundary_of(mask: np.ndarray) -> np.ndarray:
     return found
 
 
-def _words(text: str) -> set[str]:
-    return set(re.findall(r'\w+', text.casefold()))
+def _words(text: Any) -> set[str]:
+    return set(re.findall(r'\w+', str(text).casefold()))
+
+
+def _may_agree(words: set[str], others: set[str]) -> bool:
+    """Whether two sentences share a word, or one of them has none."""
+    return bool(words & others) or not words or not others
 
 
 class Truths:
@@ -156,12 +161,13 @@ class Truths:
         if answer.get('sent_id') is None:
             return by_text
         key = str(answer['sent_id'])
-        both = [row for row in by_text if self._ids[row] == key]
-        if both or by_text or key in self._shared_ids:
-            return both or ([] if key in self._shared_ids else by_text)
-        rows = self._by_id.get(key, [])
-        words = _words(str(answer.get('sentence') or ''))
-        return [row for row in rows if not words or words & _words(self.text(row)) or not _words(self.text(row))]
+        by_both = [row for row in by_text if self._ids[row] == key]
+        if by_both or key in self._shared_ids:
+            return by_both
+        if by_text:
+            return by_text
+        words = _words(answer.get('sentence') or '')
+        return [row for row in self._by_id.get(key, []) if _may_agree(words, _words(self.text(row)))]
 
     def has(self, sent_id: Any) -> bool:
         """Whether a sentence has this id."""

@@ -8,7 +8,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.visualization import LocalVisBackend
+from mmengine.visualization import LocalVisBackend, Visualizer
 from mmseg.registry import HOOKS
 from mmseg.structures import SegDataSample
 
@@ -72,12 +72,18 @@ class ReferringVisualizationHook(Hook):
             name = self._name(mode, sample)
             if self.show:
                 runner.visualizer.show(picture, win_name=name, wait_time=self.wait_time)
-            elif is_main_process():
-                runner.visualizer.add_image(name, picture, step=step)
             else:
-                for backend in runner.visualizer._vis_backends.values():
-                    if isinstance(backend, LocalVisBackend):
-                        backend.add_image(name, picture, step=step)
+                self._store(runner.visualizer, name, picture, step)
+
+    @staticmethod
+    def _store(visualizer: Visualizer, name: str, picture: np.ndarray, step: int) -> None:
+        """Pass a picture to all backends, which mmengine does on rank 0 only, or elsewhere to those of files."""
+        if is_main_process():
+            visualizer.add_image(name, picture, step=step)
+            return
+        for backend in visualizer._vis_backends.values():
+            if isinstance(backend, LocalVisBackend):
+                backend.add_image(name, picture, step=step)
 
     def _name(self, mode: str, sample: SegDataSample) -> str:
         """A name that is unique in this pass over the data."""

@@ -63,7 +63,7 @@ class CrossAttentionInstruction(Instruction):
         num_heads: Attention heads; as in SAM's mask decoder.
         ffn_dims: Hidden width of the FFN; as in SAM's mask decoder.
         norm_visual: Whether k = v = LN(V_i), each layer with its own LN. No LN bounds V_i, the residual stream, and
-            with this one the scheme learns sooner (docs/reproduction.md).
+            with this one the scheme may learn sooner (docs/reproduction.md).
         **kwargs: As in `Instruction`. Dropout acts on the outputs of attention and FFN, before the sum.
 
     Raises:
