@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint: .pth or .safetensors')
     parser.add_argument('--work-dir', help='folder for the log and the scores, default work_dirs/<name of the config>')
-    parser.add_argument('--out', help='folder for the predicted masks, one PNG a sentence')
+    parser.add_argument('--out', help="folder for the predicted masks, one PNG a sentence, or for mmseg's label maps")
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument('--wait-time', type=float, default=2, help='how long a picture is shown, in seconds')
@@ -43,7 +43,7 @@ from dit_sam.engine.launch import check_checkpoint, load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
-from dit_sam.mmengine_extras.config_check import check_config
+from dit_sam.mmengine_extras.config_check import check_config, class_name, name_in_scope
 from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
 from dit_sam.mmengine_extras.ranks import end_process_group
 from dit_sam.mmengine_extras.run_check import check_loader
@@ -84,7 +84,7 @@ def augment(cfg: Config) -> None:
         truth = next((step for step in dataset.pipeline if step['type'] == 'LoadReferringMask'), None)
         dataset.pipeline = _with_truth(cfg.tta_pipeline, truth)
     # mmseg's model treats probabilities of one channel as logits; with several channels it averages the same.
-    if getattr(cfg.tta_model.type, '__name__', cfg.tta_model.type) in ('SegTTAModel', 'mmseg.SegTTAModel'):
+    if class_name(cfg.tta_model) == 'SegTTAModel':
         cfg.tta_model.type = 'ReferringTTAModel'
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
@@ -105,9 +105,13 @@ def _with_truth(pipeline: Any, truth: dict | None) -> Any:
 
 
 def add_mask_writer(cfg: Config, output_dir: str) -> None:
-    """Add a metric that writes the predicted masks."""
+    """Write the predicted masks; mmseg's `IoUMetric` writes its label maps itself."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
-    cfg.test_evaluator = [*evaluators, dict(type='MaskWriter', output_dir=output_dir)]
+    label_maps = [evaluator for evaluator in evaluators if class_name(evaluator) == 'IoUMetric']
+    if label_maps:
+        label_maps[0].update(output_dir=output_dir)
+    else:
+        cfg.test_evaluator = [*evaluators, dict(type=name_in_scope(cfg, 'MaskWriter'), output_dir=output_dir)]
 
 
 def main(args: argparse.Namespace) -> None:

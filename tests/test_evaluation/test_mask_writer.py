@@ -4,10 +4,12 @@ import random
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dit_sam.errors import InputError
 from dit_sam.evaluation import MaskWriter
 from dit_sam.evaluation.mask_writer import distinct_names
 
@@ -52,6 +54,15 @@ def test_every_answer_has_a_file_if_joined_sets_share_names(tmp_path):
             '0001_0_4.png': 2,
             '0001_0_2.png': 3,
         }
+
+
+@pytest.mark.parametrize(
+    'prediction, found',
+    [({}, 'no mask'), (dict(pred_sem_seg=dict(data=torch.tensor([[[0, 1, 149]]]))), 'a map of several classes')],
+)
+def test_predictions_that_are_no_masks_of_one_object_are_refused(tmp_path, prediction, found):
+    with pytest.raises(InputError, match=f'a/one.jpg has {found} as its prediction'):
+        MaskWriter(str(tmp_path)).process({}, [dict(img_path='a/one.jpg', **prediction)])
 
 
 def test_items_with_missing_or_odd_ids_have_files(tmp_path):

@@ -50,6 +50,12 @@ def test_rates_fall_with_depth():
     assert rates(dict(layer_decay_rate=0.5, num_layers=12)) == found
 
 
+def test_settings_without_effect_are_refused():
+    """Such as those of the configs it may be added to."""
+    with pytest.raises(InputError, match=r'paramwise_cfg.custom_keys has no effect.*_delete_=True, decay_rate'):
+        rates(dict(decay_rate=0.5, custom_keys={'head': dict(lr_mult=10.0)}))
+
+
 def test_an_optimizer_without_weight_decay_steps():
     net = model()
     wrapper = build_optim_wrapper(

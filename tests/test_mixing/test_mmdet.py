@@ -1,6 +1,9 @@
 """SAM's encoder in mmdet's models; referring data in mmdet's form, and its scores."""
 
+import copy
 import json
+import re
+import runpy
 import sys
 
 import numpy as np
@@ -8,17 +11,21 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from processes import call_tool
+from processes import ROOT, call_tool
 from pycocotools.mask import decode
 from small import small_model
 from test_docs import blocks, build_on_meta, write_blocks  # noqa: F401  (a fixture)
 
 from dit_sam.datasets import RefCOCODataset, ReferringDataset
+from dit_sam.engine.compile_hook import CompileHook, compile_blocks
+from dit_sam.engine.launch import enable_amp
 from dit_sam.errors import InputError
-from dit_sam.evaluation import ReferringIoU
+from dit_sam.evaluation import MaskWriter, ReferringIoU
+from dit_sam.mmengine_extras.config_check import check_config
+from dit_sam.mmengine_extras.optim_wrapper import GuardedOptimWrapper
 
 mmdet_registry = pytest.importorskip('mmdet.registry')
 from mmdet.evaluation import RefSegMetric  # noqa: E402
@@ -61,7 +68,9 @@ def build(cfg: Config) -> torch.nn.Module:
 
 @pytest.mark.parametrize('name', ['detr.py', 'detr_sentences.py'])
 def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # noqa: F811
-    model = build(Config.fromfile(write_blocks('mixing.md')[name]))
+    cfg = Config.fromfile(write_blocks('mixing.md')[name])
+    check_config(cfg, name)
+    model = build(cfg)
     size = (64, 64)
     data = dict(inputs=images(size, size), data_samples=[detection(size, 'cat'), detection(size, 'dog')])
     before = {key: value.clone() for key, value in model.named_parameters()}
@@ -77,11 +86,43 @@ def test_detr_trains_a_step_and_predicts(name, mmdet_scope, write_blocks):  # no
     assert torch.equal(*outputs) == (name == 'detr.py')
 
 
-@pytest.mark.skipif('Stand-in' not in (sys.modules['mmcv._ext'].__doc__ or ''), reason='the compiled ops are there')
+@pytest.mark.skipif('Substitute' not in (sys.modules['mmcv._ext'].__doc__ or ''), reason='the compiled ops are there')
 def test_mask_r_cnn_pooling_needs_the_full_mmcv():
     extractor = SingleRoIExtractor(dict(type='RoIAlign', output_size=7, sampling_ratio=0), 8, [4])
     with pytest.raises(RuntimeError, match='needs the full mmcv, and only mmcv-lite'):
         extractor((torch.zeros(1, 8, 16, 16),), torch.tensor([[0.0, 0.0, 0.0, 8.0, 8.0]]))
+
+
+# In mmdet a head takes keys out of a part, or looks its type up elsewhere; a hook gives its priority.
+STOCK = ['detr/detr_r50_8xb2-150e_coco', 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco', 'yolox/yolox_s_8xb8-300e_coco']
+
+
+@pytest.mark.parametrize('name', STOCK)
+def test_mmdets_own_configs_pass_and_typing_errors_are_named(name, mmdet_scope):
+    cfg = Config.fromstring(f"_base_ = 'mmdet::{name}.py'", '.py')
+    check_config(cfg, name)
+    for key, message in (
+        ('model.backbone.dept', 'model.backbone.dept is not an argument of'),
+        ('model.neck.type', "model.neck.type='F' is not registered"),
+        ('custom_hooks', 'custom_hooks.0.prioritie is not an argument of EarlyStoppingHook; did you mean priority?'),
+    ):
+        wrong = copy.deepcopy(cfg)
+        wrong.merge_from_dict({key: [dict(type='EarlyStoppingHook', prioritie=1)] if key == 'custom_hooks' else 'F'})
+        with pytest.raises(InputError, match=re.escape(message)):
+            check_config(wrong, name)
+
+
+def test_parts_of_ours_are_named_in_mmdets_scope(mmdet_scope):
+    """By --amp, compile=True and --out of the tools."""
+    cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'sam_vit-b_solov2_coco.py')
+    cfg.compile = True
+    enable_amp(cfg)
+    compile_blocks(cfg)
+    assert type(mmdet_registry.HOOKS.build(cfg.custom_hooks[-1])) is CompileHook
+    net = torch.nn.Linear(1, 1)
+    assert type(build_optim_wrapper(net, cfg.optim_wrapper)) is GuardedOptimWrapper
+    runpy.run_path(str(ROOT / 'tools' / 'test.py'))['add_mask_writer'](cfg, 'masks')
+    assert type(mmdet_registry.METRICS.build(cfg.test_evaluator[-1])) is MaskWriter
 
 
 @pytest.fixture

@@ -134,6 +134,23 @@ def test_sentences_that_would_not_reach_it_are_an_error():
         predict(model(text=None), 'cat')
 
 
+def test_an_image_without_a_sentence_among_others_has_the_text_of_the_backbone():
+    net = model('InstructedEncoderDecoder', text='red box').eval()
+    sizes = [(32, 32)] * 2
+    logits = []
+    for texts in ((None, 'cat'), ('red box', 'cat')):
+        data = dict(inputs=batch(sizes, ['cat'] * 2)['inputs'], data_samples=[sample((32, 32), text) for text in texts])
+        logits.append(torch.stack([found.seg_logits.data for found in net.test_step(data)]))
+    assert torch.equal(*logits) and not torch.allclose(*logits[0])
+
+
+@pytest.mark.parametrize('text', [['cat'], 3])
+def test_what_is_no_sentence_is_named(text):
+    """mmdet's `RefCocoDataset` gives a list."""
+    with pytest.raises(InputError, match=f'is a {type(text).__name__}: give one sentence for each image, a str'):
+        predict(model('InstructedEncoderDecoder'), text)
+
+
 def test_an_image_without_a_sentence_is_named():
     net = model('InstructedEncoderDecoder', text=None)
     with pytest.raises(InputError, match="data sample 0 has no 'text'.*meta_keys"):

@@ -9,6 +9,7 @@ from small import moved_parts, page_configs, small_model
 from test_docs import build_on_meta, write_blocks  # noqa: F401  (a fixture)
 from tiny import batch, sample
 
+from dit_sam.mmengine_extras.config_check import check_config
 from dit_sam.structures import TextFeatures
 
 IN_MMSEG = sorted(name for name, code in page_configs().items() if 'mmdet::' not in code and 'refcoco' not in name)
@@ -19,6 +20,7 @@ IN_MMSEG.remove('swin.py')
 def test_recipe(name, write_blocks):  # noqa: F811
     """At full size every shape fits; at small size it trains a step and predicts, in windows if mmseg's model does."""
     cfg = Config.fromfile(write_blocks('mixing.md')[name])
+    check_config(cfg, name)
     model = build_on_meta(cfg.model).eval()
     if name not in ('mask2former.py', 'sentences.py'):  # these give several outputs, or look up words
         assert model(torch.zeros(1, 3, 512, 512, device='meta')).shape[1] == 150

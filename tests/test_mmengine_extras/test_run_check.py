@@ -62,12 +62,20 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
             'model.backbone.lora does not work with FSDP',
         ),
         (
+            {'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.constructor': 'mmseg.SAMLayerDecayConstructor'},
+            'weights in shards of FSDP have one dimension',
+        ),
+        (
             {'strategy': dict(type='FSDPStrategy'), 'optim_wrapper.paramwise_cfg': dict(flat_decay_mult=0.0)},
             'weights in shards of FSDP have one dimension',
         ),
         (
             {'strategy': dict(type='DeepSpeedStrategy'), 'auto_scale_lr': dict(enable=True, base_batch_size=8)},
             'auto_scale_lr.enable=True has no effect with DeepSpeed: leave it out, and set optim_wrapper.optimizer.lr',
+        ),
+        (
+            {'activation_checkpointing': ['backbone'], 'model.backbone': dict(type='SAMViT', _delete_=True)},
+            r"activation_checkpointing=\['backbone'\] does not work with SAMViT: set model.backbone.with_cp=True",
         ),
         (EPOCHS, 'train_dataloader.sampler.type=InfiniteSampler never ends an epoch: take ResumableSampler'),
     ],

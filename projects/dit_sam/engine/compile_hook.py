@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from mmseg.registry import HOOKS, MODELS
 
 from ..errors import InputError
+from ..mmengine_extras.config_check import class_name, name_in_scope
 from ..models import SAMViT
 
 
@@ -52,16 +53,17 @@ def compile_blocks(cfg: Config) -> None:
     Raises:
         InputError: The training is sharded, or `torch.compile` has no such keyword or mode.
     """
-    backbone = MODELS.get(str((cfg.model.get('backbone') or {}).get('type')))
+    kind = (cfg.model.get('backbone') or {}).get('type')
+    backbone = MODELS.get(kind) if isinstance(kind, str) else kind
     if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
         return
     if 'strategy' in cfg:
         raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
     options = {} if cfg.compile is True else dict(cfg.compile)
     _check_options(options)
-    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type='CompileHook', **options)]
+    cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type=name_in_scope(cfg, 'CompileHook'), **options)]
     cfg.compile = False
-    if (cfg.model.get('text_encoder') or {}).get('type') == 'HuggingFaceTextEncoder':
+    if class_name(cfg.model.get('text_encoder')) == 'HuggingFaceTextEncoder':
         cfg.model.text_encoder.pad_to_max_length = True
 
 

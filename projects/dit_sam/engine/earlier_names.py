@@ -1,12 +1,12 @@
 """Configs with names of earlier versions, such as those that lie beside a checkpoint in a work dir."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from ..errors import log_warning
+from ..mmengine_extras.config_check import class_name, name_in_scope
 
 
 def replace_earlier_names(cfg: Config | dict, source: str) -> None:
@@ -19,33 +19,33 @@ def replace_earlier_names(cfg: Config | dict, source: str) -> None:
         cfg: The config of a run.
         source: What to call it in the log.
     """
-    changes = [*_replace_hooks(cfg), *_replace_wrapper(cfg.get('optim_wrapper'))]
+    changes = [*_replace_hooks(cfg), *_replace_wrapper(cfg)]
     if changes:
         log_warning(f'{source} has names of an earlier version, which are replaced: {"; ".join(changes)}')
 
 
 def _replace_hooks(cfg: Config | dict) -> list[str]:
     """What was changed."""
-    # Hooks of mmseg's registry, named from other scopes with a prefix.
-    prefix = '' if cfg.get('default_scope', 'mmseg') == 'mmseg' else 'mmseg.'
     hooks, custom = cfg.get('default_hooks') or {}, list(cfg.get('custom_hooks') or ())
     names = [
         name
         for name, hook in hooks.items()
-        if name in ('checkpoint_fit', 'safe_checkpoint') or _type(hook) in ('CheckpointFitHook', 'MeanLossHook')
+        if name in ('checkpoint_fit', 'safe_checkpoint') or class_name(hook) in ('CheckpointFitHook', 'MeanLossHook')
     ]
-    own = [hook for hook in custom if _type(hook) in ('CheckpointFitHook', 'MeanLossHook') or _is_old_safe_hook(hook)]
+    own = [
+        hook for hook in custom if class_name(hook) in ('CheckpointFitHook', 'MeanLossHook') or _is_old_safe_hook(hook)
+    ]
     removed = [*(hooks.pop(name) for name in names), *own]
     if own:
         cfg['custom_hooks'] = [hook for hook in custom if hook not in own]
-    changes = [f'{name} left out' for name in [*names, *(_type(hook) for hook in own)]]
-    if any(_type(hook) == 'MeanLossHook' for hook in removed):
-        hooks['runtime_info'] = dict(type=f'{prefix}LossLogHook')
+    changes = [f'{name} left out' for name in [*names, *(class_name(hook) for hook in own)]]
+    if any(class_name(hook) == 'MeanLossHook' for hook in removed):
+        hooks['runtime_info'] = dict(type=name_in_scope(cfg, 'LossLogHook'))
         changes[-1] += ', with default_hooks.runtime_info=LossLogHook'
     checkpoint = hooks.get('checkpoint')
-    kind = _type(checkpoint)
+    kind = class_name(checkpoint)
     if isinstance(checkpoint, dict) and kind in ('CheckpointHook', 'WriteFirstCheckpointHook'):
-        checkpoint['type'] = f'{prefix}SafeCheckpointHook'
+        checkpoint['type'] = name_in_scope(cfg, 'SafeCheckpointHook')
         if kind == 'CheckpointHook':
             checkpoint.setdefault('strict_load', False)
             print_log('default_hooks.checkpoint: SafeCheckpointHook in place of CheckpointHook', logger='current')
@@ -57,11 +57,11 @@ def _replace_hooks(cfg: Config | dict) -> list[str]:
     return changes
 
 
-def _replace_wrapper(wrapper: Any) -> list[str]:
+def _replace_wrapper(cfg: Config | dict) -> list[str]:
     """What was changed."""
-    changes = []
-    if _type(wrapper) == 'AutocastOptimWrapper':
-        wrapper.update(type='GuardedOptimWrapper', dtype=wrapper.get('dtype', 'bfloat16'))
+    wrapper, changes = cfg.get('optim_wrapper'), []
+    if class_name(wrapper) == 'AutocastOptimWrapper':
+        wrapper.update(type=name_in_scope(cfg, 'GuardedOptimWrapper'), dtype=wrapper.get('dtype', 'bfloat16'))
         changes.append(f'optim_wrapper.type=GuardedOptimWrapper, optim_wrapper.dtype={wrapper["dtype"]}')
     if isinstance(wrapper, dict) and 'sharded' in wrapper:
         del wrapper['sharded']
@@ -69,12 +69,6 @@ def _replace_wrapper(wrapper: Any) -> list[str]:
     return changes
 
 
-def _type(part: Any) -> str:
-    """The name of a part's class without its scope; '' for none."""
-    kind = part.get('type', '') if isinstance(part, Mapping) else ''
-    return str(getattr(kind, '__name__', kind)).split('.')[-1]
-
-
 def _is_old_safe_hook(hook: Any) -> bool:
     """Whether it is meant as the earlier hook of that name, which did not write checkpoints itself."""
-    return _type(hook) == 'SafeCheckpointHook' and set(hook) <= {'type', 'priority'}
+    return class_name(hook) == 'SafeCheckpointHook' and set(hook) <= {'type', 'priority'}

@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 
 from .. import compat
 from ..errors import InputError, log_warning
-from ..mmengine_extras.config_check import check_config
+from ..mmengine_extras.config_check import check_config, class_name, name_in_scope
 from ..mmengine_extras.config_options import apply_config_options, read_config_options
 from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
 from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
@@ -200,14 +200,14 @@ def enable_amp(cfg: Config) -> None:
         InputError: The wrapper is of another type, or float16 would be used with FSDP.
     """
     wrapper = cfg.optim_wrapper
-    if wrapper.type == 'AmpOptimWrapper' or wrapper.get('dtype'):
-        print_log(f'--amp: mixed precision is on already in the config ({wrapper.type})', logger='current')
-    elif wrapper.type not in ('OptimWrapper', 'GuardedOptimWrapper'):
-        raise InputError(
-            f"--amp works with optim_wrapper.type 'OptimWrapper' or 'GuardedOptimWrapper', got '{wrapper.type}'"
-        )
+    # Without a type, mmengine takes the first of these.
+    kind = class_name(wrapper) or 'OptimWrapper'
+    if kind == 'AmpOptimWrapper' or wrapper.get('dtype'):
+        print_log(f'--amp: mixed precision is on already in the config ({kind})', logger='current')
+    elif kind not in ('OptimWrapper', 'GuardedOptimWrapper'):
+        raise InputError(f"--amp works with optim_wrapper.type 'OptimWrapper' or 'GuardedOptimWrapper', got '{kind}'")
     elif torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
         wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic', dtype='float16')
         check_shards(cfg)
     else:
-        wrapper.update(type='GuardedOptimWrapper', dtype='bfloat16')
+        wrapper.update(type=name_in_scope(cfg, 'GuardedOptimWrapper'), dtype='bfloat16')

@@ -42,6 +42,12 @@ class SAMLayerDecayConstructor(LearningRateDecayOptimizerConstructor):
                 f'{type(getattr(module, "backbone", module)).__name__}'
             )
         settings = dict(self.paramwise_cfg or {})
+        idle = sorted(settings.keys() - {'decay_rate', 'layer_decay_rate', 'num_layers', 'decay_type'})
+        if idle:
+            raise InputError(
+                f'optim_wrapper.paramwise_cfg.{idle[0]} has no effect with SAMLayerDecayConstructor: leave it out, or, '
+                'if a base config has it, write paramwise_cfg=dict(_delete_=True, decay_rate=...)'
+            )
         settings.setdefault('decay_rate', settings.pop('layer_decay_rate', None))
         if settings['decay_rate'] is None:
             raise InputError('optim_wrapper.paramwise_cfg lacks decay_rate, such as 0.65')

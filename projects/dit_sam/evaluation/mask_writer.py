@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS
 
-from ..errors import log_warning
+from ..errors import InputError, log_warning
 from ..utils import atomic_write, cut_name, decode_rle, encode_rle, name_part, wrap_write_errors
 from .protocols import split_by_sentence
 
@@ -45,7 +45,7 @@ class MaskWriter(BaseMetric):
         **kwargs: As in `BaseMetric`: `collect_dir`.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: The folder cannot be written to, or the predictions are no masks of one object.
     """
 
     def __init__(self, output_dir: str, collect_device: str = 'gpu', **kwargs: Any) -> None:
@@ -87,9 +87,16 @@ def mask_name(img_path: str, sent_id: Any = None) -> str:
 
 
 def _named_mask(sample: dict) -> NamedMask:
+    labels = sample['pred_sem_seg']['data'][0].cpu().numpy() if 'pred_sem_seg' in sample else None
+    if labels is None or labels.max() > 1:
+        found = 'no mask' if labels is None else 'a map of several classes'
+        raise InputError(
+            f'{sample["img_path"]} has {found} as its prediction, and MaskWriter (--out of tools/test.py) writes '
+            "masks of one object: take the options of the metric of its data set, such as IoUMetric's output_dir"
+        )
     name = mask_name(sample['img_path'], sample.get('sent_id'))
     order = (str(sample['img_path']), sample.get('sample_idx', 0), str(sample.get('text')))
-    return NamedMask(name, order, encode_rle(sample['pred_sem_seg']['data'][0].cpu().numpy() == 1))
+    return NamedMask(name, order, encode_rle(labels == 1))
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:

@@ -37,8 +37,13 @@ LOOKED_UP = {
     'tta_model',
     'tta_pipeline',
 }
+# Projects whose parts build the dicts below them as they are. Those of mmdet add keys, take keys out, and look up names
+# elsewhere, such as RoIAlign.
+BUILD_AS_GIVEN = {'mmengine', 'mmcv', 'mmseg'}
 # Keys that builders take out of a dict before its class sees it.
 BUILDER_KEYS = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'override'}
+# `Runner.register_hook` takes this one out.
+HOOK_SECTIONS = ('default_hooks', 'custom_hooks')
 # `Runner.build_dataloader` adds the last one to the arguments of a `DataLoader`.
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}
 RANDOMNESS_KEYS = {*inspect.signature(Runner.set_randomness).parameters} - {'self'}
@@ -61,6 +66,17 @@ def check_config(cfg: Mapping, source: str) -> None:
     """
     for problem in _problems(cfg, _registries(cfg.get('default_scope'))):
         raise InputError(f'{source}: {problem}')
+
+
+def class_name(part: Any) -> str:
+    """The name of the class of a part of a config, without its scope; '' for none."""
+    kind = part.get('type', '') if isinstance(part, Mapping) else ''
+    return str(getattr(kind, '__name__', kind)).split('.')[-1]
+
+
+def name_in_scope(cfg: Mapping, name: str) -> str:
+    """A name of mmseg's registries, as a config of its scope must write it."""
+    return name if cfg.get('default_scope', 'mmseg') == 'mmseg' else f'mmseg.{name}'
 
 
 def nested_values(part: Mapping | Sequence, prefix: str = '') -> Iterator[tuple[str, Any]]:
@@ -104,11 +120,18 @@ def _problems(cfg: Mapping, registries: Sequence[Registry]) -> Iterator[str]:
         yield from _of_value(value, section, registries)
 
 
-def _of_value(value: Any, path: str, registries: Sequence[Registry]) -> Iterator[str]:
-    """Problems of a value of a config and of everything below it."""
+def _of_value(value: Any, path: str, registries: Sequence[Registry], as_given: bool = True) -> Iterator[str]:
+    """Problems of a value of a config and of everything below it.
+
+    Without `as_given` it belongs to a part that may change it before it builds something from it.
+    """
     if isinstance(value, Mapping):
         if 'type' in value:
-            yield from _of_part(value, path, registries)
+            kinds = _kinds(value['type'], registries)
+            if as_given or any(map(is_ours, kinds)):
+                yield from _of_part(value, kinds, path, registries)
+            # mmdet's detectors build their own parts as they are.
+            as_given = path == 'model' or any(is_ours(kind) or _project(kind) in BUILD_AS_GIVEN for kind in kinds)
         # norm_cfg and the like have their own builders, whose keys differ from those of the class.
         below = [(key, part) for key, part in value.items() if key == 'init_cfg' or not str(key).endswith('_cfg')]
         # The transforms of albumentations are not registered.
@@ -116,26 +139,31 @@ def _of_value(value: Any, path: str, registries: Sequence[Registry]) -> Iterator
     else:
         below = list(enumerate(value)) if isinstance(value, (list, tuple)) else []
     for key, part in below:
-        yield from _of_value(part, f'{path}.{key}', registries)
+        yield from _of_value(part, f'{path}.{key}', registries, as_given)
 
 
-def _of_part(part: Mapping, path: str, registries: Sequence[Registry]) -> Iterator[str]:
+def _kinds(kind: Any, registries: Sequence[Registry]) -> list[Callable]:
+    """The classes or functions that a `type` may mean."""
+    if not isinstance(kind, str):
+        return [kind] if callable(kind) else []
+    return [found for found in (_registered(registry, kind) for registry in registries) if found is not None]
+
+
+def _of_part(part: Mapping, kinds: Sequence[Callable], path: str, registries: Sequence[Registry]) -> Iterator[str]:
     """Problems of a dict from which a registered class or function is built."""
     kind = part['type']
-    if not isinstance(kind, str):
-        kinds = [kind] if callable(kind) else []
-        if not kinds:
+    if not kinds:
+        if not isinstance(kind, str):
             yield f'{path}.type={reprlib.repr(kind)} is neither a name nor a class'
-    else:
-        kinds = [found for found in (_registered(registry, kind) for registry in registries) if found is not None]
-        if not kinds:
+        else:
             names = {name for registry in registries for name in _names(registry)}
             near = did_you_mean(get_close_matches(kind, names, n=1))
             yield f'{path}.type={kind!r} is not registered{near}; parts of your own are registered by custom_imports'
     found = [_keywords(kind, path.startswith('model')) for kind in kinds]
     known = [keywords for keywords in found if keywords is not None]
     if kinds and len(known) == len(kinds):
-        yield from _unknown(part, BUILDER_KEYS.union(*known), path)
+        hook_keys = {'priority'} if path.split('.')[0] in HOOK_SECTIONS else set()
+        yield from _unknown(part, BUILDER_KEYS.union(hook_keys, *known), path)
         if len(kinds) == 1:
             yield from _wrong_types(part, known[0], kinds[0], path)
 
@@ -151,13 +179,13 @@ def _unknown(part: Mapping, allowed: Iterable[str], path: str) -> Iterator[str]:
 def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: type, path: str) -> Iterator[str]:
     """Values that do not fit their annotation; in other projects, whose annotations may be wrong, only strings."""
     for key, (hint, required) in keywords.items():
-        if key in part and (_is_ours(kind) or isinstance(part[key], str)) and not fits(part[key], hint):
+        if key in part and (is_ours(kind) or isinstance(part[key], str)) and not fits(part[key], hint):
             yield (
                 f'{path}.{key}={reprlib.repr(part[key])} has type {type(part[key]).__name__}, and {kind.__name__} '
                 f'expects {inspect.formatannotation(hint)}'
             )
         # Outside the model the runner fills in arguments: the data set of a sampler, and so on.
-        elif key not in part and required and _is_ours(kind) and path.split('.')[0] == 'model':
+        elif key not in part and required and is_ours(kind) and path.split('.')[0] == 'model':
             yield f'{path} lacks {key}, which {kind.__name__} needs'
 
 
@@ -184,7 +212,7 @@ def _keywords(kind: Any, in_model: bool = False) -> dict[str, tuple[Any, bool]] 
                 found.setdefault(one.name, (hints.get(one.name, Any), required))
         if owner in COMPLETE or all(one.kind != one.VAR_KEYWORD for one in parameters):
             return found
-        closed = closed and _is_ours(owner)
+        closed = closed and is_ours(owner)
         if in_model and not closed:
             return None
     return None
@@ -212,8 +240,13 @@ def _each_fits(values: Sequence, hints: tuple) -> bool:
     return len(values) == len(hints) and all(map(fits, values, hints))
 
 
-def _is_ours(kind: Callable) -> bool:
-    return kind.__module__.split('.')[0] == __name__.split('.')[0]
+def _project(kind: Callable) -> str:
+    return (getattr(kind, '__module__', None) or '').split('.')[0]
+
+
+def is_ours(kind: Callable) -> bool:
+    """Whether a class or function is of this project."""
+    return _project(kind) == __name__.split('.')[0]
 
 
 def _registered(registry: Registry, kind: str) -> Any:

@@ -11,11 +11,11 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from mmseg.registry import DATA_SAMPLERS, LOOPS
+from mmseg.registry import DATA_SAMPLERS, LOOPS, MODELS
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from .config_check import nested_values
+from .config_check import class_name, is_ours, nested_values
 
 # By dotted name: whether the number is an integer, the least value, and a hint.
 LIMITS = {
@@ -78,6 +78,13 @@ def _problems(cfg: Config) -> Iterator[str]:
                 f'{name}.drop_last=True does not work with {name}.batch_sampler, which makes the batches: leave it out'
             )
     yield from _shard_problems(cfg)
+    backbone = _class(MODELS, (cfg.get('model') or {}).get('backbone'))
+    if 'backbone' in (cfg.get('activation_checkpointing') or ()) and backbone is not None and is_ours(backbone):
+        # mmengine's recomputation gives a part no gradient if its input, the image, has none, and takes no keywords.
+        yield (
+            f"activation_checkpointing=['backbone'] does not work with {backbone.__name__}: set "
+            'model.backbone.with_cp=True in its place'
+        )
     scale = cfg.get('auto_scale_lr') or {}
     if scale.get('enable') and 'base_batch_size' not in scale:
         yield (
@@ -108,7 +115,7 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
     wrapper = cfg.get('optim_wrapper') or {}
     # Clipping by value is the same in a shard and in the whole.
     clips = bool(wrapper.get('clip_grad')) and wrapper['clip_grad'].get('type', 'norm') == 'norm'
-    strategy = str((cfg.get('strategy') or {}).get('type'))
+    strategy = class_name(cfg.get('strategy'))
     if strategy.endswith('DeepSpeedStrategy') and (cfg.get('auto_scale_lr') or {}).get('enable'):
         yield (
             'auto_scale_lr.enable=True has no effect with DeepSpeed: leave it out, and set optim_wrapper.optimizer.lr '
@@ -119,17 +126,17 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
     for name in (name for name, value in nested_values(dict(cfg.items())) if name.endswith('.lora') and value):
         yield f'{name} does not work with FSDP, which could not save the weights: train without shards'
     settings = wrapper.get('paramwise_cfg') or {}
-    if wrapper.get('constructor') == 'SAMLayerDecayConstructor' or 'flat_decay_mult' in settings:
+    if str(wrapper.get('constructor')).split('.')[-1] == 'SAMLayerDecayConstructor' or 'flat_decay_mult' in settings:
         yield (
             'weights in shards of FSDP have one dimension, and SAMLayerDecayConstructor and paramwise_cfg.'
             'flat_decay_mult would take all of them for norms and biases, without weight decay: train without shards'
         )
-    if wrapper.get('type', 'OptimWrapper') == 'OptimWrapper' and clips:
+    if (class_name(wrapper) or 'OptimWrapper') == 'OptimWrapper' and clips:
         yield (
             "optim_wrapper.type=OptimWrapper clips by the norm of each rank's own part of the gradients: with FSDP "
             'take GuardedOptimWrapper'
         )
-    if wrapper.get('type') == 'AmpOptimWrapper' and (clips or not wrapper.get('use_fsdp')):
+    if class_name(wrapper) == 'AmpOptimWrapper' and (clips or not wrapper.get('use_fsdp')):
         yield (
             'optim_wrapper.type=AmpOptimWrapper, which --amp takes on GPUs before Ampere, judges and clips a step '
             "by each rank's own part of the gradients and so does not work with FSDP: train without --amp, or without "

@@ -76,7 +76,8 @@ class DITViT(SAMViT):
             self._warned = True
             log_warning(
                 f"{type(self).__name__} has an instruction and gets no text, so it runs as SAM's encoder, whatever "
-                'the sentences say: ReferringSegmentor gives it text, StandaloneDITViT has its own (said once)'
+                'the sentences say: ReferringSegmentor gives it text, StandaloneDITViT has its own. With several GPUs '
+                'set backbone.instruction=None, because its weights get no gradient (said once)'
             )
         if text is None and self.instruction is not None:
             features = super().forward(x)

@@ -12,26 +12,26 @@ from ...errors import InputError
 from ..backbones import StandaloneDITViT
 
 
-def sentences_of(data_samples: Sequence[BaseDataElement]) -> list[str]:
-    """`text` in the metainfo of every data sample.
+def sentences_of(data_samples: Sequence[BaseDataElement], otherwise: str | None = None) -> list[str]:
+    """`text` in the metainfo of every data sample, and `otherwise` for those without.
 
     Raises:
-        InputError: A data sample has none.
+        InputError: A data sample has none, and there is no `otherwise`.
     """
     lacking = [i for i, sample in enumerate(data_samples) if 'text' not in sample.metainfo]
-    if lacking:
+    if lacking and otherwise is None:
         raise InputError(
             f"data sample {lacking[0]} has no 'text' in its metainfo: add 'text' to the meta_keys of "
             'the pipeline, or end it with PackReferringInputs'
         )
-    return [sample.metainfo['text'] for sample in data_samples]
+    return [sample.metainfo.get('text', otherwise) for sample in data_samples]
 
 
 class SentencesFromSamples:
     """A mixin for models of mmseg and mmdet that passes the sentence of each data sample to a `StandaloneDITViT`.
 
-    Use it as `class InstructedDETR(SentencesFromSamples, DETR): pass`. Where no data sample has a sentence, the
-    backbone uses its own `text`.
+    Use it as `class InstructedDETR(SentencesFromSamples, DETR): pass`. A data sample without one has the
+    backbone's own `text`.
     """
 
     backbone: nn.Module
@@ -42,8 +42,8 @@ class SentencesFromSamples:
         """As in the model.
 
         Raises:
-            InputError: Some data samples have a sentence and others do not; or none has one and the backbone has no
-                `text`; or the backbone is not a `StandaloneDITViT`.
+            InputError: A data sample has no sentence, and the backbone has no `text`; or the backbone is not a
+                `StandaloneDITViT`.
         """
         # The backbone may be wrapped (FSDP, torch.compile).
         backbone = next((part for part in self.backbone.modules() if isinstance(part, StandaloneDITViT)), None)
@@ -55,8 +55,9 @@ class SentencesFromSamples:
         sentences = None
         if data_samples is not None:
             has_sentences = any('text' in sample.metainfo for sample in data_samples)
+            # Without any, a frozen text encoder keeps the features of its own text.
             if has_sentences or backbone.text is None:
-                sentences = sentences_of(data_samples)
+                sentences = sentences_of(data_samples, backbone.text)
         with backbone.use_sentences(sentences):
             return super().forward(inputs, data_samples, mode)  # type: ignore[misc]
 

@@ -56,7 +56,10 @@ class TextEncoder(BaseModule):
 
     @staticmethod
     def check_sentences(sentences: Sequence[str]) -> None:
-        """Raise `InputError` if a sentence is empty or blank."""
+        """Raise `InputError` if a sentence is empty or blank, or is none."""
+        other = next((sentence for sentence in sentences if not isinstance(sentence, str)), None)
+        if other is not None:
+            raise InputError(f'{other!r} is a {type(other).__name__}: give one sentence for each image, a str')
         blank = [i for i, sentence in enumerate(sentences) if not sentence.strip()]
         if blank:
             raise InputError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
