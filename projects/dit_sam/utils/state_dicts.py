@@ -113,8 +113,12 @@ def _same_kind(theirs: Tensor, ours: Tensor) -> bool:
 
 def not_finite(weights: Tensor) -> bool:
     """Whether a tensor holds NaN or infinity."""
-    # Not every floating-point type has `isfinite`.
-    return weights.is_floating_point() and not weights.is_meta and not bool(weights.float().isfinite().all())
+    if not weights.is_floating_point() or weights.is_meta or not weights.numel():
+        return False
+    # Both are NaN if any weight is. Not every floating-point type has `aminmax`; `isfinite` of all takes 40 times as
+    # long.
+    lowest, highest = weights.float().aminmax()
+    return not bool(lowest.isfinite() and highest.isfinite())
 
 
 def shorten(names: Sequence[str], most: int = 5) -> str:
