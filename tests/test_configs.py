@@ -162,6 +162,15 @@ def test_a_config_changes_only_what_its_name_says(name: str) -> None:
     assert actual == {key: value for key, value in expected.to_dict().items() if key not in helpers}
 
 
+@pytest.mark.parametrize('name', ['ldit_vit-b', 'ldit_vit-h'])
+def test_plus_has_the_additions_that_were_measured(name: str) -> None:
+    """Loss and threshold of the comparison's L-DIT, to which Dice was added, and the IoU head."""
+    expected, measured = load(f'{name}.py'), load('ldit_vit-t_pretrained_shapes.py').model.decode_head
+    head = dict(loss_decode=measured.loss_decode, threshold=measured.threshold, predict_iou=True)
+    expected.merge_from_dict(dict(model=dict(decode_head=head)))
+    assert load(f'{name}_plus.py').to_dict() == expected.to_dict()
+
+
 @pytest.mark.parametrize('name', [name for name in OF_THE_PAPER if 'frozen' in name])
 def test_only_frozen_encoders_have_no_gradient(name: str) -> None:
     """SAM's parts that a text prompt does not use are frozen everywhere."""

@@ -59,7 +59,8 @@ def _replace_hooks(cfg: Config | dict) -> list[str]:
 
 def _replace_wrapper(cfg: Config | dict) -> list[str]:
     """What was changed."""
-    wrapper, changes = cfg.get('optim_wrapper'), []
+    wrapper: Any = cfg.get('optim_wrapper')
+    changes = []
     if class_name(wrapper) == 'AutocastOptimWrapper':
         wrapper.update(type=name_in_scope(cfg, 'GuardedOptimWrapper'), dtype=wrapper.get('dtype', 'bfloat16'))
         changes.append(f'optim_wrapper.type=GuardedOptimWrapper, optim_wrapper.dtype={wrapper["dtype"]}')

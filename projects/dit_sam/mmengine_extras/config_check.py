@@ -176,7 +176,7 @@ def _unknown(part: Mapping, allowed: Iterable[str], path: str) -> Iterator[str]:
         yield f'{path}.{key} is not an argument{" of " if name else ""}{name}{near}'
 
 
-def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: type, path: str) -> Iterator[str]:
+def _wrong_types(part: Mapping, keywords: Mapping[str, Any], kind: Callable, path: str) -> Iterator[str]:
     """Values that do not fit their annotation; in other projects, whose annotations may be wrong, only strings."""
     for key, (hint, required) in keywords.items():
         if key in part and (is_ours(kind) or isinstance(part[key], str)) and not fits(part[key], hint):
