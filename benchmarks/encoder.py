@@ -7,7 +7,8 @@ Usage:
 
 In every round each encoder runs once, so that other work on the machine slows down all of them equally. The median over
 the rounds counts. Forward passes have their own rounds, before those of training steps. A training step is forward and
-backward. bfloat16 is autocast over float32 weights; it is left out on a CPU without arithmetic for it.
+backward. bfloat16 is autocast over float32 weights; it is left out on a CPU without arithmetic for it. On a GPU,
+float32 is TF32, as fast as all of them can be. A reference that fails has a row without figures.
 
 Memory is that of tensors other than the weights: activations and gradients. The peak is the rate of the fastest product
 of large matrices in any round. "Of peak" is the share of it that the FLOPs of the equations reach; a training step
@@ -52,7 +53,18 @@ if __name__ == '__main__':
 
 import torch
 from cases import build, features, inputs, ours
-from measures import check_device, flops, gemm_rate, if_it_fits, machine, peak_memory, seconds, steps, write_json
+from measures import (
+    check_device,
+    flops,
+    gemm_rate,
+    if_it_fits,
+    machine,
+    one_line,
+    peak_memory,
+    seconds,
+    steps,
+    write_json,
+)
 from mmengine.registry import init_default_scope
 from prettytable import PrettyTable
 from torch import Tensor
@@ -118,7 +130,9 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
         # The references run as fast as they can: in float32, which is TF32 on GPUs, in addition to bfloat16.
         for dtype in dtypes_of(args.device) if name == 'ours' else dict.fromkeys([args.dtype, 'float32']):
             runs[name, dtype] = steps(model, partial(features, model, images, text), dtype, args.device)
-    deviation = deviations({key: run['forward'] for key, run in runs.items()})
+    failed: dict[tuple[str, str], str] = {}
+    deviation = deviations({key: run['forward'] for key, run in runs.items()}, failed)
+    runs = {key: run for key, run in runs.items() if key not in failed}
     times = take_times(runs, args, peaks)
     rows = []
     for (name, dtype), run in runs.items():
@@ -128,13 +142,28 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
         if 'memory' in args.measures:
             memory = if_it_fits(partial(peak_memory, run['train'], args.device))
             rows[-1].update({} if memory is None else dict(memory_mb=memory))
-    return rows
+    return rows + [dict(case=case, encoder=key[0], dtype=key[1], failed=reason) for key, reason in failed.items()]
 
 
-def deviations(forwards: dict[tuple[str, str], Callable[[], Tensor]]) -> dict[tuple[str, str], float]:
-    """Relative deviation of each encoder from ours in float32; this is also their warm-up."""
-    exact = forwards['ours', 'float32']().double()
-    outputs = {key: if_it_fits(forward) for key, forward in forwards.items()}
+def deviations(
+    forwards: dict[tuple[str, str], Callable[[], Tensor]], failed: dict[tuple[str, str], str]
+) -> dict[tuple[str, str], float]:
+    """Relative deviation of each encoder from ours in float32; this is also their warm-up.
+
+    References whose code raises are added to `failed`, with the reason.
+    """
+    outputs = {}
+    for key, forward in forwards.items():
+        try:
+            outputs[key] = if_it_fits(forward)
+        except Exception as error:
+            if key[0] == 'ours':
+                raise
+            failed[key] = one_line(error)
+    exact = outputs.get(('ours', 'float32'))
+    if exact is None:
+        return {}
+    exact = exact.double()
     return {
         key: ((output - exact).norm() / exact.norm()).item() for key, output in outputs.items() if output is not None
     }
@@ -226,6 +255,9 @@ def main(args: argparse.Namespace) -> None:
         f'{result["machine"]}, {reached}'
     )
     print(table(rows))
+    for row in rows:
+        if 'failed' in row:
+            print(f'{row["encoder"]} failed: {row["failed"]}')
     print('\n'.join(f'{name}: {ratio:.2f}' for name, ratio in result['ratios'].items()))
     write_json(args.json, result)
 

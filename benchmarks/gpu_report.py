@@ -4,14 +4,14 @@ Usage:
     python benchmarks/gpu_report.py --out gpu.md
 
 The most important tables come first. After `--minutes` it ends. A row for which there was not enough time or memory, or
-that failed, says so. The file is written after every table. All figures are from this run, and compared
-programs take turns. `--device cpu --archs tiny --sizes 64` tries the program.
+that failed, says so. Each table is printed when it is made, and the file written. All figures are from this run, and
+compared programs take turns. `--device cpu --archs tiny --sizes 64` tries the program.
 
 * Parity: relative deviation of L-DIT's encoder and of its gradients from the textbook's form in float64.
 * Kernel: which of PyTorch's fused attention kernels runs for the heads of our encoder with their bias.
 * Waits: how often the CPU waits for the GPU in a training step, of the encoder alone and of the whole model. A run adds
   one wait for each logged line.
-* Speed: see encoder.py; the deviation is from float32 with TF32.
+* Speed: see encoder.py; the deviation is from TF32.
 * Memory: the estimate of estimate_memory.py and the allocator's peak.
 * Compiled: a training step with the blocks compiled, as `compile=True` does.
 * Loading: items per second of RefCOCO's training pipeline, from JPEG files of 640 × 480.
@@ -24,7 +24,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -71,10 +71,11 @@ if __name__ == '__main__':
     # Before the other imports, which take seconds.
     ARGS = parse_args()
 
+import torch
 from data_loading import write_photographs, write_set
 from encoder import check
 from gpu_tables import NO_MEMORY, TOKENS, Rows, compiled, free, kernel, loading, memory, parity, speed, waits
-from measures import if_it_fits, machine
+from measures import machine, one_line
 from mmengine.registry import init_default_scope
 
 from dit_sam.errors import show_traceback
@@ -82,7 +83,8 @@ from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
 
 NO_TIME = 'no time was left'
-Runs = dict[str, Callable[[], Rows]]
+Run = Callable[[], Iterator[list[str]]]
+Runs = dict[str, Run]
 
 
 class OutOfTime(BaseException):
@@ -115,24 +117,35 @@ class Clock:
             signal.signal(signal.SIGALRM, before)
 
 
+def rows_of(name: str, run: Run, clock: Clock) -> Rows:
+    """The rows that a run makes, and one that says why it did not make more."""
+    rows: Rows = []
+    try:
+        with clock.limit():
+            rows.extend(run())
+        return rows
+    except OutOfTime:
+        reason = NO_TIME
+    except torch.cuda.OutOfMemoryError:
+        reason = NO_MEMORY
+    # The other rows must be made: there may be no compiler, or another release of a reference.
+    except Exception as error:
+        show_traceback()
+        reason = f'failed: {one_line(error)}'
+    return [*rows, [name, reason]]
+
+
 def section(part: str, runs: Runs, clock: Clock, on_gpu: bool) -> str:
     """A table in Markdown, row by row as time and memory allow."""
     title, columns = TABLES[part]
     lines = [columns.split(' | ')]
     lines.append(['---'] * len(lines[0]))
     for name, run in runs.items():
-        try:
-            with clock.limit():
-                rows = if_it_fits(run) or [[name, NO_MEMORY]]
-        except OutOfTime:
-            rows = [[name, NO_TIME]]
-        # The other rows must be made: there may be no compiler, or another release of a reference.
-        except Exception as error:
-            show_traceback()
-            rows = [[name, f'failed: {type(error).__name__}: {error}'.splitlines()[0].replace('|', '/')[:200]]]
-        lines += [[*row, *[''] * (len(lines[0]) - len(row))] for row in rows]
+        lines += [[*row, *[''] * (len(lines[0]) - len(row))] for row in rows_of(name, run, clock)]
         if on_gpu:
-            free()
+            # After an error in a kernel, each call of CUDA raises it again.
+            with suppress(RuntimeError):
+                free()
         print(f'{clock.spent:6.0f} s  {title}: {name}', flush=True)
     return '\n'.join([f'## {title}', '', *(f'| {" | ".join(line)} |' for line in lines)])
 
@@ -143,7 +156,7 @@ def runs_of(args: argparse.Namespace, folder: Path) -> dict[str, Runs]:
     points = [(arch, size, max(args.batch * first**2 // size**2, 1)) for size in args.sizes for arch in args.archs]
     small = [point for point in points if point[1] == first]
 
-    def runs(function: Callable[..., Rows], points: list[tuple], batches: bool = True) -> Runs:
+    def runs(function: Callable[..., Iterator[list[str]]], points: list[tuple], batches: bool = True) -> Runs:
         return {
             f'ViT-{arch} {size}²': partial(function, arch, size, *[batch] * batches, device)
             for arch, size, batch in points
@@ -155,15 +168,19 @@ def runs_of(args: argparse.Namespace, folder: Path) -> dict[str, Runs]:
         kernels=runs(kernel, points, batches=False),
         # A CPU waits for no other device.
         waits={} if device == 'cpu' else {f'ViT-{arch}': partial(waits, arch, device) for arch in args.archs},
-        speed=runs(speed, points),
+        speed={
+            f'{name}, {case}': partial(run, case=case)
+            for name, run in runs(speed, points).items()
+            for case in ('ldit', 'sam')
+        },
         memory=runs(memory, points),
         compiled=runs(compiled, small),
         loading={str(count): partial(loading, count, folder, items * count) for count in args.workers},
     )
 
 
-def make_page(args: argparse.Namespace, folder: Path) -> str:
-    """The page, which is also written to `--out` after every table."""
+def make_page(args: argparse.Namespace, folder: Path) -> None:
+    """Print the page table by table, and write what there is of it to `--out`."""
     clock = Clock(args.minutes)
     write_set(folder, 64, 64, 64)
     write_photographs(folder / 'train2014', 64)
@@ -171,14 +188,13 @@ def make_page(args: argparse.Namespace, folder: Path) -> str:
         f'# {machine(args.device)}',
         f'{os.cpu_count()} CPU cores, {TOKENS} tokens of text. Written by `python benchmarks/gpu_report.py`.',
     ]
-    page = ''
+    print('\n\n'.join(made), flush=True)
     for part, runs in runs_of(args, folder).items():
         if part in args.parts and runs:
             made.append(section(part, runs, clock, args.device != 'cpu'))
-            page = '\n\n'.join([*made, f'{clock.spent / 60:.1f} minutes.']) + '\n'
+            print(f'\n{made[-1]}\n', flush=True)
             if args.out:
-                atomic_write_text(args.out, page)
-    return page
+                atomic_write_text(args.out, '\n\n'.join([*made, f'{clock.spent / 60:.1f} minutes.']) + '\n')
 
 
 def main(args: argparse.Namespace) -> None:
@@ -188,7 +204,7 @@ def main(args: argparse.Namespace) -> None:
             check(Namespace(device=args.device, dtype='float32', size=size, json=None))
         if args.out:
             check_file(args.out)
-        print(make_page(args, Path(folder)))
+        make_page(args, Path(folder))
 
 
 if __name__ == '__main__':

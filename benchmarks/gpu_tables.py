@@ -1,4 +1,4 @@
-"""The measurements of gpu_report.py: each function returns rows of one of its tables."""
+"""The measurements of gpu_report.py: each function makes rows of one of its tables, one by one."""
 
 import gc
 import sys
@@ -13,12 +13,14 @@ from pathlib import Path
 from statistics import median
 
 import torch
+import torch._inductor.utils as inductor
 from cases import build, features, inputs, ours
 from choices import BATCH, CONFIG_OF
 from encoder import MEASURES, add_shares, dtypes_of, measure_case, ratios
 from measures import if_it_fits, seconds, steps
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.utils.dl_utils import set_multi_processing
 from mmseg.registry import DATASETS
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset, DataLoader
@@ -32,6 +34,8 @@ from estimate_memory import GIB, Step, attention_of, estimate
 
 CONFIGS = ROOT / 'configs' / 'dit_sam'
 TOKENS = 20
+# Its name since torch 2.8, and the one before.
+fresh_cache = getattr(inductor, 'fresh_cache', None) or inductor.fresh_inductor_cache
 NO_MEMORY = 'does not fit in memory'
 Rows = list[list[str]]
 
@@ -70,7 +74,7 @@ def relative(actual: Tensor, expected: Tensor) -> str:
     return f'{((actual - expected).norm() / expected.norm()).item():.1e}'
 
 
-def parity(arch: str, size: int, device: str) -> Rows:
+def parity(arch: str, size: int, device: str) -> Iterator[list[str]]:
     """Rows: arithmetic, deviation of the features and of the gradients."""
     torch.manual_seed(0)
     with torch.device(device):
@@ -81,7 +85,6 @@ def parity(arch: str, size: int, device: str) -> Rows:
     exact = deepcopy(models['textbook']).double()
     expected = gradients_of(exact, images.double(), TextFeatures(text.tokens.double(), text.mask), 'float64', device)
     del exact
-    rows = []
     kinds = [('float32', 'float32', False), ('TF32', 'float32', True), ('bfloat16', 'bfloat16', True)]
     for name, dtype, rounding in kinds:
         if dtype not in dtypes_of(device) or (name == 'TF32' and device == 'cpu'):
@@ -89,15 +92,13 @@ def parity(arch: str, size: int, device: str) -> Rows:
         with tf32(rounding):
             for form, model in (('here', mine), ('textbook', models['textbook'])):
                 found = gradients_of(model, images, text, dtype, device)
-                rows.append([f'ViT-{arch} {size}²', name, form, *map(relative, found, expected)])
-    return rows
+                yield [f'ViT-{arch} {size}²', name, form, *map(relative, found, expected)]
 
 
-def kernel(arch: str, size: int, device: str) -> Rows:
+def kernel(arch: str, size: int, device: str) -> Iterator[list[str]]:
     """Rows: where, width of the heads, kernel by type."""
     sizes = SAMViT.ARCHITECTURES[arch]
     heads, grid = sizes['num_heads'], size // 16
-    rows = []
     for where, side, words in (('global', grid, TOKENS), ('windows of 14', 14, 0)):
         width = -(-(sizes['embed_dims'] // heads + 2 * side) // 8) * 8
         row = [f'ViT-{arch} {size}²', where, str(width)]
@@ -108,25 +109,23 @@ def kernel(arch: str, size: int, device: str) -> Rows:
             )
             choice = torch._fused_sdp_choice(q, k, k)
             row.append(torch.nn.attention.SDPBackend(choice).name.lower().replace('_attention', ''))
-        rows.append(row)
-    return rows
+        yield row
 
 
-def waits(arch: str, device: str) -> Rows:
+def waits(arch: str, device: str) -> Iterator[list[str]]:
     """Rows: what is done, and how often the CPU waited for the GPU."""
     makers = {
         'forward, backward, Adam': partial(encoder_step, arch, device),
         'the same with text encoder, decoder and loss': partial(model_step, arch),
     }
-    rows = []
     for what, make in makers.items():
-        rows.append([f'ViT-{arch}: {what}', str(waits_of(make()))])
+        yield [f'ViT-{arch}: {what}', str(waits_of(make()))]
         free()
-    return rows
 
 
 def encoder_step(arch: str, device: str) -> Callable[[], None]:
-    model = ours('ldit', arch, 512).to(device)
+    with torch.device(device):
+        model = ours('ldit', arch, 512)
     images, text = inputs(512, TOKENS, 2, device)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
 
@@ -175,7 +174,7 @@ def fast_dtype(device: str) -> str:
     return 'bfloat16' if 'bfloat16' in dtypes_of(device) else 'float32'
 
 
-def speed(arch: str, size: int, batch: int, device: str) -> Rows:
+def speed(arch: str, size: int, batch: int, device: str, case: str) -> Iterator[list[str]]:
     """Rows of encoder.py."""
     dtype = fast_dtype(device)
     point = dict(arch=arch, size=size, tokens=TOKENS, batch=batch, device=device, dtype=dtype)
@@ -188,35 +187,33 @@ def speed(arch: str, size: int, batch: int, device: str) -> Rows:
         memory_mb='.0f',
         deviation='.1e',
     )
-    rows, where = [], f'ViT-{arch} {size}², {batch}'
-    for case in ('ldit', 'sam'):
-        peaks: dict[str, float] = {}
-        with tf32(True):
-            found = measure_case(case, args, peaks)
-        add_shares(found, args, peaks)
-        for row in found:
-            shown = [format(row[key], style) if key in row else NO_MEMORY for key, style in figures.items()]
-            rows.append([where, f'{case}, {row["encoder"]}', row['dtype'], *shown])
-        gained = '; '.join(f'{name} {value:.2f}' for name, value in ratios(found, dtype).items())
-        rows.append([where, f'{case}, times as fast', dtype, gained])
-        free()
-    return rows
+    where = f'ViT-{arch} {size}², {batch}'
+    peaks: dict[str, float] = {}
+    with tf32(True):
+        found = measure_case(case, args, peaks)
+    add_shares(found, args, peaks)
+    for row in found:
+        # What uses TF32 is not float32, which the configs compute without it.
+        kind = 'TF32' if row['dtype'] == 'float32' and device != 'cpu' else row['dtype']
+        shown = [format(row[key], style) if key in row else NO_MEMORY for key, style in figures.items()]
+        shown = [row['failed']] if 'failed' in row else shown
+        yield [where, f'{case}, {row["encoder"]}', kind, *shown]
+    gained = '; '.join(f'{name} {value:.2f}' for name, value in ratios(found, dtype).items())
+    yield [where, f'{case}, times as fast', dtype, gained]
 
 
-def memory(arch: str, size: int, batch: int, device: str) -> Rows:
+def memory(arch: str, size: int, batch: int, device: str) -> Iterator[list[str]]:
     """Rows: batch, estimated and measured GiB."""
     cfg = Config.fromfile(CONFIGS / CONFIG_OF[arch])
-    rows = []
-    batches = sorted({1, max(batch // 2, 1), batch})
+    batches = sorted({1, batch})
     with attention_of('gpu' if device != 'cpu' else 'cpu'):
         estimated = estimate(cfg, size, batches, True)
         for each in batches:
             expected = estimated['totals'][each] - estimated['averaged']
             measure = partial(measured_memory, cfg, size, each)
             measured = 'not on a CPU' if device == 'cpu' else if_it_fits(measure)
-            rows.append([f'ViT-{arch} {size}²', str(each), f'{expected / GIB:.2f}', measured or NO_MEMORY])
+            yield [f'ViT-{arch} {size}²', str(each), f'{expected / GIB:.2f}', measured or NO_MEMORY]
             free()
-    return rows
 
 
 def measured_memory(cfg: Config, size: int, batch: int) -> str:
@@ -230,7 +227,7 @@ def measured_memory(cfg: Config, size: int, batch: int) -> str:
     return f'{(torch.cuda.max_memory_allocated() - before) / GIB:.2f}'
 
 
-def compiled(arch: str, size: int, batch: int, device: str) -> Rows:
+def compiled(arch: str, size: int, batch: int, device: str) -> Iterator[list[str]]:
     """Rows: seconds of a training step as it is and with compiled blocks, and of the first one."""
     dtype = fast_dtype(device)
     with torch.device(device):
@@ -240,15 +237,19 @@ def compiled(arch: str, size: int, batch: int, device: str) -> Rows:
         block.compile()
     plain, fast = (steps(model, partial(features, model, images, text), dtype, device)['train'] for model in models)
     seconds(plain, device)
-    first = seconds(fast, device)
+    # Code of an earlier run would be found in a cache on disk.
+    with fresh_cache():
+        first = seconds(fast, device)
     times = [(seconds(plain, device), seconds(fast, device)) for _ in range(4)][1:]
     eager, quick = (median(values) for values in zip(*times))
-    return [[f'ViT-{arch} {size}², {batch}', f'{eager:.4f}', f'{quick:.4f}', f'{eager / quick:.2f}', f'{first:.0f}']]
+    yield [f'ViT-{arch} {size}², {batch}', f'{eager:.4f}', f'{quick:.4f}', f'{eager / quick:.2f}', f'{first:.0f}']
 
 
-def loading(workers: int, folder: Path, items: int) -> Rows:
+def loading(workers: int, folder: Path, items: int) -> Iterator[list[str]]:
     """Rows: processes, and items a second."""
     cfg = Config.fromfile(CONFIGS / 'ldit_vit-b.py')
+    # As a training; otherwise OpenCV has threads of its own in each process.
+    set_multi_processing(**cfg.env_cfg.mp_cfg)
     options = dict(
         cfg.train_dataloader.dataset, data_root=str(folder), ann_file='instances.json', refs_file='refs(unc).p'
     )
@@ -261,4 +262,4 @@ def loading(workers: int, folder: Path, items: int) -> Rows:
         next(batches, None)
     start, count = time.perf_counter(), sum(1 for _ in batches)
     rate = count * BATCH / (time.perf_counter() - start)
-    return [[str(workers), f'{rate:.0f}', f'{rate / workers:.1f}']]
+    yield [str(workers), f'{rate:.0f}', f'{rate / workers:.1f}']

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from dit_sam.compat import replaced
 from dit_sam.errors import InputError
@@ -113,16 +113,24 @@ def if_it_fits(function: Callable[[], Any]) -> Any:
     return None
 
 
+def one_line(error: Exception) -> str:
+    """An error as a cell of a table."""
+    return f'{type(error).__name__}: {error}'.splitlines()[0].replace('|', '/')[:200]
+
+
 def flops(function: Callable[[], object]) -> int:
     """FLOPs of the matrix products and convolutions of a call, 2 per multiply-add; nothing is computed.
 
     The call makes its own tensors, on the CPU: there attention is plain products, and no product is widened by a bias.
     """
-    # The counter does not support this kernel. In one chunk, because no memory is used.
-    in_place = {torch.ops.aten.baddbmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * a[2] * b[2]}
+    # The counter does not know these kernels. In one chunk, because no memory is used.
+    unknown = {
+        torch.ops.aten.baddbmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * a[2] * b[2],
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    }
     with (
         FakeTensorMode(),
-        FlopCounterMode(display=False, custom_mapping=in_place) as counter,
+        FlopCounterMode(display=False, custom_mapping=unknown) as counter,
         replaced('dit_sam.models.layers.chunked_cpu', 'CHUNK', 2**60),
     ):
         function()

@@ -58,15 +58,15 @@ if __name__ == '__main__':
 
 import torch
 from data_loading import write_photographs, write_set
-from measures import check_device, machine, peak_memory, seconds, write_json
+from measures import check_device, flops, machine, peak_memory, seconds, write_json
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
+from mmengine.utils.dl_utils import set_multi_processing
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dit_sam.datasets import RefCOCODataset, flatten_collate
 from dit_sam.engine.launch import enable_amp
@@ -126,12 +126,12 @@ def configs(args: argparse.Namespace) -> dict[str, Config]:
     return found | {'default': cfg}
 
 
-def build(cfg: Config, device: str) -> nn.Module:
+def build(cfg: Config) -> nn.Module:
     """A model with random weights."""
     torch.manual_seed(0)
     for part in (cfg.model.text_encoder, cfg.model.backbone, cfg.model.decode_head):
         part.init_cfg = None
-    return MODELS.build(cfg.model).to(device)
+    return MODELS.build(cfg.model)
 
 
 def batch(cfg: Config, sentences: int, tokens: int, of_image: int) -> dict:
@@ -155,7 +155,9 @@ def batch(cfg: Config, sentences: int, tokens: int, of_image: int) -> dict:
 @torch.no_grad()
 def measure(args: argparse.Namespace) -> dict[str, dict]:
     """Seconds and GFLOPs by model and number of sentences."""
-    models = {name: (cfg, build(cfg, args.device).requires_grad_(False).eval()) for name, cfg in configs(args).items()}
+    models = {
+        name: (cfg, build(cfg).to(args.device).requires_grad_(False).eval()) for name, cfg in configs(args).items()
+    }
     figures: dict[str, dict] = {name: {} for name in models}
     for number in args.sentences:
         times: dict[str, list[float]] = {name: [] for name in models}
@@ -166,12 +168,16 @@ def measure(args: argparse.Namespace) -> dict[str, dict]:
             model.train().eval()
             elapsed = seconds(lambda model=model, data=data: model.test_step(data), args.device)
             times[name] += [elapsed] * bool(i)
-        for name, (cfg, model) in models.items():
-            with FlopCounterMode(display=False) as counter:
-                model.train().eval().test_step(batch(cfg, number, args.tokens, number))
-            found = dict(seconds=median(times[name]), gflops=counter.get_total_flops() / 1e9)
-            figures[name][number] = found
+        for name, (cfg, _) in models.items():
+            counted = flops(partial(predict_once, cfg, number, args.tokens))
+            figures[name][number] = dict(seconds=median(times[name]), gflops=counted / 1e9)
     return figures
+
+
+@torch.enable_grad()  # the cache of sentences, which is not used with gradients, reads values of the weights
+def predict_once(cfg: Config, number: int, tokens: int) -> None:
+    """Build a model and predict, for a count of FLOPs."""
+    build(cfg).eval().test_step(batch(cfg, number, tokens, number))
 
 
 def table(figures: dict[str, dict], sentences: list[int]) -> str:
@@ -197,7 +203,7 @@ def measure_training(args: argparse.Namespace) -> dict[str, dict]:
     for name, cfg in configs(args).items():
         if args.amp:
             enable_amp(cfg)
-        model = build(cfg, args.device).train()
+        model = build(cfg).to(args.device).train()
         if weights:
             # All models share weights and the optimizer's state, which leaves out weights without a gradient.
             mine = dict(model.named_parameters())
@@ -233,6 +239,8 @@ def train_step(model: nn.Module, wrapper: OptimWrapper, data: dict) -> None:
 
 def loaders(cfg: Config, folder: Path, args: argparse.Namespace) -> dict[int, Callable[[], dict]]:
     """By sentences of an image, a function that loads a batch."""
+    # As a training; otherwise OpenCV has several threads.
+    set_multi_processing(**cfg.env_cfg.mp_cfg)
     most = max(args.sentences)
     write_set(folder / 'refcoco', args.batch, args.batch * most, args.batch * most)
     write_photographs(folder / 'images', args.batch)

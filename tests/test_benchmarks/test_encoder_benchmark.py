@@ -1,8 +1,10 @@
 """benchmarks/encoder.py and ranks.py on the smallest encoder; times are not checked."""
 
 import json
+import runpy
 
 import pytest
+import torch
 from processes import ROOT, call_tool, run_tool
 
 from dit_sam.compat import has_bfloat16
@@ -58,6 +60,20 @@ def test_all_documented_figures_are_measured(tmp_path, output_of):
 )
 def test_bad_input_is_one_line(arguments, message, error_of):
     assert message in error_of(ENCODER, '--arch', 'tiny', *arguments)
+
+
+def test_products_of_every_kind_of_attention_are_counted():
+    """Two products of 2 · 5 · 7 · 8 FLOPs in each of 3 heads, fused or in chunks, and with them added to a tensor."""
+    flops = runpy.run_path(str(ROOT / 'benchmarks' / 'measures.py'))['flops']
+    q, k = (3, 5, 8), (3, 7, 8)
+
+    def fused() -> None:
+        torch.nn.functional.scaled_dot_product_attention(torch.zeros(1, *q), torch.zeros(1, *k), torch.zeros(1, *k))
+
+    def in_place() -> None:
+        torch.zeros(3, 5, 7).baddbmm_(torch.zeros(q), torch.zeros(k).mT) @ torch.zeros(k)
+
+    assert flops(fused) == flops(in_place) == 3 * 2 * (2 * 5 * 7 * 8)
 
 
 def test_bfloat16_without_arithmetic_for_it_is_refused():

@@ -50,13 +50,13 @@ def test_every_table_is_made(tmp_path, output_of, monkeypatch):
 
 def test_rows_without_time_are_marked(output_of):
     page = output_of(TOOL, *SMALL, '--minutes', 0, '--parts', 'speed', 'loading')
-    assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32²', 'no time was left']
+    assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32², ldit', 'no time was left']
 
 
 def test_a_row_ends_when_the_time_is_over(output_of, monkeypatch):
     monkeypatch.setattr('gpu_tables.measure_case', lambda *_: time.sleep(100))
     page = output_of(TOOL, *SMALL, '--minutes', 0.05, '--parts', 'speed')
-    assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32²', 'no time was left']
+    assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32², ldit', 'no time was left']
 
 
 def test_a_failed_row_is_marked_and_the_others_are_made(tmp_path, monkeypatch, output_of, capsys):
@@ -64,12 +64,26 @@ def test_a_failed_row_is_marked_and_the_others_are_made(tmp_path, monkeypatch, o
     monkeypatch.setattr('gpu_tables.measure_case', lambda *_: 1 / 0)
     output_of(TOOL, *SMALL, '--parts', 'speed', 'kernels', '--out', tmp_path / 'page.md')
     found = tables((tmp_path / 'page.md').read_text())
-    assert found['Speed'][1][:2] == ['ViT-tiny 32²', 'failed: ZeroDivisionError: division by zero']
+    assert found['Speed'][1][:2] == ['ViT-tiny 32², ldit', 'failed: ZeroDivisionError: division by zero']
     assert len(found['Kernel of attention']) == 3
     monkeypatch.setenv('DIT_SAM_DEBUG', '1')
     assert call_tool(TOOL, *SMALL, '--parts', 'speed') == 0
     page, errors = capsys.readouterr()
     assert tables(page)['Speed'] == found['Speed'] and 'ZeroDivisionError: division by zero' in errors
+
+
+def test_what_was_measured_before_a_failure_is_kept(monkeypatch, output_of):
+    """A reference of another release fails, and then the memory of the second batch."""
+    monkeypatch.setattr('transformers.SamVisionModel.forward', lambda *_, **__: 1 / 0)
+    monkeypatch.setattr('gpu_tables.MEASURES', ('forward',))
+    totals = runpy.run_path(str(ROOT / 'tools' / 'analysis_tools' / 'estimate_memory.py'))['estimate']
+    monkeypatch.setattr('gpu_tables.estimate', lambda *args: totals(args[0], args[1], [1], True))
+    found = tables(output_of(TOOL, *SMALL, '--parts', 'speed', 'memory'))
+    rows = {row[1]: row[2:] for row in found['Speed'][1:]}
+    assert float(rows['ldit, ours'][1]) > 0 and float(rows['sam, ours'][1]) > 0
+    assert rows['sam, transformers'][1] == 'ZeroDivisionError: division by zero'
+    memory = found['Memory of a training step, bfloat16 (GiB)'][1:]
+    assert [row[1] for row in memory] == ['1', 'failed: KeyError: 2']
 
 
 def test_only_waits_of_operations_are_counted():

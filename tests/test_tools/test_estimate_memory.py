@@ -82,7 +82,7 @@ def test_the_estimate_matches_a_real_step(tool, cfg, monkeypatch):
     assert real == pytest.approx(fake, rel=0.02)
 
 
-def test_a_real_step_runs_in_its_own_process(tool, tmp_path, monkeypatch):
+def test_a_real_step_runs_in_its_own_process(tool, tmp_path, monkeypatch, capsys):
     """Here a program that checks its arguments."""
     program = tmp_path / 'program.py'
     program.write_text(
@@ -92,8 +92,8 @@ def test_a_real_step_runs_in_its_own_process(tool, tmp_path, monkeypatch):
     monkeypatch.setattr('sys.argv', [str(program), 'config.py'])
     assert tool['measure'](512, 1) == 8
     program.write_text('raise MemoryError("no memory left")')
-    with pytest.raises(SystemExit, match='the real step failed: MemoryError: no memory left'):
-        tool['measure'](512, 1)
+    assert tool['measure'](512, 1) is None
+    assert capsys.readouterr().err == 'the real step of 512 pixels failed: MemoryError: no memory left\n'
 
 
 def test_bad_input_is_one_line(tool, cfg, error_of):
@@ -120,6 +120,8 @@ def test_a_table_of_gibibytes(tool):
     ]
     # The real step has no averaged weights.
     assert lines[3].replace('|', ' ').split() == ['512', '2.00', '0.50', '2.50', '4.00', '2.00', '2.00']
+    lines = tool['table']([dict(row, measured=None)]).splitlines()
+    assert lines[3].replace('|', ' ').split() == ['512', '2.00', '0.50', '2.50', '4.00', 'failed', '2.00']
 
 
 @pytest.mark.parametrize('device', ['gpu', 'cpu'])

@@ -186,8 +186,8 @@ def resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f'{field}:'))
 
 
-def measure(size: int, batch: int) -> int:
-    """`run_real` in a fresh process with the arguments of this one."""
+def measure(size: int, batch: int) -> int | None:
+    """`run_real` in a fresh process with the arguments of this one; None if it fails, with the reason on stderr."""
     command = [sys.executable, *sys.argv, '--real', str(size), str(batch)]
     # Makes glibc return freed memory to the system at once.
     environment = {**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'}
@@ -195,7 +195,9 @@ def measure(size: int, batch: int) -> int:
     if done.returncode:
         if os.environ.get('DIT_SAM_DEBUG') == '1':
             print(done.stderr, file=sys.stderr)
-        raise SystemExit(f'the real step failed: {(done.stderr.strip().splitlines() or ["no message"])[-1]}')
+        reason = (done.stderr.strip().splitlines() or ['no message'])[-1]
+        print(f'the real step of {size} pixels failed: {reason}', file=sys.stderr)
+        return None
     return int(done.stdout.split()[-1])
 
 
@@ -208,7 +210,7 @@ def table(results: list[dict]) -> str:
         numbers = [result['fixed'], result['per_image'], *result['totals'].values()]
         if measured:
             numbers += [result['measured'], min(result['totals'].values()) - result['averaged']]
-        lines.add_row([result['size'], *(f'{number / GIB:.2f}' for number in numbers)])
+        lines.add_row([result['size'], *('failed' if number is None else f'{number / GIB:.2f}' for number in numbers)])
     return lines.get_string()
 
 
@@ -217,6 +219,11 @@ def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         if args.json:
             check_file(args.json)
+        if args.measure and args.amp and not has_bfloat16('cuda' if torch.cuda.is_available() else 'cpu'):
+            raise InputError(
+                '--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times as long; '
+                'leave out one of the two'
+            )
         cfg = load_config(args.config, cfg_options=args.cfg_options)
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         with attention_of(args.attention):
@@ -224,11 +231,6 @@ def main(args: argparse.Namespace) -> None:
                 print(run_real(cfg, *args.real, args.amp))
                 return
             results = [estimate(cfg, size, sorted(set(args.batch_sizes)), args.amp) for size in args.sizes]
-        if args.measure and args.amp and not has_bfloat16('cpu'):
-            raise InputError(
-                '--measure --amp: this CPU has no bfloat16 arithmetic, and a step would take many times as long; '
-                'leave out one of the two'
-            )
         for result in results if args.measure else ():
             result['measured'] = measure(result['size'], min(args.batch_sizes))
     print(f'{args.config}{" --amp" * args.amp}: GiB at the peak of a training step')
@@ -236,6 +238,8 @@ def main(args: argparse.Namespace) -> None:
     if args.json:
         with one_line_errors():
             atomic_write_text(args.json, json.dumps(results, indent=2) + '\n')
+    if any(result.get('measured', 0) is None for result in results):
+        sys.exit(1)
 
 
 if __name__ == '__main__':
