@@ -18,7 +18,7 @@ OLDEST_PYTHON ?= python3.10
 # The environment of a wheel, which is made anew every time.
 WHEEL_VENV ?= .venv-wheel
 
-.PHONY: help setup demo docs notebook lint format linters \
+.PHONY: help python setup demo docs notebook lint format linters \
 	test test-web test-mutants test-wheel test-forks test-oldest test-cuda gpu-report clean
 
 help:
@@ -38,9 +38,11 @@ help:
 	@echo 'make setup          make the environment in $(VENV); elsewhere: VENV=...; another Python: PYTHON=...'
 	@echo 'make clean          remove caches; environment, data and results stay'
 
-setup:
+python:
 	@test -n '$(PYTHON)' || \
 		{ echo 'setup: no Python 3.10 or newer was found: install one, or name it with PYTHON=...' >&2; exit 1; }
+
+setup: python
 	@$(PYTHON) tools/setup_environment.py --venv '$(VENV)'
 
 demo: setup
@@ -52,7 +54,10 @@ docs: setup
 
 # Without times, so that a second run changes nothing.
 notebook: setup
-	'$(VENV)/bin/jupyter' execute --inplace --NotebookClient.record_timing=False demo/dit_sam_tutorial.ipynb
+	'$(VENV)/bin/python' -c 'import nbclient, nbformat; \
+		book = nbformat.read("demo/dit_sam_tutorial.ipynb", 4); \
+		nbclient.execute(book, cwd="demo", record_timing=False); \
+		nbformat.write(book, "demo/dit_sam_tutorial.ipynb")'
 
 lint: linters
 	'$(VENV)/bin/ruff' format --check
@@ -81,11 +86,11 @@ test-mutants: setup
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/mutation.txt
 	'$(VENV)/bin/python' tests/mutation.py $(PACKAGE) $(ARGS)
 
-test-wheel:
+test-wheel: python
 	@$(PYTHON) tools/setup_environment.py --wheel --venv '$(WHEEL_VENV)'
 	'$(WHEEL_VENV)/bin/python' tests/wheel.py
 
-test-forks:
+test-forks: python
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
 
@@ -94,12 +99,12 @@ test-oldest:
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(OLDEST_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
 
 # Fake CUDA tensors need no GPU; tests that need one are skipped if there is none.
-test-cuda:
+test-cuda: python
 	@$(PYTHON) tools/setup_environment.py --cuda --venv '$(CUDA_VENV)'
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(CUDA_VENV)/bin/python' -m pytest -n $(JOBS) -m fake_cuda tests/test_cuda
 	DIT_SAM_TEST_GPU=1 '$(CUDA_VENV)/bin/python' -m pytest -m cuda -rs tests/test_cuda $(ARGS)
 
-gpu-report:
+gpu-report: python
 	@$(PYTHON) tools/setup_environment.py --cuda --venv '$(CUDA_VENV)'
 	@mkdir -p work_dirs
 	'$(CUDA_VENV)/bin/python' benchmarks/gpu_report.py --out work_dirs/gpu.md $(ARGS)

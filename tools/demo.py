@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dit_sam_cli.files import mim_folder, package_folder
+from dit_sam_cli.files import mim_folder, package_folder, refuse
 
 
 def shown(path: Path) -> str:
@@ -101,7 +101,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder for logs and pictures')
     work_dir = Path(parser.parse_args().work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        refuse(f'--work-dir {work_dir} cannot be made: {error.strerror}; name another folder')
     test_log, train_log, start, pictures = (
         work_dir / name for name in ('test.log', 'train.log', 'start.safetensors', 'pictures')
     )
@@ -127,16 +130,23 @@ def main() -> None:
     )
     scores = [float(score) for score in re.findall(r'Epoch\(val\).* mIoU: ([\d.]+)', train_log.read_text())]
     if scores[-1] <= scores[0]:
-        sys.exit(f'demo: the score did not rise: mIoU {scores[0]:.1f} to {scores[-1]:.1f}')
+        sys.exit(
+            f'demo: the score did not rise: mIoU {scores[0]:.1f} to {scores[-1]:.1f}; remove {train_log} to train again'
+        )
     print(
         '   At first the image encoder does not see the sentence, only the mask decoder does. As the new instruction\n'
         f'   learned to pass it on, mIoU on 240 validation sentences rose from {scores[0]:.1f} to {scores[-1]:.1f}.'
     )
     for image, sentences in some_references(4):
         out = pictures / Path(image).stem
-        run(f'Segment {image}', out, ['infer.py', image, *sentences, '--out', str(out)])
+        # The pictures are written before the list of masks.
+        run(f'Segment {image}', out / 'pred', ['infer.py', image, *sentences, '--out', str(out)])
     print(f'\nPictures   {pictures}\nLogs       {work_dir}{NEXT}')
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        # 128 + SIGINT, as the shell reports it.
+        sys.exit(130)

@@ -4,9 +4,10 @@ Needs only Python >= 3.10 and compiles nothing. It writes only into the environm
 the metadata of the editable installation. It keeps what the environment has: torch >= 2.6, a full mmcv, the onedl forks
 of the OpenMMLab packages. A second run ends at once unless the requirements have changed.
 
-For a new environment: ``--forks`` takes the forks, ``--cuda`` a CUDA build of torch (5.5 GB), which runs on a CPU too,
-and ``--oldest`` the oldest version of everything that setup.cfg allows. ``--wheel`` builds a wheel and installs it into
-a fresh environment, with its own requirements alone, in the tested versions; an earlier environment is replaced.
+For an environment without these packages: ``--forks`` takes the forks, ``--cuda`` a CUDA build of torch (5.5 GB), which
+runs on a CPU too, and ``--oldest`` the oldest version of everything that setup.cfg allows. ``--wheel`` builds a wheel
+and installs it into a fresh environment, with its own requirements alone, in the tested versions; an earlier
+environment is replaced.
 """
 
 import argparse
@@ -29,13 +30,16 @@ INPUTS = (ROOT / 'setup.cfg', ROOT / 'pyproject.toml', CONSTRAINTS, FORKS, CUDA,
 MM_FAMILY = {'mmengine': 'mmengine', 'mmcv': 'mmcv-lite', 'mmseg': 'mmsegmentation', 'mmdet': 'mmdet'}
 # mmengine needs the pkg_resources of setuptools < 82; from 70.1 on it builds wheels without the package `wheel`.
 BUILDER = 'setuptools>=70.1,<82'
-# Runs in the environment: versions of its distributions, and which distribution brings each mm module.
+# Runs in the environment: versions of its distributions, what torch requires, and which distribution brings each mm
+# module.
 PROBE = """
 import importlib.metadata as metadata, json, sys
 owners = metadata.packages_distributions()
+versions = {dist.metadata['Name'].lower(): dist.version for dist in metadata.distributions()}
 print(json.dumps(dict(
     python=sys.version_info[:2],
-    versions={dist.metadata['Name'].lower(): dist.version for dist in metadata.distributions()},
+    versions=versions,
+    torch_needs=(metadata.requires('torch') or []) if 'torch' in versions else [],
     owners={module: owners[module][0].lower() for module in sys.argv[1:] if module in owners})))
 """
 
@@ -50,31 +54,42 @@ def main() -> None:
     args = parser.parse_args()
     venv = args.venv.absolute()
     python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
-    wanted = dict(root=str(ROOT), inputs=fingerprint())
+    options = {name: getattr(args, name) for name in ('forks', 'cuda', 'oldest')}
+    wanted = json.dumps(dict(options, root=str(ROOT), inputs=fingerprint()))
     if args.wheel:
         # Only an environment that this made is replaced.
         if venv.exists() and not (venv / 'wheel').exists():
             fail(f'{venv} is not an environment of --wheel: name a new folder by --venv')
         shutil.rmtree(venv, ignore_errors=True)
-    elif python.exists() and stamp.exists() and json.loads(stamp.read_text()) == wanted:
+        (venv / 'wheel').mkdir(parents=True)
+    elif python.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    # An interrupted run, or a system without the venv package, leaves an environment without pip.
-    if not (venv / 'bin' / 'pip').exists():
-        say(f'creating an environment in {venv} with Python {sys.version.split()[0]}')
-        run([sys.executable, '-m', 'venv', str(venv)], 'create the environment')
+    add_pip(python, venv)
     if args.wheel:
         install_wheel(python, venv)
     else:
-        install(python, venv, args.forks, args.cuda, args.oldest)
-    stamp.write_text(json.dumps(wanted))
+        install(python, venv, **options)
+    stamp.write_text(wanted)
     say(f'done: {venv}')
+
+
+def add_pip(python: Path, venv: Path) -> None:
+    """Create the environment if there is none, and add pip to one without.
+
+    An interrupted run, a system without the venv package, and `uv venv` leave environments without pip.
+    """
+    if not python.exists():
+        say(f'creating an environment in {venv} with Python {sys.version.split()[0]}')
+        run([sys.executable, '-m', 'venv', str(venv)], 'create the environment')
+    elif subprocess.run([str(python), '-m', 'pip', '--version'], capture_output=True).returncode:
+        say(f'adding pip to {venv}')
+        run([str(python), '-m', 'ensurepip'], 'add pip to the environment')
 
 
 def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False, oldest: bool = False) -> None:
     """Install the requirements of setup.cfg: torch first, then the rest, then this repository."""
     found = probe(python)
-    if not forks:
-        check_family(found['owners'], venv)
+    check_family(found, venv, forks)
     torch = torch_requirements(found, cuda, oldest)
     pip_install(python, torch, 'torch with CUDA (5.5 GB)' if cuda else 'torch')
     own = lines_of(FORKS) if forks else []
@@ -94,7 +109,6 @@ def install(python: Path, venv: Path, forks: bool = False, cuda: bool = False, o
 def install_wheel(python: Path, venv: Path) -> None:
     """Install torch, then a wheel of this repository, whose own requirements bring the rest."""
     folder = venv / 'wheel'
-    folder.mkdir()
     pip_install(python, [BUILDER], 'setuptools')
     say('building the wheel')
     build = 'import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])'
@@ -123,9 +137,22 @@ def probe(python: Path) -> dict:
     return json.loads(output.stdout)
 
 
-def check_family(owners: dict, venv: Path) -> None:
-    """Stop if a fork of mmengine lacks companions: upstream's would install the upstream mmengine."""
+def check_family(found: dict, venv: Path, forks: bool = False) -> None:
+    """Stop if packages of upstream and of a fork would be mixed, or if mmseg and mmdet would refuse the full mmcv."""
+    owners = found['owners']
+    upstream = [owner for owner in owners.values() if not owner.startswith('onedl-')]
+    if forks and upstream:
+        fail(f'{venv} has {", ".join(upstream)}, which the forks replace: set up in another place with VENV=...')
+    full = owners.get('mmcv')
+    if full in ('mmcv', 'mmcv-full') and not (2, 1) <= version(found['versions'][full]) < (2, 2):
+        fail(
+            f'{venv} has {full} {found["versions"][full]}, and mmseg and mmdet take 2.1 to 2.1.x: install such a '
+            'one, or set up in another place with VENV=...'
+        )
     missing = [module for module in MM_FAMILY if module not in owners]
+    # Upstream's others would install the upstream mmengine.
+    if forks:
+        return
     if owners.get('mmengine', 'mmengine') != 'mmengine' and missing:
         fail(
             f"{venv} has {owners['mmengine']} but not {', '.join(missing)}: install the fork's packages for these "
@@ -138,6 +165,8 @@ def torch_requirements(found: dict, cuda: bool = False, oldest: bool = False) ->
     installed = found['versions'].get('torch')
     if installed is None:
         return lines_of(CUDA) if cuda else [line for line in tested(oldest) if line.startswith('torch==')]
+    if oldest and version(installed) != version(tested(True)[0].partition('==')[2]):
+        fail(f'the installed torch {installed} is not the oldest: set up in another place with VENV=...')
     if cuda and installed.endswith('+cpu'):
         fail(f'the installed torch {installed} has no CUDA: set up in another place with VENV=...')
     if version(installed) < (2, 6):
@@ -149,11 +178,18 @@ def torch_requirements(found: dict, cuda: bool = False, oldest: bool = False) ->
 
 
 def pins(found: dict, oldest: bool = False) -> list:
-    """Constraints: the installed torch, and the tested versions of the rest; the newest need Python 3.11."""
-    torch = f'torch=={found["versions"]["torch"]}'
+    """Constraints: the installed torch, and the tested versions of the rest; the newest need Python 3.11.
+
+    A torch that is not the tested one brings its own versions of what it requires: 2.6.0 needs sympy 1.13.1.
+    """
+    installed = found['versions']['torch']
+    torch = f'torch=={installed}'
+    free = set()
+    if f'torch=={installed.partition("+")[0]}' not in tested(oldest):
+        free = {name_of(line) for line in found['torch_needs']} - {'setuptools'}
     if not oldest and tuple(found['python']) < (3, 11):
         return [torch, BUILDER]
-    return [torch] + [line for line in tested(oldest) if not line.startswith('torch==')]
+    return [torch] + [line for line in tested(oldest) if name_of(line) not in {'torch', *free}]
 
 
 def tested(oldest: bool) -> list:

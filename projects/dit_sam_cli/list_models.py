@@ -1,4 +1,4 @@
-"""``dit-sam list-models``: list the models that have weights, then the configs with the scores of their papers."""
+"""``dit-sam list-models``: list the models that have weights, then all configs, with the papers' scores."""
 
 import argparse
 import os
@@ -65,12 +65,15 @@ def released(families: Sequence[tuple[str, dict]]) -> Iterator[tuple[str, ...]]:
 
 
 def configs(families: Sequence[tuple[str, dict]]) -> Iterator[tuple[str, ...]]:
-    """Folder and name, data set and score of each config."""
+    """Folder and name of each config, with data set and score if it is one of a paper."""
     for folder, family in families:
         for model in family['Models']:
             first = model.get('Results', [dict(Dataset='', Metrics={})])[0]
             figure = first['Metrics'].get('oIoU')
             yield f'{folder}/{model["Name"]}', first['Dataset'], '' if figure is None else f'{figure:.2f}'
+        known = {model['Name'] for model in family['Models']}
+        others = {path.stem for path in (mim_folder() / 'configs' / folder).glob('*.py')} - known
+        yield from ((f'{folder}/{name}', '', '') for name in sorted(others))
 
 
 def is_cached(address: str) -> bool:

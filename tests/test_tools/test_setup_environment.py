@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,8 @@ setup = load_tool()
 
 
 def found(owners=UPSTREAM, torch='2.13.0', python=(3, 11)) -> dict:
-    return dict(owners=owners, versions=dict(torch=torch) if torch else {}, python=python)
+    versions = dict(dict(torch=torch) if torch else {}, mmcv='2.1.0')
+    return dict(owners=owners, versions=versions, python=python, torch_needs=['sympy==1.13.1', 'setuptools; 1 > 0'])
 
 
 def names(requirements) -> set:
@@ -65,6 +69,12 @@ def test_the_installed_torch_is_kept_and_the_rest_pinned(torch, python, pinned):
     assert any(line.startswith('transformers==') for line in pins) is pinned
 
 
+def test_what_another_torch_requires_is_its_own_choice():
+    """With both pins pip would find no solution."""
+    pinned = {torch: names(setup.pins(found(torch=torch))) for torch in ('2.13.0+cpu', '2.6.0+cu124')}
+    assert pinned['2.13.0+cpu'] - pinned['2.6.0+cu124'] == {'sympy'} and 'setuptools' in pinned['2.6.0+cu124']
+
+
 def test_the_oldest_versions_are_the_lower_bounds_of_setup_cfg():
     assert setup.torch_requirements(found(torch=None), oldest=True) == ['torch==2.6']
     pins = {Requirement(line).name: Requirement(line) for line in setup.pins(found(torch='2.6.0'), oldest=True)}
@@ -82,24 +92,60 @@ def test_forks_and_a_full_mmcv_are_kept():
 
 
 def test_an_incomplete_fork_is_an_error(capsys):
-    setup.check_family(FORKS, Path('venv'))
-    setup.check_family({}, Path('venv'))
+    for owners in (FORKS, {}, UPSTREAM, dict(UPSTREAM, mmcv='mmcv')):
+        setup.check_family(found(owners), Path('venv'))
+    setup.check_family(found(FORKS), Path('venv'), forks=True)
     with pytest.raises(SystemExit):
-        setup.check_family(dict(mmengine='onedl-mmengine', mmcv='onedl-mmcv'), Path('venv'))
+        setup.check_family(found(dict(mmengine='onedl-mmengine', mmcv='onedl-mmcv')), Path('venv'))
     assert 'venv has onedl-mmengine but not mmseg, mmdet' in capsys.readouterr().err
+
+
+def test_packages_that_do_not_go_together_are_an_error(capsys):
+    with pytest.raises(SystemExit):
+        setup.check_family(found(), Path('venv'), forks=True)
+    assert 'venv has mmengine, mmcv-lite, mmsegmentation, mmdet, which the forks replace' in capsys.readouterr().err
+    new = found(dict(UPSTREAM, mmcv='mmcv'))
+    new['versions']['mmcv'] = '2.2.0'
+    with pytest.raises(SystemExit):
+        setup.check_family(new, Path('venv'))
+    assert 'venv has mmcv 2.2.0, and mmseg and mmdet take 2.1 to 2.1.x' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        setup.torch_requirements(found(), oldest=True)
+    assert 'the installed torch 2.13.0 is not the oldest' in capsys.readouterr().err
 
 
 def test_an_unchanged_environment_is_kept(tmp_path, monkeypatch):
     (tmp_path / 'bin').mkdir()
-    for name in ('python', 'pip'):
-        (tmp_path / 'bin' / name).write_text('')
+    python = tmp_path / 'bin' / 'python'
+    python.symlink_to(sys.executable)
     steps = []
     monkeypatch.setattr('sys.argv', ['setup_environment.py', '--venv', str(tmp_path)])
-    monkeypatch.setattr(setup, 'install', lambda *_: steps.append('install'))
+    monkeypatch.setattr(setup, 'install', lambda *_, **options: steps.append(options))
     setup.main()
     setup.main()
-    assert steps == ['install']
+    none = dict(forks=False, cuda=False, oldest=False)
+    assert steps == [none]
     stamp = tmp_path / '.dit_sam_setup.json'
-    stamp.write_text(json.dumps(dict(json.loads(stamp.read_text()), inputs='of an older setup.cfg')))
+    for earlier in (
+        json.dumps(dict(json.loads(stamp.read_text()), inputs='of an older setup.cfg')),
+        '{"forks": fa',
+        '',
+    ):
+        stamp.write_text(earlier)
+        setup.main()
+    assert steps == [none] * 4
+    # What is asked for is tried, whatever was asked before.
+    monkeypatch.setattr('sys.argv', ['setup_environment.py', '--venv', str(tmp_path), '--forks'])
     setup.main()
-    assert steps == ['install', 'install']
+    assert steps[4:] == [dict(none, forks=True)]
+
+
+def test_an_environment_without_pip_gets_it(tmp_path):
+    """As `uv venv` makes it; its Python stays."""
+    venv.create(tmp_path, symlinks=True)
+    python = tmp_path / 'bin' / 'python'
+    before = python.resolve()
+    setup.add_pip(python, tmp_path)
+    setup.add_pip(python, tmp_path)
+    assert subprocess.run([python, '-m', 'pip', '--version'], capture_output=True).returncode == 0
+    assert python.resolve() == before
