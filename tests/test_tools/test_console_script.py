@@ -13,8 +13,8 @@ import cv2
 import mmengine
 import numpy as np
 import pytest
-import walk
 import torch
+import walk
 from mmseg.registry import MODELS
 
 import dit_sam_cli
