@@ -35,6 +35,10 @@ def picture(height: int, width: int) -> np.ndarray:
         ),
         ('righttop, rightcenter, rightupper, rightone, rightguy', 'lefttop, leftcenter, leftupper, leftone, leftguy'),
         ('left_hand, top_left, _left_ and left_most', 'right_hand, top_right, _right_ and right_most'),
+        ('2left, 2ndfromleft, ontheleft, theleft', '2right, 2ndfromright, ontheright, theright'),
+        ('lowleft, lefthandside', 'lowright, righthandside'),
+        ("9 o'clock donut, 1 oclock slice, Five o'clock", "3 o'clock donut, 11 oclock slice, Seven o'clock"),
+        *[(text, text) for text in ("12 o'clock, six o'clock, 13 o'clock, 9 clocks",)],
         *[
             (text, text)
             for text in ('bright light, upright copyright, alright', 'leftovers, rightly, righteous, outright')

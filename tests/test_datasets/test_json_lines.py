@@ -11,7 +11,7 @@ from mmseg.registry import DATASETS
 from PIL import Image
 from processes import call_tool
 
-from dit_sam.datasets import ReferringJSONDataset
+from dit_sam.datasets import ReferringDataset, ReferringJSONDataset
 from dit_sam.datasets.json_lines import parse_line
 from dit_sam.datasets.transforms import decode_segmentation
 from dit_sam.errors import InputError
@@ -103,6 +103,20 @@ def test_items_are_those_of_the_other_data_sets(root):
     )
     first = data.get_data_info(0)
     assert (first['img_id'], first['text']) == ('1', 'the\u2028box\x85')
+
+
+@pytest.mark.parametrize('nothing', [[], [dict(image=IMAGE, sentence='the cat', segmentation=None)]])
+def test_a_saved_table_has_the_masks_of_images_and_what_means_nothing(root, nothing):
+    records = [dict(image=IMAGE, sentence='the box', **FORMS[form]) for form in ('mask', 'polygon')]
+    ours = dataset(root, *records, *nothing, test_mode=True)
+    ours.table.save(Path(root, 'mine.safetensors'))
+    saved = ReferringDataset('mine.safetensors', root, data_prefix=dict(img_path=''), test_mode=True)
+    assert len(saved) == len(ours) == 2 + len(nothing)
+    for row, number in zip(range(len(ours)), (1, 2, 3)):
+        found, expected = saved.get_data_info(row), ours.get_data_info(row)
+        assert found.pop('ann_id') == (((number,), ())[row == 2] if nothing else number)
+        expected.pop('ann_id')
+        assert found == expected
 
 
 def test_sentence_is_drawn_in_training(root):

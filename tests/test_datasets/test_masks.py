@@ -51,6 +51,32 @@ def test_the_check_accepts_only_valid_bytes(data):
         assert set(np.unique(decode(data, 6, 7))) <= {0, 1}
 
 
+RUNS = st.lists(st.sampled_from([0, 0, 1, 2, 5]), min_size=1, max_size=30)
+
+
+@given(RUNS.filter(any), RUNS.filter(any))
+def test_empty_runs_do_not_change_the_mask(first, second):
+    """In a union with other empty runs than the first, pycocotools would write beyond its memory."""
+    total = max(sum(first), sum(second))
+    drawn = []
+    for runs in (first, second):
+        runs = [*runs, total - sum(runs)]
+        mask = np.repeat(np.arange(len(runs)) % 2, runs)[None]
+        drawn.append(mask)
+        for counts in (runs, [*runs, 0, 0]):
+            found = encode_segmentation(dict(size=[1, total], counts=counts), 1, total)
+            assert run_lengths(found)[1:].all() and (decode(found, 1, total) == mask).all()
+    both = [dict(size=[1, total], counts=[*runs, total - sum(runs)]) for runs in (first, second)]
+    assert (decode(encode_segmentation(both, 1, total), 1, total) == (drawn[0] | drawn[1])).all()
+
+
+def test_empty_runs_in_the_compressed_form_are_taken_out():
+    """The union with itself, by pycocotools, has garbage in it."""
+    rle = dict(size=[2, 2], counts='11001')
+    found = encode_segmentation([rle, rle], 2, 2)
+    assert run_lengths(rle['counts'].encode()).tolist() == [1, 1, 0, 1, 1] and run_lengths(found).tolist() == [1, 2, 1]
+
+
 def test_box_covers_its_pixels():
     mask = decode(encode_box([5, 10, 20, 8], 40, 60), 40, 60)
     assert mask.sum() == 20 * 8 == mask[10:18, 5:25].sum()
@@ -101,6 +127,7 @@ def test_segmentations_that_break_pycocotools_are_named(segmentation, message):
         ([1, 2, 0, 3], 'without width or height'),
         ([1, 2, 'x', 3], 'four numbers'),
         ([1, 2, 3, 1e9], 'far outside'),
+        ([1.5, 1, 10**400, 5], 'far outside'),
     ],
 )
 def test_bad_box_is_named(box, message):

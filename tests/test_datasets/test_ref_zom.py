@@ -50,9 +50,7 @@ def robust(refs: list) -> list:
     """The first reference gets two negative sentences, the second one; RefCOCO's own sentences have no `exist`."""
     for ref, texts in zip(refs, (['a dog', 'no box'], ['a cat'])):
         for number, text in enumerate(texts):
-            ref['sentences'].insert(
-                0, dict(sent_id=900 + 10 * ref['ref_id'] + number, sent=text, raw=text, exist=False)
-            )
+            ref['sentences'].insert(0, dict(sent_id=900 + 10 * ref['ref_id'] + number, raw=text, exist=False))
     refs[0]['sentences'][-1]['exist'] = True
     return refs
 

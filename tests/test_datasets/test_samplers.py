@@ -94,6 +94,10 @@ def test_paths_group_items_of_other_data_sets():
             return dict(img_path='aba'[index])
 
     assert list(images_of(Paths())) == ['a', 'b', 'a']
+    # Joined sets: each by its own means.
+    joined = ConcatDataset.__new__(ConcatDataset)
+    joined.datasets = [Paths(), Paths()]
+    assert list(images_of(joined)) == [0, 1, 0, 2, 3, 2]
 
 
 @pytest.fixture
@@ -216,6 +220,12 @@ def test_each_epoch_draws_other_items():
 def test_bad_weights_are_named(weights):
     with pytest.raises(InputError, match=r'weights=.*a positive number for each of the 2 data sets'):
         WeightedConcatSampler(Numbers(2, 3), weights, seed=0)
+
+
+@pytest.mark.parametrize('size', [1e5, 0, True])
+def test_a_bad_size_of_an_epoch_is_named(size):
+    with pytest.raises(InputError, match=f'epoch_size={size!r} must be a whole number from 1 on'):
+        WeightedConcatSampler(Numbers(2, 3), [1, 1], epoch_size=size, seed=0)
 
 
 def test_a_single_data_set_is_refused(write_refcoco):

@@ -120,6 +120,16 @@ def test_wrong_arguments_are_an_error(arguments, message):
         ReferringIoU(**arguments)
 
 
+def test_a_dump_that_cannot_be_written_is_refused_before_the_test(tmp_path):
+    with pytest.raises(InputError, match=f'{tmp_path} is a folder: name a file in it'):
+        ReferringIoU(dump=str(tmp_path))
+    metric = ReferringIoU(dump=str(tmp_path / 'dump.jsonl'))
+    metric.process({}, [item(2, 1, 3)])
+    (tmp_path / 'dump.jsonl').mkdir()
+    with pytest.raises(InputError, match='dump.jsonl could not be written'):
+        metric.evaluate(1)
+
+
 @pytest.mark.parametrize('protocol', ['original', 'lavt480'])
 def test_masks_of_different_shape_are_an_error(protocol):
     wrong = item(1, text='the cat', sent_id=3, img_path='a.jpg')

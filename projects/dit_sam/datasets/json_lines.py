@@ -3,8 +3,9 @@
 import json
 import os.path as osp
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,20 +56,51 @@ class ReferringJSONDataset(ReferringDataset):
             raise InputError(f'{self.ann_file} has no lines; docs/data.md has the format')
         self._mask_files = make_column('mask', builder.mask_files)
         self._no_target = np.array(builder.no_target)
-        return builder.build()
+        return _TableOfLines(builder.build(), self._with_masks)
+
+    def _with_masks(self) -> ReferringTable:
+        """The table with the masks of mask images, and, if a line has no target, with () as its `ann_id`."""
+        rows = range(self.table.rows('targets'))
+        masks = [self._mask(row) or self.table.value('targets.mask', row) for row in rows]
+        columns = dict(self.table.columns, **{'targets.mask': make_column('targets.mask', masks)})
+        if self._no_target.any():
+            numbers = [self.table.value('targets.ann_id', row) for row in rows]
+            ids = [() if nothing else (number,) for number, nothing in zip(numbers, self._no_target)]
+            columns['targets.ann_id'] = make_column('targets.ann_id', ids)
+        return ReferringTable(columns, self.table.header)
+
+    def _mask(self, row: int) -> bytes | None:
+        """The compressed RLE of the mask image of a line, None without one."""
+        name = self._mask_files[row].tobytes().decode()
+        if not name:
+            return None
+        image = self.table.value('references.image', row)
+        height, width = (self.table.value(f'images.{side}', image) for side in ('height', 'width'))
+        try:
+            return encode_mask(read_mask(join_path(self.data_prefix['seg_map_path'], name), height, width))
+        except ValueError as error:
+            number = self.table.value('references.ref_id', row)
+            raise InputError(f'{self.ann_file}, line {number} {error}') from error
 
     def info(self, reference: int, sentence: int, idx: int) -> dict:
         """As in `ReferringDataset`, with the mask of a mask image if the line names one."""
         item = super().info(reference, sentence, idx)
         item['no_target'] = bool(self._no_target[reference])
-        name = self._mask_files[reference].tobytes().decode()
-        if name:
-            try:
-                mask = read_mask(join_path(self.data_prefix['seg_map_path'], name), item['height'], item['width'])
-            except ValueError as error:
-                raise InputError(f'{self.ann_file}, line {item["ref_id"]} {error}') from error
-            item['segmentation']['counts'] = encode_mask(mask)
+        mask = self._mask(reference)
+        if mask is not None:
+            item['segmentation']['counts'] = mask
         return item
+
+
+class _TableOfLines(ReferringTable):
+    """A table without the masks of mask images, which are there in the file that `save` writes."""
+
+    def __init__(self, table: ReferringTable, with_masks: Callable[[], ReferringTable]) -> None:
+        super().__init__(table.columns, table.header)
+        self._with_masks = with_masks
+
+    def save(self, path: str | Path) -> None:
+        self._with_masks().save(path)
 
 
 class _LinesTable:

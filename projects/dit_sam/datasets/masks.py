@@ -78,6 +78,7 @@ def encode_box(box: list[float], height: int, width: int) -> bytes:
     """A COCO box, x, y, width and height in pixels, as the counts of a compressed RLE; errors as for segmentations."""
     if not isinstance(box, list) or len(box) != 4 or not _are_numbers(box):
         raise ValueError(f'has the box {reprlib.repr(box)}: x, y, width and height, four numbers, are needed')
+    _check_nearness(box, height, width, 'box')
     x, y, box_width, box_height = box
     if box_width <= 0 or box_height <= 0:
         raise ValueError(f'has a box without width or height: {reprlib.repr(box)}, which is x, y, width and height')
@@ -146,12 +147,25 @@ def _encode_rle(rle: dict, height: int, width: int) -> bytes:
     if isinstance(counts, list):
         if not all(type(run) is int and run >= 0 for run in counts) or sum(counts) != height * width:
             raise ValueError(f'has an RLE whose runs do not fill {height} x {width} pixels (height x width)')
-        return coco_mask.frPyObjects(rle, height, width)['counts']
+        return _encode_runs(np.array(counts, np.int64), height, width)
     if not isinstance(counts, (str, bytes)):
         raise ValueError(f'has an RLE whose "counts" are {type(counts).__name__}: a list or text is needed')
     counts = counts.encode() if isinstance(counts, str) else counts
     check_rle(counts, height, width)
-    return counts
+    runs = run_lengths(counts)
+    return counts if runs[1:].all() else _encode_runs(runs, height, width)
+
+
+def _encode_runs(runs: np.ndarray, height: int, width: int) -> bytes:
+    """The compressed RLE of runs that fill an image.
+
+    Only the first run may be empty in it: with other empty runs, pycocotools' union writes beyond its memory.
+    """
+    inside = np.arange(len(runs))[runs > 0] % 2
+    runs = runs[runs > 0]
+    starts = np.flatnonzero(np.diff(inside, prepend=1 - inside[0]))
+    merged = [0] * int(inside[0]) + np.add.reduceat(runs, starts).tolist()
+    return coco_mask.frPyObjects(dict(size=[height, width], counts=merged), height, width)['counts']
 
 
 def _check_polygon(polygon: list | dict, height: int, width: int) -> None:
@@ -175,10 +189,10 @@ def check_points(points: list, height: int, width: int) -> None:
     _check_nearness([value for point in points for value in point], height, width)
 
 
-def _check_nearness(polygon: list, height: int, width: int) -> None:
+def _check_nearness(numbers: list, height: int, width: int, kind: str = 'polygon') -> None:
     # Annotations leave the image by a pixel or two. Far outside, pycocotools would need unlimited memory.
-    if min(polygon) < -max(height, width) or max(polygon) > 2 * max(height, width):
-        raise ValueError(f'has a polygon far outside of its image of {height} x {width} pixels (height x width)')
+    if min(numbers) < -max(height, width) or max(numbers) > 2 * max(height, width):
+        raise ValueError(f'has a {kind} far outside of its image of {height} x {width} pixels (height x width)')
 
 
 def _check_outline(polygon: list, height: int, width: int) -> None:

@@ -113,7 +113,7 @@ def load_refs(path: str) -> list[dict]:
 
 
 def _plain_refs(refs: Any, path: str) -> list[dict]:
-    _check_refs(refs, path, REF_TYPES, SENTENCE_TYPES)
+    _check_refs(refs, path, REF_TYPES, dict(sent_id=ID))
     for index, ref in enumerate(refs):
         if 'source' in ref:
             raise InputError(
@@ -125,6 +125,7 @@ def _plain_refs(refs: Any, path: str) -> list[dict]:
                 f'{path}: item {index} has a sentence without a target ("exist" is false): the file is of R-RefCOCO, '
                 'which RRefCOCODataset reads'
             )
+    _check_refs(refs, path, {}, SENTENCE_TYPES)
     return refs
 
 
@@ -154,7 +155,9 @@ def load_robust_refs(path: str) -> list[dict]:
 
 
 def _robust_refs(refs: Any, path: str) -> list[dict]:
-    _check_refs(refs, path, REF_TYPES, SENTENCE_TYPES)
+    _check_refs(refs, path, REF_TYPES, dict(sent_id=ID))
+    for index, ref in enumerate(refs):
+        ref['sentences'] = _with_text(ref, f'{path}: item {index}')
     return [
         dict(
             ref,
@@ -201,12 +204,18 @@ def _zom_refs(refs: Any, path: str) -> list[dict]:
         categories = ref.get('category_id') if ann_id else []
         categories = categories if isinstance(categories, list) else [categories]
         kind = ('zero', 'one', 'many')[min(len(ann_id), 2)]
-        sentences = [dict(one, sent=one.get('sent', one.get('raw')), kind=kind) for one in ref['sentences']]
-        for number, sentence in enumerate(sentences):
-            check_types(sentence, SENTENCE_TYPES, f'{item}, sentence {number}')
+        sentences = [dict(one, kind=kind) for one in _with_text(ref, item)]
         ids = tuple(one for one in categories if type(one) is int)
         found.append(dict(ref, ann_id=ann_id, category_id=ids, sentences=sentences))
     return found
+
+
+def _with_text(ref: dict, item: str) -> list[dict]:
+    """The sentences of a reference, whose `sent` may be missing if there is a `raw`, which its authors read."""
+    sentences = [dict(one, sent=one.get('sent', one.get('raw'))) for one in ref['sentences']]
+    for number, sentence in enumerate(sentences):
+        check_types(sentence, SENTENCE_TYPES, f'{item}, sentence {number}')
+    return sentences
 
 
 def load_any_refs(path: str) -> list[dict]:

@@ -47,6 +47,8 @@ class WeightedConcatSampler(ResumableSampler):
             raise InputError(
                 f'weights={list(weights)}: a positive number for each of the {len(self.sizes)} data sets is needed'
             )
+        if epoch_size is not None and (type(epoch_size) is not int or epoch_size < 1):
+            raise InputError(f'epoch_size={epoch_size!r} must be a whole number from 1 on')
         super().__init__(range(epoch_size or sum(self.sizes)), shuffle=True, seed=seed, round_up=round_up)
         self.quotas = shares(weights, len(self.dataset))
 
@@ -111,6 +113,12 @@ def images_of(dataset: Any) -> np.ndarray:
     """A number or path for each item, equal for items on the same image."""
     if hasattr(dataset, 'image_numbers'):
         return dataset.image_numbers()
+    if isinstance(dataset, ConcatDataset):
+        found: list[np.ndarray] = []
+        for part in dataset.datasets:
+            _, numbers = np.unique(images_of(part), return_inverse=True)
+            found.append(numbers + (found[-1].max() + 1 if found else 0))
+        return np.concatenate(found)
     return np.array([dataset.get_data_info(index)['img_path'] for index in range(len(dataset))])
 
 

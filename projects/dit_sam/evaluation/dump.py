@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..utils import atomic_write
+from ..utils import atomic_write, wrap_write_errors
 from .scores import Areas
 
 # Copied from a sample's metainfo if they are there.
@@ -33,8 +33,8 @@ def dump_line(sample: dict, areas: Areas, protocol: str, size: Sequence[int], pi
 
 
 def write_dump(path: str, lines: Iterable[dict]) -> None:
-    """Write a dump; an existing file is replaced."""
-    with atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+    """Write a dump; an existing file is replaced. Errors as in `wrap_write_errors`."""
+    with wrap_write_errors(path), atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
         for line in lines:
             # Ids may be numbers of numpy.
             file.write(json.dumps(line, ensure_ascii=False, default=lambda value: value.tolist()) + '\n')

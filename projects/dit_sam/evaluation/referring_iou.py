@@ -12,7 +12,7 @@ from mmseg.registry import METRICS
 from torch import Tensor
 
 from ..errors import InputError
-from ..utils import encode_rle
+from ..utils import check_file, encode_rle
 from .dump import dump_line, write_dump
 from .protocols import PROTOCOLS, split_by_sentence
 from .scores import NAMES, REFERENCE_NAMES, THRESHOLDS, Areas, group_score, reference_scores, score_table, scores_of
@@ -103,6 +103,8 @@ class ReferringIoU(BaseMetric):
             raise InputError(f"ReferringIoU has no protocol '{protocol}': choose one of {', '.join(PROTOCOLS)}")
         if dump_masks and dump is None:
             raise InputError('ReferringIoU: dump_masks=True needs a file, dump=FILE.jsonl')
+        if dump is not None:
+            check_file(dump)
         # Otherwise `mIoU/oIoU` could also be the score of a group "oIoU" in another metric.
         if taken := {*NAMES, *REFERENCE_NAMES}.intersection((prefix or '').split('/')):
             raise InputError(f'ReferringIoU: prefix={prefix!r} names the score {min(taken)}: choose another prefix')
@@ -162,10 +164,11 @@ class ReferringIoU(BaseMetric):
             for result in sentences:
                 references.setdefault(result.reference, []).append(result.areas)
             total[1].update(reference_scores(references.values()))
-        rows = {
-            group: self._row([result for result in sentences if result.group == group])
-            for group in sorted({result.group for result in sentences if result.group is not None})
-        }
+        groups: dict[str, list[Result]] = {}
+        for result in sentences:
+            if result.group is not None:
+                groups.setdefault(result.group, []).append(result)
+        rows = {group: self._row(groups[group]) for group in sorted(groups)}
         table = score_table(self.group_by or 'Sentences of', total, rows)
         print_log(f'\n{table}', logger=MMLogger.get_current_instance())
         if self.dump:
