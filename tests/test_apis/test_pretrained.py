@@ -17,6 +17,7 @@ from dit_sam.apis import InputError, ReferringInferencer
 from dit_sam.apis.model_card import describe_training, epoch_and_scores
 from dit_sam.apis.pretrained import open_pretrained, write_pretrained
 from dit_sam.apis.shared_config import read_config_text
+from dit_sam.apis.shared_config_check import check_shared_config
 from dit_sam.utils import CheckpointError
 
 SENTENCES = ['the red star', 'the biggest shape on the left']
@@ -145,6 +146,15 @@ EVIL = dict(type='os.system', command='touch evil')
         (lambda data: data.update(model=EVIL), "model.type='os.system' is not the name of a registered part"),
         (lambda data: data['pipeline'].append(EVIL), "pipeline.3.type='os.system' is not the name"),
         (lambda data: data['pipeline'].append(dict(type='Albu', transforms=[])), "type='Albu', of mmseg"),
+        (lambda data: data['pipeline'].append(dict(type='mmseg.Albu', transforms=[])), "type='mmseg.Albu', of mmseg"),
+        (
+            lambda data: data['model']['decode_head'].update(
+                loss_decode=dict(type='CrossEntropyLoss', class_weight='pkl')
+            ),
+            'model.decode_head.loss_decode.class_weight names something to load',
+        ),
+        (lambda data: data['model']['backbone'].update(text='a, b'), "text='a, b' is not a plain word"),
+        (lambda data: data['model']['backbone'].update(lora=dict(target_modules=['a/b'])), "='a/b' is not a plain"),
         (lambda data: data['model']['backbone'].update(type='subprocess.call'), 'subprocess.call'),
         (lambda data: data['model']['backbone'].update(type='antigravity'), 'antigravity'),
         (lambda data: data['model']['backbone'].update(type=['os.system']), 'is not the name of a registered part'),
@@ -192,6 +202,21 @@ def test_a_hostile_config_is_one_line_and_runs_nothing(saved, hub, monkeypatch, 
     assert message in str(caught.value) and '\n' not in str(caught.value)
     assert not Path('evil').exists() and not hub.requests
     assert not {'evil', 'antigravity', 'timm'} & (set(sys.modules) - before)
+
+
+@pytest.mark.parametrize('sizes', [dict(patch_size=0), dict(img_size=10**7)])
+def test_sizes_that_cannot_be_built_are_one_line(saved, sizes):
+    data = json.loads((saved / 'config.json').read_text())
+    data['model']['backbone'].update(sizes)
+    (saved / 'config.json').write_text(json.dumps(data))
+    with pytest.raises(InputError, match='cannot be built: ') as caught:
+        ReferringInferencer.from_pretrained(saved)
+    assert '\n' not in str(caught.value)
+
+
+def test_an_instruction_and_layers_of_lora_may_have_dots_and_commas():
+    backbone = dict(type='StandaloneDITViT', text="road, car, dog's", lora=dict(r=2, target_modules=['q_proj.A']))
+    check_shared_config(dict(default_scope='mmseg', model=backbone, pipeline=[]), 'it')
 
 
 def encoder_of(data: dict) -> dict:

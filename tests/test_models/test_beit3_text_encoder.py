@@ -67,6 +67,8 @@ def test_semantic_is_one_token_where_it_is_known_and_refused_elsewhere(tmp_path)
     ids, _ = encoder._tokenize(['[semantic] hair'])
     assert ids.tolist() == [[0, pieces.get_piece_size() + 2, *(i + 1 for i in pieces.encode('hair')), 2]]
     assert encoder(['[semantic] hair'], images).tokens.isfinite().all()
+    with pytest.raises(InputError, match='Semantic. hair.: write .semantic. in small letters'):
+        encoder._check_semantic(['[semantic] hair', '[Semantic] hair'])
     with pytest.raises(InputError, match='write .semantic. in small letters'):
         encoder(['[Semantic] hair'], images)
     for sentence in ('[semantic] hair', 'all [semantic] hair'):

@@ -254,7 +254,15 @@ def test_unsupported_models_are_refused(tool):
     with pytest.raises(InputError, match='one Resize, with a scale of two numbers and keep_ratio=True'):
         tool['settings_of'](model, PIPELINE[:1])
     with pytest.raises(InputError, match='Resize must be bilinear and by OpenCV, as run_onnx.py resizes'):
-        tool['settings_of'](model, [dict(step, backend='pillow') for step in PIPELINE])
+        tool['settings_of'](model, [PIPELINE[0], dict(PIPELINE[1], backend='pillow')])
+    with pytest.raises(InputError, match='cannot apply CLAHE of the test pipeline'):
+        tool['settings_of'](model, [*PIPELINE, dict(type='CLAHE')])
+    with pytest.raises(InputError, match='reads images as cv2 does: leave color_type of LoadImageFromFile out'):
+        tool['settings_of'](model, [dict(PIPELINE[0], color_type='unchanged'), PIPELINE[1]])
+    model.data_preprocessor.bgr_to_rgb = False
+    with pytest.raises(InputError, match='gives the model RGB: set data_preprocessor.bgr_to_rgb=True'):
+        tool['settings_of'](model, PIPELINE)
+    model.data_preprocessor.bgr_to_rgb = True
     model.data_preprocessor.place = 'corner'
     with pytest.raises(InputError, match='run_onnx.py centers images'):
         tool['settings_of'](model, PIPELINE)

@@ -38,6 +38,16 @@ def test_weights_for_sharing(folder, error_of, capsys):
     assert 'is the file to read too' in error_of(*[folder / 'new' / 'a.safetensors'] * 2)
 
 
+def test_the_config_in_a_checkpoint_runs_nothing(folder, error_of):
+    trace = folder / 'trace'
+    model = dict(type='os.system', command=f'touch {trace}')
+    path = save(folder, dict(state_dict=dict(a=torch.ones(1)), meta=dict(cfg=f'model = {model}')))
+    for out in (folder / 'a.safetensors', folder / 'new'):
+        line = error_of(path, out, '--merge-lora')
+        assert "model.type='os.system' is not the name of a registered part; name the config of the training" in line
+    assert not trace.exists() and untouched(folder, 'theirs.pth')
+
+
 @pytest.mark.parametrize(
     'checkpoint, options, message',
     [

@@ -203,6 +203,17 @@ def test_missing_url_is_named(serve):
     one_line(error)
 
 
+def test_a_download_that_breaks_off_leaves_nothing_and_is_tried_again(serve, tmp_path, monkeypatch):
+    torch.save(dict(weight=torch.zeros(1000)), tmp_path / 'model.pth')
+    copy = SimpleHTTPRequestHandler.copyfile
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'copyfile', lambda self, source, out: out.write(source.read(500)))
+    with pytest.raises(CheckpointError, match=r'model.pth could not be downloaded \(500 of \d,\d+ bytes arrived\)'):
+        read(f'{serve}/model.pth')
+    assert not [path for path in (tmp_path / 'hub').rglob('*') if path.is_file()]
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'copyfile', copy)
+    assert len(read(f'{serve}/model.pth')['weight']) == 1000
+
+
 def test_every_url_scheme_is_handled():
     loaders = {scheme: loader.__module__ for scheme, loader in CheckpointLoader._schemes.items()}
     assert set(loaders.values()) == {'dit_sam.utils.checkpoints', 'dit_sam.utils.checkpoint_sources'}, loaders

@@ -64,6 +64,7 @@ from dit_sam.apis import ReferringInferencer
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.config_check import class_name
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
 from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
@@ -72,6 +73,9 @@ from dit_sam.structures import TextFeatures
 from dit_sam.utils import check_file, wrap_write_errors
 
 INPUTS = ('image', 'input_ids', 'attention_mask')
+# Steps of a test pipeline that `run_onnx.py` does too, or that read the ground truth.
+STEPS = ('LoadImageFromFile', 'LoadReferringMask', 'LoadAnnotations', 'SamplePrompts', 'Resize', 'PackReferringInputs')
+LOADS = ('type', 'to_float32', 'ignore_empty', 'backend_args')
 Nested: TypeAlias = 'Tensor | Sequence[Nested]'
 
 
@@ -252,7 +256,15 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
         InputError: `run_onnx.py` cannot prepare images in this way, or there is no size.
     """
     encoder, preprocessor = model.text_encoder, model.data_preprocessor
-    resizes = [step for step in pipeline if str(step['type']).endswith('Resize')]
+    others = [name for name in map(class_name, pipeline) if name not in STEPS]
+    if others:
+        raise InputError(f'run_onnx.py cannot apply {others[0]} of the test pipeline: leave it out')
+    loads = {key for step in pipeline if class_name(step) == 'LoadImageFromFile' for key in step if key not in LOADS}
+    if loads:
+        raise InputError(f'run_onnx.py reads images as cv2 does: leave {min(loads)} of LoadImageFromFile out')
+    if not preprocessor.bgr_to_rgb:
+        raise InputError('run_onnx.py gives the model RGB: set data_preprocessor.bgr_to_rgb=True')
+    resizes = [step for step in pipeline if class_name(step) == 'Resize']
     if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
         raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
     if {resizes[0].get('backend', 'cv2'), resizes[0].get('interpolation', 'bilinear')} != {'cv2', 'bilinear'}:
@@ -337,6 +349,10 @@ def write(
         InputError: The model cannot be exported, differs from PyTorch's, or the files cannot be written.
     """
     model, tokenizer = OnnxModel(inferencer.model), inferencer.model.text_encoder.tokenizer
+    if not tokenizer.is_fast:
+        raise InputError(
+            f'{type(tokenizer).__name__} has no tokenizer.json, which run_onnx.py reads: it cannot be exported'
+        )
     settings = settings_of(inferencer.model, inferencer.cfg.test_dataloader.dataset.pipeline, size)
     with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

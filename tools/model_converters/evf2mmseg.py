@@ -48,11 +48,11 @@ def main(args: argparse.Namespace) -> None:
         check_size(encoder_size(weights, layout), model.backbone, args.src)
         target = f'{args.config} (--config names another one)'
         converted = to_ours_exactly(weights, layout, model.state_dict(), args.src, target)
-        metadata = dict(dit_sam=__version__, config=cfg.pretty_text)
+        metadata: dict | None = dict(dit_sam=__version__, config=cfg.pretty_text)
         if layout is OURS:
             converted = EVF_SAM.to_theirs(converted)
             converted = {name: value.half() for name, value in converted.items()}
-            metadata = dict(format='pt')
+            metadata = None
         save_weights(args.dst, converted, metadata)
     print(summary(args.dst, converted, Path(args.config).stem, weights, layout.unused))
 

@@ -52,7 +52,7 @@ from torch import Tensor
 
 from dit_sam.apis.model_card import describe_training, epoch_and_scores
 from dit_sam.apis.pretrained import check_new_folder, write_pretrained
-from dit_sam.apis.shared_config import read_config_text
+from dit_sam.apis.shared_config import check_foreign_model, read_config_text
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
@@ -63,13 +63,19 @@ from dit_sam.utils.hub import check_repository, upload_folder
 from dit_sam.version import __version__
 
 
-def merge(checkpoint: dict, config: dict, source: str) -> dict[str, Tensor]:
+def merge(checkpoint: dict, config: dict, args: argparse.Namespace) -> dict[str, Tensor]:
     """The weights with LoRA merged; its settings are taken out of the config.
 
     Raises:
-        InputError: There is no LoRA.
+        InputError: There is no LoRA, or the config in the checkpoint would do something else than build our parts.
     """
     init_default_scope('mmseg')
+    source = args.checkpoint
+    if not args.config:
+        try:
+            check_foreign_model(config['model'], f'the config in {source}')
+        except InputError as error:
+            raise InputError(f'{error}; name the config of the training by --config') from error
     model = MODELS.build(Config(config).model)
     load_strictly(model, checkpoint, source)
     if not merge_lora(model):
@@ -81,8 +87,8 @@ def merge(checkpoint: dict, config: dict, source: str) -> dict[str, Tensor]:
 def find_config(checkpoint: dict, args: argparse.Namespace) -> Any:
     """A config file with its bases or, without one, the text of the config in the checkpoint; '' if it has none."""
     if args.config:
-        load_config(args.config)  # checks it, but also adds the run's own folder
-        return Config.fromfile(args.config)
+        # It is checked, but also has the run's own folder.
+        return Config.fromfile(load_config(args.config).filename)
     meta = checkpoint.get('meta', {})
     # `cfg` from training, `config` from this tool.
     return meta.get('cfg') or meta.get('config') or ''
@@ -113,7 +119,7 @@ def write_file(args: argparse.Namespace, checkpoint: dict, weights: dict[str, Te
     """Write the weights with the config as text."""
     if args.merge_lora:
         values = as_values(config, args, '--merge-lora')
-        weights, config = merge(checkpoint, values, args.checkpoint), Config(values)
+        weights, config = merge(checkpoint, values, args), Config(values)
     text = config.pretty_text if isinstance(config, Config) else config
     weights = {
         name: value.half() if args.half and value.is_floating_point() else value for name, value in weights.items()
@@ -129,7 +135,7 @@ def write_folder(args: argparse.Namespace, checkpoint: dict, weights: dict[str, 
     """Write a folder, and upload it if asked."""
     values = as_values(config, args, 'a folder')
     if args.merge_lora:
-        weights = merge(checkpoint, values, args.checkpoint)
+        weights = merge(checkpoint, values, args)
     # By default the work dir has the name of the config.
     name = osp.splitext(osp.basename(args.config))[0] if args.config else osp.basename(values.get('work_dir') or '')
     training = describe_training(values, epoch_and_scores(checkpoint))

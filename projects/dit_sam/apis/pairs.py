@@ -92,10 +92,12 @@ class PairPipeline:
 
 @contextmanager
 def _narrow_images(name: str, loaded: dict) -> Iterator[None]:
-    """Explain OpenCV's error for an image of which resizing leaves nothing."""
+    """Explain the error of OpenCV or Pillow for an image of which resizing leaves nothing."""
     try:
         yield
-    except cv2.error as error:
+    except InputError:
+        raise
+    except (cv2.error, ValueError) as error:
         height, width = loaded['ori_shape']
         raise InputError(
             f'image {name} of {width}×{height} pixels is too narrow: nothing is left of it at the '

@@ -154,7 +154,10 @@ def _files_of(name: str) -> Callable[[str], str]:
         )
     path, revision = repository
     # All files come from the commit of the first one, even if the branch changes meanwhile.
-    commit = Path(hub_file(path, CONFIG, revision)).parent.name
+    try:
+        commit = Path(hub_file(path, CONFIG, revision)).parent.name
+    except (FileNotFoundError, CheckpointError) as error:
+        raise type(error)(f'{error}; and there is no folder {name}') from error
     return lambda file: hub_file(path, file, commit)
 
 

@@ -22,9 +22,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
+from ..errors import first_line
 from ..mmengine_extras import prepare_process
 from ..models.lora import drop_lora, merge_lora
-from ..utils import check_folder, wrap_write_errors
+from ..utils import CheckpointError, check_folder, wrap_write_errors
 from ..utils.large_models import load_in_pieces, without_initialization
 from ..visualization import draw_masks
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
@@ -100,12 +101,20 @@ class ReferringInferencer(BaseInferencer):
         Raises:
             FileNotFoundError: There is no such folder, repository, revision or file.
             CheckpointError: The hub cannot be reached or denies access, or the weights are damaged or do not fit.
-            InputError: The config is damaged, or would do something else than build parts of this project, mmseg, mmcv
-                and torch.
+            InputError: The config is damaged, cannot be built, or would do something else than build parts of this
+                project, mmseg, mmcv and torch.
         """
         check_device(device)
         prepare_process()
-        return cls(*open_pretrained(name), device=device, show_progress=show_progress, dtype=dtype)
+        config, weights = open_pretrained(name)
+        try:
+            return cls(config, weights, device=device, show_progress=show_progress, dtype=dtype)
+        except (InputError, CheckpointError, OSError, torch.cuda.OutOfMemoryError):
+            raise
+        # What a stranger's sizes lead to: no memory, a division by zero, a failed assertion.
+        except Exception as error:
+            reason = f'{type(error).__name__}: {first_line(error)}'
+            raise InputError(f'the model of {os.fspath(name)} cannot be built: {reason}') from error
 
     def save_pretrained(
         self,

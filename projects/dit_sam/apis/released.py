@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..utils import shorten
 from ..utils.checkpoints import CheckpointError
 from .model_source import config_folder
+from .shared_config import MOST_BYTES
 
 # `model_type` in the config.json of EVF-SAM's repositories.
 EVF_SAM = 'evf'
@@ -118,8 +119,10 @@ def check_download(name: str, path: str, size: int | None, sha256: str) -> None:
 
 
 def read_settings(path: str) -> dict:
-    """The content of a config.json; an empty dict if it is damaged, which other code reports."""
+    """The content of a config.json; an empty dict if it is damaged or too large, which other code reports."""
     try:
+        if os.path.getsize(path) > MOST_BYTES:
+            return {}
         found = json.loads(Path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError, RecursionError):
         return {}

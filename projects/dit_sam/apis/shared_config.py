@@ -13,7 +13,7 @@ from .pairs import TRUTH_STEPS
 from .shared_config_check import FETCHING, TOKENIZER, TOKENIZERS, check_shared_config, class_name
 
 FORMAT = 1
-_MAX_BYTES = 2**20
+MOST_BYTES = 2**20
 _TUPLE = '__tuple__'
 
 
@@ -31,14 +31,27 @@ def shared_config(config: Mapping) -> dict[str, Any]:
     if loader.get('collate_fn', dict(type='pseudo_collate')) != dict(type='pseudo_collate'):
         raise InputError('the config has test_dataloader.collate_fn, which a shared model cannot bring: leave it out')
     steps = [_plain(step, f'pipeline.{i}') for i, step in enumerate(loader['dataset']['pipeline'])]
-    model = _plain(config['model'], 'model')
-    for path, part in _parts(model, 'model'):
+    kept = [step for step in steps if class_name(step) not in TRUTH_STEPS]
+    return dict(default_scope='mmseg', model=_shared_model(config['model']), pipeline=kept)
+
+
+def _shared_model(model: Mapping) -> dict[str, Any]:
+    shared = _plain(model, 'model')
+    for path, part in _parts(shared, 'model'):
         if class_name(part) in TOKENIZERS:
             if isinstance(part.get('model'), str):
                 part['model'] = _plain(as_keywords(make_config(part['model'])), f'{path}.model')
             part['tokenizer'] = TOKENIZER
-    kept = [step for step in steps if class_name(step) not in TRUTH_STEPS]
-    return dict(default_scope='mmseg', model=model, pipeline=kept)
+    return shared
+
+
+def check_foreign_model(model: Mapping, source: str) -> None:
+    """Check that building a model whose config was in a checkpoint runs registered parts only, and fetches nothing.
+
+    Raises:
+        InputError: As in `check_shared_config`.
+    """
+    check_shared_config(dict(default_scope='mmseg', model=_shared_model(model), pipeline=[]), source)
 
 
 def tokenizer_source(config: Mapping) -> Any:
@@ -71,8 +84,8 @@ def read_shared_config(path: str, source: str) -> dict[str, Any]:
         InputError: It is damaged, of another program, of a newer version, or holds what `check_shared_config` refuses.
     """
     try:
-        if Path(path).stat().st_size > _MAX_BYTES:
-            raise ValueError(f'it has more than {_MAX_BYTES} bytes')
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise ValueError(f'it has more than {MOST_BYTES} bytes')
         data = json.loads(Path(path).read_text(encoding='utf-8'), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f'{source} cannot be read: {first_line(error)}; download it again') from error

@@ -48,9 +48,13 @@ FETCHING = (
     'pretrained',
     'trust_remote_code',
 )
+# Where a text names a file, which mmseg unpickles; lists of numbers pass.
+_FILES = ('class_weight',)
 # The keywords of peft that only say how large LoRA is and where; others import modules.
 _LORA = ('lora_alpha', 'lora_dropout', 'r', 'target_modules', 'use_rslora')
 _WORDS = re.compile(r'[\w +|-]{0,100}')
+# What LoRA is added to, such as q_proj.A, and the one instruction for all images.
+_LAYER, _INSTRUCTION = re.compile(r'[\w.]{1,100}'), re.compile(r"[\w ,.'+|-]{1,1000}")
 _LARGEST = 10**7
 
 
@@ -107,6 +111,10 @@ def _is_text(values: Iterable) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
+def _is_layer(name: Any) -> bool:
+    return isinstance(name, str) and _LAYER.fullmatch(name) is not None
+
+
 def _registered(registry: Registry) -> dict[str, Any]:
     """The parts of a registry and its parents by name, with and without scope."""
     found: dict[str, Any] = {}
@@ -147,7 +155,7 @@ def _of_mapping(value: Mapping, path: str, registered: Mapping[str, Any]) -> Ite
             yield f'{where} is not a keyword'
         elif key == 'type' and isinstance(kind, str):
             continue
-        elif key in FETCHING and part not in (None, False):
+        elif (key in FETCHING and part not in (None, False)) or (key in _FILES and isinstance(part, str)):
             yield f'{where} names something to load'
         elif key == 'tokenizer' and class_name(value) in TOKENIZERS:
             if part != TOKENIZER:
@@ -156,6 +164,11 @@ def _of_mapping(value: Mapping, path: str, registered: Mapping[str, Any]) -> Ite
             yield from _of_text_model(part, where)
         elif key == 'lora' and isinstance(part, Mapping) and set(part) - set(_LORA):
             yield f'{where} has keywords other than {", ".join(_LORA)}; LoRA can be merged before sharing'
+        elif isinstance(part, str) and key == 'text' and class_name(value) == 'StandaloneDITViT':
+            if not _INSTRUCTION.fullmatch(part):
+                yield f'{where}={part[:60]!r} is no plain text of at most 1000 letters'
+        elif key == 'target_modules' and isinstance(part, (list, tuple)) and all(map(_is_layer, part)):
+            continue
         else:
             yield from _of_value(part, where, registered)
     needed = ['tokenizer', 'model'] if class_name(value) == HUGGING_FACE else ['tokenizer']
@@ -168,7 +181,7 @@ def _of_type(kind: Any, path: str, registered: Mapping[str, Any]) -> Iterator[st
     module = f'{getattr(part, "__module__", "")}.'
     if part is None:
         yield f'{path}={str(kind)[:60]!r} is not the name of a registered part'
-    elif not module.startswith(_TRUSTED) or module.startswith(_REFUSED) or kind in _REFUSED_TYPES:
+    elif not module.startswith(_TRUSTED) or module.startswith(_REFUSED) or kind.split('.')[-1] in _REFUSED_TYPES:
         yield f'{path}={kind!r}, of {module[:-1]}, is not among the parts that shared models may use'
 
 
@@ -190,7 +203,7 @@ def _of_text_model(model: Any, path: str) -> Iterator[str]:
 
 
 def _text_models() -> set[str]:
-    """The model types of transformers that only encode text."""
+    """The model types of transformers that only encode text; two others fetch code for GPUs."""
     mappings = (MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_FOR_MASKED_LM_MAPPING)
     found = {config.model_type for mapping in mappings for config in mapping.keys()}
-    return found | {'clip_text_model', 'siglip_text_model', 'siglip2_text_model'}
+    return (found | {'clip_text_model', 'siglip_text_model', 'siglip2_text_model'}) - {'mra', 'yoso'}

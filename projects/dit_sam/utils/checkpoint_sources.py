@@ -4,11 +4,13 @@ import hashlib
 import os
 import os.path as osp
 import re
-import socket
+import shutil
 from collections.abc import Callable
 from difflib import get_close_matches
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import torch
 from mmengine.dist import barrier
@@ -24,9 +26,10 @@ from mmengine.runner.checkpoint import (
 
 from ..errors import first_line
 from .checkpoints import CheckpointError, load_from_local
+from .files import atomic_write
 from .hub import hub_file, split_address
 
-# Seconds to wait for a server; torch would wait forever.
+# Seconds to wait for a server.
 TIMEOUT = 60
 _CATALOGS = {
     'torchvision': get_torchvision_models,
@@ -101,13 +104,14 @@ def downloaded_path(address: str) -> str:
 
 
 def _download(address: str, path: str) -> None:
-    os.makedirs(osp.dirname(path), exist_ok=True)
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        torch.hub.download_url_to_file(address, path, progress=False)
-    finally:
-        socket.setdefaulttimeout(timeout)
+    request = Request(address, headers={'User-Agent': 'dit_sam'})
+    with urlopen(request, timeout=TIMEOUT) as answer, atomic_write(path) as temporary:
+        with open(temporary, 'wb') as file:
+            shutil.copyfileobj(answer, file, 2**20)
+        announced, arrived = answer.headers.get('Content-Length'), os.path.getsize(temporary)
+        # A connection that breaks looks like the end of the file.
+        if announced is not None and int(announced) != arrived:
+            raise OSError(f'{arrived:,} of {int(announced):,} bytes arrived')
 
 
 def _on_first_rank(fetch: Callable[[], Any]) -> Exception | None:
@@ -116,7 +120,7 @@ def _on_first_rank(fetch: Callable[[], Any]) -> Exception | None:
     if int(os.environ.get('LOCAL_RANK', 0)) == 0:
         try:
             fetch()
-        except (OSError, CheckpointError) as error:
+        except (OSError, HTTPException, CheckpointError) as error:
             failure = error
     # Also after a failure, because the other ranks wait here.
     barrier()

@@ -49,10 +49,10 @@ def weight_files(path: str) -> list[str]:
     if found.suffix != '.json':
         return [str(found)]
     try:
-        shards = set(json.loads(found.read_text())['weight_map'].values())
+        shards = sorted(set(json.loads(found.read_text())['weight_map'].values()))
+        return [str(found.with_name(shard)) for shard in shards]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f'{found} is damaged or not an index of weights: download it again') from error
-    return [str(found.with_name(shard)) for shard in sorted(shards)]
 
 
 def check_target(path: str, sources: Sequence[str] = ()) -> None:

@@ -201,17 +201,15 @@ class BEiT3TextEncoder(TextEncoder):
         return TextFeatures(tokens[:, -input_ids.shape[1] :], mask, tokens[:, 0])
 
     def _check_semantic(self, sentences: Sequence[str]) -> None:
-        asked = next((sentence for sentence in sentences if SEMANTIC in sentence.lower()), None)
-        if asked is None:
-            return
-        token = self.tokenizer.get_vocab().get(SEMANTIC)
-        if token is not None and token not in self.tokenizer(asked)['input_ids']:
-            raise InputError(f'{asked!r}: write {SEMANTIC} in small letters; the tokenizer does not find its token')
-        if token is None:
-            raise InputError(
-                f'{asked!r}: this model does not know {SEMANTIC}, which only the multitask weights were trained with; '
-                'leave it out, or use evf-sam-multitask'
-            )
+        for asked in (sentence for sentence in sentences if SEMANTIC in sentence.lower()):
+            token = self.tokenizer.get_vocab().get(SEMANTIC)
+            if token is None:
+                raise InputError(
+                    f'{asked!r}: this model does not know {SEMANTIC}, which only the multitask weights were trained '
+                    'with; leave it out, or use evf-sam-multitask'
+                )
+            if token not in self.tokenizer(asked)['input_ids']:
+                raise InputError(f'{asked!r}: write {SEMANTIC} in small letters; the tokenizer does not find its token')
 
 
 def _resized_positions(table: Tensor, rows: int) -> Tensor:
