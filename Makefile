@@ -73,7 +73,7 @@ linters: setup
 		--constraint '$(VENV)/dit_sam_constraints.txt' --requirement requirements/lint.txt
 
 test: setup
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(VENV)/bin/python' -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-web: setup
 	'$(VENV)/bin/python' -m pip install --quiet --disable-pip-version-check \
@@ -92,16 +92,16 @@ test-wheel: python
 
 test-forks: python
 	@$(PYTHON) tools/setup_environment.py --forks --venv '$(FORKS_VENV)'
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(FORKS_VENV)/bin/python' -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-oldest:
 	@$(OLDEST_PYTHON) tools/setup_environment.py --oldest --venv '$(OLDEST_VENV)'
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(OLDEST_VENV)/bin/python' -m pytest -n $(JOBS) $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(OLDEST_VENV)/bin/python' -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # Fake CUDA tensors need no GPU; tests that need one are skipped if there is none.
 test-cuda: python
 	@$(PYTHON) tools/setup_environment.py --cuda --venv '$(CUDA_VENV)'
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(CUDA_VENV)/bin/python' -m pytest -n $(JOBS) -m fake_cuda tests/test_cuda
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} '$(CUDA_VENV)/bin/python' -m pytest -n $(JOBS) --dist worksteal -m fake_cuda tests/test_cuda
 	DIT_SAM_TEST_GPU=1 '$(CUDA_VENV)/bin/python' -m pytest -m cuda -rs tests/test_cuda $(ARGS)
 
 gpu-report: python

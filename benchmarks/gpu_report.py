@@ -182,8 +182,9 @@ def runs_of(args: argparse.Namespace, folder: Path) -> dict[str, Runs]:
 def make_page(args: argparse.Namespace, folder: Path) -> None:
     """Print the page table by table, and write what there is of it to `--out`."""
     clock = Clock(args.minutes)
-    write_set(folder, 64, 64, 64)
-    write_photographs(folder / 'train2014', 64)
+    if 'loading' in args.parts:
+        write_set(folder, 64, 64, 64)
+        write_photographs(folder / 'train2014', 64)
     made = [
         f'# {machine(args.device)}',
         f'{os.cpu_count()} CPU cores, {TOKENS} tokens of text. Written by `python benchmarks/gpu_report.py`.',

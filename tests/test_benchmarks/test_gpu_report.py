@@ -54,9 +54,11 @@ def test_rows_without_time_are_marked(output_of):
 
 
 def test_a_row_ends_when_the_time_is_over(output_of, monkeypatch):
-    monkeypatch.setattr('gpu_tables.measure_case', lambda *_: time.sleep(100))
+    begun = []
+    monkeypatch.setattr('gpu_tables.measure_case', lambda *_: begun.append(True) or time.sleep(100))
     page = output_of(TOOL, *SMALL, '--minutes', 0.05, '--parts', 'speed')
     assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32², ldit', 'no time was left']
+    assert begun
 
 
 def test_a_failed_row_is_marked_and_the_others_are_made(tmp_path, monkeypatch, output_of, capsys):

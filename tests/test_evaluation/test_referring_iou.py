@@ -243,7 +243,7 @@ def score_one_rank(rank: int, world_size: int, folder: str) -> None:
 
 def test_two_processes_give_the_scores_of_one(tmp_path):
     """Thirteen items and two processes: the sampler repeats one, and it counts once. Every process has the scores."""
-    torch.multiprocessing.spawn(score_one_rank, (2, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.start_processes(score_one_rank, (2, str(tmp_path)), nprocs=2, start_method='forkserver')
     path = str(tmp_path / 'expected.jsonl')
     expected = score(NUMBERED, group_by='kind', dump=path)
     assert [line['sent_id'] for line in read_dump(path)] == list(range(13))

@@ -1,10 +1,8 @@
 """`dit-sam score` as a user runs it: table, JSON, page, pictures and exit status."""
 
+import io
 import json
-import os
 import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -69,17 +67,18 @@ def test_tables_json_and_page(output_of, files):
 
 
 @pytest.mark.parametrize('encoding', ['ascii:strict', 'utf-8:strict'])
-def test_what_the_terminal_cannot_show_is_escaped(files, encoding):
+def test_what_the_terminal_cannot_show_is_escaped(files, encoding, monkeypatch):
     folder = files['folder']
     kinds = [truth_line(f'{kind}.png', rows(0, 10), 'the man', kind=kind) for kind in ('größe 红', 'other')]
     truth = write_lines(folder / 'kinds.jsonl', *kinds)
     answers = write_lines(folder / 'one.jsonl', *(dict(sent_id=i, segmentation=rows(0, 10)) for i in (0, 1)))
-    command = [sys.executable, TOOL, answers, '--data', truth, '--rounds', '9', '--json', folder / f'{encoding}.json']
-    done = subprocess.run(
-        list(map(str, command)), env=os.environ | dict(PYTHONIOENCODING=encoding), capture_output=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    assert ('größe 红'.encode() if 'utf' in encoding else rb'gr\xf6\xdfe \u7ea2') in done.stdout
+    # As Python makes it by PYTHONIOENCODING.
+    terminal = io.TextIOWrapper(io.BytesIO(), *encoding.split(':'))
+    monkeypatch.setattr('sys.stdout', terminal)
+    assert call_tool(TOOL, answers, '--data', truth, '--rounds', '9', '--json', folder / f'{encoding}.json') == 0
+    terminal.flush()
+    shown = 'größe 红'.encode() if 'utf' in encoding else rb'gr\xf6\xdfe \u7ea2'
+    assert shown in terminal.buffer.getvalue()
     assert (folder / f'{encoding}.json').exists()
 
 

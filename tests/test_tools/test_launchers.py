@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import ROOT, dist_environment, free_port, run_tool
+from processes import ROOT, dist_environment, free_port, run_ranks
 
 from dit_sam.datasets.shapes import write_shapes
 
@@ -118,9 +118,9 @@ def test_two_ranks_give_the_scores_of_one(pictures, tmp_path):
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',
     ]
-    finish(start('dist_test.sh', SHAPES, WEIGHTS, 2, '--work-dir', tmp_path / 'two', *options))
-    done = run_tool('test.py', SHAPES, WEIGHTS, '--work-dir', tmp_path / 'one', *options)
-    assert done.returncode == 0, done.output[-3000:]
+    for name, ranks in (('one', 1), ('two', 2)):
+        for done in run_ranks(ranks, 'test.py', SHAPES, WEIGHTS, '--work-dir', tmp_path / name, *options):
+            assert done.returncode == 0, done.output[-3000:]
     one, two = (json.loads(next((tmp_path / name).glob('*/*.json')).read_text()) for name in ('one', 'two'))
     scores = {name: value for name, value in one.items() if name not in ('data_time', 'time')}
     assert scores['mIoU'] > 80 and scores == {name: two[name] for name in scores}

@@ -1,11 +1,10 @@
 """The small config trains as recorded, on one rank and on two."""
 
 import json
-import subprocess
 
 import pytest
 from golden_loss import GOLDEN, arguments, losses, train
-from processes import ROOT, dist_environment
+from processes import run_ranks
 
 
 @pytest.fixture(scope='module')
@@ -25,12 +24,6 @@ def test_the_losses_equal_the_golden_curve(one_rank):
 
 
 def test_two_ranks_with_half_the_batch_have_the_same_losses(folder, one_rank):
-    command = [
-        ROOT / 'tools' / 'dist_train.sh',
-        str(arguments(folder, folder)[0]),
-        '2',
-        *arguments(folder, folder / 'two', ranks=2)[1:],
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, env=dist_environment(), timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    for done in run_ranks(2, 'train.py', *arguments(folder, folder / 'two', ranks=2)):
+        assert done.returncode == 0, done.output[-3000:]
     assert losses(folder / 'two') == pytest.approx(one_rank, rel=1e-5)
