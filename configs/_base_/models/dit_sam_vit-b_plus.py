@@ -1,0 +1,14 @@
+# dit_sam_vit-b.py with what lifted L-DIT in docs/reproduction.md: Dice beside BCE, with its own threshold. The IoU
+# head, whose prediction is the score of a mask, costs nothing.
+_base_ = './dit_sam_vit-b.py'
+
+model = dict(
+    decode_head=dict(
+        threshold=0.5,
+        predict_iou=True,
+        loss_decode=[
+            dict(type='BinaryCrossEntropyLoss', loss_weight=5.0),
+            dict(type='BinaryDiceLoss', loss_weight=1.0),
+        ],
+    )
+)

@@ -1,0 +1,7 @@
+# L-DIT, SAM's ViT-B, RefCOCO, with the additions that lifted it in docs/reproduction.md.
+_base_ = [
+    '../_base_/models/dit_sam_vit-b_plus.py',
+    '../_base_/datasets/refcoco.py',
+    '../_base_/schedules/dit_40e.py',
+    '../_base_/default_runtime.py',
+]
