@@ -130,8 +130,7 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
         # The references run as fast as they can: in float32, which is TF32 on GPUs, in addition to bfloat16.
         for dtype in dtypes_of(args.device) if name == 'ours' else dict.fromkeys([args.dtype, 'float32']):
             runs[name, dtype] = steps(model, partial(features, model, images, text), dtype, args.device)
-    failed: dict[tuple[str, str], str] = {}
-    deviation = deviations({key: run['forward'] for key, run in runs.items()}, failed)
+    deviation, failed = deviations({key: run['forward'] for key, run in runs.items()})
     runs = {key: run for key, run in runs.items() if key not in failed}
     times = take_times(runs, args, peaks)
     rows = []
@@ -146,13 +145,13 @@ def measure_case(case: str, args: argparse.Namespace, peaks: dict[str, float]) -
 
 
 def deviations(
-    forwards: dict[tuple[str, str], Callable[[], Tensor]], failed: dict[tuple[str, str], str]
-) -> dict[tuple[str, str], float]:
-    """Relative deviation of each encoder from ours in float32; this is also their warm-up.
+    forwards: dict[tuple[str, str], Callable[[], Tensor]],
+) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], str]]:
+    """Relative deviation of each encoder from ours in float32, and the errors of references that fail.
 
-    References whose code raises are added to `failed`, with the reason.
+    This is also their warm-up.
     """
-    outputs = {}
+    outputs, failed = {}, {}
     for key, forward in forwards.items():
         try:
             outputs[key] = if_it_fits(forward)
@@ -162,11 +161,10 @@ def deviations(
             failed[key] = one_line(error)
     exact = outputs.get(('ours', 'float32'))
     if exact is None:
-        return {}
+        return {}, failed
     exact = exact.double()
-    return {
-        key: ((output - exact).norm() / exact.norm()).item() for key, output in outputs.items() if output is not None
-    }
+    fitting = {key: output for key, output in outputs.items() if output is not None}
+    return {key: ((output - exact).norm() / exact.norm()).item() for key, output in fitting.items()}, failed
 
 
 def take_times(runs: dict, args: argparse.Namespace, peaks: dict[str, float]) -> dict[tuple, dict[str, float]]:

@@ -193,10 +193,12 @@ def speed(arch: str, size: int, batch: int, device: str, case: str) -> Iterator[
         found = measure_case(case, args, peaks)
     add_shares(found, args, peaks)
     for row in found:
-        # What uses TF32 is not float32, which the configs compute without it.
+        # The configs compute float32 without TF32.
         kind = 'TF32' if row['dtype'] == 'float32' and device != 'cpu' else row['dtype']
-        shown = [format(row[key], style) if key in row else NO_MEMORY for key, style in figures.items()]
-        shown = [row['failed']] if 'failed' in row else shown
+        if 'failed' in row:
+            shown = [row['failed']]
+        else:
+            shown = [format(row[key], style) if key in row else NO_MEMORY for key, style in figures.items()]
         yield [where, f'{case}, {row["encoder"]}', kind, *shown]
     gained = '; '.join(f'{name} {value:.2f}' for name, value in ratios(found, dtype).items())
     yield [where, f'{case}, times as fast', dtype, gained]

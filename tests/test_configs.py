@@ -68,6 +68,8 @@ WORDS = {
 }
 
 
+# Results of `without_gradient` by the text of the model's config.
+WITHOUT_GRADIENT: dict[str, list[str]] = {}
 KNOWN = {word for words in WORDS for word in words}
 OF_THE_PAPER = [
     name.removeprefix('dit_sam/')
@@ -125,16 +127,16 @@ def test_a_step_trains_every_weight_and_reads_no_content(name: str) -> None:
     assert without_gradient(repr(cfg.model), cfg) == []
 
 
-def without_gradient(model: str, cfg: Config, known: dict[str, list[str]] = {}) -> list[str]:
+def without_gradient(model: str, cfg: Config) -> list[str]:
     """The trained weights that have no gradient after a step; several configs have the same model."""
-    if model not in known:
+    if model not in WITHOUT_GRADIENT:
         with torch.device('meta'):
             net = MODELS.build(cfg.model).train()
         net.data_preprocessor.to('meta')
         losses = net.loss(**net.data_preprocessor(walk.batch(cfg, True), True))
         net.parse_losses(losses)[0].backward()
-        known[model] = [key for key, one in net.named_parameters() if one.requires_grad and one.grad is None]
-    return known[model]
+        WITHOUT_GRADIENT[model] = [key for key, one in net.named_parameters() if one.requires_grad and one.grad is None]
+    return WITHOUT_GRADIENT[model]
 
 
 @pytest.mark.parametrize('name', LEAVES)

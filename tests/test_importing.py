@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 # What a program may have set or asked for before it imports a plugin.
 SNAPSHOT = """
 import os, random, signal, sys, warnings
@@ -52,11 +54,9 @@ print([name for key in growing for name, value in before[key].items() if after[k
     assert changed.split() == ['[]', '[]']
 
 
-def test_configs_of_the_package_are_found_by_its_name(tmp_path):
-    """As `_base_` and by mmengine's hub; parts of such a base are built in the scope `dit_sam`."""
-    (tmp_path / 'mine.py').write_text("_base_ = 'dit_sam::dit_sam/ldit_vit-t_shapes.py'\nfind_unused_parameters = True")
-    output = run(
-        """
+# Programs that run one after the other in one process; the last one switches things on.
+PROGRAMS = dict(
+    configs="""
 import dit_sam, mmengine.hub
 from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
@@ -66,35 +66,46 @@ print(type(TRANSFORMS.build(dict(type='ReferringFlip', _scope_='dit_sam'))).__na
 # One that the metafile lists.
 print(mmengine.hub.get_config('dit_sam::dit_sam/ldit_vit-b.py').model.type)
 """,
-        tmp_path,
-    )
-    assert output.split() == ['True', 'ReferringFlip', 'ReferringSegmentor']
-
-
-def test_the_tools_switch_on_safe_reading_and_atomic_writes():
-    output = run("""
-from dit_sam.mmengine_extras import prepare_process
-prepare_process(); prepare_process()
-print(*sorted({loader.__module__.split('.checkpoint')[0] for loader in CheckpointLoader._schemes.values()}))
-print(type(mmengine.fileio.get_file_backend('a.pth')).__name__)
-""")
-    assert output.split() == ['dit_sam.utils', 'AtomicLocalBackend']
-
-
-def test_the_checkpoint_hook_writes_atomically_in_any_program(tmp_path):
-    """Without `prepare_process`: a full disk leaves the old checkpoint."""
-    output = run(
-        """
+    hook="""
 import resource
 from dit_sam.mmengine_extras.checkpoint_io import stream_checkpoints
 torch.save(dict(old=1), 'a.pth')
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
 try:
     with stream_checkpoints():
         mmengine.runner.runner.save_checkpoint(dict(new=torch.zeros(10000)), 'a.pth')
 except OSError as error:
-    print(type(error).__name__, torch.load('a.pth'), os.listdir())
+    print(type(error).__name__, torch.load('a.pth'), sorted(os.listdir()))
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 """,
-        tmp_path,
-    )
-    assert output.strip() == "OSError {'old': 1} ['a.pth']"
+    tools="""
+from dit_sam.mmengine_extras import prepare_process
+prepare_process(); prepare_process()
+print(*sorted({loader.__module__.split('.checkpoint')[0] for loader in CheckpointLoader._schemes.values()}))
+print(type(mmengine.fileio.get_file_backend('a.pth')).__name__)
+""",
+)
+
+
+@pytest.fixture(scope='module')
+def outputs(tmp_path_factory) -> dict[str, str]:
+    """What each of the programs prints."""
+    folder = tmp_path_factory.mktemp('programs')
+    (folder / 'mine.py').write_text("_base_ = 'dit_sam::dit_sam/ldit_vit-t_shapes.py'\nfind_unused_parameters = True")
+    found = run("print('= end =')\n".join(PROGRAMS.values()), folder).split('= end =\n')
+    return dict(zip(PROGRAMS, found, strict=True))
+
+
+def test_configs_of_the_package_are_found_by_its_name(outputs):
+    """As `_base_` and by mmengine's hub; parts of such a base are built in the scope `dit_sam`."""
+    assert outputs['configs'].split() == ['True', 'ReferringFlip', 'ReferringSegmentor']
+
+
+def test_the_checkpoint_hook_writes_atomically_in_any_program(outputs):
+    """Without `prepare_process`: a full disk leaves the old checkpoint."""
+    assert outputs['hook'].strip() == "OSError {'old': 1} ['a.pth', 'mine.py']"
+
+
+def test_the_tools_switch_on_safe_reading_and_atomic_writes(outputs):
+    assert outputs['tools'].split() == ['dit_sam.utils', 'AtomicLocalBackend']

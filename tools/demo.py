@@ -41,6 +41,8 @@ TRAINING = """
     optim_wrapper.optimizer.lr=1e-4 param_scheduler.0.end=100 param_scheduler.1.end=5 train_cfg.max_epochs=5
     default_hooks.logger.interval=10 val_evaluator.group_by=None randomness.seed=0
 """
+# Of a validation, in a log.
+SCORES = r'Epoch\(val\).* mIoU'
 NEXT = """
 What next
   Your own photograph  dit-sam infer PHOTO "zebra top left" --model evf-sam --out OUT   (fetches 2.6 GB once)
@@ -50,18 +52,21 @@ What next
 """
 
 
-def run(step: str, done: Path | None, command: Sequence[str], log: Path | None = None) -> None:
-    """Run a program of tools/ unless `done` is there; end this one if it fails."""
+def run(step: str, log: Path | None, command: Sequence[str], shown: str = '') -> None:
+    """Run a program of tools/, print the lines of its output that match `shown`, and end this one if it fails.
+
+    The whole output goes to `log` at the end; if that is there, the step is done.
+    """
     command = [f'{TOOLS}/{command[0]}', *command[1:]]
     print(f'\n== {step}\n$ python {shlex.join(command)}', flush=True)
-    if done is not None and done.exists():
-        print(f'   already done: {done}')
+    if log is not None and log.exists():
+        print(f'   already done: {log}')
         return
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
     for line in process.stdout or ():
         lines.append(line)
-        if log is None or re.search(r'Epoch\(train\)|Epoch\(val\).* mIoU', line):
+        if re.search(shown, line):
             print('   ' + line.rstrip(), flush=True)
     if process.wait():
         sys.exit(''.join(lines[-30:]) + f'\ndemo: "{step}" failed with status {process.returncode}')
@@ -97,50 +102,55 @@ def some_references(number: int) -> list[tuple[str, list[str]]]:
     return list(sentences.items())[:number]
 
 
+def score(log: Path) -> None:
+    """Score the shipped model."""
+    run(
+        'Test: the small L-DIT of the package on the validation split (half a minute)',
+        log,
+        ['test.py', CONFIG, WEIGHTS, '--work-dir', str(log.with_suffix(''))],
+        SCORES,
+    )
+    print(report(log))
+
+
+def train(log: Path, start: Path) -> None:
+    """Train the shipped model with a new instruction, from its other weights in `start`, and check that it learns."""
+    write_start(start)
+    options = [option.format(start=start) for option in TRAINING.split()]
+    run(
+        'Train: the same model with a new instruction, from the other weights, on small pictures (a minute)',
+        log,
+        ['train.py', CONFIG, '--work-dir', str(log.with_suffix('')), '--cfg-options', *options],
+        rf'Epoch\(train\)|{SCORES}',
+    )
+    scores = [float(score) for score in re.findall(rf'{SCORES}: ([\d.]+)', log.read_text())]
+    if scores[-1] <= scores[0]:
+        sys.exit(f'demo: the score did not rise: mIoU {scores[0]:.1f} to {scores[-1]:.1f}; remove {log} to train again')
+    print(
+        '   At first the image encoder does not see the sentence, only the mask decoder does. As the new instruction\n'
+        f'   learned to pass it on, mIoU on 240 validation sentences rose from {scores[0]:.1f} to {scores[-1]:.1f}.'
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--work-dir', default='work_dirs/demo', help='folder for logs and pictures')
     work_dir = Path(parser.parse_args().work_dir)
+    pictures = work_dir / 'pictures'
     try:
-        work_dir.mkdir(parents=True, exist_ok=True)
+        pictures.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         refuse(f'--work-dir {work_dir} cannot be made: {error.strerror}; name another folder')
-    test_log, train_log, start, pictures = (
-        work_dir / name for name in ('test.log', 'train.log', 'start.safetensors', 'pictures')
-    )
     run(
         'Data: drawn pictures, their masks, and sentences with one right answer',
         None,
         f'dataset_converters/shapes.py --out {DATA} --images 2000 --seed 1'.split(),
     )
-    run(
-        'Test: the small L-DIT of the package on the validation split (half a minute)',
-        test_log,
-        ['test.py', CONFIG, WEIGHTS, '--work-dir', f'{work_dir}/test'],
-        log=test_log,
-    )
-    print(report(test_log))
-    write_start(start)
-    options = [option.format(start=start) for option in TRAINING.split()]
-    run(
-        'Train: the same model with a new instruction, from the other weights, on small pictures (a minute)',
-        train_log,
-        ['train.py', CONFIG, '--work-dir', f'{work_dir}/train', '--cfg-options', *options],
-        log=train_log,
-    )
-    scores = [float(score) for score in re.findall(r'Epoch\(val\).* mIoU: ([\d.]+)', train_log.read_text())]
-    if scores[-1] <= scores[0]:
-        sys.exit(
-            f'demo: the score did not rise: mIoU {scores[0]:.1f} to {scores[-1]:.1f}; remove {train_log} to train again'
-        )
-    print(
-        '   At first the image encoder does not see the sentence, only the mask decoder does. As the new instruction\n'
-        f'   learned to pass it on, mIoU on 240 validation sentences rose from {scores[0]:.1f} to {scores[-1]:.1f}.'
-    )
+    score(work_dir / 'test.log')
+    train(work_dir / 'train.log', work_dir / 'start.safetensors')
     for image, sentences in some_references(4):
         out = pictures / Path(image).stem
-        # The pictures are written before the list of masks.
-        run(f'Segment {image}', out / 'pred', ['infer.py', image, *sentences, '--out', str(out)])
+        run(f'Segment {image}', work_dir / f'{out.name}.log', ['infer.py', image, *sentences, '--out', str(out)])
     print(f'\nPictures   {pictures}\nLogs       {work_dir}{NEXT}')
 
 

@@ -141,31 +141,30 @@ def check_family(found: dict, venv: Path, forks: bool = False) -> None:
     """Stop if packages of upstream and of a fork would be mixed, or if mmseg and mmdet would refuse the full mmcv."""
     owners = found['owners']
     upstream = [owner for owner in owners.values() if not owner.startswith('onedl-')]
+    missing = [module for module in MM_FAMILY if module not in owners]
     if forks and upstream:
         fail(f'{venv} has {", ".join(upstream)}, which the forks replace: set up in another place with VENV=...')
+    # Upstream's others would install the upstream mmengine.
+    if not forks and missing and owners.get('mmengine', 'mmengine') != 'mmengine':
+        fail(
+            f"{venv} has {owners['mmengine']} but not {', '.join(missing)}: install the fork's packages for these "
+            'too, or set up in another place with VENV=...'
+        )
     full = owners.get('mmcv')
     if full in ('mmcv', 'mmcv-full') and not (2, 1) <= version(found['versions'][full]) < (2, 2):
         fail(
             f'{venv} has {full} {found["versions"][full]}, and mmseg and mmdet take 2.1 to 2.1.x: install such a '
             'one, or set up in another place with VENV=...'
         )
-    missing = [module for module in MM_FAMILY if module not in owners]
-    # Upstream's others would install the upstream mmengine.
-    if forks:
-        return
-    if owners.get('mmengine', 'mmengine') != 'mmengine' and missing:
-        fail(
-            f"{venv} has {owners['mmengine']} but not {', '.join(missing)}: install the fork's packages for these "
-            'too, or set up in another place with VENV=...'
-        )
 
 
 def torch_requirements(found: dict, cuda: bool = False, oldest: bool = False) -> list:
     """The tested torch, as a looser request may download gigabytes; nothing if torch is installed."""
     installed = found['versions'].get('torch')
+    wanted = [line for line in tested(oldest) if line.startswith('torch==')]
     if installed is None:
-        return lines_of(CUDA) if cuda else [line for line in tested(oldest) if line.startswith('torch==')]
-    if oldest and version(installed) != version(tested(True)[0].partition('==')[2]):
+        return lines_of(CUDA) if cuda else wanted
+    if oldest and version(installed) != version(wanted[0].partition('==')[2]):
         fail(f'the installed torch {installed} is not the oldest: set up in another place with VENV=...')
     if cuda and installed.endswith('+cpu'):
         fail(f'the installed torch {installed} has no CUDA: set up in another place with VENV=...')

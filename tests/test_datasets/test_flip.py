@@ -38,10 +38,13 @@ def picture(height: int, width: int) -> np.ndarray:
         ('2left, 2ndfromleft, ontheleft, theleft', '2right, 2ndfromright, ontheright, theright'),
         ('lowleft, lefthandside', 'lowright, righthandside'),
         ("9 o'clock donut, 1 oclock slice, Five o'clock", "3 o'clock donut, 11 oclock slice, Seven o'clock"),
-        *[(text, text) for text in ("12 o'clock, six o'clock, 13 o'clock, 9 clocks",)],
         *[
             (text, text)
-            for text in ('bright light, upright copyright, alright', 'leftovers, rightly, righteous, outright')
+            for text in (
+                'bright light, upright copyright, alright',
+                'leftovers, rightly, righteous, outright',
+                "12 o'clock, six o'clock, 13 o'clock, 9 clocks",
+            )
         ],
         ('', ''),
     ],

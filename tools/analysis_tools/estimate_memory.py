@@ -67,6 +67,7 @@ from dit_sam.compat import has_bfloat16, replaced
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
+from dit_sam.mmengine_extras.config_check import class_name
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file
 
@@ -159,7 +160,7 @@ def estimate(cfg: Config, size: int, batch_sizes: list[int], amp: bool) -> dict:
     found = {batch: peaks(cfg, size, batch, amp) for batch in batch_sizes}
     parts = found[batch_sizes[0]]
     averaged = parts['weights'] * sum(
-        hook.get('type') == 'EMAHook' and hook.get('device') != 'cpu' for hook in cfg.get('custom_hooks', [])
+        class_name(hook) == 'EMAHook' and hook.get('device') != 'cpu' for hook in cfg.get('custom_hooks', [])
     )
     fixed = parts['weights'] + parts['gradients'] + parts['state'] + averaged
     totals = {batch: one['peak'] + averaged for batch, one in found.items()}

@@ -61,6 +61,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_sam.apis import ReferringInferencer
+from dit_sam.apis.pairs import TRUTH_STEPS
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
@@ -74,7 +75,8 @@ from dit_sam.utils import check_file, wrap_write_errors
 
 INPUTS = ('image', 'input_ids', 'attention_mask')
 # Steps of a test pipeline that `run_onnx.py` does too, or that read the ground truth.
-STEPS = ('LoadImageFromFile', 'LoadReferringMask', 'LoadAnnotations', 'SamplePrompts', 'Resize', 'PackReferringInputs')
+STEPS = ('LoadImageFromFile', 'Resize', 'PackReferringInputs', *TRUTH_STEPS)
+# Keys of the first one that do not change the pixels.
 LOADS = ('type', 'to_float32', 'ignore_empty', 'backend_args')
 Nested: TypeAlias = 'Tensor | Sequence[Nested]'
 
@@ -244,6 +246,28 @@ def save(path: Path, model: nn.Module, inputs: tuple, export_name: str | None = 
     program.save(str(path))
 
 
+def check_pipeline(pipeline: list[dict]) -> dict:
+    """The Resize of a test pipeline that `run_onnx.py` can follow.
+
+    Raises:
+        InputError: It cannot.
+    """
+    others = [name for name in map(class_name, pipeline) if name not in STEPS]
+    if others:
+        raise InputError(f'run_onnx.py cannot apply {others[0]} of the test pipeline: leave it out')
+    loads = {key for step in pipeline if class_name(step) == 'LoadImageFromFile' for key in step if key not in LOADS}
+    if loads:
+        raise InputError(f'run_onnx.py reads images as cv2 does: leave {min(loads)} of LoadImageFromFile out')
+    resizes = [step for step in pipeline if class_name(step) == 'Resize']
+    if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
+        raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
+    if {resizes[0].get('backend', 'cv2'), resizes[0].get('interpolation', 'bilinear')} != {'cv2', 'bilinear'}:
+        raise InputError(
+            'Resize must be bilinear and by OpenCV, as run_onnx.py resizes: leave its backend and interpolation out'
+        )
+    return resizes[0]
+
+
 def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None) -> dict:
     """How to make inputs from images and sentences, and masks from logits, as plain values.
 
@@ -256,28 +280,16 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
         InputError: `run_onnx.py` cannot prepare images in this way, or there is no size.
     """
     encoder, preprocessor = model.text_encoder, model.data_preprocessor
-    others = [name for name in map(class_name, pipeline) if name not in STEPS]
-    if others:
-        raise InputError(f'run_onnx.py cannot apply {others[0]} of the test pipeline: leave it out')
-    loads = {key for step in pipeline if class_name(step) == 'LoadImageFromFile' for key in step if key not in LOADS}
-    if loads:
-        raise InputError(f'run_onnx.py reads images as cv2 does: leave {min(loads)} of LoadImageFromFile out')
+    resize = check_pipeline(pipeline)
     if not preprocessor.bgr_to_rgb:
         raise InputError('run_onnx.py gives the model RGB: set data_preprocessor.bgr_to_rgb=True')
-    resizes = [step for step in pipeline if class_name(step) == 'Resize']
-    if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
-        raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
-    if {resizes[0].get('backend', 'cv2'), resizes[0].get('interpolation', 'bilinear')} != {'cv2', 'bilinear'}:
-        raise InputError(
-            'Resize must be bilinear and by OpenCV, as run_onnx.py resizes: leave its backend and interpolation out'
-        )
     if preprocessor.place != 'middle':
         raise InputError("run_onnx.py centers images: set data_preprocessor.place='middle'")
     if size is None and preprocessor.size is None:
         raise InputError('the config has no data_preprocessor.size, and an exported model needs one: give --size')
     settings = dict(
         input_size=[size, size] if size else list(preprocessor.size),
-        resize_to=[size, size] if size else list(resizes[0]['scale']),
+        resize_to=[size, size] if size else list(resize['scale']),
         mean=preprocessor.mean.flatten().tolist(),
         std=preprocessor.std.flatten().tolist(),
         max_length=encoder.max_length,

@@ -87,7 +87,7 @@ def merge(checkpoint: dict, config: dict, args: argparse.Namespace) -> dict[str,
 def find_config(checkpoint: dict, args: argparse.Namespace) -> Any:
     """A config file with its bases or, without one, the text of the config in the checkpoint; '' if it has none."""
     if args.config:
-        # It is checked, but also has the run's own folder.
+        # The config that `load_config` finds and checks, without the settings that it adds for a run.
         return Config.fromfile(load_config(args.config).filename)
     meta = checkpoint.get('meta', {})
     # `cfg` from training, `config` from this tool.

@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 
 from ..datasets.image_stage import ImageStage, LoadedImage
 from ..errors import InputError
+from ..mmengine_extras.config_check import class_name
 from ..utils import undecodable_reason
 from .open_image import OpenImage
 from .prompts import Prompt
@@ -26,8 +27,8 @@ class PairPipeline:
     """
 
     def __init__(self, cfg: Config | ConfigDict) -> None:
-        steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline if _name_of(step) not in TRUTH_STEPS]
-        index = next((i for i, step in enumerate(steps) if _name_of(step) == 'LoadImageFromFile'), None)
+        steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline if class_name(step) not in TRUTH_STEPS]
+        index = next((i for i, step in enumerate(steps) if class_name(step) == 'LoadImageFromFile'), None)
         if index is None:
             raise InputError(
                 'the test pipeline of the config has no LoadImageFromFile: ReferringInferencer needs it '
@@ -123,9 +124,3 @@ def batches(pairs: Iterable[dict], size: int, mixed_shapes: bool) -> Iterator[li
             batch = []
     if batch:
         yield batch
-
-
-def _name_of(step: dict) -> str:
-    """Name of a transform, which is given by name, with or without a scope, or as a class."""
-    kind = step['type']
-    return kind.split('.')[-1] if isinstance(kind, str) else kind.__name__

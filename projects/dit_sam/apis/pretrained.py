@@ -4,20 +4,22 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from torch import Tensor
 
 from ..engine.launch import load_config
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
 from ..models.text_encoders import save_tokenizer
 from ..utils import atomic_write_text, check_folder, save_weights, state_dict_mismatch, wrap_write_errors
@@ -72,6 +74,21 @@ def open_pretrained(name: str | os.PathLike) -> tuple[Config, str]:
     )
     check_config(config, source)
     return Config(config, filename=path), file(WEIGHTS)
+
+
+@contextmanager
+def naming_what_cannot_be_built(name: str | os.PathLike) -> Iterator[None]:
+    """Context of building a shared model, in which what its sizes lead to becomes an `InputError`.
+
+    For example no memory, a division by zero, or a failed assertion.
+    """
+    try:
+        yield
+    except (InputError, CheckpointError, OSError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = f'{type(error).__name__}: {first_line(error)}'
+        raise InputError(f'the model of {os.fspath(name)} cannot be built: {reason}') from error
 
 
 def write_pretrained(

@@ -22,10 +22,9 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import nn
 
-from ..errors import first_line
 from ..mmengine_extras import prepare_process
 from ..models.lora import drop_lora, merge_lora
-from ..utils import CheckpointError, check_folder, wrap_write_errors
+from ..utils import check_folder, wrap_write_errors
 from ..utils.large_models import load_in_pieces, without_initialization
 from ..visualization import draw_masks
 from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
@@ -33,7 +32,7 @@ from .model_card import describe_training, epoch_and_scores
 from .model_source import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, ModelInput, check_device, check_dtype, resolve_model
 from .open_image import OpenImage
 from .pairs import PairPipeline, batches
-from .pretrained import check_new_folder, open_pretrained, write_pretrained
+from .pretrained import check_new_folder, naming_what_cannot_be_built, open_pretrained, write_pretrained
 from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
 from .results import MaskForm, prediction_of, with_mask_as, write_pictures
 
@@ -107,14 +106,8 @@ class ReferringInferencer(BaseInferencer):
         check_device(device)
         prepare_process()
         config, weights = open_pretrained(name)
-        try:
+        with naming_what_cannot_be_built(name):
             return cls(config, weights, device=device, show_progress=show_progress, dtype=dtype)
-        except (InputError, CheckpointError, OSError, torch.cuda.OutOfMemoryError):
-            raise
-        # What a stranger's sizes lead to: no memory, a division by zero, a failed assertion.
-        except Exception as error:
-            reason = f'{type(error).__name__}: {first_line(error)}'
-            raise InputError(f'the model of {os.fspath(name)} cannot be built: {reason}') from error
 
     def save_pretrained(
         self,

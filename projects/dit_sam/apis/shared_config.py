@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, first_line
+from ..mmengine_extras.config_check import class_name
 from ..models.text_encoders import as_keywords, make_config
 from .pairs import TRUTH_STEPS
-from .shared_config_check import FETCHING, TOKENIZER, TOKENIZERS, check_shared_config, class_name
+from .shared_config_check import FETCHING, TOKENIZER, TOKENIZERS, check_shared_config
 
 FORMAT = 1
 MOST_BYTES = 2**20
@@ -36,6 +37,7 @@ def shared_config(config: Mapping) -> dict[str, Any]:
 
 
 def _shared_model(model: Mapping) -> dict[str, Any]:
+    """The config of a model as `shared_config` gives it."""
     shared = _plain(model, 'model')
     for path, part in _parts(shared, 'model'):
         if class_name(part) in TOKENIZERS:

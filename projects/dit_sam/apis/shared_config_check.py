@@ -15,6 +15,7 @@ from mmseg.registry import MODELS, TRANSFORMS
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from ..errors import InputError
+from ..mmengine_extras.config_check import class_name
 from ..models.text_encoders import known_sizes
 
 KEYS = ('library', 'format', 'versions', 'name', 'license', 'training', 'default_scope', 'model', 'pipeline')
@@ -69,12 +70,6 @@ def check_shared_config(data: Mapping, source: str) -> None:
     """
     for problem in _problems(data):
         raise InputError(f'{source} was refused and nothing in it was run: {problem}')
-
-
-def class_name(part: Any) -> str:
-    """The name of a part's class without its scope."""
-    kind = part.get('type', '') if isinstance(part, Mapping) else ''
-    return str(getattr(kind, '__name__', kind)).split('.')[-1]
 
 
 def _problems(data: Mapping) -> Iterator[str]:
@@ -203,7 +198,8 @@ def _of_text_model(model: Any, path: str) -> Iterator[str]:
 
 
 def _text_models() -> set[str]:
-    """The model types of transformers that only encode text; two others fetch code for GPUs."""
+    """The model types of transformers that only encode text."""
     mappings = (MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_FOR_MASKED_LM_MAPPING)
     found = {config.model_type for mapping in mappings for config in mapping.keys()}
+    # On a GPU, the last two fetch code from the hub.
     return (found | {'clip_text_model', 'siglip_text_model', 'siglip2_text_model'}) - {'mra', 'yoso'}

@@ -107,9 +107,15 @@ def area(counts: bytes, height: int, width: int) -> int:
 
 def check_rle(counts: bytes, height: int, width: int) -> None:
     """Raise ValueError unless the runs of a compressed RLE fill an image of height x width pixels."""
+    _checked_runs(counts, height, width)
+
+
+def _checked_runs(counts: bytes, height: int, width: int) -> np.ndarray:
+    """The runs of a compressed RLE; errors as in `check_rle`."""
     runs = run_lengths(counts)
     if (runs < 0).any() or runs.sum() != height * width:
         raise ValueError(f'has an RLE whose runs do not fill {height} x {width} pixels (height x width)')
+    return runs
 
 
 def run_lengths(counts: bytes) -> np.ndarray:
@@ -151,8 +157,7 @@ def _encode_rle(rle: dict, height: int, width: int) -> bytes:
     if not isinstance(counts, (str, bytes)):
         raise ValueError(f'has an RLE whose "counts" are {type(counts).__name__}: a list or text is needed')
     counts = counts.encode() if isinstance(counts, str) else counts
-    check_rle(counts, height, width)
-    runs = run_lengths(counts)
+    runs = _checked_runs(counts, height, width)
     return counts if runs[1:].all() else _encode_runs(runs, height, width)
 
 

@@ -125,6 +125,7 @@ def _plain_refs(refs: Any, path: str) -> list[dict]:
                 f'{path}: item {index} has a sentence without a target ("exist" is false): the file is of R-RefCOCO, '
                 'which RRefCOCODataset reads'
             )
+    # Last, as another set may have sentences without `sent`.
     _check_refs(refs, path, {}, SENTENCE_TYPES)
     return refs
 

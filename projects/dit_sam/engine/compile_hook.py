@@ -12,6 +12,7 @@ from mmseg.registry import HOOKS, MODELS
 
 from ..errors import InputError
 from ..mmengine_extras.config_check import class_name, name_in_scope
+from ..mmengine_extras.run_check import class_of
 from ..models import SAMViT
 
 
@@ -53,8 +54,7 @@ def compile_blocks(cfg: Config) -> None:
     Raises:
         InputError: The training is sharded, or `torch.compile` has no such keyword or mode.
     """
-    kind = (cfg.model.get('backbone') or {}).get('type')
-    backbone = MODELS.get(kind) if isinstance(kind, str) else kind
+    backbone = class_of(MODELS, cfg.model.get('backbone'))
     if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
         return
     if 'strategy' in cfg:

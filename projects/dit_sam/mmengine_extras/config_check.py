@@ -42,7 +42,7 @@ LOOKED_UP = {
 BUILD_AS_GIVEN = {'mmengine', 'mmcv', 'mmseg'}
 # Keys that builders take out of a dict before its class sees it.
 BUILDER_KEYS = {'type', '_scope_', '_delete_', 'constructor', 'paramwise_cfg', 'convert_to_iter_based', 'override'}
-# `Runner.register_hook` takes this one out.
+# Where `Runner.register_hook` takes out `priority`.
 HOOK_SECTIONS = ('default_hooks', 'custom_hooks')
 # `Runner.build_dataloader` adds the last one to the arguments of a `DataLoader`.
 LOADER_KEYS = {*inspect.signature(DataLoader).parameters, 'num_batch_per_epoch'}

@@ -13,7 +13,7 @@ from mmengine.logging import MessageHub
 
 from ..errors import InputError, show_traceback
 from ..utils.checkpoints import CheckpointError
-from .config_check import SECTIONS, nested_values
+from .config_check import SECTIONS, class_name, nested_values
 
 # Messages of torch's allocators (GPU, CPU, cuDNN, cuBLAS, NCCL).
 _ON_DEVICE = re.compile(r"out of memory|can't allocate memory|not enough memory|_STATUS_ALLOC_FAILED", re.IGNORECASE)
@@ -141,10 +141,10 @@ def advice(cfg: Config, stage: str, amount: str = '') -> str:
         if batch_size > 1:
             counts = 2 * wrapper.get('accumulative_counts', 1)
             ways[0] += f', half of it with optim_wrapper.accumulative_counts={counts}'
-            averaging = [hook for hook in cfg.get('custom_hooks') or () if hook.get('type') == 'EMAHook']
+            averaging = [hook for hook in cfg.get('custom_hooks') or () if class_name(hook) == 'EMAHook']
             if averaging:
                 ways[0] += f' and EMAHook(interval={2 * averaging[0].get("interval", 1)})'
-        if wrapper.get('type') != 'AmpOptimWrapper' and not wrapper.get('dtype'):
+        if class_name(wrapper) != 'AmpOptimWrapper' and not wrapper.get('dtype'):
             ways.append('precision, with --amp')
         if backbone and not backbone.get('with_cp'):
             ways.append('what is kept for the backward pass, with model.backbone.with_cp=True')

@@ -78,7 +78,7 @@ def _problems(cfg: Config) -> Iterator[str]:
                 f'{name}.drop_last=True does not work with {name}.batch_sampler, which makes the batches: leave it out'
             )
     yield from _shard_problems(cfg)
-    backbone = _class(MODELS, (cfg.get('model') or {}).get('backbone'))
+    backbone = class_of(MODELS, (cfg.get('model') or {}).get('backbone'))
     if 'backbone' in (cfg.get('activation_checkpointing') or ()) and backbone is not None and is_ours(backbone):
         # mmengine's recomputation gives a part no gradient if its input, the image, has none, and takes no keywords.
         yield (
@@ -91,9 +91,9 @@ def _problems(cfg: Config) -> Iterator[str]:
             'auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
             'optim_wrapper.optimizer.lr is meant'
         )
-    kind = _class(DATA_SAMPLERS, (cfg.get('train_dataloader') or {}).get('sampler'))
+    kind = class_of(DATA_SAMPLERS, (cfg.get('train_dataloader') or {}).get('sampler'))
     loop = cfg.get('train_cfg') or {}
-    by_epoch = 'max_epochs' in loop and _class(LOOPS, loop) is not LOOPS.get('IterBasedTrainLoop')
+    by_epoch = 'max_epochs' in loop and class_of(LOOPS, loop) is not LOOPS.get('IterBasedTrainLoop')
     if by_epoch and isinstance(kind, type) and issubclass(kind, InfiniteSampler):
         yield (
             f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
@@ -148,7 +148,7 @@ def _is_number(value: Any, whole: bool, least: int) -> bool:
     return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and value >= least
 
 
-def _class(registry: Any, part: Any) -> Any:
+def class_of(registry: Any, part: Any) -> Any:
     """The class named by the `type` of a config; None if there is none."""
     kind = part.get('type') if isinstance(part, Mapping) else None
     return registry.get(kind) if isinstance(kind, str) else kind
