@@ -81,7 +81,7 @@ def augment(cfg: Config) -> None:
         )
     for dataset in _with_pipelines(cfg.test_dataloader.dataset):
         # The ground truth stays that of the ordinary test.
-        truth = next((step for step in dataset.pipeline if step['type'] == 'LoadReferringMask'), None)
+        truth = next((step for step in dataset.pipeline if class_name(step) == 'LoadReferringMask'), None)
         dataset.pipeline = _with_truth(cfg.tta_pipeline, truth)
     # mmseg's model treats probabilities of one channel as logits; with several channels it averages the same.
     if class_name(cfg.tta_model) == 'SegTTAModel':
@@ -99,7 +99,7 @@ def _with_truth(pipeline: Any, truth: dict | None) -> Any:
     """A pipeline, however nested, in which the step for the ground truth is replaced by the given one."""
     if isinstance(pipeline, (list, tuple)):
         return [_with_truth(step, truth) for step in pipeline]
-    if truth and pipeline['type'] == 'LoadReferringMask':
+    if truth and class_name(pipeline) == 'LoadReferringMask':
         return truth
     return {key: _with_truth(value, truth) if key == 'transforms' else value for key, value in pipeline.items()}
 

@@ -177,6 +177,8 @@ def init_dist_without_cuda(cfg: Any) -> None:
     from mmengine.device import get_device
     from mmengine.dist import is_distributed
 
+    from .mmengine_extras.config_check import class_name
+
     if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
@@ -187,7 +189,7 @@ def init_dist_without_cuda(cfg: Any) -> None:
     # What the Runner would pass to MMDistributedDataParallel, without the device.
     wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = {**dict(cfg.get('model_wrapper_cfg') or wrapper), 'device_ids': None}
-    if (cfg.get('strategy') or {}).get('type', '').endswith('FSDPStrategy'):
+    if class_name(cfg.get('strategy')).endswith('FSDPStrategy'):
         _shard_on_cpu(cfg.strategy)
     with replaced('torch.cuda', 'set_device', lambda device: None):
         start_process_group(cfg)
@@ -203,11 +205,13 @@ def start_process_group(cfg: Any) -> None:
     from mmengine.dist import init_dist, is_distributed
     from mmengine.utils.dl_utils import set_multi_processing
 
+    from .mmengine_extras.config_check import class_name
+
     if cfg.get('launcher', 'none') == 'none' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
     dist_cfg = dict(env_cfg.get('dist_cfg', {}))
-    if (cfg.get('strategy') or {}).get('type', '').endswith('DeepSpeedStrategy') and get_device() != 'cpu':
+    if class_name(cfg.get('strategy')).endswith('DeepSpeedStrategy') and get_device() != 'cpu':
         dist_cfg['init_backend'] = 'deepspeed'
     # First, as in the Runner: `init_dist` sets the start method to spawn if none is set.
     set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)

@@ -144,7 +144,7 @@ def test_a_refused_upload_is_one_line(trained, hub, monkeypatch, error_of):
 
 
 @pytest.mark.parametrize(
-    'arguments', [[], ['--hub', 'me/mine'], ['a.safetensors', '--license', 'mit'], ['new', '--private']]
+    'arguments', [[], ['--hub', 'me/mine'], ['a.safetensors', '--license', 'mit'], ['new', '--private'], ['a.pth']]
 )
 def test_wrong_options_are_usage_errors(trained, arguments):
     assert call_tool('model_converters/publish_model.py', trained, *arguments) == 2

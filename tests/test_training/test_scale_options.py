@@ -44,6 +44,18 @@ def test_every_parameter_gets_its_rate():
     assert rates == {parameter: rate for parameter, rate in expected.items() if parameter.requires_grad}
 
 
+def test_norm_decay_mult_reaches_all_norms():
+    """Also those over the channels of maps, in the neck and in the mask decoder."""
+    settings = dict(type='GuardedOptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1))
+    model = segmentor()
+    wrapper = build_optim_wrapper(model, dict(settings, paramwise_cfg=dict(norm_decay_mult=0.0)))
+    decays = {p: group['weight_decay'] for group in wrapper.optimizer.param_groups for p in group['params']}
+    norms = {p for module in model.modules() if 'Norm' in type(module).__name__ for p in module.parameters()}
+    maps = [model.backbone.neck[1].weight, model.decode_head.mask_decoder.output_upscaling[1].bias]
+    assert norms.issuperset(maps)
+    assert {p for p, decay in decays.items() if not decay} == norms & decays.keys()
+
+
 def test_options_of_the_lean_config():
     cfg = lean()
     (ema,) = cfg.custom_hooks

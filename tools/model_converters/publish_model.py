@@ -32,6 +32,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.out and not args.hub:
         parser.error('name a folder or file to write, or --hub')
+    if args.out and args.out.endswith(('.pth', '.pt', '.bin', '.ckpt')):
+        parser.error(f'{args.out} would be a folder: files to share are *.safetensors, which run no code when opened')
     if args.out and args.out.endswith('.safetensors') and (args.hub or args.license):
         parser.error(f'{args.out} is a file, and --hub and --license need a folder')
     if args.hub and not args.license:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from ..mmengine_extras.config_check import class_name
+
 NOT_STATED = 'not stated'
 _TAGS = ['referring-image-segmentation', 'referring-expression-segmentation', 'segment-anything', 'openmmlab']
 _PROTOCOLS = dict(
@@ -31,7 +33,7 @@ def describe_training(config: Mapping, recorded: Mapping) -> dict[str, Any]:
     if found.get('scores'):
         evaluator = config.get('val_evaluator') or {}
         evaluators = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
-        protocols = [one.get('protocol', 'original') for one in evaluators if one.get('type') == 'ReferringIoU']
+        protocols = [one.get('protocol', 'original') for one in evaluators if class_name(one) == 'ReferringIoU']
         found.update(scored_on=list(_data_of(config.get('val_dataloader'))), protocol=next(iter(protocols), None))
     return {key: value for key, value in found.items() if value not in (None, [], {})}
 
@@ -126,7 +128,7 @@ def _how_to_load(name: str) -> str:
 
 def _model_rows(data: Mapping, kind: Mapping, weights: str) -> Iterator[tuple[str, str]]:
     yield 'config', data.get('name') or NOT_STATED
-    yield 'instruction', str(kind.get('type') or 'none')
+    yield 'instruction', class_name(kind) or 'none'
     yield 'weights', weights
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, first_line
-from ..mmengine_extras.config_check import class_name
+from ..mmengine_extras.config_check import class_name, registered_name
 from ..models.text_encoders import as_keywords, make_config
 from .pairs import TRUTH_STEPS
 from .shared_config_check import FETCHING, TOKENIZER, TOKENIZERS, check_shared_config
@@ -144,8 +144,11 @@ def _plain(value: Any, path: str) -> Any:
         return {key: _plain(part, f'{path}.{key}') for key, part in value.items() if key not in dropped}
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(part, f'{path}.{i}') for i, part in enumerate(value))
-    # Pure Python configs name classes instead of strings.
-    return value.__name__ if inspect.isclass(value) and path.endswith('.type') else value
+    if path.endswith('.type'):
+        # Pure Python configs have classes, and their paths once they are written.
+        value = f'{value.__module__}.{value.__qualname__}' if inspect.isclass(value) else value
+        return registered_name(value) if isinstance(value, str) else value
+    return value
 
 
 def as_json(value: Any) -> Any:

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.device import get_device
 from mmengine.logging import print_log
 
 from .. import compat
 from ..errors import InputError, log_warning
-from ..mmengine_extras.config_check import check_config, class_name, name_in_scope
+from ..mmengine_extras.config_check import check_config, class_name, name_in_scope, registered_name
 from ..mmengine_extras.config_options import apply_config_options, read_config_options
 from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
 from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
@@ -103,12 +104,30 @@ def _score_in_float32(cfg: Config) -> None:
 
 def _read(filename: str) -> Config:
     try:
-        return Config.fromfile(filename)
+        cfg = Config.fromfile(filename)
+        # As mmengine tells pure Python configs.
+        if hasattr(cfg, '_imported_names'):
+            cfg = Config(_named(cfg._to_lazy_dict()), cfg.text, cfg.filename, cfg.env_variables)
+        return cfg
     except Exception as error:  # a config is a program, and may raise anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip(': ')
         if '_get_package_and_cfg_path' in reason:
             reason = "mmengine needs the folder in a name of _base_, as in 'dit_sam::dit_sam/ldit_vit-b.py'"
         raise InputError(f'config {filename} cannot be read: {reason}') from error
+
+
+def _named(value: Any, key: str = '') -> Any:
+    """A value of a pure Python config with its types by name, as in other configs.
+
+    Programs compare names; and mmengine cannot write classes to the work folder once parts of a config have moved.
+    """
+    if isinstance(value, dict):
+        return {name: _named(part, name) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_named(part) for part in value)
+    if key in ('type', 'constructor') and isinstance(value, (LazyObject, LazyAttr)):
+        return registered_name(f'{value.module}.{value}')
+    return value
 
 
 def scale_lr_by_steps(runner: Any) -> None:

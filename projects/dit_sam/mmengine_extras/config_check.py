@@ -74,6 +74,25 @@ def class_name(part: Any) -> str:
     return str(getattr(kind, '__name__', kind)).split('.')[-1]
 
 
+def registered_name(path: str, registries: Sequence[Registry] = ()) -> str:
+    """The name under which a class is registered whose path is known, or the path if it is not.
+
+    Args:
+        path: Such as `mmseg.models.SegDataPreProcessor`. The class may be defined in a module below. Nothing is
+            imported.
+        registries: Where to look; by default those of mmengine and mmseg.
+    """
+    module, _, name = path.rpartition('.')
+    registries = registries or _registries(None)
+    kinds = _kinds(name, registries) if module else []
+    for registry in [one for each in registries for one in _with_parents(each)] if kinds else ():
+        found = registry.module_dict.get(name)
+        if found is not None and f'{found.__module__}.'.startswith(f'{module}.'):
+            # Of several classes of one name, the scope tells which.
+            return name if all(kind is found for kind in kinds) else f'{registry.scope}.{name}'
+    return path
+
+
 def name_in_scope(cfg: Mapping, name: str) -> str:
     """A name of mmseg's registries, as a config of its scope must write it."""
     return name if cfg.get('default_scope', 'mmseg') == 'mmseg' else f'mmseg.{name}'
@@ -135,7 +154,7 @@ def _of_value(value: Any, path: str, registries: Sequence[Registry], as_given: b
         # norm_cfg and the like have their own builders, whose keys differ from those of the class.
         below = [(key, part) for key, part in value.items() if key == 'init_cfg' or not str(key).endswith('_cfg')]
         # The transforms of albumentations are not registered.
-        below = [] if value.get('type') == 'Albu' else below
+        below = [] if class_name(value) == 'Albu' else below
     else:
         below = list(enumerate(value)) if isinstance(value, (list, tuple)) else []
     for key, part in below:
@@ -255,9 +274,14 @@ def _registered(registry: Registry, kind: str) -> Any:
     return registry.get(kind) if '.' in kind or kind in _names(registry) else None
 
 
-def _names(registry: Registry | None) -> Iterator[str]:
+def _names(registry: Registry) -> Iterator[str]:
+    for one in _with_parents(registry):
+        yield from one.module_dict
+
+
+def _with_parents(registry: Registry | None) -> Iterator[Registry]:
     while registry is not None:
-        yield from registry.module_dict
+        yield registry
         registry = registry.parent
 
 

@@ -126,7 +126,8 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
     for name in (name for name, value in nested_values(dict(cfg.items())) if name.endswith('.lora') and value):
         yield f'{name} does not work with FSDP, which could not save the weights: train without shards'
     settings = wrapper.get('paramwise_cfg') or {}
-    if str(wrapper.get('constructor')).split('.')[-1] == 'SAMLayerDecayConstructor' or 'flat_decay_mult' in settings:
+    constructor = class_name(dict(type=wrapper.get('constructor')))
+    if constructor == 'SAMLayerDecayConstructor' or 'flat_decay_mult' in settings:
         yield (
             'weights in shards of FSDP have one dimension, and SAMLayerDecayConstructor and paramwise_cfg.'
             'flat_decay_mult would take all of them for norms and biases, without weight decay: train without shards'

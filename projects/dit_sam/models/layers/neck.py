@@ -3,21 +3,20 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...compat import import_sam_modeling
 
-sam = import_sam_modeling()
-
-
-class LayerNorm2d(sam.common.LayerNorm2d):  # type: ignore[name-defined]
+class LayerNorm2d(nn.LayerNorm):
     """`segment_anything.modeling.common.LayerNorm2d` in the type of its weights, over the channels of (B, C, H, W).
 
     SAM computes mean and variance in the type of the map. Under autocast that has 16 bits, and squares overflow
-    float16. State-dict names are SAM's.
+    float16. State-dict names are SAM's. As an `nn.LayerNorm` it is found by `norm_decay_mult` in `paramwise_cfg`.
     """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1).to(self.weight.dtype)
-        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
 
 
 class PointwiseConv(nn.Conv2d):
