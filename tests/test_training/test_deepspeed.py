@@ -18,7 +18,7 @@ OPTIONS = ['--cfg-options', 'train_dataloader.batch_size=2', 'randomness.seed=7'
 
 def write_configs(folder: Path) -> dict[str, Path]:
     """The small training: plain, and by DeepSpeed as ldit_vit-h_deepspeed.py is; that in float32, twice."""
-    names = ('bfloat16', 'shards', 'stopped')
+    names = ('bfloat16', 'shards', 'accumulated', 'stopped')
     paths = dict(plain=write_config(folder), **{name: folder / f'{name}.py' for name in names})
     plain, config = Config.fromfile(paths['plain']), Config.fromfile(ROOT / 'configs/dit_sam/ldit_vit-h_deepspeed.py')
     plain.custom_hooks = [dict(type='SpoilHook', loss=(2,), gradient=(7,), rank=1)]
@@ -31,7 +31,9 @@ def write_configs(folder: Path) -> dict[str, Path]:
     shards.dump(paths['bfloat16'])
     shards.strategy.config = {}
     shards.dump(paths['shards'])
-    shards.custom_hooks.append(dict(type='EndHook', step=8, by='SIGTERM', rank=1))
+    shards.strategy.gradient_accumulation_steps = 2
+    shards.dump(paths['accumulated'])
+    shards.custom_hooks.append(dict(type='EndHook', step=7, by='SIGTERM', rank=1))
     shards.default_hooks.stop_signal.interval = 1
     shards.dump(paths['stopped'])
     return paths
@@ -83,11 +85,12 @@ def test_it_resumes_bit_equal_from_the_newest_intact_checkpoint(folder):
 
 
 def test_a_signal_saves_a_folder_that_resumes(folder):
+    """After batch 8: batch 7 is only accumulated, and its gradients would be lost."""
     assert (folder / 'stopped' / 'stopped_iter_8.pth').is_dir() and not (folder / 'stopped' / 'epoch_2.pth').exists()
     train(folder / 'stopped.py', '--resume')
     actual, expected = (
         torch.load(folder / name / 'epoch_2.pth' / 'mp_rank_00_model_states.pt', weights_only=True)
-        for name in ('stopped', 'shards')
+        for name in ('stopped', 'accumulated')
     )
     assert all(torch.equal(actual['module'][name], value) for name, value in expected['module'].items())
 

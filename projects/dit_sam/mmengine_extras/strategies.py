@@ -147,6 +147,7 @@ class CountedDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
     """
 
     skipped = skipped_in_a_row = 0
+    _has_stepped = True
 
     @property
     def counts(self) -> Tensor:
@@ -155,10 +156,14 @@ class CountedDeepSpeedOptimWrapper(DeepSpeedOptimWrapper):
 
     def step(self, **kwargs: Any) -> None:
         """Step, if the gradients are finite."""
-        before, steps = self.model.skipped_steps, self.model.is_gradient_accumulation_boundary()
+        # Batches that are accumulated take no step.
+        before, self._has_stepped = self.model.skipped_steps, self.model.is_gradient_accumulation_boundary()
         super().step(**kwargs)
         newly_skipped = self.model.skipped_steps - before
         self.skipped += newly_skipped
-        # Batches that are accumulated take no step.
-        if steps:
+        if self._has_stepped:
             self.skipped_in_a_row = self.skipped_in_a_row + newly_skipped if newly_skipped else 0
+
+    def should_update(self) -> bool:
+        """Whether the last batch took a step; other batches are only accumulated. As in `OptimWrapper`."""
+        return self._has_stepped
