@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import traceback
 
 
@@ -29,8 +30,16 @@ def show_traceback() -> None:
         traceback.print_exc()
 
 
-def log_warning(message: str) -> None:
-    """Write a warning to the log of the run."""
+def log_warning(message: str, of_one_rank: bool = False) -> None:
+    """Write a warning to the log of the run.
+
+    mmengine drops warnings of all ranks but the first. With `of_one_rank`, which is for what the others do not know, a
+    rank prints it.
+    """
+    from mmengine.dist import get_rank
     from mmengine.logging import print_log
 
+    if of_one_rank and get_rank() > 0:
+        print(f'rank {get_rank()}: {message}', file=sys.stderr, flush=True)
+        return
     print_log(message, logger='current', level=logging.WARNING)

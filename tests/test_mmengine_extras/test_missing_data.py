@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 from mmseg.registry import DATASETS
 
+from dit_sam.errors import log_warning
 from dit_sam.mmengine_extras.diagnostics import missing_data_advice
 
 
@@ -59,3 +60,10 @@ def test_other_errors_pass(error):
     with pytest.raises(FileNotFoundError) as caught, missing_data_advice(Config(dict(model=dict(), work_dir='a'))):
         raise error
     assert caught.value is error
+
+
+def test_what_one_rank_alone_knows_is_printed(monkeypatch, capfd):
+    """mmengine shows warnings of rank 0 only."""
+    monkeypatch.setattr('mmengine.dist.get_rank', lambda: 3)
+    log_warning('a.jpg could not be read', of_one_rank=True)
+    assert capfd.readouterr().err == 'rank 3: a.jpg could not be read\n'

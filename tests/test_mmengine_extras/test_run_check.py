@@ -77,6 +77,10 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
             {'activation_checkpointing': ['backbone'], 'model.backbone': dict(type='SAMViT', _delete_=True)},
             r"activation_checkpointing=\['backbone'\] does not work with SAMViT: set model.backbone.with_cp=True",
         ),
+        (
+            {'default_hooks.checkpoint': dict(by_epoch=False, interval=10), 'optim_wrapper.accumulative_counts': 4},
+            'default_hooks.checkpoint.interval=10 would save inside a step of .*: take a multiple of 4',
+        ),
         (EPOCHS, 'train_dataloader.sampler.type=InfiniteSampler never ends an epoch: take ResumableSampler'),
     ],
 )

@@ -54,6 +54,8 @@ class SafeCheckpointHook(CheckpointHook):
     def __init__(self, *args: Any, strict_load: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.strict_load = strict_load
+        # The epoch whose scores the last checkpoint has.
+        self._scored: int | None = None
 
     def before_run(self, runner: Runner) -> None:
         """Have weights checked before hooks such as EMAHook load them."""
@@ -62,8 +64,19 @@ class SafeCheckpointHook(CheckpointHook):
             runner._hooks = [_EarlyCheck(self), *runner._hooks]
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the writing of checkpoints."""
+        """Prepare the writing of checkpoints. Only files of this work dir are replaced.
+
+        The best checkpoint is recorded with its path, and the training may continue one of another work dir.
+        """
         super().before_train(runner)
+        best = getattr(self, 'best_ckpt_path', None)
+        if best is not None:
+            self.best_ckpt_path = self._in_out_dir(best)
+        for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
+            self.best_ckpt_path_dict[name] = None if path is None else self._in_out_dir(path)
+        # For the scores of a validation that comes first.
+        resumed = self._in_out_dir(self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter))
+        self.last_ckpt = resumed if self.file_backend.exists(resumed) else None
         self.file_backend = DeferredRemovalBackend(self.file_backend)
         _copy_optimizer_state(runner.optim_wrapper)
 
@@ -83,6 +96,11 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('scores', dict(scores, epoch=runner.epoch))
         with stream_checkpoints():
             super().after_val_epoch(runner, metrics)
+        is_last = self.by_epoch and runner.epoch == runner.max_epochs and self.last_ckpt is not None
+        if is_last and self._scored != runner.epoch:
+            # So that the last checkpoint has its scores, and a new start does not validate again.
+            self._save_checkpoint_with_step(runner, runner.epoch, dict(epoch=runner.epoch, iter=runner.iter))
+        self._remove_old()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace, in place, what safe loading would refuse."""
@@ -128,10 +146,18 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with stream_checkpoints():
             super()._save_checkpoint_with_step(runner, step, meta)
-        best = getattr(self, 'best_ckpt_path_dict', {}).values()
-        self.file_backend.flush({self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best})
+        self._scored = runner.message_hub.runtime_info.get('scores', {}).get('epoch')
+        self._remove_old()
         if is_main_process():
             remove_old_stops(runner.work_dir)
+
+    def _in_out_dir(self, path: str) -> str:
+        return self.file_backend.join_path(self.out_dir, PurePath(path).name)
+
+    def _remove_old(self) -> None:
+        """Remove the files that newer ones have replaced."""
+        best = getattr(self, 'best_ckpt_path_dict', {}).values()
+        self.file_backend.flush({self.last_ckpt, getattr(self, 'best_ckpt_path', None), *best})
 
 
 class _EarlyCheck(Hook):

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from ..errors import log_warning
 from .item_seeds import VisitBatchSampler, seed_all, seed_items, seed_sampler, stop_seeding_items
 from .ranks import shared_seed
+from .schedules import ScheduleStartHook
 
 
 @DATA_SAMPLERS.register_module()
@@ -46,12 +47,17 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
 
     _iter: int
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._schedules = ScheduleStartHook()
+        self.runner.register_hook(self._schedules)
+
     def run(self) -> nn.Module:
         """Train, after the validation that was due before the checkpoint's next epoch."""
         seed_sampler(self.runner, shared_seed(self.runner))
         self.runner.call_hook('before_train')
         resumed_between_epochs = self._iter > 0 and self._steps_done() == 0
-        if resumed_between_epochs and self._epoch < self._max_epochs:
+        if resumed_between_epochs and self._scored_epoch() != self._epoch:
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
@@ -76,6 +82,8 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         """The batches of this epoch without the first `done`."""
         if not done:
             return self.dataloader
+        if done == len(self.dataloader):
+            return ()
         print_log(f'Epoch {self._epoch + 1} continues after step {done} of {len(self.dataloader)}', logger='current')
         if not hasattr(self.dataloader.sampler, 'start'):
             # With any other sampler, the batches that were seen are loaded again and dropped.
@@ -89,16 +97,22 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         before = hub.get_info('steps_per_epoch', length)
         hub.update_info('steps_per_epoch', length)
         done = self._iter - self._epoch * before
-        if before == length and 0 <= done < length:
+        # All, if it was stopped at the end, before the checkpoint of the epoch.
+        if before == length and 0 <= done <= length:
             return done
         if before != length:
             print_log(
                 f'The checkpoint was written with {before} steps an epoch, and there are {length} now: epoch '
-                f'{self._epoch + 1} starts over',
+                f'{self._epoch + 1} starts over, and the schedules follow',
                 logger='current',
             )
             self._iter = self._epoch * length
+            self._schedules.replay(self._epoch, length)
         return 0
+
+    def _scored_epoch(self) -> int | None:
+        """The epoch of the last finished validation."""
+        return self.runner.message_hub.runtime_info.get('scores', {}).get('epoch')
 
     def _validate_if_due(self) -> None:
         """Validate after the same epochs as mmengine."""

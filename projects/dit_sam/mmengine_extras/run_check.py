@@ -91,6 +91,13 @@ def _problems(cfg: Config) -> Iterator[str]:
             'auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
             'optim_wrapper.optimizer.lr is meant'
         )
+    checkpoint, counts = (cfg.get('default_hooks') or {}).get('checkpoint') or {}, _accumulated(cfg)
+    if checkpoint.get('by_epoch') is False and checkpoint.get('interval', -1) > 0 and checkpoint['interval'] % counts:
+        yield (
+            f'default_hooks.checkpoint.interval={checkpoint["interval"]} would save inside a step of '
+            f'optim_wrapper.accumulative_counts={counts} batches, whose gradients a checkpoint does not hold: take a '
+            f'multiple of {counts}'
+        )
     kind = class_of(DATA_SAMPLERS, (cfg.get('train_dataloader') or {}).get('sampler'))
     loop = cfg.get('train_cfg') or {}
     by_epoch = 'max_epochs' in loop and class_of(LOOPS, loop) is not LOOPS.get('IterBasedTrainLoop')
@@ -99,6 +106,11 @@ def _problems(cfg: Config) -> Iterator[str]:
             f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
             'IterBasedTrainLoop with max_iters'
         )
+
+
+def _accumulated(cfg: Config) -> int:
+    """Batches in a step."""
+    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
 
 
 def check_shards(cfg: Config) -> None:
@@ -226,6 +238,8 @@ def check_scores(runner: Runner) -> None:
     """
     metrics = runner.val_loop.evaluator.metrics
     names = [name for metric in metrics if hasattr(metric, 'score_names') for name in metric.score_names()]
+    # mmseg's own metric has no `score_names`.
+    names += ['mIoU'] if any(type(one).__name__ == 'IoUMetric' and not one.prefix for one in metrics) else []
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f'several metrics of val_evaluator report {twice}: give all but one a prefix')

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS
@@ -25,7 +25,7 @@ from .checkpoint_io import stream_checkpoints
 from .finite_step_hook import FiniteStepHook
 from .latest_checkpoint import remove_old_stops
 from .optim_wrapper import has_stepped
-from .ranks import end_process_group, lengths_of_ranks
+from .ranks import end_process_group, lengths_of_ranks, run_on_rank_0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -35,8 +35,8 @@ class StopSignalHook(Hook):
     """Finishes the step, saves a checkpoint inside the epoch, and exits with status 0, on all ranks.
 
     With accumulated gradients, a step is finished when the weights have changed. The checkpoint is called
-    `stopped_iter_{step}.pth` and is removed when there are two newer ones. During a validation nothing is saved, as the
-    checkpoint of its epoch is on the disk. Ctrl-C, torchrun and Slurm also signal the data-loading processes. These
+    `stopped_iter_{step}.pth` and is removed when there are two newer ones. During a validation it is only saved if
+    there is no checkpoint of that step yet. Ctrl-C, torchrun and Slurm also signal the data-loading processes. These
     ignore it, because the step still needs data, and are killed when the training ends. Signals have their usual effect
     before the first step of a run, when there is nothing to save, and from the third signal on. The hook does nothing
     outside the main thread, where Python handles no signals.
@@ -61,6 +61,7 @@ class StopSignalHook(Hook):
         self._in_training = False
         self._received: list[int] = []
         self._has_stepped = False
+        self._saved = -1
         self._handlers: dict[int, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -107,13 +108,21 @@ class StopSignalHook(Hook):
             if isinstance(hook, FiniteStepHook):
                 hook.report()
         # At the last step of an epoch the epoch's own checkpoint comes next, but hooks may take long until then.
-        name = f'stopped_iter_{runner.iter + 1}.pth'
+        self._save_and_exit(runner, runner.iter + 1)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note the step of a checkpoint from which a training can continue."""
+        if 'optimizer' in checkpoint:
+            self._saved = checkpoint['meta']['iter']
+
+    def _save_and_exit(self, runner: Runner, step: int) -> None:
+        name = f'stopped_iter_{step}.pth'
         with stream_checkpoints():
-            runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+            runner.save_checkpoint(runner.work_dir, name, by_epoch=False, meta=dict(epoch=runner.epoch, iter=step))
         if is_main_process():
             atomic_write_text(osp.join(runner.work_dir, 'last_checkpoint'), osp.join(runner.work_dir, name))
             remove_old_stops(runner.work_dir)
-        self._exit(runner.iter + 1, f'{osp.join(runner.work_dir, name)} is saved')
+        self._exit(step, f'{osp.join(runner.work_dir, name)} is saved')
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Agree on the batches after which ranks ask each other; a rank with more batches would wait forever."""
@@ -127,8 +136,15 @@ class StopSignalHook(Hook):
         if batch_idx >= self._shared:
             return
         self._batches += 1
-        if self._is_signaled():
-            self._exit(runner.iter, 'the checkpoint of the epoch is saved')
+        if not self._is_signaled():
+            return
+        if run_on_rank_0(lambda: self._saved == runner.iter):
+            self._exit(runner.iter, 'its checkpoint is saved')
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                # The weights of the training in place of the averaged ones.
+                hook.after_val_epoch(runner)
+        self._save_and_exit(runner, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
         """Count the batches of the training again."""
@@ -154,8 +170,9 @@ class StopSignalHook(Hook):
     def _exit(self, step: int, what: str) -> None:
         name = signal.Signals(self._received[0]).name if self._received else 'a signal to another rank'
         print_log(f'Stopped by {name} after step {step}: {what}; --resume continues from there', logger='current')
-        self._restore_handlers()
+        # While rank 0 still writes, a second signal must not end the other ranks.
         end_process_group(0)
+        self._restore_handlers()
         sys.exit(0)
 
 
