@@ -11,6 +11,6 @@ model = dict(backbone=dict(arch='huge', with_cp=True, init_cfg=sam), decode_head
 train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(accumulative_counts=4)
 # The averaged weights are kept in CPU memory, and the weights are copied there after every tenth step, which is every
-# 40th batch: 1 - 0.9997^10 = 0.003.
-custom_hooks = [dict(type='EMAHook', momentum=0.003, interval=40, device='cpu')]
+# 40th batch: 1 - 0.9997^10 = 0.003. Without update_buffers, buffers would be copied after every batch.
+custom_hooks = [dict(type='EMAHook', momentum=0.003, interval=40, device='cpu', update_buffers=True)]
 train_cfg = dict(max_epochs=25)

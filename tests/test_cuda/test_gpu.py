@@ -16,7 +16,7 @@ import torch
 from cases import build as build_encoders
 from cases import inputs
 from golden_loss import losses
-from gpu_tables import gradients_of, tf32
+from gpu_tables import KINDS, deviation, gradients_of, tf32
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -31,10 +31,6 @@ from dit_sam.structures import TextFeatures
 ROOT = Path(__file__).parents[2]
 gpu = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')]
 DEVICES = ['cpu', pytest.param('cuda', marks=gpu)]
-
-
-def deviation(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((actual - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize('device', DEVICES)
@@ -53,8 +49,10 @@ def test_sdpa_attention_against_the_textbook(case, dtype, device, monkeypatch):
     expected = gradients_of(exact, images.double(), TextFeatures(text.tokens.double(), text.mask), 'float64', device)
     with tf32(False):
         ours, textbooks = (gradients_of(models[name], images, text, dtype, device) for name in ('ours', 'textbook'))
-    for actual, other, right in zip(ours, textbooks, expected):
-        assert deviation(actual, right) < (1e-5 if dtype == 'float32' else 2 * deviation(other, right))
+    assert expected.keys() == {'features', *KINDS.values()}
+    for kind, right in expected.items():
+        limit = 1e-5 if dtype == 'float32' else 2 * deviation(textbooks[kind], right)
+        assert deviation(ours[kind], right) < limit, kind
 
 
 def model_of(name: str, device: str, seed: int = 0) -> tuple[Config, nn.Module]:

@@ -13,7 +13,7 @@ import torch
 from mmengine.fileio import get_file_backend
 
 from dit_sam.mmengine_extras import AtomicLocalBackend
-from dit_sam.mmengine_extras.checkpoint_io import stream_checkpoints
+from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints, stream_checkpoints
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
 
@@ -66,6 +66,14 @@ def test_a_checkpoint_goes_to_disk_without_a_copy_in_memory(tmp_path):
     loaded = torch.load(tmp_path / 'a.pth', weights_only=True)
     assert torch.equal(loaded['state_dict']['weight'], checkpoint['state_dict']['weight'])
     assert mmengine.runner.checkpoint.save_checkpoint is mmengine.runner.save_checkpoint
+
+
+def test_a_runner_does_not_load_a_whole_checkpoint_to_the_gpu(tmp_path):
+    """Shown by the device without memory."""
+    torch.save(dict(weight=torch.ones(2)), tmp_path / 'weights.pth')
+    with runners_map_checkpoints():
+        found = mmengine.runner.runner._load_checkpoint(str(tmp_path / 'weights.pth'), map_location='meta')
+    assert found['weight'].tolist() == [1, 1]
 
 
 def test_a_file_is_replaced_not_overwritten(tmp_path):

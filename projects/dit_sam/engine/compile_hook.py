@@ -81,3 +81,9 @@ def _check_options(options: dict) -> None:
             f'compile.mode={options["mode"]!r} is not a mode of torch.compile, which has '
             f'{", ".join(dict.fromkeys(modes))}'
         )
+    of_mode = torch._inductor.list_mode_options().get(options.get('mode', 'default'), {})
+    if {**of_mode, **(options.get('options') or {})}.get('triton.cudagraphs'):
+        raise InputError(
+            f'compile={options} records CUDA graphs, in which each block would overwrite the output of the one before: '
+            "take mode='max-autotune-no-cudagraphs' or 'default'"
+        )

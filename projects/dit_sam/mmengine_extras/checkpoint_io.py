@@ -110,6 +110,9 @@ def _save_streamed(
 
 
 def _load_mapped(filename: str, map_location: Any = None, logger: Any = None) -> dict:
+    # Runner asks for the GPU, where weights, averaged weights and Adam's state would lie beside those of the training:
+    # 16 bytes per parameter. They go there one by one when they are loaded.
+    map_location = 'cpu' if isinstance(map_location, (str, torch.device)) else map_location
     with mapped_files():
         return _load_checkpoint(filename, map_location, logger)
 
