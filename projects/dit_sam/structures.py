@@ -28,6 +28,8 @@ class TextFeatures:
                 f'TextFeatures needs tokens (B, L, D_t) and a mask (B, L), '
                 f'got {tuple(self.tokens.shape)} and {tuple(self.mask.shape)}'
             )
+        if self.mask.dtype != torch.bool:
+            raise ValueError(f'TextFeatures needs a mask of bool, True at real tokens, got {self.mask.dtype}')
 
 
 # Labels of the points of `SpatialPrompts`, as in SAM's ONNX export.

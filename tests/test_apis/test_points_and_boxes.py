@@ -153,11 +153,11 @@ def test_prompts_for_a_model_without_prompts_are_an_error(inferencer, monkeypatc
 
 def test_a_pipeline_that_may_move_the_image_is_refused():
     cfg = tiny_config()
-    cfg.test_dataloader.dataset.pipeline.insert(2, dict(type='RandomFlip', prob=0.5))
+    cfg.test_dataloader.dataset.pipeline.insert(2, dict(type='ReferringFlip', prob=0.5))
     with pytest.raises(
         InputError,
         match='after Resize the test pipeline has steps that may move the image under '
-        'them: RandomFlip, PackReferringInputs',
+        'them: ReferringFlip, PackReferringInputs',
     ):
         ReferringInferencer(cfg, device='cpu')(picture(), 'star', points=[[1, 2]])
 

@@ -238,6 +238,7 @@ def test_failed_write_leaves_the_old_file(table, tmp_path, monkeypatch):
     'mask, sentences, message',
     [
         (np.ones((2, 2)), [], 'reference 1 has no sentence'),
+        (np.ones((1, 4)), [dict(sent_id=1, text='a')], r'a mask of \(1, 4\) for an image of \(2, 2\)'),
         (np.ones((2, 2)), ['a dog'], 'reference 1: a sentence is a dict with "sent_id" and "text", got \'a dog\''),
         (np.ones((2, 2)), [dict(sent_id=1)], 'reference 1: a sentence is a dict with "sent_id" and "text"'),
         (np.ones((2, 2)), [dict(sent_id=1, text=5)], 'sentences.text: found int .5., but a sentence must be text'),

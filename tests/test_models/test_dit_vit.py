@@ -5,6 +5,7 @@ import torch
 from mmseg.registry import MODELS
 from tiny import assert_close, backbone, noise, randomize
 
+from dit_sam.errors import InputError
 from dit_sam.models import DITViT, Instruction, SAMViT
 from dit_sam.structures import TextFeatures
 
@@ -60,6 +61,58 @@ def test_the_instruction_gets_the_documented_arguments(keeps_outputs):
         visual, made = model.blocks[layer](visual, features, text.mask, keep_text=keeps_outputs)
 
 
+class MeanWord(Instruction):
+    """Every token is the mean of the real words, in the first block only, with one gate."""
+
+    takes_mask = True
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(dropout=0.0, **kwargs)
+        self.gate = torch.nn.Parameter(torch.zeros(()))
+
+    def init_weights(self):
+        super().init_weights()
+        torch.nn.init.constant_(self.gate, 0.5)
+
+    def forward(self, layer, text, previous, visual, mask):
+        if layer:
+            return None
+        mean = (text * mask[..., None]).sum(1, keepdim=True) / mask.sum(1)[:, None, None]
+        return self.gate * mean.expand_as(text)
+
+
+def test_an_instruction_can_read_the_mask_and_leave_out_blocks():
+    """Padding then changes nothing, and the text has an effect."""
+    model = build()
+    model.instruction = randomize(MeanWord(embed_dims=24, depth=3, text_dims=16))
+    image, text = noise(1, 3, 32, 40), sentences(batch=1)
+    padded = TextFeatures(
+        torch.cat([text.tokens, noise(1, 2, 16, seed=6)], 1), torch.tensor([[True, True, True, False, False]])
+    )
+    assert_close(model(image, padded)[0], model(image, text)[0], 1e-6)
+    assert not torch.allclose(model(image, text)[0], model(image)[0], atol=1e-3)
+
+
+def test_text_tokens_of_another_shape_are_an_error():
+    model = build()
+    model.instruction = MeanWord(embed_dims=24, depth=3, text_dims=16)
+    model.instruction.forward = lambda layer, text, previous, visual, mask: text[:, :1]
+    with pytest.raises(
+        InputError, match=r'MeanWord gives block 0 text tokens of shape \(2, 1, 24\), and .*\(2, 3, 24\)'
+    ):
+        model(noise(2, 3, 32, 40), sentences())
+
+
+def test_an_instruction_is_initialized_beside_the_weights_of_sam(tmp_path):
+    sam = build(instruction=None)
+    torch.save({f'image_encoder.{name}': value for name, value in sam.state_dict().items()}, tmp_path / 'sam.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'sam.pth'))
+    model = MODELS.build(backbone(instruction=L_DIT, init_cfg=init_cfg))
+    model.instruction = MeanWord(embed_dims=24, depth=3, text_dims=16)
+    model.init_weights()
+    assert model.instruction.gate == 0.5 and torch.equal(model.pos_embed, sam.pos_embed)
+
+
 def test_only_running_blocks_call_the_instruction():
     model = build(out_indices=(0, 1))
     model.instruction = Recorder(embed_dims=24, depth=2, text_dims=16)
@@ -96,3 +149,5 @@ def test_sentences_share_their_image(instruction):
 def test_text_features_check_their_shapes():
     with pytest.raises(ValueError, match=r'got \(2, 3, 16\) and \(2, 4\)'):
         TextFeatures(noise(2, 3, 16), torch.ones(2, 4, dtype=torch.bool))
+    with pytest.raises(ValueError, match='needs a mask of bool, True at real tokens, got torch.int64'):
+        TextFeatures(noise(2, 3, 16), torch.ones(2, 3, dtype=torch.long))

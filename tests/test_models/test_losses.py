@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
-from tiny import assert_close, noise
+from tiny import assert_close, decode_head, noise
 from torchmetrics.functional.segmentation import dice_score
 
 from dit_sam.errors import InputError
@@ -54,8 +54,26 @@ def test_an_empty_mask_gives_a_finite_loss_and_gradient():
     assert loss.isfinite() and pred.grad.isfinite().all()
 
 
-def test_only_names_that_begin_with_loss_are_trained_on():
-    assert MODELS.build(dict(type='BinaryDiceLoss')).loss_name == 'loss_dice'
+@pytest.mark.parametrize(
+    'loss, message',
+    [
+        (dict(type='DiceLoss'), 'DiceLoss of mmseg does not train the one mask'),
+        (dict(type='TverskyLoss'), 'TverskyLoss of mmseg does not train'),
+        (dict(type='CrossEntropyLoss'), 'CrossEntropyLoss of mmseg .* with use_sigmoid=True'),
+        (dict(type='BinaryDiceLoss', loss_name='dice'), "BinaryDiceLoss has loss_name='dice', and only losses whose"),
+    ],
+)
+def test_losses_that_would_not_train_a_mask_are_refused(loss, message):
+    with pytest.raises(InputError, match=message):
+        MODELS.build(decode_head(loss_decode=[dict(type='BinaryCrossEntropyLoss'), loss]))
+
+
+@pytest.mark.parametrize(
+    'loss',
+    [dict(type='CrossEntropyLoss', use_sigmoid=True), dict(type='LovaszLoss', loss_type='binary', reduction='none')],
+)
+def test_losses_of_mmseg_for_one_channel_are_accepted(loss):
+    MODELS.build(decode_head(loss_decode=loss))
 
 
 @pytest.mark.parametrize('ignored', [0, 20, 72])

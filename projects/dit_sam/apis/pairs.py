@@ -9,6 +9,8 @@ from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 
 from ..datasets.image_stage import ImageStage, LoadedImage
+from ..datasets.pipeline_check import check_steps
+from ..datasets.transforms import LoadReferringMask, SamplePrompts
 from ..errors import InputError
 from ..mmengine_extras.config_check import class_name
 from ..utils import undecodable_reason
@@ -23,7 +25,7 @@ class PairPipeline:
     """The test pipeline of a config without the ground truth; it also takes arrays, and resizes an image only once.
 
     Raises:
-        InputError: The pipeline has no `LoadImageFromFile`.
+        InputError: The pipeline has no `LoadImageFromFile`, or `check_steps` refuses it.
     """
 
     def __init__(self, cfg: Config | ConfigDict) -> None:
@@ -35,7 +37,10 @@ class PairPipeline:
                 'to know how images are read'
             )
         self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
-        self.stage = ImageStage(Compose(steps))
+        rest = Compose(steps)
+        rest.transforms = [step for step in rest.transforms if not isinstance(step, (LoadReferringMask, SamplePrompts))]
+        check_steps(rest.transforms, True, 'test pipeline of the config')
+        self.stage = ImageStage(rest)
 
     def load(self, image: str | np.ndarray | OpenImage, name: str) -> dict:
         """Read an image: `img`, BGR, and what the loader notes about it.

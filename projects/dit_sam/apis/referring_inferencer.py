@@ -247,7 +247,9 @@ class ReferringInferencer(BaseInferencer):
         if len(images) != 1:
             raise InputError(f'open takes one image, got {len(images)}')
         self._check_own(images[0])
-        return self._open(images[0], _name(images[0], 1))
+        # A copy: the caller may reuse an array, such as the frame of a camera.
+        image = images[0].copy() if isinstance(images[0], np.ndarray) else images[0]
+        return self._open(image, _name(image, 1))
 
     def _check_own(self, image: str | np.ndarray | OpenImage) -> None:
         if isinstance(image, OpenImage) and image.inferencer is not self:

@@ -131,7 +131,12 @@ def as_npz(predictions: Sequence[dict[str, Any]]) -> bytes:
 
     `image`, `sentence`, `score`, `area` (N,) and `box` (N, 4), zeros where nothing was found, in the order of the
     predictions; `mask_1` … `mask_N`, each (H, W) of its image.
+
+    Raises:
+        InputError: A prediction has no boolean mask.
     """
+    if not all('mask' in prediction for prediction in predictions):
+        raise InputError("predictions without masks: for this form, call the inferencer with mask_form='array'")
     columns = dict(
         image=[prediction['img_path'] or '' for prediction in predictions],
         box=[prediction['box'] or [0] * 4 for prediction in predictions],

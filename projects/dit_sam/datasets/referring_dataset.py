@@ -20,6 +20,7 @@ from ..utils import decode_image
 from .held_out import evaluation_images, without_held_out
 from .image_stage import LastImage
 from .images import find_image
+from .pipeline_check import check_steps
 from .table import ReferringTable
 
 # What mmcv, OpenCV and Pillow raise for files that are missing, damaged or no images.
@@ -63,8 +64,9 @@ class ReferringDataset(BaseDataset):
 
     Raises:
         FileNotFoundError: A file is missing, or the image of an item that is accessed.
-        InputError: A file is damaged, `filter_cfg` leaves nothing, too many images cannot be read, or, with
-            `sentences_per_image`, the pipeline changes an image differently for each sentence.
+        InputError: A file is damaged, `filter_cfg` leaves nothing, too many images cannot be read, the mask or the
+            sentence would not follow the image through the pipeline (`check_steps`), or, with `sentences_per_image`,
+            the pipeline changes an image differently for each sentence.
     """
 
     METAINFO = dict(classes=('background', 'referent'), palette=[[0, 0, 0], [220, 20, 60]])
@@ -95,6 +97,7 @@ class ReferringDataset(BaseDataset):
         super().__init__(
             ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg, **kwargs
         )
+        check_steps(self.pipeline.transforms, self.test_mode, f'pipeline of {type(self).__name__}')
         self._last_image = LastImage(self.pipeline)
 
     @property
@@ -233,7 +236,7 @@ class ReferringDataset(BaseDataset):
                 f'({reason}): more than the {self.max_unreadable:.1%} that may be replaced; repair or '
                 'remove the files, or check data_prefix.img_path'
             )
-        log_warning(f'{path} could not be read and another item takes its place: {reason}')
+        log_warning(f'{path} could not be read and another item takes its place: {reason}', of_one_rank=True)
 
     def image_numbers(self) -> np.ndarray:
         """A number for each item, equal for items on the same image."""

@@ -19,6 +19,8 @@ class TableBuilder:
 
     def __init__(self) -> None:
         self._columns: dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
+        # Heights and widths of targets given as arrays.
+        self._shapes: dict[int, tuple[int, ...]] = {}
 
     def rows(self, group: str) -> int:
         return len(self._columns[KEYS[group]])
@@ -43,7 +45,10 @@ class TableBuilder:
             ignored: Pixels that count neither as object nor as background, in the same form as the mask.
         """
         masks = [encode_mask(one) if isinstance(one, np.ndarray) else one for one in (mask, ignored)]
-        return self._add('targets', ann_id, masks[0], outlines, masks[1])
+        row = self._add('targets', ann_id, masks[0], outlines, masks[1])
+        if isinstance(mask, np.ndarray):
+            self._shapes[row] = mask.shape[:2]
+        return row
 
     def add_reference(
         self,
@@ -63,8 +68,11 @@ class TableBuilder:
             sentences: Dicts with `sent_id`, `text` and optionally `kind` and `raw`.
 
         Raises:
-            InputError: There is no sentence, or one has other keys.
+            InputError: There is no sentence, one has other keys, or the mask has another size than the image.
         """
+        size = tuple(self._columns[f'images.{side}'][image] for side in ('height', 'width'))
+        if self._shapes.get(target, size) != size:
+            raise InputError(f'reference {ref_id} has a mask of {self._shapes[target]} for an image of {size}')
         if not sentences:
             raise InputError(f'reference {ref_id} has no sentence')
         for sentence in sentences:

@@ -8,6 +8,44 @@ from mmseg.models.losses.dice_loss import dice_loss
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from ..errors import InputError
+
+
+def check_losses(losses: nn.Module) -> None:
+    """Check that the losses of a head with one output channel train it.
+
+    Several losses of mmseg take one channel for one class of several: `DiceLoss` then trains the background, and
+    `TverskyLoss` nothing. They are tried on a right and on an inverted mask.
+
+    Raises:
+        InputError: A loss of mmseg is not lower for the right mask, or the name of a loss keeps it out of the sum.
+    """
+    for loss in losses if isinstance(losses, nn.ModuleList) else [losses]:
+        kind, name = type(loss).__name__, getattr(loss, 'loss_name', None)
+        # As mmengine's `parse_losses` chooses what it adds up.
+        if not isinstance(name, str) or 'loss' not in name:
+            raise InputError(
+                f'decode_head.loss_decode: {kind} has loss_name={name!r}, and only losses whose name contains "loss" '
+                "are trained on: set loss_name='loss_...'"
+            )
+        if type(loss).__module__.startswith('mmseg.') and not _tells_masks_apart(loss):
+            raise InputError(
+                f'decode_head.loss_decode: {kind} of mmseg does not train the one mask of a sentence: take '
+                'BinaryCrossEntropyLoss, BinaryDiceLoss, or CrossEntropyLoss with use_sigmoid=True'
+            )
+
+
+@torch.no_grad()
+def _tells_masks_apart(loss: nn.Module) -> bool:
+    target = torch.zeros(2, 8, 8, dtype=torch.long)
+    target[:, 2:5, 1:7] = 1
+    logits = 6.0 * (2 * target - 1)[:, None]
+    try:
+        right, inverted = (float(loss(each, target, ignore_index=255)) for each in (logits, -logits))
+    except Exception:  # a loss for several channels may fail in any way
+        return False
+    return right < inverted
+
 
 @MODELS.register_module()
 class BinaryCrossEntropyLoss(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...errors import InputError, log_warning
 from ...structures import TextFeatures
 from ..instructions import Instruction
+from ..weights import pretrained_init_cfg
 from .sam_vit import SAMViT
 
 Trunk: TypeAlias = tuple[Tensor, tuple[Tensor, ...]]
@@ -43,6 +44,12 @@ class DITViT(SAMViT):
     def takes_text(self) -> bool:
         """Whether text changes its output."""
         return self.instruction is not None
+
+    def init_weights(self) -> None:
+        """As in `SAMViT`; the instruction has its own `init_weights` and `init_cfg`, also with SAM's weights."""
+        if self.instruction is not None and not self.is_init and pretrained_init_cfg(self.init_cfg) is not None:
+            self.instruction.init_weights()
+        super().init_weights()
 
     def train(self, mode: bool = True) -> 'DITViT':
         """As in `SAMViT`; the instruction of a frozen encoder still trains."""
@@ -134,6 +141,13 @@ class DITViT(SAMViT):
         (B, H, W, D), and text tokens (B, L, D) if the next block needs them.
         """
         assert self.instruction is not None
-        text = self.instruction(layer, features, previous, tokens)
+        more = dict(mask=mask) if self.instruction.takes_mask else {}
+        text = self.instruction(layer, features, previous, tokens, **more)
+        if text is not None and text.shape != features.shape:
+            raise InputError(
+                f'{type(self.instruction).__name__} gives block {layer} text tokens of shape {tuple(text.shape)}, and '
+                f'the features have {tuple(features.shape)}: it must return one token of the same width for each, or '
+                'None for no text in this block'
+            )
         keep_text = self.instruction.keeps_outputs and layer + 1 < self.running_depth
         return self.blocks[layer](tokens, text, mask, keep_text)

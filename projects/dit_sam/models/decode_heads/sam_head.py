@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...structures import SpatialPrompts, TextFeatures
 from ..layers import resize
-from ..losses import sentence_contrast
+from ..losses import check_losses, sentence_contrast
 from ..weights import load_sam_weights, pretrained_init_cfg
 from .mask_decoder import MaskedTwoWayTransformer, PairedMaskDecoder
 from .prompt_encoder import PairedPromptEncoder
@@ -101,6 +101,7 @@ class SAMHead(BaseDecodeHead):
             transformer=MaskedTwoWayTransformer(depth, in_channels, num_heads, mlp_dim),
             iou_head_hidden_dim=iou_head_hidden_dim,
         )
+        check_losses(self.loss_decode)
         if text_dims is not None:
             self.text_proj: nn.Module = nn.Linear(text_dims, in_channels)
         for untrained in (self.prompt_encoder.mask_downscaling, self.mask_decoder.output_hypernetworks_mlps[1:]):

@@ -35,6 +35,12 @@ class Instruction(BaseModule, metaclass=ABCMeta):
     keeps_outputs = False
     """Whether blocks update their text tokens, and `forward` gets those of the previous block."""
 
+    takes_mask = False
+    """Whether `forward` also has an argument `mask`, (B, L), bool, True at real tokens.
+
+    Padding has features too, so what mixes tokens, such as a mean over the words, must leave it out.
+    """
+
     def __init__(
         self,
         embed_dims: int,
@@ -69,7 +75,7 @@ class Instruction(BaseModule, metaclass=ABCMeta):
         return nn.ModuleDict({str(layer): make() for layer in range(self.start, self.depth)})
 
     @abstractmethod
-    def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor:
+    def forward(self, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor) -> Tensor | None:
         """Text tokens for one block.
 
         Args:
@@ -80,7 +86,7 @@ class Instruction(BaseModule, metaclass=ABCMeta):
             visual: Visual tokens that enter the block, (B, H, W, D).
 
         Returns:
-            T_i, (B, L, D).
+            T_i, (B, L, D); None for no text in this block, after which `previous` is None.
         """
 
 

@@ -181,7 +181,7 @@ class HuggingFaceTextEncoder(TextEncoder):
             # The cache would make a frozen encoder depend on what was encoded before the run was resumed.
             features = self._encode(distinct)
         else:
-            features = self._cache(distinct, self._encode, self.model)
+            features = self._cache(distinct, self._encode, self)
         if len(distinct) == len(sentences):
             return features
         index = index_tensor([distinct.index(sentence) for sentence in sentences], features.tokens.device)
