@@ -1,4 +1,4 @@
-# L-DIT on the embedded data with sentences that mean several objects or none.
+# L-DIT on the generated data with sentences that mean several objects or none.
 _base_ = [
     '../_base_/models/dit_sam_vit-t.py',
     '../_base_/datasets/gshapes.py',

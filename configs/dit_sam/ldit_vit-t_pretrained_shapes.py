@@ -1,4 +1,4 @@
-# L-DIT on the embedded data from the weights of sam_vit-t_shapes.py and of reproduction/pretrain_text_encoder.py: the
+# L-DIT on the generated data from the weights of sam_vit-t_shapes.py and of reproduction/pretrain_text_encoder.py: the
 # paper's comparison in miniature. The other schemes, and additions that may lift L-DIT, are settings of
 # reproduction/compare_schemes.py on top of it.
 _base_ = [

@@ -1,4 +1,4 @@
-# L-DIT on the embedded data. Trains from random weights on two CPU cores or a GPU; the shipped weights are its result.
+# L-DIT on the generated data. Trains from random weights on two CPU cores or a GPU; the shipped weights are its result.
 _base_ = [
     '../_base_/models/dit_sam_vit-t.py',
     '../_base_/datasets/shapes.py',

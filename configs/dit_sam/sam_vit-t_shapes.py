@@ -1,4 +1,4 @@
-# SAM without text, class-agnostic, on the embedded data: from a point or a box to the mask. The schemes start from its
+# SAM without text, class-agnostic, on the generated data: from a point or a box to the mask. The schemes start from its
 # weights in docs/reproduction.md, as the paper's start from SAM's.
 _base_ = [
     '../_base_/models/dit_sam_vit-t.py',

@@ -1,4 +1,4 @@
-# EVF-SAM on the embedded data, from random weights: SAM's encoder trains too, as there is no SAM to start from.
+# EVF-SAM on the generated data, from random weights: SAM's encoder trains too, as there is no SAM to start from.
 _base_ = [
     '../_base_/models/evf_sam_vit-t.py',
     '../_base_/datasets/shapes_text_image.py',

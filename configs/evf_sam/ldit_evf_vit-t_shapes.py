@@ -1,4 +1,4 @@
-# L-DIT instructed by a small BEiT-3 on the embedded data, from random weights.
+# L-DIT instructed by a small BEiT-3 on the generated data, from random weights.
 _base_ = [
     '../_base_/models/evf_sam_vit-t.py',
     '../_base_/datasets/shapes_text_image.py',

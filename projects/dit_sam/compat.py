@@ -177,8 +177,6 @@ def init_dist_without_cuda(cfg: Any) -> None:
     from mmengine.device import get_device
     from mmengine.dist import is_distributed
 
-    from .mmengine_extras.config_check import class_name
-
     if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
@@ -189,7 +187,7 @@ def init_dist_without_cuda(cfg: Any) -> None:
     # What the Runner would pass to MMDistributedDataParallel, without the device.
     wrapper = dict(broadcast_buffers=False, find_unused_parameters=cfg.get('find_unused_parameters', False))
     cfg.model_wrapper_cfg = {**dict(cfg.get('model_wrapper_cfg') or wrapper), 'device_ids': None}
-    if class_name(cfg.get('strategy')).endswith('FSDPStrategy'):
+    if _has_strategy(cfg, 'FSDPStrategy'):
         _shard_on_cpu(cfg.strategy)
     with replaced('torch.cuda', 'set_device', lambda device: None):
         start_process_group(cfg)
@@ -205,17 +203,21 @@ def start_process_group(cfg: Any) -> None:
     from mmengine.dist import init_dist, is_distributed
     from mmengine.utils.dl_utils import set_multi_processing
 
-    from .mmengine_extras.config_check import class_name
-
     if cfg.get('launcher', 'none') == 'none' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
     dist_cfg = dict(env_cfg.get('dist_cfg', {}))
-    if class_name(cfg.get('strategy')).endswith('DeepSpeedStrategy') and get_device() != 'cpu':
+    if _has_strategy(cfg, 'DeepSpeedStrategy') and get_device() != 'cpu':
         dist_cfg['init_backend'] = 'deepspeed'
     # First, as in the Runner: `init_dist` sets the start method to spawn if none is set.
     set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=True)
     init_dist(cfg.launcher, **dist_cfg)
+
+
+def _has_strategy(cfg: Any, name: str) -> bool:
+    """Whether a config has a strategy of mmengine or one derived from it, by its name or class."""
+    kind = (cfg.get('strategy') or {}).get('type', '')
+    return str(getattr(kind, '__name__', kind)).endswith(name)
 
 
 def _shard_on_cpu(strategy: dict) -> None:

@@ -98,7 +98,9 @@ def test_a_validation_of_unequal_lengths_ends_and_can_be_stopped(tmp_path, signa
     )
     assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
     assert (tmp_path / 'epoch_2.pth').exists() is not bool(signals)
-    assert ('Stopped by a signal to another rank after step 2: the checkpoint of' in done[0].output) is bool(signals)
+    assert ('Stopped by a signal to another rank after step 2: its checkpoint is saved' in done[0].output) is bool(
+        signals
+    )
 
 
 def test_ranks_check_for_signals_at_the_first_step_after_an_interval(tmp_path):

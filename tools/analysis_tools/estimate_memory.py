@@ -3,8 +3,7 @@
 Runs a step on fake tensors, which have shapes but no content, and counts the bytes of live tensors, so any model can be
 estimated on any machine. ``fixed`` is the memory of weights, gradients, the optimizer's state, and the averaged weights
 of an EMAHook that keeps them on the GPU. ``per image`` is what the largest batch adds for each image beyond the batch
-before it. A GPU needs more: the context of CUDA, memory that the allocator cannot reuse, and the buffers of several
-ranks.
+before it. A GPU needs more: the context of CUDA, and memory that the allocator cannot reuse.
 
 ``--measure`` runs a real step of the smallest batch in a fresh process and prints its peak next to the estimate. With a
 GPU it is the peak of its allocator, else that of the process, above its memory after the imports (Linux).

@@ -1,4 +1,4 @@
-"""Writes the embedded `shapes` data set in RefCOCO's own format, or its generalized variant in gRefCOCO's."""
+"""Writes the generated `shapes` data set in RefCOCO's own format, or its generalized variant in gRefCOCO's."""
 
 import argparse
 import importlib.util

@@ -1,4 +1,4 @@
-# The embedded data with sentences that mean several objects or none, in gRefCOCO's form:
+# The generated data with sentences that mean several objects or none, in gRefCOCO's form:
 # python tools/dataset_converters/shapes.py --generalized --out data/gshapes
 #   data/gshapes/images/
 #   data/gshapes/gshapes/{instances.json, grefs(unc).json}

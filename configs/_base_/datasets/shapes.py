@@ -1,4 +1,4 @@
-# The embedded data: python tools/dataset_converters/shapes.py --out data/shapes
+# The generated data: python tools/dataset_converters/shapes.py --out data/shapes
 #   data/shapes/images/
 #   data/shapes/shapes/{instances.json, refs(unc).p}
 dataset_type = 'RefCOCODataset'

@@ -1,4 +1,4 @@
-# The embedded data as in shapes.py, with the image for a text encoder that reads the sentence together with it.
+# The generated data as in shapes.py, with the image for a text encoder that reads the sentence together with it.
 _base_ = './shapes.py'
 
 text_image = dict(type='AddTextEncoderImage', size=72)

@@ -1,4 +1,4 @@
-# For the small models on the embedded data, from random weights.
+# For the small models on the generated data, from random weights.
 optim_wrapper = dict(
     type='GuardedOptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.98), weight_decay=0.02),

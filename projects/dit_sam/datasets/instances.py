@@ -19,7 +19,7 @@ from .table import ReferringTable
 from .table_builder import TableBuilder
 
 REMEDY = (
-    '`python tools/dataset_converters/shapes.py --out data/shapes` makes the embedded data '
+    '`python tools/dataset_converters/shapes.py --out data/shapes` makes the generated data '
     '(`--generalized --out data/gshapes` those of the gshapes configs); for RefCOCO see "Training on RefCOCO" in '
     'README.md'
 )
