@@ -12,9 +12,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from mmseg.structures import SegDataSample
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from dit_sam.datasets.transforms.formatting import ReferringDataSample
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 # Every config, such as 'dit_sam/ldit_vit-b.py'.
@@ -39,7 +40,7 @@ def batch(cfg: Config, training: bool) -> dict:
     height, width = cfg.model.data_preprocessor.get('size') or (64, 64)
     samples = []
     for size, sentence in zip(((height, width // 2), (height - 3, width)), SENTENCES):
-        sample = SegDataSample(
+        sample = ReferringDataSample(
             metainfo=dict(
                 text=sentence,
                 img_shape=size,

@@ -30,7 +30,8 @@ default_hooks = dict(
 )
 # Gradients are views of the buckets of DistributedDataParallel, which saves 4 bytes per parameter.
 model_wrapper_cfg = dict(broadcast_buffers=False, find_unused_parameters=False, gradient_as_bucket_view=True)
-# Pictures and scores also go to TensorBoard or W&B: dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend').
+# For TensorBoard or W&B too, a config of yours sets visualizer=dict(vis_backends=[dict(type='NumberedVisBackend'),
+# dict(type='TensorboardVisBackend')]); vis_backends alone would change nothing.
 vis_backends = [dict(type='NumberedVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 tta_model = dict(type='ReferringTTAModel')

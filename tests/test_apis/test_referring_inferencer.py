@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from tiny_inferencer import assert_same, masks_of, picture, save_random_weights, tiny_config
 
 from dit_sam.apis import InputError, ReferringInferencer, as_json
+from dit_sam.apis.model_source import check_dtype
 
 ORIENTATION, QUARTER_TURN = 0x0112, 6  # EXIF: shown turned clockwise by 90 degrees
 
@@ -257,3 +258,10 @@ def test_16_bits_change_masks_little_and_unknown_types_are_refused(tmp_path):
         ReferringInferencer(tiny_config(), dtype='int8')
     with pytest.raises(InputError, match='float16 is for GPUs: take bfloat16'):
         ReferringInferencer(tiny_config(), device='cpu', dtype='float16')
+
+
+def test_bfloat16_needs_a_gpu_that_has_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
+    with pytest.raises(InputError, match='this GPU has no bfloat16 arithmetic, .* take float16'):
+        check_dtype('bfloat16', 'cuda')
+    assert check_dtype('float16', 'cuda') is torch.float16

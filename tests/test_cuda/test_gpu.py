@@ -118,7 +118,8 @@ def test_a_step_does_not_wait(name, precision):
     wrapper.writes_norm = False
     data = [batch(cfg, True) for _ in range(3)]
     for each in data:
-        each['inputs'] = [image.pin_memory() for image in each['inputs']]
+        for key in ('inputs', 'data_samples'):
+            each[key] = [part.pin_memory() for part in each[key]]
     model.train_step(data[0], wrapper)
     with no_waits('cuda'):
         for each in data[1:]:

@@ -1,7 +1,7 @@
 """Measure how distinct the words are in each block: ``tools/analysis_tools/word_shares.py CONFIG CHECKPOINT``.
 
-Prints for each block of the image encoder the share of the variance of its text tokens, after the block's norm, that
-lies between the words of a sentence. 1 means that words differ as much within a sentence as between sentences and
+Prints, for each block of the image encoder, the variance of the text tokens within a sentence divided by their variance
+over all sentences, after the block's norm. 1 means that words differ as much within a sentence as between sentences and
 images, 0 that all words of a sentence look alike, so that the block cannot tell them apart. Reads the test set.
 """
 

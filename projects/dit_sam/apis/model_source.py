@@ -64,12 +64,15 @@ def check_dtype(name: str, device: str | None) -> torch.dtype | None:
     """The type with 16 bits that a name means; None for float32.
 
     Raises:
-        InputError: It is another name, or float16 for a CPU.
+        InputError: It is another name, float16 for a CPU, or bfloat16 for a GPU without it.
     """
     known = dict(float32=None, bfloat16=torch.bfloat16, float16=torch.float16)
     if name not in known:
         raise InputError(f'dtype={name!r} is not one of {", ".join(known)}')
-    on_cpu = torch.device(device).type == 'cpu' if device else not torch.cuda.is_available()
-    if name == 'float16' and on_cpu:
+    default = 'cuda' if torch.cuda.is_available() else 'cpu'
+    kind = torch.device(device or default).type
+    if name == 'float16' and kind == 'cpu':
         raise InputError('float16 is for GPUs: take bfloat16 on a CPU')
+    if name == 'bfloat16' and kind == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0):
+        raise InputError('this GPU has no bfloat16 arithmetic, which came with Ampere: take float16')
     return known[name]
