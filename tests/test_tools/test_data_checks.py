@@ -133,6 +133,22 @@ def test_doubtful_lines_get_a_warning(root, capsys):
     ]
 
 
+@pytest.mark.parametrize(
+    'change, doubt',
+    [
+        (dict(bbox=[0.1, 0.2, 0.5, 0.5]), 'has coordinates from 0 to 1: they are pixels here'),
+        (dict(bbox=None, segmentation=[[0, 0, 1, 0, 1, 1, 0, 1]]), 'has coordinates from 0 to 1'),
+        (dict(bbox=[30, 20, 50, 39]), 'has a box that ends outside of its image: "bbox" is left, top, width, height'),
+        (dict(catgory_id=3), 'has the key "catgory_id", which nothing reads: did you mean "category_id"?'),
+        (dict(source='mine'), ''),
+    ],
+)
+def test_what_is_probably_meant_otherwise_gets_a_warning(root, capsys, change, doubt):
+    assert check(write(root, line(**change))) == 0
+    output = capsys.readouterr().out
+    assert f'warning: line 1 {doubt}' in output if doubt else 'warning' not in output
+
+
 @pytest.mark.parametrize('orientation, shape', [(2, (40, 60)), (3, (40, 60)), (4, (40, 60)), (6, (40, 40))])
 def test_an_undetectable_rotation_gets_one_warning(root, capsys, orientation, shape):
     """The lines are valid: coordinates are those of the picture as shown."""

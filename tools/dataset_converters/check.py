@@ -7,6 +7,7 @@ exit status is 1 if anything is wrong. docs/data.md has the format.
 import argparse
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -38,6 +39,10 @@ from dit_sam.datasets.json_lines import (
 from dit_sam.datasets.masks import area
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
+KEYS = (
+    *('image', 'sentence', 'sentences', 'segmentation', 'bbox', 'mask', 'height', 'width'),
+    *('image_id', 'category_id', 'kind'),
+)
 # An image has several lines.
 decoded = lru_cache(maxsize=100_000)(image_problem)
 
@@ -62,11 +67,28 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
         yield 'has a target without a pixel in its image; "segmentation": null says that there is none'
 
 
+def coordinate_doubts(record: dict, images: Path) -> Iterator[str]:
+    """Doubts about a box or polygons: fractions of the image, or corners in place of width and height."""
+    polygons = record.get('segmentation')
+    parts = [record['bbox']] if 'bbox' in record else polygons if isinstance(polygons, list) else []
+    if parts and max(map(max, parts)) <= 1:
+        yield 'has coordinates from 0 to 1: they are pixels here, not fractions of the image'
+    elif 'bbox' in record:
+        (height, width), (left, top, across, down) = size_of(record, str(images)), record['bbox']
+        if left + across > width + 1 or top + down > height + 1:
+            yield 'has a box that ends outside of its image: "bbox" is left, top, width, height'
+
+
 def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[str, tuple[str, int]]) -> Iterator[str]:
     """Doubts about a good line; `ids` has the image_id of each image, and the line that gave it."""
     turned = orientation_doubt(str(images / record['image'])) if record['image'] not in ids else None
     if turned:
         yield f'names the image {images / record["image"]}, which {turned}'
+    yield from coordinate_doubts(record, images)
+    for key in record.keys() - set(KEYS):
+        near = get_close_matches(key, KEYS, n=1, cutoff=0.7)
+        if near:
+            yield f'has the key "{key}", which nothing reads: did you mean "{near[0]}"?'
     doubt = mask_doubt(str(masks / record['mask'])) if 'mask' in record else None
     if doubt:
         yield doubt
