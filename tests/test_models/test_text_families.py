@@ -139,10 +139,15 @@ def test_a_model_of_images_is_refused():
         )
 
 
-def test_a_tokenizer_with_another_padding_token_is_refused():
-    sizes = dict(text_encoder()['model'], model_type='roberta')
+@pytest.mark.parametrize(
+    'kind, remedy',
+    [('roberta', 'for it: set pad_token_id=0 in text_encoder.model, or give'), ('mpnet', 'for it: give')],
+)
+def test_a_tokenizer_with_another_padding_token_is_refused(kind, remedy):
+    """MPNet's padding token cannot be set."""
+    sizes = dict(text_encoder()['model'], model_type=kind)
     encoder = MODELS.build(text_encoder(model=sizes))
-    with pytest.raises(InputError, match=re.escape('pads with token 0, and the text model') + '.*pad_token_id=0'):
+    with pytest.raises(InputError, match=re.escape('pads with token 0, and the text model') + f'.*{remedy}'):
         encoder(['cat'])
 
 

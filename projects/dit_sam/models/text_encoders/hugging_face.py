@@ -110,10 +110,12 @@ class HuggingFaceTextEncoder(TextEncoder):
             )
         table = position_table(self.model)
         if table is not None and table.padding_idx not in (None, padding):
+            # MPNet's is fixed.
+            settable = self.model.config.model_type != 'mpnet'
+            way = f'set pad_token_id={padding} in text_encoder.model, or ' if settable else ''
             raise InputError(
                 f'the tokenizer pads with token {padding}, and the text model, whose positions skip padding, '
-                f'takes {table.padding_idx} for it: set pad_token_id={padding} in text_encoder.model, or give it its '
-                'own tokenizer'
+                f'takes {table.padding_idx} for it: {way}give it its own tokenizer'
             )
 
     @property
