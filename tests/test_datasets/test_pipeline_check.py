@@ -49,11 +49,16 @@ def test_orders_in_which_something_stays_behind(steps, test_mode, message):
         check_steps([*steps, PACK], test_mode, 'pipeline of mine')
 
 
+class OwnFlip(mmcv.RandomFlip):
+    """A flip that may change the sentence too."""
+
+
 @pytest.mark.parametrize(
     'steps, test_mode',
     [
         ([LOAD, MASK, RESIZE, FLIP, CROP, PAD, PROMPTS], False),
         ([LOAD, RESIZE, MASK], False),
+        ([LOAD, MASK, OwnFlip(prob=0.5)], False),
         ([LOAD, RESIZE, MASK, PROMPTS], True),
         ([LOAD, RESIZE, mmseg.RandomFlip(prob=0.0), MASK], True),
         ([LOAD, MASK, mmcv.RandomApply([mmseg.PhotoMetricDistortion()]), RESIZE], False),

@@ -8,6 +8,7 @@ from pathlib import Path
 import mmcv.transforms
 import pytest
 from mmengine.config import Config
+from mmengine.registry import METRICS
 from mmseg.registry import TRANSFORMS
 from processes import ROOT
 
@@ -48,6 +49,16 @@ def test_it_is_read_as_the_config_with_names(named, pure):
     assert isinstance(Config.fromfile(pure).model.type, type)
     cfg = load_config(str(pure))
     assert {key: value for key, value in cfg.to_dict().items() if key in named} == named.to_dict()
+
+
+@pytest.mark.parametrize('scope', ["'mmdet'", 'None'])
+def test_in_other_scopes_names_have_their_scope(pure, scope):
+    text, count = re.subn("default_scope ?= ?'mmseg'", f'default_scope = {scope}', pure.read_text(encoding='utf-8'))
+    assert count == 1
+    pure.write_text(text, encoding='utf-8')
+    cfg = load_config(str(pure))
+    assert (cfg.model.type, cfg.val_evaluator.type) == ('mmseg.ReferringSegmentor', 'mmseg.ReferringIoU')
+    assert METRICS.build(cfg.val_evaluator)
 
 
 def test_it_can_be_written_after_the_tools_have_changed_it(pure):

@@ -7,6 +7,7 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from tiny import assert_close, decode_head, noise
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchmetrics.functional.segmentation import dice_score
 
 from dit_sam.errors import InputError
@@ -73,7 +74,15 @@ def test_losses_that_would_not_train_a_mask_are_refused(loss, message):
     [dict(type='CrossEntropyLoss', use_sigmoid=True), dict(type='LovaszLoss', loss_type='binary', reduction='none')],
 )
 def test_losses_of_mmseg_for_one_channel_are_accepted(loss):
+    """Also where tensors have no content, as for tools that count weights or memory."""
     MODELS.build(decode_head(loss_decode=loss))
+    for context in (torch.device('meta'), FakeTensorMode()):
+        with context:
+            MODELS.build(decode_head(loss_decode=loss))
+
+
+def test_a_loss_that_is_turned_off_is_accepted():
+    MODELS.build(decode_head(loss_decode=[dict(type='BinaryCrossEntropyLoss'), dict(type='DiceLoss', loss_weight=0.0)]))
 
 
 @pytest.mark.parametrize('ignored', [0, 20, 72])

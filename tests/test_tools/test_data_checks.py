@@ -140,7 +140,7 @@ def test_doubtful_lines_get_a_warning(root, capsys):
         (dict(bbox=None, segmentation=[[0, 0, 1, 0, 1, 1, 0, 1]]), 'has coordinates from 0 to 1'),
         (dict(bbox=[30, 20, 50, 39]), 'has a box that ends outside of its image: "bbox" is left, top, width, height'),
         (dict(catgory_id=3), 'has the key "catgory_id", which nothing reads: did you mean "category_id"?'),
-        (dict(source='mine'), ''),
+        (dict(source='mine', weight=2, category_name='cat', image_size=[1, 2], image_url='a'), ''),
     ],
 )
 def test_what_is_probably_meant_otherwise_gets_a_warning(root, capsys, change, doubt):

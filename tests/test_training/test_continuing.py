@@ -43,10 +43,19 @@ class Probe(Hook):
                 os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train(folder: Path, *, resume: bool = False, stop: int | None = None, in_validation: int | None = None, **options):
+def train(
+    folder: Path,
+    *,
+    resume: bool = False,
+    stop: int | None = None,
+    in_validation: int | None = None,
+    max_epochs: int = 3,
+    state_of: str | None = None,
+    **options,
+) -> Probe:
     """Train, and return what was recorded; a run that is to stop exits with status 0."""
     settings: dict[str, Any] = {
-        'train_cfg': dict(_delete_=True, type='ResumableTrainLoop', max_epochs=3, val_interval=1),
+        'train_cfg': dict(_delete_=True, type='ResumableTrainLoop', max_epochs=max_epochs, val_interval=1),
         'train_dataloader.sampler.type': 'ResumableSampler',
         'val_cfg': dict(_delete_=True, type='ValLoop'),
         'log_level': 'ERROR',
@@ -55,8 +64,10 @@ def train(folder: Path, *, resume: bool = False, stop: int | None = None, in_val
     cfg = load_config(str(ROOT / 'tests' / 'toy_config.py'), work_dir=str(folder), cfg_options=settings)
     train.count = getattr(train, 'count', 0) + 1
     cfg.experiment_name = f'continuing_{train.count}'
-    if resume and not cfg.resume:
+    if resume:
         resume_latest(cfg)
+    if state_of:
+        cfg.resume, cfg.load_from = True, state_of
     probe = Probe(stop, in_validation)
     runner = Runner.from_cfg(cfg)
     runner.register_hook(probe)
@@ -146,7 +157,8 @@ def test_a_training_that_continues_another_one_leaves_its_files(tmp_path):
     train(tmp_path / 'parent')
     before = files(tmp_path / 'parent')
     last = str(tmp_path / 'parent' / 'epoch_3.pth')
-    train(tmp_path / 'child', train_cfg__max_epochs=5, resume=True, load_from=last)
+    child = train(tmp_path / 'child', max_epochs=5, state_of=last)
+    assert child.steps[0] == (4, 1, 13)
     assert files(tmp_path / 'parent') == before and 'best_mIoU_epoch_3.pth' in before
     assert [name for name in files(tmp_path / 'child') if name.startswith('best')] == ['best_mIoU_epoch_5.pth']
 
@@ -156,10 +168,23 @@ def test_only_the_best_checkpoint_is_kept_without_others(tmp_path):
     assert files(tmp_path) == ['best_mIoU_epoch_3.pth', 'epoch_3.pth']
 
 
+def test_checkpoints_that_are_not_due_are_not_written(tmp_path):
+    train(tmp_path, default_hooks__checkpoint=dict(interval=2, save_last=False, rule='less'))
+    assert files(tmp_path) == ['best_mIoU_epoch_1.pth', 'epoch_2.pth']
+
+
+def test_a_training_whose_parent_stays_the_best_can_publish(tmp_path):
+    train(tmp_path / 'parent', default_hooks__checkpoint__rule='less')
+    last = str(tmp_path / 'parent' / 'epoch_3.pth')
+    publish = dict(rule='less', published_keys=['meta', 'state_dict'])
+    train(tmp_path / 'child', max_epochs=4, state_of=last, default_hooks__checkpoint=publish)
+    assert len(files(tmp_path / 'child')) == 2
+
+
 @pytest.mark.parametrize('converted', [False, True])
 def test_the_schedule_follows_another_length_of_the_epochs(tmp_path, converted):
     """From four steps an epoch to eight, after two epochs: as in a training that always had eight."""
-    settings = dict(train_cfg__max_epochs=6, param_scheduler=[dict(LINEAR, convert_to_iter_based=converted)])
+    settings = dict(max_epochs=6, param_scheduler=[dict(LINEAR, convert_to_iter_based=converted)])
     train(tmp_path / 'other', stop=10, **settings)
     again = train(tmp_path / 'other', resume=True, train_dataloader__batch_size=1, **settings)
     always = train(tmp_path / 'always', train_dataloader__batch_size=1, **settings)

@@ -125,6 +125,7 @@ def test_a_signal_before_the_first_step_ends_the_run_immediately(folder, by, sta
         (dict(modus='default'), 'compile.modus is not an argument of torch.compile, which has backend, '),
         (dict(mode='reduce-overhead'), 'records CUDA graphs, in which each block would overwrite'),
         (dict(options={'triton.cudagraphs': True}), 'records CUDA graphs'),
+        (dict(backend='cudagraphs'), 'records CUDA graphs'),
         (dict(mode='fast'), "compile.mode='fast' is not a mode of torch.compile, which has default, "),
     ],
 )

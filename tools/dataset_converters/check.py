@@ -86,7 +86,7 @@ def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[st
         yield f'names the image {images / record["image"]}, which {turned}'
     yield from coordinate_doubts(record, images)
     for key in record.keys() - set(KEYS):
-        near = get_close_matches(key, KEYS, n=1, cutoff=0.7)
+        near = get_close_matches(key, KEYS, n=1, cutoff=0.85)
         if near:
             yield f'has the key "{key}", which nothing reads: did you mean "{near[0]}"?'
     doubt = mask_doubt(str(masks / record['mask'])) if 'mask' in record else None

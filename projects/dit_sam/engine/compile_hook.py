@@ -82,7 +82,8 @@ def _check_options(options: dict) -> None:
             f'{", ".join(dict.fromkeys(modes))}'
         )
     of_mode = torch._inductor.list_mode_options().get(options.get('mode', 'default'), {})
-    if {**of_mode, **(options.get('options') or {})}.get('triton.cudagraphs'):
+    settings = {**of_mode, **(options.get('options') or {})}
+    if settings.get('triton.cudagraphs') or options.get('backend') == 'cudagraphs':
         raise InputError(
             f'compile={options} records CUDA graphs, in which each block would overwrite the output of the one before: '
             "take mode='max-autotune-no-cudagraphs' or 'default'"

@@ -107,7 +107,9 @@ def _read(filename: str) -> Config:
         cfg = Config.fromfile(filename)
         # As mmengine tells pure Python configs.
         if hasattr(cfg, '_imported_names'):
-            cfg = Config(_named(cfg._to_lazy_dict()), cfg.text, cfg.filename, cfg.env_variables)
+            cfg = Config(
+                _named(cfg._to_lazy_dict(), cfg.get('default_scope')), cfg.text, cfg.filename, cfg.env_variables
+            )
         return cfg
     except Exception as error:  # a config is a program, and may raise anything
         reason = f'{type(error).__name__}: {error}'.splitlines()[0].rstrip(': ')
@@ -116,17 +118,17 @@ def _read(filename: str) -> Config:
         raise InputError(f'config {filename} cannot be read: {reason}') from error
 
 
-def _named(value: Any, key: str = '') -> Any:
+def _named(value: Any, scope: str | None, key: str = '') -> Any:
     """A value of a pure Python config with its types by name, as in other configs.
 
     Programs compare names; and mmengine cannot write classes to the work folder once parts of a config have moved.
     """
     if isinstance(value, dict):
-        return {name: _named(part, name) for name, part in value.items()}
+        return {name: _named(part, scope, name) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_named(part) for part in value)
+        return type(value)(_named(part, scope) for part in value)
     if key in ('type', 'constructor') and isinstance(value, (LazyObject, LazyAttr)):
-        return registered_name(f'{value.module}.{value}')
+        return registered_name(f'{value.module}.{value}', scope)
     return value
 
 

@@ -11,7 +11,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmseg.registry import HOOKS
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -69,14 +69,13 @@ class SafeCheckpointHook(CheckpointHook):
         The best checkpoint is recorded with its path, and the training may continue one of another work dir.
         """
         super().before_train(runner)
-        best = getattr(self, 'best_ckpt_path', None)
+        best: str | None = getattr(self, 'best_ckpt_path', None)
         if best is not None:
             self.best_ckpt_path = self._in_out_dir(best)
         for name, path in getattr(self, 'best_ckpt_path_dict', {}).items():
-            self.best_ckpt_path_dict[name] = None if path is None else self._in_out_dir(path)
+            self.best_ckpt_path_dict[name] = self._in_out_dir(path)
         # For the scores of a validation that comes first.
-        resumed = self._in_out_dir(self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter))
-        self.last_ckpt = resumed if self.file_backend.exists(resumed) else None
+        self.last_ckpt = self._in_out_dir(self._name_of(runner))
         self.file_backend = DeferredRemovalBackend(self.file_backend)
         _copy_optimizer_state(runner.optim_wrapper)
 
@@ -96,11 +95,16 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('scores', dict(scores, epoch=runner.epoch))
         with stream_checkpoints():
             super().after_val_epoch(runner, metrics)
-        is_last = self.by_epoch and runner.epoch == runner.max_epochs and self.last_ckpt is not None
+        if isinstance(getattr(self, 'file_backend', None), DeferredRemovalBackend):
+            self._remove_old()
+        if self.last_ckpt is None or PurePath(self.last_ckpt).name != self._name_of(runner):
+            return
+        loop = runner.train_loop
+        is_last = isinstance(loop, EpochBasedTrainLoop) and runner.epoch == loop.max_epochs
         if is_last and self._scored != runner.epoch:
             # So that the last checkpoint has its scores, and a new start does not validate again.
-            self._save_checkpoint_with_step(runner, runner.epoch, dict(epoch=runner.epoch, iter=runner.iter))
-        self._remove_old()
+            step = runner.epoch if self.by_epoch else runner.iter
+            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace, in place, what safe loading would refuse."""
@@ -151,8 +155,14 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process():
             remove_old_stops(runner.work_dir)
 
-    def _in_out_dir(self, path: str) -> str:
-        return self.file_backend.join_path(self.out_dir, PurePath(path).name)
+    def _name_of(self, runner: Runner) -> str:
+        """The name of the checkpoint of the state after an epoch."""
+        return self.filename_tmpl.format(runner.epoch if self.by_epoch else runner.iter)
+
+    def _in_out_dir(self, path: str | None) -> str | None:
+        """The file of that name in the folder of this training; None if there is none."""
+        found = self.file_backend.join_path(self.out_dir, PurePath(path).name) if path else None
+        return found if found and self.file_backend.exists(found) else None
 
     def _remove_old(self) -> None:
         """Remove the files that newer ones have replaced."""

@@ -74,22 +74,23 @@ def class_name(part: Any) -> str:
     return str(getattr(kind, '__name__', kind)).split('.')[-1]
 
 
-def registered_name(path: str, registries: Sequence[Registry] = ()) -> str:
-    """The name under which a class is registered whose path is known, or the path if it is not.
+def registered_name(path: str, scope: str | None = 'mmseg') -> str:
+    """The name by which a scope finds a class whose path is known, or the path if mmseg and mmengine do not have it.
 
     Args:
         path: Such as `mmseg.models.SegDataPreProcessor`. The class may be defined in a module below. Nothing is
             imported.
-        registries: Where to look; by default those of mmengine and mmseg.
+        scope: The `default_scope` of the config.
     """
     module, _, name = path.rpartition('.')
-    registries = registries or _registries(None)
+    registries = _registries(None)
     kinds = _kinds(name, registries) if module else []
     for registry in [one for each in registries for one in _with_parents(each)] if kinds else ():
         found = registry.module_dict.get(name)
         if found is not None and f'{found.__module__}.'.startswith(f'{module}.'):
-            # Of several classes of one name, the scope tells which.
-            return name if all(kind is found for kind in kinds) else f'{registry.scope}.{name}'
+            # In other scopes, and of several classes of one name, the scope in the name tells which.
+            is_plain = scope == 'mmseg' and all(kind is found for kind in kinds)
+            return name if is_plain else f'{registry.scope}.{name}'
     return path
 
 

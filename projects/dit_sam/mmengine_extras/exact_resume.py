@@ -103,7 +103,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         if before != length:
             print_log(
                 f'The checkpoint was written with {before} steps an epoch, and there are {length} now: epoch '
-                f'{self._epoch + 1} starts over, and the schedules follow',
+                f'{self._epoch + 1} starts over',
                 logger='current',
             )
             self._iter = self._epoch * length

@@ -239,7 +239,8 @@ def check_scores(runner: Runner) -> None:
     metrics = runner.val_loop.evaluator.metrics
     names = [name for metric in metrics if hasattr(metric, 'score_names') for name in metric.score_names()]
     # mmseg's own metric has no `score_names`.
-    names += ['mIoU'] if any(type(one).__name__ == 'IoUMetric' and not one.prefix for one in metrics) else []
+    others = [one for one in metrics if type(one).__name__ == 'IoUMetric' and not one.prefix]
+    names += ['mIoU'] if any('mIoU' in one.metrics for one in others) else []
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise InputError(f'several metrics of val_evaluator report {twice}: give all but one a prefix')

@@ -29,7 +29,8 @@ class ScheduleStartHook(Hook):
         built = getattr(self, '_built', None)
         if built is None or any(getattr(one, 'need_val_args', False) for one, _, _ in built):
             log_warning(
-                'The schedules keep the steps per epoch of the checkpoint: look at the learning rate in the log'
+                'The schedules keep the number of steps in an epoch of the checkpoint (with FSDP, DeepSpeed or '
+                'ReduceOnPlateau): look at the learning rate in the log'
             )
             return
         for one, state, values in built:

@@ -112,7 +112,8 @@ class StopSignalHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the step of a checkpoint from which a training can continue."""
-        if 'optimizer' in checkpoint:
+        # DeepSpeed keeps its optimizer in other files; a best checkpoint has no schedules.
+        if 'optimizer' in checkpoint or 'param_schedulers' in checkpoint:
             self._saved = checkpoint['meta']['iter']
 
     def _save_and_exit(self, runner: Runner, step: int) -> None:

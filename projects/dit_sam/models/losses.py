@@ -28,7 +28,8 @@ def check_losses(losses: nn.Module) -> None:
                 f'decode_head.loss_decode: {kind} has loss_name={name!r}, and only losses whose name contains "loss" '
                 "are trained on: set loss_name='loss_...'"
             )
-        if type(loss).__module__.startswith('mmseg.') and not _tells_masks_apart(loss):
+        is_used = type(loss).__module__.startswith('mmseg.') and getattr(loss, 'loss_weight', 1) != 0
+        if is_used and not _tells_masks_apart(loss):
             raise InputError(
                 f'decode_head.loss_decode: {kind} of mmseg does not train the one mask of a sentence: take '
                 'BinaryCrossEntropyLoss, BinaryDiceLoss, or CrossEntropyLoss with use_sigmoid=True'
@@ -37,7 +38,11 @@ def check_losses(losses: nn.Module) -> None:
 
 @torch.no_grad()
 def _tells_masks_apart(loss: nn.Module) -> bool:
-    target = torch.zeros(2, 8, 8, dtype=torch.long)
+    """Whether a loss is lower for a right mask; also True where tensors have no content to tell."""
+    # With the device, which may be 'meta' by default, as for tools that only count weights.
+    target = torch.zeros(2, 8, 8, dtype=torch.long, device='cpu')
+    if type(target) is not Tensor:
+        return True
     target[:, 2:5, 1:7] = 1
     logits = 6.0 * (2 * target - 1)[:, None]
     try:

@@ -89,7 +89,13 @@ class AttentionRecorder:
             self._put(name, 'to_image', weights[..., length:].unflatten(2, size))
 
     def _note_instruction(
-        self, instruction: CrossAttentionInstruction, layer: int, text: Tensor, previous: Tensor | None, visual: Tensor
+        self,
+        instruction: CrossAttentionInstruction,
+        layer: int,
+        text: Tensor,
+        previous: Tensor | None,
+        visual: Tensor,
+        mask: Tensor | None = None,
     ) -> None:
         weights = cross_weights(instruction.layers[str(layer)], text, visual.flatten(1, 2)).mean(1)
         self._put(f'encoder.{layer}', 'to_image', weights.unflatten(2, visual.shape[1:3]))
