@@ -148,7 +148,7 @@ def as_reduced(_: None, bucket: dist.GradBucket) -> torch.futures.Future[torch.T
 def test_distributed_training_waits_for_no_parameter(scheme):
     """Every parameter gets a gradient, possibly zero, in every step; otherwise the second step would raise an error.
 
-    The group has no threads: those of gloo can wait forever for the interpreter, which waits for them, when it is freed.
+    The group has no threads. When gloo's is freed, its threads and the interpreter can wait for each other forever.
     """
     dist.init_process_group('fake', store=FakeStore(), rank=0, world_size=1)
     try:
