@@ -115,6 +115,12 @@ def test_coco_needs_paths(inferencer):
         as_coco(inferencer(picture(), 'star', return_masks='rle')['predictions'])
 
 
+def test_numpy_needs_boolean_masks(inferencer):
+    found = inferencer(picture(), 'star', return_masks='rle')['predictions']
+    with pytest.raises(InputError, match="call the inferencer with return_masks='array'"):
+        as_npz(found)
+
+
 def test_numpy_opens_predictions(predictions):
     with np.load(io.BytesIO(as_npz(predictions)), allow_pickle=False) as content:
         assert content['sentence'].tolist() == ['star', 'круг', 'circle']

@@ -28,6 +28,7 @@ if __name__ == '__main__':
 
 from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
 from dit_sam.datasets.json_lines import (
+    KEYS,
     image_id,
     mask_of,
     means_nothing,
@@ -39,10 +40,6 @@ from dit_sam.datasets.json_lines import (
 from dit_sam.datasets.masks import area
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
-KEYS = (
-    *('image', 'sentence', 'sentences', 'segmentation', 'bbox', 'mask', 'height', 'width'),
-    *('image_id', 'category_id', 'kind'),
-)
 # An image has several lines.
 decoded = lru_cache(maxsize=100_000)(image_problem)
 

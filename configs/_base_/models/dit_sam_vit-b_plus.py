@@ -1,5 +1,5 @@
 # dit_sam_vit-b.py with what lifted L-DIT in docs/reproduction.md: Dice beside BCE, with its own threshold. The IoU
-# head, whose prediction is the score of a mask, costs nothing.
+# head predicts the score of a mask, at no measurable cost.
 _base_ = './dit_sam_vit-b.py'
 
 model = dict(

@@ -9,8 +9,7 @@ from mmcv.transforms import Compose
 from mmengine.config import Config, ConfigDict
 
 from ..datasets.image_stage import ImageStage, LoadedImage
-from ..datasets.pipeline_check import check_steps
-from ..datasets.transforms import LoadReferringMask, SamplePrompts
+from ..datasets.pipeline_check import check_steps, class_names
 from ..errors import InputError
 from ..mmengine_extras.config_check import class_name
 from ..utils import undecodable_reason
@@ -29,7 +28,7 @@ class PairPipeline:
     """
 
     def __init__(self, cfg: Config | ConfigDict) -> None:
-        steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline if class_name(step) not in TRUTH_STEPS]
+        steps = [dict(step) for step in cfg.test_dataloader.dataset.pipeline]
         index = next((i for i, step in enumerate(steps) if class_name(step) == 'LoadImageFromFile'), None)
         if index is None:
             raise InputError(
@@ -38,7 +37,7 @@ class PairPipeline:
             )
         self.loader = Compose([dict(steps.pop(index), type='InferencerLoader')])
         rest = Compose(steps)
-        rest.transforms = [step for step in rest.transforms if not isinstance(step, (LoadReferringMask, SamplePrompts))]
+        rest.transforms = [step for step in rest.transforms if not class_names(step) & {*TRUTH_STEPS}]
         check_steps(rest.transforms, True, 'test pipeline of the config')
         self.stage = ImageStage(rest)
 

@@ -136,7 +136,7 @@ def as_npz(predictions: Sequence[dict[str, Any]]) -> bytes:
         InputError: A prediction has no boolean mask.
     """
     if not all('mask' in prediction for prediction in predictions):
-        raise InputError("predictions without masks: for this form, call the inferencer with mask_form='array'")
+        raise InputError("predictions without masks: for this form, call the inferencer with return_masks='array'")
     columns = dict(
         image=[prediction['img_path'] or '' for prediction in predictions],
         box=[prediction['box'] or [0] * 4 for prediction in predictions],

@@ -21,6 +21,7 @@ from .table import ReferringTable
 from .table_builder import TableBuilder
 
 TARGETS = ('segmentation', 'mask', 'bbox')
+KEYS = (*TARGETS, 'image', 'sentence', 'sentences', 'height', 'width', 'image_id', 'category_id', 'kind')
 
 
 @DATASETS.register_module()

@@ -41,7 +41,7 @@ def check_steps(steps: Sequence[Any], test_mode: bool, source: str) -> None:
 
 
 def _problems(steps: Sequence[Any], test_mode: bool) -> Iterator[str]:
-    names = [_names(step) for step in steps]
+    names = [class_names(step) for step in steps]
     geometry = RESIZES | OTHERS | {FLIP}
     for step, found in zip(steps, names):
         kind = type(step).__name__
@@ -68,14 +68,18 @@ def _problems(steps: Sequence[Any], test_mode: bool) -> Iterator[str]:
         yield f'{later[0]} comes after {PROMPTS}, so points and boxes would not follow the image: put it before'
 
 
-def _names(step: Any) -> set[str]:
+def class_names(step: Any) -> set[str]:
     return {kind.__name__ for kind in type(step).__mro__}
 
 
 def _flat(steps: Sequence[Any]) -> Iterator[Any]:
     """The steps, with those inside mmcv's RandomApply and RandomChoice."""
     for step in steps:
-        inner = getattr(step, 'transforms', None) if _names(step) & {'RandomApply', 'RandomChoice', 'Compose'} else None
+        inner = (
+            getattr(step, 'transforms', None)
+            if class_names(step) & {'RandomApply', 'RandomChoice', 'Compose'}
+            else None
+        )
         if isinstance(inner, (list, tuple)):
             yield from _flat(inner)
         elif inner is not None:

@@ -49,7 +49,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     # After hooks such as EMAHook have put their part into the checkpoint.
     priority = 'LOWEST'
-    file_backend: Any
+    file_backend: Any = None
 
     def __init__(self, *args: Any, strict_load: bool = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -95,16 +95,10 @@ class SafeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info('scores', dict(scores, epoch=runner.epoch))
         with stream_checkpoints():
             super().after_val_epoch(runner, metrics)
-        if isinstance(getattr(self, 'file_backend', None), DeferredRemovalBackend):
+        # None in a validation without a training.
+        if self.file_backend is not None:
             self._remove_old()
-        if self.last_ckpt is None or PurePath(self.last_ckpt).name != self._name_of(runner):
-            return
-        loop = runner.train_loop
-        is_last = isinstance(loop, EpochBasedTrainLoop) and runner.epoch == loop.max_epochs
-        if is_last and self._scored != runner.epoch:
-            # So that the last checkpoint has its scores, and a new start does not validate again.
-            step = runner.epoch if self.by_epoch else runner.iter
-            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+            self._add_last_scores(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace, in place, what safe loading would refuse."""
@@ -154,6 +148,15 @@ class SafeCheckpointHook(CheckpointHook):
         self._remove_old()
         if is_main_process():
             remove_old_stops(runner.work_dir)
+
+    def _add_last_scores(self, runner: Runner) -> None:
+        """Write the last checkpoint of a training again if it lacks its scores; a new start would validate again."""
+        loop = runner.train_loop
+        is_last = isinstance(loop, EpochBasedTrainLoop) and runner.epoch == loop.max_epochs
+        is_saved = self.last_ckpt is not None and PurePath(self.last_ckpt).name == self._name_of(runner)
+        if is_last and is_saved and self._scored != runner.epoch:
+            step = runner.epoch if self.by_epoch else runner.iter
+            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=runner.iter))
 
     def _name_of(self, runner: Runner) -> str:
         """The name of the checkpoint of the state after an epoch."""

@@ -72,11 +72,8 @@ def _problems(cfg: Config) -> Iterator[str]:
                 yield f'{name}={value!r} must be a {"whole " if whole else ""}number of at least {least}{hint}'
         if fnmatch(name, '*_dataloader.*.indices') and value in (0, [], ()):
             yield f'{name}={value!r} leaves no items: leave it out for all of them'
-    for name in [key for key in cfg.keys() if key.endswith('_dataloader')]:
-        if (cfg[name] or {}).get('drop_last') and 'batch_sampler' in cfg[name]:
-            yield (
-                f'{name}.drop_last=True does not work with {name}.batch_sampler, which makes the batches: leave it out'
-            )
+    yield from _loader_problems(cfg)
+    yield from _step_problems(cfg)
     yield from _shard_problems(cfg)
     backbone = class_of(MODELS, (cfg.get('model') or {}).get('backbone'))
     if 'backbone' in (cfg.get('activation_checkpointing') or ()) and backbone is not None and is_ours(backbone):
@@ -85,19 +82,32 @@ def _problems(cfg: Config) -> Iterator[str]:
             f"activation_checkpointing=['backbone'] does not work with {backbone.__name__}: set "
             'model.backbone.with_cp=True in its place'
         )
+
+
+def _step_problems(cfg: Config) -> Iterator[str]:
+    """Problems of what belongs to a step: its rate, and the batches that it accumulates."""
     scale = cfg.get('auto_scale_lr') or {}
     if scale.get('enable') and 'base_batch_size' not in scale:
         yield (
             'auto_scale_lr.enable=True needs auto_scale_lr.base_batch_size, the batch of all ranks for which '
             'optim_wrapper.optimizer.lr is meant'
         )
-    checkpoint, counts = (cfg.get('default_hooks') or {}).get('checkpoint') or {}, _accumulated(cfg)
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     if checkpoint.get('by_epoch') is False and checkpoint.get('interval', -1) > 0 and checkpoint['interval'] % counts:
         yield (
             f'default_hooks.checkpoint.interval={checkpoint["interval"]} would save inside a step of '
             f'optim_wrapper.accumulative_counts={counts} batches, whose gradients a checkpoint does not hold: take a '
             f'multiple of {counts}'
         )
+
+
+def _loader_problems(cfg: Config) -> Iterator[str]:
+    for name in [key for key in cfg.keys() if key.endswith('_dataloader')]:
+        if (cfg[name] or {}).get('drop_last') and 'batch_sampler' in cfg[name]:
+            yield (
+                f'{name}.drop_last=True does not work with {name}.batch_sampler, which makes the batches: leave it out'
+            )
     kind = class_of(DATA_SAMPLERS, (cfg.get('train_dataloader') or {}).get('sampler'))
     loop = cfg.get('train_cfg') or {}
     by_epoch = 'max_epochs' in loop and class_of(LOOPS, loop) is not LOOPS.get('IterBasedTrainLoop')
@@ -106,11 +116,6 @@ def _problems(cfg: Config) -> Iterator[str]:
             f'train_dataloader.sampler.type={kind.__name__} never ends an epoch: take ResumableSampler, or an '
             'IterBasedTrainLoop with max_iters'
         )
-
-
-def _accumulated(cfg: Config) -> int:
-    """Batches in a step."""
-    return (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
 
 
 def check_shards(cfg: Config) -> None:

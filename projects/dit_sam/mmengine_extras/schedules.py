@@ -17,6 +17,8 @@ class ScheduleStartHook(Hook):
     its end too early; with fewer, never. `ResumableTrainLoop` registers this hook and calls `replay`.
     """
 
+    _built: list[tuple[Any, dict, list[dict]]] | None = None
+
     def before_run(self, runner: Runner) -> None:
         """Note the schedules as they are built. Runner loads a checkpoint later, and FlexibleRunner has loaded it."""
         built = _schedulers(runner)
@@ -26,7 +28,7 @@ class ScheduleStartHook(Hook):
 
     def replay(self, epochs: int, steps: int) -> None:
         """Start all schedules again and step them through `epochs` of `steps` steps, at the rates of the config."""
-        built = getattr(self, '_built', None)
+        built = self._built
         if built is None or any(getattr(one, 'need_val_args', False) for one, _, _ in built):
             log_warning(
                 'The schedules keep the number of steps in an epoch of the checkpoint (with FSDP, DeepSpeed or '

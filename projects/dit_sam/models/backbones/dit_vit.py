@@ -10,7 +10,6 @@ from torch import Tensor
 from ...errors import InputError, log_warning
 from ...structures import TextFeatures
 from ..instructions import Instruction
-from ..weights import pretrained_init_cfg
 from .sam_vit import SAMViT
 
 Trunk: TypeAlias = tuple[Tensor, tuple[Tensor, ...]]
@@ -44,12 +43,6 @@ class DITViT(SAMViT):
     def takes_text(self) -> bool:
         """Whether text changes its output."""
         return self.instruction is not None
-
-    def init_weights(self) -> None:
-        """As in `SAMViT`; the instruction has its own `init_weights` and `init_cfg`, also with SAM's weights."""
-        if self.instruction is not None and not self.is_init and pretrained_init_cfg(self.init_cfg) is not None:
-            self.instruction.init_weights()
-        super().init_weights()
 
     def train(self, mode: bool = True) -> 'DITViT':
         """As in `SAMViT`; the instruction of a frozen encoder still trains."""

@@ -159,7 +159,8 @@ class SAMViT(BaseModule):
     def init_weights(self) -> None:
         """As in ViTDet: truncated normals of 0.02 in linear layers and the position map; then `init_cfg`.
 
-        With `init_cfg=dict(type='Pretrained', checkpoint=...)` the checkpoint is SAM's own file.
+        With `init_cfg=dict(type='Pretrained', checkpoint=...)` the checkpoint is SAM's own file. What SAM does not have
+        (instruction, text encoder) has its own `init_weights` and `init_cfg`.
         """
         if self.is_init:
             return
@@ -177,6 +178,9 @@ class SAMViT(BaseModule):
                 {f'image_encoder.{part}': part for part in parts},
                 extra_prefixes=(*self.EXTRA_PREFIXES, *lora_names(self)),
             )
+            for name, part in self.named_children():
+                if f'{name}.' in self.EXTRA_PREFIXES:
+                    cast(BaseModule, part).init_weights()
             self._is_init = True
         else:
             super().init_weights()

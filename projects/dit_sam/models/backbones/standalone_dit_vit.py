@@ -12,7 +12,6 @@ from torch import Tensor
 from ...errors import InputError
 from ...structures import TextFeatures
 from ..text_encoders.sentence_cache import traced_state
-from ..weights import pretrained_init_cfg
 from .dit_vit import DITViT, Trunk
 
 
@@ -53,12 +52,6 @@ class StandaloneDITViT(DITViT):
         self._model_passes_sentences = False
         # The features of `text` in training, with the state and the weights that they belong to.
         self._fixed: tuple[tuple, TextFeatures, list[Tensor]] | None = None
-
-    def init_weights(self) -> None:
-        """As in `SAMViT`; the text encoder has its own `init_cfg`."""
-        if not self.is_init and pretrained_init_cfg(self.init_cfg) is not None:
-            self.text_encoder.init_weights()
-        super().init_weights()
 
     def train(self, mode: bool = True) -> 'StandaloneDITViT':
         """As in `DITViT`; the text encoder of a frozen image encoder may still train."""
