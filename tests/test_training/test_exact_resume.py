@@ -122,6 +122,7 @@ def test_a_signal_before_the_first_step_ends_the_run_immediately(folder, by, sta
 @pytest.mark.parametrize(
     'options, message',
     [
+        ('reduce-overhead', "compile='reduce-overhead' is neither True nor a dict of keywords of torch.compile"),
         (dict(modus='default'), 'compile.modus is not an argument of torch.compile, which has backend, '),
         (dict(mode='reduce-overhead'), 'records CUDA graphs, in which each block would overwrite'),
         (dict(options={'triton.cudagraphs': True}), 'records CUDA graphs'),

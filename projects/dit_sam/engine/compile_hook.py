@@ -52,11 +52,16 @@ def compile_blocks(cfg: Config) -> None:
     """Replace `compile` of a config with one of our image encoders by a `CompileHook`, and fix the length of its text.
 
     Raises:
-        InputError: The training is sharded, or `torch.compile` has no such keyword or mode.
+        InputError: `compile` has another type, the training is sharded, or `torch.compile` has no such keyword or mode.
     """
     backbone = class_of(MODELS, cfg.model.get('backbone'))
     if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
         return
+    if not isinstance(cfg.compile, (bool, dict)):
+        raise InputError(
+            f'compile={cfg.compile!r} is neither True nor a dict of keywords of torch.compile: set compile.mode=... and '
+            'the like'
+        )
     if 'strategy' in cfg:
         raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
     options = {} if cfg.compile is True else dict(cfg.compile)
