@@ -57,10 +57,10 @@ def compile_blocks(cfg: Config) -> None:
     backbone = class_of(MODELS, cfg.model.get('backbone'))
     if cfg.get('compile') in (None, False) or not (isinstance(backbone, type) and issubclass(backbone, SAMViT)):
         return
-    if not isinstance(cfg.compile, (bool, dict)):
+    if cfg.compile is not True and not isinstance(cfg.compile, dict):
         raise InputError(
-            f'compile={cfg.compile!r} is neither True nor a dict of keywords of torch.compile: set compile.mode=... and '
-            'the like'
+            f'compile={cfg.compile!r} is neither True nor a dict of keywords of torch.compile, as compile.mode=default '
+            'makes one'
         )
     if 'strategy' in cfg:
         raise InputError('compile does not work with a strategy (FSDP, DeepSpeed): leave one of the two out')
