@@ -9,7 +9,7 @@ INSTRUCTION = 'model.backbone.instruction'
 HEAD = 'model.decode_head'
 PREDICTS_IOU = f'{HEAD}.predict_iou=True'
 CONFIG = 'configs/dit_sam/ldit_vit-t_pretrained_shapes.py'
-# Sizes of cross-attention in proportion to a width of 192, as those of ViT-B are to 768: 256, 8 heads and 2048.
+# For a width of 192, in proportion to 256, 8 heads and 2048 for ViT-B's 768.
 CROSS_ATTENTION = (
     f'{INSTRUCTION}.type=CrossAttentionInstruction',
     f'{INSTRUCTION}.attn_dims=64',

@@ -2,9 +2,7 @@
 _base_ = [
     '../_base_/models/dit_sam_vit-b.py',
     '../_base_/datasets/refcoco.py',
-    '../_base_/schedules/dit_40e.py',
+    '../_base_/schedules/dit_25e.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(backbone=dict(instruction=None))
-# The released settings train this one for 25 epochs; the learning rate never drops.
-train_cfg = dict(max_epochs=25)

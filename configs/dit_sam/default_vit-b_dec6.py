@@ -2,9 +2,7 @@
 _base_ = [
     '../_base_/models/dit_sam_vit-b.py',
     '../_base_/datasets/refcoco.py',
-    '../_base_/schedules/dit_40e.py',
+    '../_base_/schedules/dit_25e.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(backbone=dict(instruction=None), decode_head=dict(depth=6))
-# 25 epochs, as for default_vit-b.
-train_cfg = dict(max_epochs=25)

@@ -2,12 +2,10 @@
 _base_ = [
     '../_base_/models/dit_sam_vit-b.py',
     '../_base_/datasets/grefcoco.py',
-    '../_base_/schedules/dit_40e.py',
+    '../_base_/schedules/dit_25e.py',
     '../_base_/default_runtime.py',
 ]
 sam = dict(checkpoint='checkpoints/sam_vit_h_4b8939.pth')
 # GeneralizedSAMHead makes one more decision: does the sentence have no target in the image?
 model = dict(backbone=dict(arch='huge', init_cfg=sam), decode_head=dict(type='GeneralizedSAMHead', init_cfg=sam))
-# The released settings train this one for 25 epochs; the learning rate never drops.
-train_cfg = dict(max_epochs=25)
 default_hooks = dict(checkpoint=dict(save_best='gIoU'))

@@ -2,9 +2,8 @@
 _base_ = [
     '../_base_/models/dit_sam_vit-b.py',
     '../_base_/datasets/refcoco.py',
-    '../_base_/schedules/dit_40e.py',
+    '../_base_/schedules/dit_25e.py',
     '../_base_/default_runtime.py',
 ]
 sam = dict(checkpoint='checkpoints/sam_vit_h_4b8939.pth')
 model = dict(backbone=dict(instruction=dict(start=21), arch='huge', init_cfg=sam), decode_head=dict(init_cfg=sam))
-train_cfg = dict(max_epochs=25)

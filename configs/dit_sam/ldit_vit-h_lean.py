@@ -13,4 +13,9 @@ optim_wrapper = dict(accumulative_counts=4)
 # The averaged weights are kept in CPU memory, and the weights are copied there after every tenth step, which is every
 # 40th batch: 1 - 0.9997^10 = 0.003. Without update_buffers, buffers would be copied after every batch.
 custom_hooks = [dict(type='EMAHook', momentum=0.003, interval=40, device='cpu', update_buffers=True)]
+# As in dit_25e.py.
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, begin=0, end=3, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, begin=3, end=25, by_epoch=True, convert_to_iter_based=True),
+]
 train_cfg = dict(max_epochs=25)

@@ -259,5 +259,5 @@ def test_cross_attention_equals_torch():
 
 
 def test_heads_that_do_not_divide_the_width_are_an_error():
-    with pytest.raises(ValueError, match='num_heads=5 does not divide attn_dims=256; change one of them'):
+    with pytest.raises(ValueError, match='num_heads=5 does not divide attn_dims=512; change one of them'):
         CrossAttentionInstruction(num_heads=5, embed_dims=24, depth=2, text_dims=24)

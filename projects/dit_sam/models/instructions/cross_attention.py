@@ -58,10 +58,11 @@ class CrossAttentionInstruction(Instruction):
 
     Args:
         ffn: Whether the FFN follows.
-        attn_dims: Width of queries and keys. With 256 a layer of ViT-B has 4 · 768 · 256 = 0.8 M weights, where L-DIT's
-            P_i has 768² = 0.6 M.
-        num_heads: Attention heads; as in SAM's mask decoder.
-        ffn_dims: Hidden width of the FFN; as in SAM's mask decoder.
+        attn_dims: Width of queries and keys. With 512 a layer of ViT-B has 4 · 768 · 512 = 1.6 M weights, where L-DIT's
+            P_i has 768² = 0.6 M. The paper gives no sizes; this one, the heads and the FFN's width are those of the
+            released `image_encoder_cross_attention_FFN.py`, which adds F_t and an LN once more behind the FFN.
+        num_heads: Attention heads.
+        ffn_dims: Hidden width of the FFN.
         norm_visual: Whether k = v = LN(V_i), each layer with its own LN. No LN bounds V_i, the residual stream, and
             with this one the scheme may learn sooner (docs/reproduction.md).
         **kwargs: As in `Instruction`. Dropout acts on the outputs of attention and FFN, before the sum.
@@ -73,7 +74,7 @@ class CrossAttentionInstruction(Instruction):
     def __init__(
         self,
         ffn: bool = False,
-        attn_dims: int = 256,
+        attn_dims: int = 512,
         num_heads: int = 8,
         ffn_dims: int = 2048,
         norm_visual: bool = False,
