@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> None:
         converted = to_ours_exactly(weights, layout, model.state_dict(), args.src, target)
         save_weights(args.dst, converted, dict(dit_sam=__version__, config=cfg.pretty_text))
     print(summary(args.dst, converted, Path(config).stem, weights, layout.unused))
-    if warning := model.padding_warning():
+    if warning := model.released_text_warning():
         print(warning)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError, log_warning
 from ...structures import SpatialPrompts, TextFeatures, index_tensor
-from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout
+from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout, without_upper_layers
 from .instructed_encoder_decoder import sentences_of
 
 PARTS = ('backbone', 'decode_head', 'text_encoder')
@@ -123,20 +123,28 @@ class ReferringSegmentor(BaseSegmentor):
     def to_own_names(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of the released DIT or EVF-SAM under the names of this model; others as they are.
 
-        Weights of the released DIT log a warning if this model masks padding: they were trained with padding as text.
+        Weights of the released DIT log a warning if this model reads text in another way than they were trained to.
         """
         layout = best_layout(weights)
-        if layout is RELEASED_DIT and (warning := self.padding_warning()):
-            log_warning(warning)
+        if layout is RELEASED_DIT:
+            weights = without_upper_layers(weights, self.state_dict())
+            if warning := self.released_text_warning():
+                log_warning(warning)
         return layout.to_ours(weights) if layout in (RELEASED_DIT, EVF_SAM) else weights
 
-    def padding_warning(self) -> str:
-        """What to set so that the model reads padding as text, as the released DIT does; empty if it does so."""
-        if not getattr(self.text_encoder, 'mask_text_padding', False):
+    def released_text_warning(self) -> str:
+        """What to set so that the model reads text as the released DIT does; empty if it does so."""
+        config = getattr(getattr(self.text_encoder, 'model', None), 'config', None)
+        settings = []
+        if getattr(config, 'num_hidden_layers', 1) > 1:
+            settings.append('model.text_encoder.model.num_hidden_layers=1')
+        if getattr(self.text_encoder, 'mask_text_padding', False):
+            settings.append('model.text_encoder.mask_text_padding=False')
+        if not settings:
             return ''
         return (
-            'the released DIT was trained with the padding of short sentences as text, and this model masks it: set '
-            'model.text_encoder.mask_text_padding=False'
+            "the released DIT was trained on the output of BERT's first layer, with the padding of short sentences as "
+            f'text, and this model reads text in another way: set {" and ".join(settings)}'
         )
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:

@@ -14,7 +14,7 @@ from ...errors import InputError
 from ...utils import check_target, read_weights, state_dict_mismatch, weight_files
 from ..backbones import SAMViT
 from .sam_weights import arch_of, encoder_size, name_size
-from .state_dict_maps import OURS, SAM, StateDictMap, find_layout
+from .state_dict_maps import OURS, RELEASED_DIT, SAM, StateDictMap, find_layout, without_upper_layers
 
 # SAM's own sizes.
 ARCHS = ('base', 'large', 'huge')
@@ -84,9 +84,13 @@ def to_ours_exactly(
 ) -> dict[str, Tensor]:
     """Rename the weights of a file to our names, if they fit the state dict of the target, `expected`.
 
+    Layers of BERT that the target lacks are left out, see `without_upper_layers`.
+
     Raises:
         InputError: Weights are missing, unknown or have another shape; they are listed by their names in the file.
     """
+    if layout is RELEASED_DIT:
+        weights = without_upper_layers(weights, expected)
     misfit = state_dict_mismatch(layout.to_theirs(expected), layout.in_use(weights))
     if misfit:
         raise InputError(f'{source} does not fit {target}: {misfit}')
