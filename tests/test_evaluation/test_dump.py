@@ -4,11 +4,13 @@ import os
 
 import numpy as np
 import pytest
+import torch
 from pycocotools import mask as coco_mask
 from scored_items import item, read_dump, score
 
 from dit_sam.datasets import PackReferringInputs
 from dit_sam.evaluation.dump import COPIED
+from dit_sam.evaluation.protocols import stretch_array
 
 
 def test_dump_by_hand(tmp_path):
@@ -76,3 +78,14 @@ def test_dumped_masks_are_those_of_the_image(tmp_path, protocol):
     assert coco_mask.decode(second['prediction']).any() == (protocol == 'lavt480')
     assert first['pixels'] == (20 if protocol == 'original' else 480 * 480)
     assert first['truth_area'] / first['pixels'] == 7 / 20
+
+
+def test_a_line_that_a_protocol_misses_is_dumped(tmp_path):
+    """Of 960 rows, the protocol looks at 480."""
+    path, sample = str(tmp_path / 'dump.jsonl'), item(0, 1)
+    data = torch.zeros(1, 960, 480, dtype=torch.long)
+    seen = stretch_array(np.arange(960)[:, None].repeat(480, 1), 480)[:, 0]
+    data[:, next(row for row in range(960) if row not in seen)] = 1
+    sample['pred_sem_seg'], sample['gt_sem_seg'] = dict(data=data), dict(data=torch.zeros_like(data))
+    score([sample], protocol='lavt480', dump=path, dump_masks=True)
+    assert coco_mask.decode(read_dump(path)[0]['prediction']).sum() == 480

@@ -20,6 +20,13 @@ def test_by_kind():
     assert score(items, group_by='kind', generalized=True)['gIoU/attribute'] == 1 / 4 * 100
 
 
+def test_a_key_that_no_item_has_is_named(monkeypatch):
+    warnings = []
+    monkeypatch.setattr('dit_sam.evaluation.referring_iou.log_warning', warnings.append)
+    assert not any('/' in name for name in score([item(1, 1)], group_by='kinds'))
+    assert warnings[0].startswith("ReferringIoU: group_by='kinds' is in the metadata of no item")
+
+
 # Words that could be taken for a score, a row of the table, a path, or a name already written as in a URL.
 WORDS = st.sampled_from(['all', 'mIoU', 'oIoU', 'P@0.5', 'Number', 'a', 'a/b', 'a%2Fb', 'a_b', 'mIoU/a', '', '\n', '%'])
 

@@ -27,6 +27,7 @@ TRUTHS = [
         dict(sent_id=0, segmentation=dict(size=list(SIZE), counts=[0, *[5, 15] * 30])),
         dict(sent_id=0, prediction=rows(0, 5)),
         dict(sent_id=0, mask='rows.png'),
+        dict(sent_id=0, segmentation=None, mask='rows.png'),
         dict(image='COCO_train2014_000000000007.jpg', sentence='the man', segmentation=rows(0, 5)),
         dict(image='/data/val/000000000007.png', sentence='the man', segmentation=rows(0, 5)),
         dict(img_path='train2014/COCO_train2014_000000000007.jpg', sentence='the man', mask='rows.png'),
@@ -166,6 +167,17 @@ def test_an_id_that_contradicts_its_sentence(tmp_path):
     sheet = score_answers(write_lines(tmp_path / 'b.jsonl', *answers), data)
     assert sheet.problems.counts == dict(unknown=1, missing=2)
     assert "sent_id 1, which is another sentence in the data than 'the red car'" in sheet.problems.lines()[0]
+    # Predictions for other data: another picture, and a sentence that shares only "a", or none.
+    answers = [
+        dict(sent_id=0, image='b.jpg', sentence='a boat', segmentation=masks['a dog']),
+        dict(sent_id=1, image='b.jpg', segmentation=masks['a dog']),
+        dict(sent_id=2, image='b.jpg', sentence='A man!', segmentation=masks['a man']),
+    ]
+    sheet = score_answers(write_lines(tmp_path / 'c.jsonl', *answers), data)
+    assert sheet.problems.counts == dict(unknown=2, missing=2)
+    answers[1:] = answers[1:2]
+    sheet = score_answers(write_lines(tmp_path / 'd.jsonl', *answers[1:]), data)
+    assert "sent_id 1, which is about another image than 'b.jpg'" in sheet.problems.lines()[0]
 
 
 def test_masks_of_lines_lie_beside_the_file_or_in_a_named_folder(tmp_path, monkeypatch):

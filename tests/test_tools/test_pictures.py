@@ -46,6 +46,9 @@ def test_iou_and_order(compare):
     nothing = np.zeros((2, 2), bool)
     assert compare['Item']('a.png', 'none', nothing, [nothing, ~nothing], no_target=True).ious == [1, 0]
     assert compare['Item']('a.png', 'no pixel', nothing, [nothing, ~nothing]).ious == [0, 0]
+    # Of the model's 4 pixels the last two do not count.
+    truth, counting = np.array([[True, False, False, False]]), np.array([[True, True, False, False]])
+    assert compare['Item']('a.png', 'some', truth, [~nothing.reshape(1, 4)], counting=counting).ious == [1 / 2]
 
 
 def test_names_of_models(compare):

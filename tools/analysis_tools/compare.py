@@ -66,20 +66,23 @@ from dit_sam.visualization import draw_masks, draw_sheet, read_as_loaded, write_
 
 
 class Item(NamedTuple):
-    """A sentence, its ground truth at the image's size, the mask of each model, and whether it has no target."""
+    """A sentence, its ground truth at the image's size, the mask of each model, whether it has no target, and the
+    pixels that count.
+    """
 
     img_path: str
     sentence: str
     truth: np.ndarray
     masks: list[np.ndarray]
     no_target: bool = False
+    counting: np.ndarray | bool = True
 
     @property
     def ious(self) -> list[float]:
         """The IoU of each model; it is 1 for an empty mask of a sentence without a target."""
         return [
             Areas(int((mask & self.truth).sum()), int(mask.sum()), int(self.truth.sum()), self.no_target).iou
-            for mask in self.masks
+            for mask in (each & self.counting for each in self.masks)
         ]
 
 
@@ -114,7 +117,8 @@ def segment(dataset, indices: Sequence[int], inferencers: Sequence[ReferringInfe
     ]
     truths = [sample.gt_sem_seg.data[0].numpy() == 1 for sample in samples]
     nothing = [sample.get('no_target', not truth.any()) for sample, truth in zip(samples, truths)]
-    return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)), nothing)]
+    counting = [sample.gt_sem_seg.data[0].numpy() != 255 for sample in samples]
+    return [Item(*item) for item in zip(paths, sentences, truths, map(list, zip(*masks)), nothing, counting)]
 
 
 def draw(items: Sequence[Item], names: Sequence[str], font: str | None = None, dataset: Any = None) -> np.ndarray:

@@ -53,6 +53,12 @@ def base_name(name: str) -> str:
     return re.split(r'[/\\]', name)[-1]
 
 
+def name_of_2017(path: str) -> str:
+    """The path of a COCO picture of 2014 in COCO 2017; other paths stay."""
+    folder, name = osp.split(path)
+    return join_path(folder, name.split('_')[-1]) if name.startswith('COCO_') else path
+
+
 def find_image(path: str) -> str:
     """The image at `path`, or in the same folder under COCO's name of 2017.
 
@@ -62,8 +68,7 @@ def find_image(path: str) -> str:
     Raises:
         FileNotFoundError: Neither exists.
     """
-    folder, name = osp.split(path)
-    short = join_path(folder, name.split('_')[-1]) if name.startswith('COCO_') else path
+    short = name_of_2017(path)
     for candidate in (path, short):
         if exists(candidate):
             return candidate

@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, log_warning
 from ..utils import check_file, encode_rle
 from .dump import dump_line, write_dump
 from .protocols import PROTOCOLS, split_by_sentence
@@ -127,7 +127,11 @@ class ReferringIoU(BaseMetric):
 
     def group_names(self, dataset: Any) -> list[str]:
         """The names of the scores of a data set's groups, as they are reported; none without `group_by`."""
-        if self.group_by is None:
+        # The last step of a pipeline passes on some keys of an item.
+        pipelines = [getattr(one, 'pipeline', None) for one in getattr(dataset, 'datasets', [dataset])]
+        steps = [step for pipeline in pipelines for step in getattr(pipeline, 'transforms', ())]
+        passed = [step.meta_keys for step in steps if hasattr(step, 'meta_keys')]
+        if passed and not any(self.group_by in keys for keys in passed):
             return []
         groups = {dataset.get_data_info(index).get(self.group_by) for index in range(len(dataset))} - {None}
         mean = f'{self.prefix}/{self.mean}' if self.prefix else self.mean
@@ -168,6 +172,11 @@ class ReferringIoU(BaseMetric):
         for result in sentences:
             if result.group is not None:
                 groups.setdefault(result.group, []).append(result)
+        if self.group_by is not None and not groups:
+            log_warning(
+                f'ReferringIoU: group_by={self.group_by!r} is in the metadata of no item, so there are no groups: name '
+                'a key that PackReferringInputs passes on, by its meta_keys'
+            )
         rows = {group: self._row(groups[group]) for group in sorted(groups)}
         table = score_table(self.group_by or 'Sentences of', total, rows)
         print_log(f'\n{table}', logger=MMLogger.get_current_instance())
@@ -187,7 +196,8 @@ class ReferringIoU(BaseMetric):
         pixels = self.comparison.side**2 if self.comparison.side else truth.numel()
         line = dump_line(sample, areas, self.protocol, truth.shape[1:], pixels)
         if self.dump_masks:
-            counted = prediction if areas.prediction else torch.zeros_like(prediction)
+            # At the size of a protocol a real mask may have no pixel.
+            counted = prediction if areas.prediction or not self.min_area else torch.zeros_like(prediction)
             line.update(prediction=encode_rle(counted[0].cpu().numpy()), truth=encode_rle(truth[0].cpu().numpy()))
         return line
 

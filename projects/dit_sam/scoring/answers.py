@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from ..datasets.columns import is_side
-from ..datasets.images import image_size, read_mask
+from ..datasets.images import image_size, name_of_2017, read_mask
 from ..datasets.masks import decode_segmentation, encode_mask, encode_segmentation, unite
 from ..errors import InputError, printable
 from ..evaluation.mask_writer import mask_name
@@ -163,7 +163,9 @@ def _records_of_folder(folder: str, truths: Truths, problems: Problems) -> Itera
     for row in range(len(truths)):
         info = truths.info(row)
         ident = info['sent_id']
-        for name in (f'{mask_name(info["img_path"], ident)}.png', f'{name_part(ident)}.png'):
+        # The data set opens whichever of COCO's two files exists, and the mask has its name.
+        images = dict.fromkeys([info['img_path'], name_of_2017(info['img_path'])])
+        for name in (*(f'{mask_name(image, ident)}.png' for image in images), f'{name_part(ident)}.png'):
             if name in left:
                 left.remove(name)
                 yield f'file {name}', dict(rows=[row], mask=osp.join(osp.abspath(folder), name))
@@ -178,7 +180,9 @@ def _unknown(record: dict, truths: Truths) -> str:
     if truths.is_shared(record['sent_id']):
         return f'is for sent_id {record["sent_id"]!r}, which several sentences of the data have: add image and sentence'
     if truths.has(record['sent_id']):
-        return f'is for sent_id {record["sent_id"]!r}, which is another sentence in the data than {sentence}'
+        other = f'another sentence in the data than {sentence}' if record.get('sentence') else 'about another image'
+        other += f' than {image}' * (not record.get('sentence')) or f', or about another image than {image}'
+        return f'is for sent_id {record["sent_id"]!r}, which is {other}'
     return f'is for sent_id {reprlib.repr(record["sent_id"])}, which the data do not have'
 
 
@@ -193,7 +197,8 @@ def _counts(record: dict, height: int, width: int, folder: str, resize: str) -> 
     Raises:
         ValueError: The mask cannot be used.
     """
-    value = record[next(key for key in MASK_KEYS if key in record)]
+    # A table with a column for each key has null in all but one.
+    value = next((record[key] for key in MASK_KEYS if record.get(key) is not None), None)
     if value is None or value == []:
         return _empty(height, width)
     size: tuple[int, int] = (height, width)

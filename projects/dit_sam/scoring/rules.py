@@ -59,9 +59,7 @@ RULES = {
     'EVF-SAM': Rule(by_annotation=False, as_in='EVF-SAM: gIoU is mIoU, cIoU is oIoU'),
     'mmdet': Rule(by_annotation=False, empty_iou=0.0, as_in="mmdet's RefSegMetric (cIoU, mIoU) and torchmetrics"),
     'CRIS': Rule(by_annotation=False, as_cris=True, as_in='CRIS, ETRIS and DETRIS'),
-    'LAVT': Rule(
-        'summed_480', by_annotation=False, inclusive=True, empty_iou=0.0, as_in='LAVT, CARIS and MaskRIS, at 480 x 480'
-    ),
+    'LAVT': Rule('summed_480', by_annotation=False, inclusive=True, empty_iou=0.0, as_in='LAVT, at 480 x 480'),
     'ReLA': Rule('scaled_480', generalized=True, inclusive=True, as_in='ReLA (gRefCOCO), at 480 x 480'),
     'DIT': Rule(as_in='the released DIT, for masks at the size of the picture'),
 }

@@ -17,6 +17,8 @@ from ..evaluation.protocols import stretch_array
 from ..utils import decode_rle
 
 SIDE = 480
+# Words that sentences about different things share.
+COMMON_WORDS = frozenset('a an and at by he her his i in is it its of on one s she that the their this to with'.split())
 
 
 @dataclass(eq=False)
@@ -97,13 +99,14 @@ def boundary_of(mask: np.ndarray) -> np.ndarray:
     return found
 
 
+def _may_agree(sentence: Any, other: str) -> bool:
+    """Whether an answer's sentence may be another form of a sentence: they share a word that says something."""
+    words, others = _words(sentence), _words(other)
+    return words == others or bool(words & others - COMMON_WORDS)
+
+
 def _words(text: Any) -> set[str]:
     return set(re.findall(r'\w+', str(text).casefold()))
-
-
-def _may_agree(words: set[str], others: set[str]) -> bool:
-    """Whether two sentences share a word, or one of them has none."""
-    return bool(words & others) or not words or not others
 
 
 class Truths:
@@ -121,7 +124,7 @@ class Truths:
         self._ids: list[str] = []
         self._by_text: dict[tuple[str, str], list[int]] = {}
         self.images = dataset.image_numbers()
-        names = [_names(*self._image(row)) for row in range(self.table.rows('images'))]
+        self._names = names = [_names(*self._image(row)) for row in range(self.table.rows('images'))]
         # A name that several images have is none.
         several = {name for name, number in Counter(name for found in names for name in found).items() if number > 1}
         for row in range(len(self)):
@@ -152,11 +155,12 @@ class Truths:
 
         Several rows are the same question about the same picture. An id that the data have for several questions finds
         one only together with `image` and `sentence`. If these find another question than the id, they count, as ids
-        may be numbers of lines, and lines may be moved. An id whose sentence shares no word with the answer's finds
-        nothing: it is one of other data.
+        may be numbers of lines, and lines may be moved. Otherwise the id finds its sentence if the answer's may be
+        another form of it, see `_may_agree`, and about the same image. One of the two is enough if the answer does
+        not have the other, and an equal sentence whatever the image is called. Other data have the same ids.
         """
-        path = answer.get('image') or ''
-        found = (self._by_text.get((name, str(answer.get('sentence'))), []) for name in _names(None, path))
+        path, sentence = answer.get('image') or '', answer.get('sentence')
+        found = (self._by_text.get((name, str(sentence)), []) for name in _names(None, path))
         by_text = next((rows for rows in found if rows and self._may_be(path, rows[0])), [])
         if answer.get('sent_id') is None:
             return by_text
@@ -166,8 +170,7 @@ class Truths:
             return by_both
         if by_text:
             return by_text
-        words = _words(answer.get('sentence') or '')
-        return [row for row in self._by_id.get(key, []) if _may_agree(words, _words(self.text(row)))]
+        return [row for row in self._by_id.get(key, []) if self._may_mean(path, sentence, row)]
 
     def has(self, sent_id: Any) -> bool:
         """Whether a sentence has this id."""
@@ -180,6 +183,13 @@ class Truths:
     def text(self, row: int) -> str:
         """The sentence of a row."""
         return self.table.value('sentences.text', int(self.dataset.data_list[row]))
+
+    def _may_mean(self, path: str, sentence: Any, row: int) -> bool:
+        """Whether an answer with the id of a row may be about its sentence."""
+        if sentence and _words(sentence) == _words(self.text(row)):
+            return True
+        known = not path or not {*_names(None, path)}.isdisjoint(self._names[self.images[row]])
+        return known and (not sentence or _may_agree(sentence, self.text(row)))
 
     def _may_be(self, path: str, row: int) -> bool:
         """Whether a path can be the picture of a row: folders that both have must agree, unless COCO's number does."""
