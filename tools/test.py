@@ -46,7 +46,7 @@ from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.mmengine_extras.config_check import check_config, class_name, name_in_scope
 from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
 from dit_sam.mmengine_extras.ranks import end_process_group
-from dit_sam.mmengine_extras.run_check import check_loader
+from dit_sam.mmengine_extras.run_check import check_loader, names_of_scores
 from dit_sam.utils import check_folder
 
 
@@ -131,6 +131,7 @@ def main(args: argparse.Namespace) -> None:
         with out_of_memory_advice(cfg, 'test'), missing_data_advice(cfg), runners_map_checkpoints():
             runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             check_loader(runner.test_loop.dataloader, 'test_dataloader')
+            names_of_scores(runner.test_loop.evaluator.metrics, 'test_evaluator')
             runner.test()
         end_process_group(0)
 

@@ -81,6 +81,10 @@ def test_images_of_phrasecut_are_held_out_by_their_number_in_coco(write_phrases,
     assert columns(items(kept), 'img_id') == [(77,)]
     kept.table.save(tmp_path / 'phrases.safetensors')
     assert evaluation_images([str(tmp_path / 'phrases.safetensors')]) == {77}
+    # If no image is COCO's, none is left out.
+    others = write_phrases(lambda images, tasks: [image.update(coco_id=None) for image in images])
+    kept = PhraseCutDataset(others, filter_cfg=dict(evaluation_images=['refcoco/refs(unc).p']))
+    assert columns(items(kept), 'img_id') == [(5,), (77,)]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 Those of the configs pass in test_dataset_configs.py, which builds the data sets.
 """
 
+from types import SimpleNamespace
+
 import mmcv.transforms as mmcv
 import mmseg.datasets.transforms as mmseg
 import pytest
@@ -47,6 +49,32 @@ PROMPTS = ours.SamplePrompts()
 def test_orders_in_which_something_stays_behind(steps, test_mode, message):
     with pytest.raises(InputError, match=f'pipeline of mine: {message}'):
         check_steps([*steps, PACK], test_mode, 'pipeline of mine')
+
+
+class DualTransform:
+    """Stands for Albumentations' class of this name, which is not installed here."""
+
+    __module__ = 'albumentations.core'
+
+
+class HorizontalFlip(DualTransform):
+    __module__, p = 'albumentations.augmentations', 0.5
+
+
+def albu(*transforms: object) -> mmseg.Albu:
+    step = mmseg.Albu.__new__(mmseg.Albu)
+    step.aug = SimpleNamespace(transforms=transforms)
+    return step
+
+
+def test_steps_of_albumentations():
+    check_steps([LOAD, MASK, albu(object(), DualTransform()), PACK], False, 'mine')
+    for steps, message in (
+        ([LOAD, MASK, albu(object(), HorizontalFlip())], 'HorizontalFlip mirrors the image and not its sentence'),
+        ([LOAD, albu(DualTransform()), MASK], 'DualTransform comes before LoadReferringMask'),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_steps([*steps, PACK], False, 'mine')
 
 
 class OwnFlip(mmcv.RandomFlip):

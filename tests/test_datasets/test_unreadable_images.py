@@ -26,6 +26,11 @@ def damage(root: str, image: int) -> None:
         file.write(start)
 
 
+def tear(visited: list[int], index: int) -> None:
+    visited.append(index)
+    raise OSError('a torn file')
+
+
 def test_an_unreadable_image_is_replaced_and_named(write_refcoco, caplog):
     """Image 1 is that of all three training references; with val's on top there are others."""
 
@@ -38,6 +43,19 @@ def test_an_unreadable_image_is_replaced_and_named(write_refcoco, caplog):
     with caplog.at_level('WARNING'):
         item = dataset[4]
     assert item['inputs'].dtype == torch.uint8 and item['data_samples'].metainfo['img_id'] != 3
+
+
+def test_every_item_may_take_the_place_of_another(write_refcoco):
+    """Also in a set whose size is the usual stride."""
+    root = write_refcoco()
+    dataset = build(root, indices=[0] * 1009)
+    visited = []
+    dataset.prepare_data = lambda index: (
+        visited.append(index) or dict(a=1) if len(visited) > 1 else tear(visited, index)
+    )
+    dataset.max_unreadable = 2
+    dataset[5]
+    assert visited == [5, 9, 13]
 
 
 def test_too_many_unreadable_images_end_the_training(write_refcoco):

@@ -141,16 +141,13 @@ def test_a_training_without_a_batch(tmp_path, error_of, options, message):
 
 def test_a_test_without_items(tmp_path, error_of):
     Runner.from_cfg(load_config(TOY, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})).train()
-    line = error_of(
-        'test.py',
-        TOY,
-        tmp_path / 'epoch_1.pth',
-        '--work-dir',
-        tmp_path,
-        '--cfg-options',
-        'test_dataloader.dataset.items=0',
-    )
+    trained = (tmp_path / 'epoch_1.pth', '--work-dir', tmp_path)
+    line = error_of('test.py', TOY, *trained, '--cfg-options', 'test_dataloader.dataset.items=0')
     assert line.startswith('test_dataloader.dataset has no items')
+    config = tmp_path / 'two.py'
+    config.write_text(f"_base_ = {TOY!r}\ntest_evaluator = [dict(type='ReferringIoU')] * 2")
+    line = error_of('test.py', config, *trained)
+    assert line == 'several metrics of test_evaluator report oIoU: give all but one a prefix'
 
 
 @pytest.fixture
@@ -203,6 +200,7 @@ METRICS, PLATEAU = 'val_evaluator', 'param_scheduler'
             "monitor of EarlyStoppingHook='cIoU'",
         ),
         ({'val_evaluator.group_by': None, BEST: 'mIoU/place'}, "save_best='mIoU/place' is not a score"),
+        ({'val_evaluator.group_by': 'height', BEST: 'mIoU/40'}, "save_best='mIoU/40' is not a score"),
         (
             {'val_evaluator.group_by': 'text', BEST: 'mIoU/left'},
             "save_best='mIoU/left' .*, P@0.9, mIoU/both squares, mIoU/everything, mIoU/squares, mIoU/two corners; "
@@ -242,6 +240,11 @@ def test_scores_that_are_not_reported(referring_run, options, message):
 )
 def test_scores_that_are_reported(referring_run, options):
     referring_run(**options)
+
+
+def test_a_validation_on_drawn_sentences_is_refused(referring_run):
+    with pytest.raises(InputError, match='^val_dataloader.dataset lacks test_mode=True: it would give a random'):
+        referring_run(**{'val_dataloader.dataset.test_mode': False})
 
 
 def test_indices_beyond_the_data(referring_run):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from tiny import assert_close, batch
 
@@ -79,6 +80,16 @@ def test_a_mask_of_several_labels_is_refused_in_training():
     data['data_samples'][1].set_metainfo(dict(img_path='dogs.jpg'))
     data['data_samples'][1].gt_sem_seg.data[0, 3, 3] = 2
     with pytest.raises(InputError, match='the mask of dogs.jpg has the label 2: referring masks have 1 in the object'):
+        ReferringDataPreProcessor(size=(8, 8))(data, training=True)
+
+
+def test_a_mask_of_another_size_is_refused_in_training():
+    """As with the pipeline of a test, where the mask keeps its size."""
+    data = batch([(8, 8)], ['cat'])
+    data['data_samples'][0].gt_sem_seg = PixelData(data=data['data_samples'][0].gt_sem_seg.data[:, :6])
+    with pytest.raises(
+        InputError, match=r'is \(6, 8\), its image \(8, 8\) .*: in .*, put LoadReferringMask before Res'
+    ):
         ReferringDataPreProcessor(size=(8, 8))(data, training=True)
 
 

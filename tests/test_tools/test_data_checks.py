@@ -139,6 +139,7 @@ def test_doubtful_lines_get_a_warning(root, capsys):
         (dict(bbox=[0.1, 0.2, 0.5, 0.5]), 'has coordinates from 0 to 1: they are pixels here'),
         (dict(bbox=None, segmentation=[[0, 0, 1, 0, 1, 1, 0, 1]]), 'has coordinates from 0 to 1'),
         (dict(bbox=[30, 20, 50, 39]), 'has a box that ends outside of its image: "bbox" is left, top, width, height'),
+        (dict(bbox=None, segmentation=[dict(size=[40, 60], counts=[0, 9, 2391])]), ''),
         (dict(catgory_id=3), 'has the key "catgory_id", which nothing reads: did you mean "category_id"?'),
         (dict(source='mine', weight=2, category_name='cat', image_size=[1, 2], image_url='a'), ''),
     ],

@@ -67,7 +67,9 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
 def coordinate_doubts(record: dict, images: Path) -> Iterator[str]:
     """Doubts about a box or polygons: fractions of the image, or corners in place of width and height."""
     polygons = record.get('segmentation')
-    parts = [record['bbox']] if 'bbox' in record else polygons if isinstance(polygons, list) else []
+    # RLEs may be among them.
+    polygons = [part for part in polygons if isinstance(part, list)] if isinstance(polygons, list) else []
+    parts = [record['bbox']] if 'bbox' in record else polygons
     if parts and max(map(max, parts)) <= 1:
         yield 'has coordinates from 0 to 1: they are pixels here, not fractions of the image'
     elif 'bbox' in record:

@@ -5,11 +5,14 @@ from typing import Any
 
 from ..errors import InputError
 
-# Steps of mmcv, mmseg and mmdet that move pixels, by the name of the class or of a parent.
+# Steps of mmcv, mmseg, mmdet and Albumentations that move pixels, by the name of the class or of a parent.
 RESIZES = {'RandomChoiceResize', 'RandomResize', 'Resize', 'ResizeShortestEdge', 'ResizeToMultiple'}
 BLIND_FLIPS = {'RandomFlip', 'RandomRotFlip'}
+# Of Albumentations, in mmseg's `Albu`.
+BLIND_FLIPS |= {'D4', 'Flip', 'HorizontalFlip', 'RandomRotate90', 'SquareSymmetry', 'Transpose', 'VerticalFlip'}
 OTHERS = {
     'CenterCrop',
+    'DualTransform',
     'Expand',
     'GeomTransform',
     'MinIoURandomCrop',
@@ -46,8 +49,8 @@ def _problems(steps: Sequence[Any], test_mode: bool) -> Iterator[str]:
     for step, found in zip(steps, names):
         kind = type(step).__name__
         # A flip of the user's own may change the sentence.
-        is_known = type(step).__module__.split('.')[0] in ('mmcv', 'mmseg', 'mmdet')
-        if found & BLIND_FLIPS and is_known and getattr(step, 'prob', None) != 0:
+        is_known = type(step).__module__.split('.')[0] in ('mmcv', 'mmseg', 'mmdet', 'albumentations')
+        if found & BLIND_FLIPS and is_known and getattr(step, 'prob', getattr(step, 'p', None)) != 0:
             yield f'{kind} mirrors the image and not its sentence ("the man on the left"): take {FLIP}'
         if test_mode and found & OTHERS:
             yield (
@@ -73,13 +76,13 @@ def class_names(step: Any) -> set[str]:
 
 
 def _flat(steps: Sequence[Any]) -> Iterator[Any]:
-    """The steps, with those inside mmcv's RandomApply and RandomChoice."""
+    """The steps, with those inside mmcv's RandomApply and RandomChoice and mmseg's Albu."""
     for step in steps:
-        inner = (
-            getattr(step, 'transforms', None)
-            if class_names(step) & {'RandomApply', 'RandomChoice', 'Compose'}
-            else None
-        )
+        names, inner = class_names(step), None
+        if names & {'RandomApply', 'RandomChoice', 'Compose', 'BaseCompose'}:
+            inner = getattr(step, 'transforms', None)
+        elif 'Albu' in names:
+            inner = step.aug.transforms
         if isinstance(inner, (list, tuple)):
             yield from _flat(inner)
         elif inner is not None:

@@ -53,8 +53,8 @@ class ReferringDataset(BaseDataset):
         ann_file: The file, such as `refcoco_unc_train.safetensors`.
         data_root: Root of the paths.
         data_prefix: `img_path` is the folder of the images, COCO train2014 or train2017.
-        filter_cfg: `evaluation_images` is a list of files or folders. Training leaves out references to images that
-            are in a split other than train there, see `evaluation_images`.
+        filter_cfg: `evaluation_images` is a file or folder, or a list of them. Training leaves out references to images
+            that are in a split other than train there, see `evaluation_images`.
         sentences_per_image: Up to how many sentences an item of the training has; None makes an item of each reference.
         **kwargs: `pipeline`, `test_mode`, `indices`, `max_refetch` and the other arguments of
             `mmengine.dataset.BaseDataset`. `serialize_data` has no effect: workers share the table.
@@ -123,6 +123,7 @@ class ReferringDataset(BaseDataset):
     def filter_data(self) -> np.ndarray:
         """The rows that `filter_cfg` leaves in training."""
         sources, rows = (self.filter_cfg or {}).get('evaluation_images'), self.data_list
+        sources = [sources] if isinstance(sources, str) else sources
         if sources and not self.test_mode:
             held_out = evaluation_images([self._resolve(source) for source in sources])
             rows = rows[without_held_out(self.source, self.table, held_out)]
@@ -212,8 +213,9 @@ class ReferringDataset(BaseDataset):
     def __getitem__(self, idx: int) -> dict:
         attempt = 0
         while True:
-            # A stride, because neighboring items often share an image.
-            index = (idx + 1009 * attempt) % len(self) if not self.test_mode else idx
+            # A stride, because neighboring items often share an image; a prime that does not divide their number.
+            stride = 1009 if len(self) % 1009 else 1013
+            index = (idx + stride * attempt) % len(self) if not self.test_mode else idx
             self._visited += 1
             try:
                 return super().__getitem__(index)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .columns import GROUPS, KEYS, OPTIONAL, make_column
+from .columns import COCO_ID, GROUPS, KEYS, OPTIONAL, make_column
 from .masks import encode_mask
 from .table import ReferringTable
 
@@ -21,13 +21,18 @@ class TableBuilder:
         self._columns: dict[str, list] = {f'{group}.{name}': [] for group, names in GROUPS.items() for name in names}
         # Heights and widths of targets given as arrays.
         self._shapes: dict[int, tuple[int, ...]] = {}
+        # Whether ids are another collection's than COCO's.
+        self._has_other_ids = False
 
     def rows(self, group: str) -> int:
         return len(self._columns[KEYS[group]])
 
-    def add_image(self, image_id: int | str, file_name: str, height: int, width: int, coco_id: int = 0) -> int:
+    def add_image(
+        self, image_id: int | str, file_name: str, height: int, width: int, coco_id: int | None = None
+    ) -> int:
         """Add an image. `coco_id` is its number in COCO, for data sets with other ids; 0 if it is not of COCO."""
-        return self._add('images', image_id, file_name, height, width, coco_id)
+        self._has_other_ids |= coco_id is not None
+        return self._add('images', image_id, file_name, height, width, coco_id or 0)
 
     def add_target(
         self,
@@ -95,7 +100,7 @@ class TableBuilder:
         columns = {
             name: make_column(name, entries)
             for name, entries in self._columns.items()
-            if name not in OPTIONAL or any(entries)
+            if name not in OPTIONAL or any(entries) or (name == COCO_ID and self._has_other_ids)
         }
         return ReferringTable(columns, header)
 

@@ -1,7 +1,7 @@
 """Checks of a run before its first step: settings that are valid one by one but cannot work together."""
 
 import os
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from fnmatch import fnmatch
 from typing import Any, cast
 
@@ -216,9 +216,14 @@ def check_loader(loader: DataLoader, name: str) -> list[int]:
     """The numbers of batches of the ranks in a data loader; all ranks call it.
 
     Raises:
-        InputError: The data set has no items, or a rank has no batch.
+        InputError: The data set has no items, or is for training in a validation or test, or a rank has no batch.
     """
     dataset = cast(Sized, loader.dataset)
+    if name != 'train_dataloader' and any(is_ours(type(one)) and not one.test_mode for one in _leaves(dataset)):
+        raise InputError(
+            f'{name}.dataset lacks test_mode=True: it would give a random sentence of each reference, another one in '
+            'every run'
+        )
     items, batches = len(dataset), all_gather_object(len(loader))
     if not items:
         raise InputError(f'{name}.dataset has no items: look at its split, indices and filter_cfg')
@@ -235,6 +240,28 @@ def check_loader(loader: DataLoader, name: str) -> list[int]:
     return batches
 
 
+def _leaves(dataset: Any) -> Iterator[Any]:
+    """The data sets in wrappers such as ConcatDataset."""
+    inner = getattr(dataset, 'datasets', None) or ([dataset.dataset] if hasattr(dataset, 'dataset') else [])
+    for one in inner:
+        yield from _leaves(one)
+    if not inner and hasattr(dataset, 'test_mode'):
+        yield dataset
+
+
+def names_of_scores(metrics: Iterable[Any], name: str) -> list[str]:
+    """The scores that metrics are known to report; `InputError` if two report one, naming the evaluator."""
+    metrics = list(metrics)
+    names = [each for metric in metrics if hasattr(metric, 'score_names') for each in metric.score_names()]
+    # mmseg's own metric has no `score_names`.
+    others = [one for one in metrics if type(one).__name__ == 'IoUMetric' and not one.prefix]
+    names += ['mIoU'] if any('mIoU' in one.metrics for one in others) else []
+    twice = next((each for each in names if names.count(each) > 1), None)
+    if twice:
+        raise InputError(f'several metrics of {name} report {twice}: give all but one a prefix')
+    return names
+
+
 def check_scores(runner: Runner) -> None:
     """Raise an `InputError` if two metrics report one score, or the run uses a score that no metric reports.
 
@@ -242,13 +269,7 @@ def check_scores(runner: Runner) -> None:
     unknown `save_best` after the first validation then.
     """
     metrics = runner.val_loop.evaluator.metrics
-    names = [name for metric in metrics if hasattr(metric, 'score_names') for name in metric.score_names()]
-    # mmseg's own metric has no `score_names`.
-    others = [one for one in metrics if type(one).__name__ == 'IoUMetric' and not one.prefix]
-    names += ['mIoU'] if any('mIoU' in one.metrics for one in others) else []
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(f'several metrics of val_evaluator report {twice}: give all but one a prefix')
+    names = names_of_scores(metrics, 'val_evaluator')
     if not all(hasattr(metric, 'score_names') for metric in metrics):
         return
     for setting, wanted in _wanted(runner):

@@ -77,8 +77,9 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             `inputs`, (B, 3, H, W), and `data_samples`.
 
         Raises:
-            InputError: An image is larger than `size`; in training, a mask has a label other than 0, 1 and 255; or the
-                items hold several sentences each and were not collated by `flatten_collate`.
+            InputError: An image is larger than `size`; in training, a mask has a label other than 0, 1 and 255, or
+                another size than its image; or the items hold several sentences each and were not collated by
+                `flatten_collate`.
         """
         if isinstance(data['inputs'][0], (list, tuple)):
             raise InputError(
@@ -143,7 +144,14 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         if pad_mask:
             mask = sample.gt_sem_seg.data
             padded = mask.new_zeros((1, *size))
-            padded[:, rows, columns] = mask
+            inside = padded[:, rows, columns]
+            if inside.shape != mask.shape:
+                raise InputError(
+                    f'the mask of {sample.metainfo.get("img_path", "an item")} is {tuple(mask.shape[1:])}, its image '
+                    f'{tuple(inside.shape[1:])} (height, width): in the pipeline of a training, put LoadReferringMask '
+                    'before Resize'
+                )
+            inside.copy_(mask)
             sample.gt_sem_seg = PixelData(data=padded)
 
 
