@@ -47,6 +47,9 @@ def test_its_instruction_equals_that_of_ditvit():
     net = randomize(MODELS.build(encoder())).eval()
     images, text = noise(2, 3, 32, 48), net.text_encoder(['red box', 'red box'])
     assert torch.equal(net(images)[0], net(images, text=text)[0])
+    # Two sentences about one image: the text of each is the same.
+    shared = net(images[:1], image_index=torch.tensor([0, 0]))[0]
+    assert torch.allclose(shared, net(images[:1])[0].expand(2, -1, -1, -1), atol=1e-6)
     net.text = None
     with net.use_sentences(None):
         plain = net(images)[0]
@@ -70,6 +73,8 @@ def test_a_frozen_text_encoder_encodes_the_text_once():
         net.backbone.text_encoder.model.embeddings.word_embeddings.weight.mul_(2)
     train(net)
     net.train()
+    with torch.inference_mode():
+        net.backbone(noise(1, 3, 32, 32))
     train(net)
     assert calls == [False] * 4
 

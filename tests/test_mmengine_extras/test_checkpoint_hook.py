@@ -200,3 +200,6 @@ def test_a_best_score_that_the_validation_does_not_report_is_named(tmp_path):
         InputError, match="checkpoint.save_best='mIoU' is not a score of this .* reported area, iou: set"
     ):
         hook.after_val_epoch(runner, dict(area=1.0, iou=2.0))
+    # A validation without a training has nothing to save.
+    hook.after_val_epoch(runner, dict(mIoU=1.0))
+    assert not list(tmp_path.glob('*.pth'))

@@ -94,6 +94,13 @@ def test_checkpoints_are_found_in_several_folders_and_by_other_names(tmp_path):
     assert find_latest_checkpoint(str(work_dir), str(elsewhere)) == str(newest)
     named = save(work_dir / 'my_model_2.pth', time='20260101_030000', iter=10)
     assert find_latest_checkpoint(str(work_dir), filename_tmpl='my_model_{}.pth') == str(named)
+    padded = save(work_dir / 'snap_004.pth', time='20260101_040000', iter=20)
+    assert find_latest_checkpoint(str(work_dir), filename_tmpl='snap_{:03d}.pth') == str(padded)
+    # A stop is older than two checkpoints of the other folder.
+    for number, path in enumerate((work_dir / 'stopped_iter_3.pth', newest, save(elsewhere / 'snap_002.pth'))):
+        os.utime(path, (number, number))
+    remove_old_stops(str(work_dir), str(elsewhere), 'snap_{:03d}.pth')
+    assert checkpoints(work_dir) == {'my_model_2.pth', 'snap_004.pth'}
 
 
 def test_an_interrupted_replacement_of_a_folder_loses_nothing(tmp_path):

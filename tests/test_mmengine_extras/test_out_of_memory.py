@@ -143,6 +143,10 @@ def test_settings_that_are_turned_down_already_are_not_suggested():
         'optim_wrapper.accumulative_counts=2; precision, with --amp; what is kept for the backward pass, with '
         f'model.backbone.with_cp=True; {MORE}'
     )
+    # torch's own default.
+    loader = cfg.train_dataloader.pop('batch_size')
+    assert 'batch_size' not in advice(cfg, 'train')
+    cfg.train_dataloader.batch_size = loader
     cfg.optim_wrapper.accumulative_counts = 2
     # An average over as many steps counts twice as many batches.
     cfg.custom_hooks = [dict(type='EMAHook', interval=20)]

@@ -40,6 +40,14 @@ def test_settings_of_mmseg_that_nothing_reads_are_refused():
     MODELS.build(decode_head(sampler=None, dropout_ratio=0))
 
 
+def test_inputs_of_parts_of_patches_are_refused():
+    """The encoder would pad them, and the mask would be stretched."""
+    segmentor(data_preprocessor=dict(type='ReferringDataPreProcessor', size=(32, 48)))
+    for name, value in dict(size=(32, 36), size_divisor=12).items():
+        with pytest.raises(InputError, match=f'data_preprocessor.{name}=.* is no multiple of .*patch_size=8'):
+            segmentor(data_preprocessor=dict(type='ReferringDataPreProcessor', **{name: value}))
+
+
 @pytest.mark.parametrize('mode', ['loss', 'predict'])
 def test_loss_and_predict_need_data_samples(mode):
     with pytest.raises(InputError, match=f"mode='{mode}' needs data_samples"):

@@ -202,6 +202,28 @@ def test_a_vocabulary_larger_than_the_embedding_says_what_to_set():
 @pytest.mark.parametrize(
     'sizes',
     [
+        dict(hidden_size='big'),
+        dict(hidden_size=-16),
+        dict(num_attention_heads=0),
+        dict(vocab_size=0),
+        dict(hidden_act='nope'),
+        dict(pad_token_id=99999),
+        dict(model_type='nope'),
+    ],
+    ids=str,
+)
+def test_impossible_sizes_are_named_in_one_line(sizes, tmp_path):
+    config = dict(SIZES, model_type='bert', vocab_size=len(VOCABULARY)) | sizes
+    with pytest.raises(InputError, match=r'^text_encoder\.model.*: .{4,300}$'):
+        build(model=config)
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    with pytest.raises((InputError, FileNotFoundError), match='text.*model'):
+        build(model=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    'sizes',
+    [
         dict(model_type='distilbert', dim=16, n_layers=1, n_heads=2, hidden_dim=32),
         dict(SIZES, model_type='roberta', pad_token_id=0),
         dict(SIZES, model_type='electra', embedding_size=16),

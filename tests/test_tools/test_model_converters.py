@@ -83,7 +83,9 @@ def test_released_dit(folder, capsys, suffix):
         'lang_encoder.bert.embeddings.position_ids* (1)'
     ) in printed
     # The authors' code reads padding as text, and this config masks it.
-    assert printed.endswith(', and this model reads text in another way: set model.text_encoder.mask_text_padding=False\n')
+    assert printed.endswith(
+        ', and this model reads text in another way: set model.text_encoder.mask_text_padding=False\n'
+    )
 
     found = CheckpointLoader.load_checkpoint(str(folder / f'ours{suffix}'))
     assert_equal(found['state_dict'], model.state_dict())
@@ -153,7 +155,9 @@ def test_a_released_dit_loads_as_it_is(monkeypatch):
         parameter.data.zero_()
     load_strictly(model, released(source))
     # Its text is the output of BERT's first layer, whose files have all layers.
-    first = {name: value for name, value in source.state_dict().items() if not re.search(r'encoder\.layer\.[12]\.', name)}
+    first = {
+        name: value for name, value in source.state_dict().items() if not re.search(r'encoder\.layer\.[12]\.', name)
+    }
     assert_equal(dict(model.state_dict()), first)
     load_strictly(source, released(source))
     model.text_encoder.mask_text_padding = False

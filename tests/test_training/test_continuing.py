@@ -117,6 +117,17 @@ def test_checkpoints_by_steps_at_the_end_of_an_epoch_repeat_nothing(tmp_path, wh
     assert same_end(tmp_path, whole, 'iter_12.pth')
 
 
+def test_after_an_error_signals_have_their_usual_effect(tmp_path, monkeypatch):
+    """In a notebook, or in a loop over trainings."""
+    monkeypatch.setattr(Probe, 'after_train_iter', lambda self, *arguments, **keywords: 1 / 0)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
 @pytest.mark.parametrize('averaged', [False, True])
 def test_a_stop_in_a_validation_saves_what_is_not_saved_yet(tmp_path, averaged):
     """With averaged weights, the model has these during the validation."""
@@ -130,6 +141,13 @@ def test_a_stop_in_a_validation_saves_what_is_not_saved_yet(tmp_path, averaged):
     assert len(again.steps) == 4 and again.validations == [2, 3]
     for name, value in weights(tmp_path / 'whole').items():
         assert torch.equal(weights(tmp_path / 'stopped')[name], value)
+
+
+def test_a_validation_that_was_due_by_its_own_interval_is_made_up_for(tmp_path):
+    """Every third epoch, and with mmengine's count from the second one on every one."""
+    loop = dict(_delete_=True, type='ResumableTrainLoop', max_epochs=3, val_interval=3, dynamic_intervals=[(3, 1)])
+    assert train(tmp_path, in_validation=2, train_cfg=dict(loop)).validations == [2]
+    assert train(tmp_path, resume=True, train_cfg=dict(loop)).validations == [2, 3]
 
 
 def test_the_last_validation_is_made_up_for_once(tmp_path):

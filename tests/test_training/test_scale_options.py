@@ -44,6 +44,16 @@ def test_every_parameter_gets_its_rate():
     assert rates == {parameter: rate for parameter, rate in expected.items() if parameter.requires_grad}
 
 
+def test_a_list_may_be_a_setting_of_a_group():
+    settings = dict(
+        constructor='MergedOptimWrapperConstructor',
+        optimizer=dict(type='AdamW', lr=1e-3),
+        paramwise_cfg=dict(custom_keys={'decode_head.': dict(betas=[0.8, 0.9])}),
+    )
+    groups = build_optim_wrapper(segmentor(), settings).optimizer.param_groups
+    assert sorted(tuple(group['betas']) for group in groups) == [(0.8, 0.9), (0.9, 0.999)]
+
+
 def test_norm_decay_mult_reaches_all_norms():
     """Also those over the channels of maps, in the neck and in the mask decoder."""
     settings = dict(type='GuardedOptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1))

@@ -1,6 +1,5 @@
 """torch.compile of the blocks of the image encoder."""
 
-import inspect
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.registry import HOOKS, MODELS
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import class_name, name_in_scope
 from ..mmengine_extras.run_check import class_of
 from ..models import SAMViT
@@ -33,6 +32,8 @@ class CompileHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Have the blocks compiled in the first step."""
+        # A validation that failed earlier in this process leaves the other one.
+        torch.compiler.set_stance('default')
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for block in model.backbone.blocks:
             block.compile(**self.options)
@@ -68,25 +69,19 @@ def compile_blocks(cfg: Config) -> None:
     _check_options(options)
     cfg.custom_hooks = [*cfg.get('custom_hooks', ()), dict(type=name_in_scope(cfg, 'CompileHook'), **options)]
     cfg.compile = False
-    if class_name(cfg.model.get('text_encoder')) == 'HuggingFaceTextEncoder':
-        cfg.model.text_encoder.pad_to_max_length = True
+    # A StandaloneDITViT has its own text encoder.
+    for part in (cfg.model, cfg.model.backbone):
+        if class_name(part.get('text_encoder')) == 'HuggingFaceTextEncoder':
+            part.text_encoder.pad_to_max_length = True
 
 
 def _check_options(options: dict) -> None:
     """Refuse what `torch.compile` would refuse in the first step."""
-    keywords = inspect.signature(torch.compile).parameters.keys() - {'model'}
-    unknown = sorted(options.keys() - keywords)
-    if unknown:
-        raise InputError(
-            f'compile.{unknown[0]} is not an argument of torch.compile, which has {", ".join(sorted(keywords))}'
-        )
-    modes = ['default', *torch._inductor.list_mode_options()]
-    if options.get('mode', 'default') not in modes:
-        raise InputError(
-            f'compile.mode={options["mode"]!r} is not a mode of torch.compile, which has '
-            f'{", ".join(dict.fromkeys(modes))}'
-        )
-    of_mode = torch._inductor.list_mode_options().get(options.get('mode', 'default'), {})
+    try:
+        torch.compile(torch.nn.Identity(), **options)
+    except Exception as error:  # torch raises what it finds
+        raise InputError(f'compile={options}: {first_line(error)}') from error
+    of_mode = torch._inductor.list_mode_options().get(options.get('mode') or 'default', {})
     settings = {**of_mode, **(options.get('options') or {})}
     if settings.get('triton.cudagraphs') or options.get('backend') == 'cudagraphs':
         raise InputError(

@@ -194,7 +194,7 @@ def _folders_of_checkpoints(work_dir: str, out_dir: str | None, with_state: bool
     if not out_dir or osp.realpath(out_dir) == osp.realpath(work_dir):
         return [work_dir]
     if '://' not in str(out_dir):
-        return [work_dir, osp.join(out_dir, osp.basename(osp.realpath(work_dir)))]
+        return [work_dir, osp.join(out_dir, osp.basename(osp.abspath(work_dir)))]
     if with_state:
         return [work_dir]
     raise InputError(

@@ -111,8 +111,9 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 def _merged(groups: list[dict]) -> list[dict]:
     """One group for each combination of settings, in the order of first appearance."""
-    found: dict[tuple, dict] = {}
+    found: dict[str, dict] = {}
     for group in groups:
         settings = {key: value for key, value in group.items() if key != 'params'}
-        found.setdefault(tuple(sorted(settings.items())), dict(settings, params=[]))['params'] += group['params']
+        # As text: a setting may be a list.
+        found.setdefault(repr(sorted(settings.items())), dict(settings, params=[]))['params'] += group['params']
     return list(found.values())

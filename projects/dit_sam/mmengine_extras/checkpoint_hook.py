@@ -93,12 +93,13 @@ class SafeCheckpointHook(CheckpointHook):
             )
         scores = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
         runner.message_hub.update_info('scores', dict(scores, epoch=runner.epoch))
+        # A validation without a training saves nothing; mmengine's hook would fail.
+        if self.file_backend is None:
+            return
         with stream_checkpoints():
             super().after_val_epoch(runner, metrics)
-        # None in a validation without a training.
-        if self.file_backend is not None:
-            self._remove_old()
-            self._add_last_scores(runner)
+        self._remove_old()
+        self._add_last_scores(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Replace, in place, what safe loading would refuse."""
@@ -147,7 +148,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._scored = runner.message_hub.runtime_info.get('scores', {}).get('epoch')
         self._remove_old()
         if is_main_process():
-            remove_old_stops(runner.work_dir)
+            remove_old_stops(runner.work_dir, self.out_dir, self.filename_tmpl)
 
     def _add_last_scores(self, runner: Runner) -> None:
         """Write the last checkpoint of a training again if it lacks its scores; a new start would validate again."""

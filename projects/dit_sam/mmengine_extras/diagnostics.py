@@ -134,7 +134,7 @@ def advice(cfg: Config, stage: str, amount: str = '') -> str:
         stage: 'train', 'val' or 'test'.
         amount: The requested memory, such as '20 MiB'.
     """
-    batch_size = cfg[f'{stage}_dataloader'].batch_size
+    batch_size = cfg[f'{stage}_dataloader'].get('batch_size', 1)
     ways = [f'{stage}_dataloader.batch_size (now {batch_size})'] if batch_size > 1 else []
     if stage == 'train':
         wrapper, backbone = cfg.optim_wrapper, cfg.model.get('backbone')
@@ -155,8 +155,9 @@ def advice(cfg: Config, stage: str, amount: str = '') -> str:
 
 def _advice_for_workers(cfg: Config, stage: str) -> str:
     name = f'{stage}_dataloader'
+    workers, batch_size = cfg[name].get('num_workers', 0), cfg[name].get('batch_size', 1)
     return (
         f'a data-loading process of {name} ran out of memory or was killed; turn down: {name}.num_workers (now '
-        f'{cfg[name].get("num_workers", 0)}); {name}.batch_size (now {cfg[name].batch_size}); in a container, give '
-        'more shared memory (docker run --shm-size=16g)'
+        f'{workers}); {name}.batch_size (now {batch_size}); in a container, give more shared memory (docker run '
+        '--shm-size=16g)'
     )

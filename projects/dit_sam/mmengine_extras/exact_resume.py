@@ -58,6 +58,7 @@ class ResumableTrainLoop(EpochBasedTrainLoop):
         self.runner.call_hook('before_train')
         resumed_between_epochs = self._iter > 0 and self._steps_done() == 0
         if resumed_between_epochs and self._scored_epoch() != self._epoch:
+            self._decide_current_val_interval()
             self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()

@@ -1,5 +1,6 @@
 """The checkpoints in a work dir: which is the newest that can be resumed, and which are no longer needed."""
 
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -72,9 +73,17 @@ def _refuse(filename: str, reason: str) -> None:
         )
 
 
-def remove_old_stops(work_dir: str) -> None:
-    """Remove the checkpoints of stopped trainings, unless they are among the two newest checkpoints of the folder."""
-    for path in _newest_first(work_dir)[2:]:
+def remove_old_stops(work_dir: str, out_dir: str | None = None, filename_tmpl: str | None = None) -> None:
+    """Remove the checkpoints of stopped trainings in a work dir, unless they are among the two newest ones.
+
+    Args:
+        work_dir: Where stopped trainings are saved.
+        out_dir: Where other checkpoints are, if it is another folder.
+        filename_tmpl: As in `CheckpointHook`.
+    """
+    folders = dict.fromkeys([work_dir, out_dir or work_dir])
+    paths = {path for folder in folders for path in _newest_first(folder, filename_tmpl)}
+    for path in sorted(paths, key=_modified, reverse=True)[2:]:
         if path.name.startswith('stopped_'):
             _remove(path)
 
@@ -106,7 +115,8 @@ def _newest_first(work_dir: str, filename_tmpl: str | None = None) -> list[Path]
     """Checkpoints by the time of their files, also those that a hook names by a template."""
     patterns = [f'{kind}_*.pth' for kind in _KINDS]
     if filename_tmpl:
-        patterns.append(escape(filename_tmpl).replace('{}', '*'))
+        # '{}', '{:03d}'
+        patterns.append('*'.join(map(escape, re.split(r'\{[^}]*\}', filename_tmpl))))
     paths = {path for pattern in patterns for path in Path(work_dir).glob(pattern) if not path.name.startswith('best_')}
     return sorted(paths, key=_modified, reverse=True)
 

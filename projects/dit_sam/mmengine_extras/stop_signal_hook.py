@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.util import Finalize
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from mmengine.device import get_device
 from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmseg.registry import HOOKS
 
 from ..errors import log_warning
@@ -63,10 +64,11 @@ class StopSignalHook(Hook):
         self._has_stepped = False
         self._saved = -1
         self._handlers: dict[int, Any] = {}
+        self._loop: BaseLoop | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Handle signals from now on, before the data-loading processes start."""
-        self._in_training = True
+        self._in_training, self._loop = True, runner.train_loop
         self._restart_count()
         if threading.current_thread() is not threading.main_thread():
             log_warning('Signals are not handled: the training does not run in the main thread')
@@ -81,7 +83,7 @@ class StopSignalHook(Hook):
         self._handlers = {number: signal.signal(number, self._receive) for number in handled}
 
     def after_train(self, runner: Runner) -> None:
-        self._in_training = False
+        self._in_training, self._loop = False, None
         self._restore_handlers()
 
     def _restore_handlers(self) -> None:
@@ -89,12 +91,23 @@ class StopSignalHook(Hook):
             signal.signal(number, handler)
         self._handlers = {}
 
-    def _receive(self, number: int, frame: object) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        # A training that an exception has ended does not call `after_train`.
+        if not self._is_running(frame):
+            self._restore_handlers()
+            signal.raise_signal(number)
+            return
         if self._has_stepped:
             self._received.append(number)
         if len(self._received) > 2 or not self._has_stepped:
             signal.signal(number, self._handlers[number])
             signal.raise_signal(number)
+
+    def _is_running(self, frame: FrameType | None) -> bool:
+        """Whether the training is among the callers of the interrupted code."""
+        while frame is not None and frame.f_locals.get('self') is not self._loop:
+            frame = frame.f_back
+        return frame is not None
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None

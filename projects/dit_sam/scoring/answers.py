@@ -198,7 +198,7 @@ def _counts(record: dict, height: int, width: int, folder: str, resize: str) -> 
         ValueError: The mask cannot be used.
     """
     # A table with a column for each key has null in all but one.
-    value = next((record[key] for key in MASK_KEYS if record.get(key) is not None), None)
+    value: Any = next((record[key] for key in MASK_KEYS if record.get(key) is not None), None)
     if value is None or value == []:
         return _empty(height, width)
     size: tuple[int, int] = (height, width)

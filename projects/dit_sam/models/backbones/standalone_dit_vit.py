@@ -77,9 +77,11 @@ class StandaloneDITViT(DITViT):
         Raises:
             InputError: As in `DITViT`; or there is no `text`, and the model does not pass on sentences.
         """
-        return super().forward(x, self._own_text(len(x)) if text is None else text, image_index, trunk)
+        if text is None:
+            text = self._own_text(len(x if image_index is None else image_index))
+        return super().forward(x, text, image_index, trunk)
 
-    def _own_text(self, images: int) -> TextFeatures | None:
+    def _own_text(self, number: int) -> TextFeatures | None:
         if self._sentences is not None:
             return self.text_encoder(self._sentences)
         if self.text is None:
@@ -93,8 +95,10 @@ class StandaloneDITViT(DITViT):
             return None
         trains = any(parameter.requires_grad for parameter in self.text_encoder.parameters())
         once = self.text_encoder([self.text]) if trains else self._features_of_fixed_text()
-        return TextFeatures(once.tokens.expand(images, -1, -1), once.mask.expand(images, -1))
+        return TextFeatures(once.tokens.expand(number, -1, -1), once.mask.expand(number, -1))
 
+    # A step of a training may come next, which cannot use tensors of inference mode.
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _features_of_fixed_text(self) -> TextFeatures:
         """Features of `text` by frozen weights.

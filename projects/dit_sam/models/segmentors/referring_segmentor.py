@@ -55,7 +55,8 @@ class ReferringSegmentor(BaseSegmentor):
 
     Raises:
         InputError: Neither backbone nor head takes the text of the text encoder; or one has `takes_text=True` and there
-            is no text encoder; or its `forward` has no argument `text`; or `test_cfg` asks for tiles.
+            is no text encoder; or its `forward` has no argument `text`; or `test_cfg` asks for tiles; or inputs are no
+            whole patches.
     """
 
     # Weights made in inference mode cannot train and have no version counter.
@@ -85,6 +86,7 @@ class ReferringSegmentor(BaseSegmentor):
         # What `forward` of each part takes.
         self._accepted = {part: _accepted_by(getattr(self, part)) for part in PARTS}
         self._check_text()
+        self._check_size()
         # Only for resizing from the input's size to the original one; the head has its own `align_corners`.
         self.align_corners = False
         self.scaled_points = scaled_points
@@ -119,6 +121,20 @@ class ReferringSegmentor(BaseSegmentor):
                         'model.decode_head.text_dims=None'
                     )
         self._text_is_checked = True
+
+    def _check_size(self) -> None:
+        """Raise `InputError` if inputs are no whole patches: the encoder would pad them, and masks would be moved."""
+        patch = getattr(self.backbone, 'patch_size', None)
+        for name in ('size', 'size_divisor'):
+            value: Any = getattr(self.data_preprocessor, name, None)
+            sides: Any = value if isinstance(value, (tuple, list)) else [value]
+            # With a size, the divisor has no effect.
+            if isinstance(patch, int) and all(isinstance(side, int) for side in sides):
+                if any(side % patch for side in sides):
+                    raise InputError(
+                        f'model.data_preprocessor.{name}={value} is no multiple of model.backbone.patch_size={patch}'
+                    )
+                return
 
     def to_own_names(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of the released DIT or EVF-SAM under the names of this model; others as they are.

@@ -72,6 +72,8 @@ def make_config(model: str | Mapping) -> PretrainedConfig:
         raise FileNotFoundError(
             f'no text model at {model!r} ({first_line(error)}): {why_nowhere(model, _CONFIG, error)}'
         ) from error
+    except Exception as error:  # as for sizes, below
+        raise InputError(f'the config of the text model {model!r}: {_reason(error)}') from error
 
 
 def as_keywords(config: PretrainedConfig) -> dict[str, Any]:
@@ -105,22 +107,27 @@ def known_sizes(model_type: str) -> set[str]:
 
 
 def _from_sizes(model: Mapping) -> PretrainedConfig:
+    if 'model_type' not in model:
+        raise InputError("text_encoder.model lacks model_type, such as 'bert'")
     try:
         known = AutoConfig.for_model(model['model_type'])
         sizes = known_sizes(model['model_type'])
         unknown = [key for key in model if key not in sizes and not hasattr(known, key)]
         if not unknown:
             return AutoConfig.for_model(**model)
-    except KeyError as error:
-        raise InputError("text_encoder.model lacks model_type, such as 'bert'") from error
-    except (TypeError, ValueError) as error:
-        # For an unknown type transformers lists all known ones.
-        raise InputError(f'text_encoder.model: {first_line(error)[:200]}') from error
+    except Exception as error:  # transformers and torch raise anything for an impossible size
+        raise InputError(f'text_encoder.model: {_reason(error)}') from error
     near = get_close_matches(unknown[0], known.to_dict(), n=1)
     raise InputError(
         f'text_encoder.model.{unknown[0]} is not a size of {model["model_type"]}'
         f'{f"; did you mean {near[0]}?" if near else ""}'
     )
+
+
+def _reason(error: Exception) -> str:
+    """An error of transformers or torch on one line; for an unknown type transformers lists all known ones."""
+    kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+    return kind + ' '.join(str(error).split())[:200]
 
 
 def build_model(config: PretrainedConfig) -> PreTrainedModel:
@@ -138,8 +145,8 @@ def build_model(config: PretrainedConfig) -> PreTrainedModel:
         else:
             auto = AutoModelForTextEncoding if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
             model = auto.from_config(config)
-    except ValueError as error:
-        raise InputError(f'text_encoder.model: {first_line(error)}') from error
+    except Exception as error:  # as in `_from_sizes`
+        raise InputError(f'text_encoder.model: {_reason(error)}') from error
     if model.main_input_name != 'input_ids':
         raise InputError(f'text_encoder.model: {config.model_type!r} does not take text')
     for part in model.modules():
@@ -210,6 +217,8 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
         raise FileNotFoundError(
             f'no text weights at {checkpoint!r}: {why_nowhere(checkpoint, _CONFIG, error)}'
         ) from error
+    except Exception as error:  # as in `_from_sizes`
+        raise InputError(f'text weights {checkpoint}: {_reason(error)}') from error
     # transformers fills missing weights with random numbers.
     missing = set(info['missing_keys'])
     return {name: value for name, value in _without_pooler(loaded).state_dict().items() if name not in missing}
