@@ -2,26 +2,29 @@
 
 import argparse
 import json
+import os
 import os.path as osp
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any
+from typing import IO, Any
 
 from .arguments import DTYPES, MODEL, let_threads_yield
 from .files import CONFIGS_ARE, check_exists, refuse
 from .list_models import check_model
 
 # As in `dit_sam.apis.inputs`.
-IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = tuple('.avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp'.split())
 
 DESCRIPTION = """Segment images by sentences.
 
 An argument that is an existing file or folder, or ends like an image file, is an image; every other argument is a
 sentence. Each image is segmented by each sentence."""
 FORMATS = """png: the images with masks and sentences drawn over them, and the masks; json: one file with boxes, scores
-and masks as COCO RLE; coco: the same as a COCO data set; npz: one file with the masks as boolean arrays"""
+and masks as COCO RLE; jsonl: the same as a line of JSON for each, written as soon as it is there; coco: a COCO data
+set; npz: one file with the masks as boolean arrays"""
 
 
 def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse.Namespace:
@@ -36,7 +39,8 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     add('--out', default='work_dirs/infer', help='folder for the results; nothing in it is replaced')
     add('--dtype', choices=DTYPES, default='float32', help='bfloat16 and float16 take half the memory')
     add('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU if there is one')
-    add('--format', choices=['png', 'json', 'coco', 'npz'], default='png', help=FORMATS)
+    add('--format', choices=['png', 'json', 'jsonl', 'coco', 'npz'], default='png', help=FORMATS)
+    add('--resume', action='store_true', help='with --format jsonl, continue the newest file of --out')
     add(
         '--points',
         metavar='"X,Y X,Y,0 …"',
@@ -73,6 +77,8 @@ def check_args(args: argparse.Namespace) -> None:
         check_exists('checkpoint', args.checkpoint)
     if args.font:
         check_exists('font', args.font, 'name a .ttf or .otf file')
+    if args.resume and args.format != 'jsonl':
+        refuse('--resume continues a file of --format jsonl: add that, or leave --resume out')
     if args.batch_size < 1:
         refuse(f'--batch-size must be 1 or more, got {args.batch_size}')
     args.points, args.boxes = read_numbers(args.points, '--points'), read_numbers(args.boxes, '--boxes')
@@ -143,7 +149,8 @@ def report(prediction: dict) -> str:
     found = 'nothing found'
     if prediction['area']:
         found = f'score {prediction["score"]:.2f}, {prediction["area"]} pixels in {prediction["box"]}'
-    return f'{prediction["img_path"]}: {prediction["sentence"]}: {found}'
+    file = f', mask {prediction["mask_file"]}' if 'mask_file' in prediction else ''
+    return f'{prediction["img_path"]}: {prediction["sentence"]}: {found}{file}'
 
 
 def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> str:
@@ -179,37 +186,80 @@ def open_model(args: argparse.Namespace) -> Any:
     return ReferringInferencer(args.config, args.checkpoint, **options)
 
 
-def leave_out_damaged(images: Sequence) -> tuple[list, str]:
-    """The images that can be read, so that one damaged file among many costs no results; and what the others lack.
+def newest_lines(folder: str) -> tuple[str, set[tuple[str, str]]]:
+    """The newest file of --format jsonl in a folder, and the images and sentences in it; '' if there is none.
 
-    Raises:
-        InputError: There is one image, or none can be read.
-        FileNotFoundError: As above, and it does not exist.
+    A line that a killed program has left unfinished is removed.
     """
-    from dit_sam.utils import read_image
+    names = [name for name in os.listdir(folder) if re.fullmatch(r'predictions_\d+\.jsonl', name)]
+    if not names:
+        return '', set()
+    path = osp.join(folder, max(names, key=lambda name: int(name.split('_')[1].split('.')[0])))
+    with open(path, 'rb+') as file:
+        whole = file.read().rpartition(b'\n')[0]
+        file.truncate(len(whole) + bool(whole))
+    lines = map(json.loads, whole.splitlines())
+    return path, {(line['img_path'], line['sentence']) for line in lines}
 
-    if len(images) == 1:
-        return list(images), ''
-    readable, reasons = [], []
-    for image in images:
-        try:
-            read_image(image)
-            readable.append(image)
-        except (ValueError, FileNotFoundError) as error:
-            reasons.append(error)
-    if not readable:
-        raise reasons[0]
-    return readable, f'{len(reasons)} of {len(images)} images left out: {"; ".join(map(str, reasons))}' * bool(reasons)
+
+class Writer:
+    """Prints predictions and writes them in the form of --format, those of an image together.
+
+    Args:
+        args: The command line.
+        out: Where results are printed.
+    """
+
+    def __init__(self, args: argparse.Namespace, out: IO[str]) -> None:
+        self.args, self.out = args, out
+        self.predictions: list[dict] = []
+        # The file of --format jsonl, and what it had when it was opened.
+        self.lines, self.done = newest_lines(args.out) if args.resume and osp.isdir(args.out) else ('', set())
+
+    def left(self, images: Sequence, sentences: Sequence[str]) -> list:
+        """The images for which a sentence is left to segment."""
+        return [image for image in images if any((image, sentence) not in self.done for sentence in sentences)]
+
+    def add(self, predictions: Sequence[dict]) -> None:
+        """Take the predictions of an image."""
+        print(*map(report, predictions), sep='\n', file=self.out, flush=True)
+        if self.args.format != 'jsonl':
+            self.predictions += predictions
+            return
+        from dit_sam.apis import as_json
+        from dit_sam.utils import wrap_write_errors
+        from dit_sam.visualization import write_new
+
+        with wrap_write_errors(self.args.out):
+            self.lines = self.lines or write_new(b'', self.args.out, 'predictions', '.jsonl')
+            with open(self.lines, 'ab') as file:
+                lines = [json.dumps(as_json(one), ensure_ascii=False) + '\n' for one in predictions]
+                file.write(''.join(lines).encode(errors='backslashreplace'))
+
+    def close(self) -> None:
+        """Write what is left to write, and print the files."""
+        files = [self.lines] * bool(self.lines)
+        if self.predictions and self.args.format == 'png':
+            # The pictures, and the masks in a folder beside them.
+            files = [*unique(self.predictions, 'overlay_file'), *unique(self.predictions, 'mask_file')]
+        elif self.predictions:
+            files = [write_predictions(self.predictions, self.args)]
+        self.predictions = []
+        if files:
+            print('written:', *files, sep='\n', file=self.out, flush=True)
 
 
 def segment(
-    args: argparse.Namespace, inferencer: Any, images: Sequence, sentences: Sequence[str]
-) -> tuple[list[dict], list[str]]:
-    """The predictions for each image and sentence, and the files that were written."""
+    args: argparse.Namespace, inferencer: Any, images: Sequence, sentences: Sequence[str], writer: Writer
+) -> list[Exception]:
+    """Segment each image by each sentence; return what is wrong with images, if others can be used.
+
+    What is done is written also if the program is interrupted.
+    """
     points, boxes = args.points, args.boxes
     # One box is for all sentences.
     image_boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
-    predictions = inferencer(
+    results = inferencer.stream(
         images,
         [sentences] * len(images),
         points and [points] * len(images),
@@ -218,11 +268,19 @@ def segment(
         return_masks='array' if args.format == 'npz' else 'rle',
         out_dir=args.out if args.format == 'png' else '',
         font=args.font,
-    )['predictions']
-    if args.format != 'png':
-        return predictions, [write_predictions(predictions, args)]
-    # The pictures, and the masks in a folder beside them.
-    return predictions, [*unique(predictions, 'overlay_file'), *unique(predictions, 'mask_file')]
+    )
+    errors = []
+    try:
+        for result in results:
+            if result.error is None:
+                writer.add(result.predictions)
+            else:
+                errors.append(result.error)
+    finally:
+        writer.close()
+    if errors and len(errors) == len(images) and not writer.done:
+        raise errors[0]
+    return errors
 
 
 def unique(predictions: Sequence[dict], key: str) -> list[str]:
@@ -230,12 +288,7 @@ def unique(predictions: Sequence[dict], key: str) -> list[str]:
     return list(dict.fromkeys(prediction[key] for prediction in predictions))
 
 
-def show(predictions: Sequence[dict], files: Sequence[str]) -> None:
-    """Print predictions and files."""
-    print('\n'.join([*map(report, predictions), 'written:', *files]), flush=True)
-
-
-def ask(args: argparse.Namespace, inferencer: Any) -> None:
+def ask(args: argparse.Namespace, inferencer: Any, writer: Writer) -> None:
     """Segment the one image by each sentence that is typed; an empty line or the end of the input ends."""
     image = inferencer.open(args.images[0])
     print('type a sentence; an empty line quits', file=sys.stderr, flush=True)
@@ -243,18 +296,16 @@ def ask(args: argparse.Namespace, inferencer: Any) -> None:
         if not line.strip():
             break
         try:
-            with redirect_stdout(sys.stderr):
-                found = segment(args, inferencer, [image], [line.strip()])
+            segment(args, inferencer, [image], [line.strip()], writer)
         except ValueError as error:  # what is wrong with one sentence ends only that
             print(f'error: {error}', file=sys.stderr, flush=True)
-            continue
-        show(*found)
 
 
 def main(arguments: Sequence[str] | None = None, program: str | None = None) -> None:
     """Run a command line, by default the program's own; exit with 1 and one line on stderr for bad input."""
     args = parse_args(arguments, program)
     check_args(args)
+    out = sys.stdout
     # What packages print goes to stderr, so that stdout has only the results.
     with redirect_stdout(sys.stderr):
         import_packages()
@@ -265,14 +316,23 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
         with one_line_errors():
             from dit_sam.apis import list_images
 
+            note_other_files(args.images)
             images = list_images(args.images)
             inferencer = open_model(args)
-            images, damaged = leave_out_damaged(images)
-            found = None if args.interactive else segment(args, inferencer, images, args.sentences)
-    if found is not None:
-        show(*found)
-        if damaged:
-            refuse(damaged)
-        return
-    with one_line_errors():
-        ask(args, inferencer)
+            writer = Writer(args, out)
+            if args.interactive:
+                ask(args, inferencer, writer)
+                return
+            left = writer.left(images, args.sentences)
+            errors = segment(args, inferencer, left, args.sentences, writer) if left else []
+    if errors:
+        refuse(f'{len(errors)} of {len(images)} images left out: {"; ".join(map(str, errors))}')
+
+
+def note_other_files(paths: Sequence[str]) -> None:
+    """Say on stderr which files of folders are not taken for images."""
+    for folder in filter(osp.isdir, paths):
+        names = sorted(name for name in os.listdir(folder) if name[0] != '.' and osp.isfile(osp.join(folder, name)))
+        others = [name for name in names if not name.lower().endswith(IMAGE_SUFFIXES)]
+        if others:
+            print(f'{folder}: {len(others)} other files are not read, such as {others[0]}', file=sys.stderr)

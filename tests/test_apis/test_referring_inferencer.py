@@ -1,5 +1,7 @@
 """Pictures and sentences in every form for a tiny model with random weights, and errors for wrong ones."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -217,6 +219,69 @@ def test_wrong_images(inferencer, image, message):
         inferencer(image, 'circle')
 
 
+def test_a_stream_goes_on_after_what_cannot_be_used(inferencer, tmp_path):
+    """Also in a batch with others, and at the end."""
+    names = ['a.png', 'b.png', 'c.png', 'd.png', 'e.png', 'f.png']
+    for name in names:
+        cv2.imwrite(str(tmp_path / name), picture())
+    (tmp_path / 'b.png').write_bytes(b'<html>')
+    Image.new('RGB', (900, 1)).save(tmp_path / 'd.png')
+    paths = [str(tmp_path / name) for name in [*names[:-1], 'none.png']]
+    whole = inferencer([paths[0], paths[2], paths[4]], 'circle', return_masks='rle')['predictions']
+    (tmp_path / 'none.png').write_bytes(b'')
+    for batch_size in (1, 2, 4):
+        found = list(inferencer.stream(paths, 'circle', batch_size=batch_size, return_masks='rle'))
+        assert [one.name for one in found] == paths
+        assert [one.error is None for one in found] == [True, False, True, False, True, False]
+        assert [prediction['segmentation'] for one in found for prediction in one.predictions] == [
+            one['segmentation'] for one in whole
+        ]
+    assert 'b.png cannot be decoded' in str(found[1].error) and 'd.png of 900×1 pixels is too' in str(found[3].error)
+
+
+def test_sentences_of_a_folder_are_for_each_of_its_images(inferencer, tmp_path):
+    """Also if there are as many; and a folder that is called like an image is none."""
+    (tmp_path / 'c.jpg').mkdir()
+    for name in 'ab':
+        cv2.imwrite(str(tmp_path / f'{name}.png'), picture())
+    found = inferencer(tmp_path, ['circle', 'square'])['predictions']
+    assert [one['sentence'] for one in found] == ['circle', 'square'] * 2
+
+
+def test_damaged_exif_is_ignored(inferencer, tmp_path):
+    """As for a path, which OpenCV reads."""
+    path = tmp_path / 'a.webp'
+    Image.fromarray(picture()).save(path, exif=b'garbage', lossless=True)
+    masks = [inferencer(image, 'circle')['predictions'][0]['mask'] for image in (path, Image.open(path))]
+    np.testing.assert_array_equal(*masks)
+
+
+@pytest.mark.parametrize('address', ['s3://bucket/a.jpg', 'file:///a.jpg'])
+def test_other_addresses_than_those_of_the_web_are_refused(inferencer, address):
+    with pytest.raises(FileNotFoundError, match='not found: addresses start with http:// or https://'):
+        inferencer(address, 'circle')
+
+
+def test_names_of_shared_models_get_advice():
+    with pytest.raises(InputError, match=r"opened by ReferringInferencer.from_pretrained\('evf-sam'\)"):
+        ReferringInferencer('evf-sam')
+
+
+def test_threads_may_share_a_model(inferencer):
+    """Sentences of different lengths: a tokenizer keeps the padding of its last call."""
+    encoder = inferencer.model.text_encoder
+    sentences = ['circle', 'the biggest red circle on the right']
+    expected = encoder(sentences).tokens
+
+    def encode(number: int) -> bool:
+        encoder._cache.clear()
+        encoder._warned = False
+        return torch.allclose(encoder(sentences).tokens, expected, atol=1e-5)
+
+    with torch.no_grad(), ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(encode, range(200)))
+
+
 def test_a_closed_image_is_an_error(inferencer, tmp_path):
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.png')
     image = Image.open(tmp_path / 'a.png')
@@ -228,7 +293,7 @@ def test_a_closed_image_is_an_error(inferencer, tmp_path):
 def test_missing_and_damaged_files(inferencer, tmp_path):
     with pytest.raises(FileNotFoundError, match='image .*none.jpg not found: check the path'):
         inferencer([picture(), str(tmp_path / 'none.jpg')], 'circle')
-    with pytest.raises(InputError, match='folder .* holds no image: no file in it ends in .bmp, '):
+    with pytest.raises(InputError, match='folder .* holds no image: no file in it ends in .avif, '):
         inferencer(tmp_path, 'circle')
     for name, content in (('empty.jpg', b''), ('text.png', b'<html>')):
         (tmp_path / name).write_bytes(content)

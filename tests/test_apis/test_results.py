@@ -43,6 +43,13 @@ def test_polygons_are_exact_except_for_holes():
         np.testing.assert_array_equal(decode(trace_polygons(mask), *mask.shape), without_holes(mask))
 
 
+def test_polygons_repeat_no_corner():
+    mask = cv2.circle(np.zeros((40, 40), np.uint8), (20, 20), 13, 1, -1) == 1
+    (polygon,) = trace_polygons(mask)
+    corners = list(zip(polygon[::2], polygon[1::2]))
+    assert all(one != other for one, other in zip(corners, corners[1:] + corners[:1]))
+
+
 def test_a_pixel_is_a_square_and_an_empty_mask_has_no_polygon():
     mask = np.zeros((4, 5), bool)
     assert trace_polygons(mask) == []
@@ -111,6 +118,8 @@ def test_coco_opens_predictions(predictions, tmp_path):
 
 
 def test_coco_needs_paths(inferencer):
+    with pytest.raises(InputError, match="call with return_masks='rle'"):
+        as_coco([dict(img_path='a.png', segmentation=[[0, 0, 1, 0, 1, 1]], box=[0, 0, 1, 1], area=1)])
     with pytest.raises(InputError, match='COCO names images by file: segment files, not arrays'):
         as_coco(inferencer(picture(), 'star', return_masks='rle')['predictions'])
 

@@ -18,7 +18,7 @@ from processes import ROOT, call_tool
 from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
-from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer
+from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer, referring_inferencer
 from dit_sam_cli.infer import write_predictions
 
 
@@ -67,13 +67,12 @@ def test_pictures_and_masks_from_the_command_line(photo, weights):
     # The onedl forks first print which packages are missing.
     lines = done.stdout.splitlines()[-6:]
     masks = [os.path.join('out', 'pred', f'photo_{name}_1.png') for name in ('the-red-star', 'circle')]
-    assert [re.sub('(: score .*|: nothing found)$', '', line) for line in lines] == [
-        'photo.png: the red star',
-        'photo.png: circle',
-        'written:',
-        os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png'),
-        *masks,
+    results, files = lines[:2], lines[2:]
+    assert [re.sub(': (score [^,]*, .*|nothing found), mask ', ' -> ', line) for line in results] == [
+        f'photo.png: the red star -> {masks[0]}',
+        f'photo.png: circle -> {masks[1]}',
     ]
+    assert files == ['written:', os.path.join('out', 'vis', 'photo_the-red-star-circle_1.png'), *masks]
     assert cv2.imread(lines[3]).shape[1] == 480
     for path in masks:
         mask = cv2.imread(path, cv2.IMREAD_UNCHANGED)
@@ -142,7 +141,7 @@ def test_a_shared_model_gives_the_masks_of_its_config_and_weights(photo, weights
         (['none.jpg', 'a star'], 'image none.jpg not found: check the path'),
         (
             ['a star', 'a circle'],
-            "no image among the arguments: 'a star' is not a file or folder, and does not end in any of .bmp, ",
+            "no image among the arguments: 'a star' is not a file or folder, and does not end in any of .avif, ",
         ),
         (['photo.png'], "no sentence among the arguments: 'photo.png' is a file or folder; say what to segment"),
         (['photo.png', 'a star', '--config', DEFAULT_CONFIG], '--config without --checkpoint: name the weights'),
@@ -154,6 +153,7 @@ def test_a_shared_model_gives_the_masks_of_its_config_and_weights(photo, weights
         (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
         (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
         (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
+        (['photo.png', 'a star', '--resume'], '--resume continues a file of --format jsonl: add that'),
         (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
         (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),
         (
@@ -213,6 +213,45 @@ def test_damaged_pictures_among_others_are_left_out_and_named(photo, weights, er
         assert [one['img_path'] for one in content['predictions']] == ['./photo.png']
     else:
         assert len(list(Path('work_dirs/infer/vis').glob('*.png'))) == 1
+
+
+def test_a_picture_that_is_too_narrow_is_left_out_too(photo, weights, error_of):
+    cv2.imwrite('narrow.png', np.zeros((900, 1, 3), np.uint8))
+    command = ('infer.py', '.', 'a star', '--checkpoint', weights, '--device', 'cpu', '--format', 'json')
+    assert error_of(*command).startswith('1 of 2 images left out: image ./narrow.png of 1×900 pixels is too narrow')
+    assert len(json.loads(Path('work_dirs/infer/predictions_1.json').read_text())['predictions']) == 1
+
+
+def test_lines_are_written_as_they_come_and_resumed(photo, weights, capsys, monkeypatch):
+    """The second of three pictures is interrupted; then the program is killed within a line."""
+    for name in 'abc':
+        cv2.imwrite(f'{name}.png', cv2.imread(photo))
+    os.remove(photo)
+    command = ('infer.py', '.', 'a star', 'circle', '--checkpoint', weights, '--device', 'cpu', '--format', 'jsonl')
+    prediction_of = referring_inferencer.prediction_of
+
+    def stop(sample):
+        if sample.img_path == './b.png':
+            raise KeyboardInterrupt
+        return prediction_of(sample)
+
+    monkeypatch.setattr(referring_inferencer, 'prediction_of', stop)
+    with pytest.raises(KeyboardInterrupt):
+        call_tool(*command)
+    path = Path('work_dirs/infer/predictions_1.jsonl')
+    assert [json.loads(line)['sentence'] for line in path.open()] == ['a star', 'circle']
+    path.write_text(path.read_text() + '{"img_path": "./b.png", "sent')
+    monkeypatch.setattr(referring_inferencer, 'prediction_of', prediction_of)
+    capsys.readouterr()
+    for expected in (['./b.png: a star', './b.png: circle', './c.png: a star', './c.png: circle'], []):
+        assert call_tool(*command, '--resume') == 0
+        printed = [line.rpartition(': ')[0] for line in capsys.readouterr().out.splitlines() if ': ' in line]
+        assert printed == expected
+    lines = [json.loads(line) for line in path.open()]
+    assert [(line['img_path'], line['sentence']) for line in lines] == [
+        (f'./{name}.png', sentence) for name in 'abc' for sentence in ('a star', 'circle')
+    ]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])

@@ -233,14 +233,19 @@ def test_the_runtime_refuses_an_empty_sentence(exported, error_of):
     assert message == 'a sentence is empty: say what to segment'
 
 
-def test_masks_are_written_atomically(tmp_path):
-    write_mask = runpy.run_path(RUNTIME)['write_mask']
+def test_masks_are_written_atomically_and_replace_none(tmp_path):
+    tool = runpy.run_path(RUNTIME)
+    write_mask = tool['write_mask']
+    for expected in ('photo_mask1.png', 'photo_mask1_2.png', 'photo_mask1_3.png'):
+        path = tool['free_path'](str(tmp_path / 'masks'), 'photo_mask1')
+        assert path.name == expected
+        write_mask(path, np.ones((2, 2), bool))
     (tmp_path / 'a.png').mkdir()
     message = 'a.png could not be written: Is a directory; make room, or name another --out'
     with pytest.raises(ValueError, match=message):
         write_mask(tmp_path / 'a.png', np.ones((2, 2), bool))
     write_mask(tmp_path / 'b.png', np.eye(2, dtype=bool))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.png', 'b.png']
+    assert sorted(path.name for path in tmp_path.glob('*.png')) == ['a.png', 'b.png']
     assert cv2.imread(str(tmp_path / 'b.png'), cv2.IMREAD_GRAYSCALE).tolist() == [[255, 0], [0, 255]]
 
 

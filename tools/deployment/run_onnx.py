@@ -10,6 +10,7 @@ import os
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,12 @@ class OnnxSegmenter:
         return pixels, window
 
 
+def free_path(folder: str, stem: str) -> Path:
+    """`{stem}.png`, or with a number behind it if that is there: an image in another folder may have the same name."""
+    names = chain([stem], (f'{stem}_{number}' for number in count(2)))
+    return next(path for path in (Path(folder, f'{name}.png') for name in names) if not path.exists())
+
+
 def write_mask(path: Path, mask: np.ndarray) -> None:
     """Write 255 inside and 0 outside, completely or not at all; the folder is created.
 
@@ -218,7 +225,7 @@ def segment(args: argparse.Namespace) -> None:
     image = read_image(args.image)
     masks = OnnxSegmenter(args.model)(image, args.sentences)
     for number, mask in enumerate(masks, 1):
-        path = Path(args.out, f'{Path(args.image).stem}_mask{number}.png')
+        path = free_path(args.out, f'{Path(args.image).stem}_mask{number}')
         write_mask(path, mask)
         print(f'{path}: {args.sentences[number - 1]}: {mask.sum()} pixels')
 

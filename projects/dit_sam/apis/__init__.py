@@ -6,7 +6,7 @@ from .kept_images import KeptImages
 from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, DRAWINGS_ONLY, config_folder
 from .open_image import OpenImage
 from .referring_inferencer import ReferringInferencer
-from .results import as_coco, as_json, as_npz
+from .results import ImageResult, as_coco, as_json, as_npz
 
 __all__ = [
     'ASSETS',
@@ -14,6 +14,7 @@ __all__ = [
     'DEFAULT_CONFIG',
     'DRAWINGS_ONLY',
     'IMAGE_SUFFIXES',
+    'ImageResult',
     'InputError',
     'KeptImages',
     'OpenImage',

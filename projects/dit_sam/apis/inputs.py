@@ -3,6 +3,7 @@
 import os
 import os.path as osp
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 from ..errors import InputError
 from .open_image import OpenImage
 
-IMAGE_SUFFIXES = ('.bmp', '.gif', '.jp2', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = tuple('.avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp'.split())
 
 ImageInput = str | os.PathLike | np.ndarray | Image.Image | OpenImage
 Sentences = str | Sequence[str | Sequence[str]]
@@ -52,7 +53,12 @@ def list_images(inputs: ImageInput | Sequence[ImageInput]) -> list[str | np.ndar
 
 def is_single(inputs: ImageInput | Sequence[ImageInput]) -> bool:
     """Whether the input is one image rather than a list or a folder."""
-    return not isinstance(inputs, (list, tuple)) and not (isinstance(inputs, (str, os.PathLike)) and osp.isdir(inputs))
+    return not isinstance(inputs, (list, tuple)) and not is_folder(inputs)
+
+
+def is_folder(inputs: ImageInput | Sequence[ImageInput]) -> bool:
+    """Whether the input is one folder."""
+    return isinstance(inputs, (str, os.PathLike)) and osp.isdir(inputs)
 
 
 def match_sentences(sentences: Sentences, names: Sequence[str], single: bool) -> list[list[str]]:
@@ -102,14 +108,18 @@ def _check_sentences(name: str, sentences: Any) -> None:
 
 
 def _list_path(path: str) -> list[str]:
-    """An existing path, the images of a folder, or an address with `://`, which is not checked."""
+    """An existing path, the images of a folder, or an address of the web, which is not checked."""
     if osp.isdir(path):
-        found = sorted(name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.')
+        names = sorted(name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.')
+        found = [name for name in names if not osp.isdir(osp.join(path, name))]
         if not found:
             raise InputError(f'folder {path} holds no image: no file in it ends in {", ".join(IMAGE_SUFFIXES)}')
         return [osp.join(path, name) for name in found]
-    if '://' not in path and not osp.isfile(path):
-        raise FileNotFoundError(f'image {path} not found: check the path')
+    if path.startswith(('http://', 'https://')):
+        return [path]
+    if not osp.isfile(path):
+        advice = 'addresses start with http:// or https://' if '://' in path else 'check the path'
+        raise FileNotFoundError(f'image {path} not found: {advice}')
     return [path]
 
 
@@ -119,9 +129,14 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
         raise InputError(f'{name} is a PIL image of mode {image.mode}, of unknown range: convert it to RGB or L first')
     try:
         # Pillow converts La, with premultiplied alpha, only to LA.
-        image = ImageOps.exif_transpose(image.convert('LA') if image.mode == 'La' else image).convert('RGB')
+        image = image.convert('LA') if image.mode == 'La' else image
+        image.load()
     except (OSError, ValueError) as error:
         raise InputError(f'{name} cannot be decoded ({error})') from error
+    # Damaged EXIF may raise nearly anything, and OpenCV does not turn such a file.
+    with suppress(Exception):
+        image = ImageOps.exif_transpose(image)
+    image = image.convert('RGB')
     return np.ascontiguousarray(np.asarray(image)[..., ::-1])
 
 

@@ -40,6 +40,11 @@ def resolve_model(model: ModelInput, weights: str | os.PathLike | None, scope: s
     if model is None:
         model, weights = DEFAULT_CONFIG, DEFAULT_CHECKPOINT
     if isinstance(model, (str, os.PathLike)):
+        if not (os.path.splitext(model)[1] or os.path.exists(model)):
+            raise InputError(
+                f'{model} is no config file: a shared model, or one of `dit-sam list-models`, is opened by '
+                f'ReferringInferencer.from_pretrained({str(model)!r})'
+            )
         config: Config | dict = load_config(os.fspath(model))
     else:
         config = deepcopy(model)

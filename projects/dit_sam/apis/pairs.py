@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 
 import cv2
 import numpy as np
@@ -54,7 +55,7 @@ class PairPipeline:
         # mmcv asserts that there is an image, OpenCV objects to empty files.
         except (AssertionError, cv2.error) as error:
             raise InputError(f'image {name} cannot be decoded: it {undecodable_reason(str(image))}') from error
-        except (OSError, ValueError) as error:  # addresses can fail to answer
+        except (OSError, ValueError, HTTPException) as error:  # addresses can fail to answer
             raise InputError(f'image {name} cannot be read: {error}') from error
 
     def open(self, image: str | np.ndarray, name: str) -> tuple[dict, LoadedImage]:
@@ -110,19 +111,19 @@ def _narrow_images(name: str, loaded: dict) -> Iterator[None]:
         ) from error
 
 
-def batches(pairs: Iterable[dict], size: int, mixed_shapes: bool) -> Iterator[list[dict]]:
-    """Group consecutive pairs into lists of at most `size`.
+def batches(pairs: Iterable[tuple[int, dict]], size: int, mixed_shapes: bool) -> Iterator[list[tuple[int, dict]]]:
+    """Group consecutive pairs, each with the number of its image, into lists of at most `size`.
 
     A list holds images of several shapes only with `mixed_shapes`: the masks would depend on the batch if the model
     pads to its largest image.
     """
-    batch: list[dict] = []
+    batch: list[tuple[int, dict]] = []
     for pair in pairs:
-        if batch and not mixed_shapes and pair['inputs'].shape != batch[0]['inputs'].shape:
+        if batch and not mixed_shapes and pair[1]['inputs'].shape != batch[0][1]['inputs'].shape:
             yield batch
             batch = []
         batch.append(pair)
-        # Before the next image is read, which may be damaged.
+        # Before the next image is read.
         if len(batch) == size:
             yield batch
             batch = []

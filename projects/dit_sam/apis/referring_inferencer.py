@@ -4,7 +4,7 @@ import os
 import os.path as osp
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
-from itertools import chain, islice
+from itertools import chain
 from numbers import Integral
 from typing import Any, get_args
 
@@ -27,14 +27,14 @@ from ..models.lora import drop_lora, merge_lora
 from ..utils import check_folder, wrap_write_errors
 from ..utils.large_models import load_in_pieces, without_initialization
 from ..visualization import draw_masks
-from .inputs import ImageInput, InputError, Sentences, is_single, list_images, match_sentences
+from .inputs import ImageInput, InputError, Sentences, is_folder, is_single, list_images, match_sentences
 from .model_card import describe_training, epoch_and_scores
 from .model_source import DEFAULT_CHECKPOINT, DRAWINGS_ONLY, ModelInput, check_device, check_dtype, resolve_model
 from .open_image import OpenImage
 from .pairs import PairPipeline, batches
 from .pretrained import check_new_folder, naming_what_cannot_be_built, open_pretrained, write_pretrained
 from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
-from .results import MaskForm, prediction_of, with_mask_as, write_pictures
+from .results import ImageResult, MaskForm, prediction_of, with_mask_as, write_pictures
 
 
 class ReferringInferencer(BaseInferencer):
@@ -51,7 +51,7 @@ class ReferringInferencer(BaseInferencer):
         weights: Checkpoint, `.safetensors` or `.pth`. With a config, None leaves the weights random, with a warning.
         device: As in torch. By default an accelerator if there is one.
         scope: mm's default scope.
-        show_progress: Whether to show a progress bar on stderr when there is more than one batch.
+        show_progress: Whether to show a progress bar, in a terminal or a notebook, when there is more than one batch.
         dtype: 'float32', 'bfloat16' or 'float16'. With 16 bits large weights take half the memory, and products are
             computed so, as by autocast. A CPU takes bfloat16, and is fast with it if it has instructions for it.
 
@@ -171,14 +171,15 @@ class ReferringInferencer(BaseInferencer):
         Args:
             inputs: An image or a list of them; see `list_images`, and `open` for open images. Images are turned as
                 their EXIF tag says.
-            sentences: For one image a sentence or a list of them. For several images (a list or a folder) a list
-                with a sentence or a list of sentences for each, or one sentence for all.
+            sentences: For one image or a folder, a sentence or a list of them. For several images a list with a
+                sentence or a list of sentences for each, or one sentence for all.
             points: Points on the object and outside it, for models that take them: (x, y) or (x, y, label), label 1
                 inside and 0 outside, in pixels of the image as it is shown. For one image a list of points for all its
                 sentences, or a list with such a list, or None, for each sentence; for several images a list with one
                 of these, or None, for each image.
             boxes: (left, top, right, bottom) around the object; likewise.
-            batch_size: Pairs of image and sentence that go through the model together. The masks do not depend on it.
+            batch_size: Pairs of image and sentence that go through the model together. The masks depend on it only by
+                rounding.
             return_masks: `array` for boolean arrays, as `mask`; `rle` for COCO's compressed run lengths, which are
                 exact and small, or `polygons` for its polygons, without holes, both as `segmentation`.
             out_dir: Folder for pictures: in `vis/` one for each image, with masks and sentences drawn over it; in
@@ -200,9 +201,42 @@ class ReferringInferencer(BaseInferencer):
                 or boxes differ, a point or box is malformed or outside its image, the model takes neither, or `out_dir`
                 cannot be written to.
         """
+        results: list = []
+        visualization: list[np.ndarray] = []
+        how = (batch_size, return_masks, out_dir, show, wait_time, return_vis, return_datasamples, font)
+        for found in self.stream(inputs, sentences, points, boxes, *how):
+            if found.error is not None:
+                raise found.error
+            results += found.samples if return_datasamples else found.predictions
+            visualization += [] if found.picture is None else [found.picture]
+        return self.postprocess(results, visualization)
+
+    def stream(
+        self,
+        inputs: ImageInput | Sequence[ImageInput],
+        sentences: Sentences,
+        points: PromptInput = None,
+        boxes: PromptInput = None,
+        batch_size: int = 1,
+        return_masks: MaskForm = 'array',
+        out_dir: str = '',
+        show: bool = False,
+        wait_time: float = 0,
+        return_vis: bool = False,
+        return_datasamples: bool = False,
+        font: str | None = None,
+    ) -> Iterator[ImageResult]:
+        """Segment as a call does, and yield the results of each image as soon as they are there, for long jobs.
+
+        An image that cannot be used does not end the others: its result has an `error` and no predictions. Arguments
+        and errors are those of a call.
+        """
         if return_masks not in get_args(MaskForm):
             raise InputError(f'return_masks={return_masks!r} is not one of {", ".join(get_args(MaskForm))}')
         images, single = list_images(inputs), is_single(inputs)
+        if is_folder(inputs) and isinstance(sentences, (list, tuple)) and all(isinstance(s, str) for s in sentences):
+            # Whoever names a folder may not know how many images it has.
+            sentences = [sentences] * len(images)
         names = [_name(image, i) for i, image in enumerate(images, 1)]
         for image in images:
             self._check_own(image)
@@ -214,20 +248,25 @@ class ReferringInferencer(BaseInferencer):
             raise InputError(f'batch_size must be a whole number of 1 or more, got {batch_size!r}')
         if out_dir:
             check_folder(out_dir)
-        results: list = []
-        visualization: list[np.ndarray] = []
-        loader = self.preprocess(images, batch_size, names=names, sentences=matched, prompts=prompts)
+        errors: dict[int, Exception] = {}
+        loader = self.preprocess(images, batch_size, names=names, sentences=matched, prompts=prompts, errors=errors)
+        # A batch may have pairs of the next images.
         stream = self._predict(loader, sum(map(len, matched)), batch_size, return_datasamples)
-        # Image by image, so that finished results are on disk if a later image turns out to be damaged.
-        for image, name, texts, asked in zip(images, names, matched, prompts):
-            found = list(islice(stream, len(texts)))
+        ahead: dict[int, list] = {}
+        for number, (image, name, texts, asked) in enumerate(zip(images, names, matched, prompts)):
+            while number not in errors and len(ahead.get(number, ())) < len(texts):
+                owner, *pair = next(stream, (number,))
+                ahead.setdefault(owner, []).append(pair)
+            found = ahead.pop(number, [])
+            if number in errors:
+                yield ImageResult(name, errors.pop(number))
+                continue
             predictions = [prediction for prediction, _ in found]
-            visualization += self.visualize(
+            pictures = self.visualize(
                 [image], [predictions], [name], [asked], out_dir, show, wait_time, return_vis, font
             )
             predictions = [with_mask_as(prediction, return_masks) for prediction in predictions]
-            results += [sample for _, sample in found] if return_datasamples else predictions
-        return self.postprocess(results, visualization)
+            yield ImageResult(name, None, predictions, [sample for _, sample in found], *pictures)
 
     def open(self, image: ImageInput) -> OpenImage:
         """Read, resize and encode an image once, to ask it many sentences.
@@ -272,18 +311,27 @@ class ReferringInferencer(BaseInferencer):
         names: Sequence[str],
         sentences: Sequence[Sequence[str]],
         prompts: Sequence[Sequence[Prompt]],
-    ) -> Iterator[dict]:
-        """Batches of pairs of image and sentence, as the data loader would collate them; see `batches`."""
+        errors: dict[int, Exception],
+    ) -> Iterator[tuple[list[int], dict]]:
+        """Batches of pairs of image and sentence: the numbers of their images, and what the data loader would collate.
 
-        def pairs_of(image: Any, name: str, texts: Sequence[str], asked: Sequence[Prompt]) -> list[dict]:
-            # The batches of one image share what does not depend on text.
-            return self.pipeline.pairs(
-                self._open(image, name) if len(texts) > batch_size else image, name, texts, asked
-            )
+        What is wrong with an image goes into `errors`, by its number. See `batches`.
+        """
 
-        pairs = chain.from_iterable(map(pairs_of, inputs, names, sentences, prompts))
+        def pairs_of(number: int, image: Any, name: str, texts: Sequence[str], asked: Sequence[Prompt]) -> list:
+            try:
+                # The batches of one image share what does not depend on text.
+                opened = self._open(image, name) if len(texts) > batch_size else image
+                return [(number, pair) for pair in self.pipeline.pairs(opened, name, texts, asked)]
+            except (InputError, FileNotFoundError) as error:
+                errors[number] = error
+                return []
+
+        pairs = chain.from_iterable(map(pairs_of, range(len(inputs)), inputs, names, sentences, prompts))
         fixed_size = getattr(self.model.data_preprocessor, 'size', None) is not None
-        return map(self.collate_fn, batches(pairs, batch_size, mixed_shapes=fixed_size))
+        for batch in batches(pairs, batch_size, mixed_shapes=fixed_size):
+            numbers, items = zip(*batch)
+            yield list(numbers), self.collate_fn(items)
 
     def visualize(
         self,
@@ -320,17 +368,19 @@ class ReferringInferencer(BaseInferencer):
         return dict(predictions=preds, visualization=visualization)
 
     def _predict(
-        self, loader: Iterable[dict], total: int, batch_size: int, keep_samples: bool
-    ) -> Iterator[tuple[dict, SegDataSample | None]]:
-        """The prediction for each pair, and its data sample if requested; shows progress."""
-        hidden = not self.show_progress or total <= batch_size
-        with Progress(console=Console(stderr=True), disable=hidden) as progress:
+        self, loader: Iterable[tuple[list[int], dict]], total: int, batch_size: int, keep_samples: bool
+    ) -> Iterator[tuple[int, dict, SegDataSample | None]]:
+        """The number of each pair's image, its prediction, and its data sample if requested; shows progress."""
+        console = Console(stderr=True)
+        hidden = not (self.show_progress and (console.is_terminal or console.is_jupyter)) or total <= batch_size
+        with Progress(console=console, disable=hidden) as progress:
             task = progress.add_task('Segmenting', total=total)
-            for batch in loader:
-                for sample in self.forward(batch):
+            for numbers, batch in loader:
+                samples = self.forward(batch)
+                progress.advance(task, len(numbers))
+                for number, sample in zip(numbers, samples):
                     # At 24 megapixels the probabilities of one sentence take 100 MB, so they are not kept by default.
-                    yield prediction_of(sample), sample.cpu() if keep_samples else None
-                progress.advance(task, len(batch['inputs']))
+                    yield number, prediction_of(sample), sample.cpu() if keep_samples else None
 
     def _init_pipeline(self, cfg: Config | ConfigDict) -> PairPipeline:
         return PairPipeline(cfg)

@@ -2,6 +2,7 @@
 
 import os.path as osp
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, Literal
 
@@ -14,6 +15,25 @@ from ..utils import encode_rle
 from ..visualization import file_stem, write_image
 
 MaskForm = Literal['array', 'rle', 'polygons']
+
+
+@dataclass
+class ImageResult:
+    """What `ReferringInferencer.stream` yields for an image.
+
+    Attributes:
+        name: Its path, or `image_N` for the N-th one.
+        error: Why it could not be used; None if it could.
+        predictions: As `ReferringInferencer` returns them, one for each sentence; empty with an error.
+        samples: The predictions as data samples, with `return_datasamples`.
+        picture: With `return_vis` the drawn picture.
+    """
+
+    name: str
+    error: Exception | None = None
+    predictions: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[SegDataSample] = field(default_factory=list)
+    picture: np.ndarray | None = None
 
 
 def prediction_of(sample: SegDataSample) -> dict[str, Any]:
@@ -70,7 +90,9 @@ def trace_polygons(mask: np.ndarray) -> list[list[int]]:
     # At twice the size, pixel x covers 2x and 2x + 1, which represent its left edge x and its right edge x + 1.
     doubled = mask[top:bottom, left:right].astype(np.uint8).repeat(2, 0).repeat(2, 1)
     contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    return [((contour[:, 0] + 1) // 2 + (left, top)).ravel().tolist() for contour in contours]
+    corners = [(contour[:, 0] + 1) // 2 + (left, top) for contour in contours]
+    # Both ends of a doubled pixel's edge may come to lie on one corner.
+    return [one[(one != np.roll(one, 1, 0)).any(1)].ravel().tolist() for one in corners]
 
 
 def with_mask_as(prediction: dict[str, Any], form: MaskForm) -> dict[str, Any]:
@@ -97,7 +119,8 @@ def as_coco(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict]]:
         predictions: Predictions for image files, with masks as arrays or as RLE.
 
     Raises:
-        InputError: An image has no path. COCO tells images apart by their paths.
+        InputError: An image has no path, by which COCO tells images apart; or masks are polygons, without the image's
+            size.
     """
     numbers: dict[str, int] = {}
     images: list[dict] = []
@@ -106,6 +129,8 @@ def as_coco(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict]]:
         code, path = prediction['segmentation'], prediction['img_path']
         if path is None:
             raise InputError('COCO names images by file: segment files, not arrays, for this form')
+        if isinstance(code, list):
+            raise InputError("polygons do not tell the size of the image: call with return_masks='rle' for this form")
         if path not in numbers:
             numbers[path] = len(numbers) + 1
             images.append(dict(id=numbers[path], file_name=path, height=code['size'][0], width=code['size'][1]))

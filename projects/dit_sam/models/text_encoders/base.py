@@ -1,5 +1,6 @@
 """What text encoders share: a tokenizer that is opened at the first sentence, and weights that may be frozen."""
 
+import threading
 from collections.abc import Sequence
 
 from mmengine.logging import MMLogger
@@ -9,6 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ...errors import InputError
 from .tokenizer import build_tokenizer
+
+# For all models: one of its own could neither be copied nor pickled.
+_ONE_THREAD = threading.RLock()
 
 
 class TextEncoder(BaseModule):
@@ -70,16 +74,12 @@ class TextEncoder(BaseModule):
         Raises:
             InputError: A sentence is longer, and is not to be cut.
         """
-        if not (self.cuts and self._warned):
-            self._check_lengths([len(ids) for ids in self.tokenizer(list(sentences))['input_ids']])
-        batch = self.tokenizer(
-            list(sentences),
-            padding=padding,
-            truncation=True,
-            max_length=self.max_length,
-            return_attention_mask=True,
-            return_tensors='pt',
-        )
+        settings = dict(truncation=True, max_length=self.max_length, return_attention_mask=True, return_tensors='pt')
+        # A fast tokenizer keeps the settings of a call, which another thread may replace meanwhile.
+        with _ONE_THREAD:
+            if not (self.cuts and self._warned):
+                self._check_lengths([len(ids) for ids in self.tokenizer(list(sentences))['input_ids']])
+            batch = self.tokenizer(list(sentences), padding=padding, **settings)
         # Models use token type 0 if none is given, which is right for a single sentence.
         return batch['input_ids'], batch['attention_mask']
 

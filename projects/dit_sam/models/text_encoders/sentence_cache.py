@@ -1,5 +1,6 @@
 """A cache of encoded sentences."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ...structures import TextFeatures
 from ..layers import sampled_values
+
+# For all caches: one of its own could neither be copied nor pickled.
+_ONE_THREAD = threading.Lock()
 
 
 class SentenceCache:
@@ -44,17 +48,23 @@ class SentenceCache:
         if any(weight.is_inference() for weight in model.parameters()):
             return encode(list(sentences))
         state = (traced_state(model), sampled_values(list(model.parameters())))
-        if state != self._state:
-            self._state = state
-            self.clear()
-        # Taken out and put back at the end, so that the least recently used ones come first.
-        known = {sentence: self._kept.pop(sentence) for sentence in sentences if sentence in self._kept}
+        with _ONE_THREAD:
+            if state != self._state:
+                self._state = state
+                self.clear()
+            known = {sentence: self._kept[sentence] for sentence in sentences if sentence in self._kept}
         missing = [sentence for sentence in sentences if sentence not in known]
         if missing:
             known.update(zip(missing, _rows(encode(missing))))
-        self._kept.update(known)
-        while len(self._kept) > self.size:
-            self._kept.popitem(last=False)
+        with _ONE_THREAD:
+            if state == self._state:
+                self._kept.update(known)
+            # The most recently used ones come last.
+            for sentence in sentences:
+                if sentence in self._kept:
+                    self._kept.move_to_end(sentence)
+            while len(self._kept) > self.size:
+                self._kept.popitem(last=False)
         tokens = pad_sequence([known[sentence][0] for sentence in sentences], batch_first=True)
         return TextFeatures(tokens, pad_sequence([known[sentence][1] for sentence in sentences], batch_first=True))
 
