@@ -8,7 +8,6 @@ from typing import TypeAlias
 import torch
 from mmengine.config import Config
 
-from ..engine.earlier_names import replace_earlier_names
 from ..engine.launch import load_config
 from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
@@ -48,7 +47,6 @@ def resolve_model(model: ModelInput, weights: str | os.PathLike | None, scope: s
         config: Config | dict = load_config(os.fspath(model))
     else:
         config = deepcopy(model)
-        replace_earlier_names(config, 'the config')
         check_config(config, 'the config')
     if config.get('default_scope', scope) != scope:
         raise InputError(f'the model is of {config["default_scope"]}: ReferringInferencer takes models of {scope}')

@@ -23,7 +23,6 @@ from ..mmengine_extras.ranks import run_on_rank_0
 from ..mmengine_extras.run_check import check_launcher, check_run, check_shards, drop_idle_settings
 from ..registry import config_folder
 from ..utils.checkpoints import not_found
-from .earlier_names import replace_earlier_names
 
 
 def load_config(
@@ -63,7 +62,7 @@ def load_config(
         apply_config_options(options, cfg)
     name = osp.splitext(osp.basename(filename))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
-    replace_earlier_names(cfg, f'config {filename}')
+    _write_resumable_checkpoints(cfg)
     check_config(cfg, f'config {filename}')
     check_run(cfg, f'config {filename}')
     check_launcher(launcher)
@@ -79,6 +78,18 @@ def load_config(
         cfg.model_wrapper_cfg.find_unused_parameters = True
     compat.init_dist_without_cuda(cfg)
     return cfg
+
+
+def _write_resumable_checkpoints(cfg: Config) -> None:
+    """Replace mmengine's `CheckpointHook`, which cannot resume what it writes.
+
+    As that one, the hook then loads the weights that fit, unless the config sets `strict_load`.
+    """
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
+    if class_name(checkpoint) == 'CheckpointHook':
+        checkpoint['type'] = name_in_scope(cfg, 'SafeCheckpointHook')
+        checkpoint.setdefault('strict_load', False)
+        print_log('default_hooks.checkpoint: SafeCheckpointHook in place of CheckpointHook', logger='current')
 
 
 def _in_package(filename: str) -> str:

@@ -1,0 +1,23 @@
+"""What the tools change in a config."""
+
+import pytest
+from mmengine.config import Config
+
+from dit_sam.engine.launch import _write_resumable_checkpoints
+
+
+@pytest.mark.parametrize(
+    'settings, strict, name',
+    [
+        (dict(), False, 'SafeCheckpointHook'),
+        # A config that is based on this project's default_runtime.py and names mmengine's hook.
+        (dict(strict_load=True), True, 'SafeCheckpointHook'),
+        (dict(default_scope='mmdet'), False, 'mmseg.SafeCheckpointHook'),
+    ],
+)
+def test_mmengines_checkpoint_hook_becomes_the_safe_one(settings, strict, name):
+    scope = settings.pop('default_scope', 'mmseg')
+    hooks = dict(checkpoint=dict(type='CheckpointHook', interval=3, **settings))
+    cfg = Config(dict(default_hooks=hooks, default_scope=scope))
+    _write_resumable_checkpoints(cfg)
+    assert cfg.default_hooks.checkpoint == dict(type=name, interval=3, strict_load=strict)
