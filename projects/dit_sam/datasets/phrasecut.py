@@ -38,7 +38,8 @@ class PhraseCutDataset(ReferringDataset):
     Args:
         data_root: Folder of the set, `VGPhraseCut_v0`.
         split: `train`, `val`, `test` or `miniv`. The authors' val is `val_miniv`: both files.
-        images_file: Sizes and COCO's numbers of the images; earlier downloads call it `image_data_split3000.json`.
+        images_file: Sizes and COCO's numbers of the images; without the authors' downloader it is called
+            `image_data_split3000.json`.
         data_prefix: `img_path` is the folder of the images, named by their ids: `2415.jpg`.
         **kwargs: `pipeline`, `test_mode` and the others, as in `ReferringDataset`.
 
