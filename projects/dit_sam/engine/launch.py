@@ -85,7 +85,7 @@ def _write_resumable_checkpoints(cfg: Config) -> None:
 
     As that one, the hook then loads the weights that fit, unless the config sets `strict_load`.
     """
-    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint')
+    checkpoint: Any = (cfg.get('default_hooks') or {}).get('checkpoint')
     if class_name(checkpoint) == 'CheckpointHook':
         checkpoint['type'] = name_in_scope(cfg, 'SafeCheckpointHook')
         checkpoint.setdefault('strict_load', False)
