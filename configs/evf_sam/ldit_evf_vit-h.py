@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/dit_sam_vit-b.py',
     '../_base_/datasets/refcoco_text_image.py',
-    '../_base_/schedules/dit_40e.py',
+    '../_base_/schedules/dit_25e.py',
     '../_base_/default_runtime.py',
 ]
 sam = dict(checkpoint='checkpoints/sam_vit_h_4b8939.pth')
@@ -18,4 +18,3 @@ model = dict(
     backbone=dict(arch='huge', instruction=dict(text_dims=1024), init_cfg=sam),
     decode_head=dict(text_dims=1024, init_cfg=sam),
 )
-train_cfg = dict(max_epochs=25)

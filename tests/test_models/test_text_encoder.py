@@ -137,6 +137,18 @@ def test_model_and_tokenizer_from_a_folder(folder, file):
     assert_close(encoder(SENTENCES).tokens, bert(**batch).last_hidden_state, 1e-6)
 
 
+def test_a_model_with_fewer_layers_takes_the_first_ones(folder):
+    """As the released DIT reads the first layer of twelve."""
+    sizes = text_encoder()['model']
+    deep = BertModel(AutoConfig.for_model(**{**sizes, 'num_hidden_layers': 3}))
+    deep.save_pretrained(folder)
+    init_cfg = dict(type='Pretrained', checkpoint=folder)
+    encoder = MODELS.build(text_encoder(model=dict(sizes, num_hidden_layers=1), init_cfg=init_cfg))
+    encoder.init_weights()
+    for name, value in encoder.model.state_dict().items():
+        assert torch.equal(value, deep.state_dict()[name]), name
+
+
 def test_half_precision_on_disk_is_read_as_float32(folder):
     BertModel.from_pretrained(folder).to(torch.float16).save_pretrained(folder)
     encoder = MODELS.build(text_encoder(init_cfg=dict(type='Pretrained', checkpoint=folder)))

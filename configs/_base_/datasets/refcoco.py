@@ -12,6 +12,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
     dict(type='ReferringColorJitter', brightness=0.4, contrast=0.4, saturation=0.4, prob=0.8),
+    # The paper names it; the released settings have none.
     dict(type='RandomGaussianBlur', sigma=(0.1, 2.0), prob=0.5),
     # The long side is one of 512, 480, ..., 320; the data preprocessor pads to 512x512.
     dict(

@@ -191,7 +191,8 @@ def max_positions(model: PreTrainedModel) -> int | None:
 def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tensor]:
     """Weights for a model of the same kind from a hub or a folder in its layout, without the pooler.
 
-    A hub must have safetensors. From a folder, `pytorch_model.bin` is read too, without running code in it.
+    A hub must have safetensors. From a folder, `pytorch_model.bin` is read too, without running code in it. A model
+    with fewer layers gets the first ones.
 
     Raises:
         FileNotFoundError: No folder with a config.json, and no hub answers to the name.
@@ -207,6 +208,10 @@ def weights_from_hub(checkpoint: str, model: PreTrainedModel) -> dict[str, Tenso
                 f'text weights {checkpoint} are of model_type={config.model_type!r}, and '
                 f'text_encoder.model is {model.config.model_type!r}'
             )
+        # A model with fewer layers takes the first ones.
+        layers = getattr(model.config, 'num_hidden_layers', None)
+        if layers is not None and layers < getattr(config, 'num_hidden_layers', layers):
+            config.num_hidden_layers = layers
         source = dict(pretrained_model_name_or_path=checkpoint, use_safetensors=True)
         if weights is not None:
             source = dict(pretrained_model_name_or_path=None, state_dict=weights)
