@@ -10,7 +10,7 @@ model = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
-    dict(type='Resize', scale=(128, 128), keep_ratio=True),
+    dict(type='ReferringResize', scale=(128, 128), keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
     dict(type='PackReferringInputs'),
 ]

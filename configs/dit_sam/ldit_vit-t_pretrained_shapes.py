@@ -23,7 +23,7 @@ model = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
-    dict(type='Resize', scale={{_base_.image_size}}, keep_ratio=True),
+    dict(type='ReferringResize', scale={{_base_.image_size}}, keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
     # Holes of the size of a patch, in the mean color of the data preprocessor, in BGR.
     dict(type='RandomCutOut', prob=0.0, n_holes=(4, 16), cutout_shape=(16, 16), fill_in=(104, 116, 124)),

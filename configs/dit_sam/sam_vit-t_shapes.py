@@ -16,7 +16,7 @@ model = dict(
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
-    dict(type='Resize', scale={{_base_.image_size}}, keep_ratio=True),
+    dict(type='ReferringResize', scale={{_base_.image_size}}, keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
     dict(type='SamplePrompts', box_prob=0.5),
     dict(type='PackReferringInputs'),

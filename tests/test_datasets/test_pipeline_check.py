@@ -11,7 +11,7 @@ import pytest
 
 import dit_sam.datasets.transforms as ours
 from dit_sam.datasets import ReferringJSONDataset
-from dit_sam.datasets.pipeline_check import check_steps
+from dit_sam.datasets.pipeline_check import check_steps, doubt_about_masks
 from dit_sam.errors import InputError
 
 LOAD, MASK, PACK = mmcv.LoadImageFromFile(), ours.LoadReferringMask(), ours.PackReferringInputs()
@@ -75,6 +75,23 @@ def test_steps_of_albumentations():
     ):
         with pytest.raises(InputError, match=message):
             check_steps([*steps, PACK], False, 'mine')
+
+
+@pytest.mark.parametrize(
+    'steps, doubtful',
+    [
+        ([LOAD, MASK, RESIZE], True),
+        ([LOAD, MASK, mmcv.RandomChoiceResize(scales=[(32, 32)])], True),
+        ([LOAD, MASK, mmcv.RandomResize(scale=(32, 32), ratio_range=(1.0, 2.0), resize_type='Resize')], True),
+        ([LOAD, RESIZE, MASK], False),
+        ([LOAD, MASK, mmcv.Resize(scale=(32, 32), backend='pillow')], False),
+        ([LOAD, MASK, ours.ReferringResize(scale=(32, 32))], False),
+        ([LOAD, MASK, mmcv.RandomChoiceResize(scales=[(32, 32)], resize_type='mmseg.ReferringResize')], False),
+    ],
+)
+def test_resizes_that_move_masks_are_named(steps, doubtful):
+    doubt = doubt_about_masks([*steps, PACK])
+    assert ('moves masks by half an input pixel against their pictures: take ReferringResize' in doubt) == doubtful
 
 
 class OwnFlip(mmcv.RandomFlip):

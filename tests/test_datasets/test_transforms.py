@@ -3,11 +3,12 @@ import pytest
 import torch
 from mmcv.transforms import Compose, RandomChoiceResize
 from mmengine.dataset import pseudo_collate
+from PIL import Image
 from pycocotools import mask as coco_mask
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from dit_sam.datasets.masks import encode_segmentation, unite
-from dit_sam.datasets.transforms import LoadReferringMask, PackReferringInputs, ReferringFlip
+from dit_sam.datasets.transforms import LoadReferringMask, PackReferringInputs, ReferringFlip, ReferringResize
 from dit_sam.errors import InputError
 
 BOX = np.zeros((4, 6), np.uint8)
@@ -38,6 +39,23 @@ def test_mask(segmentation):
     assert results['seg_fields'] == ['gt_seg_map']
     assert results['gt_seg_map'].dtype == np.uint8
     np.testing.assert_array_equal(results['gt_seg_map'], BOX)
+
+
+# Without pixels whose center falls between two others, where rounding would decide.
+@pytest.mark.parametrize('size', [(56, 64), (40, 32), (120, 96)])
+def test_a_resized_mask_stays_on_its_picture(size):
+    """As Pillow's nearest neighbor, which samples at the centers of pixels; OpenCV's moves masks right and down."""
+    mask = np.random.default_rng(1).integers(0, 2, (60, 80), dtype=np.uint8)
+    results = dict(img=picture(60, 80), gt_seg_map=mask)
+    resized = ReferringResize(scale=size[::-1], keep_ratio=False)(results)['gt_seg_map']
+    np.testing.assert_array_equal(resized, Image.fromarray(mask).resize(size[::-1], Image.Resampling.NEAREST))
+    # A white rectangle in a black picture: the mask is where the picture is more white than black.
+    mask[:], results['img'] = 0, np.zeros((60, 80, 3), np.uint8)
+    mask[12:36, 20:68] = 1
+    results = dict(img=mask[..., None].repeat(3, 2) * 255, gt_seg_map=mask)
+    resized = ReferringResize(scale=size[::-1], keep_ratio=False)(results)
+    edge = (resized['img'][..., 0] > 127) != (resized['gt_seg_map'] == 1)
+    assert edge.mean() < 0.01
 
 
 def test_image_of_another_size_is_an_error():

@@ -2,6 +2,7 @@
 
 import io
 from collections import OrderedDict
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import SafeCheckpointHook
 from dit_sam.mmengine_extras.checkpoint_hook import to_plain
+from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.utils import CheckpointError
 
 CONFIG = Path(__file__).parents[1] / 'toy_config.py'
@@ -53,6 +55,21 @@ def test_a_runner_resumes_from_its_own_checkpoint(tmp_path):
         torch.testing.assert_close(resumed[part], uninterrupted[part], rtol=0, atol=0)
     best = torch.load(next(tmp_path.glob('best_mIoU_*.pth')), weights_only=True)
     assert isinstance(best['message_hub']['runtime_info']['best_score'], float)
+
+
+@pytest.mark.parametrize('reader', [nullcontext, runners_map_checkpoints])
+def test_a_config_in_a_checkpoint_is_not_run(tmp_path, reader):
+    """mmengine's runner runs `meta['config']`, a program, when it resumes."""
+    toy_runner(tmp_path, **{'train_cfg.max_epochs': 1}).train()
+    checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
+    checkpoint['meta']['config'] = f"open({str(tmp_path / 'run')!r}, 'w')"
+    torch.save(checkpoint, tmp_path / 'hostile.pth')
+    runner = toy_runner(tmp_path, resume=True, load_from=str(tmp_path / 'hostile.pth'))
+    runner.train_loop = runner.build_train_loop(runner._train_loop)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    with reader():
+        runner.load_or_resume()
+    assert runner.epoch == 1 and not (tmp_path / 'run').exists()
 
 
 def test_ema_weights_are_kept(tmp_path):

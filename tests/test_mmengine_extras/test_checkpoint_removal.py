@@ -1,6 +1,7 @@
 """Old checkpoints are removed after new ones are written."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,10 @@ def test_the_newest_checkpoint_is_the_last_saved_by_its_own_account(tmp_path):
     for number, (name, (hour, step)) in enumerate(saved.items()):
         os.utime(save(tmp_path / f'{name}.pth', time=f'20260101_0{hour}0000', iter=step), (number, number))
     assert find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'stopped_iter_7.pth')
+    # By the clock of the world: the next run may be in another time zone.
+    save(tmp_path / 'epoch_5.pth', time='20260101_000000', saved=time.time(), iter=25)
+    assert find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'epoch_5.pth')
+    (tmp_path / 'epoch_5.pth').unlink()
     # In one second, the later step.
     save(tmp_path / 'iter_8.pth', time='20260101_040000', iter=8)
     assert find_latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_8.pth')

@@ -8,7 +8,7 @@ image_size = (128, 128)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='ReferringResize', scale=image_size, keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
     dict(type='PackReferringInputs'),
 ]

@@ -19,6 +19,7 @@ train_pipeline = [
         type='RandomChoiceResize',
         scales=[(512, 512), (480, 480), (448, 448), (416, 416), (384, 384), (352, 352), (320, 320)],
         keep_ratio=True,
+        resize_type='ReferringResize',
     ),
     dict(type='ReferringFlip', prob=0.5),
     dict(type='PackReferringInputs'),

@@ -19,7 +19,7 @@ vocabulary = (
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='ReferringResize', scale=image_size, keep_ratio=True),
     dict(type='ReferringFlip', prob=0.5),
     dict(type='PackReferringInputs'),
 ]

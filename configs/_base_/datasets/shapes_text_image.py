@@ -7,7 +7,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadReferringMask'),
     text_image,
-    resize,
+    dict(resize, type='ReferringResize'),
     dict(type='ReferringFlip', prob=0.5),
     dict(type='PackReferringInputs'),
 ]

@@ -71,6 +71,25 @@ def _problems(steps: Sequence[Any], test_mode: bool) -> Iterator[str]:
         yield f'{later[0]} comes after {PROMPTS}, so points and boxes would not follow the image: put it before'
 
 
+def doubt_about_masks(steps: Sequence[Any]) -> str:
+    """Which step of a training moves masks by half an input pixel, and the remedy; '' if none does.
+
+    OpenCV's nearest neighbor does so, see `ReferringResize`.
+    """
+    loaded = False
+    for step in _flat(steps):
+        loaded = loaded or MASK in class_names(step)
+        # RandomChoiceResize and RandomResize have one that they call.
+        resize = getattr(step, 'resize', step)
+        names = class_names(step) | class_names(resize)
+        if loaded and names & RESIZES and 'ReferringResize' not in names and getattr(resize, 'backend', 'cv2') == 'cv2':
+            return (
+                f'{type(step).__name__} moves masks by half an input pixel against their pictures: take '
+                "ReferringResize, in RandomChoiceResize and RandomResize as resize_type='ReferringResize'"
+            )
+    return ''
+
+
 def class_names(step: Any) -> set[str]:
     return {kind.__name__ for kind in type(step).__mro__}
 

@@ -20,7 +20,7 @@ from ..utils import decode_image
 from .held_out import evaluation_images, without_held_out
 from .image_stage import LastImage
 from .images import find_image
-from .pipeline_check import check_steps
+from .pipeline_check import check_steps, doubt_about_masks
 from .table import ReferringTable
 
 # What mmcv, OpenCV and Pillow raise for files that are missing, damaged or no images.
@@ -97,7 +97,10 @@ class ReferringDataset(BaseDataset):
         super().__init__(
             ann_file=ann_file, data_root=data_root, data_prefix=data_prefix, filter_cfg=filter_cfg, **kwargs
         )
-        check_steps(self.pipeline.transforms, self.test_mode, f'pipeline of {type(self).__name__}')
+        source = f'pipeline of {type(self).__name__}'
+        check_steps(self.pipeline.transforms, self.test_mode, source)
+        if not self.test_mode and (doubt := doubt_about_masks(self.pipeline.transforms)):
+            log_warning(f'{source}: {doubt}')
         self._last_image = LastImage(self.pipeline)
 
     @property

@@ -1,5 +1,6 @@
 """The checkpoint hook: files that survive a crash, load safely, and are checked against the model."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -19,7 +20,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from ..errors import InputError, log_warning
 from ..utils import own_names, state_dict_mismatch
 from ..utils.checkpoints import CheckpointError
-from .checkpoint_io import DeferredRemovalBackend, stream_checkpoints
+from .checkpoint_io import DeferredRemovalBackend, drop_config, stream_checkpoints
 from .latest_checkpoint import remove_old_stops
 from .ranks import run_on_rank_0
 
@@ -106,6 +107,8 @@ class SafeCheckpointHook(CheckpointHook):
         if runner.message_hub.runtime_info.get('loop_stage') == 'val':
             # mmengine's FlexibleRunner counts one epoch too many after a validation.
             checkpoint['meta'].update(epoch=runner.epoch, iter=runner.iter)
+        # mmengine's `time` is local, and the next run may be in another time zone.
+        checkpoint['meta']['saved'] = time.time()
         hub = checkpoint.get('message_hub')
         if hub is not None:
             resumed = {key: value for key, value in hub['resumed_keys'].items() if key in hub['runtime_info']}
@@ -125,6 +128,7 @@ class SafeCheckpointHook(CheckpointHook):
         Raises:
             CheckpointError: Weights are missing, unknown, of another shape or type, or not finite; all are listed.
         """
+        drop_config(checkpoint)
         model = runner.model
         # A model for test-time augmentation has no own weights; mmengine unwraps it too.
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):

@@ -114,7 +114,19 @@ def _load_mapped(filename: str, map_location: Any = None, logger: Any = None) ->
     # 16 bytes per parameter. They go there one by one when they are loaded.
     map_location = 'cpu' if isinstance(map_location, (str, torch.device)) else map_location
     with mapped_files():
-        return _load_checkpoint(filename, map_location, logger)
+        checkpoint = _load_checkpoint(filename, map_location, logger)
+    drop_config(checkpoint)
+    return checkpoint
+
+
+def drop_config(checkpoint: Any) -> None:
+    """Remove, in place, `config` from the metadata: mmengine's runners run it as a program when they resume.
+
+    They write it as `cfg`, which nothing runs.
+    """
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict):
+        meta.pop('config', None)
 
 
 def _system_error(error: BaseException | None) -> OSError | None:

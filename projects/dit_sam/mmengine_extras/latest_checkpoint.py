@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 from zipfile import is_zipfile
@@ -134,26 +135,32 @@ def _why_not_resumable(filename: Path | str) -> str:
     return ''
 
 
-def _when_saved(filename: Path | str) -> tuple[str, int, int]:
-    """When a checkpoint was saved, by its own account: date and time, step, and the time of the file.
+def _when_saved(filename: Path | str) -> tuple[float, int, int]:
+    """When a checkpoint was saved, by its own account: seconds since 1970, step, and the time of the file.
 
     Raises:
         CheckpointError: A training cannot continue from it.
     """
     path = Path(filename)
     modified = _modified(path) if path.exists() else 0
-    date = time.strftime('%Y%m%d_%H%M%S', time.localtime(modified / 1e9))
+    seconds = float(modified // 10**9)
     if path.is_dir():
         # A folder of DeepSpeed. The table of a zip file is at its end.
         files = sorted(path.glob('*.pt'))
         damaged = [file.name for file in files if not is_zipfile(file)]
         if damaged or not files:
             raise CheckpointError(f'{", ".join(damaged)} in it is damaged' if damaged else 'it is empty')
-        return date, 0, modified
+        return seconds, 0, modified
     with mapped_files():
         checkpoint = read_checkpoint(str(filename))
     if not {'state_dict', 'optimizer', 'meta'} <= set(checkpoint):
         raise CheckpointError('it holds no training state')
     meta = checkpoint['meta'] if isinstance(checkpoint['meta'], Mapping) else {}
-    step = meta.get('iter')
-    return str(meta.get('time', date)), step if isinstance(step, int) else 0, modified
+    step, saved = meta.get('iter'), meta.get('saved')
+    if isinstance(saved, float):
+        seconds = saved
+    elif 'time' in meta:
+        # mmengine's own, local time.
+        with suppress(ValueError):
+            seconds = time.mktime(time.strptime(str(meta['time']), '%Y%m%d_%H%M%S'))
+    return seconds, step if isinstance(step, int) else 0, modified

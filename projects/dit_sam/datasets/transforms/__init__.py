@@ -3,6 +3,7 @@ from .formatting import PackReferringInputs
 from .loading import LoadReferringMask, decode_segmentation
 from .photometric import RandomGaussianBlur, ReferringColorJitter
 from .prompts import SamplePrompts
+from .resizing import ReferringResize
 from .text_encoder_image import AddTextEncoderImage
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     'RandomGaussianBlur',
     'ReferringColorJitter',
     'ReferringFlip',
+    'ReferringResize',
     'SamplePrompts',
     'decode_segmentation',
     'swap_left_right',
