@@ -24,7 +24,7 @@ An argument that is an existing file or folder, or ends like an image file, is a
 sentence. Each image is segmented by each sentence."""
 FORMATS = """png: the images with masks and sentences drawn over them, and the masks; json: one file with boxes, scores
 and masks as COCO RLE; jsonl: the same as a line of JSON for each, written as soon as it is there; coco: a COCO data
-set; npz: one file with the masks as boolean arrays"""
+set; npz: one file with the masks as boolean arrays; cutout: each object alone on a transparent background"""
 
 
 def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse.Namespace:
@@ -39,7 +39,7 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
     add('--out', default='work_dirs/infer', help='folder for the results; nothing in it is replaced')
     add('--dtype', choices=DTYPES, default='float32', help='bfloat16 and float16 take half the memory')
     add('--device', help='as in torch: cpu, cuda:1, ...; default: a GPU if there is one')
-    add('--format', choices=['png', 'json', 'jsonl', 'coco', 'npz'], default='png', help=FORMATS)
+    add('--format', choices=['png', 'json', 'jsonl', 'coco', 'npz', 'cutout'], default='png', help=FORMATS)
     add('--resume', action='store_true', help='with --format jsonl, continue the newest file of --out')
     add(
         '--points',
@@ -54,6 +54,7 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
         'take boxes',
     )
     add('--interactive', action='store_true', help='read sentences from the terminal, one a line, for one image')
+    add('--threshold', type=float, help="probability above which a pixel is inside; default: the model's")
     add('--batch-size', type=int, default=1, help='pairs of image and sentence at a time')
     add('--font', help='.ttf or .otf file for the sentences in the pictures; default: an installed one that has them')
     # Images and sentences may come before and after the options.
@@ -79,6 +80,8 @@ def check_args(args: argparse.Namespace) -> None:
         check_exists('font', args.font, 'name a .ttf or .otf file')
     if args.resume and args.format != 'jsonl':
         refuse('--resume continues a file of --format jsonl: add that, or leave --resume out')
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        refuse(f'--threshold is a probability from 0 to 1, got {args.threshold:g}')
     if args.batch_size < 1:
         refuse(f'--batch-size must be 1 or more, got {args.batch_size}')
     args.points, args.boxes = read_numbers(args.points, '--points'), read_numbers(args.boxes, '--boxes')
@@ -149,7 +152,9 @@ def report(prediction: dict) -> str:
     found = 'nothing found'
     if prediction['area']:
         found = f'score {prediction["score"]:.2f}, {prediction["area"]} pixels in {prediction["box"]}'
-    file = f', mask {prediction["mask_file"]}' if 'mask_file' in prediction else ''
+    file = ''.join(
+        f', {kind} {prediction[f"{kind}_file"]}' for kind in ('mask', 'cutout') if f'{kind}_file' in prediction
+    )
     return f'{prediction["img_path"]}: {prediction["sentence"]}: {found}{file}'
 
 
@@ -182,8 +187,12 @@ def open_model(args: argparse.Namespace) -> Any:
     check_folder(args.out)
     options = dict(device=args.device, show_progress=sys.stderr.isatty(), dtype=args.dtype)
     if args.model:
-        return ReferringInferencer.from_pretrained(args.model, **options)
-    return ReferringInferencer(args.config, args.checkpoint, **options)
+        inferencer = ReferringInferencer.from_pretrained(args.model, **options)
+    else:
+        inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
+    if args.threshold is not None:
+        inferencer.model.decode_head.threshold = args.threshold
+    return inferencer
 
 
 def newest_lines(folder: str) -> tuple[str, set[tuple[str, str]]]:
@@ -220,8 +229,12 @@ class Writer:
         """The images for which a sentence is left to segment."""
         return [image for image in images if any((image, sentence) not in self.done for sentence in sentences)]
 
-    def add(self, predictions: Sequence[dict]) -> None:
-        """Take the predictions of an image."""
+    def add(self, predictions: Sequence[dict], picture: Any = None) -> None:
+        """Take the predictions of an image; `picture` is its RGB array, for cut-outs."""
+        if self.args.format == 'cutout':
+            from dit_sam.apis import write_cutouts
+
+            write_cutouts(picture, predictions, self.args.out)
         print(*map(report, predictions), sep='\n', file=self.out, flush=True)
         if self.args.format != 'jsonl':
             self.predictions += predictions
@@ -239,9 +252,10 @@ class Writer:
     def close(self) -> None:
         """Write what is left to write, and print the files."""
         files = [self.lines] * bool(self.lines)
-        if self.predictions and self.args.format == 'png':
+        if self.predictions and self.args.format in ('png', 'cutout'):
             # The pictures, and the masks in a folder beside them.
-            files = [*unique(self.predictions, 'overlay_file'), *unique(self.predictions, 'mask_file')]
+            keys = ('overlay_file', 'mask_file', 'cutout_file')
+            files = list(dict.fromkeys(one[key] for key in keys for one in self.predictions if key in one))
         elif self.predictions:
             files = [write_predictions(self.predictions, self.args)]
         self.predictions = []
@@ -265,7 +279,7 @@ def segment(
         points and [points] * len(images),
         image_boxes and [image_boxes] * len(images),
         batch_size=args.batch_size,
-        return_masks='array' if args.format == 'npz' else 'rle',
+        return_masks='array' if args.format in ('npz', 'cutout') else 'rle',
         out_dir=args.out if args.format == 'png' else '',
         font=args.font,
     )
@@ -273,7 +287,9 @@ def segment(
     try:
         for result in results:
             if result.error is None:
-                writer.add(result.predictions)
+                # Read again, which is little beside the model.
+                picture = inferencer.load(result.name) if args.format == 'cutout' else None
+                writer.add(result.predictions, picture)
             else:
                 errors.append(result.error)
     finally:
@@ -281,11 +297,6 @@ def segment(
     if errors and len(errors) == len(images) and not writer.done:
         raise errors[0]
     return errors
-
-
-def unique(predictions: Sequence[dict], key: str) -> list[str]:
-    """The different values of a key, in order."""
-    return list(dict.fromkeys(prediction[key] for prediction in predictions))
 
 
 def ask(args: argparse.Namespace, inferencer: Any, writer: Writer) -> None:

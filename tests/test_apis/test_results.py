@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tiny_inferencer import picture, save_random_weights, tiny_config
 
-from dit_sam.apis import InputError, ReferringInferencer, as_coco, as_json, as_npz
+from dit_sam.apis import InputError, ReferringInferencer, as_coco, as_json, as_npz, cut_out
 from dit_sam.apis.results import prediction_of, trace_polygons
 
 
@@ -48,6 +48,18 @@ def test_polygons_repeat_no_corner():
     (polygon,) = trace_polygons(mask)
     corners = list(zip(polygon[::2], polygon[1::2]))
     assert all(one != other for one, other in zip(corners, corners[1:] + corners[:1]))
+
+
+def test_a_cutout_is_the_object_alone():
+    picture = np.random.default_rng(0).integers(1, 256, (6, 8, 3), dtype=np.uint8)
+    mask = np.zeros((6, 8), bool)
+    mask[1:4, 2:6] = mask[4, 5] = True
+    cut = cut_out(picture, mask)
+    assert cut.shape == (4, 4, 4) and cut.dtype == np.uint8
+    np.testing.assert_array_equal(cut[:3, :, :3], picture[1:4, 2:6])
+    assert cut[..., 3].tolist() == [[255] * 4] * 3 + [[0, 0, 0, 255]] and not cut[3, 0].any()
+    with pytest.raises(InputError, match='an empty mask'):
+        cut_out(picture, ~mask & mask)
 
 
 def test_a_pixel_is_a_square_and_an_empty_mask_has_no_polygon():

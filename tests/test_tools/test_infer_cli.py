@@ -110,6 +110,19 @@ def test_coco_and_numpy_files_equal_the_json_file(photo, weights, capsys):
             np.testing.assert_array_equal(arrays[f'mask_{number}'], coco_mask.decode(one['segmentation']))
 
 
+def test_cutouts_and_the_threshold(photo, weights, capsys):
+    """With the threshold 0 the whole picture is cut out, with 1 nothing."""
+    command = (photo, 'the red star', '--checkpoint', weights, '--out', 'out', '--format', 'cutout', '--threshold')
+    infer(*command, 1)
+    assert capsys.readouterr().out == 'photo.png: the red star: nothing found\n'
+    infer(*command, 0)
+    line, _, path = capsys.readouterr().out.splitlines()
+    assert line.endswith(f'1200 pixels in [0, 0, 40, 30], cutout {path}')
+    cut = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(cut[..., :3], cv2.imread(photo))
+    assert (cut[..., 3] == 255).all() and path == os.path.join('out', 'photo_the-red-star_1.png')
+
+
 def test_points_and_boxes_reach_the_model(photo, capsys):
     cv2.imwrite(photo, cv2.circle(np.full((30, 40, 3), 255, np.uint8), (20, 15), 9, (0, 0, 255), -1))
 
@@ -153,6 +166,7 @@ def test_a_shared_model_gives_the_masks_of_its_config_and_weights(photo, weights
         (['photo.png', 'a star', '--checkpoint', 'none.pth'], 'checkpoint none.pth not found: check the path'),
         (['photo.png', 'a star', '--checkpoint', 'photo.png'], 'checkpoint photo.png is damaged or not a checkpoint'),
         (['photo.png', 'a star', '--checkpoint', 'a.pth', '--config', 'none.py'], 'config none.py not found: '),
+        (['photo.png', 'a star', '--threshold', '2'], '--threshold is a probability from 0 to 1, got 2'),
         (['photo.png', 'a star', '--resume'], '--resume continues a file of --format jsonl: add that'),
         (['photo.png', 'a star', '--points', '1,2;3'], "--points '1,2;3' is not groups of numbers like"),
         (['photo.png', 'a star', '--boxes', ''], "--boxes '' is not groups of numbers like"),

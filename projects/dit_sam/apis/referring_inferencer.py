@@ -189,6 +189,19 @@ class ReferringInferencer(ModelInferencer):
         image = images[0].copy() if isinstance(images[0], np.ndarray) else images[0]
         return self._open(image, _name(image, 1))
 
+    def load(self, image: ImageInput) -> np.ndarray:
+        """The pixels of one image as the model is shown them, at the image's size: RGB, uint8, (H, W, 3).
+
+        Raises:
+            FileNotFoundError: The image does not exist.
+            InputError: It cannot be decoded, or there are several images.
+        """
+        images = list_images(image)
+        if len(images) != 1:
+            raise InputError(f'load takes one image, got {len(images)}')
+        pixels = self.pipeline.load(images[0], _name(images[0], 1))['img']
+        return np.ascontiguousarray(pixels[..., ::-1].astype(np.uint8))
+
     def _check_own(self, image: str | np.ndarray | OpenImage) -> None:
         if isinstance(image, OpenImage) and image.inferencer is not self:
             raise InputError(f'{image.name} was opened by another inferencer: open it by this one')

@@ -11,7 +11,7 @@ import numpy as np
 from mmseg.structures import SegDataSample
 
 from ..errors import InputError
-from ..utils import encode_rle
+from ..utils import encode_rle, wrap_write_errors
 from ..visualization import file_stem, write_image
 
 MaskForm = Literal['array', 'rle', 'polygons']
@@ -172,6 +172,39 @@ def as_npz(predictions: Sequence[dict[str, Any]]) -> bytes:
     buffer = BytesIO()
     np.savez_compressed(buffer, **arrays, **masks)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def cut_out(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The object of a boolean mask (H, W) alone, RGBA (h, w, 4): an RGB picture (H, W, 3) cropped to the mask's box.
+
+    Pixels outside the mask are transparent and black.
+
+    Raises:
+        InputError: The mask is empty.
+    """
+    box = box_around(mask)
+    if box is None:
+        raise InputError('an empty mask has nothing to cut out')
+    window = slice(box[1], box[3]), slice(box[0], box[2])
+    inside = mask[window][..., None]
+    return np.concatenate([picture[window] * inside, inside * np.uint8(255)], axis=2)
+
+
+def write_cutouts(picture: np.ndarray, predictions: Sequence[dict], out_dir: str) -> None:
+    """Write a PNG with a transparent background for each object that was found; note it as `cutout_file`.
+
+    Args:
+        picture: The RGB picture (H, W, 3).
+        predictions: Predictions for it, with masks as arrays.
+        out_dir: The folder; no file in it is replaced.
+
+    Raises:
+        InputError: A file cannot be written.
+    """
+    with wrap_write_errors(out_dir):
+        for prediction in (one for one in predictions if one['area']):
+            stem = file_stem(prediction['img_path'] or 'image', prediction['sentence'])
+            prediction['cutout_file'] = write_image(cut_out(picture, prediction['mask']), out_dir, stem)
 
 
 def write_pictures(drawn: np.ndarray, name: str, predictions: Sequence[dict], out_dir: str) -> None:
