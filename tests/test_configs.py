@@ -41,7 +41,7 @@ def size(arch: str, checkpoint: str) -> dict:
 
 
 # The released settings of 25 epochs: wcosine from 1e-4 to 1e-6, after three epochs of warm-up.
-COSINE = dict(type='CosineAnnealingLR', eta_min=1e-6, begin=3, end=25, by_epoch=True, convert_to_iter_based=True)
+COSINE = dict(type='CosineAnnealingLR', eta_min_ratio=0.01, begin=3, end=25, by_epoch=True, convert_to_iter_based=True)
 WARM_UP = dict(type='LinearLR', start_factor=1e-3, begin=0, end=3, by_epoch=True, convert_to_iter_based=True)
 EPOCHS_25 = {'train_cfg.max_epochs': 25, 'param_scheduler': [WARM_UP, COSINE]}
 

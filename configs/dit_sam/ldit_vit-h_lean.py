@@ -16,6 +16,6 @@ custom_hooks = [dict(type='EMAHook', momentum=0.003, interval=40, device='cpu', 
 # As in dit_25e.py.
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, begin=0, end=3, by_epoch=True, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, begin=3, end=25, by_epoch=True, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.01, begin=3, end=25, by_epoch=True, convert_to_iter_based=True),
 ]
 train_cfg = dict(max_epochs=25)

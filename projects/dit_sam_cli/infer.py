@@ -185,13 +185,16 @@ def open_model(args: argparse.Namespace) -> Any:
 
     args.config, args.checkpoint = args.config or DEFAULT_CONFIG, args.checkpoint or DEFAULT_CHECKPOINT
     check_folder(args.out)
-    options = dict(device=args.device, show_progress=sys.stderr.isatty(), dtype=args.dtype)
+    options = dict(device=args.device, dtype=args.dtype)
     if args.model:
         inferencer = ReferringInferencer.from_pretrained(args.model, **options)
     else:
         inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
     if args.threshold is not None:
-        inferencer.model.decode_head.threshold = args.threshold
+        head = inferencer.model.decode_head
+        if getattr(head, 'out_channels', 1) != 1:
+            refuse('--threshold is for heads with one channel of probabilities: leave it out for this model')
+        head.threshold = args.threshold
     return inferencer
 
 
@@ -206,9 +209,12 @@ def newest_lines(folder: str) -> tuple[str, set[tuple[str, str]]]:
     path = osp.join(folder, max(names, key=lambda name: int(name.split('_')[1].split('.')[0])))
     with open(path, 'rb+') as file:
         whole = file.read().rpartition(b'\n')[0]
+        try:
+            done = {(line['img_path'], line['sentence']) for line in map(json.loads, whole.splitlines())}
+        except (KeyError, TypeError, ValueError):
+            refuse(f'--resume: {path} is not a file that --format jsonl has written; move it away')
         file.truncate(len(whole) + bool(whole))
-    lines = map(json.loads, whole.splitlines())
-    return path, {(line['img_path'], line['sentence']) for line in lines}
+    return path, done
 
 
 class Writer:
@@ -235,6 +241,8 @@ class Writer:
             from dit_sam.apis import write_cutouts
 
             write_cutouts(picture, predictions, self.args.out)
+            predictions = [{key: value for key, value in one.items() if key != 'mask'} for one in predictions]
+        predictions = [one for one in predictions if (one['img_path'], one['sentence']) not in self.done]
         print(*map(report, predictions), sep='\n', file=self.out, flush=True)
         if self.args.format != 'jsonl':
             self.predictions += predictions

@@ -254,12 +254,19 @@ def test_damaged_exif_is_ignored(inferencer, tmp_path):
     Image.fromarray(picture()).save(path, exif=b'garbage', lossless=True)
     masks = [inferencer(image, 'circle')['predictions'][0]['mask'] for image in (path, Image.open(path))]
     np.testing.assert_array_equal(*masks)
+    # A tag of a wrong type beside that of the orientation, which counts.
+    exif = Image.Exif()
+    exif[ORIENTATION] = QUARTER_TURN
+    damaged = exif.tobytes()[:-4] + b'\xff' * 4
+    Image.fromarray(picture(20, 40)).save(tmp_path / 'b.jpg', exif=damaged)
+    for image in (tmp_path / 'b.jpg', Image.open(tmp_path / 'b.jpg')):
+        assert inferencer(image, 'circle')['predictions'][0]['mask'].shape == (40, 20)
 
 
-@pytest.mark.parametrize('address', ['s3://bucket/a.jpg', 'file:///a.jpg'])
-def test_other_addresses_than_those_of_the_web_are_refused(inferencer, address):
-    with pytest.raises(FileNotFoundError, match='not found: addresses start with http:// or https://'):
-        inferencer(address, 'circle')
+@pytest.mark.parametrize('scheme', ['ftp', 'file'])
+def test_addresses_without_a_backend_are_refused(inferencer, scheme):
+    with pytest.raises(FileNotFoundError, match=f'not found: mmengine has no backend for {scheme}://'):
+        inferencer(f'{scheme}:///a.jpg', 'circle')
 
 
 def test_names_of_shared_models_get_advice():

@@ -266,6 +266,9 @@ def test_lines_are_written_as_they_come_and_resumed(photo, weights, capsys, monk
         (f'./{name}.png', sentence) for name in 'abc' for sentence in ('a star', 'circle')
     ]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+    # One more sentence: only its lines are new.
+    assert call_tool(*command[:4], 'star', *command[4:], '--resume') == 0
+    assert [json.loads(line)['sentence'] for line in path.open()][6:] == ['star'] * 3
 
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])

@@ -17,7 +17,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('src', help='checkpoint of the released DIT')
     parser.add_argument('dst', help='file to write, *.safetensors or *.pth')
-    parser.add_argument('--config', help='config of the model; by default L-DIT of the size of SRC')
+    parser.add_argument(
+        '--config', help="config of the model; by default L-DIT of the size of SRC, with BERT's first layer"
+    )
     parser.add_argument('--arch', choices=SAM_ARCHS, help='the expected size of SRC; it is inferred from the weights')
     return parser.parse_args()
 
@@ -46,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
             arch = infer_arch(weights, layout, args.src, args.arch)
             config = config or str(CONFIGS / f'ldit_vit-{arch[0]}.py')
         cfg = load_config(config)
+        if not args.config:
+            cfg.model.text_encoder.model.num_hidden_layers = 1
         model = build_on_meta(cfg.model)
         check_size(encoder_size(weights, layout), model.backbone, args.src)
         target = f'{config} (--config names that of another scheme)'

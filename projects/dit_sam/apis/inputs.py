@@ -8,12 +8,25 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from mmengine.fileio.backends.registry_utils import prefix_to_backends
+from PIL import Image
 
+from ..datasets.images import ORIENTATION
 from ..errors import InputError
 from .open_image import OpenImage
 
 IMAGE_SUFFIXES = tuple('.avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pgm .png .ppm .tif .tiff .webp'.split())
+
+# How EXIF's orientations are turned back.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 ImageInput = str | os.PathLike | np.ndarray | Image.Image | OpenImage
 Sentences = str | Sequence[str | Sequence[str]]
@@ -108,17 +121,18 @@ def _check_sentences(name: str, sentences: Any) -> None:
 
 
 def _list_path(path: str) -> list[str]:
-    """An existing path, the images of a folder, or an address of the web, which is not checked."""
+    """An existing path, the images of a folder, or an address that mmengine reads, which is not checked."""
     if osp.isdir(path):
         names = sorted(name for name in os.listdir(path) if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.')
         found = [name for name in names if not osp.isdir(osp.join(path, name))]
         if not found:
             raise InputError(f'folder {path} holds no image: no file in it ends in {", ".join(IMAGE_SUFFIXES)}')
         return [osp.join(path, name) for name in found]
-    if path.startswith(('http://', 'https://')):
+    scheme, is_address, _ = path.partition('://')
+    if is_address and scheme in prefix_to_backends:
         return [path]
     if not osp.isfile(path):
-        advice = 'addresses start with http:// or https://' if '://' in path else 'check the path'
+        advice = f'mmengine has no backend for {scheme}://' if is_address else 'check the path'
         raise FileNotFoundError(f'image {path} not found: {advice}')
     return [path]
 
@@ -133,11 +147,10 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
         image.load()
     except (OSError, ValueError) as error:
         raise InputError(f'{name} cannot be decoded ({error})') from error
-    # Damaged EXIF may raise nearly anything, and OpenCV does not turn such a file.
+    # Damaged EXIF may raise nearly anything; Pillow's `exif_transpose` also writes it anew, and fails at other tags.
     with suppress(Exception):
-        image = ImageOps.exif_transpose(image)
-    image = image.convert('RGB')
-    return np.ascontiguousarray(np.asarray(image)[..., ::-1])
+        image = image.transpose(_TURNS[image.getexif()[ORIENTATION]])
+    return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
 
 
 def _to_bgr(image: np.ndarray, name: str) -> np.ndarray:

@@ -55,7 +55,7 @@ class PairPipeline:
         # mmcv asserts that there is an image, OpenCV objects to empty files.
         except (AssertionError, cv2.error) as error:
             raise InputError(f'image {name} cannot be decoded: it {undecodable_reason(str(image))}') from error
-        except (OSError, ValueError, HTTPException) as error:  # addresses can fail to answer
+        except (OSError, ValueError, HTTPException, ImportError) as error:  # addresses can fail to answer
             raise InputError(f'image {name} cannot be read: {error}') from error
 
     def open(self, image: str | np.ndarray, name: str) -> tuple[dict, LoadedImage]:

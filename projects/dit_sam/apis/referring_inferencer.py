@@ -103,7 +103,7 @@ class ReferringInferencer(ModelInferencer):
         results: list = []
         visualization: list[np.ndarray] = []
         how = (batch_size, return_masks, out_dir, show, wait_time, return_vis, return_datasamples, font)
-        for found in self.stream(inputs, sentences, points, boxes, *how):
+        for found in self.stream(inputs, sentences, points, boxes, *how, show_progress=self.show_progress):
             if found.error is not None:
                 raise found.error
             results += found.samples if return_datasamples else found.predictions
@@ -124,11 +124,13 @@ class ReferringInferencer(ModelInferencer):
         return_vis: bool = False,
         return_datasamples: bool = False,
         font: str | None = None,
+        show_progress: bool = False,
     ) -> Iterator[ImageResult]:
         """Segment as a call does, and yield the results of each image as soon as they are there, for long jobs.
 
-        An image that cannot be used does not end the others: its result has an `error` and no predictions. Arguments
-        and errors are those of a call.
+        An image that cannot be read or used does not end the others: its result has an `error` and no predictions.
+        Other errors are those of a call, and come before the first result, also for missing files. Arguments are those
+        of a call; the progress bar is off, as a program usually prints results.
         """
         if return_masks not in get_args(MaskForm):
             raise InputError(f'return_masks={return_masks!r} is not one of {", ".join(get_args(MaskForm))}')
@@ -150,7 +152,8 @@ class ReferringInferencer(ModelInferencer):
         errors: dict[int, Exception] = {}
         loader = self.preprocess(images, batch_size, names=names, sentences=matched, prompts=prompts, errors=errors)
         # A batch may have pairs of the next images.
-        stream = self._predict(loader, sum(map(len, matched)), batch_size, return_datasamples)
+        total = sum(map(len, matched)) if show_progress else 0
+        stream = self._predict(loader, total, batch_size, return_datasamples)
         ahead: dict[int, list] = {}
         for number, (image, name, texts, asked) in enumerate(zip(images, names, matched, prompts)):
             while number not in errors and len(ahead.get(number, ())) < len(texts):
@@ -284,7 +287,7 @@ class ReferringInferencer(ModelInferencer):
     ) -> Iterator[tuple[int, dict, SegDataSample | None]]:
         """The number of each pair's image, its prediction, and its data sample if requested; shows progress."""
         console = Console(stderr=True)
-        hidden = not (self.show_progress and (console.is_terminal or console.is_jupyter)) or total <= batch_size
+        hidden = not (console.is_terminal or console.is_jupyter) or total <= batch_size
         with Progress(console=console, disable=hidden) as progress:
             task = progress.add_task('Segmenting', total=total)
             for numbers, batch in loader:

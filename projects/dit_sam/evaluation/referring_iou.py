@@ -175,7 +175,7 @@ class ReferringIoU(BaseMetric):
         if self.group_by is not None and not groups:
             log_warning(
                 f'ReferringIoU: group_by={self.group_by!r} is in the metadata of no item, so there are no groups: name '
-                'a key that PackReferringInputs passes on, by its meta_keys'
+                'a key that the data have and PackReferringInputs passes on, by its meta_keys'
             )
         rows = {group: self._row(groups[group]) for group in sorted(groups)}
         table = score_table(self.group_by or 'Sentences of', total, rows)

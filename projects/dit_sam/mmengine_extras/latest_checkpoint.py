@@ -1,5 +1,6 @@
 """The checkpoints in a work dir: which is the newest that can be resumed, and which are no longer needed."""
 
+import os
 import re
 import shutil
 import time
@@ -82,7 +83,7 @@ def remove_old_stops(work_dir: str, out_dir: str | None = None, filename_tmpl: s
         out_dir: Where other checkpoints are, if it is another folder.
         filename_tmpl: As in `CheckpointHook`.
     """
-    folders = dict.fromkeys([work_dir, out_dir or work_dir])
+    folders = {os.path.realpath(folder) for folder in (work_dir, out_dir or work_dir)}
     paths = {path for folder in folders for path in _newest_first(folder, filename_tmpl)}
     for path in sorted(paths, key=_modified, reverse=True)[2:]:
         if path.name.startswith('stopped_'):

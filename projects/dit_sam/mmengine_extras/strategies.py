@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel, ShardingStrategy
 from ..compat import replaced
 from ..utils.checkpoints import load_from_local
 from .checkpoint_hook import to_plain
+from .checkpoint_io import drop_config
 
 
 @STRATEGIES.register_module()
@@ -134,7 +135,9 @@ def load_shard(path: str, map_location: Any = None) -> dict:
 
     with torch.serialization.safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]):
         # Not mapped: DeepSpeed keeps tensors of the file as its state.
-        return load_from_local(path, map_location)
+        shard = load_from_local(path, map_location)
+    drop_config(shard)
+    return shard
 
 
 @OPTIM_WRAPPERS.register_module()

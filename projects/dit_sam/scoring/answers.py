@@ -180,9 +180,9 @@ def _unknown(record: dict, truths: Truths) -> str:
     if truths.is_shared(record['sent_id']):
         return f'is for sent_id {record["sent_id"]!r}, which several sentences of the data have: add image and sentence'
     if truths.has(record['sent_id']):
-        other = f'another sentence in the data than {sentence}' if record.get('sentence') else 'about another image'
-        other += f' than {image}' * (not record.get('sentence')) or f', or about another image than {image}'
-        return f'is for sent_id {record["sent_id"]!r}, which is {other}'
+        other = [f'another sentence in the data than {sentence}'] * bool(record.get('sentence'))
+        other += [f'about another image than {image}'] * bool(record.get('image'))
+        return f'is for sent_id {record["sent_id"]!r}, which is {", or ".join(other)}'
     return f'is for sent_id {reprlib.repr(record["sent_id"])}, which the data do not have'
 
 

@@ -125,6 +125,7 @@ class Truths:
         self._by_text: dict[tuple[str, str], list[int]] = {}
         self.images = dataset.image_numbers()
         self._names = names = [_names(*self._image(row)) for row in range(self.table.rows('images'))]
+        self._all_names = {name for found in names for name in found}
         # A name that several images have is none.
         several = {name for name, number in Counter(name for found in names for name in found).items() if number > 1}
         for row in range(len(self)):
@@ -157,7 +158,7 @@ class Truths:
         one only together with `image` and `sentence`. If these find another question than the id, they count, as ids
         may be numbers of lines, and lines may be moved. Otherwise the id finds its sentence if the answer's may be
         another form of it, see `_may_agree`, and about the same image. One of the two is enough if the answer does
-        not have the other, and an equal sentence whatever the image is called. Other data have the same ids.
+        not have the other, and an equal sentence if no image of the data has that name. Other data have the same ids.
         """
         path, sentence = answer.get('image') or '', answer.get('sentence')
         found = (self._by_text.get((name, str(sentence)), []) for name in _names(None, path))
@@ -186,10 +187,13 @@ class Truths:
 
     def _may_mean(self, path: str, sentence: Any, row: int) -> bool:
         """Whether an answer with the id of a row may be about its sentence."""
+        names = {*_names(None, path)} if path else set()
+        here = not path or not names.isdisjoint(self._names[self.images[row]])
+        if not here and not names.isdisjoint(self._all_names):
+            return False
         if sentence and _words(sentence) == _words(self.text(row)):
             return True
-        known = not path or not {*_names(None, path)}.isdisjoint(self._names[self.images[row]])
-        return known and (not sentence or _may_agree(sentence, self.text(row)))
+        return here and (not sentence or _may_agree(sentence, self.text(row)))
 
     def _may_be(self, path: str, row: int) -> bool:
         """Whether a path can be the picture of a row: folders that both have must agree, unless COCO's number does."""

@@ -132,7 +132,8 @@ class ReferringSegmentor(BaseSegmentor):
             if isinstance(patch, int) and all(isinstance(side, int) for side in sides):
                 if any(side % patch for side in sides):
                     raise InputError(
-                        f'model.data_preprocessor.{name}={value} is no multiple of model.backbone.patch_size={patch}'
+                        f'model.data_preprocessor.{name}={value} is no multiple of model.backbone.patch_size={patch}: '
+                        'set one that is'
                     )
                 return
 
@@ -143,16 +144,19 @@ class ReferringSegmentor(BaseSegmentor):
         """
         layout = best_layout(weights)
         if layout is RELEASED_DIT:
-            weights = without_upper_layers(weights, self.state_dict())
+            weights = without_upper_layers(weights, self._text_layers())
             if warning := self.released_text_warning():
                 log_warning(warning)
         return layout.to_ours(weights) if layout in (RELEASED_DIT, EVF_SAM) else weights
 
+    def _text_layers(self) -> int:
+        config = getattr(getattr(self.text_encoder, 'model', None), 'config', None)
+        return getattr(config, 'num_hidden_layers', 0)
+
     def released_text_warning(self) -> str:
         """What to set so that the model reads text as the released DIT does; empty if it does so."""
-        config = getattr(getattr(self.text_encoder, 'model', None), 'config', None)
         settings = []
-        if getattr(config, 'num_hidden_layers', 1) > 1:
+        if self._text_layers() > 1:
             settings.append('model.text_encoder.model.num_hidden_layers=1')
         if getattr(self.text_encoder, 'mask_text_padding', False):
             settings.append('model.text_encoder.mask_text_padding=False')

@@ -90,7 +90,8 @@ def to_ours_exactly(
         InputError: Weights are missing, unknown or have another shape; they are listed by their names in the file.
     """
     if layout is RELEASED_DIT:
-        weights = without_upper_layers(weights, expected)
+        layers = {name.split('.')[4] for name in expected if name.startswith('text_encoder.model.encoder.layer.')}
+        weights = without_upper_layers(weights, len(layers))
     misfit = state_dict_mismatch(layout.to_theirs(expected), layout.in_use(weights))
     if misfit:
         raise InputError(f'{source} does not fit {target}: {misfit}')

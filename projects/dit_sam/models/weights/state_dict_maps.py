@@ -210,22 +210,22 @@ RELEASED_DIT = StateDictMap(
     ),
 )
 
-_LAYER_OF_BERT = re.compile(r'(?:lang_encoder\.bert|text_encoder\.model)\.encoder\.layer\.(\d+)\.')
+_LAYER_OF_BERT = re.compile(r'lang_encoder\.bert\.encoder\.layer\.(\d+)\.')
 
 
-def without_upper_layers(weights: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+def without_upper_layers(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
     """The weights of the released DIT without the layers of BERT above those of a model.
 
-    Its files have all twelve layers, and its code reads the output of the first one: `enc_num=True` in its
-    models/language_encoder.py, where `all_encoder_layers[enc_num - 1]` is taken.
+    Its files have all twelve layers, and its code reads the output of the first one: each `models/*/net.py` passes
+    `enc_num=True`, and models/language_encoder.py takes `all_encoder_layers[enc_num - 1]`.
 
     Args:
         weights: Under the names of the released DIT.
-        expected: The names of the model, in ours; without layers of BERT, all layers stay.
+        layers: Layers of the model's BERT; 0, for other text encoders, leaves all.
     """
-    kept = {found[1] for found in map(_LAYER_OF_BERT.search, expected) if found}
-    layers = {name: found[1] for name in weights if (found := _LAYER_OF_BERT.search(name))}
-    return {name: value for name, value in weights.items() if not kept or layers.get(name) in {None, *kept}}
+    found = {name: _LAYER_OF_BERT.search(name) for name in weights}
+    upper = {name for name, at in found.items() if layers and at and int(at[1]) >= layers}
+    return {name: value for name, value in weights.items() if name not in upper}
 
 
 # EVF-SAM's `EvfSamModel` with SAM 1 (YxZhang/evf-sam, evf-sam-multitask).
