@@ -64,12 +64,10 @@ def test_a_config_in_a_checkpoint_is_not_run(tmp_path, reader):
     checkpoint = torch.load(tmp_path / 'epoch_1.pth', weights_only=True)
     checkpoint['meta']['config'] = f"open({str(tmp_path / 'run')!r}, 'w')"
     torch.save(checkpoint, tmp_path / 'hostile.pth')
-    runner = toy_runner(tmp_path, resume=True, load_from=str(tmp_path / 'hostile.pth'))
-    runner.train_loop = runner.build_train_loop(runner._train_loop)
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    changes = {'train_cfg.max_epochs': 2, 'resume': True, 'load_from': str(tmp_path / 'hostile.pth')}
     with reader():
-        runner.load_or_resume()
-    assert runner.epoch == 1 and not (tmp_path / 'run').exists()
+        toy_runner(tmp_path, **changes).train()
+    assert (tmp_path / 'epoch_2.pth').is_file() and not (tmp_path / 'run').exists()
 
 
 def test_ema_weights_are_kept(tmp_path):
