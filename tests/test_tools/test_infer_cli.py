@@ -253,7 +253,7 @@ def test_lines_are_written_as_they_come_and_resumed(photo, weights, capsys, monk
     with pytest.raises(KeyboardInterrupt):
         call_tool(*command)
     path = Path('work_dirs/infer/predictions_1.jsonl')
-    assert [json.loads(line)['sentence'] for line in path.open()] == ['a star', 'circle']
+    assert [json.loads(line)['sentence'] for line in path.read_text().splitlines()] == ['a star', 'circle']
     path.write_text(path.read_text() + '{"img_path": "./b.png", "sent')
     monkeypatch.setattr(referring_inferencer, 'prediction_of', prediction_of)
     capsys.readouterr()
@@ -261,14 +261,14 @@ def test_lines_are_written_as_they_come_and_resumed(photo, weights, capsys, monk
         assert call_tool(*command, '--resume') == 0
         printed = [line.rpartition(': ')[0] for line in capsys.readouterr().out.splitlines() if ': ' in line]
         assert printed == expected
-    lines = [json.loads(line) for line in path.open()]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(line['img_path'], line['sentence']) for line in lines] == [
         (f'./{name}.png', sentence) for name in 'abc' for sentence in ('a star', 'circle')
     ]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     # One more sentence: only its lines are new.
     assert call_tool(*command[:4], 'star', *command[4:], '--resume') == 0
-    assert [json.loads(line)['sentence'] for line in path.open()][6:] == ['star'] * 3
+    assert [json.loads(line)['sentence'] for line in path.read_text().splitlines()][6:] == ['star'] * 3
 
 
 @pytest.mark.parametrize('form', ['json', 'coco', 'npz'])
