@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from safetensors.torch import save_file
 
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG, InputError, ReferringInferencer, referring_inferencer
-from dit_sam_cli.infer import write_predictions
+from dit_sam_cli.prediction_writer import write_predictions
 
 
 def infer(*arguments) -> None:

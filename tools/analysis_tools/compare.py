@@ -66,9 +66,7 @@ from dit_sam.visualization import draw_masks, draw_sheet, read_as_loaded, write_
 
 
 class Item(NamedTuple):
-    """A sentence, its ground truth at the image's size, the mask of each model, whether it has no target, and the
-    pixels that count.
-    """
+    """A sentence, its truth and the mask of each model at the image's size, and which pixels count."""
 
     img_path: str
     sentence: str

@@ -32,6 +32,7 @@ from dit_sam.engine.launch import load_config
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.weights import RELEASED_DIT
 from dit_sam.models.weights.conversion import build_on_meta, infer_arch, read_source, summary, to_ours_exactly
+from dit_sam.models.weights.released_text import released_text_warning
 from dit_sam.models.weights.sam_weights import check_size, encoder_size
 from dit_sam.utils import save_weights
 from dit_sam.version import __version__
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
         converted = to_ours_exactly(weights, layout, model.state_dict(), args.src, target)
         save_weights(args.dst, converted, dict(dit_sam=__version__, config=cfg.pretty_text))
     print(summary(args.dst, converted, Path(config).stem, weights, layout.unused))
-    if warning := model.released_text_warning():
+    if warning := released_text_warning(model.text_encoder):
         print(warning)
 
 

@@ -6,7 +6,7 @@ from .kept_images import KeptImages
 from .model_source import ASSETS, DEFAULT_CHECKPOINT, DEFAULT_CONFIG, DRAWINGS_ONLY, config_folder
 from .open_image import OpenImage
 from .referring_inferencer import ReferringInferencer
-from .results import ImageResult, as_coco, as_json, as_npz, cut_out, write_cutouts
+from .results import ImageResult, as_coco, as_json, as_npz, cut_out
 
 __all__ = [
     'ASSETS',
@@ -26,5 +26,4 @@ __all__ = [
     'config_folder',
     'cut_out',
     'list_images',
-    'write_cutouts',
 ]

@@ -7,9 +7,11 @@ from ..errors import InputError
 
 # Steps of mmcv, mmseg, mmdet and Albumentations that move pixels, by the name of the class or of a parent.
 RESIZES = {'RandomChoiceResize', 'RandomResize', 'Resize', 'ResizeShortestEdge', 'ResizeToMultiple'}
-BLIND_FLIPS = {'RandomFlip', 'RandomRotFlip'}
-# Of Albumentations, in mmseg's `Albu`.
-BLIND_FLIPS |= {'D4', 'Flip', 'HorizontalFlip', 'RandomRotate90', 'SquareSymmetry', 'Transpose', 'VerticalFlip'}
+BLIND_FLIPS = {
+    *('RandomFlip', 'RandomRotFlip'),
+    # Of Albumentations, in mmseg's `Albu`.
+    *('D4', 'Flip', 'HorizontalFlip', 'RandomRotate90', 'SquareSymmetry', 'Transpose', 'VerticalFlip'),
+}
 OTHERS = {
     'CenterCrop',
     'DualTransform',

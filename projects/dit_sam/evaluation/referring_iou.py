@@ -127,6 +127,8 @@ class ReferringIoU(BaseMetric):
 
     def group_names(self, dataset: Any) -> list[str]:
         """The names of the scores of a data set's groups, as they are reported; none without `group_by`."""
+        if self.group_by is None:
+            return []
         # The last step of a pipeline passes on some keys of an item.
         pipelines = [getattr(one, 'pipeline', None) for one in getattr(dataset, 'datasets', [dataset])]
         steps = [step for pipeline in pipelines for step in getattr(pipeline, 'transforms', ())]

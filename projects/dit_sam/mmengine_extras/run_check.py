@@ -1,7 +1,7 @@
 """Checks of a run before its first step: settings that are valid one by one but cannot work together."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from fnmatch import fnmatch
 from typing import Any, cast
 
@@ -250,9 +250,8 @@ def _leaves(dataset: Any) -> Iterator[Any]:
         yield dataset
 
 
-def names_of_scores(metrics: Iterable[Any], name: str) -> list[str]:
+def names_of_scores(metrics: Sequence[Any], name: str) -> list[str]:
     """The scores that metrics are known to report; `InputError` if two report one, naming the evaluator."""
-    metrics = list(metrics)
     names = [each for metric in metrics if hasattr(metric, 'score_names') for each in metric.score_names()]
     # mmseg's own metric has no `score_names`.
     others = [one for one in metrics if type(one).__name__ == 'IoUMetric' and not one.prefix]

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from mmengine.structures import PixelData
 from mmseg.models.segmentors.base import BaseSegmentor
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 
 from ...errors import InputError, log_warning
 from ...structures import SpatialPrompts, TextFeatures, index_tensor
-from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout, without_upper_layers
+from ..weights.released_text import layers_of_text, released_text_warning, without_upper_layers
+from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout
 from .instructed_encoder_decoder import sentences_of
 
 PARTS = ('backbone', 'decode_head', 'text_encoder')
@@ -124,18 +126,15 @@ class ReferringSegmentor(BaseSegmentor):
 
     def _check_size(self) -> None:
         """Raise `InputError` if inputs are no whole patches: the encoder would pad them, and masks would be moved."""
-        patch = getattr(self.backbone, 'patch_size', None)
-        for name in ('size', 'size_divisor'):
-            value: Any = getattr(self.data_preprocessor, name, None)
-            sides: Any = value if isinstance(value, (tuple, list)) else [value]
-            # With a size, the divisor has no effect.
-            if isinstance(patch, int) and all(isinstance(side, int) for side in sides):
-                if any(side % patch for side in sides):
-                    raise InputError(
-                        f'model.data_preprocessor.{name}={value} is no multiple of model.backbone.patch_size={patch}: '
-                        'set one that is'
-                    )
-                return
+        patch: Any = getattr(self.backbone, 'patch_size', None)
+        # With a size, the divisor has no effect.
+        key = 'size_divisor' if getattr(self.data_preprocessor, 'size', None) is None else 'size'
+        value: Any = getattr(self.data_preprocessor, key, None)
+        if isinstance(patch, int) and value is not None and np.any(np.mod(value, patch)):
+            raise InputError(
+                f'model.data_preprocessor.{key}={value} is no multiple of model.backbone.patch_size={patch}: set one '
+                'that is'
+            )
 
     def to_own_names(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The weights of the released DIT or EVF-SAM under the names of this model; others as they are.
@@ -144,28 +143,10 @@ class ReferringSegmentor(BaseSegmentor):
         """
         layout = best_layout(weights)
         if layout is RELEASED_DIT:
-            weights = without_upper_layers(weights, self._text_layers())
-            if warning := self.released_text_warning():
+            weights = without_upper_layers(weights, layers_of_text(self.text_encoder))
+            if warning := released_text_warning(self.text_encoder):
                 log_warning(warning)
         return layout.to_ours(weights) if layout in (RELEASED_DIT, EVF_SAM) else weights
-
-    def _text_layers(self) -> int:
-        config = getattr(getattr(self.text_encoder, 'model', None), 'config', None)
-        return getattr(config, 'num_hidden_layers', 0)
-
-    def released_text_warning(self) -> str:
-        """What to set so that the model reads text as the released DIT does; empty if it does so."""
-        settings = []
-        if self._text_layers() > 1:
-            settings.append('model.text_encoder.model.num_hidden_layers=1')
-        if getattr(self.text_encoder, 'mask_text_padding', False):
-            settings.append('model.text_encoder.mask_text_padding=False')
-        if not settings:
-            return ''
-        return (
-            "the released DIT was trained on the output of BERT's first layer, with the padding of short sentences as "
-            f'text, and this model reads text in another way: set {" and ".join(settings)}'
-        )
 
     def encode_text(self, data_samples: OptSampleList) -> TextFeatures | None:
         """The text features of a batch; None without data samples or without a text encoder.

@@ -12,7 +12,7 @@ from ...errors import InputError
 from .tokenizer import build_tokenizer
 
 # For all models: one of its own could neither be copied nor pickled.
-_ONE_THREAD = threading.RLock()
+_LOCK = threading.RLock()
 
 
 class TextEncoder(BaseModule):
@@ -76,7 +76,7 @@ class TextEncoder(BaseModule):
         """
         settings = dict(truncation=True, max_length=self.max_length, return_attention_mask=True, return_tensors='pt')
         # A fast tokenizer keeps the settings of a call, which another thread may replace meanwhile.
-        with _ONE_THREAD:
+        with _LOCK:
             if not (self.cuts and self._warned):
                 self._check_lengths([len(ids) for ids in self.tokenizer(list(sentences))['input_ids']])
             batch = self.tokenizer(list(sentences), padding=padding, **settings)

@@ -13,7 +13,7 @@ from ...structures import TextFeatures
 from ..layers import sampled_values
 
 # For all caches: one of its own could neither be copied nor pickled.
-_ONE_THREAD = threading.Lock()
+_LOCK = threading.Lock()
 
 
 class SentenceCache:
@@ -48,7 +48,7 @@ class SentenceCache:
         if any(weight.is_inference() for weight in model.parameters()):
             return encode(list(sentences))
         state = (traced_state(model), sampled_values(list(model.parameters())))
-        with _ONE_THREAD:
+        with _LOCK:
             if state != self._state:
                 self._state = state
                 self.clear()
@@ -56,7 +56,7 @@ class SentenceCache:
         missing = [sentence for sentence in sentences if sentence not in known]
         if missing:
             known.update(zip(missing, _rows(encode(missing))))
-        with _ONE_THREAD:
+        with _LOCK:
             if state == self._state:
                 self._kept.update(known)
             # The most recently used ones come last.

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ...errors import InputError
 from ...utils import check_target, read_weights, state_dict_mismatch, weight_files
 from ..backbones import SAMViT
+from .released_text import without_upper_layers
 from .sam_weights import arch_of, encoder_size, name_size
-from .state_dict_maps import OURS, RELEASED_DIT, SAM, StateDictMap, find_layout, without_upper_layers
+from .state_dict_maps import OURS, RELEASED_DIT, SAM, StateDictMap, find_layout
 
 # SAM's own sizes.
 ARCHS = ('base', 'large', 'huge')

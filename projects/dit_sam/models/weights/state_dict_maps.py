@@ -210,24 +210,6 @@ RELEASED_DIT = StateDictMap(
     ),
 )
 
-_LAYER_OF_BERT = re.compile(r'lang_encoder\.bert\.encoder\.layer\.(\d+)\.')
-
-
-def without_upper_layers(weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:
-    """The weights of the released DIT without the layers of BERT above those of a model.
-
-    Its files have all twelve layers, and its code reads the output of the first one: each `models/*/net.py` passes
-    `enc_num=True`, and models/language_encoder.py takes `all_encoder_layers[enc_num - 1]`.
-
-    Args:
-        weights: Under the names of the released DIT.
-        layers: Layers of the model's BERT; 0, for other text encoders, leaves all.
-    """
-    found = {name: _LAYER_OF_BERT.search(name) for name in weights}
-    upper = {name for name, at in found.items() if layers and at and int(at[1]) >= layers}
-    return {name: value for name, value in weights.items() if name not in upper}
-
-
 # EVF-SAM's `EvfSamModel` with SAM 1 (YxZhang/evf-sam, evf-sam-multitask).
 EVF_SAM = StateDictMap(
     source='EVF-SAM',
