@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from dit_sam.engine.launch import _write_resumable_checkpoints
+from dit_sam.engine.launch import _use_safe_checkpoint_hook
 
 
 @pytest.mark.parametrize(
@@ -19,5 +19,5 @@ def test_mmengines_checkpoint_hook_becomes_the_safe_one(settings, strict, name):
     scope = settings.pop('default_scope', 'mmseg')
     hooks = dict(checkpoint=dict(type='CheckpointHook', interval=3, **settings))
     cfg = Config(dict(default_hooks=hooks, default_scope=scope))
-    _write_resumable_checkpoints(cfg)
+    _use_safe_checkpoint_hook(cfg)
     assert cfg.default_hooks.checkpoint == dict(type=name, interval=3, strict_load=strict)

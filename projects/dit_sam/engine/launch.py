@@ -62,7 +62,7 @@ def load_config(
         apply_config_options(options, cfg)
     name = osp.splitext(osp.basename(filename))[0]
     cfg.work_dir = work_dir or cfg.get('work_dir') or osp.join('work_dirs', name)
-    _write_resumable_checkpoints(cfg)
+    _use_safe_checkpoint_hook(cfg)
     check_config(cfg, f'config {filename}')
     check_run(cfg, f'config {filename}')
     check_launcher(launcher)
@@ -80,7 +80,7 @@ def load_config(
     return cfg
 
 
-def _write_resumable_checkpoints(cfg: Config) -> None:
+def _use_safe_checkpoint_hook(cfg: Config) -> None:
     """Replace mmengine's `CheckpointHook`, which cannot resume what it writes.
 
     As that one, the hook then loads the weights that fit, unless the config sets `strict_load`.
