@@ -1,6 +1,7 @@
 """`dit-sam infer` and tools/infer.py: segment images by sentences."""
 
 import argparse
+import csv
 import os
 import os.path as osp
 import sys
@@ -20,7 +21,7 @@ IMAGE_SUFFIXES = tuple('.avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pgm .png .pp
 DESCRIPTION = """Segment images by sentences.
 
 An argument that is an existing file or folder, or ends like an image file, is an image; every other argument is a
-sentence. Each image is segmented by each sentence."""
+sentence. Each image is segmented by each sentence. With --pairs, a file says which sentences are for which image."""
 FORMATS = """png: the images with masks and sentences drawn over them, and the masks; json: one file with boxes, scores
 and masks as COCO RLE; jsonl: the same as a line of JSON for each, written as soon as it is there; coco: a COCO data
 set; npz: one file with the masks as boolean arrays; cutout: each object alone on a transparent background"""
@@ -31,7 +32,12 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
         prog=program, description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('arguments', nargs='+', metavar='IMAGE… SENTENCE…', help='images, folders and sentences')
+    add('arguments', nargs='*', metavar='IMAGE… SENTENCE…', help='images, folders and sentences')
+    add(
+        '--pairs',
+        metavar='FILE',
+        help='CSV file with the columns image and sentence, in place of arguments; images are relative to its folder',
+    )
     add('--model', help=MODEL)
     add('--config', help='config file, default: the small model of the shapes data')
     add('--checkpoint', help='checkpoint: .pth or .safetensors, default: the weights of that model')
@@ -61,8 +67,16 @@ def parse_args(arguments: Sequence[str] | None, program: str | None) -> argparse
 
 
 def check_args(args: argparse.Namespace) -> None:
-    """Refuse what needs no model to be refused; separate `images` and `sentences`, and parse points and boxes."""
-    args.images, args.sentences = sort_arguments(args.arguments, args.interactive)
+    """Refuse what needs no model to be refused; separate `images` and `sentences`, and parse points and boxes.
+
+    `sentences` are those of every image or, with --pairs, a list for each.
+    """
+    if args.pairs:
+        if args.arguments or args.interactive:
+            refuse('--pairs names the images and sentences: leave out other ones, and --interactive')
+        args.images, args.sentences = read_pairs(args.pairs)
+    else:
+        args.images, args.sentences = sort_arguments(args.arguments, args.interactive)
     for image in args.images:
         check_exists('image', image)
     if args.model and (args.config or args.checkpoint):
@@ -94,6 +108,8 @@ def sort_arguments(arguments: Sequence[str], interactive: bool = False) -> tuple
     is_image = [osp.exists(text) or text.lower().endswith(IMAGE_SUFFIXES) for text in arguments]
     images = [text for text, image in zip(arguments, is_image) if image]
     sentences = [text for text, image in zip(arguments, is_image) if not image]
+    if not arguments:
+        refuse('name images and sentences, or a file with both by --pairs')
     if not images:
         refuse(
             f'no image among the arguments: {arguments[0]!r} is not a file or folder, and does not end in any of '
@@ -105,6 +121,32 @@ def sort_arguments(arguments: Sequence[str], interactive: bool = False) -> tuple
     elif not sentences:
         refuse(f'no sentence among the arguments: {arguments[-1]!r} is a file or folder; say what to segment')
     return images, sentences
+
+
+def read_pairs(path: str) -> tuple[list[str], list[list[str]]]:
+    """The images of a CSV file and the sentences of each, in its order; refuse a file that is not of this form."""
+    check_exists('file of pairs', path)
+    pairs: dict[str, list[str]] = {}
+    try:
+        # Spreadsheets put a mark of the byte order first.
+        with open(path, encoding='utf-8-sig', newline='') as file:
+            rows = csv.DictReader(file, strict=True)
+            missing = {'image', 'sentence'} - set(rows.fieldnames or ())
+            if missing:
+                refuse(f'--pairs {path} has no column {" or ".join(sorted(missing))}: its first line names the columns')
+            for row in rows:
+                image, sentence = row['image'], row['sentence']
+                if not (image and image.strip() and sentence and sentence.strip()):
+                    refuse(f'--pairs {path}, line {rows.line_num}: image or sentence is empty')
+                image = image if '://' in image else osp.join(osp.dirname(path), image)
+                if osp.isdir(image):
+                    refuse(f'--pairs {path}, line {rows.line_num}: {image} is a folder; name one image a line')
+                pairs.setdefault(image, []).append(sentence)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        refuse(f'--pairs {path} cannot be read as CSV in UTF-8: {error}')
+    if not pairs:
+        refuse(f'--pairs {path} has no line after the names of the columns')
+    return list(pairs), list(pairs.values())
 
 
 def read_numbers(text: str | None, option: str) -> list[list[float]] | None:
@@ -167,9 +209,13 @@ def open_model(args: argparse.Namespace) -> Any:
 
 
 def segment(
-    args: argparse.Namespace, inferencer: Any, images: Sequence, sentences: Sequence[str], writer: PredictionWriter
+    args: argparse.Namespace,
+    inferencer: Any,
+    images: Sequence,
+    sentences: Sequence[Sequence[str]],
+    writer: PredictionWriter,
 ) -> list[Exception]:
-    """Segment each image by each sentence; return what is wrong with images, if others can be used.
+    """Segment each image by its sentences; return what is wrong with images, if others can be used.
 
     What is done is written also if the program is interrupted.
     """
@@ -178,7 +224,7 @@ def segment(
     image_boxes = boxes[0] if boxes is not None and len(boxes) == 1 else boxes
     results = inferencer.stream(
         images,
-        [sentences] * len(images),
+        sentences,
         points and [points] * len(images),
         image_boxes and [image_boxes] * len(images),
         batch_size=args.batch_size,
@@ -210,7 +256,7 @@ def ask(args: argparse.Namespace, inferencer: Any, writer: PredictionWriter) -> 
         if not line.strip():
             break
         try:
-            segment(args, inferencer, [image], [line.strip()], writer)
+            segment(args, inferencer, [image], [[line.strip()]], writer)
         except ValueError as error:  # what is wrong with one sentence ends only that
             print(f'error: {error}', file=sys.stderr, flush=True)
 
@@ -237,8 +283,9 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
             if args.interactive:
                 ask(args, inferencer, writer)
                 return
-            left = writer.left(images, args.sentences)
-            errors = segment(args, inferencer, left, args.sentences, writer) if left else []
+            sentences = args.sentences if args.pairs else [args.sentences] * len(images)
+            left = writer.left(images, sentences)
+            errors = segment(args, inferencer, *map(list, zip(*left)), writer) if left else []
     if errors:
         refuse(f'{len(errors)} of {len(images)} images left out: {"; ".join(map(str, errors))}')
 

@@ -75,9 +75,13 @@ class PredictionWriter:
         # The file of --format jsonl, and what it had when it was opened.
         self.lines, self.done = newest_lines(args.out) if args.resume and osp.isdir(args.out) else ('', set())
 
-    def left(self, images: Sequence, sentences: Sequence[str]) -> list:
-        """The images for which a sentence is left to segment."""
-        return [image for image in images if any((image, sentence) not in self.done for sentence in sentences)]
+    def left(self, images: Sequence, sentences: Sequence[Sequence[str]]) -> list[tuple]:
+        """The images, each with its sentences, for which a sentence is left to segment."""
+        return [
+            (image, texts)
+            for image, texts in zip(images, sentences)
+            if any((image, sentence) not in self.done for sentence in texts)
+        ]
 
     def add(self, predictions: Sequence[dict], picture: Any = None) -> None:
         """Take the predictions of an image; `picture` is its RGB array, for cut-outs."""

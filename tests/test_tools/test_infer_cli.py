@@ -123,6 +123,44 @@ def test_cutouts_and_the_threshold(photo, weights, capsys):
     assert (cut[..., 3] == 255).all() and path == os.path.join('out', 'photo_the-red-star_1.png')
 
 
+def test_pairs_of_a_file(photo, weights, capsys, error_of):
+    """Each sentence is for the image of its line only; images are found beside the file, and lines keep their order."""
+    os.mkdir('set')
+    for name in ('a.png', 'b, c.png'):
+        os.link(photo, os.path.join('set', name))
+    file = Path('set', 'pairs.csv')
+    command = ('--pairs', file, '--checkpoint', weights, '--format', 'jsonl', '--out', 'out')
+    # With the mark of the byte order and the line ends of a spreadsheet.
+    lines = ['sentence,id,image', 'the star,1,"b, c.png"', '"left, blue",2,a.png', 'circle,3,"b, c.png"', '']
+    file.write_text('\r\n'.join(lines), encoding='utf-8-sig', newline='')
+    infer(*command)
+    found = [json.loads(line) for line in Path('out', 'predictions_1.jsonl').read_text().splitlines()]
+    assert [(one['img_path'], one['sentence']) for one in found] == [
+        (os.path.join('set', 'b, c.png'), 'the star'),
+        (os.path.join('set', 'b, c.png'), 'circle'),
+        (os.path.join('set', 'a.png'), 'left, blue'),
+    ]
+    # A longer list continues where the first one ended.
+    with file.open('a') as more:
+        more.write('square,4,a.png\n')
+    infer(*command, '--resume')
+    assert len(Path('out', 'predictions_1.jsonl').read_text().splitlines()) == 4
+    capsys.readouterr()
+    for content, message in [
+        ('picture,sentence\na.png,x\n', 'has no column image: its first line names the columns'),
+        ('', 'has no column image or sentence'),
+        ('image,sentence\n', 'has no line after the names'),
+        ('image,sentence\na.png,x\na.png\n', r'line 3: image or sentence is empty'),
+        ('image,sentence\n.,x\n', r'line 2: set/\. is a folder; name one image a line'),
+        ('image,sentence\nd.png,x\n', r'image set/d\.png not found'),
+        ('image,sentence\na.png,"x\n', 'cannot be read as CSV in UTF-8'),
+    ]:
+        file.write_text(content)
+        assert re.search(message, error_of('infer.py', *command)), content
+    assert '--pairs names the images and sentences' in error_of('infer.py', photo, 'x', '--pairs', file)
+    assert 'name images and sentences, or a file with both' in error_of('infer.py', '--out', 'out')
+
+
 def test_points_and_boxes_reach_the_model(photo, capsys):
     cv2.imwrite(photo, cv2.circle(np.full((30, 40, 3), 255, np.uint8), (20, 15), 9, (0, 0, 255), -1))
 
