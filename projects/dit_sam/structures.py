@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+# For `unique_image_index`: batches may be joined before they go to the model, so their images need different numbers.
+IMAGE_NUMBERS = count()
 
 
 @dataclass

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit_sam.datasets.transforms import ReferringFlip, swap_left_right
+from dit_sam.datasets.transforms import AddTextEncoderImage, ReferringFlip, swap_left_right
+from dit_sam.errors import InputError
 
 BOX = np.zeros((4, 6), np.uint8)
 BOX[1:3, 1:4] = 1  # rows 1 and 2, columns 1 to 3
@@ -97,12 +98,31 @@ def test_flip():
     assert results['flip'] and results['flip_direction'] == 'horizontal'
 
 
+def test_flip_mirrors_the_image_of_the_text_encoder():
+    add, flip, img = AddTextEncoderImage(size=8), ReferringFlip(prob=1), picture(4, 6)
+    first = flip(add(dict(img=img, text='')))['text_encoder_image']
+    np.testing.assert_allclose(first, add(flip(dict(img=img, text='')))['text_encoder_image'], atol=1e-5)
+
+
 def test_flip_moves_points_and_box():
     """The pixel 1 of 6 becomes the pixel 4; the box over columns 1 to 3 one over columns 2 to 4."""
     places = dict(points=np.float32([[1, 2], [-0.25, -0.25]]), box=np.float32([1, 1, 4, 3]))
     results = ReferringFlip(prob=1)(dict(img=picture(4, 6), text='', **places))
     assert results['points'].tolist() == [[4, 2], [5.25, -0.25]] and results['box'].tolist() == [2, 1, 5, 3]
     assert results['points'].dtype == results['box'].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    'item, message',
+    [
+        (dict(text='left', gt_masks=[1]), 'a.png has gt_masks, which would not be flipped'),
+        (dict(text=['left', 'right']), 'a.png has no sentence as its text'),
+        (dict(), 'a.png has no sentence as its text'),
+    ],
+)
+def test_what_would_be_flipped_in_part_is_refused(item, message):
+    with pytest.raises(InputError, match=message):
+        ReferringFlip(prob=1)(dict(item, img=picture(4, 6), img_path='a.png'))
 
 
 def test_no_flip():

@@ -33,6 +33,30 @@ def test_scores_by_hand():
     assert all(type(value) is float for value in scores.values())
 
 
+@pytest.mark.parametrize(
+    'inside, drawn, message',
+    [
+        (255, 1, 'the prediction for "a" of b.png has the values 0, 255: masks have 1 in the object'),
+        (0.9, 1, 'the prediction for "a" of b.png has the values 0, 0.9'),
+        (1, 7, 'the truth for "a" of b.png has the values 0, 7'),
+    ],
+)
+def test_masks_with_other_values_are_refused(inside, drawn, message):
+    """They would count as empty, and two of them as equal."""
+    one = item(2, 1, 3)['pred_sem_seg']['data'][0], item(2, 1, 3)['gt_sem_seg']['data'][0]
+    with pytest.raises(InputError, match=message):
+        score([pair(one[0] * inside, one[1] * drawn, text='a', img_path='b.png')])
+
+
+def test_a_truth_of_0_and_255_is_warned_of(capsys):
+    """All of its object is ignored; it may be a file that marks the object by 255."""
+    one = item(2, 1, 3)['gt_sem_seg']['data'][0]
+    score([pair(one, one * 255, text='a', img_path='b.png'), pair(one, one * 255, text='c', img_path='d.png')])
+    assert capsys.readouterr().out.count('the truth for "a" of b.png has the value 255') == 1
+    score([pair(one, one * 255, no_target=True)])
+    assert 'has the value 255' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('tenths', [5, 6, 7, 8, 9])
 def test_an_iou_of_exactly_x(tenths):
     """It is not above X, but LAVT and ReLA count it."""

@@ -112,6 +112,12 @@ def test_mmdets_own_configs_pass_and_typing_errors_are_named(name, mmdet_scope):
             check_config(wrong, name)
 
 
+@pytest.mark.parametrize('name', ['SAMHead', 'EVFSAMHead', 'GeneralizedSAMHead'])
+def test_heads_find_their_own_losses_in_mmdets_scope(name, mmdet_scope):
+    sizes = dict(in_channels=16, text_dims=16, num_heads=2, mlp_dim=32, iou_head_hidden_dim=16)
+    assert mmdet_registry.MODELS.build(dict(type=f'mmseg.{name}', **sizes)).loss_decode
+
+
 def test_parts_of_ours_are_named_in_mmdets_scope(mmdet_scope):
     """By --amp, compile=True and --out of the tools."""
     cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'sam_vit-b_solov2_coco.py')

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import OptimWrapper
 from mmseg.registry import MODELS
-from tiny import ARCH, backbone, batch, noise, randomize, sample, text_encoder
+from tiny import ARCH, backbone, batch, noise, randomize, sample, segmentor, text_encoder
 
 from dit_sam.errors import InputError
 
@@ -106,6 +106,23 @@ def test_each_image_uses_the_sentence_of_its_sample():
     assert torch.equal(predict(fixed, 'dog'), dog)
     # The sentence of an image is forgotten after it.
     assert torch.equal(predict(fixed, None), cat)
+
+
+def test_loss_and_predict_may_be_called_directly():
+    net = model('InstructedEncoderDecoder', text=None).eval()
+    cat = predict(net, 'cat')
+    data = net.data_preprocessor(dict(inputs=batch([(40, 60)], ['cat'])['inputs'], data_samples=[sample((40, 60))]))
+    data['data_samples'][0].set_metainfo(dict(text='cat'))
+    with torch.no_grad():
+        assert torch.equal(net.predict(**data)[0].seg_logits.data, cat)
+    data = net.data_preprocessor(batch([(32, 32)] * 2, ['cat', 'dog']), training=True)
+    losses = net.loss(**data)['decode.loss_ce'], net(**data, mode='loss')['decode.loss_ce']
+    assert torch.equal(*losses)
+
+
+def test_a_second_text_encoder_is_refused():
+    with pytest.raises(InputError, match='StandaloneDITViT. has its own text encoder, so that of model.text_encoder'):
+        segmentor(backbone=encoder())
 
 
 class Wrapper(torch.nn.Module):

@@ -218,6 +218,9 @@ def test_the_published_file_is_merged(tmp_path):
         (dict(r=4, rank=8, target_modules=['qkv']), "backbone.lora: .*'rank'"),
         (dict(r=0, target_modules=['qkv']), 'backbone.lora: .*positive integer'),
         (dict(r=4), 'backbone.lora: Please specify `target_modules`'),
+        (dict(r=4, use_dora=True, target_modules=['qkv']), 'backbone.lora.use_dora=True: .* must start at no effect'),
+        (dict(r=4, init_lora_weights='pissa', target_modules=['qkv']), "backbone.lora.init_lora_weights='pissa'"),
+        (dict(r=4, init_lora_weights=False, target_modules=['qkv']), 'backbone.lora.init_lora_weights=False'),
     ],
 )
 def test_a_mistake_is_one_line(lora, message):

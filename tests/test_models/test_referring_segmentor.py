@@ -32,6 +32,18 @@ def test_only_frozen_weights_get_no_gradient(scheme):
         assert all(name.startswith('decode_head.') for name in without)
 
 
+def test_a_size_of_torch_is_no_tile():
+    """mmseg marks tiles by a `torch.Size`; a padded image may have one too, as the shape of its tensor."""
+    model, results = build().eval(), []
+    for kind in (tuple, torch.Size):
+        data = batch([(24, 32), (32, 32)])
+        for one in data['data_samples']:
+            one.set_metainfo(dict(img_shape=kind(one.img_shape)))
+        with torch.no_grad():
+            results.append(model.test_step(data)[0].seg_logits.data)
+    assert torch.equal(*results)
+
+
 @every_scheme
 def test_one_picture_is_learned(scheme):
     """A few steps of Adam on one batch bring the loss down."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.model.weight_init import PretrainedInit
 from mmseg.registry import MODELS
 from safetensors.torch import save_file
 from tiny import backbone, decode_head, noise, randomize, sample, segmentor, text_encoder
@@ -38,6 +39,13 @@ def test_settings_of_mmseg_that_nothing_reads_are_refused():
         with pytest.raises(InputError, match=f'SAMHead has no use for decode_head.{name}: leave it out'):
             MODELS.build(decode_head(**{name: value}))
     MODELS.build(decode_head(sampler=None, dropout_ratio=0))
+    for name in ('channels', 'num_classes'):
+        with pytest.raises(InputError, match=f'decode_head.{name}=2: SAMHead has one mask'):
+            MODELS.build(decode_head(**{name: 2}))
+    with pytest.raises(InputError, match="model.pretrained='a.pth': name the file as dict"):
+        segmentor(pretrained='a.pth')
+    # Which mmseg's init_model passes.
+    segmentor(pretrained=None)
 
 
 def test_inputs_of_parts_of_patches_are_refused():
@@ -79,12 +87,27 @@ def test_a_head_without_text_ignores_the_text_projection_of_a_file(tmp_path):
 def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
     source = randomize(MODELS.build(config))
     init_cfg = save(tmp_path, {prefix + name: value for name, value in source.state_dict().items()})
-    target = MODELS.build(dict(config, init_cfg=[init_cfg]))
-    target.init_weights()
-    assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
+    # Pure Python configs name the class, or have its full name after they were loaded.
+    for kind in ('Pretrained', PretrainedInit, 'mmengine.model.weight_init.PretrainedInit'):
+        target = MODELS.build(dict(config, init_cfg=[dict(init_cfg, type=kind)]))
+        target.init_weights()
+        assert all(torch.equal(value, source.state_dict()[name]) for name, value in target.state_dict().items())
     target = MODELS.build(dict(config, init_cfg=[dict(type='Normal', layer='Linear'), init_cfg]))
     with pytest.raises(InputError, match='Pretrained must be the only entry'):
         target.init_weights()
+
+
+@pytest.mark.parametrize('config', [backbone(), decode_head()], ids=['backbone', 'decode_head'])
+def test_a_prefix_of_sams_weights_is_refused(config):
+    part = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint='sam.pth', prefix='teacher.')))
+    with pytest.raises(InputError, match="init_cfg.prefix='teacher.': the parts of SAM are found by the names"):
+        part.init_weights()
+
+
+@pytest.mark.parametrize('sentences', ['cat', []])
+def test_sentences_are_a_list(sentences):
+    with pytest.raises(InputError, match='is no list of sentences: give one sentence for each image'):
+        MODELS.build(text_encoder())(sentences)
 
 
 def test_other_init_cfg_types_are_left_to_mmengine():

@@ -88,6 +88,24 @@ class Protocol:
         return torch.from_numpy(decode_rle(rle)).to(truth.device)[None]
 
 
+def strange_labels(sample: dict, device: torch.device) -> Tensor:
+    """Whether a sample's masks have values that mean nothing here, (3,), bool.
+
+    In turn: the prediction has others than 0 and 1; the truth others than 0, 1 and 255; the truth has 255, where pixels
+    do not count, and no 1, although no annotation says that there is no target.
+    """
+    prediction, truth = (sample.get(key, {}).get('data') for key in ('pred_sem_seg', 'gt_sem_seg'))
+    flags = [torch.zeros((), dtype=torch.bool, device=device)] * 3
+    if prediction is not None and prediction.dtype != torch.bool:
+        flags[0] = ((prediction != 0) & (prediction != 1)).any()
+    if truth is not None and truth.dtype != torch.bool:
+        ignored = truth == 255
+        flags[1] = ((truth != 0) & (truth != 1) & ~ignored).any()
+        if not sample.get('no_target', False):
+            flags[2] = ignored.any() & ~(truth == 1).any()
+    return torch.stack([flag.to(device, non_blocking=True) for flag in flags])
+
+
 PROTOCOLS = dict(
     original=Protocol(),
     lavt480=Protocol(side=480, inclusive=True),

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError, log_warning
 from ..utils import check_file, encode_rle
 from .dump import dump_line, write_dump
-from .protocols import PROTOCOLS, split_by_sentence
+from .protocols import PROTOCOLS, split_by_sentence, strange_labels
 from .scores import NAMES, REFERENCE_NAMES, THRESHOLDS, Areas, group_score, reference_scores, score_table, scores_of
 
 
@@ -80,7 +80,7 @@ class ReferringIoU(BaseMetric):
 
     Raises:
         InputError: The protocol is unknown or lacks what it needs, the prefix names a score, a prediction and its truth
-            differ in shape, or there is nothing to score.
+            differ in shape or have other values than the masks of one object, or there is nothing to score.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class ReferringIoU(BaseMetric):
         self.group_by, self.protocol, self.generalized, self.min_area = group_by, protocol, generalized, min_area
         self.comparison, self.empty_iou = PROTOCOLS[protocol], float(empty_iou)
         self.dump, self.dump_masks, self.by_reference = dump, dump_masks, by_reference
+        self._warned = False
 
     @property
     def mean(self) -> str:
@@ -151,7 +152,8 @@ class ReferringIoU(BaseMetric):
         counts = [self._count(sentence, *pair) for sentence, pair in zip(sentences, pairs)]
         # One transfer per batch from the device of the masks.
         rows = torch.stack(counts).tolist() if counts else []
-        for sample, pair, (intersection, prediction, truth, drawn) in zip(sentences, pairs, rows):
+        for sample, pair, (intersection, prediction, truth, drawn, *strange) in zip(sentences, pairs, rows):
+            self._check_values(sample, *strange)
             no_target = sample.get('no_target', not drawn)
             areas = Areas(intersection, prediction, truth, bool(no_target), self.empty_iou)
             group = sample.get(self.group_by)
@@ -188,11 +190,29 @@ class ReferringIoU(BaseMetric):
         return {**total[1], **means}
 
     def _count(self, sample: dict, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Intersection, areas of prediction and truth, and whether the truth has a pixel, (4,)."""
+        """Intersection, areas of prediction and truth, whether the truth has a pixel, and `strange_labels`, (7,)."""
         drawn = truth.any()
         prediction, truth = self.comparison.compared(sample, prediction, truth)
         prediction = prediction & (prediction.sum() >= self.min_area)
-        return torch.stack([(prediction & truth).sum(), prediction.sum(), truth.sum(), drawn.long()])
+        areas = [(prediction & truth).sum(), prediction.sum(), truth.sum(), drawn.long()]
+        return torch.cat([torch.stack(areas), strange_labels(sample, prediction.device).long()])
+
+    def _check_values(self, sample: dict, prediction: int, truth: int, ignored: int) -> None:
+        """Refuse masks with values that would count as outside; warn once if a truth may be a file of 0 and 255."""
+        what = 'prediction' if prediction else 'truth'
+        named = f'"{sample.get("text")}" of {sample.get("img_path")}'
+        if prediction or truth:
+            found = sample['pred_sem_seg' if prediction else 'gt_sem_seg']['data'].unique()[:5].tolist()
+            raise InputError(
+                f'the {what} for {named} has the values {", ".join(f"{value:g}" for value in found)}: masks have 1 in '
+                'the object and 0 outside, and the truth 255 where pixels do not count'
+            )
+        if ignored and not self._warned:
+            self._warned = True
+            log_warning(
+                f'the truth for {named} has the value 255, which means that pixels do not count, and no 1: if 255 is '
+                'the object, make it 1'
+            )
 
     def _line(self, sample: dict, areas: Areas, prediction: Tensor, truth: Tensor) -> dict:
         pixels = self.comparison.side**2 if self.comparison.side else truth.numel()

@@ -1,6 +1,7 @@
 """The hook that reports steps with NaN or infinity, and stops after too many in a row."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.device import get_device
@@ -141,9 +142,9 @@ class FiniteStepHook(Hook):
         return totals
 
 
-def names_of(data_batch: dict | None) -> list[str]:
-    """Image and sentence of each item of a batch."""
-    samples = (data_batch or {}).get('data_samples') or []
+def names_of(data_batch: Any) -> list[str]:
+    """Image and sentence of each item of a batch in mm's form; batches of other forms have no names."""
+    samples = (data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None) or []
     return [f'{sample.metainfo.get("img_path")} "{sample.metainfo.get("text", "")}"' for sample in samples]
 
 

@@ -13,12 +13,14 @@ from mmseg.utils import SampleList
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..structures import IMAGE_NUMBERS
 from ..utils.left_right import swap_left_right
 
 # Words whose meaning depends on the whole picture, other than left and right: places, and sizes, which a mosaic halves.
 DEPENDENT = (
-    r'\b(?:(?:top|bottom|upper|lower|middle|center|centre|back|front|side|end)(?:most|s|er)?|mid|central|corners?|edges?|'
-    r'foreground|background|first|second|third|fourth|fifth|last|\d+(?:st|nd|rd|th)|far|near|close|high|low|'
+    r'\b(?:(?:top|bottom|upper|lower|middle|center|centre|back|rear|front|side|end)(?:most|s|er)?|mid|central|'
+    r'corners?|edges?|foreground|background|distance|distant|(?:\d+\s*)?o\W?\s?clock|far|near|close|high|low|'
+    r'first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|\d+(?:st|nd|rd|th)|'
     r'big|large|small|little|huge|tiny|giant|medium|tall|short|'
     r'(?:clos|near|high|low|bigg|larg|small|littl|hug|tini|tall|short|long|wid|thinn|old|young)(?:er|est)|'
     r'f(?:ar|ur)th(?:er|est)|furthermost)\b'
@@ -67,7 +69,6 @@ class BatchMosaic(nn.Module):
         # For each image its first sample.
         firsts = {owner: owners.index(owner) for owner in owners}
         result = inputs.clone()
-        free = max(owners) + 1
         for sample in data_samples:
             _check(sample, inputs)
         for number, sample in enumerate(data_samples):
@@ -86,8 +87,7 @@ class BatchMosaic(nn.Module):
             masks = [torch.zeros_like(sample.gt_sem_seg.data)] * 4
             masks[place] = sample.gt_sem_seg.data
             sample.gt_sem_seg = PixelData(data=_mosaic(masks))
-            sample.set_metainfo(dict(unique_image_index=free))
-            free += 1
+            sample.set_metainfo(dict(unique_image_index=next(IMAGE_NUMBERS)))
         return result, data_samples
 
     def _spares(self, text: str) -> bool:

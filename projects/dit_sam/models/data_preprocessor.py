@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..structures import index_tensor
+from ..structures import IMAGE_NUMBERS, index_tensor
 
 Alignment = Literal['middle', 'corner']
 
@@ -25,8 +25,8 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
     sizes in testing too. The padding goes into the metainfo as `padding_size`, so that predictions come back at the
     original size. In testing the ground truth stays at its original size.
 
-    Data samples get `unique_image_index`, the index of their image among the different images of the batch. Consecutive
-    sentences may share an image, which is prepared and embedded once: in testing if the images are equal, in training
+    Data samples get `unique_image_index`, a number of their image that no other image has. Consecutive sentences may
+    share an image, which is prepared and embedded once: in testing if the images are equal, in training
     if the metainfo has `shares_image`, as `sentences_per_image` of the data sets sets it.
 
     Args:
@@ -90,6 +90,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
                 _check_labels(sample)
         indices = shared_image_indices(data) if training else unique_image_indices(data['inputs'])
         images = [data['inputs'][indices.index(index)] for index in range(max(indices) + 1)]
+        numbers = [next(IMAGE_NUMBERS) for _ in images]
         data = self.cast_data(dict(data, inputs=images))
         images, samples = data['inputs'], data.get('data_samples')
         size = self.size or self._common_size(images)
@@ -99,7 +100,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
             image = image.flip(0) if self.bgr_to_rgb else image
             padded[:, rows, columns] = (image.float() - self.mean) / self.std
         for sample, index in zip(samples or (), indices):
-            sample.set_metainfo(dict(unique_image_index=index))
+            sample.set_metainfo(dict(unique_image_index=numbers[index]))
             self._note_padding(sample, windows[index], size, training and self.pad_masks)
         if len(images) < len(indices):
             batch = batch[index_tensor(indices, batch.device)]

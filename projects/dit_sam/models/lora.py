@@ -27,13 +27,20 @@ def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
         key: The config key of `lora`, for errors.
 
     Raises:
-        InputError: peft is not installed, or `lora` has an unknown keyword or a wrong value.
+        InputError: peft is not installed, `lora` has an unknown keyword or a wrong value, or it asks for adapters that
+            are computed from the weights, which are loaded only later.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise InputError(f'{key}: {INSTALL} ({error})') from error
     _check_targets(model, lora.get('target_modules'), key)
+    if lora.get('use_dora') or lora.get('init_lora_weights', True) not in (True, 'gaussian'):
+        setting = 'use_dora' if lora.get('use_dora') else 'init_lora_weights'
+        raise InputError(
+            f'{key}.{setting}={lora[setting]!r}: the adapters must start at no effect, and weights are loaded after '
+            "them; leave use_dora out, and init_lora_weights at True or 'gaussian'"
+        )
     try:
         # `bias` would train the model's own biases, and `lora_bias` would be missing where SAM pads its windows.
         config = LoraConfig(**lora, bias='none', lora_bias=False)

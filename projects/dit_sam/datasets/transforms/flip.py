@@ -2,6 +2,7 @@ import numpy as np
 from mmcv.transforms import RandomFlip
 from mmseg.registry import TRANSFORMS
 
+from ...errors import InputError
 from ...utils.left_right import swap_left_right
 
 
@@ -14,12 +15,22 @@ class ReferringFlip(RandomFlip):
 
     Args:
         prob: Probability of the flip.
+
+    Raises:
+        InputError: The item has no sentence, or boxes or masks of mmdet, which this transform does not flip.
     """
 
     def __init__(self, prob: float = 0.5) -> None:
         super().__init__(prob=float(prob), direction='horizontal')
 
     def _flip(self, results: dict) -> None:
+        others = [key for key in ('gt_masks', 'gt_bboxes') if key in results]
+        if others or not isinstance(results.get('text'), str):
+            what = f'has {others[0]}, which would not be flipped' if others else 'has no sentence as its text'
+            raise InputError(
+                f'ReferringFlip: {results.get("img_path", "an item")} {what}; it is for the items of this project, '
+                'which LoadReferringMask gives their mask'
+            )
         super()._flip(results)
         results['text'] = swap_left_right(results['text'])
         width = results['img'].shape[1]

@@ -63,11 +63,12 @@ class StandaloneDITViT(DITViT):
     @contextmanager
     def use_sentences(self, sentences: Sequence[str] | None) -> Iterator[None]:
         """Within the context, use these sentences, one for each image; None means `text`, or no text without it."""
+        before = self._sentences, self._model_passes_sentences
         self._sentences, self._model_passes_sentences = sentences, True
         try:
             yield
         finally:
-            self._sentences, self._model_passes_sentences = None, False
+            self._sentences, self._model_passes_sentences = before
 
     def forward(
         self, x: Tensor, text: TextFeatures | None = None, image_index: Tensor | None = None, trunk: Trunk | None = None

@@ -40,8 +40,8 @@ class EVFSAMHead(SAMHead):
         align_corners: bool = False,
         multimask: bool = False,
         loss_decode: dict | list[dict] = [
-            dict(type='BinaryCrossEntropyLoss'),
-            dict(type='BinaryDiceLoss', eps=1e-3, squared=False),
+            dict(type='BinaryCrossEntropyLoss', _scope_='mmseg'),
+            dict(type='BinaryDiceLoss', eps=1e-3, squared=False, _scope_='mmseg'),
         ],
         **kwargs: Any,
     ) -> None:

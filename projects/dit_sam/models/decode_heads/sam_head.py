@@ -9,7 +9,7 @@ from mmseg.registry import MODELS
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from ...errors import InputError
+from ...errors import InputError, log_warning
 from ...structures import SpatialPrompts, TextFeatures
 from ..layers import resize
 from ..losses import check_losses, sentence_contrast
@@ -66,7 +66,7 @@ class SAMHead(BaseDecodeHead):
         mlp_dim: int = 2048,
         iou_head_hidden_dim: int = 256,
         threshold: float = 0.35,
-        loss_decode: dict | list[dict] = dict(type='BinaryCrossEntropyLoss'),
+        loss_decode: dict | list[dict] = dict(type='BinaryCrossEntropyLoss', _scope_='mmseg'),
         align_corners: bool = True,
         init_cfg: dict | list[dict] | None = None,
         **kwargs: Any,
@@ -74,6 +74,12 @@ class SAMHead(BaseDecodeHead):
         for name in ('sampler', 'dropout_ratio'):
             if kwargs.pop(name, None):
                 raise InputError(f'{type(self).__name__} has no use for decode_head.{name}: leave it out')
+        for name in ('channels', 'num_classes', 'out_channels'):
+            if name in kwargs:
+                raise InputError(
+                    f'decode_head.{name}={kwargs[name]}: {type(self).__name__} has one mask, and the channels of '
+                    f'decode_head.in_channels; leave {name} out'
+                )
         super().__init__(
             in_channels,
             in_channels,
@@ -87,6 +93,7 @@ class SAMHead(BaseDecodeHead):
             **kwargs,
         )
         del self.conv_seg
+        self._warned = False
         self.text_dims, self.depth = text_dims, depth
         if negatives_weight and self.loss_at_mask_size:
             raise InputError(
@@ -169,6 +176,8 @@ class SAMHead(BaseDecodeHead):
             if mask.shape[0] != image.shape[0]:
                 raise InputError(f'{len(image)} images with {len(mask)} {what}: give one for each image')
         sparse, mask = self.prompt_encoder(prompts), prompts.mask
+        if text is None and self.takes_text and not prompts.mask.shape[1]:
+            self._warn_of_no_text()
         if text is not None:
             self._check_width(text)
             words, words_mask = self.text_prompt(text)
@@ -176,6 +185,15 @@ class SAMHead(BaseDecodeHead):
         dense = self.prompt_encoder.no_mask_embed.weight[..., None, None]
         image_pe = self.prompt_encoder.grid_code(image.shape[2:])
         return self.mask_decoder(image, image_pe, sparse, dense, mask, masks)
+
+    def _warn_of_no_text(self) -> None:
+        """Warn, once, that sentences do not reach the head: mmseg's own models pass none."""
+        if not self._warned:
+            self._warned = True
+            log_warning(
+                f'{type(self).__name__} has text_dims={self.text_dims} and gets no text, so sentences change nothing '
+                'in it: set decode_head.text_dims=None, or model.type=ReferringSegmentor with a text_encoder'
+            )
 
     def text_prompt(self, text: TextFeatures) -> tuple[Tensor, Tensor]:
         """The prompt tokens of a text, (B, L, C), and True at real ones, (B, L)."""
@@ -282,7 +300,10 @@ class SAMHead(BaseDecodeHead):
 
     def predict_by_feat(self, seg_logits: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits (B, 1, h, w) at the size of the padded input, in float32 at least."""
-        return self._upsample(seg_logits, batch_img_metas[0]['pad_shape'][:2])
+        meta = batch_img_metas[0]
+        # As in BaseDecodeHead: the tiles of mode='slide' have a torch.Size, and mmcv's Resize notes no pad_shape.
+        is_tile = isinstance(meta.get('img_shape'), torch.Size)
+        return self._upsample(seg_logits, meta['img_shape' if is_tile or 'pad_shape' not in meta else 'pad_shape'][:2])
 
     def _upsample(self, seg_logits: Tensor, size: tuple[int, int]) -> Tensor:
         return resize(seg_logits, size, 'bilinear', self.align_corners)

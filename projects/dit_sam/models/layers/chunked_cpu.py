@@ -57,7 +57,8 @@ def chunked_attention(
         (G, h, w, D).
     """
     tensors = (qkv, text_k, text_v, text_mask, table_h.to(qkv.dtype), table_w.to(qkv.dtype))
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors if x is not None):
+    trains = torch.is_grad_enabled() and any(x.requires_grad for x in tensors if x is not None)
+    if trains and not torch.jit.is_tracing():
         return _ChunkedAttention.apply(*tensors, num_heads, scale)
     return _attend(_prepare(*tensors, num_heads), scale)
 

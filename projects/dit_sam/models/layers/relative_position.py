@@ -24,7 +24,8 @@ def relative_position_table(rel_pos: Tensor, size: int) -> Tensor:
     Returns:
         (size, size, C), indexed by query and key.
     """
-    if torch.is_grad_enabled() and rel_pos.requires_grad:
+    # Functions cannot be traced, and counters of FLOPs trace.
+    if torch.is_grad_enabled() and rel_pos.requires_grad and not torch.jit.is_tracing():
         return _Table.apply(rel_pos, size)
     return _table(rel_pos, size)
 

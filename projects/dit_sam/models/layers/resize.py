@@ -22,7 +22,8 @@ _MOST_BYTES = 32 * 2**20
 def resize(maps: Tensor, size: tuple[int, int], mode: Literal['bilinear', 'bicubic'], align_corners: bool) -> Tensor:
     """Maps (B, C, H, W) at another size by `F.interpolate`, in float32 at least."""
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-    if torch.is_grad_enabled() and maps.requires_grad:
+    # Functions cannot be traced, and counters of FLOPs trace.
+    if torch.is_grad_enabled() and maps.requires_grad and not torch.jit.is_tracing():
         return _Resize.apply(maps, size, mode, align_corners)
     return F.interpolate(maps, size, mode=mode, align_corners=align_corners)
 

@@ -1,6 +1,7 @@
 """Passes the sentences of a batch to the backbone of a model that does not handle text."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from mmengine.structures import BaseDataElement
@@ -39,7 +40,25 @@ class SentencesFromSamples:
     def forward(
         self, inputs: Tensor, data_samples: Sequence[BaseDataElement] | None = None, mode: str = 'tensor'
     ) -> Any:
-        """As in the model.
+        """As in the model; errors as in `sentences_from`."""
+        with self.sentences_from(data_samples):
+            return super().forward(inputs, data_samples, mode)  # type: ignore[misc]
+
+    # `forward` calls these two, and so may a user.
+    def loss(self, inputs: Tensor, data_samples: Sequence[BaseDataElement], *args: Any, **kwargs: Any) -> Any:
+        """As in the model; errors as in `sentences_from`."""
+        with self.sentences_from(data_samples):
+            return super().loss(inputs, data_samples, *args, **kwargs)  # type: ignore[misc]
+
+    def predict(
+        self, inputs: Tensor, data_samples: Sequence[BaseDataElement] | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """As in the model; errors as in `sentences_from`."""
+        with self.sentences_from(data_samples):
+            return super().predict(inputs, data_samples, *args, **kwargs)  # type: ignore[misc]
+
+    def sentences_from(self, data_samples: Sequence[BaseDataElement] | None) -> AbstractContextManager[None]:
+        """A context in which the backbone has the sentences of the data samples.
 
         Raises:
             InputError: A data sample has no sentence, and the backbone has no `text`; or the backbone is not a
@@ -58,8 +77,7 @@ class SentencesFromSamples:
             # Without any, a frozen text encoder keeps the features of its own text.
             if has_sentences or backbone.text is None:
                 sentences = sentences_of(data_samples, backbone.text)
-        with backbone.use_sentences(sentences):
-            return super().forward(inputs, data_samples, mode)  # type: ignore[misc]
+        return backbone.use_sentences(sentences)
 
 
 @MODELS.register_module()

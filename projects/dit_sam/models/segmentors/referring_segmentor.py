@@ -54,6 +54,7 @@ class ReferringSegmentor(BaseSegmentor):
             `ReferringIoU(protocol='dit')`.
         data_preprocessor: As in mmengine.
         init_cfg: As in mmengine.
+        pretrained: None, which mmseg's `init_model` passes.
 
     Raises:
         InputError: Neither backbone nor head takes the text of the text encoder; or one has `takes_text=True` and there
@@ -74,8 +75,14 @@ class ReferringSegmentor(BaseSegmentor):
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
+        pretrained: None = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
+        if pretrained is not None:
+            raise InputError(
+                f"model.pretrained={pretrained!r}: name the file as dict(type='Pretrained', checkpoint=FILE) in the "
+                'init_cfg of backbone and decode_head'
+            )
         if (mode := (test_cfg or {}).get('mode', 'whole')) != 'whole':
             raise InputError(
                 f"model.test_cfg.mode={mode!r}: a sentence is about the whole image, so there are no tiles; use 'whole'"
@@ -107,6 +114,11 @@ class ReferringSegmentor(BaseSegmentor):
         """Raise `InputError` if no part takes the text of the text encoder, or a part takes text and none is given."""
         takers = [part for part in ('backbone', 'decode_head') if 'text' in self._accepted[part]]
         names = {part: f'model.{part} ({type(getattr(self, part)).__name__})' for part in ('backbone', 'decode_head')}
+        if self.text_encoder is not None and hasattr(self.backbone, 'text_encoder'):
+            raise InputError(
+                f'{names["backbone"]} has its own text encoder, so that of model.text_encoder would be one too many: '
+                'set model.backbone.type=DITViT, without text_encoder and text'
+            )
         if self.text_encoder is not None and not takers:
             raise InputError(
                 f'model.text_encoder gives text that no part takes: {names["backbone"]} has no instruction and '
@@ -258,6 +270,9 @@ class ReferringSegmentor(BaseSegmentor):
         """Mask logits as in `encode_decode`, and the IoU of each mask if the head predicts it, (B,)."""
         _require(data_samples, 'predict')
         metas = [dict(sample.metainfo, pad_shape=inputs.shape[2:]) for sample in data_samples]
+        for meta in metas:
+            # mmseg's heads take a torch.Size for that of a tile.
+            meta['img_shape'] = tuple(meta.get('img_shape', meta['pad_shape']))
         features, prompted = self._prepare(inputs, data_samples)
         if getattr(self.decode_head, 'predicts_iou', False):
             return self.decode_head.predict_with_iou(features, metas, self.test_cfg, **prompted)

@@ -60,7 +60,9 @@ class TextEncoder(BaseModule):
 
     @staticmethod
     def check_sentences(sentences: Sequence[str]) -> None:
-        """Raise `InputError` if a sentence is empty or blank, or is none."""
+        """Raise `InputError` if a sentence is empty or blank, or is none, or if there is no sentence."""
+        if isinstance(sentences, str) or not sentences:
+            raise InputError(f'{sentences!r} is no list of sentences: give one sentence for each image')
         other = next((sentence for sentence in sentences if not isinstance(sentence, str)), None)
         if other is not None:
             raise InputError(f'{other!r} is a {type(other).__name__}: give one sentence for each image, a str')

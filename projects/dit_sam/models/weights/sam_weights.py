@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
+from mmengine.model.weight_init import PretrainedInit
 from torch import Tensor, nn
 
 from ...errors import InputError
@@ -23,17 +24,31 @@ SAM_REMEDY = (
 def pretrained_init_cfg(init_cfg: dict | Sequence[dict] | None) -> dict | None:
     """The dict of type Pretrained in an `init_cfg`, alone or in a list; None without one.
 
+    Pure Python configs name the class, `PretrainedInit`.
+
     Raises:
-        InputError: The list has other entries, or it has no checkpoint.
+        InputError: The list has other entries, there is no checkpoint, or there is a prefix.
     """
     configs: Sequence[dict] = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
-    found = next((config for config in configs if config.get('type') == 'Pretrained'), None)
-    if found is not None and (len(configs) > 1 or not isinstance(found.get('checkpoint'), str)):
+    found = next((config for config in configs if _is_pretrained(config.get('type'))), None)
+    if found is None:
+        return None
+    if len(configs) > 1 or not isinstance(found.get('checkpoint'), str):
         raise InputError(
             f'init_cfg={init_cfg}: Pretrained must be the only entry and name a file, '
             "dict(type='Pretrained', checkpoint=FILE)"
         )
+    if found.get('prefix') is not None:
+        raise InputError(
+            f'init_cfg.prefix={found["prefix"]!r}: the parts of SAM are found by the names in the file, which may not '
+            'have others in front; save the part under its own names, and leave prefix out'
+        )
     return found
+
+
+def _is_pretrained(kind: object) -> bool:
+    names = ('Pretrained', 'PretrainedInit')
+    return kind is PretrainedInit or (isinstance(kind, str) and kind.rpartition('.')[2] in names)
 
 
 def load_sam_weights(
