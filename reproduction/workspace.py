@@ -1,6 +1,5 @@
 """A folder in which tools of this repository run, with their output in logs."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -9,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dit_sam.errors import InputError
-from dit_sam.utils import wrap_write_errors
+from dit_sam.utils import lock_folder, wrap_write_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,15 +75,9 @@ class Workspace:
                 process.terminate()
             raise KeyboardInterrupt
 
-        with open(self.folder / '.lock', 'w') as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f'{self.folder} is in use by another comparison, or by a training that one has left behind: stop '
-                    'it first'
-                ) from error
-            self.locks = (file.fileno(),)
+        user = 'another comparison, or by a training that one has left behind'
+        with lock_folder(self.folder, user) as lock:
+            self.locks = () if lock is None else (lock,)
             before = signal.signal(signal.SIGTERM, stop)
             try:
                 yield

@@ -10,6 +10,11 @@ if [ -z "${PYTHON:-}" ]; then
     fi
 fi
 
+# Seconds for which torchrun (torch 2.13 or newer; before, always 30) lets its ranks save after a signal to itself, before
+# it kills them: 12 GiB, as for ViT-H, take two minutes at 100 MB/s. If a rank dies by itself, the others on its machine
+# still have 30 s, so this delays only the end of a training that hangs when it is signaled.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}"
+
 # torchrun GPUS PROGRAM...: GPUS processes on each of NNODES machines. With NODE_RANK the machines are numbered by hand;
 # without it they meet at MASTER_ADDR:PORT and number themselves, and the command is the same on all of them.
 torchrun() {

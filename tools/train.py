@@ -33,7 +33,14 @@ from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
 from dit_sam.engine.compile_hook import compile_blocks
-from dit_sam.engine.launch import enable_amp, load_config, resume_latest, scale_lr_by_steps
+from dit_sam.engine.launch import (
+    enable_amp,
+    follow_batch,
+    load_config,
+    only_training,
+    resume_latest,
+    warn_of_earlier_training,
+)
 from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice
@@ -48,13 +55,15 @@ def main(args: argparse.Namespace) -> None:
         if args.amp:
             enable_amp(cfg)
         compile_blocks(cfg)
-        if args.resume or cfg.get('resume'):
-            resume_latest(cfg)
-        with out_of_memory_advice(cfg, 'train'), missing_data_advice(cfg), runners_map_checkpoints():
-            runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-            check_training(runner)
-            scale_lr_by_steps(runner)
-            runner.train()
+        with only_training(cfg):
+            if args.resume or cfg.get('resume'):
+                resume_latest(cfg)
+            with out_of_memory_advice(cfg, 'train'), missing_data_advice(cfg), runners_map_checkpoints():
+                runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+                warn_of_earlier_training(cfg)
+                check_training(runner)
+                follow_batch(runner)
+                runner.train()
         end_process_group(0)
 
 

@@ -1,6 +1,9 @@
 """Old checkpoints are removed after new ones are written."""
 
+import multiprocessing
 import os
+import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ from mmengine.runner import Runner
 from dit_sam.engine.launch import load_config
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.mmengine_extras.latest_checkpoint import find_latest_checkpoint, remove_old_stops, remove_unfinished_writes
+from dit_sam.utils import atomic_write
 
 CONFIG = str(Path(__file__).parents[1] / 'toy_config.py')
+FORK = multiprocessing.get_context('fork')
 
 
 def toy_runner(tmp_path: Path, **changes) -> Runner:
@@ -112,9 +117,40 @@ def test_an_interrupted_replacement_of_a_folder_loses_nothing(tmp_path):
     for name in ('.epoch_1.pth.old', '.epoch_2.pth.old', 'epoch_2.pth', '.epoch_3.pth.part'):
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
+        for path in (tmp_path / name / name, tmp_path / name):
+            os.utime(path, (0, 0))
     remove_unfinished_writes(str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ['epoch_1.pth', 'epoch_2.pth']
     assert (tmp_path / 'epoch_2.pth' / 'epoch_2.pth').exists()
+
+
+def write_without_end(folder: Path, started: Event) -> None:
+    with atomic_write(folder / 'epoch_1.pth') as path:
+        path.touch()
+        started.set()
+        time.sleep(600)
+
+
+def test_files_that_another_training_may_be_writing_stay(tmp_path):
+    """For ten minutes after the last change, unless their writer was on this machine and has ended."""
+    started = FORK.Event()
+    writer = FORK.Process(target=write_without_end, args=(tmp_path, started))
+    writer.start()
+    assert started.wait(60)
+    (ours,) = tmp_path.glob('.*.part')
+    other = f'.epoch_2.pth.{"0" * 6}-{writer.pid:x}-abcdef.part'
+    for name, age in {'.epoch_3.pth.part': 0, other: 500, '.epoch_4.pth.part': 700, '.shards.part': 700}.items():
+        (tmp_path / name).mkdir() if name == '.shards.part' else (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    # DeepSpeed writes into a folder.
+    (tmp_path / '.shards.part' / 'rank.pt').touch()
+    os.utime(tmp_path / '.shards.part', (time.time() - 700,) * 2)
+    remove_unfinished_writes(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {ours.name, '.epoch_3.pth.part', other, '.shards.part'}
+    writer.kill()
+    writer.join()
+    remove_unfinished_writes(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {'.epoch_3.pth.part', other, '.shards.part'}
 
 
 class SeeMapsHook(Hook):

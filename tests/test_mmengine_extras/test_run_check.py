@@ -15,6 +15,7 @@ from dit_sam_cli.arguments import note_local_rank
 
 TOY = str(ROOT / 'tests' / 'toy_config.py')
 CONFIGS = ROOT / 'configs' / 'dit_sam'
+FSDP = CONFIGS / 'ldit_vit-h_fsdp.py'
 EPOCHS = {'train_dataloader.sampler.type': 'InfiniteSampler'}
 ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_interval=3)}
 
@@ -81,6 +82,22 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
             {'default_hooks.checkpoint': dict(by_epoch=False, interval=10), 'optim_wrapper.accumulative_counts': 4},
             'default_hooks.checkpoint.interval=10 would save inside a step of .*: take a multiple of 4',
         ),
+        (
+            {'strategy': dict(type='FSDPStrategy'), 'custom_hooks': [dict(type='EMAHook')]},
+            r"custom_hooks.0: mmengine's EMAHook does not work with FSDPStrategy: --cfg-options custom_hooks='\[\]'",
+        ),
+        (
+            {'strategy': dict(type='DeepSpeedStrategy'), 'default_hooks.ema': dict(type='EMAHook')},
+            "default_hooks.ema: mmengine's EMAHook does not .*DeepSpeedStrategy: --cfg-options default_hooks.ema=None",
+        ),
+        (
+            {'custom_hooks': [dict(type='EMAHook')], 'optim_wrapper.accumulative_counts': 4},
+            'custom_hooks.0.interval=1 counts batches, and .*=4 of them make a step: take 4, or another multiple of 4$',
+        ),
+        (
+            {'default_hooks.ema': dict(type='EMAHook', interval=6), 'optim_wrapper.accumulative_counts': 4},
+            'default_hooks.ema.interval=6 counts batches, .*: take 8, or another',
+        ),
         (EPOCHS, 'train_dataloader.sampler.type=InfiniteSampler never ends an epoch: take ResumableSampler'),
     ],
 )
@@ -92,6 +109,9 @@ def test_numbers_and_samplers_that_no_run_can_use(options, message):
 def test_similar_valid_settings_pass():
     load_config(TOY, cfg_options=EPOCHS | ITERATIONS)
     load_config(TOY, cfg_options={'default_hooks.checkpoint.interval': -1, 'optim_wrapper.optimizer.lr': 0})
+    averaging = dict(type='EMAHook', interval=8)
+    load_config(TOY, cfg_options={'custom_hooks': [averaging], 'optim_wrapper.accumulative_counts': 4})
+    load_config(str(FSDP), cfg_options={'default_hooks.ema': None, 'custom_hooks': []})
     for path in set(CONFIGS.glob('*.py')) - {CONFIGS / 'ldit_vit-h_deepspeed.py'}:
         load_config(str(path), cfg_options={'auto_scale_lr': dict(enable=True, base_batch_size=64)})
 

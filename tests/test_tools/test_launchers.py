@@ -183,6 +183,15 @@ def test_dist_scripts_pass_all_arguments(tmp_path, name, arguments, expected):
     assert lines[7:] == expected
 
 
+@pytest.mark.parametrize('given, expected', [({}, '300'), (dict(TORCH_ELASTIC_SHUTDOWN_TIMEOUT='90'), '90')])
+def test_torchrun_waits_until_its_ranks_have_saved(tmp_path, monkeypatch, given, expected):
+    monkeypatch.delenv('TORCH_ELASTIC_SHUTDOWN_TIMEOUT', raising=False)
+    (tmp_path / 'python').write_text('#!/usr/bin/env bash\necho "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT"\n')
+    (tmp_path / 'python').chmod(0o755)
+    environment = dict(given, PYTHON=str(tmp_path / 'python'))
+    assert run(ROOT / 'tools' / 'dist_train.sh', 'c.py', '8', env=environment).stdout == f'{expected}\n'
+
+
 def test_machines_without_a_rank_use_rendezvous(tmp_path):
     done = run(
         ROOT / 'tools' / 'dist_train.sh',

@@ -63,6 +63,7 @@ def test_checkpoints_of_a_hook_that_writes_elsewhere(tmp_path):
     options = {'train_cfg.max_epochs': 2, 'default_hooks.checkpoint.out_dir': str(out_dir)}
     Runner.from_cfg(load_config(CONFIG, work_dir=str(work_dir), cfg_options=options)).train()
     (out_dir / 'mine' / '.epoch_3.pth.part').touch()
+    os.utime(out_dir / 'mine' / '.epoch_3.pth.part', (0, 0))
     newest, older = (str(out_dir / 'mine' / f'epoch_{number}.pth') for number in (2, 1))
     assert resumed(work_dir, **options) == (newest, True)
     assert not (out_dir / 'mine' / '.epoch_3.pth.part').exists()

@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import os
 import re
 import runpy
 import shlex
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config
+from dit_sam.utils import lock_folder
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
 # mmseg 1.2.2: tools/train.py and tools/test.py, where --tta comes after --launcher
@@ -151,6 +153,44 @@ def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path):
     assert (tmp_path / 'epoch_1.pth').is_file()
     (log,) = tmp_path.glob('*/*.log')
     assert 'Signals are not handled: the training does not run in the main thread' in log.read_text()
+
+
+def test_one_training_in_a_work_dir_at_a_time(tmp_path, error_of):
+    """One after the other is allowed, also in one process; a test needs no lock."""
+    train = ('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert call_tool(*train, 'experiment_name=first') == 0
+    with lock_folder(tmp_path, 'another training'):
+        line = error_of(*train, 'experiment_name=refused')
+        assert line.startswith(f'{tmp_path} is in use by another training (process {os.getpid()} on ')
+        options = ('--work-dir', tmp_path, '--cfg-options', 'experiment_name=test')
+        assert call_tool('test.py', CONFIG, tmp_path / 'epoch_1.pth', *options) == 0
+    missing = 'train_dataloader.dataset.missing_file=pictures/1.jpg'
+    error_of(*train, 'experiment_name=failed', missing)
+    assert call_tool(*train, 'experiment_name=second') == 0
+
+
+def test_a_start_in_the_folder_of_an_earlier_training_is_logged(tmp_path, capfd):
+    train = ('train.py', CONFIG, '--work-dir', tmp_path)
+    for switches, warnings in ([], 0), ([], 1), (['--resume'], 0):
+        name = f'experiment_name=earlier_{warnings}_{len(switches)}'
+        assert call_tool(*train, *switches, '--cfg-options', 'train_cfg.max_epochs=1', name) == 0
+        output = ''.join(capfd.readouterr())
+        line = f'{tmp_path}/epoch_1.pth is of an earlier training, and this one starts anew'
+        assert output.count(line) == warnings
+
+
+def test_a_batch_for_which_the_config_is_not_meant_is_logged(tmp_path, capfd):
+    options = ['train_cfg.max_epochs=1', 'auto_scale_lr.base_batch_size=8', 'default_hooks.ema.type=EMAHook']
+    train = ('train.py', CONFIG, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+    for switch, line in (
+        (
+            'auto_scale_lr.enable=False',
+            'A step has 2 items, and the learning rate and the averaged weights are meant for 8: --cfg-options auto_',
+        ),
+        ('auto_scale_lr.enable=True', 'the momentum of EMAHook is 5e-05, which is 1 - (1 - 0.0002)^0.25'),
+    ):
+        assert call_tool(*train, switch, f'experiment_name={switch}') == 0
+        assert ''.join(capfd.readouterr()).count(line) == 1
 
 
 def test_resume_continues_in_mixed_precision(tmp_path):

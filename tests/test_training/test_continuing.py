@@ -20,9 +20,10 @@ LINEAR = dict(type='LinearLR', start_factor=1.0, end_factor=0.1, begin=0, end=6,
 
 
 class Probe(Hook):
-    """Record steps, rates and validations, and send SIGTERM after a step or in the validation of an epoch."""
+    """Record steps, rates and validations, and send a signal after a step or in the validation of an epoch."""
 
     priority = 'VERY_LOW'
+    signal = signal.SIGTERM
 
     def __init__(self, step: int | None, validation: int | None) -> None:
         self.step, self.validation = step, validation
@@ -34,13 +35,13 @@ class Probe(Hook):
         self.steps.append((runner.epoch + 1, batch_idx + 1, runner.iter + 1))
         self.rates += runner.optim_wrapper.get_lr()['lr']
         if runner.iter + 1 == self.step:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), self.signal)
 
     def before_val_iter(self, runner, batch_idx, data_batch=None):
         if batch_idx == 0:
             self.validations.append(runner.epoch)
             if runner.epoch == self.validation:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), self.signal)
 
 
 def train(
@@ -117,15 +118,35 @@ def test_checkpoints_by_steps_at_the_end_of_an_epoch_repeat_nothing(tmp_path, wh
     assert same_end(tmp_path, whole, 'iter_12.pth')
 
 
+@pytest.mark.parametrize('number', [signal.SIGUSR1, signal.SIGHUP])
+def test_slurms_signal_and_a_lost_terminal_stop_a_training(tmp_path, monkeypatch, number):
+    """Unless the program handles the signal itself, or nohup has it ignored."""
+    monkeypatch.setattr(Probe, 'signal', number)
+    # The tests themselves may run under nohup.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        train(tmp_path / 'stopped', stop=5, max_epochs=2)
+        assert signal.signal(number, signal.SIG_IGN) is signal.SIG_DFL
+        monkeypatch.setattr(Probe, 'after_train_iter', lambda *_, **__: os.kill(os.getpid(), number))
+        train(tmp_path / 'ignored', max_epochs=2)
+    finally:
+        signal.signal(number, before)
+    assert 'stopped_iter_5.pth' in files(tmp_path / 'stopped') and 'epoch_2.pth' in files(tmp_path / 'ignored')
+
+
 def test_after_an_error_signals_have_their_usual_effect(tmp_path, monkeypatch):
-    """In a notebook, or in a loop over trainings."""
+    """In a notebook, or in a loop over trainings. Shells have background jobs, such as these tests, ignore SIGINT."""
     monkeypatch.setattr(Probe, 'after_train_iter', lambda self, *arguments, **keywords: 1 / 0)
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(ZeroDivisionError):
-        train(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        with pytest.raises(ZeroDivisionError):
+            train(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize('averaged', [False, True])

@@ -1,5 +1,6 @@
 """DeepSpeed trains as DistributedDataParallel does, skips the same steps, resumes, and loads files safely."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def test_it_resumes_bit_equal_from_the_newest_intact_checkpoint(folder):
     whole = torch.load(last / names['weights'], weights_only=True)
     (last / names['optimizer']).write_bytes((last / names['optimizer']).read_bytes()[:100_000])
     (folder / 'shards' / '.epoch_3.pth.part').mkdir()
+    os.utime(folder / 'shards' / '.epoch_3.pth.part', (0, 0))
     output = train(folder / 'shards.py', '--resume')
     assert f'{last} is skipped: {names["optimizer"]} in it is damaged' in output
     assert not list((folder / 'shards').glob('.*.part'))

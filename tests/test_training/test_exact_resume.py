@@ -3,6 +3,7 @@
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from resume_project import ROOT, write_config
 
 from dit_sam.engine.compile_hook import compile_blocks
 from dit_sam.errors import InputError
+from dit_sam.mmengine_extras import RandomStreamHook
 
 # Trainings of two epochs of five steps. A seed is set if the compared trainings do not resume each other.
 SEED = 'randomness.seed=7'
@@ -110,6 +112,16 @@ def test_signals_save_and_exit_cleanly_inside_an_epoch(folder, whole):
     steps = re.findall(r'Epoch\(train\) \[(\d+)\]\[(\d+)/5\]', output)
     assert list(dict.fromkeys(steps)) == [('2', '4'), ('2', '5')]
     assert_same_end(folder, 'stopped', whole)
+
+
+def test_every_rank_draws_its_own_numbers_and_the_same_ones_again(monkeypatch):
+    hook, drawn = RandomStreamHook(), []
+    hook._seed = 7
+    for rank in (0, 1, 0):
+        monkeypatch.setattr('dit_sam.mmengine_extras.exact_resume.get_rank', lambda rank=rank: rank)
+        hook.before_train_iter(SimpleNamespace(iter=3), 3)
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] == drawn[2] != drawn[1]
 
 
 @pytest.mark.parametrize('by, status', [('SIGTERM', -15), ('SIGINT', 1)])

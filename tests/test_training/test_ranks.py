@@ -1,5 +1,6 @@
 """Ranks with different files, data or signals end in the same way, and soon."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from mmengine.runner import Runner
 from processes import Done, dist_environment, run_ranks
 
 from dit_sam.engine.launch import load_config
+from dit_sam.utils import lock_folder
 from dit_sam.utils.checkpoint_sources import downloaded_path
 
 TOY = Path(__file__).parents[1] / 'toy_config.py'
@@ -45,6 +47,7 @@ def test_rank_0_chooses_the_checkpoint_for_all(tmp_path, checkpoint):
     for rank in '01':
         (tmp_path / rank).mkdir()
         (tmp_path / rank / '.epoch_2.pth.1.part').touch()
+        os.utime(tmp_path / rank / '.epoch_2.pth.1.part', (0, 0))
     shutil.copy(checkpoint, tmp_path / '0')
     done = train(tmp_path, '--resume', work_dir=f"'{tmp_path}/' + __import__('os').environ['RANK']")
     assert [each.returncode for each in done] == [0, 0], done[1].output[-3000:]
@@ -58,6 +61,14 @@ def test_all_ranks_end_and_one_reports_if_nothing_can_be_resumed(tmp_path, check
     done = train(tmp_path, '--resume', work_dir=repr(str(tmp_path)))
     assert [each.returncode for each in done] == [1, 1]
     assert done[0].output.splitlines()[-1].startswith(f'error: no checkpoint of {tmp_path} can be read')
+    assert 'error: ' not in done[1].output and 'Traceback' not in done[0].output + done[1].output
+
+
+def test_all_ranks_end_and_one_reports_if_another_training_is_in_the_folder(tmp_path):
+    with lock_folder(tmp_path / 'work', 'another training'):
+        done = train(tmp_path, work_dir=repr(str(tmp_path / 'work')))
+    assert [each.returncode for each in done] == [1, 1]
+    assert done[0].output.splitlines()[-1].startswith(f'error: {tmp_path}/work is in use by another training (process ')
     assert 'error: ' not in done[1].output and 'Traceback' not in done[0].output + done[1].output
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -14,7 +15,7 @@ from mmseg.registry import MODELS
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
 from tiny import assert_close, backbone, batch, segmentor
 
-from dit_sam.engine.launch import scale_lr_by_steps
+from dit_sam.engine.launch import follow_batch
 
 ROOT = Path(__file__).parents[2]
 LEAN = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_lean.py'
@@ -105,16 +106,21 @@ def test_all_memory_options_together_give_the_same_step():
 
 @pytest.mark.parametrize('accumulated, batch_size', [(1, 4), (2, 2), (4, 1)])
 def test_the_learning_rate_is_scaled_by_what_a_step_sees(tmp_path, accumulated, batch_size):
-    """Four items a step, and a base of eight: half of the rate."""
+    """Four items a step, and a base of eight: half of the rate, and averaged weights that change as slowly an item."""
     cfg = Config.fromfile(ROOT / 'tests' / 'toy_config.py')
     cfg.merge_from_dict({'optim_wrapper.accumulative_counts': accumulated, 'train_dataloader.batch_size': batch_size})
     cfg.auto_scale_lr = dict(enable=True, base_batch_size=8)
     cfg.work_dir, cfg.experiment_name = str(tmp_path), f'scaled_{accumulated}'
     cfg.train_cfg.max_epochs = 1
     cfg.param_scheduler = []
+    cfg.custom_hooks = [dict(type='EMAHook', momentum=0.19, interval=accumulated)]
     runner = Runner.from_cfg(cfg)
-    scale_lr_by_steps(runner)
+    for _ in range(2):
+        follow_batch(runner)
     runner.train()
+    (average,) = (hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook))
+    assert average.momentum == pytest.approx(1 - 0.81**0.5) == pytest.approx(0.1)
+    assert runner.cfg.custom_hooks[0].momentum == 0.19
     assert runner.optim_wrapper.get_lr()['lr'] == pytest.approx([cfg.optim_wrapper.optimizer.lr / 2])
     assert runner.cfg.auto_scale_lr.base_batch_size == 8
 

@@ -1,13 +1,25 @@
 """Output files: checked early, named if writing fails, and an old file stays until the new one is complete."""
 
+import errno
 import os
 import resource
+import signal
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from dit_sam.errors import InputError
-from dit_sam.utils import atomic_write, atomic_write_text, check_file, check_folder, wrap_write_errors
+from dit_sam.utils import (
+    atomic_write,
+    atomic_write_text,
+    check_file,
+    check_folder,
+    files,
+    lock_folder,
+    wrap_write_errors,
+)
 
 
 @pytest.fixture
@@ -77,3 +89,35 @@ def test_an_existing_file_can_be_kept(tmp_path, monkeypatch):
     with atomic_write(tmp_path / 'b', sync=True) as temporary:
         temporary.write_text('synced')
     assert (tmp_path / 'b').read_text() == 'synced'
+
+
+def test_a_folder_is_for_one_process(tmp_path):
+    """Until the end of the block, also by an error; a forked process does not hold the lock longer."""
+    message = rf'/run is in use by another training \(process {os.getpid()} on \S+\): stop it first, or name another'
+    for _ in range(2):
+        with pytest.raises(KeyError), lock_folder(tmp_path / 'run', 'another training'):
+            with pytest.raises(InputError, match=message), lock_folder(tmp_path / 'run', 'another training'):
+                pass
+            raise KeyError
+    child = os.fork()
+    if not child:
+        held = lock_folder(tmp_path / 'killed', 'another training')
+        held.__enter__()
+        if os.fork():
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(2)
+        os._exit(0)
+    os.waitpid(child, 0)
+    with lock_folder(tmp_path / 'killed', 'another training') as lock:
+        assert lock is not None
+
+
+@pytest.mark.parametrize('number', [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, None])
+def test_file_systems_without_locks_keep_nobody_out(tmp_path, monkeypatch, number):
+    def refuse(*_: object) -> None:
+        raise OSError(number, 'no locks')
+
+    # Windows has no `fcntl`.
+    monkeypatch.setattr(files, 'fcntl', number and SimpleNamespace(flock=refuse, LOCK_EX=2, LOCK_NB=4))
+    with lock_folder(tmp_path, 'another') as first, lock_folder(tmp_path, 'another') as second:
+        assert first is second is None

@@ -1,8 +1,10 @@
-"""The launch of tools/train.py and tools/test.py: config, checkpoint to resume, mixed precision."""
+"""The launch of tools/train.py and tools/test.py: config, checkpoint to resume, mixed precision, lock of the folder."""
 
+import inspect
 import os
 import os.path as osp
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from difflib import get_close_matches
 from glob import escape, glob
 from typing import Any
@@ -11,7 +13,10 @@ import torch
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.device import get_device
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
+from mmengine.model import ExponentialMovingAverage
 
 from .. import compat
 from ..errors import InputError, log_warning
@@ -22,7 +27,8 @@ from ..mmengine_extras.optim_wrapper import NO_BFLOAT16
 from ..mmengine_extras.ranks import run_on_rank_0
 from ..mmengine_extras.run_check import check_launcher, check_run, check_shards, drop_idle_settings
 from ..registry import config_folder
-from ..utils.checkpoints import not_found
+from ..utils import lock_folder
+from ..utils.checkpoints import CheckpointError, not_found
 
 
 def load_config(
@@ -143,21 +149,91 @@ def _named(value: Any, scope: str | None, key: str = '') -> Any:
     return value
 
 
-def scale_lr_by_steps(runner: Any) -> None:
-    """Let `auto_scale_lr` of a runner count all batches that a step accumulates; mmengine counts one.
+def follow_batch(runner: Any) -> None:
+    """Scale learning rate and averaged weights by what a step sees, if `auto_scale_lr.enable` is set; else log it.
 
-    It changes the runner and not its config, which is stored and may be used again.
+    mmengine scales the rate alone, and counts one of the batches that a step accumulates. The averaging must follow: a
+    batch four times as large makes a quarter of the updates, after which the initial weights would keep a large part of
+    the average. It changes the runner and not its config, which is stored and may be used again.
     """
     cfg = runner.cfg
     scale, batches = cfg.get('auto_scale_lr') or {}, (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
-    if not scale.get('enable') or batches == 1:
+    base, batch = scale.get('base_batch_size'), (cfg.get('train_dataloader') or {}).get('batch_size')
+    if base is None or batch is None:
         return
-    scale = dict(scale, base_batch_size=scale['base_batch_size'] / batches)
-    for holder in (runner, getattr(runner, 'strategy', None)):
-        for name in ('auto_scale_lr', '_auto_scale_lr'):
-            if getattr(holder, name, None):
-                setattr(holder, name, scale)
-    print_log(f'auto_scale_lr: a step has {batches} batches, so the base batch size counts as 1/{batches}', 'current')
+    real, averaging = get_world_size() * batch * batches, [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+    if not scale.get('enable'):
+        if real != base:
+            meant = f'the learning rate{" and the averaged weights are" if averaging else " is"} meant for {base}'
+            if class_name(cfg.get('strategy')).endswith('DeepSpeedStrategy'):
+                remedy = 'with DeepSpeed, set optim_wrapper.optimizer.lr by hand'
+            else:
+                remedy = '--cfg-options auto_scale_lr.enable=True adapts them'
+            print_log(f'A step has {real} items, and {meant}: {remedy}', logger='current')
+        return
+    if batches != 1:
+        scale = dict(scale, base_batch_size=base / batches)
+        for holder in (runner, getattr(runner, 'strategy', None)):
+            for name in ('auto_scale_lr', '_auto_scale_lr'):
+                if getattr(holder, name, None):
+                    setattr(holder, name, scale)
+        print_log(
+            f'auto_scale_lr: a step has {batches} batches, so the base batch size counts as 1/{batches}', 'current'
+        )
+    for hook in averaging if real != base else ():
+        _scale_averaging(hook, real / base)
+
+
+def _scale_averaging(hook: EMAHook, ratio: float) -> None:
+    """Have averaged weights forget as much in an item as before; averages other than the exponential one stay."""
+    kind = class_name(hook.ema_cfg)
+    if kind != 'ExponentialMovingAverage':
+        log_warning(f'auto_scale_lr: the {kind} of EMAHook stays as it is')
+        return
+    default = inspect.signature(ExponentialMovingAverage).parameters['momentum'].default
+    # A second call starts from the config's momentum again.
+    before = vars(hook).setdefault('momentum_of_base', hook.ema_cfg.get('momentum', default))
+    after = hook.ema_cfg['momentum'] = 1 - (1 - before) ** ratio
+    print_log(
+        f'auto_scale_lr: the momentum of EMAHook is {after:.3g}, which is 1 - (1 - {before:g})^{ratio:g}',
+        logger='current',
+    )
+
+
+@contextmanager
+def only_training(cfg: Config) -> Iterator[None]:
+    """Keep other trainings out of the work dir within the block: both would write the same checkpoints.
+
+    Rank 0 holds the lock for all. The process group of a launched run is started for this.
+
+    Raises:
+        InputError: Another training is in the work dir, or it cannot be written to. Rank 0 raises it, and the others
+            exit.
+    """
+    compat.start_process_group(cfg)
+    with ExitStack() as held:
+
+        def lock() -> None:
+            held.enter_context(lock_folder(cfg.work_dir, 'another training'))
+
+        run_on_rank_0(lock)
+        yield
+
+
+def warn_of_earlier_training(cfg: Config) -> None:
+    """Warn on rank 0 that a training which resumes nothing will replace checkpoints of an earlier one."""
+    if cfg.resume or not is_main_process():
+        return
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    folders = _folders_of_checkpoints(cfg.work_dir, hook.get('out_dir'), with_state=True)
+    # Damaged ones are no loss.
+    with suppress(CheckpointError):
+        newest = find_latest_checkpoint(*folders, filename_tmpl=hook.get('filename_tmpl'))
+        if newest is not None:
+            log_warning(
+                f'{newest} is of an earlier training, and this one starts anew and replaces its checkpoints: --resume '
+                'continues it, and another --work-dir keeps it'
+            )
 
 
 def check_checkpoint(filename: str) -> None:

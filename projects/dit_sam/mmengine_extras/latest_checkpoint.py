@@ -13,12 +13,15 @@ from zipfile import is_zipfile
 from mmengine.dist import all_gather_object
 
 from ..errors import log_warning
-from ..utils import read_checkpoint
+from ..utils import is_writer_dead, read_checkpoint
 from ..utils.checkpoints import CheckpointError, mapped_files
 from .ranks import run_on_rank_0
 
 # `StopSignalHook` writes the third kind.
 _KINDS = ('epoch', 'iter', 'stopped_iter')
+# A writer that lives changes its file all the time; ten minutes allow for a disk that hangs, and for the clocks of
+# machines that share it.
+_SECONDS_OF_WRITING = 600
 
 
 def find_latest_checkpoint(*folders: str, filename_tmpl: str | None = None) -> str | None:
@@ -91,9 +94,11 @@ def remove_old_stops(work_dir: str, out_dir: str | None = None, filename_tmpl: s
 
 
 def remove_unfinished_writes(work_dir: str) -> None:
-    """Remove the temporary files and folders of killed writers; nothing may be writing there.
+    """Remove the temporary files and folders of killed writers.
 
-    A folder that was moved away for one that never came is moved back.
+    Those of writers that are known to be dead are removed at once, others ten minutes after their last change: another
+    training may be writing them, and would fail without them. A folder that was moved away for one that never came is
+    moved back.
     """
     for path in Path(work_dir).glob('.*.old'):
         target = path.with_name(path.name[1 : -len('.old')])
@@ -102,7 +107,15 @@ def remove_unfinished_writes(work_dir: str) -> None:
         else:
             path.rename(target)
     for path in Path(work_dir).glob('.*.part'):
-        _remove(path)
+        # Another process may finish it just now.
+        with suppress(FileNotFoundError):
+            if is_writer_dead(path) or time.time() - _last_change(path) > _SECONDS_OF_WRITING:
+                _remove(path)
+
+
+def _last_change(path: Path) -> float:
+    """When a file, or a file in a folder of DeepSpeed, was last written to: seconds since 1970."""
+    return max(each.stat().st_mtime for each in (path, *path.glob('*')))
 
 
 def _remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """Checks of a run before its first step: settings that are valid one by one but cannot work together."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from fnmatch import fnmatch
@@ -100,6 +101,22 @@ def _step_problems(cfg: Config) -> Iterator[str]:
             f'optim_wrapper.accumulative_counts={counts} batches, whose gradients a checkpoint does not hold: take a '
             f'multiple of {counts}'
         )
+    for key, hook in _averaging(cfg):
+        interval = hook.get('interval', 1)
+        if _is_number(interval, True, 1) and interval % counts:
+            yield (
+                f'{key}.interval={interval} counts batches, and optim_wrapper.accumulative_counts={counts} of them '
+                f'make a step: take {math.ceil(interval / counts) * counts}, or another multiple of {counts}'
+            )
+
+
+def _averaging(cfg: Config) -> Iterator[tuple[str, Mapping]]:
+    """The EMAHooks of a config by dotted name."""
+    for section in ('default_hooks', 'custom_hooks'):
+        hooks = cfg.get(section) or {}
+        for key, hook in hooks.items() if isinstance(hooks, Mapping) else enumerate(hooks):
+            if class_name(hook) == 'EMAHook':
+                yield f'{section}.{key}', hook
 
 
 def _loader_problems(cfg: Config) -> Iterator[str]:
@@ -119,10 +136,10 @@ def _loader_problems(cfg: Config) -> Iterator[str]:
 
 
 def check_shards(cfg: Config) -> None:
-    """Refuse wrappers with which the ranks of FSDP would clip or skip steps by their own shards.
+    """Refuse what does not work with shards, such as wrappers that clip or skip steps by a rank's own part.
 
     Raises:
-        InputError: The wrapper is mmengine's for float16, or it clips by the norm.
+        InputError: It names the key and the remedy.
     """
     for problem in _shard_problems(cfg):
         raise InputError(problem)
@@ -138,6 +155,10 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
             'auto_scale_lr.enable=True has no effect with DeepSpeed: leave it out, and set optim_wrapper.optimizer.lr '
             'for your batch'
         )
+    for key, _ in _averaging(cfg) if strategy.endswith(('DeepSpeedStrategy', 'FSDPStrategy')) else ():
+        # With FSDP it would fail on one rank at the first checkpoint, and the others would wait.
+        remedy = "custom_hooks='[]' leaves it out" if key.startswith('custom_hooks') else f'{key}=None leaves it out'
+        yield f"{key}: mmengine's EMAHook does not work with {strategy}: --cfg-options {remedy}"
     if not strategy.endswith('FSDPStrategy'):
         return
     for name in (name for name, value in nested_values(dict(cfg.items())) if name.endswith('.lora') and value):

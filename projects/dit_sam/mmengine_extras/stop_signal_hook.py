@@ -1,4 +1,4 @@
-"""The hook that saves a checkpoint on SIGTERM or SIGINT."""
+"""The hook that saves a checkpoint on SIGTERM, SIGINT, SIGUSR1 or SIGHUP."""
 
 import multiprocessing
 import os.path as osp
@@ -29,6 +29,8 @@ from .optim_wrapper import has_stepped
 from .ranks import end_process_group, lengths_of_ranks, run_on_rank_0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Slurm's usual --signal=USR1@120, and the end of a terminal; Windows has neither.
+_OTHER_SIGNALS = [getattr(signal, name) for name in ('SIGUSR1', 'SIGHUP') if hasattr(signal, name)]
 
 
 @HOOKS.register_module()
@@ -39,15 +41,16 @@ class StopSignalHook(Hook):
     `stopped_iter_{step}.pth` and is removed when there are two newer ones. During a validation it is only saved if
     there is no checkpoint of that step yet. Ctrl-C, torchrun and Slurm also signal the data-loading processes. These
     ignore it, because the step still needs data, and are killed when the training ends. Signals have their usual effect
-    before the first step of a run, when there is nothing to save, and from the third signal on. The hook does nothing
-    outside the main thread, where Python handles no signals.
+    before the first step of a run, when there is nothing to save, and from the third signal on. The signals are SIGTERM
+    and SIGINT, and SIGUSR1 and SIGHUP unless the program or `nohup` treats them already. The hook does nothing outside
+    the main thread, where Python handles no signals.
 
     Args:
         interval: Largest number of batches after which the ranks ask each other whether one of them was signaled, which
             makes them wait for the GPU. A single process checks after each batch. In a validation, ranks ask as long as
             all of them have batches.
         seconds: Largest time between two such exchanges, by the slowest rank, but at least one batch. torchrun kills
-            ranks 30 s after the signal, and the checkpoint must be written by then.
+            ranks some time after the signal, and the checkpoint must be written by then; see docs/distributed.md.
     """
 
     priority = 'LOWEST'
@@ -80,6 +83,7 @@ class StopSignalHook(Hook):
         Finalize(None, _kill_workers, exitpriority=0)
         # A shell makes background processes ignore SIGINT.
         handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        handled += [number for number in _OTHER_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
         self._handlers = {number: signal.signal(number, self._receive) for number in handled}
 
     def after_train(self, runner: Runner) -> None:
@@ -194,7 +198,7 @@ def _ignore_signals(init: Callable | None, worker: int) -> None:
     """Have a data-loading process ignore the signals; it notices by itself when its parent dies."""
     if init is not None:
         init(worker)
-    for number in _SIGNALS:
+    for number in (*_SIGNALS, *_OTHER_SIGNALS):
         signal.signal(number, signal.SIG_IGN)
 
 

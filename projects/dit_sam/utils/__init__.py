@@ -7,7 +7,17 @@ resume is in mmengine_extras; SAM's names and sizes are in models/weights.
 
 from .checkpoint_sources import read_checkpoint
 from .checkpoints import CheckpointError, weights_of
-from .files import atomic_write, atomic_write_text, check_file, check_folder, cut_name, name_part, wrap_write_errors
+from .files import (
+    atomic_write,
+    atomic_write_text,
+    check_file,
+    check_folder,
+    cut_name,
+    is_writer_dead,
+    lock_folder,
+    name_part,
+    wrap_write_errors,
+)
 from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
 from .rle import decode_rle, encode_rle
 from .state_dicts import load_strictly, own_names, shorten, state_dict_mismatch
@@ -30,7 +40,9 @@ __all__ = [
     'decode_image',
     'decode_rle',
     'encode_rle',
+    'is_writer_dead',
     'load_strictly',
+    'lock_folder',
     'name_part',
     'open_image',
     'own_names',

@@ -1,13 +1,24 @@
 """Files that programs write: checked before the work starts, complete or absent afterward."""
 
+import hashlib
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-from ..errors import InputError
+from ..errors import InputError, printable
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# The descriptors of the locks of this process.
+_held: set[int] = set()
 
 
 def check_folder(folder: str | Path) -> None:
@@ -62,8 +73,8 @@ def atomic_write(path: str | Path, sync: bool = False, overwrite: bool = True) -
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Unique not only per process: threads may write the same file too.
-    temporary = target.with_name(f'.{target.name}.{uuid4().hex[:8]}.part')
+    # Unique not only per process: threads may write the same file too. The rest is for `is_writer_dead`.
+    temporary = target.with_name(f'.{target.name}.{_machine()}-{os.getpid():x}-{uuid4().hex[:6]}.part')
     try:
         yield temporary
         if sync:
@@ -77,6 +88,96 @@ def atomic_write(path: str | Path, sync: bool = False, overwrite: bool = True) -
             _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    """Six characters for this machine, or for the container: those have process numbers of their own."""
+    try:
+        numbers = os.readlink('/proc/self/ns/pid')
+    except OSError:
+        numbers = ''
+    return hashlib.sha256(f'{platform.node()} {numbers}'.encode()).hexdigest()[:6]
+
+
+def is_writer_dead(temporary: str | Path) -> bool:
+    """Whether the process that wrote a temporary file of `atomic_write` has certainly ended.
+
+    It has if it ran on this machine and its number is free. Of other machines nothing is known.
+    """
+    writer = re.search(r'\.([0-9a-f]{6})-([0-9a-f]+)-[0-9a-f]{6}\.part$', str(temporary))
+    # Windows ends a process to which `os.kill` sends anything.
+    if writer is None or writer[1] != _machine() or os.name == 'nt':
+        return False
+    try:
+        os.kill(int(writer[2], 16), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # a process of another user
+        pass
+    return False
+
+
+@contextmanager
+def lock_folder(folder: str | Path, user: str) -> Iterator[int | None]:
+    """Keep other processes that call this out of a folder within the block; the folder is created.
+
+    The system releases the lock when the process ends, however it ends. Forked processes, such as data-loading ones, do
+    not hold it: they may outlive a killed one by seconds. The file `.lock` stays, because removing it would let two
+    processes in.
+
+    Args:
+        folder: The folder.
+        user: What the error calls the other process, such as 'another training'.
+
+    Yields:
+        The descriptor of the lock, which holds it in a program that inherits it; None on Windows and on file systems
+        without locks, where nobody is kept out.
+
+    Raises:
+        InputError: The folder is locked, or cannot be written to.
+    """
+    path = Path(folder) / '.lock'
+    with wrap_write_errors(folder):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    _held.add(descriptor)
+    try:
+        yield descriptor if _lock(descriptor, folder, user) else None
+    finally:
+        # It is closed already where a forked process leaves the block.
+        if descriptor in _held:
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: str | Path, user: str) -> bool:
+    """Lock an open file and write into it who holds it; False if there are no locks."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        with suppress(OSError):
+            holder = printable(os.pread(descriptor, 300, 0).decode(errors='replace'))
+            user += f' ({holder})' if holder.startswith('process ') else ''
+        raise InputError(f'{folder} is in use by {user}: stop it first, or name another folder') from error
+    except OSError:  # a file system without locks, such as some network and FUSE ones
+        return False
+    with suppress(OSError):  # a full disk
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f'process {os.getpid()} on {platform.node()}'.encode(), 0)
+    return True
+
+
+def _release_in_fork() -> None:
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_release_in_fork)
 
 
 def atomic_write_text(path: str | Path, text: str) -> None:
