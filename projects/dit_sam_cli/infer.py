@@ -284,8 +284,10 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
                 ask(args, inferencer, writer)
                 return
             sentences = args.sentences if args.pairs else [args.sentences] * len(images)
-            left = writer.left(images, sentences)
-            errors = segment(args, inferencer, *map(list, zip(*left)), writer) if left else []
+            errors = []
+            if left := writer.left(images, sentences):
+                pictures, texts = zip(*left)
+                errors = segment(args, inferencer, pictures, texts, writer)
     if errors:
         refuse(f'{len(errors)} of {len(images)} images left out: {"; ".join(map(str, errors))}')
 
