@@ -11,7 +11,7 @@ from scored_files import SIZE, rows, score_lines, truth_line, write_lines
 
 from dit_sam.datasets import ReasonSegDataset
 from dit_sam.errors import InputError
-from dit_sam.scoring import Truths, open_data, score_answers
+from dit_sam.scoring import Truths, make_report, open_data, score_answers
 
 TRUTHS = [
     truth_line('train2014/COCO_train2014_000000000007.jpg', rows(0, 10), 'the man', 'a man'),
@@ -256,6 +256,17 @@ def test_pixels_that_do_not_count_are_left_out(tmp_path):
     assert target[:5].all() and not target[10:].any()
     intersection, prediction, truth = sheet.counts['original'][0].tolist()
     assert (intersection, truth) == (150, 150) and prediction == 150 + 2 * 30
+    # A pixel becomes 24 x 16.
+    assert sheet.counts['summed_480'][0].tolist() == [150 * 24 * 16, 210 * 24 * 16, 150 * 24 * 16]
+
+
+def test_a_score_is_from_0_to_1(tmp_path):
+    truths = [truth_line('a.jpg', rows(0, 10), *'abcd')]
+    scores = (0, 1, -0.1, 1.1)
+    answers = [dict(sent_id=i, segmentation=rows(0, 5), score=score) for i, score in enumerate(scores)]
+    sheet, _ = score_lines(tmp_path, truths, answers)
+    assert np.array_equal(sheet.confidence, [0, 1, np.nan, np.nan], equal_nan=True)
+    assert make_report(sheet, {}, rounds=9).calibration['an object'].sentences == 2
 
 
 def test_a_name_of_several_pictures_names_none(tmp_path):

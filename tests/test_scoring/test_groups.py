@@ -78,5 +78,18 @@ def test_groups_of_a_report(tmp_path, instances):
     ] == {'1 to 2 words': 3, '4 to 5 words': 1}
     # Among the other cats and dogs of the pictures, without the one in a crowd.
     assert mean['distractors'] == {'0': 50, '1': 50}
+    # Of the first sentence 76 and 66 pixels are at an edge; shared are row 0 and two pixels of each of rows 1 to 4.
+    half = pytest.approx(100 * 38 / (76 + 66 - 38))
+    boundary = {
+        title: {name: group.scores['boundary IoU'] for name, group in groups.items()}
+        for title, groups in report.groups.items()
+    }
+    assert boundary['kind'] == {'name': half, 'place': 100}
+    # Nothing for nothing is right.
+    assert boundary['size'] == {'no object': 100, '5 to 10 %': 0, '25 to 50 %': 100, '50 to 100 %': half}
+    for title, groups in report.groups.items():
+        assert boundary[title] == {
+            name: pytest.approx(group.intervals['boundary IoU'].value) for name, group in groups.items()
+        }
     total = report.rules['original']
     assert np.isclose(total['mIoU'], 62.5) and set(report.rules) == set(RULES)

@@ -1,6 +1,7 @@
 """The rules of the literature: by hand, against the numbers of other projects' code, and against `ReferringIoU`."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,32 @@ def test_cris_compares_with_thresholds_in_float32(tmp_path, x, counts):
     iou = torch.tensor([x * 300 / (300 + 1e-6)], dtype=torch.float64)
     assert bool(iou > thresholds[x]) == counts
     assert scores(sheet, 'CRIS')[f'P@{x}'] == 100 * counts
+
+
+def test_pixels_that_two_polygons_cover_are_in_no_truth_of_lavt_and_evf_sam(tmp_path):
+    """Two squares of one object share 10 of their 30 columns. The prediction is their union."""
+    squares = [[0, 0, 20, 0, 20, 20, 0, 20], [10, 0, 30, 0, 30, 20, 10, 20]]
+    about = dict(image_id=1, category_id=1)
+    annotation = dict(about, id=1, iscrowd=0, segmentation=squares, area=600, bbox=[0, 0, 30, 20])
+    image = dict(id=1, file_name='a.jpg', height=20, width=30)
+    content = dict(images=[image], annotations=[annotation], categories=[dict(id=1, name='cat')])
+    (tmp_path / 'instances.json').write_text(json.dumps(content))
+    sentences = [dict(sent_id=0, sent='a', raw='a', tokens=['a'])]
+    ref = dict(about, ref_id=1, ann_id=1, split='val', file_name='a.jpg', sent_ids=[0], sentences=sentences)
+    (tmp_path / 'refs.p').write_bytes(pickle.dumps([ref]))
+    truths = Truths(open_data(str(tmp_path / 'instances.json'), str(tmp_path / 'refs.p')))
+    sheet = score_answers(write_lines(tmp_path / 'a.jsonl', dict(sent_id=0, segmentation=rows(0, 20))), truths)
+    found = {name: scores(sheet, name)['mIoU'] for name in RULES}
+    summed = {name for name, value in found.items() if value == pytest.approx(200 / 3)}
+    assert summed == {'LAVT', 'EVF-SAM'} and all(found[name] == pytest.approx(100) for name in set(RULES) - summed)
+    # 10 x 20 pixels, which the note names.
+    (note,) = make_report(sheet, {}, rounds=9).notes
+    assert note == (
+        'LAVT and EVF-SAM: of 1 references 1 have pixels that several polygons of an object cover, 200 in all, which '
+        'their code takes for background'
+    )
+    alone = score_answers(str(tmp_path / 'a.jsonl'), truths, ('EVF-SAM',))
+    assert scores(alone, 'EVF-SAM') == scores(sheet, 'EVF-SAM')
 
 
 @pytest.fixture(scope='module')
@@ -136,6 +163,7 @@ def test_against_the_scores_of_others(golden, name, rule, names, tolerance):
         (True, dict(generalized=True, protocol='rela480'), 'ReLA'),
         (False, dict(), 'original'),
         (False, dict(protocol='lavt480', empty_iou=0), 'LAVT'),
+        (False, dict(), 'EVF-SAM'),
     ],
 )
 def test_the_dump_of_the_metric_has_the_metrics_own_scores(tmp_path, generalized, metric, rule):
@@ -160,7 +188,11 @@ def test_the_dump_of_the_metric_has_the_metrics_own_scores(tmp_path, generalized
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadReferringMask', covered_twice=rule != 'LAVT', scaled_side=480 if rule == 'ReLA' else None),
+            dict(
+                type='LoadReferringMask',
+                covered_twice=rule not in ('LAVT', 'EVF-SAM'),
+                scaled_side=480 if rule == 'ReLA' else None,
+            ),
             dict(type='PackReferringInputs'),
         ],
     )

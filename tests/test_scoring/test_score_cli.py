@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from scored_files import SIZE, rows, truth_line, write_lines
 
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.scoring import RULES
+from dit_sam.scoring.page import _precision
 
 TOOL = str(ROOT / 'tools' / 'analysis_tools' / 'score.py')
 
@@ -64,6 +66,13 @@ def test_tables_json_and_page(output_of, files):
     # Nothing is loaded from elsewhere: addresses are names of XML.
     addresses = set(re.findall(r'(?:src|href)="(?!#)([^"]*)"', text))
     assert not addresses and '<script' not in text
+
+
+def test_the_line_of_the_page_leaves_out_an_iou_of_exactly_x():
+    """Above 0.5 is one of two."""
+    (line,) = _precision(SimpleNamespace(ious=np.array([0.5, 1.0]))).axes[0].lines
+    shares = dict(zip(line.get_xdata(), line.get_ydata()))
+    assert (shares[0.0], shares[0.5], shares[1.0]) == (100, 50, 0)
 
 
 @pytest.mark.parametrize('encoding', ['ascii:strict', 'utf-8:strict'])

@@ -78,6 +78,10 @@ def test_the_p_value_by_counting():
     found = differences(first, second, RULE, everything(first), rounds=8000)['mIoU']
     assert found.value == pytest.approx(10) and (found.low, found.high) == (pytest.approx(10), pytest.approx(10))
     assert found.p_value == pytest.approx(1 / 16, rel=0.15)
+    # No swap of forty pictures is as large, and the observed one counts as a round of its own.
+    first, second = sheet_of([10] * 40, range(40)), sheet_of([20] * 40, range(40))
+    found = differences(first, second, RULE, everything(first), rounds=99)['mIoU']
+    assert found.p_value == 0.01
 
 
 def test_p_values_of_equal_models_are_even():

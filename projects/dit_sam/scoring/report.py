@@ -166,19 +166,19 @@ def make_report(
 
 
 def _notes(sheet: Sheet) -> list[str]:
-    """How the truth of LAVT and ReLA could be drawn."""
+    """How the truth of LAVT, EVF-SAM and ReLA could be drawn."""
     touched = [pixels for pixels in sheet.covered_twice.values() if pixels]
     without = sum(not known for known in sheet.outlined.values())
     notes = []
     if touched:
         notes.append(
-            f'LAVT: of {len(sheet.outlined):,} references {len(touched):,} have pixels that several polygons of an '
-            f'object cover, {sum(touched):,} in all, which its code takes for background'
+            f'LAVT and EVF-SAM: of {len(sheet.outlined):,} references {len(touched):,} have pixels that several '
+            f'polygons of an object cover, {sum(touched):,} in all, which their code takes for background'
         )
     if without:
         notes.append(
-            f'LAVT and ReLA: {without:,} of {len(sheet.outlined):,} references come without polygons, so their masks '
-            'are stretched; score with COCO instances and --refs to draw them as these projects do'
+            f'LAVT, EVF-SAM and ReLA: {without:,} of {len(sheet.outlined):,} references come without polygons, so '
+            'their masks are taken as they are; score with COCO instances and --refs to draw them as these projects do'
         )
     return notes
 

@@ -13,7 +13,7 @@ class Rule:
     """A way to score.
 
     Attributes:
-        compared: Which masks are compared: `original`, `summed_480` or `scaled_480` of `Truth`.
+        compared: Which masks are compared: `original`, `summed`, `summed_480` or `scaled_480` of `Truth`.
         generalized: Whether N-acc and T-acc are reported and P@X is over the sentences with a target, as in gRefCOCO.
             None means that it depends on whether some sentence of the data has no target.
         inclusive: Whether an IoU of exactly X counts for P@X.
@@ -56,7 +56,7 @@ class Rule:
 
 RULES = {
     'original': Rule(generalized=None, as_in='this project'),
-    'EVF-SAM': Rule(by_annotation=False, as_in='EVF-SAM: gIoU is mIoU, cIoU is oIoU'),
+    'EVF-SAM': Rule('summed', by_annotation=False, as_in='EVF-SAM: gIoU is mIoU, cIoU is oIoU'),
     'mmdet': Rule(by_annotation=False, empty_iou=0.0, as_in="mmdet's RefSegMetric (cIoU, mIoU) and torchmetrics"),
     'CRIS': Rule(by_annotation=False, as_cris=True, as_in='CRIS, ETRIS and DETRIS'),
     'LAVT': Rule('summed_480', by_annotation=False, inclusive=True, empty_iou=0.0, as_in='LAVT, at 480 x 480'),

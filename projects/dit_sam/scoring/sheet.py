@@ -88,9 +88,9 @@ def score_answers(path: str, truths: Truths, rules: Sequence[str] = tuple(RULES)
         row, truth, mask = answer.row, truths.of_row(answer.row), decode_rle(answer.rle)
         if truth.counting is not None:
             mask = mask & truth.counting
-        square = stretch_array(mask, SIDE) if len(forms) > 1 else mask
+        square = stretch_array(mask, SIDE) if any(map(_is_stretched, forms)) else mask
         for form in forms:
-            sheet.counts[form][row] = _count(mask if form == 'original' else square, getattr(truth, form))
+            sheet.counts[form][row] = _count(square if _is_stretched(form) else mask, getattr(truth, form))
         edge = boundary_of(mask)
         shared = np.count_nonzero(edge & truth.boundary)
         sheet.boundary[row] = shared, np.count_nonzero(edge) + np.count_nonzero(truth.boundary) - shared
@@ -102,6 +102,10 @@ def score_answers(path: str, truths: Truths, rules: Sequence[str] = tuple(RULES)
         if answer.score is not None:
             sheet.confidence[row] = answer.score
     return sheet
+
+
+def _is_stretched(form: str) -> bool:
+    return form.endswith(f'_{SIDE}')
 
 
 def _count(prediction: np.ndarray, truth: np.ndarray) -> tuple[int, int, int]:

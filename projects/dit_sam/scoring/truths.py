@@ -53,12 +53,17 @@ class Truth:
         return decode_rle(self.rle)
 
     @cached_property
-    def summed_480(self) -> np.ndarray:
-        """Stretched to 480 x 480 by nearest neighbor, without the pixels that several polygons of an object cover.
+    def summed(self) -> np.ndarray:
+        """At the size of the picture, without the pixels that several polygons of an object cover, boolean (H, W).
 
-        LAVT adds the polygons and keeps the value 1. Without outlines, nothing is known to be covered twice.
+        LAVT and EVF-SAM add the polygons and keep the value 1. Without outlines, nothing is known to be covered twice.
         """
-        return stretch_array(self.original if self.once is None else self.once, SIDE)
+        return self.original if self.once is None else self.once
+
+    @cached_property
+    def summed_480(self) -> np.ndarray:
+        """`summed`, stretched to 480 x 480 by nearest neighbor, as in LAVT."""
+        return stretch_array(self.summed, SIDE)
 
     @cached_property
     def scaled_480(self) -> np.ndarray:
