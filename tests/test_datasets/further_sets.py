@@ -49,7 +49,8 @@ def scores(dataset, predict: Callable, **metric) -> dict:
     for index, item in enumerate(items(dataset)):
         sample = dataset[index]['data_samples'].to_dict()
         prediction = predict(item).astype(np.uint8)
-        metric.process(
-            {}, [dict(sample, pred_sem_seg=dict(data=sample['gt_sem_seg']['data'].new_tensor(prediction)[None]))]
-        )
+        mask = sample['gt_sem_seg']['data'].new_tensor(prediction)[None]
+        # For protocol='dit', a network whose input has the size of the picture.
+        predicted = dict(pred_sem_seg=dict(data=mask), input_probabilities=dict(data=mask.float()))
+        metric.process({}, [dict(sample, **predicted)])
     return metric.evaluate(len(dataset))

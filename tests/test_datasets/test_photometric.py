@@ -1,5 +1,6 @@
 """Color jitter and blur."""
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
@@ -37,6 +38,17 @@ def test_color_jitter_probability_range_and_seed():
     assert 60 <= min(values) < 65 and 135 < max(values) <= 140
     assert 280 < sum(value != 100 for value in values) < 360  # 400 * 0.8 = 320, standard deviation 8
     assert repr(ReferringColorJitter()) == repr(jitter)  # the paper's
+
+
+def test_each_strength_is_that_of_its_change():
+    """Of blue 90, green 100 and red 110, saturation moves the colors away from gray or to it, and the gray stays."""
+    np.random.seed(0)
+    jitter = ReferringColorJitter(brightness=0, contrast=0, saturation=1, prob=1)
+    color = np.full((2, 2, 3), (90, 100, 110), np.uint8)
+    drawn = [jitter(dict(img=color))['img'] for _ in range(50)]
+    assert all(abs(int(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY)[0, 0]) - 102) <= 1 for img in drawn)
+    spreads = [int(np.ptp(img)) for img in drawn]
+    assert min(spreads) < 5 and max(spreads) > 35
 
 
 def test_blur_probability_and_width():

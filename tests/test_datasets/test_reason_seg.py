@@ -52,8 +52,9 @@ def test_reason_seg_and_the_pixels_that_do_not_count(write_reason, tmp_path):
     assert prompted['box'].tolist() == [2, 2, 7, 7]
     # A row below is predicted, and of the ignored pixels all or none.
     for extra in (ignored, 0 * ignored):
-        result = scores(dataset, lambda item, extra=extra: target + extra + box(0, 21, 30, 21))
-        assert result['mIoU'] == pytest.approx(target.sum() / (target.sum() + 31) * 100)
+        for protocol in ('original', 'lavt480', 'dit'):
+            result = scores(dataset, lambda item, extra=extra: target + extra + box(0, 21, 30, 21), protocol=protocol)
+            assert result['mIoU'] == pytest.approx(target.sum() / (target.sum() + 31) * 100)
     dataset.table.save(tmp_path / 'prepared.safetensors')
     (prepared,) = items(
         ReferringDataset('prepared.safetensors', root, data_prefix=dict(img_path='val'), test_mode=True)

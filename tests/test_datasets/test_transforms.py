@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,13 @@ from pycocotools import mask as coco_mask
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from dit_sam.datasets.masks import encode_segmentation, unite
-from dit_sam.datasets.transforms import LoadReferringMask, PackReferringInputs, ReferringFlip, ReferringResize
+from dit_sam.datasets.transforms import (
+    AddTextEncoderImage,
+    LoadReferringMask,
+    PackReferringInputs,
+    ReferringFlip,
+    ReferringResize,
+)
 from dit_sam.errors import InputError
 
 BOX = np.zeros((4, 6), np.uint8)
@@ -137,6 +144,18 @@ def test_ground_truth_keeps_the_original_size_after_a_resize():
     results = Compose([RandomChoiceResize(scales=[(12, 12)], keep_ratio=True), LoadReferringMask()])(results)
     assert results['img'].shape == (8, 12, 3)
     np.testing.assert_array_equal(results['gt_seg_map'], BOX)
+
+
+def test_the_image_of_the_text_encoder_is_rgb_from_minus_one_to_one_and_resized_bicubically():
+    """OpenCV's bicubic weights are torch's."""
+    img = picture(2, 2)
+    same = AddTextEncoderImage(size=2)(dict(img=img))['text_encoder_image']
+    for channel, color in enumerate((2, 1, 0)):
+        np.testing.assert_allclose(same[channel], (img[..., color] / 255 - 0.5) / 0.5, atol=1e-5)
+    img = picture(3, 3)
+    larger = AddTextEncoderImage(size=5, mean=(0, 0, 0), std=(1, 1, 1))(dict(img=img))['text_encoder_image']
+    expected = cv2.resize(img[..., ::-1] / np.float32(255), (5, 5), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_allclose(larger.permute(1, 2, 0), expected, atol=1e-5)
 
 
 def test_pack():

@@ -62,6 +62,12 @@ def test_any_script_is_readable(tmp_path):
     assert '左边的人' in path.read_text(encoding='utf-8') and line['iou'] == line['empty_iou'] == 0
 
 
+def test_the_score_of_an_empty_mask_is_zero(tmp_path):
+    path = str(tmp_path / 'dump.jsonl')
+    score([item(0, 0, 3, predicted_iou=0.8), item(1, predicted_iou=0.8), item(1)], dump=path)
+    assert [line.get('score') for line in read_dump(path)] == [0, 0.8, None]
+
+
 def test_the_pipeline_passes_on_the_keys_of_a_line():
     assert set(COPIED) <= set(PackReferringInputs().meta_keys)
 

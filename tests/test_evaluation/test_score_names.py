@@ -1,4 +1,6 @@
-"""Names of scores and groups: complete, distinct, and known before anything is scored."""
+"""Names of scores and groups: complete, distinct, and known before anything is scored; and what makes a group."""
+
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +20,18 @@ def test_by_kind():
     assert {key for key in scores if '/' in key} == {'mIoU/place', 'mIoU/attribute'}
     assert not any('/' in key for key in score(items))
     assert score(items, group_by='kind', generalized=True)['gIoU/attribute'] == 1 / 4 * 100
+
+
+def test_references_of_two_pictures_are_two_although_they_have_one_id():
+    """IoU 1/2 and 1; together they would have (1 + 1) / (2 + 1)."""
+    items = [item(1, 1, ref_id=1, img_path='a.jpg'), item(1, ref_id=1, img_path='b.jpg')]
+    assert score(items, by_reference=True)['rIoU'] == 75
+
+
+def test_without_any_pixel_one_missed_target_makes_the_overall_iou_zero():
+    """Nothing for nothing, and nothing for an annotated target without a pixel."""
+    assert score([item(0)])['oIoU'] == 100
+    assert score([item(0), item(0, no_target=False)])['oIoU'] == 0
 
 
 def test_a_key_that_no_item_has_is_named(monkeypatch):
@@ -79,6 +93,10 @@ def test_names_of_scores_are_known_in_advance(options):
     assert set(metric.score_names()) == {name for name in scores if name.count('/') == ('prefix' in options)}
     groups = ToyItems([dict(kind='a'), dict(kind='b'), {}])
     assert set(metric.group_names(groups)) == {name for name in scores if name.count('/') > ('prefix' in options)}
+    # Of two joined sets one passes the key on.
+    steps = [SimpleNamespace(transforms=[SimpleNamespace(meta_keys=keys)]) for keys in (['kind'], [])]
+    groups.datasets = [SimpleNamespace(pipeline=step) for step in steps]
+    assert bool(metric.group_names(groups)) == ('group_by' in options)
 
 
 @pytest.mark.parametrize('prefix, name', [('a', 'a/mIoU'), ('a/', 'a/mIoU'), ('a/b//', 'a/b/mIoU'), ('/', 'mIoU')])

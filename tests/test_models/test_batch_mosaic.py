@@ -44,6 +44,21 @@ def test_an_image_gets_a_quarter_between_three_others():
             assert torch.equal(part, whole[:, 1::2, 1::2] if owner == number else torch.zeros_like(part))
 
 
+def test_the_quarter_is_random_and_prob_is_the_share_of_mosaics():
+    """Of 100 batches of four, about 100 of 400 items, with a standard deviation of 9, and 25 of these per quarter."""
+    mosaic, places = BatchMosaic(prob=0.25), []
+    np.random.seed(0)
+    for _ in range(100):
+        data = batch([(4, 4)] * 4, ['cat'] * 4)
+        for sample in data['data_samples']:
+            sample.gt_sem_seg = PixelData(data=torch.ones(1, 4, 4, dtype=torch.long))
+        _, samples = mosaic(torch.zeros(4, 3, 4, 4), data['data_samples'])
+        filled = [[bool(part.all()) for part in quarters(sample.gt_sem_seg.data)] for sample in samples]
+        places += [parts.index(True) for parts in filled if not all(parts)]
+    assert 65 < len(places) < 135
+    assert all(10 < places.count(place) < 45 for place in range(4))
+
+
 def test_only_training_makes_mosaics_and_few_images_make_none():
     data = five()
     assert torch.equal(preprocess(data, training=False)['inputs'], preprocess(five(), prob=0.0)['inputs'])
@@ -66,13 +81,28 @@ def test_sentences_of_an_image_get_mosaics_of_their_own():
 
 
 @pytest.mark.parametrize(
-    'text', ['topleft', '2nd dog', 'the taller man', 'closer one', 'in the background', 'a big dog']
+    'text',
+    [
+        *('topleft', '2nd dog', 'the taller man', 'closer one', 'in the background', 'a big dog', 'the rear car'),
+        *("donut at 12 o'clock", 'slice at 6oclock', 'sixth from the wall', 'in the distance'),
+    ],
 )
 def test_sentences_about_places_and_sizes_are_spared(text):
     assert BatchMosaic()._spares(text)
 
 
-@pytest.mark.parametrize('text', ['bright shirt', 'man on the sidewalk', 'backpack', 'the leftover cake', 'a bigot'])
+@pytest.mark.parametrize(
+    'text',
+    [
+        'bright shirt',
+        'man on the sidewalk',
+        'backpack',
+        'the leftover cake',
+        'a bigot',
+        'a clock',
+        'sixty rearview mirrors',
+    ],
+)
 def test_other_sentences_are_not(text):
     assert not BatchMosaic()._spares(text)
 

@@ -25,18 +25,24 @@ def test_channel_order_can_be_kept():
 
 
 @pytest.mark.parametrize(
-    'size,padding',
-    [((32, 24), [4, 4, 0, 0]), ((20, 32), [0, 0, 6, 6]), ((31, 29), [1, 2, 0, 1]), ((32, 32), [0, 0, 0, 0])],
+    'size,padding,whole',
+    [
+        ((32, 24), [4, 4, 0, 0], (32, 32)),
+        ((20, 32), [0, 0, 6, 6], (32, 32)),
+        ((31, 29), [1, 2, 0, 1], (32, 32)),
+        ((32, 32), [0, 0, 0, 0], (32, 32)),
+        ((20, 24), [12, 12, 6, 6], (32, 48)),
+    ],
     ids=str,
 )
-def test_images_are_centered_in_zeros(size, padding):
+def test_images_are_centered_in_zeros(size, padding, whole):
     data = batch([size], ['cat'])
     image = data['inputs'][0].float()
-    result = ReferringDataPreProcessor(size=(32, 32), bgr_to_rgb=False, **PLAIN)(data)
+    result = ReferringDataPreProcessor(size=whole, bgr_to_rgb=False, **PLAIN)(data)
     left, right, top, bottom = padding
     meta = result['data_samples'][0].metainfo
     assert meta['padding_size'] == padding
-    assert meta['pad_shape'] == (32, 32)
+    assert meta['pad_shape'] == whole
     assert meta['img_shape'] == size
     expected = torch.nn.functional.pad(image, padding)
     assert torch.equal(result['inputs'][0], expected)

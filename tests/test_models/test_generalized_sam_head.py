@@ -61,6 +61,14 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_decision():
     samples[1].set_metainfo(dict(no_target=False))
     losses = head.loss((noise(3, 16, *GRID),), samples, text=sentences(3))
     assert_close(losses['loss_no_target'], 0.2 * -(1 - p).log(), 1e-6)
+    # 255 are pixels that do not count, so the second item means nothing again. By a threshold of 0.6, the decision for
+    # all three is "something", which is right for two.
+    head.no_target_threshold = 0.6
+    samples = items(False, True, False)
+    samples[1].gt_sem_seg.data[:, :8] = 255
+    losses = head.loss((noise(3, 16, *GRID),), samples, text=sentences(3))
+    assert_close(losses['loss_no_target'], 0.2 * -(p.log() + 2 * (1 - p).log()) / 3, 1e-6)
+    assert losses['no_target_accuracy'].item() == pytest.approx(200 / 3)
 
 
 @pytest.mark.parametrize('logit, threshold, nothing', [(5.0, 0.5, True), (-5.0, 0.5, False), (0.2, 0.6, False)])

@@ -4,7 +4,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from equations import double, words_of
+from mmengine.config import Config
 from mmseg.registry import MODELS
+from processes import ROOT
 from textbook import attention
 from tiny import assert_close, assert_same_gradients, backbone, gradients, noise, randomize
 from torch import nn
@@ -192,6 +194,20 @@ def test_dropout_acts_in_training_only(scheme):
     assert torch.equal(model(image, text)[0], model(image, text)[0])
     model.train()
     assert not torch.equal(model(image, text)[0], model(image, text)[0])
+
+
+def test_the_paper_drops_a_tenth():
+    cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-b.py').model.backbone.instruction
+    with torch.device('meta'):
+        assert MODELS.build(dict(cfg, embed_dims=768, depth=12)).dropout.p == 0.1
+
+
+def test_dropout_acts_on_attention_and_ffn_before_their_sums():
+    """If everything is dropped, LN(LN(F_t)) is left."""
+    sizes = dict(attn_dims=16, num_heads=2, ffn_dims=32, embed_dims=24, depth=2, text_dims=24)
+    scheme = randomize(CrossAttentionInstruction(ffn=True, dropout=1.0, **sizes)).train()
+    text, (first, second) = noise(2, 3, 24), scheme.layers['1'].norms
+    assert_close(scheme(1, text, None, noise(2, 4, 4, 24, seed=1)), second(first(text)), 1e-6)
 
 
 def test_static_tokens_are_never_dropped():

@@ -22,6 +22,9 @@ def test_by_hand():
     expected = 1 - 2 * (0.5 + 0.8) / (0.25 + 0.25 + 0.64 + 0.04 + 1 + 1 + 1 + 1)
     assert BinaryDiceLoss()(pred, target).item() == pytest.approx(expected)
     assert BinaryDiceLoss(loss_weight=3.0)(pred, target).item() == pytest.approx(3 * expected)
+    # EVF-SAM's: 1 − (2 Σ p·t + ε) / (Σ p + Σ t + ε).
+    naive = 1 - (2 * (0.5 + 0.8) + 1) / (2 + 2 + 1)
+    assert BinaryDiceLoss(squared=False)(pred, target).item() == pytest.approx(naive)
 
 
 def test_for_binary_probabilities_it_equals_the_dice_score():
@@ -166,3 +169,14 @@ def test_sentences_of_an_image_are_each_others_negatives():
     first = F.cross_entropy(pred[:3, 0, 1].T, torch.zeros(6, dtype=torch.long), reduction='sum')
     assert_close(ignoring, (first + second) / 12, 1e-6)
     assert sentence_contrast(pred, target, range(5)).item() == 0
+
+
+def test_every_image_counts_the_same_and_one_without_an_object_counts_as_zero():
+    pred, target = noise(4, 1, 4, 6).requires_grad_(), torch.zeros(4, 4, 6, dtype=torch.long)
+    nothing = sentence_contrast(pred[:2], target[:2], [0, 0])
+    nothing.backward()
+    assert nothing.item() == 0 and pred.grad.isfinite().all()
+    # One object of 6 pixels, another of 18.
+    target[0, 0], target[2, 1:] = 1, 1
+    first, second = (sentence_contrast(pred[part], target[part], [0, 0]) for part in (slice(2), slice(2, 4)))
+    assert_close(sentence_contrast(pred, target, [0, 0, 1, 1]), (first + second) / 2, 1e-6)

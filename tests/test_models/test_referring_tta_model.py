@@ -44,6 +44,19 @@ def test_views_vote_on_whether_there_is_a_target(empty, expected):
     assert_close(merged.seg_logits.data, torch.tensor([[expected]]))
 
 
+def test_the_predicted_iou_is_the_mean_over_the_views_whose_masks_count():
+    """Two of three views have a mask: (0.9 + 0.5) / 2. Where none has one, all three count."""
+
+    def views(*filled: bool) -> list[SegDataSample]:
+        made = [view([0.9 * has_mask, 0.0, 0.0]) for has_mask in filled]
+        for one, iou in zip(made, (0.9, 0.5, 0.1)):
+            one.set_data(dict(predicted_iou=iou, pred_sem_seg=PixelData(data=one.seg_logits.data > 0.5)))
+        return made
+
+    assert merge(*views(True, True, False)).predicted_iou == pytest.approx(0.7)
+    assert merge(*views(False, False, False)).predicted_iou == pytest.approx(0.5)
+
+
 def test_logits_of_several_channels_become_probabilities_first():
     """The odds of the second channel are 9, 1, 1/9 and 1, 1/9, 1: 0.9, 0.5, 0.1 and 0.5, 0.1, 0.5."""
     two = [view([[0, 0, 0], np.log(odds).tolist()]) for odds in ([9, 1, 1 / 9], [1, 1 / 9, 1])]
@@ -60,12 +73,16 @@ def test_views_of_a_real_model_are_merged_at_the_original_size():
         one['data_samples'] = [sample(size, 'cat', (30, 40))]
         one['data_samples'][0].set_metainfo(dict(flip=flip, flip_direction='horizontal' if flip else None))
         views.append(one)
-    alone = [model.module.test_step(one)[0].seg_logits.data for one in views]
+    found = [model.module.test_step(one)[0] for one in views]
+    alone, at_input = ([one.get(key).data for one in found] for key in ('seg_logits', 'input_probabilities'))
     data = {key: [one[key] for one in views] for key in views[0]}
     (merged,) = model.test_step(data)
     assert alone[0].shape == (1, 30, 40)
     assert_close(merged.seg_logits.data, torch.stack(alone).mean(0), 1e-6)
-    assert merged.input_probabilities.data.shape == (1, 24, 32)
+    # The third view has the first one's picture, as if it came mirrored, so its mask is mirrored back.
+    larger = torch.nn.functional.interpolate(at_input[1][None], (24, 32), mode='bilinear', align_corners=False)[0]
+    expected = torch.stack([at_input[0], larger, at_input[0].flip(-1)]).mean(0)
+    assert_close(merged.input_probabilities.data, expected, 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,19 @@ def test_a_score_of_another_mask_is_refused():
         build(type='EVFSAMHead', text_dims=16, predict_iou=True, multimask=True)
 
 
+def test_the_best_of_sams_masks_has_the_highest_predicted_iou():
+    """The predicted IoUs of masks 0 to 3 are 0, 1, 3 and 2: of the masks 1 to 3 it takes mask 2."""
+    head = build(type='EVFSAMHead', text_dims=16, multimask=True)
+    last = head.mask_decoder.iou_prediction_head.layers[-1]
+    nn.init.zeros_(last.weight)
+    last.bias.data = torch.tensor([0.0, 1.0, 3.0, 2.0])
+    image, text = (noise(2, 16, *GRID),), sentences(2)
+    text.pooled = noise(2, 16, seed=6)
+    logits, iou = head.best_mask(image, text)
+    assert_close(logits, head.decode(image, text, None, slice(2, 3))[0], 1e-6)
+    assert iou.tolist() == [3, 3]
+
+
 def test_losses_of_one_name_are_summed():
     bce = dict(type='CrossEntropyLoss', use_sigmoid=True, loss_name='loss_bce')
     head = build(loss_decode=[bce, dict(bce, loss_weight=2.0), dict(type='BinaryDiceLoss', loss_weight=0.5)])
