@@ -5,7 +5,6 @@ import csv
 import os
 import os.path as osp
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
@@ -271,8 +270,6 @@ def main(arguments: Sequence[str] | None = None, program: str | None = None) -> 
         import_packages()
         from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
-        # mmseg's losses warn about defaults that matter only in training.
-        warnings.filterwarnings('ignore', category=UserWarning, module='mmseg')
         with one_line_errors():
             from dit_sam.apis import list_images
 

@@ -13,13 +13,15 @@ from .files import refuse
 
 def report(prediction: dict) -> str:
     """A prediction in one line."""
+    from dit_sam.errors import printable
+
     found = 'nothing found'
     if prediction['area']:
         found = f'score {prediction["score"]:.2f}, {prediction["area"]} pixels in {prediction["box"]}'
     file = ''.join(
         f', {kind} {prediction[f"{kind}_file"]}' for kind in ('mask', 'cutout') if f'{kind}_file' in prediction
     )
-    return f'{prediction["img_path"]}: {prediction["sentence"]}: {found}{file}'
+    return printable(f'{prediction["img_path"]}: {prediction["sentence"]}: {found}{file}')
 
 
 def write_predictions(predictions: Sequence[dict], args: argparse.Namespace) -> str:

@@ -70,6 +70,24 @@ def test_an_opened_model_is_saved_as_it_was(saved, tmp_path):
     assert [(tmp_path / 'saved' / name).read_bytes() == (saved / name).read_bytes() for name in FILES] == [True] * 5
 
 
+def test_a_threshold_that_was_set_is_saved(saved, tmp_path):
+    inferencer = ReferringInferencer.from_pretrained(saved, device='cpu')
+    before = inferencer.cfg.model.decode_head.threshold
+    inferencer.model.decode_head.threshold = 0.9
+    inferencer.save_pretrained(tmp_path / 'strict')
+    assert ReferringInferencer.from_pretrained(tmp_path / 'strict', device='cpu').model.decode_head.threshold == 0.9
+    assert inferencer.cfg.model.decode_head.threshold == before != 0.9
+
+
+def test_files_behind_links_within_the_folder_open(inferencer, saved):
+    """As a mounted volume of Kubernetes has them."""
+    (saved / '..2026').mkdir()
+    for name in FILES:
+        (saved / name).rename(saved / '..2026' / name)
+        (saved / name).symlink_to(Path('..2026', name))
+    assert same(logits(ReferringInferencer.from_pretrained(saved, device='cpu')), logits(inferencer))
+
+
 def test_repositories_and_revisions_open_to_the_same_bits(inferencer, saved, hub):
     hub.repositories['me/model'] = repository = Repository()
     first = repository.commit({path.name: path.read_bytes() for path in saved.iterdir()})

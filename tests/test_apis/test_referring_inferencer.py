@@ -1,5 +1,6 @@
 """Pictures and sentences in every form for a tiny model with random weights, and errors for wrong ones."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -237,6 +238,41 @@ def test_a_stream_goes_on_after_what_cannot_be_used(inferencer, tmp_path):
             one['segmentation'] for one in whole
         ]
     assert 'b.png cannot be decoded' in str(found[1].error) and 'd.png of 900×1 pixels is too' in str(found[3].error)
+
+
+@pytest.mark.parametrize('after', ['gone', 'another size'])
+def test_a_stream_goes_on_after_an_image_that_changes(inferencer, tmp_path, monkeypatch, after):
+    """Between its masks and its picture, as the file of a camera may."""
+    for name in 'ab':
+        cv2.imwrite(str(tmp_path / f'{name}.png'), picture())
+    load, loads = inferencer.pipeline.load, []
+
+    def changing(image, name):
+        loads.append(name)
+        if len(loads) == 2:
+            (tmp_path / 'a.png').unlink()
+            if after == 'another size':
+                cv2.imwrite(str(tmp_path / 'a.png'), picture(30, 40))
+        return load(image, name)
+
+    monkeypatch.setattr(inferencer.pipeline, 'load', changing)
+    found = list(inferencer.stream([str(tmp_path / 'a.png'), str(tmp_path / 'b.png')], 'circle', return_vis=True))
+    assert [one.error is None for one in found] == [False, True] and found[1].picture is not None
+    message = 'had 90×60 pixels when it was segmented, and has 40×30 now'
+    assert (message if after == 'another size' else 'it could be read before, for its masks') in str(found[0].error)
+
+
+def test_opening_a_model_changes_no_random_numbers_and_warns_of_nothing(inferencer, tmp_path):
+    save_random_weights(tmp_path / 'weights.safetensors')
+    drawn = []
+    for opens in (False, True):
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', UserWarning)
+            if opens:
+                ReferringInferencer(tiny_config(), str(tmp_path / 'weights.safetensors'), device='cpu')
+        drawn.append(torch.rand(1))
+    assert torch.equal(*drawn)
 
 
 def test_sentences_of_a_folder_are_for_each_of_its_images(inferencer, tmp_path):

@@ -14,8 +14,9 @@ class KeptImages:
     """Open images by path, so that the next question about one does not read and encode it again.
 
     The images that were asked about last are kept, as many as the limits allow. An image is dropped when nobody has
-    asked about it for `seconds`, also if nobody asks about another. A file that has changed is read again. It can be
-    called from several threads; two that open the same image at the same time may both read it.
+    asked about it for `seconds`, also if nobody asks about another. A file that has changed is read again, and an
+    address at each question. It can be called from several threads; two that open the same image at the same time may
+    both read it.
 
         >>> kept = KeptImages(inferencer.open)
         >>> kept('photo.jpg')('the man')
@@ -49,6 +50,8 @@ class KeptImages:
             InputError: As `open_image`.
         """
         key = _key(path)
+        if key is None:
+            return self.open_image(path)
         with self._lock:
             kept = self._kept.get(key)
         image = self.open_image(path) if kept is None else kept[0]
@@ -79,10 +82,10 @@ class KeptImages:
                 self._kept.popitem(last=False)
 
 
-def _key(path: str) -> tuple:
-    """A path with time and size of its file; the path alone if it is none, as an address."""
+def _key(path: str) -> tuple | None:
+    """A path with time and size of its file; None if it is none, as an address, of which no change would show."""
     try:
         status = os.stat(path)
     except OSError:
-        return (path,)
+        return None
     return path, status.st_mtime_ns, status.st_size

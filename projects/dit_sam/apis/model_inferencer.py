@@ -5,6 +5,7 @@ import os.path as osp
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, TypeVar
+from warnings import catch_warnings, filterwarnings
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -115,9 +116,12 @@ class ModelInferencer(BaseInferencer):
             raise InputError(
                 f'the model was opened in {self._dtype}, which has lost digits: open it in float32 to save it'
             )
-        model, config = self.model, self.cfg
+        model, config = self.model, deepcopy(self.cfg)
+        # It may have been set after the model was opened.
+        if getattr(model.decode_head, 'threshold', None) is not None:
+            config.model.decode_head.threshold = model.decode_head.threshold
         if merge:
-            model, config = deepcopy(model), deepcopy(config)
+            model = deepcopy(model)
             if not merge_lora(model):
                 raise InputError('the model has no LoRA: leave out merge')
             drop_lora(config.model)
@@ -142,7 +146,10 @@ class ModelInferencer(BaseInferencer):
         """The model in evaluation mode; see `load_in_pieces`. Without weights they are random."""
         if weights is None:
             return super()._init_model(cfg, weights, device)
-        with without_initialization():
+        # A program that opens a model draws the same random numbers afterwards. mmseg's losses warn of defaults that
+        # matter only in training.
+        with without_initialization(), torch.random.fork_rng(devices=[]), catch_warnings():
+            filterwarnings('ignore', category=UserWarning, module='mmseg')
             model = MODELS.build(cfg.model)
         model.cfg = cfg
         name = getattr(cfg, 'filename', None)

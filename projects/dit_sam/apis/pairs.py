@@ -52,8 +52,8 @@ class PairPipeline:
             return image.loaded
         try:
             return self.loader(image)
-        # mmcv asserts that there is an image, OpenCV objects to empty files.
-        except (AssertionError, cv2.error) as error:
+        # mmcv asserts that there is an image, or with `python -O` goes on without; OpenCV objects to empty files.
+        except (AssertionError, AttributeError, cv2.error) as error:
             raise InputError(f'image {name} cannot be decoded: it {undecodable_reason(str(image))}') from error
         except (OSError, ValueError, HTTPException, ImportError) as error:  # addresses can fail to answer
             raise InputError(f'image {name} cannot be read: {error}') from error

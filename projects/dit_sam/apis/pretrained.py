@@ -189,7 +189,8 @@ def _file_in(folder: Path, file: str) -> str:
     if not path.is_file():
         raise FileNotFoundError(f'{path} not found: copy it there from the source of the other files')
     allowed = [home] if home.parent.name != 'snapshots' else [home, home.parents[1] / 'blobs']
-    if path.resolve().parent not in allowed:
+    # A mounted volume has its files behind links within the folder.
+    if not any(path.resolve().is_relative_to(place) for place in allowed):
         raise InputError(f'{path} is a link that leads out of its folder: put the file itself there')
     return str(path)
 

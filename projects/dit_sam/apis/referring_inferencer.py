@@ -22,6 +22,10 @@ from .prompts import Prompt, PromptInput, check_takes_prompts, match_prompts
 from .results import ImageResult, MaskForm, prediction_of, with_mask_as, write_pictures
 
 
+class ChangedImage(InputError):
+    """The file of an image changed after it was segmented."""
+
+
 class ReferringInferencer(ModelInferencer):
     """Segments images by sentences.
 
@@ -164,9 +168,13 @@ class ReferringInferencer(ModelInferencer):
                 yield ImageResult(name, errors.pop(number))
                 continue
             predictions = [prediction for prediction, _ in found]
-            pictures = self.visualize(
-                [image], [predictions], [name], [asked], out_dir, show, wait_time, return_vis, font
-            )
+            try:
+                pictures = self.visualize(
+                    [image], [predictions], [name], [asked], out_dir, show, wait_time, return_vis, font
+                )
+            except ChangedImage as error:
+                yield ImageResult(name, error)
+                continue
             predictions = [with_mask_as(prediction, return_masks) for prediction in predictions]
             yield ImageResult(name, None, predictions, [sample for _, sample in found], *pictures)
 
@@ -266,7 +274,7 @@ class ReferringInferencer(ModelInferencer):
             return visualization
         for image, name, found, asked in zip(inputs, names, preds, prompts):
             masks, sentences, scores = ([one[key] for one in found] for key in ('mask', 'sentence', 'score'))
-            picture = self.pipeline.load(image, name)['img'][..., ::-1].astype(np.uint8)
+            picture = self._picture(image, name, masks[0].shape)
             points, boxes = [prompt.points for prompt in asked], [prompt.box for prompt in asked]
             drawn = draw_masks(picture, masks, sentences, scores, font=font, points=points, boxes=boxes)
             if out_dir:
@@ -277,6 +285,24 @@ class ReferringInferencer(ModelInferencer):
             if return_vis:
                 visualization.append(drawn)
         return visualization
+
+    def _picture(self, image: str | np.ndarray | OpenImage, name: str, size: tuple[int, int]) -> np.ndarray:
+        """The image as it was segmented: RGB, uint8, (H, W, 3).
+
+        Raises:
+            ChangedImage: Its file is gone or has another size now, as that of a camera that writes the next picture.
+        """
+        try:
+            picture = self.pipeline.load(image, name)['img'][..., ::-1].astype(np.uint8)
+        except (InputError, FileNotFoundError) as error:
+            raise ChangedImage(f'{error}; it could be read before, for its masks') from error
+        if picture.shape[:2] != size:
+            (new_height, new_width), (height, width) = picture.shape[:2], size
+            raise ChangedImage(
+                f'image {name} had {width}×{height} pixels when it was segmented, and has {new_width}×{new_height} '
+                'now, when the masks are drawn: give a copy that nobody replaces'
+            )
+        return picture
 
     def postprocess(self, preds: list, visualization: list[np.ndarray], return_datasample: bool = False) -> dict:
         """mm's form of a result; `preds` are dicts or data samples already."""
