@@ -1,17 +1,16 @@
 """A web page that segments pictures by sentences: ``tools/webdemo.py [--model NAME] [--port N]``.
 
 Needs the extra `web`: ``pip install "dit-sam[web]"``. Without --host only this machine can open the page. It sends
-nothing to other machines and loads nothing from them. Uploaded pictures are deleted after an hour, and at the end.
+nothing to other machines and loads nothing from them. Uploaded pictures are deleted after about an hour, and at the
+end.
 """
 
 import argparse
 import os
 import os.path as osp
-import signal
-import socket
-import sys
+from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from types import ModuleType
 
 from dit_sam_cli.arguments import DTYPES, MODEL, let_threads_yield
 from dit_sam_cli.files import CONFIGS_ARE, check_exists
@@ -30,6 +29,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.port is not None and not 0 < args.port < 65536:
         parser.error(f'--port must be from 1 to 65535, got {args.port}')
+    # As in an address.
+    args.host = args.host.removeprefix('[').removesuffix(']')
     return args
 
 
@@ -47,14 +48,9 @@ if __name__ == '__main__':
 from dit_sam.apis import InputError, ReferringInferencer
 from dit_sam.datasets.reference_files import load_refs
 from dit_sam.datasets.shapes import write_shapes
-from dit_sam.errors import show_traceback
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
-
-try:
-    from dit_sam.web.page import Page, launch
-except ModuleNotFoundError:
-    show_traceback()
-    sys.exit('error: the web page needs gradio, which is not installed: pip install "dit-sam[web]"')
+from dit_sam.web.folders import end_by_signals, page_folder
+from dit_sam.web.hosts import check_address
 
 
 def make_examples(folder: str, number: int = 4) -> list[list[str]]:
@@ -68,41 +64,40 @@ def make_examples(folder: str, number: int = 4) -> list[list[str]]:
     return [[str(image), '\n'.join(sentences[image_id].values())] for image_id, image in enumerate(images, 1)]
 
 
-def check_address(host: str, port: int | None) -> None:
-    """Check that the page can be served, because Gradio would wait forever if it cannot listen.
+def import_page(folder: str) -> ModuleType:
+    """The module of the page, with a folder for uploads and files for download.
+
+    Gradio reads the name of its folder when it is imported, and fails if its own one belongs to another user.
 
     Raises:
-        InputError: This machine has no such address, or the port is taken.
+        InputError: Gradio is not installed.
     """
-    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    os.environ['GRADIO_TEMP_DIR'] = folder
     try:
-        socket.create_server((host, port or 0), family=family).close()
-    except (OSError, UnicodeError) as error:
+        return import_module('dit_sam.web.page')
+    except ModuleNotFoundError as error:
         raise InputError(
-            f'{host}, port {port or "any"}, cannot be served: {getattr(error, "strerror", "") or error}; '
-            'name another --host or --port'
+            f'the web page needs gradio, and {error.name} is not installed: pip install "dit-sam[web]"'
         ) from error
 
 
 def main(args: argparse.Namespace) -> None:
-    # So that the folder is also deleted when a service or a container is stopped.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with one_line_errors(), TemporaryDirectory(prefix='dit_sam_web_') as folder:
-        # Uploads and files for download.
-        os.environ['GRADIO_TEMP_DIR'] = osp.join(folder, 'files')
+    end_by_signals()
+    with one_line_errors(), page_folder() as folder:
         if args.model and (args.config or args.checkpoint):
             raise InputError('--model brings its config and weights: leave out --config and --checkpoint')
         if args.config and not args.checkpoint:
             raise InputError('--config without --checkpoint: name the weights of that config')
         check_address(args.host, args.port)
+        web = import_page(osp.join(folder, 'files'))
         options = dict(device=args.device, show_progress=False, dtype=args.dtype)
         if args.model:
             inferencer = ReferringInferencer.from_pretrained(args.model, **options)
         else:
             inferencer = ReferringInferencer(args.config, args.checkpoint, **options)
-        page = Page(inferencer, make_examples(osp.join(folder, 'examples')))
+        page = web.Page(inferencer, make_examples(osp.join(folder, 'examples')))
         try:
-            launch(page, args.host, args.port)
+            web.launch(page, args.host, args.port)
         except OSError as error:
             raise InputError(f'{args.host}, port {args.port or "any"}, cannot be served: {error}') from error
 

@@ -4,16 +4,10 @@
 """
 
 import json
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -21,50 +15,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from processes import ROOT, call_tool
+from page_server import SECONDS, served
+from processes import ROOT
 from pycocotools.coco import COCO
 from safetensors.torch import save_file
 
 from dit_sam.apis import ReferringInferencer
-from dit_sam.errors import InputError
 
-TOOL = ROOT / 'tools' / 'webdemo.py'
 DRIVER, BROWSER = shutil.which('chromedriver'), shutil.which('chromium') or shutil.which('chromium-browser')
-SECONDS = 90
 
 pytest.importorskip('gradio', reason='gradio is not installed: make test-web installs it')
 pytest.importorskip('selenium', reason='selenium is not installed: make test-web installs it')
 if not (DRIVER and BROWSER):
     pytest.skip('there is no Chromium: apt-get install chromium chromium-driver', allow_module_level=True)
 
-import httpx  # noqa: E402  (comes with gradio)
 from selenium import webdriver  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
-
-from dit_sam.web import page as page_module  # noqa: E402
-from dit_sam.web import questions  # noqa: E402
-
-
-@contextmanager
-def served(folder: Path, *arguments: object) -> Iterator[str]:
-    """The address of the page, served by the tool as a user starts it."""
-    environment = {**os.environ, 'TMPDIR': str(folder), 'CUDA_VISIBLE_DEVICES': '', 'PYTHONUNBUFFERED': '1'}
-    command = [sys.executable, str(TOOL), *map(str, arguments)]
-    with open(folder / 'log', 'w+') as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-        try:
-            yield wait_for_address(server, folder / 'log')
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-@pytest.fixture(scope='module')
-def address(tmp_path_factory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp('web')) as address:
-        yield address
 
 
 @pytest.fixture(scope='module')
@@ -79,16 +47,6 @@ def address_for_clicks(tmp_path_factory) -> Iterator[str]:
     save_file(model.state_dict(), folder / 'weights.safetensors')
     with served(folder, '--config', config, '--checkpoint', folder / 'weights.safetensors') as address:
         yield address
-
-
-def wait_for_address(server: subprocess.Popen, log: Path) -> str:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end and server.poll() is None:
-        found = re.search(r'http://\S+', log.read_text())
-        if found:
-            return found.group()
-        time.sleep(0.5)
-    raise AssertionError(f'the page did not start: {log.read_text()}')
 
 
 @pytest.fixture(scope='module')
@@ -174,16 +132,6 @@ def screenshot(page: webdriver.Chrome, name: str) -> None:
     folder = ROOT / 'work_dirs' / 'test_web'
     folder.mkdir(parents=True, exist_ok=True)
     page.save_screenshot(str(folder / f'{name}.png'))
-
-
-@pytest.fixture
-def photo(tmp_path) -> Path:
-    """A red circle left of a blue square."""
-    image = np.full((120, 200, 3), 235, np.uint8)
-    cv2.circle(image, (50, 60), 30, (40, 40, 220), -1)
-    cv2.rectangle(image, (120, 35), (170, 85), (220, 60, 40), -1)
-    cv2.imwrite(str(tmp_path / 'photo.png'), image)
-    return tmp_path / 'photo.png'
 
 
 def test_from_the_upload_to_the_mask(page, photo):
@@ -277,14 +225,6 @@ def test_an_answer_belongs_to_the_picture_and_the_points_that_are_shown(browser,
     assert not browser.find_elements(By.CSS_SELECTOR, '#files a[href]')
 
 
-def test_files_are_deleted_when_the_page_is_stopped(tmp_path, photo):
-    """As by a service or container."""
-    with served(tmp_path) as address:
-        httpx.post(f'{address}/gradio_api/upload', files=dict(files=('private.png', photo.read_bytes())))
-        assert list(tmp_path.rglob('private.png'))
-    assert not list(tmp_path.rglob('private.png')) and not list(tmp_path.glob('dit_sam_web_*'))
-
-
 def test_the_attention_of_a_sentence(page, photo):
     ask(page, photo, 'the red circle')
     picture_in(page, 'overlay')
@@ -323,81 +263,6 @@ def test_invalid_input_is_reported_in_the_page(page, photo, tmp_path):
         said = refusal_on(page)
         assert message in said and str(tmp_path) not in said and '/' not in said
     screenshot(page, 'refusal')
-
-
-def test_too_large_uploads_are_refused(address):
-    for size, status in ((20_000_000, 200), (20_000_001, 413)):
-        found = httpx.post(f'{address}/gradio_api/upload', files=dict(files=('a.png', bytes(size))), timeout=SECONDS)
-        assert found.status_code == status, found.text
-
-
-def test_addresses_are_not_fetched(address):
-    """Gradio would fetch a picture of any size before `check_picture` refuses it. Port 9 is closed."""
-    functions = httpx.get(f'{address}/config', timeout=SECONDS).json()['dependencies']
-    ask = next(one['id'] for one in functions if len(one['inputs']) == 3 and len(one['outputs']) == 5)
-    picture = dict(path='http://127.0.0.1:9/a.png', meta={'_type': 'gradio.FileData'})
-    question = dict(data=[picture, 'a star', None], fn_index=ask, session_hash='a')
-    httpx.post(f'{address}/gradio_api/queue/join', json=question, timeout=SECONDS)
-    with httpx.stream('GET', f'{address}/gradio_api/queue/data?session_hash=a', timeout=SECONDS) as lines:
-        done = next(line for line in lines.iter_lines() if 'process_completed' in line)
-    assert 'a picture is a file: drop one' in done
-
-
-def test_a_too_large_file_is_not_opened(tmp_path):
-    with open(tmp_path / 'heavy.png', 'wb') as file:
-        file.truncate(questions.MAX_BYTES + 1)
-    with pytest.raises(InputError, match='the picture has more than 20 megabytes: save it smaller'):
-        questions.check_picture(str(tmp_path / 'heavy.png'))
-    os.truncate(tmp_path / 'heavy.png', questions.MAX_BYTES)
-    with pytest.raises(InputError, match='heavy.png is not a picture'):
-        questions.check_picture(str(tmp_path / 'heavy.png'))
-
-
-def test_lines_of_sentences_end_at_line_feeds():
-    assert questions.split_sentences('the red\u2028star\r\n\n a box\x85\n') == ['the red\u2028star', 'a box']
-
-
-def test_uploads_are_deleted_after_an_hour(photo, tmp_path, monkeypatch):
-    """Here the hour is a second. Gradio deletes the uploads and its own copies."""
-    assert page_module.HOUR == 3600
-    monkeypatch.setattr(page_module, 'HOUR', 1)
-    monkeypatch.setenv('GRADIO_TEMP_DIR', str(tmp_path / 'cache'))
-    page = page_module.Page(ReferringInferencer(device='cpu'), [[str(photo), 'a star']])
-    try:
-        address = page_module.launch(page, '127.0.0.1', None, prevent_thread_lock=True, quiet=True)[1]
-        found = httpx.post(f'{address}gradio_api/upload', files=dict(files=('a.png', photo.read_bytes())))
-        handed_in = Path(found.json()[0])
-        assert handed_in.read_bytes() == photo.read_bytes()
-        end = time.monotonic() + 30
-        while handed_in.exists() and time.monotonic() < end:
-            time.sleep(0.2)
-        assert not handed_in.exists() and photo.exists()
-    finally:
-        page.blocks.close()
-
-
-@pytest.mark.parametrize(
-    'arguments, message',
-    [
-        (['--config', 'a.py'], '--config without --checkpoint: name the weights of that config'),
-        (['--model', 'none'], "no model at 'none'"),
-        (['--model', 'a', '--checkpoint', 'a.pth'], '--model brings its config and weights'),
-        (['--config', 'none.py', '--checkpoint', 'a.pth'], 'config none.py not found'),
-        (['--checkpoint', 'a.pth'], 'a.pth without a config: name the config too'),
-        (['--device', 'zebra'], "there is no device 'zebra' here"),
-        (['--host', '300.1.2.3'], '300.1.2.3, port any, cannot be served: '),
-        (['--port', 'TAKEN'], 'cannot be served: Address already in use'),
-        (['--port', '70000'], '--port must be from 1 to 65535, got 70000'),
-    ],
-)
-def test_startup_errors_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.setenv('TMPDIR', str(tmp_path))
-    with socket.socket() as taken:
-        taken.bind(('127.0.0.1', 0))
-        taken.listen()
-        arguments = [str(taken.getsockname()[1]) if text == 'TAKEN' else text for text in arguments]
-        assert call_tool('webdemo.py', *arguments) in (1, 2)
-    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_page_loads_nothing_from_other_machines(page, photo, address):

@@ -28,12 +28,14 @@ class Answer(NamedTuple):
         overlay: The picture with masks and legend, RGB.
         rows: Sentence, score, pixels, share of the picture, and the corners of the box.
         files: Paths of the masks as PNG, and of a COCO data set.
+        cut: Which sentences are longer than the model reads; empty if none is.
     """
 
     sentences: list[str]
     overlay: np.ndarray
     rows: list[list]
     files: list[str]
+    cut: str
 
 
 class Answers:
@@ -81,7 +83,8 @@ class Answers:
         result = self.open(path)(sentences, points=points or None, return_vis=True)
         overlay = shrink(result['visualization'][0], SHOWN_SIDE)
         found = result['predictions']
-        return Answer(sentences, overlay, list(map(_row, found)), self._write(osp.basename(path), found))
+        files = self._write(osp.basename(path), found)
+        return Answer(sentences, overlay, list(map(_row, found)), files, self._cut(sentences))
 
     def attend(self, path: str | None, sentence: str | None, direction: str) -> np.ndarray:
         """The picture of the attention between a picture and a sentence, in a direction of `DIRECTIONS`.
@@ -93,6 +96,20 @@ class Answers:
         sentence = check_question(split_sentences(sentence), [], True)[0]
         image = shrink(read_image(path), ATTENTION_SIDE)
         return draw_attention(image, attention_maps(self.inferencer, image[..., ::-1], sentence), DIRECTIONS[direction])
+
+    def _cut(self, sentences: list[str]) -> str:
+        """A line about the sentences of which the model does not read the end; it names no text of a visitor."""
+        if not self.reads_text:
+            return ''
+        encoder = self.inferencer.model.text_encoder
+        lengths = [len(ids) for ids in encoder.tokenizer(sentences)['input_ids']]
+        numbers = [str(number) for number, length in enumerate(lengths, 1) if length > encoder.max_length]
+        if not numbers:
+            return ''
+        return (
+            f'The end of sentence {", ".join(numbers)} was not read: this model reads {encoder.max_length} tokens, '
+            'which are words or parts of words. Shorten it.'
+        )
 
     def _write(self, name: str, predictions: list[dict[str, Any]]) -> list[str]:
         # A name that cannot be guessed; the folder itself may have been cleaned away.

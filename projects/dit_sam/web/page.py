@@ -9,13 +9,16 @@ from typing import Any
 from ..apis import InputError, ReferringInferencer
 from ..errors import show_traceback
 from .answers import DIRECTIONS, Answers
+from .hosts import CheckHost, allowed_names, bracketed
 from .questions import MAX_BYTES, MAX_CHARACTERS, MAX_PIXELS, MAX_SENTENCES, Point
 
 # Before gradio is imported, which otherwise sends usage reports.
 os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
 import gradio as gr
+from starlette.middleware import Middleware
 
-HOUR = 3600
+# Uploads are deleted when they are an hour old; the seconds between two looks for such ones.
+HOUR, SWEEP = 3600, 300
 # Without Gradio's third button, which sends the picture to a hub.
 BUTTONS: Any = ['download', 'fullscreen']
 COLUMNS = ['Sentence', 'Score', 'Pixels', 'Share of the picture', 'Left, top, right, bottom']
@@ -53,7 +56,7 @@ class Page:
     def __init__(self, inferencer: ReferringInferencer, examples: Sequence[Sequence[str]]) -> None:
         # Gradio deletes the files of its own folder.
         self.answers = Answers(inferencer, gr.File().GRADIO_CACHE)
-        blocks = gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(HOUR, HOUR))
+        blocks = gr.Blocks(title='Segment by sentence', analytics_enabled=False, delete_cache=(SWEEP, HOUR))
         with blocks:
             gr.Markdown(self.introduction())
             with gr.Row():
@@ -143,6 +146,8 @@ class Page:
         """The overlay, the table, the files, the choice of sentences of the attention tab, and no attention yet."""
         with errors_in_the_page(path):
             answer = self.answers.segment(path, text, points)
+        if answer.cut:
+            gr.Warning(answer.cut, duration=None)
         chosen = gr.Dropdown(choices=answer.sentences, value=answer.sentences[0])
         return answer.overlay, answer.rows, answer.files, chosen, None
 
@@ -167,13 +172,15 @@ def show(points: list[Point]) -> tuple[list[Point], str]:
 
 def launch(page: Page, host: str, port: int | None, **options: Any) -> Any:
     """Serve the page until the program ends; nothing comes from other machines."""
+    names = allowed_names(host)
     return page.blocks.launch(
-        server_name=host,
+        server_name=bracketed(host),
         server_port=port,
         share=False,
         ssr_mode=False,
         footer_links=[],
         max_file_size=MAX_BYTES,
+        app_kwargs=dict(middleware=[Middleware(CheckHost, names=names)] if names else []),
         # Gradio's own theme would fetch fonts.
         theme=gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['monospace']),
         **options,
