@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 sys.path.append(str(Path(__file__).parents[1] / 'test_models'))
 
@@ -25,6 +27,8 @@ if not hasattr(torch.compiler, 'is_exporting'):
     pytest.skip('exporting needs torch 2.7', allow_module_level=True)
 
 TOOLS = Path(__file__).parents[2] / 'tools' / 'deployment'
+# The exporter imports its neighbor by name.
+sys.path.append(str(TOOLS))
 RUNTIME = str(TOOLS / 'run_onnx.py')
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), keep_ratio=True)]
 JPEG = cv2.imencode('.jpg', np.eye(99, dtype=np.uint8) * 255)[1].tobytes()
@@ -56,11 +60,11 @@ def test_export_agrees_with_pytorch(tool, tmp_path):
     """Batches of 1 and 3, 2 and 7 and 8 tokens (as many as it takes), with and without padding."""
     static = dict(type='EndToEndStaticInstruction', max_length=8)
     model, path = tool['OnnxModel'](tiny(instruction=static, type='GeneralizedSAMHead')), tmp_path / 'tiny.onnx'
-    tool['export'](model, (32, 32), path, optimize=False)
+    settings = tool['export'](model, (32, 32), path, optimize=False)
     assert len(list(tool['examples']((32, 32), 8, 20))) == 12
     assert tool['largest_difference'](model, (32, 32), path) < 1e-5
     assert len(model.output_names) == 2
-    segments_as_the_model_does(model, tool, path)
+    segments_as_the_model_does(model, tool, path, settings)
 
 
 # The trunk is tokens and a map; or the map of the neck.
@@ -83,28 +87,27 @@ def test_two_graphs_agree_with_pytorch(scheme, tool, tmp_path):
     assert len(settings['trunk']) == (2 if scheme == 'late' else 1)
     assert tool['largest_difference'](model, (32, 32), path, settings['trunk']) < 1e-5
     if scheme == 'late':
-        segments_as_the_model_does(model, tool, path, **settings)
+        segments_as_the_model_does(model, tool, path, settings)
 
 
-def segments_as_the_model_does(model, tool, path, **of_two_graphs):
+def segments_as_the_model_does(model, tool, path, of_export):
     """The runtime example on a picture that is not square, against the model with its preprocessor."""
     head = model.model.decode_head
     head.threshold, head.no_target_threshold = 0.5, 2.0
-    settings = tool['settings_of'](model.model, PIPELINE) | of_two_graphs
-    path.with_suffix('.json').write_text(json.dumps(settings))
-    model.model.text_encoder.tokenizer.backend_tokenizer.save(str(path.with_suffix('.tokenizer.json')))
+    settings = tool['settings_of'](model.model, PIPELINE) | of_export
+    tool['write_settings'](settings, model.model.text_encoder.tokenizer, path)
     image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     sentences = ['the red box', '[SEP] cat', 'the small blue box on the left']  # of 10 tokens 8 are kept
     segmenter = runpy.run_path(RUNTIME)['OnnxSegmenter'](path)
-    masks, view = segmenter(image, sentences), segmenter.open(image)
+    masks, view = segmenter(image, (sentence for sentence in sentences)), segmenter.open(image)
     # What is open needs the graph of the image no more.
     segmenter.image_graph = None
     assert np.array_equal(view(sentences), masks) and np.array_equal(view(sentences[:1]), masks[:1])
     expected = predict(model.model, image, sentences)
     assert masks.shape == (3, 48, 80) and masks.dtype == bool
     assert (masks != expected).mean() < 1e-3 and 0.05 < masks.mean() < 0.95
-    settings['no_target_threshold'] = -1.0
-    path.with_suffix('.json').write_text(json.dumps(settings))
+    settings = json.loads(path.with_suffix('.json').read_text())
+    path.with_suffix('.json').write_text(json.dumps(dict(settings, no_target_threshold=-1.0)))
     assert not runpy.run_path(RUNTIME)['OnnxSegmenter'](path)(image, sentences).any()
 
 
@@ -131,6 +134,7 @@ def test_failed_exports_replace_no_files(tool, tmp_path, monkeypatch):
 
     def fake(model, size, path):
         path.write_bytes(b'no model')
+        return dict(export='1')
 
     def fake_split(model, size, path):
         fake(model, size, path)
@@ -154,19 +158,33 @@ def test_failed_exports_replace_no_files(tool, tmp_path, monkeypatch):
         assert ('trunk' in json.loads((tmp_path / 'a.json').read_text())) == split
 
 
-@pytest.fixture
-def exported(tmp_path, monkeypatch) -> Path:
-    """A model that returns its input, with its files and a picture, in the current folder."""
+def save_graph(path: Path, inputs: tuple = ('image', 'input_ids', 'attention_mask'), size=(32, 32), export='1') -> None:
     import onnx
 
-    value = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in 'xy']
-    graph = onnx.helper.make_graph([onnx.helper.make_node('Identity', ['x'], ['y'])], 'a', value[:1], value[1:])
+    make, kinds = onnx.helper.make_tensor_value_info, onnx.TensorProto
+    given = [
+        make(name, kinds.FLOAT, ['batch', 3, *size])
+        if name == 'image'
+        else make(name, kinds.INT64, ['batch', 'length'])
+        for name in inputs
+    ]
+    ends = [onnx.numpy_helper.from_array(np.array([value]), name) for name, value in (('a', 0), ('b', 1))]
+    node = onnx.helper.make_node('Slice', ['image', 'a', 'b', 'b'], ['mask_logits'])
+    graph = onnx.helper.make_graph([node], 'a', given, [make('mask_logits', kinds.FLOAT, ['batch', 1, *size])], ends)
     opset = onnx.helper.make_opsetid('', 17)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8), tmp_path / 'a.onnx')
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    onnx.helper.set_model_props(model, dict(export=export))
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def exported(tmp_path, monkeypatch) -> Path:
+    """A model whose logits are the first channel, with its files and a picture, in the current folder."""
+    save_graph(tmp_path / 'a.onnx')
     model = tiny(None)
     tool = runpy.run_path(str(TOOLS / 'export_onnx.py'))
-    (tmp_path / 'a.json').write_text(json.dumps(tool['settings_of'](model, PIPELINE)))
-    model.text_encoder.tokenizer.backend_tokenizer.save(str(tmp_path / 'a.tokenizer.json'))
+    settings = tool['settings_of'](model, PIPELINE) | dict(export='1')
+    tool['write_settings'](settings, model.text_encoder.tokenizer, tmp_path / 'a.onnx')
     cv2.imwrite(str(tmp_path / 'photo.png'), np.zeros((4, 4, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -182,6 +200,11 @@ def exported(tmp_path, monkeypatch) -> Path:
         ('a.json', '{"mean":', 'a.json is damaged (Expecting value: '),
         ('a.json', '{}', 'a.json is damaged (it lacks input_size): write it again with export_onnx.py'),
         ('a.tokenizer.json', '{', 'a.tokenizer.json is damaged ('),
+        (
+            'a.tokenizer.json',
+            Tokenizer(WordLevel({'a': 0, '[UNK]': 1}, '[UNK]')).to_str(),
+            'a.tokenizer.json and a.json are of different exports: copy the files of one export together',
+        ),
         ('photo.png', None, 'image photo.png not found: check the path'),
         (
             'photo.png',
@@ -201,7 +224,7 @@ def test_the_runtime_names_the_wrong_file(exported, error_of, name, content, mes
 
 def test_the_runtime_names_the_wrong_graph_of_the_image(exported, error_of):
     settings = json.loads((exported / 'a.json').read_text())
-    (exported / 'a.json').write_text(json.dumps(dict(settings, trunk=['x'], export='1')))
+    (exported / 'a.json').write_text(json.dumps(dict(settings, trunk=['x'])))
     arguments = (RUNTIME, 'a.onnx', 'photo.png', 'a star')
     message = error_of(*arguments, alone=True)
     assert message.startswith('a.image.onnx not found: export_onnx.py writes')
@@ -210,7 +233,79 @@ def test_the_runtime_names_the_wrong_graph_of_the_image(exported, error_of):
     assert error_of(*arguments, alone=True).startswith('a.image.onnx is damaged (')
     (exported / 'a.image.onnx').write_bytes((exported / 'a.onnx').read_bytes())
     message = error_of(*arguments, alone=True)
+    assert message.startswith('a.image.onnx and a.json are of different exports: copy the files of one export together')
+
+
+def test_the_runtime_refuses_settings_of_another_export(exported, error_of):
+    arguments, settings = (RUNTIME, 'a.onnx', 'photo.png', 'a star'), json.loads((exported / 'a.json').read_text())
+    (exported / 'a.json').write_text(json.dumps(dict(settings, input_size=[48, 32])))
+    message = error_of(*arguments, alone=True)
+    assert message.startswith('a.json: input_size is [48, 32], and the graph takes [32, 32], which is fixed at export')
+    (exported / 'a.json').write_text(json.dumps(dict(settings, export='2')))
+    message = error_of(*arguments, alone=True)
     assert message.startswith('a.onnx and a.json are of different exports: copy the files of one export together')
+    settings.pop('export')
+    (exported / 'a.json').write_text(json.dumps(settings))
+    assert error_of(*arguments, alone=True).startswith('a.json is damaged (it lacks export): write it again with')
+
+
+def test_the_exporter_replaces_only_its_own_settings(exported, error_of):
+    for text in ('{"hidden_size": 4}', '[1]', 'no json'):
+        (exported / 'config.json').write_text(text)
+        message = error_of('deployment/export_onnx.py', 'none.py', 'none', '--out', 'config.onnx')
+        assert message.startswith('config.json would be replaced, and is not the settings of an export: name another')
+        assert (exported / 'config.json').read_text() == text
+    # The next error.
+    for out in ('a.onnx', 'new.onnx'):
+        message = error_of('deployment/export_onnx.py', 'none.py', 'none', '--out', out)
+        assert message.startswith('config none.py not found')
+
+
+def test_the_segmenter_checks_what_a_program_gives_it(exported):
+    tool = runpy.run_path(RUNTIME)
+    segmenter, image = tool['OnnxSegmenter']('a.onnx', threads=1), np.zeros((20, 30, 3), np.uint8)
+    for wrong, form in (
+        (image[..., 0], r'uint8, \(20, 30\): convert gray'),
+        (np.zeros((20, 30, 4), np.uint8), r'uint8, \(20, 30, 4\): convert gray or RGBA with cv2.cvtColor'),
+        (image[:0], r'uint8, \(0, 30, 3\)'),
+        (image / 255, 'float64'),
+        ('photo.png', 'str'),
+        (None, 'NoneType'),
+    ):
+        with pytest.raises(ValueError, match=rf'an image must be an array \(H, W, 3\) of uint8, .* is {form}'):
+            segmenter(wrong, ['a star'])
+    for wrong, message in (
+        ('a star', 'give a list with at least one sentence'),
+        (iter(()), 'give a list with at least one sentence'),
+        (None, 'give a list with at least one sentence'),
+        (['a star', 3], '3 is no sentence: give a text'),
+        (['a star', ' '], 'a sentence is empty: say what to segment'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            segmenter(image, wrong)
+    assert segmenter(image, np.array(['a star', 'the box'])).shape == (2, 20, 30)
+
+
+def test_memory_does_not_grow_by_floats_of_every_sentence(exported):
+    """Only the boolean masks do, a byte per pixel and sentence."""
+    import tracemalloc
+
+    view = runpy.run_path(RUNTIME)['OnnxSegmenter']('a.onnx').open(np.zeros((1000, 1000, 3), np.uint8))
+    tracemalloc.start()
+    view(['a star'] * 16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 16e6 < peak < 16e6 + 16e6
+
+
+def test_a_gpu_is_used_first_where_there_is_one(exported, monkeypatch):
+    tool = runpy.run_path(RUNTIME)
+    built_in = ['TensorrtExecutionProvider', 'CUDAExecutionProvider', 'CPUExecutionProvider']
+    monkeypatch.setitem(tool['available_providers'].__globals__, 'get_available_providers', lambda: built_in)
+    assert tool['available_providers']() == built_in[1:]
+    segmenter = tool['OnnxSegmenter']('a.onnx', providers=['CPUExecutionProvider'], threads=1)
+    assert segmenter.graph.get_providers() == ['CPUExecutionProvider']
+    assert segmenter.graph.get_session_options().intra_op_num_threads == 1
 
 
 def test_the_runtime_refuses_a_folder(exported, error_of, monkeypatch):
@@ -223,6 +318,7 @@ def test_the_runtime_refuses_a_folder(exported, error_of, monkeypatch):
 def test_the_runtime_refuses_a_picture_of_the_other_orientation(exported, error_of):
     settings = json.loads((exported / 'a.json').read_text())
     (exported / 'a.json').write_text(json.dumps(dict(settings, input_size=[16, 32], resize_to=[32, 16])))
+    save_graph(exported / 'a.onnx', size=(16, 32))
     cv2.imwrite('photo.png', np.zeros((64, 30, 3), np.uint8))
     message = error_of(RUNTIME, 'a.onnx', 'photo.png', 'a star', alone=True)
     assert message.startswith('an image of 30 x 64 pixels becomes one of 15 x 32, which does not fit the input')

@@ -13,7 +13,6 @@ sentences about the image.
 """
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,14 +57,13 @@ if __name__ == '__main__':
 
 import numpy as np
 import torch
+from onnx_settings import check_settings_file, settings_of, write_settings
 from torch import Tensor, nn
 
 from dit_sam.apis import ReferringInferencer
-from dit_sam.apis.pairs import TRUTH_STEPS
 from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
-from dit_sam.mmengine_extras.config_check import class_name
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.models.data_preprocessor import ReferringDataPreProcessor
 from dit_sam.models.decode_heads import GeneralizedSAMHead, SAMHead
@@ -74,10 +72,6 @@ from dit_sam.structures import TextFeatures
 from dit_sam.utils import check_file, wrap_write_errors
 
 INPUTS = ('image', 'input_ids', 'attention_mask')
-# Steps of a test pipeline that `run_onnx.py` does too, or that read the ground truth.
-STEPS = ('LoadImageFromFile', 'Resize', 'PackReferringInputs', *TRUTH_STEPS)
-# Keys of the first one that do not change the pixels.
-LOADS = ('type', 'to_float32', 'ignore_empty', 'backend_args')
 Nested: TypeAlias = 'Tensor | Sequence[Nested]'
 
 
@@ -151,30 +145,36 @@ class SentenceGraph(OnnxModel):
         return self.decode(self.model.extract_feat(inputs, text, image_index, trunk), text, self.size)
 
 
-def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool = True) -> None:
+def export(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool = True) -> dict:
     """Write the model for inputs of `size` (height, width) to `path`.
+
+    Returns:
+        Settings: `export`, which the file has in its metadata, so that files of different exports are not taken for one
+        model.
 
     Raises:
         InputError: torch is too old, or onnxscript is not installed.
     """
     batch, length = torch.export.Dim('batch', min=1), length_of(model)
+    settings = dict(export=uuid4().hex)
     save(
         path,
         model,
         (torch.zeros(2, 3, *size), *example_tokens()),
+        settings['export'],
         input_names=INPUTS,
         output_names=model.output_names,
         optimize=optimize,
         dynamic_shapes=({0: batch}, {0: batch, 1: length}, {0: batch, 1: length}),
     )
+    return settings
 
 
 def export_split(model: OnnxModel, size: tuple[int, int], path: Path, optimize: bool = True) -> dict:
     """Write two graphs, the first one beside `path` with the ending `IMAGE_SUFFIX`.
 
     Returns:
-        Settings: `trunk`, the names of what the first graph gives to the second; and `export`, which both have in their
-        metadata, so that graphs of different exports are not taken for one model.
+        Settings: `trunk`, the names of what the first graph gives to the second; and `export`, as in the other form.
 
     Raises:
         InputError: As in `export`, or everything depends on the sentences.
@@ -233,7 +233,7 @@ def length_of(model: OnnxModel) -> torch.export.Dim:
     return torch.export.Dim('length', min=1, max=model.model.text_encoder.max_length)
 
 
-def save(path: Path, model: nn.Module, inputs: tuple, export_name: str | None = None, **options: Any) -> None:
+def save(path: Path, model: nn.Module, inputs: tuple, export_name: str, **options: Any) -> None:
     """Write one graph; `options` are those of `torch.onnx.export`."""
     if not hasattr(torch.compiler, 'is_exporting'):
         raise InputError(f'torch {torch.__version__} cannot export this model: take 2.7 or newer')
@@ -241,65 +241,8 @@ def save(path: Path, model: nn.Module, inputs: tuple, export_name: str | None = 
         raise InputError('onnxscript is not installed, which writes the model: pip install "dit-sam[onnx]"')
     with torch.no_grad():
         program = torch.onnx.export(model, inputs, dynamo=True, verbose=False, **options)
-    if export_name is not None:
-        program.model.metadata_props['export'] = export_name
+    program.model.metadata_props['export'] = export_name
     program.save(str(path))
-
-
-def check_pipeline(pipeline: list[dict]) -> dict:
-    """The Resize of a test pipeline that `run_onnx.py` can follow.
-
-    Raises:
-        InputError: It cannot.
-    """
-    others = [name for name in map(class_name, pipeline) if name not in STEPS]
-    if others:
-        raise InputError(f'run_onnx.py cannot apply {others[0]} of the test pipeline: leave it out')
-    loads = {key for step in pipeline if class_name(step) == 'LoadImageFromFile' for key in step if key not in LOADS}
-    if loads:
-        raise InputError(f'run_onnx.py reads images as cv2 does: leave {min(loads)} of LoadImageFromFile out')
-    resizes = [step for step in pipeline if class_name(step) == 'Resize']
-    if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
-        raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
-    if {resizes[0].get('backend', 'cv2'), resizes[0].get('interpolation', 'bilinear')} != {'cv2', 'bilinear'}:
-        raise InputError(
-            'Resize must be bilinear and by OpenCV, as run_onnx.py resizes: leave its backend and interpolation out'
-        )
-    return resizes[0]
-
-
-def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None) -> dict:
-    """How to make inputs from images and sentences, and masks from logits, as plain values.
-
-    Args:
-        model: A `ReferringSegmentor`.
-        pipeline: Config of the test pipeline.
-        size: Replaces the sizes of the preprocessor and of the pipeline.
-
-    Raises:
-        InputError: `run_onnx.py` cannot prepare images in this way, or there is no size.
-    """
-    encoder, preprocessor = model.text_encoder, model.data_preprocessor
-    resize = check_pipeline(pipeline)
-    if not preprocessor.bgr_to_rgb:
-        raise InputError('run_onnx.py gives the model RGB: set data_preprocessor.bgr_to_rgb=True')
-    if preprocessor.place != 'middle':
-        raise InputError("run_onnx.py centers images: set data_preprocessor.place='middle'")
-    if size is None and preprocessor.size is None:
-        raise InputError('the config has no data_preprocessor.size, and an exported model needs one: give --size')
-    settings = dict(
-        input_size=[size, size] if size else list(preprocessor.size),
-        resize_to=[size, size] if size else list(resize['scale']),
-        mean=preprocessor.mean.flatten().tolist(),
-        std=preprocessor.std.flatten().tolist(),
-        max_length=encoder.max_length,
-        pad_id=encoder.tokenizer.pad_token_id,
-        pad_to_max_length=encoder.pads_to_max_length,
-        threshold=model.decode_head.threshold,
-    )
-    if isinstance(model.decode_head, GeneralizedSAMHead):
-        settings['no_target_threshold'] = model.decode_head.no_target_threshold
-    return settings
 
 
 def examples(
@@ -370,12 +313,8 @@ def write(
         path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix='.', suffix='.part', dir=path.parent) as folder:
             temporary = Path(folder, path.name)
-            if split:
-                settings |= export_split(model, settings['input_size'], temporary)
-            else:
-                export(model, settings['input_size'], temporary)
-            temporary.with_suffix('.json').write_text(json.dumps(settings, indent=1), encoding='utf-8')
-            tokenizer.backend_tokenizer.save(str(temporary.with_suffix('.tokenizer.json')))
+            settings |= (export_split if split else export)(model, settings['input_size'], temporary)
+            write_settings(settings, tokenizer, temporary)
             if check:
                 check_against_pytorch(model, settings['input_size'], temporary, settings.get('trunk', ()))
             names = sorted(os.listdir(folder))
@@ -401,6 +340,7 @@ def main(args: argparse.Namespace) -> None:
     # Messages of mmengine and torch go to stderr, so that stdout has only the results.
     with one_line_errors(), redirect_stdout(sys.stderr):
         check_file(args.out)
+        check_settings_file(Path(args.out).with_suffix('.json'))
         weights = None if args.checkpoint == 'none' else args.checkpoint
         cfg = load_config(args.config, cfg_options=args.cfg_options)
         inferencer = ReferringInferencer(cfg, weights, 'cpu', show_progress=False)

@@ -1,14 +1,15 @@
 """Segment an image with an exported model: ``tools/deployment/run_onnx.py model.onnx IMAGE SENTENCE… [--out DIR]``.
 
-Needs numpy, opencv-python, tokenizers and onnxruntime, but neither torch nor OpenMMLab. It is an example: copy
+Needs numpy, opencv-python-headless, tokenizers and onnxruntime, but neither torch nor OpenMMLab. It is an example: copy
 `OnnxSegmenter` into your program.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -30,10 +31,12 @@ if __name__ == '__main__':
 
 import cv2
 import numpy as np
-from onnxruntime import InferenceSession, SessionOptions
+from onnxruntime import InferenceSession, SessionOptions, get_available_providers
 from tokenizers import Tokenizer
 
 SETTINGS = ('input_size', 'resize_to', 'mean', 'std', 'max_length', 'pad_id', 'pad_to_max_length', 'threshold')
+# What says that files belong together.
+SAME = ('export', 'tokenizer_sha256')
 WORDS = ('input_ids', 'attention_mask')
 
 
@@ -53,16 +56,29 @@ def read(path: Path, reader: Callable[[Path], Any]) -> Any:
 
 def read_settings(path: Path) -> dict:
     settings = json.loads(path.read_text(encoding='utf-8'))
-    missing = [name for name in SETTINGS if name not in settings]
+    missing = [name for name in SETTINGS + SAME if name not in settings]
     if missing:
         raise ValueError(f'it lacks {missing[0]}')
     return settings
 
 
-def open_graph(path: Path) -> InferenceSession:
+def available_providers() -> list[str]:
+    """GPU first if onnxruntime is built for one. TensorRT is left out, which takes minutes for every new shape."""
+    return [name for name in get_available_providers() if 'tensorrt' not in name.lower()]
+
+
+def open_graph(path: Path, providers: Sequence | None = None, threads: int = 0) -> InferenceSession:
     options = SessionOptions()
     options.log_severity_level = 3
-    return InferenceSession(str(path), options)
+    options.intra_op_num_threads = threads
+    return InferenceSession(str(path), options, available_providers() if providers is None else list(providers))
+
+
+def of_different_exports(file: Path, settings: Path) -> str:
+    return (
+        f'{file} and {settings} are of different exports: copy the files of one export together, or write them again '
+        'with export_onnx.py'
+    )
 
 
 class OnnxSegmenter:
@@ -70,33 +86,42 @@ class OnnxSegmenter:
 
     Args:
         path: The .onnx file. With ``--split`` the graph of the image is beside it.
+        providers: Of onnxruntime, the preferred one first; default: `available_providers`.
+        threads: Threads of each graph; 0 is one for every core of the machine.
 
     Raises:
         FileNotFoundError: One of the files is missing.
         ValueError: One of them is damaged, or belongs to another model.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, providers: Sequence | None = None, threads: int = 0) -> None:
         path = Path(path)
+        graph = partial(open_graph, providers=providers, threads=threads)
         if path.name.endswith('.image.onnx'):
             raise ValueError(f'{path} is the graph of the image alone: name the other one, without .image')
-        self.graph = read(path, open_graph)
-        self.settings = read(path.with_suffix('.json'), read_settings)
-        self.tokenizer = read(path.with_suffix('.tokenizer.json'), lambda file: Tokenizer.from_file(str(file)))
+        words, settings_file = path.with_suffix('.tokenizer.json'), path.with_suffix('.json')
+        self.graph = read(path, graph)
+        self.settings = read(settings_file, read_settings)
+        self.tokenizer = read(words, lambda file: Tokenizer.from_file(str(file)))
         # What the graph of the image gives to the other one.
         self.trunk = self.settings.get('trunk')
         graphs = {path: self.graph}
         if self.trunk:
             image_file = path.with_suffix('.image.onnx')
-            self.image_graph = graphs[image_file] = read(image_file, open_graph)
-        for file, graph in graphs.items():
-            same = graph.get_modelmeta().custom_metadata_map.get('export') == self.settings.get('export')
+            self.image_graph = graphs[image_file] = read(image_file, graph)
+        for file, session in graphs.items():
+            same = session.get_modelmeta().custom_metadata_map.get('export') == self.settings['export']
             # A copy of the other graph has the same export.
-            if not same or (file != path and [each.name for each in graph.get_inputs()] != ['image']):
-                raise ValueError(
-                    f'{file} and {path.with_suffix(".json")} are of different exports: copy the files of one export '
-                    'together, or write them again with export_onnx.py'
-                )
+            if not same or (file != path and [each.name for each in session.get_inputs()] != ['image']):
+                raise ValueError(of_different_exports(file, settings_file))
+        if hashlib.sha256(words.read_bytes()).hexdigest() != self.settings['tokenizer_sha256']:
+            raise ValueError(of_different_exports(words, settings_file))
+        height, width = graphs[image_file if self.trunk else path].get_inputs()[0].shape[2:]
+        if [height, width] != list(self.settings['input_size']):
+            raise ValueError(
+                f'{settings_file}: input_size is {self.settings["input_size"]}, and the graph takes {[height, width]}, '
+                'which is fixed at export: write it again with export_onnx.py --size'
+            )
         # Special tokens in a sentence are plain text.
         self.tokenizer.encode_special_tokens = True
         length = self.settings['max_length']
@@ -105,15 +130,15 @@ class OnnxSegmenter:
             pad_id=self.settings['pad_id'], length=length if self.settings['pad_to_max_length'] else None
         )
 
-    def __call__(self, image: np.ndarray, sentences: Sequence[str]) -> np.ndarray:
+    def __call__(self, image: np.ndarray, sentences: Iterable[str]) -> np.ndarray:
         """Segment an image (H, W, 3), BGR, uint8, by S sentences; return boolean masks (S, H, W).
 
         Raises:
-            ValueError: A sentence is empty, or the image is too narrow.
+            ValueError: A sentence is empty, or the image is too narrow or of another form.
         """
         return self.open(image)(sentences)
 
-    def open(self, image: np.ndarray) -> Callable[[Sequence[str]], np.ndarray]:
+    def open(self, image: np.ndarray) -> Callable[[Iterable[str]], np.ndarray]:
         """A function from sentences about an image to masks; the graph of the image has run.
 
         Arguments, masks and errors are those of `__call__`.
@@ -129,26 +154,25 @@ class OnnxSegmenter:
         inputs: dict[str, np.ndarray],
         window: tuple[slice, slice],
         size: tuple[int, int],
-        sentences: Sequence[str],
+        sentences: Iterable[str],
     ) -> np.ndarray:
-        if isinstance(sentences, str) or not sentences:
-            raise ValueError('give a list with at least one sentence')
-        if not all(sentence.strip() for sentence in sentences):
-            raise ValueError('a sentence is empty: say what to segment')
-        encoded = self.tokenizer.encode_batch(list(sentences))
+        encoded = self.tokenizer.encode_batch(check_sentences(sentences))
         if not self.trunk:
             inputs = dict(image=np.repeat(inputs['image'], len(encoded), 0))
         words = zip(WORDS, (np.array([getattr(item, name) for item in encoded]) for name in ('ids', 'attention_mask')))
         logits, *no_target = self.graph.run(None, inputs | dict(words))
-        found = [sentence_logits[0][window] for sentence_logits in logits]
-        found = [cv2.resize(one, size[::-1], interpolation=cv2.INTER_LINEAR) for one in found]
-        masks = 1 / (1 + np.exp(-np.stack(found))) > self.settings['threshold']
+        # Floats of the size of the image for one sentence at a time: a photo of 24 megapixels takes 96 MB.
+        masks = np.empty((len(encoded), *size), bool)
+        for mask, sentence_logits in zip(masks, logits):
+            found = cv2.resize(sentence_logits[0][window], size[::-1], interpolation=cv2.INTER_LINEAR)
+            np.greater(1 / (1 + np.exp(-found)), self.settings['threshold'], out=mask)
         for probabilities in no_target:
             masks[probabilities > self.settings['no_target_threshold']] = False
         return masks
 
     def prepare(self, image: np.ndarray) -> tuple[np.ndarray, tuple[slice, slice]]:
         """The image resized, normalized and centered on zeros, (3, H', W'), and the rows and columns it takes."""
+        check_image(image)
         long, short = max(self.settings['resize_to']), min(self.settings['resize_to'])
         scale = min(long / max(image.shape[:2]), short / min(image.shape[:2]))
         height, width = (int(side * scale + 0.5) for side in image.shape[:2])
@@ -169,6 +193,30 @@ class OnnxSegmenter:
         mean, std = (np.array(self.settings[name], np.float32) for name in ('mean', 'std'))
         pixels[(slice(None), *window)] = ((image - mean) / std).transpose(2, 0, 1)
         return pixels, window
+
+
+def check_image(image: Any) -> None:
+    """Raise `ValueError` if an image is not as `read_image` returns it."""
+    right = isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+    if not right or not image.size:
+        form = f'{image.dtype}, {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(
+            f'an image must be an array (H, W, 3) of uint8, BGR, and not empty; this one is {form}: convert gray or '
+            'RGBA with cv2.cvtColor'
+        )
+
+
+def check_sentences(sentences: Iterable[str]) -> list[str]:
+    """Sentences as a list; raise `ValueError` if there is none, or one is empty or no text."""
+    found = [] if isinstance(sentences, str) or not isinstance(sentences, Iterable) else list(sentences)
+    if not found:
+        raise ValueError('give a list with at least one sentence')
+    other = next((sentence for sentence in found if not isinstance(sentence, str)), None)
+    if other is not None:
+        raise ValueError(f'{other!r} is no sentence: give a text')
+    if not all(sentence.strip() for sentence in found):
+        raise ValueError('a sentence is empty: say what to segment')
+    return found
 
 
 def free_path(folder: str, stem: str) -> Path:
