@@ -100,7 +100,7 @@ def test_init_cfg_may_be_a_list_of_one(tmp_path, config, prefix):
 @pytest.mark.parametrize('config', [backbone(), decode_head()], ids=['backbone', 'decode_head'])
 def test_a_prefix_of_sams_weights_is_refused(config):
     part = MODELS.build(dict(config, init_cfg=dict(type='Pretrained', checkpoint='sam.pth', prefix='teacher.')))
-    with pytest.raises(InputError, match="init_cfg.prefix='teacher.': the parts of SAM are found by the names"):
+    with pytest.raises(InputError, match="init_cfg.prefix='teacher.': this part is found by the names"):
         part.init_weights()
 
 

@@ -162,11 +162,11 @@ def test_compiled_blocks_train_and_validate(folder):
 
 def test_mixed_precision_and_accumulated_gradients_resume_exactly(folder):
     """Signaled after batch 8, the third of the epoch: the step of batches 8 and 9 is finished first."""
-    switches = dict(amp=True)
-    train(folder, 'whole_amp', 'optim_wrapper.accumulative_counts=2', **switches)
-    output = train(folder, 'stopped_amp', 'optim_wrapper.accumulative_counts=2', *end(8, by='SIGTERM'), **switches)
+    switches, steps = dict(amp=True), ('optim_wrapper.accumulative_counts=2', 'custom_hooks.0.interval=2')
+    train(folder, 'whole_amp', *steps, **switches)
+    output = train(folder, 'stopped_amp', *steps, *end(8, by='SIGTERM'), **switches)
     assert 'Stopped by SIGTERM after step 9' in output
-    train(folder, 'stopped_amp', 'optim_wrapper.accumulative_counts=2', resume=True, **switches)
+    train(folder, 'stopped_amp', *steps, resume=True, **switches)
     assert_same_end(folder, 'stopped_amp', 'whole_amp')
 
 

@@ -135,7 +135,7 @@ class HuggingFaceTextEncoder(TextEncoder):
             FileNotFoundError: Neither a file nor a folder, and no hub answers to the name.
             InputError: The weights belong to a model of other sizes.
         """
-        pretrained = pretrained_init_cfg(self.init_cfg)
+        pretrained = pretrained_init_cfg(self.init_cfg, takes_prefix=True)
         if pretrained is None:
             # Without `init_cfg` weights stay as transformers and peft have initialized them.
             if self.init_cfg:

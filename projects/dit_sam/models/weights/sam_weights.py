@@ -21,13 +21,13 @@ SAM_REMEDY = (
 )
 
 
-def pretrained_init_cfg(init_cfg: dict | Sequence[dict] | None) -> dict | None:
+def pretrained_init_cfg(init_cfg: dict | Sequence[dict] | None, takes_prefix: bool = False) -> dict | None:
     """The dict of type Pretrained in an `init_cfg`, alone or in a list; None without one.
 
     Pure Python configs name the class, `PretrainedInit`.
 
     Raises:
-        InputError: The list has other entries, there is no checkpoint, or there is a prefix.
+        InputError: The list has other entries, there is no checkpoint, or there is a prefix and the part takes none.
     """
     configs: Sequence[dict] = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or ()
     found = next((config for config in configs if _is_pretrained(config.get('type'))), None)
@@ -38,10 +38,10 @@ def pretrained_init_cfg(init_cfg: dict | Sequence[dict] | None) -> dict | None:
             f'init_cfg={init_cfg}: Pretrained must be the only entry and name a file, '
             "dict(type='Pretrained', checkpoint=FILE)"
         )
-    if found.get('prefix') is not None:
+    if found.get('prefix') is not None and not takes_prefix:
         raise InputError(
-            f'init_cfg.prefix={found["prefix"]!r}: the parts of SAM are found by the names in the file, which may not '
-            'have others in front; save the part under its own names, and leave prefix out'
+            f'init_cfg.prefix={found["prefix"]!r}: this part is found by the names in the file, which may not have '
+            'others in front; save it under its own names, and leave prefix out'
         )
     return found
 
