@@ -5,7 +5,7 @@ import csv
 import os
 import os.path as osp
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
@@ -134,18 +134,24 @@ def read_pairs(path: str) -> tuple[list[str], list[list[str]]]:
             if missing:
                 refuse(f'--pairs {path} has no column {" or ".join(sorted(missing))}: its first line names the columns')
             for row in rows:
-                image, sentence = row['image'], row['sentence']
-                if not (image and image.strip() and sentence and sentence.strip()):
-                    refuse(f'--pairs {path}, line {rows.line_num}: image or sentence is empty')
-                image = image if '://' in image else osp.join(osp.dirname(path), image)
-                if osp.isdir(image):
-                    refuse(f'--pairs {path}, line {rows.line_num}: {image} is a folder; name one image a line')
+                image, sentence = read_pair(row, path, rows.line_num)
                 pairs.setdefault(image, []).append(sentence)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         refuse(f'--pairs {path} cannot be read as CSV in UTF-8: {error}')
     if not pairs:
         refuse(f'--pairs {path} has no line after the names of the columns')
     return list(pairs), list(pairs.values())
+
+
+def read_pair(row: Mapping[str, str | None], path: str, line: int) -> tuple[str, str]:
+    """The image, with its folder, and the sentence of a row of --pairs; refuse what is neither."""
+    image, sentence = row['image'] or '', row['sentence'] or ''
+    if not (image.strip() and sentence.strip()):
+        refuse(f'--pairs {path}, line {line}: image or sentence is empty')
+    image = image if '://' in image else osp.join(osp.dirname(path), image)
+    if osp.isdir(image):
+        refuse(f'--pairs {path}, line {line}: {image} is a folder; name one image a line')
+    return image, sentence
 
 
 def read_numbers(text: str | None, option: str) -> list[list[float]] | None:

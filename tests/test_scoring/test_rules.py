@@ -178,11 +178,9 @@ def test_the_dump_of_the_metric_has_the_metrics_own_scores(tmp_path, generalized
     for annotation in content['annotations'][::2]:
         annotation['segmentation'] = [[40, 40, 90, 40, 90, 90, 40, 90], [60, 60, 130, 60, 130, 110, 60, 110]]
     instances.write_text(json.dumps(content))
-    kind = GRefCOCODataset if generalized else RefCOCODataset
-    dataset = kind(
-        ann_file=str(instances),
-        refs_file=str(refs),
-        split='val',
+    files = dict(ann_file=str(instances), refs_file=str(refs), split='val')
+    dataset = (GRefCOCODataset if generalized else RefCOCODataset)(
+        **files,
         data_prefix=dict(img_path=str(tmp_path / 'images')),
         keep_outlines=True,
         test_mode=True,
@@ -203,9 +201,8 @@ def test_the_dump_of_the_metric_has_the_metrics_own_scores(tmp_path, generalized
         sample.set_field(type(sample.gt_sem_seg)(data=shifted), 'pred_sem_seg')
         referring_iou.process({}, [sample.to_dict()])
     expected = referring_iou.evaluate(len(dataset))
-    sheet = score_answers(
-        str(tmp_path / 'dump.jsonl'), Truths(open_data(str(instances), str(refs), images=str(tmp_path / 'images')))
-    )
+    truths = Truths(open_data(str(instances), str(refs), images=str(tmp_path / 'images')))
+    sheet = score_answers(str(tmp_path / 'dump.jsonl'), truths)
     ours = scores(sheet, rule)
     assert not sheet.problems.lines()
     for name, value in expected.items():

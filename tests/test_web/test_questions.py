@@ -1,9 +1,10 @@
 """What the page checks without gradio: questions, the names it is called by, and the folder of a running page."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,13 @@ import pytest
 from dit_sam.errors import InputError
 from dit_sam.web import folders, hosts, questions
 
-# Without the seconds that importing the package takes.
-HOLD = """import runpy, sys, time
-module = runpy.run_path(sys.argv[1])
-module['end_by_signals']()
-with module['page_folder']() as folder:
-    print(folder, flush=True)
-    time.sleep(600)
-"""
+
+def hold(started: Connection) -> None:
+    """Keep the folder of a page until a signal ends the process."""
+    folders.end_by_signals()
+    with folders.page_folder() as folder:
+        started.send(folder)
+        time.sleep(600)
 
 
 def test_a_too_large_file_is_not_opened(tmp_path):
@@ -44,22 +44,25 @@ def test_folders_do_not_outlive_their_page(name, tmp_path, monkeypatch):
     (tmp_path / 'dit_sam_web_other').mkdir()
     (tmp_path / 'dit_sam_web_file').write_text('')
     (tmp_path / 'elsewhere').mkdir()
-    (tmp_path / 'elsewhere' / 'lock').write_text('1')
+    (tmp_path / 'elsewhere' / '.lock').write_text('1')
     (tmp_path / 'dit_sam_web_link').symlink_to('elsewhere')
     others = sorted(tmp_path.iterdir())
-    process = subprocess.Popen([sys.executable, '-c', HOLD, folders.__file__], stdout=subprocess.PIPE, text=True)
-    folder = Path(process.stdout.readline().strip())
+    # Forked, without the seconds that importing the package takes.
+    context = multiprocessing.get_context('fork')
+    receives, sends = context.Pipe(duplex=False)
+    process = context.Process(target=hold, args=(sends,))
+    process.start()
+    folder = Path(receives.recv())
     (folder / 'private.png').write_text('')
     with folders.page_folder() as own:
-        assert (folder / 'private.png').exists() and (Path(own) / 'lock').read_text() == f'{os.getpid()}\n'
-        assert (folder / 'lock').read_text() == f'{process.pid}\n'
-        process.send_signal(getattr(signal, name))
-        process.communicate()
-        assert process.returncode == (-signal.SIGKILL if name == 'SIGKILL' else 0)
+        assert (folder / 'private.png').exists()
+        os.kill(process.pid, getattr(signal, name))
+        process.join()
+        assert process.exitcode == (-signal.SIGKILL if name == 'SIGKILL' else 0)
         assert folder.exists() == (name == 'SIGKILL')
         folders.remove_left_folders()
         assert sorted(tmp_path.iterdir()) == sorted([*others, Path(own)])
-    assert sorted(tmp_path.iterdir()) == others and (tmp_path / 'elsewhere' / 'lock').exists()
+    assert sorted(tmp_path.iterdir()) == others and (tmp_path / 'elsewhere' / '.lock').exists()
 
 
 def test_a_page_goes_on_under_nohup(monkeypatch):

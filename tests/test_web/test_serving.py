@@ -72,12 +72,12 @@ def ask(address: str, picture: str, sentences: str) -> list[dict]:
     question = dict(data=data, fn_index=asked, session_hash='a')
     httpx.post(f'{address}/gradio_api/queue/join', json=question, timeout=SECONDS)
     messages = []
-    with httpx.stream('GET', f'{address}/gradio_api/queue/data?session_hash=a', timeout=SECONDS) as lines:
-        for line in lines.iter_lines():
-            if line.startswith('data:'):
-                messages.append(json.loads(line.removeprefix('data:')))
-                if messages[-1]['msg'] == 'process_completed':
-                    break
+    with httpx.stream('GET', f'{address}/gradio_api/queue/data?session_hash=a', timeout=SECONDS) as answer:
+        lines = (line.removeprefix('data:') for line in answer.iter_lines() if line.startswith('data:'))
+        for message in map(json.loads, lines):
+            messages.append(message)
+            if message['msg'] == 'process_completed':
+                break
     return messages
 
 

@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint: .pth or .safetensors; "none" leaves the weights random')
-    parser.add_argument('--out', default='model.onnx', help='file to write; an existing one is replaced')
+    parser.add_argument('--out', default='model.onnx', help='file to write; it and those beside it are replaced')
     parser.add_argument('--size', type=int, help="side of the model's square input; default: as in the config")
     parser.add_argument(
         '--split', action='store_true', help='two graphs: what does not depend on the sentences runs once for an image'
@@ -304,10 +304,6 @@ def write(
         InputError: The model cannot be exported, differs from PyTorch's, or the files cannot be written.
     """
     model, tokenizer = OnnxModel(inferencer.model), inferencer.model.text_encoder.tokenizer
-    if not tokenizer.is_fast:
-        raise InputError(
-            f'{type(tokenizer).__name__} has no tokenizer.json, which run_onnx.py reads: it cannot be exported'
-        )
     settings = settings_of(inferencer.model, inferencer.cfg.test_dataloader.dataset.pipeline, size)
     with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -51,9 +51,13 @@ def settings_of(model: nn.Module, pipeline: list[dict], size: int | None = None)
         size: Replaces the sizes of the preprocessor and of the pipeline.
 
     Raises:
-        InputError: `run_onnx.py` cannot prepare images in this way, or there is no size.
+        InputError: `run_onnx.py` cannot prepare images or sentences in this way, or there is no size.
     """
     encoder, preprocessor = model.text_encoder, model.data_preprocessor
+    if not encoder.tokenizer.is_fast:
+        raise InputError(
+            f'{type(encoder.tokenizer).__name__} has no tokenizer.json, which run_onnx.py reads: it cannot be exported'
+        )
     resize = check_pipeline(pipeline)
     if not preprocessor.bgr_to_rgb:
         raise InputError('run_onnx.py gives the model RGB: set data_preprocessor.bgr_to_rgb=True')

@@ -136,8 +136,7 @@ class ReferringInferencer(ModelInferencer):
         Other errors are those of a call, and come before the first result, also for missing files. Arguments are those
         of a call; the progress bar is off, as a program usually prints results.
         """
-        if return_masks not in get_args(MaskForm):
-            raise InputError(f'return_masks={return_masks!r} is not one of {", ".join(get_args(MaskForm))}')
+        _check_options(return_masks, batch_size, out_dir)
         images, single = list_images(inputs), is_single(inputs)
         if is_folder(inputs) and isinstance(sentences, (list, tuple)) and all(isinstance(s, str) for s in sentences):
             # Whoever names a folder may not know how many images it has.
@@ -149,10 +148,6 @@ class ReferringInferencer(ModelInferencer):
         prompts = match_prompts(points, boxes, names, list(map(len, matched)), single)
         if any(map(any, prompts)):
             check_takes_prompts(self.model.decode_head, self.pipeline.stage)
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise InputError(f'batch_size must be a whole number of 1 or more, got {batch_size!r}')
-        if out_dir:
-            check_folder(out_dir)
         errors: dict[int, Exception] = {}
         loader = self.preprocess(images, batch_size, names=names, sentences=matched, prompts=prompts, errors=errors)
         # A batch may have pairs of the next images.
@@ -322,6 +317,15 @@ class ReferringInferencer(ModelInferencer):
                 for number, sample in zip(numbers, samples):
                     # At 24 megapixels the probabilities of one sentence take 100 MB, so they are not kept by default.
                     yield number, prediction_of(sample), sample.cpu() if keep_samples else None
+
+
+def _check_options(return_masks: Any, batch_size: Any, out_dir: str) -> None:
+    if return_masks not in get_args(MaskForm):
+        raise InputError(f'return_masks={return_masks!r} is not one of {", ".join(get_args(MaskForm))}')
+    if not isinstance(batch_size, Integral) or batch_size < 1:
+        raise InputError(f'batch_size must be a whole number of 1 or more, got {batch_size!r}')
+    if out_dir:
+        check_folder(out_dir)
 
 
 def _name(image: str | np.ndarray | OpenImage, number: int) -> str:

@@ -162,26 +162,26 @@ def follow_batch(runner: Any) -> None:
     if base is None or batch is None:
         return
     real, averaging = get_world_size() * batch * batches, [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
-    if not scale.get('enable'):
-        if real != base:
-            meant = f'the learning rate{" and the averaged weights are" if averaging else " is"} meant for {base}'
-            if class_name(cfg.get('strategy')).endswith('DeepSpeedStrategy'):
-                remedy = 'with DeepSpeed, set optim_wrapper.optimizer.lr by hand'
-            else:
-                remedy = '--cfg-options auto_scale_lr.enable=True adapts them'
-            print_log(f'A step has {real} items, and {meant}: {remedy}', logger='current')
-        return
-    if batches != 1:
-        scale = dict(scale, base_batch_size=base / batches)
-        for holder in (runner, getattr(runner, 'strategy', None)):
-            for name in ('auto_scale_lr', '_auto_scale_lr'):
-                if getattr(holder, name, None):
-                    setattr(holder, name, scale)
-        print_log(
-            f'auto_scale_lr: a step has {batches} batches, so the base batch size counts as 1/{batches}', 'current'
-        )
-    for hook in averaging if real != base else ():
-        _scale_averaging(hook, real / base)
+    if scale.get('enable'):
+        if batches != 1:
+            _count_batches(runner, dict(scale, base_batch_size=base / batches), batches)
+        for hook in averaging if real != base else ():
+            _scale_averaging(hook, real / base)
+    elif real != base:
+        meant = f'the learning rate{" and the averaged weights are" if averaging else " is"} meant for {base}'
+        remedy = '--cfg-options auto_scale_lr.enable=True adapts them'
+        if class_name(cfg.get('strategy')).endswith('DeepSpeedStrategy'):
+            remedy = 'with DeepSpeed, set optim_wrapper.optimizer.lr by hand'
+        print_log(f'A step has {real} items, and {meant}: {remedy}', logger='current')
+
+
+def _count_batches(runner: Any, scale: Mapping, batches: int) -> None:
+    """Have mmengine scale the learning rate by all batches of a step."""
+    for holder in (runner, getattr(runner, 'strategy', None)):
+        for name in ('auto_scale_lr', '_auto_scale_lr'):
+            if getattr(holder, name, None):
+                setattr(holder, name, scale)
+    print_log(f'auto_scale_lr: a step has {batches} batches, so the base batch size counts as 1/{batches}', 'current')
 
 
 def _scale_averaging(hook: EMAHook, ratio: float) -> None:

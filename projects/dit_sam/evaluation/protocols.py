@@ -88,7 +88,7 @@ class Protocol:
         return torch.from_numpy(decode_rle(rle)).to(truth.device)[None]
 
 
-def strange_labels(sample: dict, device: torch.device) -> Tensor:
+def unexpected_values(sample: dict, device: torch.device) -> Tensor:
     """Whether a sample's masks have values that mean nothing here, (3,), bool.
 
     In turn: the prediction has others than 0 and 1; the truth others than 0, 1 and 255; the truth has 255, where pixels

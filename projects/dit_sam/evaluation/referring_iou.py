@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError, log_warning
 from ..utils import check_file, encode_rle
 from .dump import dump_line, write_dump
-from .protocols import PROTOCOLS, split_by_sentence, strange_labels
+from .protocols import PROTOCOLS, split_by_sentence, unexpected_values
 from .scores import NAMES, REFERENCE_NAMES, THRESHOLDS, Areas, group_score, reference_scores, score_table, scores_of
 
 
@@ -152,8 +152,8 @@ class ReferringIoU(BaseMetric):
         counts = [self._count(sentence, *pair) for sentence, pair in zip(sentences, pairs)]
         # One transfer per batch from the device of the masks.
         rows = torch.stack(counts).tolist() if counts else []
-        for sample, pair, (intersection, prediction, truth, drawn, *strange) in zip(sentences, pairs, rows):
-            self._check_values(sample, *strange)
+        for sample, pair, (intersection, prediction, truth, drawn, *unexpected) in zip(sentences, pairs, rows):
+            self._check_values(sample, *unexpected)
             no_target = sample.get('no_target', not drawn)
             areas = Areas(intersection, prediction, truth, bool(no_target), self.empty_iou)
             group = sample.get(self.group_by)
@@ -190,12 +190,12 @@ class ReferringIoU(BaseMetric):
         return {**total[1], **means}
 
     def _count(self, sample: dict, prediction: Tensor, truth: Tensor) -> Tensor:
-        """Intersection, areas of prediction and truth, whether the truth has a pixel, and `strange_labels`, (7,)."""
+        """Intersection, areas of prediction and truth, whether the truth has a pixel, and `unexpected_values`, (7,)."""
         drawn = truth.any()
         prediction, truth = self.comparison.compared(sample, prediction, truth)
         prediction = prediction & (prediction.sum() >= self.min_area)
         areas = [(prediction & truth).sum(), prediction.sum(), truth.sum(), drawn.long()]
-        return torch.cat([torch.stack(areas), strange_labels(sample, prediction.device).long()])
+        return torch.cat([torch.stack(areas), unexpected_values(sample, prediction.device).long()])
 
     def _check_values(self, sample: dict, prediction: int, truth: int, ignored: int) -> None:
         """Refuse masks with values that would count as outside; warn once if a truth may be a file of 0 and 255."""

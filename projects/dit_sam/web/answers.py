@@ -102,8 +102,8 @@ class Answers:
         if not self.reads_text:
             return ''
         encoder = self.inferencer.model.text_encoder
-        lengths = [len(ids) for ids in encoder.tokenizer(sentences)['input_ids']]
-        numbers = [str(number) for number, length in enumerate(lengths, 1) if length > encoder.max_length]
+        lengths = enumerate(encoder.lengths(sentences), 1)
+        numbers = [str(number) for number, length in lengths if length > encoder.max_length]
         if not numbers:
             return ''
         return (

@@ -71,15 +71,7 @@ class SAMHead(BaseDecodeHead):
         init_cfg: dict | list[dict] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name in ('sampler', 'dropout_ratio'):
-            if kwargs.pop(name, None):
-                raise InputError(f'{type(self).__name__} has no use for decode_head.{name}: leave it out')
-        for name in ('channels', 'num_classes', 'out_channels'):
-            if name in kwargs:
-                raise InputError(
-                    f'decode_head.{name}={kwargs[name]}: {type(self).__name__} has one mask, and the channels of '
-                    f'decode_head.in_channels; leave {name} out'
-                )
+        self._check_keywords(kwargs)
         super().__init__(
             in_channels,
             in_channels,
@@ -116,6 +108,18 @@ class SAMHead(BaseDecodeHead):
         self.mask_decoder.iou_prediction_head.requires_grad_(predict_iou)
         for embeddings in (self.prompt_encoder.point_embeddings, self.prompt_encoder.not_a_point_embed):
             embeddings.requires_grad_(spatial_prompts)
+
+    def _check_keywords(self, kwargs: dict[str, Any]) -> None:
+        """Raise `InputError` for settings of mmseg's heads that this one lacks; remove those that are off."""
+        for name in ('sampler', 'dropout_ratio'):
+            if kwargs.pop(name, None):
+                raise InputError(f'{type(self).__name__} has no use for decode_head.{name}: leave it out')
+        for name in ('channels', 'num_classes', 'out_channels'):
+            if name in kwargs:
+                raise InputError(
+                    f'decode_head.{name}={kwargs[name]}: {type(self).__name__} has one mask, and the channels of '
+                    f'decode_head.in_channels; leave {name} out'
+                )
 
     def init_weights(self) -> None:
         """As in `BaseDecodeHead`; `init_cfg=dict(type='Pretrained', checkpoint=...)` reads SAM's own file.

@@ -11,21 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ..backbones import StandaloneDITViT
-
-
-def sentences_of(data_samples: Sequence[BaseDataElement], otherwise: str | None = None) -> list[str]:
-    """`text` in the metainfo of every data sample, and `otherwise` for those without.
-
-    Raises:
-        InputError: A data sample has none, and there is no `otherwise`.
-    """
-    lacking = [i for i, sample in enumerate(data_samples) if 'text' not in sample.metainfo]
-    if lacking and otherwise is None:
-        raise InputError(
-            f"data sample {lacking[0]} has no 'text' in its metainfo: add 'text' to the meta_keys of "
-            'the pipeline, or end it with PackReferringInputs'
-        )
-    return [sample.metainfo.get('text', otherwise) for sample in data_samples]
+from .sample_inputs import sentences_of
 
 
 class SentencesFromSamples:

@@ -17,7 +17,7 @@ from ...errors import InputError, log_warning
 from ...structures import SpatialPrompts, TextFeatures, index_tensor
 from ..weights.released_text import layers_of_text, released_text_warning, without_upper_layers
 from ..weights.state_dict_maps import EVF_SAM, RELEASED_DIT, best_layout
-from .instructed_encoder_decoder import sentences_of
+from .sample_inputs import sentences_of, text_encoder_images
 
 PARTS = ('backbone', 'decode_head', 'text_encoder')
 
@@ -171,7 +171,7 @@ class ReferringSegmentor(BaseSegmentor):
         sentences = sentences_of(data_samples)
         if 'images' not in self._accepted['text_encoder']:
             return self.text_encoder(sentences)
-        return self.text_encoder(sentences, images=_text_encoder_images(data_samples))
+        return self.text_encoder(sentences, images=text_encoder_images(data_samples))
 
     def collect_prompts(self, inputs: Tensor, data_samples: OptSampleList) -> SpatialPrompts | None:
         """Points and boxes of a batch in pixels of the padded input; None where no data sample has any."""
@@ -328,17 +328,6 @@ def _joined(trunks: Sequence[Any]) -> Any:
     if len(trunks) == 1 or isinstance(trunks[0], Tensor):
         return trunks[0] if len(trunks) == 1 else torch.cat(list(trunks))
     return tuple(map(_joined, zip(*trunks)))
-
-
-def _text_encoder_images(data_samples: SampleList) -> Tensor:
-    """The images of `AddTextEncoderImage`, (B, 3, H, W)."""
-    missing = [sample for sample in data_samples if 'text_encoder_image' not in sample]
-    if missing:
-        raise InputError(
-            f'{missing[0].metainfo.get("img_path", "a data sample")} has no image for the text encoder, which reads '
-            'the sentence together with it: put dict(type="AddTextEncoderImage") before Resize into the pipeline'
-        )
-    return torch.stack([sample.text_encoder_image.data for sample in data_samples])
 
 
 def _accepted_by(part: nn.Module | None) -> set[str]:

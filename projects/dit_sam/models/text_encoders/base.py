@@ -70,6 +70,11 @@ class TextEncoder(BaseModule):
         if blank:
             raise InputError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
 
+    def lengths(self, sentences: Sequence[str]) -> list[int]:
+        """Tokens of each sentence before it is cut, with those that the tokenizer adds."""
+        with _LOCK:
+            return [len(ids) for ids in self.tokenizer(list(sentences))['input_ids']]
+
     def _tokenize(self, sentences: Sequence[str], padding: str = 'longest') -> tuple[Tensor, Tensor]:
         """Token ids and attention mask, (B, L), of at most `max_length` tokens.
 
@@ -80,7 +85,7 @@ class TextEncoder(BaseModule):
         # A fast tokenizer keeps the settings of a call, which another thread may replace meanwhile.
         with _LOCK:
             if not (self.cuts and self._warned):
-                self._check_lengths([len(ids) for ids in self.tokenizer(list(sentences))['input_ids']])
+                self._check_lengths(self.lengths(sentences))
             batch = self.tokenizer(list(sentences), padding=padding, **settings)
         # Models use token type 0 if none is given, which is right for a single sentence.
         return batch['input_ids'], batch['attention_mask']
