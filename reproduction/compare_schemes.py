@@ -25,7 +25,7 @@ if __name__ == '__main__':
     ARGS = parse_args(__doc__)
 
 from comparison_plots import write_plots
-from comparison_results import BUDGET, NESTED, SCORES, check_budgets, read_note, read_results, read_scores
+from comparison_results import BUDGET, CENTERED, NESTED, SCORES, check_budgets, read_note, read_results, read_scores
 from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, PREDICTS_IOU, ROWS, name_of
 from comparison_tables import TABLES_OF_RESULTS
 from dump_scores import attribute_scores, calibration
@@ -188,8 +188,8 @@ class Comparison(Workspace):
         side = PATCH * round(self.args.size * of_row.test_scale / PATCH)
         about = facts | dict(row=row, config=of_row.config, settings=of_row.settings)
         about |= dict(weights_of=trained, weights_sha256=fingerprint(checkpoint), averaged=of_row.averaged)
-        about |= dict(test_size=side) | about_training(checkpoint.parent)
         scored = weights_to_score(checkpoint, of_row.averaged)
+        about |= dict(scored_sha256=fingerprint(scored), test_size=side) | about_training(checkpoint.parent)
         scores = self.score(of_row.config, name, scored, [*of_row.settings, *self.initial_weights(row)], side)
         atomic_write_text(result, as_lines(about | scores))
         print(f'{row} (seed {seed}): mIoU {scores["mIoU"]:.1f}', flush=True)
@@ -198,7 +198,7 @@ class Comparison(Workspace):
     def budget(self) -> dict:
         """The options that all rows of a folder share; of a checkpoint only its name and that of its folder."""
         values, loaded = {key: getattr(self.args, key) for key in BUDGET}, self.args.load_from
-        return values | dict(load_from=loaded and '/'.join(Path(loaded).absolute().parts[-2:]))
+        return values | dict(load_from=loaded and '/'.join(Path(loaded).absolute().parts[-2:]), masks=CENTERED)
 
     def check_contents(self) -> None:
         """Check that the folder holds no other comparison.

@@ -1,8 +1,9 @@
 """The JSON files of a comparison: those of its finished runs, and whether they have one budget."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from fractions import Fraction
+from math import isfinite
 from pathlib import Path
 
 from comparison_rows import ROWS, name_of
@@ -14,8 +15,11 @@ SCORES = ('oIoU', 'mIoU', 'P@0.5', 'P@0.7', 'P@0.9', 'mIoU/attribute', 'mIoU/pla
 NESTED = 'mIoU/nested'
 # The options that decide what a row reaches; all rows of a folder have the same.
 BUDGET = 'images data_seed test_images pretrain load_from size epochs lr warmup amp hard cfg_options'.split()
-# Older results have another start than those that replace them.
-STARTS = {'pretrain', 'load_from'}
+# How training masks lie on their pictures. `CENTERED` is that of ReferringResize. Older results do not name it: theirs
+# lie half an input pixel to the right and below, as mmcv's Resize puts them.
+CENTERED, SHIFTED = 'centered', 'shifted'
+# In a folder of results, newer ones differ in these from those that they replace.
+REPLACED = {'pretrain', 'load_from', 'masks'}
 Results = dict[str, dict[int, dict]]
 
 
@@ -29,7 +33,7 @@ def read_results(folder: Path) -> Results:
     runs = {path: read_scores(path) for path in sorted(folder.glob('*_seed*.json'))}
     if not runs:
         raise InputError(f'there is no result in {folder}: leave out --table, or name another --work-dir')
-    check_budgets((path, {key: run[key] for key in run.keys() - STARTS}) for path, run in runs.items())
+    check_budgets(runs.items(), ignored=REPLACED)
     results: Results = {row: {} for row in ROWS}
     for run in runs.values():
         results[run['row']][run['seed']] = run
@@ -45,11 +49,15 @@ def read_scores(path: Path) -> dict:
     remedy = 'delete it, and the next run scores that row again'
     scores = read_note(path, remedy)
     expected = ('seed', *SCORES, NESTED) if scores.get('hard') else ('seed', *SCORES)
-    if not isinstance(scores.get('row'), str) or not all(isinstance(scores.get(key), int | float) for key in expected):
+    if not isinstance(scores.get('row'), str) or not all(_is_number(scores.get(key)) for key in expected):
         raise InputError(f'{path} is damaged: {remedy}')
     if scores['row'] not in ROWS or path.name != f'{name_of(scores["row"], scores["seed"])}.json':
         raise InputError(f'{path} is of no row that there is now: move it away')
     return scores
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def read_note(path: Path, remedy: str) -> dict:
@@ -64,12 +72,15 @@ def read_note(path: Path, remedy: str) -> dict:
         raise InputError(f'{path} is damaged: {remedy}') from error
 
 
-def check_budgets(notes: Iterable[tuple[Path, dict]], budget: dict | None = None) -> None:
+def check_budgets(
+    notes: Iterable[tuple[Path, dict]], budget: dict | None = None, ignored: Set[str] = frozenset()
+) -> None:
     """Check that trainings have one budget, and that those of a seed start from the same trained weights.
 
     Args:
         notes: Files, and what they say of a training. Older ones do not have all keys.
         budget: What is expected; by default the budget of the first file.
+        ignored: Options that may differ.
 
     Raises:
         InputError: A file has another one.
@@ -77,7 +88,7 @@ def check_budgets(notes: Iterable[tuple[Path, dict]], budget: dict | None = None
     expected, starts = dict(budget or {}), {}
     for path, note in notes:
         for key, value in budget_of(note).items():
-            if expected.setdefault(key, value) != value:
+            if key not in ignored and expected.setdefault(key, value) != value:
                 other = f'{key}={value}, not {expected[key]}'
                 raise InputError(f'{path} is of a comparison with {other}: name another --work-dir, or move it away')
         start = note.get('load_from_sha256')
@@ -87,8 +98,9 @@ def check_budgets(notes: Iterable[tuple[Path, dict]], budget: dict | None = None
 
 def budget_of(note: dict) -> dict:
     """The budget of a training, as far as it is noted; epochs are those of a row that trains by sentences."""
-    budget = {key: note[key] for key in BUDGET if key in note}
-    row = note.get('row')
+    budget, row = {key: note[key] for key in BUDGET if key in note}, note.get('row')
+    if row is not None:
+        budget['masks'] = note.get('masks', SHIFTED)
     # The row of a training may have another name by now.
     if row in ROWS and 'epochs' in budget:
         budget['epochs'] = Fraction(budget['epochs']) / ROWS[ROWS[row].weights_of or row].epochs

@@ -5,7 +5,7 @@ from math import sqrt
 from statistics import mean
 
 import numpy as np
-from comparison_results import NESTED, SCORES, Results
+from comparison_results import NESTED, SCORES, SHIFTED, Results
 from comparison_rows import ADDITIONS, ROWS, TABLES
 from scipy.stats import t as student
 from scipy.stats import ttest_ind
@@ -50,8 +50,8 @@ def pairs_table(results: Results) -> str:
     The difference is the mean of those with equal seeds. The order is reproduced or reversed if the difference exceeds
     the half width of its 95 % t-interval, and else within the seeds' spread. The half width is the larger of two: with
     the standard deviation of seeds pooled over all rows, and Welch's, with those of the two rows alone. The order is
-    open with one common seed, or if the two rows start from different weights. Pairs without a common seed are left
-    out.
+    open with one common seed, or if the two rows start from different or unknown weights or have different training
+    masks. Pairs without a common seed are left out.
     """
     deviation, freedom = spread([list(_mious(found).values()) for found in results.values()])
     lines = []
@@ -66,8 +66,9 @@ def pairs_table(results: Results) -> str:
             ours, theirs = ([results[row][seed]['mIoU'] for seed in seeds] for row in (better, worse))
             difference = mean(ours) - mean(theirs)
             margin = max(_margin(deviation, freedom, 2 / len(seeds)), _welch(ours, theirs))
-            if any(_start(results[better][seed]) != _start(results[worse][seed]) for seed in seeds):
-                verdict = 'open: different starts'
+            unlike = {_unlike(results[better][seed], results[worse][seed]) for seed in seeds} - {''}
+            if unlike:
+                verdict = f'open: {min(unlike)}'
             elif len(seeds) < 2:
                 verdict = 'open: one seed'
             elif abs(difference) <= margin:
@@ -84,10 +85,10 @@ def pairs_table(results: Results) -> str:
 def additions_table(results: Results) -> str:
     """What each addition changes in the mIoU, with its interval of 95 %; '' without any.
 
-    The change is the mean difference of the seeds that both rows have, each from one start. Its interval is a paired
-    t-interval; the deviation is that of all trainings of these rows from the sums of an effect of the row and one of
-    the seed, as if all rows varied equally. Rows that share their trainings have an interval of their own, from the
-    spread of their differences.
+    The change is the mean difference of the seeds that both rows have, each from one start and with the same masks.
+    Its interval is a paired t-interval; the deviation is that of all trainings of these rows from the sums of an effect
+    of the row and one of the seed, as if all rows varied equally. Rows that share their trainings have an interval of
+    their own, from the spread of their differences.
     """
     results = {row: {seed: one for seed, one in found.items() if _start(one)} for row, found in results.items()}
     trained = {row for pair in ADDITIONS.values() for row in pair if ROWS[row].weights_of is None} & results.keys()
@@ -97,7 +98,7 @@ def additions_table(results: Results) -> str:
     lines = []
     for name, (row, base) in ADDITIONS.items():
         ours, theirs = results.get(row, {}), results.get(base, {})
-        seeds = sorted(seed for seed in ours.keys() & theirs.keys() if _start(ours[seed]) == _start(theirs[seed]))
+        seeds = sorted(seed for seed in ours.keys() & theirs.keys() if not _unlike(ours[seed], theirs[seed]))
         if not seeds:
             continue
         values = [ours[seed]['mIoU'] - theirs[seed]['mIoU'] for seed in seeds]
@@ -192,12 +193,23 @@ def _shared(first: dict, second: dict) -> bool:
 
 
 def _start(scores: dict) -> tuple:
-    """The weights from which a run started; () for older results, which do not name them."""
-    return (scores['pretrain'], scores.get('load_from'), scores.get('load_from_sha256')) if 'pretrain' in scores else ()
+    """The weights from which a run started, and its masks; () for older results, which do not name their start."""
+    start = (scores.get('load_from'), scores.get('load_from_sha256'), scores.get('masks', SHIFTED))
+    return (scores['pretrain'], *start) if 'pretrain' in scores else ()
+
+
+def _unlike(first: dict, second: dict) -> str:
+    """Why two runs cannot be compared; '' if they can."""
+    starts = _start(first), _start(second)
+    if () in starts:
+        return 'unknown start'
+    if starts[0][:-1] != starts[1][:-1]:
+        return 'different starts'
+    return 'different masks' if starts[0] != starts[1] else ''
 
 
 def _signed(value: float) -> str:
-    return f'{round(value, 1) + 0.0:+.1f}'  # no -0.0
+    return f'{value:+.2f}'
 
 
 def _mean(fits: list[dict], key: str, form: str) -> str:

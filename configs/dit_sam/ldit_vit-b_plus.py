@@ -1,4 +1,4 @@
-# L-DIT, SAM's ViT-B, RefCOCO, with the additions that lifted it in docs/reproduction.md.
+# L-DIT, SAM's ViT-B, RefCOCO, with Dice beside BCE and a predicted IoU: docs/reproduction.md, "Additions to L-DIT".
 _base_ = [
     '../_base_/models/dit_sam_vit-b_plus.py',
     '../_base_/datasets/refcoco.py',

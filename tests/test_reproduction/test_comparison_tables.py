@@ -27,7 +27,7 @@ def write_results(folder: Path, **mious: list[float]) -> dict:
     """Results of runs with the seeds 0, 1, ... that have one score; rows are named as files."""
     for row in ROWS:
         for seed, score in enumerate(mious.get(name_of(row, '').partition('_seed')[0].replace('-', '_'), ())):
-            scores = dict(dict.fromkeys(SCORES, score), row=row, seed=seed)
+            scores = dict(dict.fromkeys(SCORES, score), row=row, seed=seed, pretrain=0)
             (folder / f'{name_of(row, seed)}.json').write_text(json.dumps(scores))
     return read_results(folder)
 
@@ -149,27 +149,41 @@ def test_orders_of_the_paper_get_a_verdict(tmp_path: Path) -> None:
     del results['L-DIT'][2]
     lines = pairs_table(results).splitlines()[2:]
     assert lines == [
-        "| Table 1 | E-DIT > default | +4.2 | +8.05 | within the seeds' spread |",
-        "| Table 1 | L-DIT > default | -0.2 | +11.32 | within the seeds' spread |",
-        '| Table 1 | L-DIT > E-DIT | -4.4 | +3.27 | **reversed** |',
+        "| Table 1 | E-DIT > default | +4.20 | +8.05 | within the seeds' spread |",
+        "| Table 1 | L-DIT > default | -0.20 | +11.32 | within the seeds' spread |",
+        '| Table 1 | L-DIT > E-DIT | -4.40 | +3.27 | **reversed** |',
         # (49.8 - apart) - 40
-        '| Table 2 | L-DIT > L-DIT, static | +9.1 | +3.89 | open: one seed |',
+        '| Table 2 | L-DIT > L-DIT, static | +9.09 | +3.89 | open: one seed |',
     ]
     for scores in results['E-DIT'].values():
         scores['mIoU'] += 1
-    assert pairs_table(results).splitlines()[2] == '| Table 1 | E-DIT > default | +5.2 | +8.05 | reproduced |'
+    assert pairs_table(results).splitlines()[2] == '| Table 1 | E-DIT > default | +5.20 | +8.05 | reproduced |'
     for sign, scores in zip((-1, 1), results['E-DIT'].values()):
         scores['mIoU'] = 68.5 + sign * 3 * apart
-    assert "| Table 1 | E-DIT > default | +18.5 | +8.05 | within the seeds' spread |" in pairs_table(results)
+    assert "| Table 1 | E-DIT > default | +18.50 | +8.05 | within the seeds' spread |" in pairs_table(results)
     for scores in results['E-DIT'].values():
         scores['mIoU'] += 0.5
-    assert '| Table 1 | E-DIT > default | +19.0 | +8.05 | reproduced |' in pairs_table(results)
-    results['E-DIT'][0]['pretrain'] = 0
-    assert '| Table 1 | E-DIT > default | +19.0 | +8.05 | open: different starts |' in pairs_table(results)
-    del results['E-DIT'][0]['pretrain']
+    order = '| Table 1 | E-DIT > default | +19.00 | +8.05 |'
+    assert f'{order} reproduced |' in pairs_table(results)
+    first = results['E-DIT'][0]
+    for key, value, verdict in (
+        ('pretrain', 3, 'open: different starts'),
+        ('load_from', 'L-DIT_seed{seed}/epoch_8.pth', 'open: different starts'),
+        ('masks', 'centered', 'open: different masks'),
+    ):
+        results['E-DIT'][0] = first | {key: value}
+        assert f'{order} {verdict} |' in pairs_table(results)
+    results['E-DIT'][0] = first
+    # Two older results may have two starts.
+    runs = [results[row][0] for row in ('E-DIT', 'default')]
+    for run in runs:
+        del run['pretrain']
+    assert f'{order} open: unknown start |' in pairs_table(results)
+    for run in runs:
+        run['pretrain'] = 0
     results['E-DIT'][7] = results['E-DIT'].pop(1)
     # (69 - 3 apart) - (50 - apart), of the seed 0 alone
-    assert '| Table 1 | E-DIT > default | +17.6 | +8.05 | open: one seed |' in pairs_table(results)
+    assert '| Table 1 | E-DIT > default | +17.59 | +8.05 | open: one seed |' in pairs_table(results)
 
 
 def test_additions_are_compared_with_their_base(tmp_path: Path) -> None:
@@ -186,28 +200,30 @@ def test_additions_are_compared_with_their_base(tmp_path: Path) -> None:
         L_DIT_mosaic=[71.0, 74.0],
         L_DIT_low_threshold=[69.0, 71.5],  # of L-DIT's trainings, which count once
     )
-    assert additions_table(results) == ''  # the start is not known
     runs = [run for found in results.values() for run in found.values()]
     for run in runs:
+        del run['pretrain']
+    assert additions_table(results) == ''  # the start is not known
+    for run in runs:
         run.update(pretrain=0, weights_sha256='of mosaic' if 'mosaic' in run['row'] else f'of seed {run["seed"]}')
-    threshold = '| threshold 0.35 in place of 0.5 | L-DIT | 2 | -0.8 | -3.9 to +2.4 | -1.0, -0.5 |'
-    mosaic = '| mosaic | L-DIT | 2 | +1.5 | -4.9 to +7.9 | +1.0, +2.0 |'
-    ema = '| EMA of the weights | L-DIT | 2 | +0.8 | -2.4 to +3.9 | +0.5, +1.0 |'
+    threshold = '| threshold 0.35 in place of 0.5 | L-DIT | 2 | -0.75 | -3.93 to +2.43 | -1.00, -0.50 |'
+    mosaic = '| mosaic | L-DIT | 2 | +1.50 | -4.85 to +7.85 | +1.00, +2.00 |'
+    ema = '| EMA of the weights | L-DIT | 2 | +0.75 | -2.43 to +3.93 | +0.50, +1.00 |'
     assert additions_table(results).splitlines()[2:] == [threshold, mosaic, ema]
     # If the average is of another training than the last weights, its interval is that of two trainings.
     results['L-DIT, EMA'][0]['weights_sha256'] = 'of another training'
-    assert '| EMA of the weights | L-DIT | 2 | +0.8 | -5.6 to +7.1 |' in additions_table(results)
+    assert '| EMA of the weights | L-DIT | 2 | +0.75 | -5.60 to +7.10 |' in additions_table(results)
     results['L-DIT, EMA'][0]['weights_sha256'] = 'of seed 0'
     new = dict(weights_sha256='of masked words')
     words = {seed: dict(results['L-DIT'][seed], mIoU=mIoU, **new) for seed, mIoU in enumerate((70.0, 73.5))}
     assert additions_table(results | {'L-DIT, masked words': words}).splitlines()[2:] == [
         threshold,
-        '| masked words | L-DIT | 2 | +0.8 | -1.6 to +3.1 | +0.0, +1.5 |',
-        '| mosaic | L-DIT | 2 | +1.5 | -0.8 to +3.8 | +1.0, +2.0 |',
+        '| masked words | L-DIT | 2 | +0.75 | -1.57 to +3.07 | +0.00, +1.50 |',
+        '| mosaic | L-DIT | 2 | +1.50 | -0.82 to +3.82 | +1.00, +2.00 |',
         ema,
     ]
     results['L-DIT, mosaic'][0]['load_from'] = 'L-DIT_seed0/epoch_8.pth'
-    assert '| mosaic | L-DIT | 1 | +2.0 | – | +2.0 |' in additions_table(results)
+    assert '| mosaic | L-DIT | 1 | +2.00 | – | +2.00 |' in additions_table(results)
     results['L-DIT, mosaic'][1]['load_from_sha256'] = 'ab'
     assert additions_table(results).splitlines()[2:] == [threshold, ema]
     for run in runs:
@@ -225,7 +241,8 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
         assert len(list(folder.glob('*.json'))) == sum(map(len, results.values()))
         for row, runs in results.items():
             assert all(tuple(run['settings']) == ROWS[row].settings for run in runs.values()), row
-            assert len({(run.get('pretrain'), run.get('load_from')) for run in runs.values()}) == 1, row
+            conditions = {tuple(run.get(key) for key in ('pretrain', 'load_from', 'masks')) for run in runs.values()}
+            assert len(conditions) == 1, row
     assert {table.rstrip('\n') for table in re.findall(r'(?:^\|.*\n)+', page, re.MULTILINE)} == made
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
     for row in ('default', 'E-DIT', 'L-DIT'):

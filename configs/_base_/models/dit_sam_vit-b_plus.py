@@ -1,5 +1,5 @@
-# dit_sam_vit-b.py with what lifted L-DIT in docs/reproduction.md: Dice beside BCE, with its own threshold. The IoU
-# head predicts the score of a mask, at no measurable cost.
+# dit_sam_vit-b.py with Dice beside BCE and a threshold of its own: in docs/reproduction.md, an L-DIT that was trained on
+# without Dice lost. The IoU head predicts the score of a mask, at no measurable cost.
 _base_ = './dit_sam_vit-b.py'
 
 model = dict(
