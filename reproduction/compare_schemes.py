@@ -29,11 +29,10 @@ from comparison_results import BUDGET, CENTERED, NESTED, SCORES, check_budgets, 
 from comparison_rows import AVERAGED, AVERAGING, BEIT3, CONFIG, PREDICTS_IOU, ROWS, name_of
 from comparison_tables import TABLES_OF_RESULTS
 from dump_scores import attribute_scores, calibration
-from mmengine.device import get_device
 from trainings import TRAINING, about_training, as_lines, check_training, fingerprint, note_part, weights_to_score
 from workspace import ROOT, Workspace, loader_settings
 
-from dit_sam.compat import has_bfloat16
+from dit_sam.compat import has_bfloat16, usual_device
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_folder, wrap_write_errors
@@ -106,7 +105,7 @@ class Comparison(Workspace):
         check_training(work_dir, facts)
         if last.exists():
             return last
-        note_part(work_dir, jobs=jobs, bfloat16=self.args.amp and has_bfloat16(get_device()))
+        note_part(work_dir, jobs=jobs, bfloat16=self.args.amp and has_bfloat16(usual_device()))
         settings = [
             f'train_dataloader.dataset.data_root={self.training}/',
             *NO_VALIDATION,

@@ -7,9 +7,14 @@ import pytest
 import torch
 from mmcv.utils import collect_env
 from mmcv.utils.ext_loader import check_ops_exist
+from mmengine import device
 from mmengine.config import Config
 
-from dit_sam import compat
+from dit_sam import compat, registry
+from dit_sam.apis import ReferringInferencer
+from dit_sam.apis.model_source import check_dtype
+from dit_sam.errors import InputError
+from dit_sam_cli import files
 
 # Run before anything else: `compat` alone, without the package that calls it.
 COMPAT_ALONE = f"""
@@ -115,3 +120,41 @@ def test_segment_anything_is_not_replaced_if_torchvision_works(tmp_path):
         tmp_path,
     )
     assert output == 'True'
+
+
+class FakeTensor:
+    """Notes how it is copied; an Apple GPU is not here."""
+
+    def to(self, device, non_blocking):
+        return device, non_blocking
+
+
+def test_apples_gpu_is_used_on_request_only(monkeypatch):
+    """And is given tensors without the asynchronous copies that returned wrong values (pytorch #139550)."""
+    assert compat.to_device(FakeTensor(), 'mps') == ('mps', False)
+    assert compat.to_device(FakeTensor(), 'cuda:1') == ('cuda:1', True)
+    config = Config(dict(env_cfg=dict(mp_cfg=dict(mp_start_method='fork'))))
+    compat.use_usual_device(config)
+    assert (device.utils.DEVICE, config.env_cfg.mp_cfg.mp_start_method) == (compat.usual_device(), 'fork')
+    monkeypatch.setattr(device.utils, 'DEVICE', 'mps')
+    inferencer = ReferringInferencer(show_progress=False)
+    assert next(inferencer.model.parameters()).device.type == 'cpu'
+    assert device.get_device() == 'mps', 'other parts of the program keep it'
+    with pytest.raises(InputError, match='float16 is for GPUs'):
+        check_dtype('float16', None)
+    assert check_dtype('float16', 'mps') is torch.float16
+    monkeypatch.setattr(sys, 'platform', 'darwin')
+    compat.use_usual_device(config)
+    assert (device.get_device(), config.env_cfg.mp_cfg.mp_start_method) == ('cpu', 'spawn')
+
+
+def test_a_checkout_without_symbolic_links_finds_its_configs(tmp_path, monkeypatch):
+    """Git on Windows writes each link as a text file with its target."""
+    package = tmp_path / 'projects' / 'dit_sam'
+    (package / '.mim').mkdir(parents=True)
+    (tmp_path / 'configs').mkdir()
+    for name in ('configs', 'tools', 'model-index.yml'):
+        (package / '.mim' / name).write_text(f'../../../{name}')
+    monkeypatch.setattr(registry, '__file__', str(package / 'registry.py'))
+    monkeypatch.setattr(files, 'package_folder', lambda: package)
+    assert registry.config_folder() == files.mim_folder() / 'configs' == tmp_path / 'configs'

@@ -14,6 +14,7 @@ import argparse
 import configparser
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ CONSTRAINTS = ROOT / 'requirements' / 'constraints.txt'
 FORKS = ROOT / 'requirements' / 'forks.txt'
 CUDA = ROOT / 'requirements' / 'cuda.txt'
 INPUTS = (ROOT / 'setup.cfg', ROOT / 'pyproject.toml', CONSTRAINTS, FORKS, CUDA, Path(__file__).resolve())
+# The interpreter in an environment.
+INTERPRETER = 'Scripts/python.exe' if os.name == 'nt' else 'bin/python'
 # Import name and distribution, as in setup.cfg; forks and the full mmcv bring the same import names.
 MM_FAMILY = {'mmengine': 'mmengine', 'mmcv': 'mmcv-lite', 'mmseg': 'mmsegmentation', 'mmdet': 'mmdet'}
 # mmengine needs the pkg_resources of setuptools < 82; from 70.1 on it builds wheels without the package `wheel`.
@@ -53,7 +56,7 @@ def main() -> None:
     parser.add_argument('--wheel', action='store_true', help='install a wheel into a fresh environment')
     args = parser.parse_args()
     venv = args.venv.absolute()
-    python, stamp = venv / 'bin' / 'python', venv / '.dit_sam_setup.json'
+    python, stamp = venv / INTERPRETER, venv / '.dit_sam_setup.json'
     options = {name: getattr(args, name) for name in ('forks', 'cuda', 'oldest')}
     wanted = json.dumps(dict(options, root=str(ROOT), inputs=fingerprint()))
     if args.wheel:

@@ -39,6 +39,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from dit_sam.compat import use_usual_device
 from dit_sam.engine.launch import check_checkpoint, load_config
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import prepare_process
@@ -119,6 +120,7 @@ def main(args: argparse.Namespace) -> None:
     with one_line_errors():
         check_checkpoint(args.checkpoint)
         cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
+        use_usual_device(cfg)
         cfg.load_from = args.checkpoint
         if args.show or args.show_dir:
             draw_predictions(cfg, args.show, args.show_dir, args.wait_time)

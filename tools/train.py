@@ -32,6 +32,7 @@ if __name__ == '__main__':
 from mmengine.runner import Runner
 from mmseg.registry import RUNNERS
 
+from dit_sam.compat import use_usual_device
 from dit_sam.engine.compile_hook import compile_blocks
 from dit_sam.engine.launch import (
     enable_amp,
@@ -52,6 +53,7 @@ def main(args: argparse.Namespace) -> None:
     prepare_process()
     with one_line_errors():
         cfg = load_config(args.config, args.launcher, args.work_dir, args.cfg_options)
+        use_usual_device(cfg)
         if args.amp:
             enable_amp(cfg)
         compile_blocks(cfg)

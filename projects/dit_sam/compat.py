@@ -163,6 +163,40 @@ def has_bfloat16(device: str) -> bool:
     return device != 'cpu' or (supported is not None and supported())
 
 
+def usual_device() -> str:
+    """The type of device without a choice: mmengine's, but the CPU on a Mac.
+
+    On Apple's GPU ('mps') mmengine's autocast fails, and releases of torch copied wrong values (pytorch #139550).
+    """
+    from mmengine.device import get_device
+
+    return 'cpu' if get_device() == 'mps' else get_device()
+
+
+def use_usual_device(cfg: Any) -> None:
+    """Make `usual_device` mmengine's device for this process, and do not fork data loaders on a Mac.
+
+    There the system's libraries do not survive a fork, which is why Python starts processes anew since 3.8.
+    """
+    from mmengine.device import get_device, utils
+
+    if get_device() != usual_device():
+        utils.DEVICE = usual_device()
+    mp_cfg = (cfg.get('env_cfg') or {}).get('mp_cfg') or {}
+    if sys.platform == 'darwin' and mp_cfg.get('mp_start_method') == 'fork':
+        mp_cfg['mp_start_method'] = 'spawn'
+
+
+def to_device(tensor: Any, device: Any) -> Any:
+    """Copy a tensor to a device while the host continues.
+
+    On Apple's GPU the host waits: there a tensor that is freed meanwhile would be read too late (pytorch #139550).
+    """
+    import torch
+
+    return tensor.to(device, non_blocking=torch.device(device).type != 'mps')
+
+
 def init_dist_without_cuda(cfg: Any) -> None:
     """Start the process group of a launched run if there is no accelerator; otherwise do nothing.
 
@@ -174,10 +208,9 @@ def init_dist_without_cuda(cfg: Any) -> None:
     Args:
         cfg: The config of the run, with `launcher` set.
     """
-    from mmengine.device import get_device
     from mmengine.dist import is_distributed
 
-    if cfg.get('launcher', 'none') == 'none' or get_device() != 'cpu' or is_distributed():
+    if cfg.get('launcher', 'none') == 'none' or usual_device() != 'cpu' or is_distributed():
         return
     env_cfg = dict(cfg.get('env_cfg', {}))
     dist_cfg = dict(env_cfg.get('dist_cfg', {}))

@@ -26,4 +26,6 @@ def config_folder() -> Path:
 
     In a checkout this is a link to the repository's `configs/`, which is then returned.
     """
-    return (Path(__file__).parent / '.mim' / 'configs').resolve()
+    folder = Path(__file__).resolve().parent / '.mim' / 'configs'
+    # Git on Windows writes links as text files by default.
+    return folder.resolve() if folder.is_dir() else folder.parents[3] / 'configs'

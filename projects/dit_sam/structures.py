@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from .compat import to_device
+
 # For `unique_image_index`: batches may be joined before they go to the model, so their images need different numbers.
 IMAGE_NUMBERS = count()
 
@@ -94,13 +96,13 @@ class SpatialPrompts:
         xy = pad_sequence([xy for xy, _ in sequences], batch_first=True)
         kinds = pad_sequence([kinds for _, kinds in sequences], batch_first=True, padding_value=NOT_A_POINT)
         mask = pad_sequence([torch.ones_like(kinds).bool() for _, kinds in sequences], batch_first=True)
-        xy, kinds, mask = (part.to(device, non_blocking=True) for part in (xy, kinds, mask))
+        xy, kinds, mask = (to_device(part, device) for part in (xy, kinds, mask))
         return cls(xy, kinds, mask, size)
 
 
 def index_tensor(indices: Sequence[int], device: torch.device) -> Tensor:
     """Indices as an int64 tensor on a device, without waiting for the device."""
-    return torch.tensor(indices).to(device, non_blocking=True)
+    return to_device(torch.tensor(indices), device)
 
 
 def _as_points(points: Tensor | None, labels: Tensor | None, box: Tensor | None) -> tuple[Tensor, Tensor]:

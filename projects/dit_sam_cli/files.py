@@ -23,7 +23,9 @@ def package_folder() -> Path:
 
 def mim_folder() -> Path:
     """The folder with `configs/` and `tools/`: in a checkout the repository, else `.mim` of the package."""
-    return (package_folder() / '.mim' / 'model-index.yml').resolve().parent
+    folder = package_folder() / '.mim'
+    # Git on Windows writes links as text files by default.
+    return (folder / 'model-index.yml').resolve().parent if (folder / 'configs').is_dir() else folder.parents[2]
 
 
 def refuse(message: str) -> NoReturn:

@@ -1,5 +1,5 @@
-# dit_sam_vit-b.py with Dice beside BCE and a threshold of its own: in docs/reproduction.md, an L-DIT that was trained on
-# without Dice lost. The IoU head predicts the score of a mask, at no measurable cost.
+# dit_sam_vit-b.py with Dice beside BCE and a threshold of its own: an L-DIT that was trained on without Dice lost
+# (docs/reproduction.md). The IoU head predicts the score of a mask, at no measurable cost.
 _base_ = './dit_sam_vit-b.py'
 
 model = dict(

@@ -17,6 +17,7 @@ from mmengine.visualization import Visualizer
 from mmseg.registry import MODELS
 from torch import nn
 
+from ..compat import usual_device
 from ..errors import InputError
 from ..mmengine_extras import prepare_process
 from ..models.lora import drop_lora, merge_lora
@@ -54,7 +55,7 @@ class ModelInferencer(BaseInferencer):
         config, self._weights = resolve_model(model, weights, scope)
         self._recorded: dict = {}
         self.source = 'random weights'
-        super().__init__(config, self._weights, device=device, scope=scope, show_progress=show_progress)
+        super().__init__(config, self._weights, device or usual_device(), scope=scope, show_progress=show_progress)
 
     @classmethod
     def from_pretrained(

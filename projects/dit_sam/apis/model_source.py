@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from mmengine.config import Config
 
+from ..compat import usual_device
 from ..engine.launch import load_config
 from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
@@ -72,8 +73,7 @@ def check_dtype(name: str, device: str | None) -> torch.dtype | None:
     known = dict(float32=None, bfloat16=torch.bfloat16, float16=torch.float16)
     if name not in known:
         raise InputError(f'dtype={name!r} is not one of {", ".join(known)}')
-    default = 'cuda' if torch.cuda.is_available() else 'cpu'
-    kind = torch.device(device or default).type
+    kind = torch.device(device or usual_device()).type
     if name == 'float16' and kind == 'cpu':
         raise InputError('float16 is for GPUs: take bfloat16 on a CPU')
     if name == 'bfloat16' and kind == 'cuda' and torch.cuda.get_device_capability(device) < (8, 0):

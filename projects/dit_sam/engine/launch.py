@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
-from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
@@ -114,7 +113,7 @@ def _in_package(filename: str) -> str:
 def _score_in_float32(cfg: Config) -> None:
     """Turn off the bfloat16 of validation and testing if the device has no arithmetic for it, and log that."""
     for key, name in (('val_cfg', 'validation'), ('test_cfg', 'testing')):
-        if (cfg.get(key) or {}).get('fp16') and not compat.has_bfloat16(get_device()):
+        if (cfg.get(key) or {}).get('fp16') and not compat.has_bfloat16(compat.usual_device()):
             cfg[key].fp16 = False
             log_warning(NO_BFLOAT16.format(name))
 

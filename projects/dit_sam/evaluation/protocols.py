@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from ..compat import to_device
 from ..errors import InputError
 from ..utils import decode_rle
 
@@ -103,7 +104,7 @@ def unexpected_values(sample: dict, device: torch.device) -> Tensor:
         flags[1] = ((truth != 0) & (truth != 1) & ~ignored).any()
         if not sample.get('no_target', False):
             flags[2] = ignored.any() & ~(truth == 1).any()
-    return torch.stack([flag.to(device, non_blocking=True) for flag in flags])
+    return torch.stack([to_device(flag, device) for flag in flags])
 
 
 PROTOCOLS = dict(

@@ -13,7 +13,7 @@ from mmseg.registry import OPTIM_WRAPPERS
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ..compat import has_bfloat16
+from ..compat import has_bfloat16, to_device
 from ..errors import InputError, log_warning
 from .strategies import copies_of_gradients
 
@@ -101,7 +101,7 @@ class GuardedOptimWrapper(OptimWrapper):
         """Clip the gradients if configured, and step if they are finite."""
         norm = self._norm()
         bad = ~norm.isfinite()
-        skipped, in_a_row = self.counts.to(bad.device, non_blocking=True)
+        skipped, in_a_row = to_device(self.counts, bad.device)
         self.counts = torch.stack([skipped + bad, (in_a_row + 1) * bad])
         if self._clips_here:
             self.grad_norm = norm

@@ -29,8 +29,8 @@ from .optim_wrapper import has_stepped
 from .ranks import end_process_group, lengths_of_ranks, run_on_rank_0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Slurm's usual --signal=USR1@120, and the end of a terminal; Windows has neither.
-_OTHER_SIGNALS = [getattr(signal, name) for name in ('SIGUSR1', 'SIGHUP') if hasattr(signal, name)]
+# Slurm's usual --signal=USR1@120, and the end of a terminal; Windows has neither, and Ctrl-Break.
+_OTHER_SIGNALS = [getattr(signal, name) for name in ('SIGUSR1', 'SIGHUP', 'SIGBREAK') if hasattr(signal, name)]
 
 
 @HOOKS.register_module()

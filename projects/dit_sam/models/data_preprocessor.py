@@ -91,6 +91,7 @@ class ReferringDataPreProcessor(BaseDataPreprocessor):
         indices = shared_image_indices(data) if training else unique_image_indices(data['inputs'])
         images = [data['inputs'][indices.index(index)] for index in range(max(indices) + 1)]
         numbers = [next(IMAGE_NUMBERS) for _ in images]
+        self._non_blocking &= self.device.type != 'mps'  # see `to_device`
         data = self.cast_data(dict(data, inputs=images))
         images, samples = data['inputs'], data.get('data_samples')
         size = self.size or self._common_size(images)

@@ -16,6 +16,7 @@ from .files import (
     is_writer_dead,
     lock_folder,
     name_part,
+    replace_empty,
     wrap_write_errors,
 )
 from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
@@ -50,6 +51,7 @@ __all__ = [
     'read_image',
     'read_weights',
     'register_all_modules',
+    'replace_empty',
     'save_weights',
     'shorten',
     'state_dict_mismatch',

@@ -99,8 +99,10 @@ def save_weights(path: str, weights: Mapping[str, Tensor], metadata: Mapping[str
 def _write_safetensors(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:
     # transformers refuses a file whose header does not name its format.
     save_file(weights, path, {'format': 'pt', **(metadata or {})})
-    # safetensors makes files that only the owner can read; give them the permissions of the folder.
-    path.chmod(path.parent.stat().st_mode & 0o666)
+    # safetensors makes files that only the owner can read; give them the permissions of the folder. On Windows the mode
+    # of a folder says something else.
+    if os.name != 'nt':
+        path.chmod(path.parent.stat().st_mode & 0o666)
 
 
 def _write_pth(path: Path, weights: dict[str, Tensor], metadata: Mapping[str, str] | None) -> None:

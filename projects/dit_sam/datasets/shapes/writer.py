@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...utils import replace_empty
 from .annotations import GENERATOR_VERSION, annotation_of, assemble, symbols_of
 from .drawing import draw, visible_masks
 from .generalized_grammar import GENERALIZED_KINDS, refer_generalized
@@ -196,7 +197,7 @@ def write_shapes(
     aside = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
     try:
         summary = _write_into(aside, arguments, workers)
-        os.replace(aside, target)
+        replace_empty(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return summary['counts']

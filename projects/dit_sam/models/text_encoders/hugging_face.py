@@ -7,6 +7,7 @@ import torch
 from mmseg.registry import MODELS
 from torch import Tensor
 
+from ...compat import to_device
 from ...errors import InputError
 from ...structures import TextFeatures, index_tensor
 from ...utils import read_weights, state_dict_mismatch
@@ -196,7 +197,7 @@ class HuggingFaceTextEncoder(TextEncoder):
         input_ids, attention_mask = self._tokenize(sentences, padding)
         if self.training and self.masked_tokens:
             input_ids = self._mask(input_ids)
-        return self.encode_tokens(*(values.to(device, non_blocking=True) for values in (input_ids, attention_mask)))
+        return self.encode_tokens(*(to_device(values, device) for values in (input_ids, attention_mask)))
 
     def _mask(self, input_ids: Tensor) -> Tensor:
         """The ids with random tokens of about half of the sentences replaced by the mask token."""

@@ -211,7 +211,7 @@ def why_nowhere(source: str, wanted: str, error: Exception) -> str:
         return 'it asks for Python code of its own, which is not run; use a model that transformers has'
     if Path(source).is_dir():
         return f'the folder lacks {wanted}; copy it there from the source of the other files'
-    if source.startswith(('/', '.', '~')):
+    if source.startswith(('.', '~')) or Path(source).is_absolute():
         return 'there is no such folder; check the path'
     return (
         'there is no such folder, and no hub answers to that name. On a machine with a network: '

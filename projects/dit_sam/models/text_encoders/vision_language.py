@@ -8,6 +8,7 @@ from mmengine.model.weight_init import trunc_normal_
 from mmseg.registry import MODELS
 from torch import Tensor, nn
 
+from ...compat import to_device
 from ...errors import InputError
 from ...structures import TextFeatures
 from ...utils import read_weights, state_dict_mismatch
@@ -178,9 +179,7 @@ class BEiT3TextEncoder(TextEncoder):
         self.check_sentences(sentences)
         self._check_semantic(sentences)
         ids, attention_mask = self._tokenize(sentences)
-        return self.encode_tokens(
-            ids.to(images.device, non_blocking=True), attention_mask.to(images.device, non_blocking=True), images
-        )
+        return self.encode_tokens(*(to_device(values, images.device) for values in (ids, attention_mask)), images)
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor, images: Tensor) -> TextFeatures:
         """Features of sentences that are tokenized and padded already.
