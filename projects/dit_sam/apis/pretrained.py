@@ -22,7 +22,7 @@ from ..engine.launch import load_config
 from ..errors import InputError, first_line
 from ..mmengine_extras.config_check import check_config
 from ..models.text_encoders import save_tokenizer
-from ..utils import atomic_write_text, check_folder, replace_empty, save_weights, state_dict_mismatch, wrap_write_errors
+from ..utils import atomic_write_text, check_folder, save_weights, state_dict_mismatch, wrap_write_errors
 from ..utils.checkpoints import CheckpointError
 from ..utils.hub import hub_file, split_repository
 from ..version import __version__
@@ -139,7 +139,9 @@ def write_pretrained(
             save_weights(str(temporary / WEIGHTS), stored)
             card = model_card(data, repository or target.name, _summary(stored, temporary / WEIGHTS))
             atomic_write_text(temporary / CARD, card)
-            replace_empty(temporary, target)
+            if target.exists():
+                target.rmdir()  # empty; Windows replaces no folder
+            os.rename(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

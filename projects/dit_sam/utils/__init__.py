@@ -16,7 +16,6 @@ from .files import (
     is_writer_dead,
     lock_folder,
     name_part,
-    replace_empty,
     wrap_write_errors,
 )
 from .images import MAX_PIXELS, decode_image, open_image, read_image, undecodable_reason
@@ -51,7 +50,6 @@ __all__ = [
     'read_image',
     'read_weights',
     'register_all_modules',
-    'replace_empty',
     'save_weights',
     'shorten',
     'state_dict_mismatch',

@@ -50,18 +50,6 @@ def name_part(value: object, size: int = 40) -> str:
     return cut_name(re.sub(r'[^\w-]+', '-', str(value)), size)
 
 
-def replace_empty(folder: Path, target: Path) -> None:
-    """Give a folder another name, which may be that of an empty folder.
-
-    Raises:
-        OSError: `target` has content, or cannot be written.
-    """
-    # Windows replaces no folder.
-    if os.name == 'nt' and target.is_dir():
-        target.rmdir()
-    os.replace(folder, target)
-
-
 @contextmanager
 def wrap_write_errors(path: str | Path) -> Iterator[None]:
     """Turn an `OSError` of the block, such as a full disk, into an `InputError` that names the path."""

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...utils import replace_empty
 from .annotations import GENERATOR_VERSION, annotation_of, assemble, symbols_of
 from .drawing import draw, visible_masks
 from .generalized_grammar import GENERALIZED_KINDS, refer_generalized
@@ -197,7 +196,9 @@ def write_shapes(
     aside = target.with_name(f'.{target.name}.{os.getpid()}.tmp')
     try:
         summary = _write_into(aside, arguments, workers)
-        replace_empty(aside, target)
+        if target.exists():
+            target.rmdir()  # empty; Windows replaces no folder
+        os.replace(aside, target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return summary['counts']
