@@ -63,15 +63,16 @@ def run_tool(name: str, *arguments: object, timeout: float = 240, **environment:
     return run_ranks(1, name, *arguments, timeout=timeout, **environment)[0]
 
 
-def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240, **environment: str) -> list[Done]:
+def run_ranks(
+    ranks: int, name: str, *arguments: object, launcher: str = 'pytorch', timeout: float = 240, **environment: str
+) -> list[Done]:
     """Run a program of tools/ as `ranks` processes of one process group; a single one runs without a launcher.
 
-    Several have a current folder each, as machines do not share theirs.
+    Several have a current folder each, as machines do not share theirs, and the variables of torchrun or Slurm.
     """
-    arguments = list(map(str, arguments))
-    shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE=str(ranks))
+    arguments, port = list(map(str, arguments)), str(free_port())
     if ranks > 1:
-        arguments += ['--launcher', 'pytorch']
+        arguments += ['--launcher', launcher]
     with TemporaryDirectory() as folder:
         files = [Path(folder) / str(rank) for rank in range(ranks)]
         processes = [
@@ -81,7 +82,7 @@ def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240, *
                     ROOT / 'tools' / name,
                     arguments,
                     file,
-                    environment | (dict(shared, RANK=str(rank), LOCAL_RANK=str(rank)) if ranks > 1 else {}),
+                    environment | (_variables(launcher, rank, ranks, port) if ranks > 1 else {}),
                 ),
             )
             for rank, file in enumerate(files)
@@ -93,6 +94,20 @@ def run_ranks(ranks: int, name: str, *arguments: object, timeout: float = 240, *
             process.kill()
             process.join()
         return [Done(process.exitcode, file.read_text()) for process, file in zip(processes, files)]
+
+
+def _variables(launcher: str, rank: int, ranks: int, port: str) -> dict[str, str]:
+    """What a launcher sets for a process."""
+    if launcher == 'slurm':
+        return dict(slurm_task(rank, ranks), MASTER_PORT=port)
+    shared = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE=str(ranks))
+    return dict(shared, RANK=str(rank), LOCAL_RANK=str(rank))
+
+
+def slurm_task(rank: int, ranks: int) -> dict[str, str]:
+    """What srun sets for a task."""
+    numbers = dict(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), SLURM_NTASKS=str(ranks))
+    return dict(numbers, SLURM_NODELIST='node[1-2]')
 
 
 def _run(tool: Path, arguments: list[str], output: Path, environment: dict[str, str]) -> None:
@@ -108,7 +123,7 @@ def _run(tool: Path, arguments: list[str], output: Path, environment: dict[str, 
     # A fork would continue the random numbers of the server; a program starts with its own.
     np.random.seed()
     os.environ.update(environment, CUDA_VISIBLE_DEVICES='')
-    if 'RANK' in environment:
+    if 'MASTER_PORT' in environment:
         folder = output.with_suffix('.cwd')
         folder.mkdir()
         os.chdir(folder)

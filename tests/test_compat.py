@@ -42,17 +42,6 @@ def write_package(folder, **files: str):
         (folder / f'{name}.py').write_text(content)
 
 
-def test_every_model_of_mmseg_and_mmdet_registers():
-    output = run(
-        'import dit_sam, mmseg.models, mmdet.models, mmseg.registry, mmdet.registry\n'
-        'print(len(mmseg.registry.MODELS.module_dict), len(mmdet.registry.MODELS.module_dict))'
-    )
-    # The forks print a greeting first.
-    mmseg_models, mmdet_models = map(int, output.splitlines()[-1].split())
-    assert mmseg_models >= 92
-    assert mmdet_models >= 277
-
-
 @pytest.mark.parametrize(
     'package, name', [('mmseg', 'fcn/fcn_r50-d8_4xb4-80k_ade20k-512x512'), ('mmdet', 'detr/detr_r50_8xb2-150e_coco')]
 )

@@ -257,6 +257,14 @@ def kinds_of_outputs(notebook: dict) -> list[list[str]]:
     ]
 
 
+# Fewer pictures than in the notebook, which shows the same kinds of outputs with them.
+SMALLER = {
+    'images=60': 'images=20',
+    "'train_dataloader.dataset.indices': 112": "'train_dataloader.dataset.indices': 16",
+    "'val_dataloader.dataset.indices': 60": "'val_dataloader.dataset.indices': 8",
+}
+
+
 def test_the_notebook_runs_and_has_its_outputs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip('nbclient', reason='nbclient is not installed: pip install -e .[test]')
     nbformat = pytest.importorskip('nbformat')
@@ -265,6 +273,9 @@ def test_the_notebook_runs_and_has_its_outputs(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     committed = nbformat.read(NOTEBOOK, as_version=4)
     executed = deepcopy(committed)
+    for old, new in SMALLER.items():
+        (cell,) = (cell for cell in executed.cells if old in cell.source)
+        cell.source = cell.source.replace(old, new)
     nbclient.NotebookClient(executed, timeout=300, resources=dict(metadata=dict(path=str(tmp_path)))).execute()
     assert kinds_of_outputs(executed) == kinds_of_outputs(committed)
     assert not list((tmp_path / 'TMPDIR').iterdir())

@@ -33,15 +33,16 @@ def snapshot():
 """
 
 
-def run(code: str, cwd: object = None) -> str:
+def run(code: str, cwd: object) -> str:
     done = subprocess.run([sys.executable, '-c', SNAPSHOT + code], capture_output=True, text=True, cwd=cwd)
     assert done.returncode == 0, done.stderr
     # The onedl forks of mmseg and mmdet print this when they are imported.
     return done.stdout.replace('Could not import OneDL\n', '')
 
 
-def test_importing_changes_nothing_of_a_program():
-    changed = run("""
+# Programs that run one after the other in one process; the last one switches things on.
+PROGRAMS = dict(
+    importing="""
 before = snapshot()
 import dit_sam
 after = snapshot()
@@ -50,12 +51,11 @@ after = snapshot()
 growing = ('environment', 'stock', 'packages')
 print([key for key in before if key not in growing and before[key] != after[key]])
 print([name for key in growing for name, value in before[key].items() if after[key].get(name) != value])
-""")
-    assert changed.split() == ['[]', '[]']
-
-
-# Programs that run one after the other in one process; the last one switches things on.
-PROGRAMS = dict(
+""",
+    models="""
+import mmseg.models, mmdet.models, mmseg.registry, mmdet.registry
+print(len(mmseg.registry.MODELS.module_dict), len(mmdet.registry.MODELS.module_dict))
+""",
     configs="""
 import dit_sam, mmengine.hub
 from mmengine.config import Config
@@ -95,6 +95,15 @@ def outputs(tmp_path_factory) -> dict[str, str]:
     (folder / 'mine.py').write_text("_base_ = 'dit_sam::dit_sam/ldit_vit-t_shapes.py'\nfind_unused_parameters = True")
     found = run("print('= end =')\n".join(PROGRAMS.values()), folder).split('= end =\n')
     return dict(zip(PROGRAMS, found, strict=True))
+
+
+def test_importing_changes_nothing_of_a_program(outputs):
+    assert outputs['importing'].split() == ['[]', '[]']
+
+
+def test_every_model_of_mmseg_and_mmdet_registers(outputs):
+    mmseg_models, mmdet_models = map(int, outputs['models'].split())
+    assert mmseg_models >= 92 and mmdet_models >= 277
 
 
 def test_configs_of_the_package_are_found_by_its_name(outputs):

@@ -15,8 +15,8 @@ GENERALIZED_CHECKPOINT = DEFAULT_CHECKPOINT.replace('_shapes', '_gshapes')
 
 
 def score(folder: Path, config: str, checkpoint: str, generalized: bool = False) -> dict:
-    """Scores on 24 pictures of a seed that no training saw, by the very runner that tools/test.py uses."""
-    write_shapes(folder / 'data', 24, 77, 160, dict(val=1.0), 1, generalized=generalized)
+    """Scores on 12 pictures of a seed that no training saw, by the very runner that tools/test.py uses."""
+    write_shapes(folder / 'data', 12, 77, 160, dict(val=1.0), 1, generalized=generalized)
     cfg = Config.fromfile(config)
     cfg.work_dir, cfg.load_from = str(folder / 'work'), checkpoint
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):

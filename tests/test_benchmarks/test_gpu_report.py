@@ -56,7 +56,7 @@ def test_rows_without_time_are_marked(output_of):
 def test_a_row_ends_when_the_time_is_over(output_of, monkeypatch):
     begun = []
     monkeypatch.setattr('gpu_tables.measure_case', lambda *_: begun.append(True) or time.sleep(100))
-    page = output_of(TOOL, *SMALL, '--minutes', 0.05, '--parts', 'speed')
+    page = output_of(TOOL, *SMALL, '--minutes', 0.02, '--parts', 'speed')
     assert tables(page)['Speed'][1][:2] == ['ViT-tiny 32², ldit', 'no time was left']
     assert begun
 

@@ -22,9 +22,9 @@ def test_the_work_shrinks_with_a_later_start(tmp_path, output_of):
 
 def test_steps_with_more_sentences_of_an_image_need_less_memory(tmp_path, output_of):
     """Only where the text enters late; from block 0 nothing but the patches is shared."""
-    options = ['--train', '--arch', 'tiny', '--size', '96', '--batch', '4', '--sentences', '1', '4', '--rounds', '1']
-    output_of(TOOL, *options, '--patch-size', '16', '--json', tmp_path / 'coarse.json')
-    printed = output_of(TOOL, *options, '--json', tmp_path / 'figures.json')
+    options = ['--train', '--arch', 'tiny', '--size', '96', '--batch', '4', '--rounds', '1']
+    output_of(TOOL, *options, '--sentences', '1', '--patch-size', '16', '--json', tmp_path / 'coarse.json')
+    printed = output_of(TOOL, *options, '--sentences', '1', '4', '--json', tmp_path / 'figures.json')
     figures = json.loads((tmp_path / 'figures.json').read_text())
     assert [line.split(' | ')[0] for line in printed.splitlines()[-3:]] == [f'| {name}' for name in figures]
     assert all(each['seconds'] > 0 for found in figures.values() for each in found.values())

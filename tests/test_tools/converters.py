@@ -1,5 +1,6 @@
 """What the tests of the converters share."""
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -34,7 +35,12 @@ def assert_equal(actual: dict, expected: dict) -> None:
 
 def hollow(layout: StateDictMap, arch: str = 'base') -> dict[str, Tensor]:
     """SAM by all its names and shapes in a file of a few kilobytes: every tensor is one zero, many times."""
-    return {name: torch.zeros(1).expand(value.shape) for name, value in layout.to_theirs(sam_on_meta(arch)).items()}
+    return {name: torch.zeros(1).expand(value.shape) for name, value in layout.to_theirs(_names_of_sam(arch)).items()}
+
+
+@cache
+def _names_of_sam(arch: str) -> dict[str, Tensor]:
+    return sam_on_meta(arch)
 
 
 def save(folder: Path, weights: dict, name: str = 'theirs.pth') -> Path:

@@ -24,6 +24,7 @@ def cfg() -> Config:
     cfg = Config.fromfile(CONFIG)
     cfg.model.backbone.arch = dict(embed_dims=48, depth=2, num_heads=3, global_attn_indexes=(1,))
     cfg.model.backbone.patch_size = 16
+    cfg.model.text_encoder.model.num_hidden_layers = 1
     return cfg
 
 

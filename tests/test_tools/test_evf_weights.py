@@ -1,13 +1,10 @@
 """EVF-SAM's released layout: converted both ways, and taken as it is by test, train and the inferencer."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from processes import ROOT, call_tool
+from processes import ROOT, call_tool, run_tool
 from safetensors.torch import load_file
 
 from dit_sam.apis import ReferringInferencer
@@ -48,17 +45,15 @@ def test_weights_are_converted_there_and_back(released, tmp_path, capsys):
 def test_the_converter_runs_as_a_program_of_its_own(released, tmp_path):
     """In a process without mm's default scope."""
     config, path, _ = released
-    tool = ROOT / 'tools' / 'model_converters' / 'evf2mmseg.py'
-    command = [sys.executable, tool, path, tmp_path / 'ours.safetensors', '--config', config]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = run_tool('model_converters/evf2mmseg.py', path, tmp_path / 'ours.safetensors', '--config', config)
+    assert done.returncode == 0, done.output
     assert len(load_file(tmp_path / 'ours.safetensors')) == len(torch.load(path, weights_only=True))
 
 
 def test_the_analysis_tools_take_models_that_read_the_image_with_the_sentence(released, tmp_path, output_of, error_of):
     config, path, _ = released
     assert 'text encoder' in output_of('analysis_tools/count_parameters.py', config, '--size', 96)
-    assert 'GiB' in output_of('analysis_tools/estimate_memory.py', config, '--sizes', 96)
+    assert 'GiB' in output_of('analysis_tools/estimate_memory.py', config, '--sizes', 96, '--batch-sizes', 1)
     write_shapes(tmp_path / 'data', images=20)
     options = ['--cfg-options', f'train_dataloader.dataset.data_root={tmp_path}/data/']
     options += ['train_dataloader.dataset.sentences_per_image=2', '--out', tmp_path / 'out', '--num', 2]

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import ROOT, dist_environment, free_port, run_ranks
+from processes import ROOT, dist_environment, free_port, run_ranks, slurm_task
 
 from dit_sam.datasets.shapes import write_shapes
 
 TOY = str(ROOT / 'tests' / 'toy_config.py')
 SHAPES = str(ROOT / 'configs' / 'dit_sam' / 'ldit_vit-t_shapes.py')
 WEIGHTS = str(ROOT / 'projects' / 'dit_sam' / 'assets' / 'ldit_vit-t_shapes.safetensors')
-# Slurm's srun: starts the tasks, each with its number. scontrol prints the name of the first machine.
-SRUN = """#!/usr/bin/env bash
+# Slurm's srun: starts the tasks, each with its number.
+SRUN = """
 for argument; do
     case "$argument" in
         --ntasks=*) tasks="${argument#*=}" ;;
@@ -64,24 +64,30 @@ def test_two_machines_meet_and_train(tmp_path):
     assert_two_ranks_trained(tmp_path, ''.join(map(finish, machines)))
 
 
+def write_programs(folder: Path, **programs: str) -> str:
+    """Write shell scripts; returns a PATH that finds them first."""
+    for name, program in programs.items():
+        (folder / name).write_text(f'#!/usr/bin/env bash\n{program}')
+        (folder / name).chmod(0o755)
+    return f'{folder}:{os.environ["PATH"]}'
+
+
 def test_slurm_starts_the_tasks(tmp_path):
-    for name, program in dict(srun=SRUN, scontrol='#!/usr/bin/env bash\necho 127.0.0.1\n').items():
-        (tmp_path / name).write_text(program)
-        (tmp_path / name).chmod(0o755)
-    environment = dist_environment()
-    job = start(
-        'slurm_train.sh',
-        'gpu',
-        'toy',
-        TOY,
-        '--work-dir',
-        tmp_path / 'work',
-        '--cfg-options',
-        'randomness.seed=3',
-        GPUS='2',
-        PATH=f'{tmp_path}:{environment["PATH"]}',
-    )
-    assert_two_ranks_trained(tmp_path / 'work', finish(job))
+    task = 'echo "$SLURM_PROCID $SLURM_LOCALID $SLURM_NTASKS $SLURM_NODELIST $*"\n'
+    path = write_programs(tmp_path, srun=SRUN, python=task)
+    options = ['--work-dir', tmp_path / 'work', '--cfg-options', 'randomness.seed=3']
+    job = start('slurm_train.sh', 'gpu', 'toy', TOY, *options, GPUS='2', PATH=path, PYTHON=str(tmp_path / 'python'))
+    command = ['-u', ROOT / 'tools' / 'train.py', TOY, '--launcher', 'slurm', *options]
+    expected = [[*slurm_task(rank, 2).values(), *map(str, command)] for rank in range(2)]
+    assert sorted(line.split() for line in finish(job).splitlines()) == expected
+
+
+def test_slurms_tasks_meet_and_train(tmp_path):
+    """scontrol prints the name of the first machine."""
+    path = write_programs(tmp_path, scontrol='echo 127.0.0.1\n')
+    options = ['--work-dir', tmp_path / 'work', '--cfg-options', 'randomness.seed=3']
+    done = run_ranks(2, 'train.py', TOY, *options, launcher='slurm', PATH=path, PYTHONPATH=str(ROOT / 'tests'))
+    assert_two_ranks_trained(tmp_path / 'work', ''.join(one.output for one in done))
 
 
 def test_a_rank_that_dies_ends_the_others_and_is_named(tmp_path):
@@ -113,7 +119,7 @@ def test_two_ranks_give_the_scores_of_one(pictures, tmp_path):
     options = [
         '--cfg-options',
         f'test_dataloader.dataset.data_root={pictures}/',
-        'test_dataloader.dataset.indices=37',
+        'test_dataloader.dataset.indices=13',
         'test_dataloader.batch_size=4',
         'test_dataloader.num_workers=0',
         'test_dataloader.persistent_workers=False',

@@ -24,12 +24,12 @@ def write_data(folder: Path) -> None:
     write_shapes(folder / 'data', images=50, seed=5, size=96, splits=dict(train=0.9, val=0.1))
 
 
-def arguments(folder: Path, work_dir: Path, ranks: int = 1) -> list[str]:
+def arguments(folder: Path, work_dir: Path, ranks: int = 1, steps: int = STEPS, **more: object) -> list[str]:
     """The command line for twenty steps of the unchanged config: a batch of four, a warm-up of ten steps."""
     options = {
         'train_dataloader.dataset.data_root': f'{folder}/data/',
         'val_dataloader.dataset.data_root': f'{folder}/data/',
-        'train_dataloader.dataset.indices': STEPS * BATCH,
+        'train_dataloader.dataset.indices': steps * BATCH,
         'train_dataloader.batch_size': BATCH // ranks,
         'train_dataloader.num_workers': 0,
         'train_dataloader.persistent_workers': False,
@@ -41,6 +41,7 @@ def arguments(folder: Path, work_dir: Path, ranks: int = 1) -> list[str]:
         # Each step's own loss in the log, and not the mean of the last ten.
         'log_processor.window_size': 1,
         'randomness.seed': 0,
+        **more,
     }
     return [str(CONFIG), '--work-dir', str(work_dir), '--cfg-options', *(f'{k}={v}' for k, v in options.items())]
 

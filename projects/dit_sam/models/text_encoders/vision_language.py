@@ -179,7 +179,8 @@ class BEiT3TextEncoder(TextEncoder):
         self.check_sentences(sentences)
         self._check_semantic(sentences)
         ids, attention_mask = self._tokenize(sentences)
-        return self.encode_tokens(*(to_device(values, images.device) for values in (ids, attention_mask)), images)
+        ids, attention_mask = (to_device(values, images.device) for values in (ids, attention_mask))
+        return self.encode_tokens(ids, attention_mask, images)
 
     def encode_tokens(self, input_ids: Tensor, attention_mask: Tensor, images: Tensor) -> TextFeatures:
         """Features of sentences that are tokenized and padded already.
