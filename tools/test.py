@@ -86,7 +86,7 @@ def augment(cfg: Config) -> None:
         dataset.pipeline = _with_truth(cfg.tta_pipeline, truth)
     # mmseg's model treats probabilities of one channel as logits; with several channels it averages the same.
     if class_name(cfg.tta_model) == 'SegTTAModel':
-        cfg.tta_model.type = 'ReferringTTAModel'
+        cfg.tta_model.type = name_in_scope(cfg, 'ReferringTTAModel')
     cfg.model = dict(cfg.tta_model, module=cfg.model)
 
 

@@ -162,6 +162,15 @@ def test_a_pipeline_that_may_move_the_image_is_refused():
         ReferringInferencer(cfg, device='cpu')(picture(), 'star', points=[[1, 2]])
 
 
+def test_both_resizes_keep_images_under_their_prompts(inferencer):
+    cfg = tiny_config()
+    cfg.test_dataloader.dataset.pipeline[1].type = 'ReferringResize'
+    other = ReferringInferencer(cfg, device='cpu')
+    other.model.load_state_dict(inferencer.model.state_dict())
+    found, expected = (each(picture(), 'star', points=[[1, 2]])['predictions'][0] for each in (other, inferencer))
+    assert (found['mask'] == expected['mask']).all()
+
+
 def test_a_model_trained_without_prompts_warns(inferencer, monkeypatch):
     lines = []
     monkeypatch.setattr('dit_sam.apis.prompts.log_warning', lines.append)

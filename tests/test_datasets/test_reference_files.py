@@ -156,7 +156,7 @@ def test_damaged_file_is_named(tmp_path, data):
         ([REFS[0], 7], 'item 1: expected a dict, got int'),
         ([{key: value for key, value in REFS[0].items() if key != 'split'}], 'item 0 has no key "split"'),
         ([dict(REFS[0], split=1)], 'item 0: "split" must be text, got 1'),
-        ([dict(REFS[0], ann_id=[2])], 'item 0: "ann_id" must be a number, got [2]'),
+        ([dict(REFS[0], ann_id=[2])], 'item 0: "ann_id" must be a number or text, got [2]'),
         ([dict(REFS[0], sentences='the cat')], 'item 0: "sentences" must be a list, got'),
         ([dict(REFS[0], sentences=[dict(sent_id=5)])], 'item 0, sentence 0 has no key "sent"'),
         ([dict(REFS[0], sentences=[dict(sent_id=5, sent=None)])], 'item 0, sentence 0: "sent" must be text'),

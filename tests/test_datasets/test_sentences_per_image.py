@@ -15,6 +15,7 @@ from dit_sam.datasets import RefCOCODataset, ReferringJSONDataset, flatten_colla
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras import ResumableSampler
+from dit_sam.models.data_preprocessor import shared_image_indices
 
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -117,6 +118,33 @@ def test_the_data_preprocessor_notes_which_sentences_share_an_image(write_refcoc
     assert torch.equal(prepared['inputs'][0], prepared['inputs'][1])
     with pytest.raises(InputError, match="collate_fn=dict.type='flatten_collate'"):
         preprocessor(FUNCTIONS.get('pseudo_collate')([dataset[0], dataset[0]]), training=True)
+
+
+@TRANSFORMS.register_module()
+class DropFirst(BaseTransform):
+    """A transform that drops the first item it sees, as mmcv's may."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def transform(self, results: dict) -> dict | None:
+        """The item, or None."""
+        self.seen += 1
+        return results if self.seen > 1 else None
+
+
+@pytest.mark.parametrize('sentences', [2, None])
+def test_another_item_takes_the_place_of_a_dropped_one(write_refcoco, sentences):
+    dataset = build(write_refcoco(), sentences, [PIPELINE[0], dict(type='DropFirst'), *PIPELINE[1:]])
+    assert dataset[0]['data_samples']
+
+
+def test_the_first_sentence_of_a_batch_has_an_image_of_its_own(write_refcoco):
+    samples = build(write_refcoco(), 2)[0]['data_samples']
+    samples[0].set_metainfo(dict(shares_image=True))
+    new = samples[0].clone()
+    new.set_metainfo(dict(shares_image=False))
+    assert shared_image_indices(dict(data_samples=[samples[0], new, samples[0]], inputs=[])) == [0, 1, 1]
 
 
 def test_what_cannot_share_an_image_is_refused(write_refcoco):

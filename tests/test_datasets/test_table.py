@@ -27,6 +27,11 @@ def table() -> ReferringTable:
     return builder.build(dataset='mine', split='val')
 
 
+def test_a_table_without_references_is_refused():
+    with pytest.raises(InputError, match='the data have no reference: name other files or another split'):
+        TableBuilder().build()
+
+
 def all_of(dataset) -> list:
     return [dataset.get_data_info(index) for index in range(len(dataset))]
 

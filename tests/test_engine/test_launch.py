@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from dit_sam.engine.launch import _use_safe_checkpoint_hook
+from dit_sam.engine.launch import _use_safe_checkpoint_hook, warn_of_earlier_training
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,7 @@ def test_mmengines_checkpoint_hook_becomes_the_safe_one(settings, strict, name):
     cfg = Config(dict(default_hooks=hooks, default_scope=scope))
     _use_safe_checkpoint_hook(cfg)
     assert cfg.default_hooks.checkpoint == dict(type=name, interval=3, strict_load=strict)
+
+
+def test_a_config_without_the_key_resume_starts_anew(tmp_path):
+    warn_of_earlier_training(Config(dict(work_dir=str(tmp_path))))

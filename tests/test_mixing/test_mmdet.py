@@ -26,6 +26,7 @@ from dit_sam.errors import InputError
 from dit_sam.evaluation import MaskWriter, ReferringIoU
 from dit_sam.mmengine_extras.config_check import check_config
 from dit_sam.mmengine_extras.optim_wrapper import GuardedOptimWrapper
+from dit_sam.models import ReferringTTAModel
 
 mmdet_registry = pytest.importorskip('mmdet.registry')
 from mmdet.evaluation import RefSegMetric  # noqa: E402
@@ -119,7 +120,7 @@ def test_heads_find_their_own_losses_in_mmdets_scope(name, mmdet_scope):
 
 
 def test_parts_of_ours_are_named_in_mmdets_scope(mmdet_scope):
-    """By --amp, compile=True and --out of the tools."""
+    """By --amp, compile=True, --out and --tta of the tools."""
     cfg = Config.fromfile(ROOT / 'configs' / 'dit_sam' / 'sam_vit-b_solov2_coco.py')
     cfg.compile = True
     enable_amp(cfg)
@@ -127,7 +128,11 @@ def test_parts_of_ours_are_named_in_mmdets_scope(mmdet_scope):
     assert type(mmdet_registry.HOOKS.build(cfg.custom_hooks[-1])) is CompileHook
     net = torch.nn.Linear(1, 1)
     assert type(build_optim_wrapper(net, cfg.optim_wrapper)) is GuardedOptimWrapper
-    runpy.run_path(str(ROOT / 'tools' / 'test.py'))['add_mask_writer'](cfg, 'masks')
+    tool = runpy.run_path(str(ROOT / 'tools' / 'test.py'))
+    tool['add_mask_writer'](cfg, 'masks')
+    cfg.update(tta_model=dict(type='SegTTAModel'), tta_pipeline=[dict(type='LoadImageFromFile')])
+    tool['augment'](cfg)
+    assert mmdet_registry.MODELS.get(cfg.model.type) is ReferringTTAModel
     assert type(mmdet_registry.METRICS.build(cfg.test_evaluator[-1])) is MaskWriter
 
 

@@ -133,6 +133,15 @@ def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
     assert torch.equal(load(tmp_path, wrapped).model.linear.weight, weights['linear.weight'])
 
 
+@pytest.mark.parametrize('key', ['model', 'model_state_dict', None])
+def test_weights_of_other_training_programs_are_found(tmp_path: Path, key: str | None) -> None:
+    weights = Model().state_dict()
+    torch.save(weights if key is None else {key: weights, 'epoch': 3}, tmp_path / 'other.pth')
+    runner = Runner(Model(), str(tmp_path), custom_hooks=[SafeCheckpointHook()])
+    runner.load_checkpoint(str(tmp_path / 'other.pth'))
+    assert torch.equal(runner.model.linear.weight, weights['linear.weight'])
+
+
 @pytest.mark.parametrize(
     'weights, message',
     [

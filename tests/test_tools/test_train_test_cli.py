@@ -6,6 +6,7 @@ import os
 import re
 import runpy
 import shlex
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
@@ -21,6 +22,7 @@ from safetensors.torch import save_file
 from dit_sam.apis import DEFAULT_CHECKPOINT, DEFAULT_CONFIG
 from dit_sam.datasets.shapes import write_shapes
 from dit_sam.engine.launch import load_config
+from dit_sam.mmengine_extras import StopSignalHook
 from dit_sam.utils import lock_folder
 
 CONFIG = str(ROOT / 'tests' / 'toy_config.py')
@@ -102,11 +104,17 @@ def test_commands_in_the_documentation_have_arguments_that_exist(page, capsys):
         ),
         (
             'test.py',
+            [CONFIG, 'test_engine'],
+            'checkpoint test_engine is a folder: name a file in it; of a training with DeepSpeed, the best checkpoint '
+            'of stage 2',
+        ),
+        (
+            'test.py',
             [CONFIG, CONFIG, '--out', CONFIG],
             f'{CONFIG} cannot be written to: {CONFIG} is a file; name another place',
         ),
     ],
-    ids=['config', 'misspelled config', 'checkpoint', 'folder of masks'],
+    ids=['config', 'misspelled config', 'checkpoint', 'folder as checkpoint', 'folder of masks'],
 )
 def test_a_wrong_path_gets_one_line_and_status_1(name, arguments, message, monkeypatch, error_of):
     monkeypatch.chdir(ROOT / 'tests')
@@ -153,6 +161,17 @@ def test_a_training_in_a_thread_says_that_signals_are_not_handled(tmp_path):
     assert (tmp_path / 'epoch_1.pth').is_file()
     (log,) = tmp_path.glob('*/*.log')
     assert 'Signals are not handled: the training does not run in the main thread' in log.read_text()
+
+
+def test_a_second_training_of_a_runner_does_not_stop_for_the_signal_of_the_first(tmp_path):
+    runner = Runner.from_cfg(load_config(CONFIG, work_dir=str(tmp_path), cfg_options=dict(experiment_name='signal')))
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, StopSignalHook))
+    for _ in range(2):
+        hook.before_train(runner)
+        assert (hook._received, hook._has_stepped) == ([], False)
+        hook._received, hook._has_stepped = [signal.SIGTERM], True
+        hook.after_train(runner)
+    assert runner.train_dataloader.worker_init_fn.args[0].func.__name__ == 'worker_init_fn'
 
 
 def test_one_training_in_a_work_dir_at_a_time(tmp_path, error_of):

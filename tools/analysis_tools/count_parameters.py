@@ -103,7 +103,7 @@ def count(model: nn.Module, size: tuple[int, int], tokens: int | None = None) ->
         InputError: The sentence is longer than the text encoder takes.
     """
     image = torch.empty(1, 3, *size, device='meta')
-    text, text_flops = run(sentences, model, 1, 'meta', tokens)
+    text, text_flops = run(text_features, model, 1, 'meta', tokens)
     _, plain = run(model.backbone, image)
     features, instructed = run(model.backbone, image, **taken_by(model.backbone, text))
     if model.with_neck:
@@ -125,7 +125,7 @@ def count(model: nn.Module, size: tuple[int, int], tokens: int | None = None) ->
     return {name: summary(*part) for name, part in parts.items() if name != 'other' or part[0]}
 
 
-def sentences(model: nn.Module, batch: int, device: str, tokens: int | None = None) -> TextFeatures | None:
+def text_features(model: nn.Module, batch: int, device: str, tokens: int | None = None) -> TextFeatures | None:
     """Features of `batch` sentences of `tokens` real tokens; None without a text encoder.
 
     The default is `max_length`, or 20 for an encoder whose `max_length` is only the end of its position table.

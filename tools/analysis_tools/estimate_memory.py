@@ -51,7 +51,7 @@ if __name__ == '__main__':
 
 import torch
 import torch.nn.functional as F
-from count_parameters import check_segmentor, sentences, taken_by
+from count_parameters import check_segmentor, taken_by, text_features
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -119,7 +119,7 @@ class Step:
         """Forward and backward pass. The loss is cross-entropy at full resolution, as the paper's."""
         images = torch.zeros(batch, 3, size, size, device=self.device)
         with torch.autocast(self.device, torch.bfloat16) if self.amp else nullcontext():
-            text = sentences(self.model, batch, self.device)
+            text = text_features(self.model, batch, self.device)
             features = self.model.backbone(images, **taken_by(self.model.backbone, text))
             if self.model.with_neck:
                 features = self.model.neck(features)

@@ -13,7 +13,8 @@ from dit_sam.mmengine_extras.config_check import class_name
 from dit_sam.models.decode_heads import GeneralizedSAMHead
 
 # Steps of a test pipeline that `run_onnx.py` does too, or that read the ground truth.
-STEPS = ('LoadImageFromFile', 'Resize', 'PackReferringInputs', *TRUTH_STEPS)
+RESIZES = ('Resize', 'ReferringResize')
+STEPS = ('LoadImageFromFile', *RESIZES, 'PackReferringInputs', *TRUTH_STEPS)
 # Keys of the first one that do not change the pixels.
 LOADS = ('type', 'to_float32', 'ignore_empty', 'backend_args')
 # Keys of the settings of every export, of earlier versions too.
@@ -32,7 +33,7 @@ def check_pipeline(pipeline: list[dict]) -> dict:
     loads = {key for step in pipeline if class_name(step) == 'LoadImageFromFile' for key in step if key not in LOADS}
     if loads:
         raise InputError(f'run_onnx.py reads images as cv2 does: leave {min(loads)} of LoadImageFromFile out')
-    resizes = [step for step in pipeline if class_name(step) == 'Resize']
+    resizes = [step for step in pipeline if class_name(step) in RESIZES]
     if len(resizes) != 1 or not resizes[0].get('keep_ratio') or not isinstance(resizes[0].get('scale'), (tuple, list)):
         raise InputError('the test pipeline must have one Resize, with a scale of two numbers and keep_ratio=True')
     if {resizes[0].get('backend', 'cv2'), resizes[0].get('interpolation', 'bilinear')} != {'cv2', 'bilinear'}:

@@ -171,7 +171,8 @@ class ReferringInferencer(ModelInferencer):
                 yield ImageResult(name, error)
                 continue
             predictions = [with_mask_as(prediction, return_masks) for prediction in predictions]
-            yield ImageResult(name, None, predictions, [sample for _, sample in found], *pictures)
+            samples = [sample for _, sample in found] if return_datasamples else []
+            yield ImageResult(name, None, predictions, samples, *pictures)
 
     def open(self, image: ImageInput) -> OpenImage:
         """Read, resize and encode an image once, to ask it many sentences.

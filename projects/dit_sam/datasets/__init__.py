@@ -26,6 +26,7 @@ from .transforms import (
     RandomGaussianBlur,
     ReferringColorJitter,
     ReferringFlip,
+    ReferringResize,
     SamplePrompts,
 )
 from .vocabulary_sentences import training_sentences
@@ -48,6 +49,7 @@ __all__ = [
     'ReferringDataset',
     'ReferringFlip',
     'ReferringJSONDataset',
+    'ReferringResize',
     'ReferringTable',
     'SamplePrompts',
     'TableBuilder',

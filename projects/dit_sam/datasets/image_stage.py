@@ -9,16 +9,17 @@ import mmseg.datasets.transforms
 from mmcv.transforms import Compose
 from torch import Tensor
 
-from .transforms import AddTextEncoderImage, LoadReferringMask, PackReferringInputs, SamplePrompts
+from .transforms import AddTextEncoderImage, LoadReferringMask, PackReferringInputs, ReferringResize, SamplePrompts
 
 # Transforms that use only the image of an item and no random numbers. Subclasses may differ, so they do not count.
 IMAGE_ONLY = (
     mmcv.transforms.LoadImageFromFile,
     mmcv.transforms.Resize,
     mmseg.datasets.transforms.Resize,
+    ReferringResize,
     AddTextEncoderImage,
 )
-# Keys of an item that Resize changes with the image.
+# Keys of an item that a Resize changes with the image.
 RESIZED = {'gt_bboxes', 'gt_keypoints', 'gt_seg_map'}
 # Transforms that never change the image.
 READ_ONLY = (LoadReferringMask, SamplePrompts, PackReferringInputs)
@@ -50,14 +51,14 @@ class ImageStage:
         return LoadedImage(self.head(results))
 
     def item(self, image: LoadedImage, item: dict) -> Any:
-        """Run the rest of the pipeline on an item of that image; None if the head returned None."""
+        """Run the rest of the pipeline on an item of that image; None if a step returned None."""
         if image.results is None:
             return None
         results = {**item, **image.results}
         if 'img' in results and not self.shares:
             results['img'] = results['img'].copy()
         packed = self.rest(results)
-        if self.shares and 'inputs' in packed:
+        if self.shares and packed is not None and 'inputs' in packed:
             image.inputs = packed['inputs'] if image.inputs is None else image.inputs
             packed['inputs'] = image.inputs
         return packed

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from mmengine.fileio import join_path
-from mmengine.utils import is_abs
 from mmseg.registry import DATASETS
 from PIL import Image, ImageDraw
 
@@ -61,8 +59,7 @@ class PhraseCutDataset(ReferringDataset):
 
     def _join_prefix(self) -> None:
         super()._join_prefix()
-        if self.data_root and not is_abs(self.images_file):
-            self.images_file = join_path(self.data_root, self.images_file)
+        self.images_file = self._resolve(self.images_file)
 
     @property
     def source(self) -> str:

@@ -3,8 +3,6 @@
 from collections import Counter
 from typing import Any
 
-from mmengine.fileio import join_path
-from mmengine.utils import is_abs
 from mmseg.registry import DATASETS
 
 from ..errors import InputError
@@ -53,8 +51,7 @@ class RefCOCODataset(ReferringDataset):
 
     def _join_prefix(self) -> None:
         super()._join_prefix()
-        if self.data_root and not is_abs(self.refs_file):
-            self.refs_file = join_path(self.data_root, self.refs_file)
+        self.refs_file = self._resolve(self.refs_file)
 
     @property
     def source(self) -> str:

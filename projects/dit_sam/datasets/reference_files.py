@@ -248,6 +248,9 @@ def _check_refs(refs: Any, path: str, ref_types: Types, sentence_types: Types) -
             check_types(sentence, sentence_types, f'{item}, sentence {number}')
 
 
+_NEEDED = {str: 'text', list: 'a list', dict: 'an object', (int, str): 'a number or text', (bool, int): 'true or false'}
+
+
 def check_types(record: Any, types: Types, item: str) -> None:
     """Raise InputError unless `record` is a dict whose keys have these types; `item` names it."""
     if not isinstance(record, dict):
@@ -256,7 +259,7 @@ def check_types(record: Any, types: Types, item: str) -> None:
         if key not in record:
             raise InputError(f'{item} has no key "{key}"')
         if not isinstance(record[key], kind):
-            needed = {str: 'text', list: 'a list'}.get(kind, 'a number')
+            needed = _NEEDED.get(kind, 'a number')
             raise InputError(f'{item}: "{key}" must be {needed}, got {reprlib.repr(record[key])}')
 
 

@@ -12,6 +12,7 @@ from mmcv.transforms.utils import cache_random_params
 from mmengine.dataset import BaseDataset, pseudo_collate
 from mmengine.fileio import get, join_path
 from mmengine.registry import FUNCTIONS
+from mmengine.utils import is_abs
 from mmseg.registry import DATASETS
 from PIL import UnidentifiedImageError
 
@@ -197,12 +198,17 @@ class ReferringDataset(BaseDataset):
         drawn = np.random.permutation(len(pairs))[: self.sentences_per_image]
         return [self.info(reference, sentence, idx) for reference, sentence in (pairs[i] for i in drawn)]
 
-    def _prepare_image(self, items: list[dict]) -> dict[str, list]:
-        """The items of one image after the pipeline, with the same random numbers for each."""
+    def _prepare_image(self, items: list[dict]) -> dict[str, list] | None:
+        """The items of one image after the pipeline, with the same random numbers for each.
+
+        None if a transform has dropped one; mmengine then draws another image.
+        """
         stage = self._last_image.stage
         image = stage.image(dict(img_path=find_image(items[0]['img_path'])))
         with cache_random_params(stage.rest.transforms):
             packed = [stage.item(image, item) for item in items]
+        if any(each is None for each in packed):
+            return None
         first = packed[0]['inputs']
         for other in packed[1:]:
             if not torch.equal(other['inputs'], first):
@@ -251,7 +257,7 @@ class ReferringDataset(BaseDataset):
         return self.table.columns['references.image'][rows]
 
     def _resolve(self, path: str) -> str:
-        return join_path(self.data_root, path) if self.data_root and not osp.isabs(path) else path
+        return join_path(self.data_root, path) if self.data_root and not is_abs(path) else path
 
 
 @FUNCTIONS.register_module()

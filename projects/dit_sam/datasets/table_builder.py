@@ -96,7 +96,9 @@ class TableBuilder:
         return self._add('references', ref_id, category_id, image, target, self.rows('sentences'))
 
     def build(self, **header: Any) -> ReferringTable:
-        """The table; InputError if the ids of one column have several types."""
+        """The table; InputError if there is no reference, or the ids of one column have several types."""
+        if not self.rows('references'):
+            raise InputError('the data have no reference: name other files or another split')
         columns = {
             name: make_column(name, entries)
             for name, entries in self._columns.items()

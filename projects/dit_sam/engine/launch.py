@@ -221,7 +221,7 @@ def only_training(cfg: Config) -> Iterator[None]:
 
 def warn_of_earlier_training(cfg: Config) -> None:
     """Warn on rank 0 that a training which resumes nothing will replace checkpoints of an earlier one."""
-    if cfg.resume or not is_main_process():
+    if cfg.get('resume') or not is_main_process():
         return
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     folders = _folders_of_checkpoints(cfg.work_dir, hook.get('out_dir'), with_state=True)
@@ -236,9 +236,20 @@ def warn_of_earlier_training(cfg: Config) -> None:
 
 
 def check_checkpoint(filename: str) -> None:
-    """Raise FileNotFoundError early for a missing local checkpoint; names with `://` pass."""
-    if '://' not in filename and not osp.isfile(osp.expanduser(filename)):
-        raise FileNotFoundError(not_found(filename))
+    """Check early that a local checkpoint is a file; names with `://` pass.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        InputError: It is a folder.
+    """
+    if '://' in filename or osp.isfile(osp.expanduser(filename)):
+        return
+    if osp.isdir(osp.expanduser(filename)):
+        raise InputError(
+            f'checkpoint {filename} is a folder: name a file in it; of a training with DeepSpeed, the best checkpoint '
+            'of stage 2'
+        )
+    raise FileNotFoundError(not_found(filename))
 
 
 def resume_latest(cfg: Config) -> None:

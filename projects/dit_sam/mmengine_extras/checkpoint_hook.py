@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..errors import InputError, log_warning
 from ..utils import own_names, state_dict_mismatch
-from ..utils.checkpoints import CheckpointError
+from ..utils.checkpoints import CheckpointError, key_of_weights
 from .checkpoint_io import DeferredRemovalBackend, drop_config, stream_checkpoints
 from .latest_checkpoint import remove_old_stops
 from .ranks import run_on_rank_0
@@ -193,12 +193,12 @@ def _is_checked_early(runner: Runner) -> bool:
 
 
 def _translate(model: nn.Module, checkpoint: dict) -> None:
-    """Replace, in place, the weights in a checkpoint of another program by those under the model's own names."""
+    """Put the weights of another program's checkpoint, under the model's own names, where mmengine looks for them."""
     if isinstance(checkpoint, dict):
-        key = next((key for key in ('state_dict', 'model') if isinstance(checkpoint.get(key), Mapping)), None)
+        key = key_of_weights(checkpoint)
         weights = checkpoint if key is None else checkpoint[key]
         renamed = own_names(model, weights)
-        if renamed is not weights:
+        if renamed is not weights or key is not None:
             checkpoint['state_dict'] = renamed
 
 

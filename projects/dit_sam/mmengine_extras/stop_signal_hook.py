@@ -68,19 +68,23 @@ class StopSignalHook(Hook):
         self._saved = -1
         self._handlers: dict[int, Any] = {}
         self._loop: BaseLoop | None = None
+        self._at_exit: Finalize | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Handle signals from now on, before the data-loading processes start."""
         self._in_training, self._loop = True, runner.train_loop
+        self._received, self._has_stepped = [], False
         self._restart_count()
         if threading.current_thread() is not threading.main_thread():
             log_warning('Signals are not handled: the training does not run in the main thread')
             return
         loops = [loop for loop in (runner.train_loop, runner.val_loop) if loop is not None]
         for loader in (loop.dataloader for loop in loops):
-            loader.worker_init_fn = partial(_ignore_signals, loader.worker_init_fn)
+            # A second training has the loaders of the first.
+            if getattr(loader.worker_init_fn, 'func', None) is not _ignore_signals:
+                loader.worker_init_fn = partial(_ignore_signals, loader.worker_init_fn)
         # Called at exit, before multiprocessing sends SIGTERM to the workers and waits for them.
-        Finalize(None, _kill_workers, exitpriority=0)
+        self._at_exit = self._at_exit or Finalize(None, _kill_workers, exitpriority=0)
         # A shell makes background processes ignore SIGINT.
         handled = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         handled += [number for number in _OTHER_SIGNALS if signal.getsignal(number) is signal.SIG_DFL]

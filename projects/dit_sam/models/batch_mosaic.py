@@ -41,6 +41,9 @@ class BatchMosaic(nn.Module):
         prob: Probability of a mosaic.
         spare: Regular expression; sentences in which it is found, or left or right, keep their images. Case does not
             matter.
+
+    Raises:
+        InputError: `prob` is not in [0, 1].
     """
 
     def __init__(self, prob: float = 0.25, spare: str = DEPENDENT) -> None:

@@ -179,7 +179,8 @@ def shared_image_indices(data: dict) -> list[int]:
     """For each data sample the index of its image, which is that of the one before if it has `shares_image`."""
     samples = data.get('data_samples') or [None] * len(data['inputs'])
     new = [sample is None or not sample.metainfo.get('shares_image') for sample in samples]
-    return [max(0, number - 1) for number in accumulate(new)]
+    new[0] = True
+    return [number - 1 for number in accumulate(new)]
 
 
 def unique_image_indices(images: Sequence[Tensor]) -> list[int]:

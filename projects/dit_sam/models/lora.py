@@ -49,8 +49,8 @@ def add_lora(model: nn.Module, lora: Mapping, key: str) -> None:
     except (TypeError, ValueError) as error:
         raise InputError(f'{key}: {first_line(error)}') from error
     for layer in _layers(model).values():
-        layer._register_state_dict_hook(_to_plain_names)
-        layer._register_load_state_dict_pre_hook(_from_plain_names, with_module=True)
+        layer.register_state_dict_post_hook(_to_plain_names)
+        layer.register_load_state_dict_pre_hook(_from_plain_names)
 
 
 def lora_names(model: nn.Module) -> tuple[str, ...]:

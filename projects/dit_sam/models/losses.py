@@ -61,7 +61,7 @@ class BinaryCrossEntropyLoss(nn.Module):
 
     Args:
         loss_weight: Factor.
-        loss_name: Name in the log; must begin with `loss_` to be trained on.
+        loss_name: Name in the log; must contain `loss` to be trained on.
     """
 
     def __init__(self, loss_weight: float = 1.0, loss_name: str = 'loss_bce') -> None:
@@ -96,7 +96,7 @@ class BinaryDiceLoss(nn.Module):
         loss_weight: Factor.
         eps: Keeps the quotient of two empty masks finite.
         squared: Whether the denominator adds squares, as in V-Net, or the values themselves.
-        loss_name: Name in the log; must begin with `loss_` to be trained on.
+        loss_name: Name in the log; must contain `loss` to be trained on.
     """
 
     def __init__(

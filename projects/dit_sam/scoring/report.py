@@ -109,7 +109,6 @@ class Group:
 def make_report(
     sheet: Sheet,
     groupings: Mapping[str, Grouping],
-    rules: tuple[str, ...] = tuple(RULES),
     other: Sheet | None = None,
     rounds: int = 1000,
     seed: int = 0,
@@ -121,7 +120,6 @@ def make_report(
     Args:
         sheet: The counted pixels.
         groupings: From `groupings` of groups.py.
-        rules: Names of `RULES`.
         other: The counted pixels of a second model on the same sentences.
         rounds: Of the bootstrap and of the permutation test.
         seed: Of both.
@@ -150,7 +148,7 @@ def make_report(
     return Report(
         number=len(sheet),
         pictures=len(np.unique(sheet.images)),
-        rules={name: RULES[name].scores(sheet.areas(RULES[name])) for name in rules},
+        rules={name: rule.scores(sheet.areas(rule)) for name, rule in RULES.items()},
         total=intervals(sheet, original, everything, rounds, seed),
         groups={title: {name: group(rows) for name, rows in groups.items()} for title, groups in members.items()},
         differences=compared,
@@ -158,7 +156,7 @@ def make_report(
         notes=[*_notes(sheet), *(_calibration_line(meant, one) for meant, one in calibration.items())],
         ious=sheet.ious(original),
         calibration=calibration,
-        second_rules={} if other is None else {name: RULES[name].scores(other.areas(RULES[name])) for name in rules},
+        second_rules={} if other is None else {name: rule.scores(other.areas(rule)) for name, rule in RULES.items()},
         second_problems=[] if other is None else other.problems.lines(),
         title=title,
         second_title=second_title,

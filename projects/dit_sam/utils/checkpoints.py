@@ -118,6 +118,11 @@ def _read_without_objects(path: str, filename: str, map_location: Any, mmap: boo
     return checkpoint
 
 
+def key_of_weights(checkpoint: Mapping) -> str | None:
+    """The key under which a checkpoint has its weights; None if they are at the top level."""
+    return next((key for key in _WEIGHT_KEYS if isinstance(checkpoint.get(key), Mapping)), None)
+
+
 def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Tensor]:
     """The weights in a checkpoint by name, without the prefix `module.`.
 
@@ -131,7 +136,7 @@ def weights_of(checkpoint: Any, source: str = 'the checkpoint') -> dict[str, Ten
     """
     weights = checkpoint
     if isinstance(checkpoint, Mapping):
-        key = next((key for key in _WEIGHT_KEYS if isinstance(checkpoint.get(key), Mapping)), None)
+        key = key_of_weights(checkpoint)
         weights = checkpoint if key is None else checkpoint[key]
     if (
         not isinstance(weights, Mapping)

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .checkpoints import CheckpointError, weights_of
 
 
-def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoint', target: str = 'the model') -> None:
+def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoint') -> None:
     """Load a checkpoint whose names and shapes are exactly those of the model.
 
     mmengine loads what fits and logs the rest, so that weights of another model are accepted as weights of this one. A
@@ -20,13 +20,12 @@ def load_strictly(model: nn.Module, checkpoint: Any, source: str = 'the checkpoi
         model: The model. It does not change on an error.
         checkpoint: As in `weights_of`.
         source: What to call the checkpoint in errors.
-        target: What to call the model in errors.
 
     Raises:
         CheckpointError: The checkpoint has no weights, or its names or shapes differ from the model's.
     """
     weights = own_names(model, weights_of(checkpoint, source), source)
-    check_fit(model, weights, source, target, values=True)
+    check_fit(model, weights, source, 'the model', values=True)
     model.load_state_dict(weights)
 
 

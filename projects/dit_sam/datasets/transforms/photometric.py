@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+from mmcv.image import adjust_color
 from mmcv.transforms import BaseTransform
 from mmcv.transforms.utils import cache_randomness
 from mmseg.registry import TRANSFORMS
@@ -16,12 +17,6 @@ def adjust_contrast(img: np.ndarray, factor: float) -> np.ndarray:
     """A BGR image blended with the mean of its gray version."""
     mean = float(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY).mean())
     return _blend_with(img, float(int(mean + 0.5)), factor)
-
-
-def adjust_saturation(img: np.ndarray, factor: float) -> np.ndarray:
-    """A BGR image blended with its gray version."""
-    gray = cv2.cvtColor(cv2.cvtColor(img, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    return cv2.addWeighted(img, factor, gray, 1 - factor, 0)
 
 
 def _blend_with(img: np.ndarray, value: float, factor: float) -> np.ndarray:
@@ -42,6 +37,9 @@ class ReferringColorJitter(BaseTransform):
         contrast: Strength in [0, 1].
         saturation: Strength in [0, 1].
         prob: Probability of a change.
+
+    Raises:
+        InputError: A value is not in [0, 1].
     """
 
     def __init__(
@@ -50,7 +48,8 @@ class ReferringColorJitter(BaseTransform):
         self.strengths = (brightness, contrast, saturation)
         if not all(0 <= value <= 1 for value in (*self.strengths, prob)):
             raise InputError(
-                f'brightness, contrast, saturation and prob must lie in [0, 1], got {self.strengths} and {prob}'
+                'ReferringColorJitter: brightness, contrast, saturation and prob must lie in [0, 1], got '
+                f'{self.strengths} and {prob}'
             )
         self.prob = prob
 
@@ -65,7 +64,8 @@ class ReferringColorJitter(BaseTransform):
         apply, factors, order = self._draw()
         if not apply:
             return results
-        adjust = (adjust_brightness, adjust_contrast, adjust_saturation)
+        # mmcv's `adjust_brightness` and `adjust_contrast` cut off the fraction of a gray level.
+        adjust = (adjust_brightness, adjust_contrast, adjust_color)
         for index in order:
             results['img'] = adjust[index](results['img'], float(factors[index]))
         return results
@@ -83,11 +83,17 @@ class RandomGaussianBlur(BaseTransform):
     Args:
         sigma: Range of the standard deviation in pixels, which is drawn uniformly.
         prob: Probability of the blur.
+
+    Raises:
+        InputError: `sigma` is no rising range above 0, or `prob` not in [0, 1].
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), prob: float = 0.5) -> None:
         if not 0 < sigma[0] <= sigma[1] or not 0 <= prob <= 1:
-            raise InputError(f'sigma must be a rising range above 0 and prob lie in [0, 1], got {sigma} and {prob}')
+            raise InputError(
+                f'RandomGaussianBlur: sigma must be a rising range above 0, and prob lie in [0, 1], got {sigma} and '
+                f'{prob}'
+            )
         self.sigma = (sigma[0], sigma[1])
         self.prob = prob
 

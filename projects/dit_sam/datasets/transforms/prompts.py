@@ -3,6 +3,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmseg.registry import TRANSFORMS
 
+from ...errors import InputError
+
 
 @TRANSFORMS.register_module()
 class SamplePrompts(BaseTransform):
@@ -21,14 +23,22 @@ class SamplePrompts(BaseTransform):
             most 20 pixels.
         random: Draw points from the whole mask. False takes the deepest point in the mask and the exact box, for
             testing.
+
+    Raises:
+        InputError: `prob` or `box_prob` is not in [0, 1], or `noise` is negative.
     """
 
     MAX_NOISE = 20.0
 
     def __init__(self, prob: float = 1.0, box_prob: float = 0.5, noise: float = 0.1, random: bool = True) -> None:
+        if not (0 <= prob <= 1 and 0 <= box_prob <= 1 and noise >= 0):
+            raise InputError(
+                f'SamplePrompts: prob and box_prob must lie in [0, 1] and noise be at least 0, got {prob}, {box_prob} '
+                f'and {noise}'
+            )
         self.prob, self.box_prob, self.noise, self.random = prob, box_prob, noise, random
 
-    def transform(self, results: dict) -> dict | None:
+    def transform(self, results: dict) -> dict:
         """Add a prompt to an item."""
         mask = results['gt_seg_map'] == 1
         # Always two draws, so that the random numbers that follow do not depend on them.

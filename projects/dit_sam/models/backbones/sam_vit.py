@@ -119,7 +119,9 @@ class SAMViT(BaseModule):
 
     def _freeze_stages(self, stages: int) -> None:
         if not -1 <= stages <= self.depth:
-            raise InputError(f'frozen_stages={stages} must be -1 (nothing) to {self.depth}, the number of blocks')
+            raise InputError(
+                f'backbone.frozen_stages={stages} must be -1 (nothing) to {self.depth}, the number of blocks'
+            )
         if stages >= 0:
             self.pos_embed.requires_grad_(False)
             self.patch_embed.requires_grad_(False)
@@ -130,25 +132,25 @@ class SAMViT(BaseModule):
         """Sizes of an architecture by name or as given."""
         if isinstance(arch, str):
             if arch not in self.ARCHITECTURES:
-                raise InputError(f'arch={arch!r} must be one of {sorted(self.ARCHITECTURES)}, or a dict')
+                raise InputError(f'backbone.arch={arch!r} must be one of {sorted(self.ARCHITECTURES)}, or a dict')
             return self.ARCHITECTURES[arch]
         keys = self.ARCHITECTURES['base'].keys()
         if arch.keys() != keys:
             missing, unknown = sorted(keys - arch.keys()), sorted(arch.keys() - keys)
-            raise InputError(f'arch must have the keys {list(keys)}; missing: {missing}, unknown: {unknown}')
+            raise InputError(f'backbone.arch must have the keys {list(keys)}; missing: {missing}, unknown: {unknown}')
         beyond = [index for index in arch['global_attn_indexes'] if not 0 <= index < arch['depth']]
         if beyond:
-            raise InputError(f'arch.global_attn_indexes has {beyond}; the blocks are 0 to {arch["depth"] - 1}')
+            raise InputError(f'backbone.arch.global_attn_indexes has {beyond}; the blocks are 0 to {arch["depth"] - 1}')
         return arch
 
     def _out_indices(self, indices: Sequence[int]) -> list[int]:
         """Indices counted from the front, in the order of the blocks."""
         beyond = [index for index in indices if not -self.depth <= index < self.depth]
         if beyond:
-            raise InputError(f'out_indices has {beyond}; the blocks are 0 to {self.depth - 1}')
+            raise InputError(f'backbone.out_indices has {beyond}; the blocks are 0 to {self.depth - 1}')
         blocks = sorted({index % self.depth for index in indices})
         if not blocks or len(blocks) < len(indices):
-            raise InputError(f'out_indices={tuple(indices)} must name at least one block, and none twice')
+            raise InputError(f'backbone.out_indices={tuple(indices)} must name at least one block, and none twice')
         return blocks
 
     def train(self, mode: bool = True) -> 'SAMViT':
@@ -191,12 +193,13 @@ class SAMViT(BaseModule):
             x: Images, (B, in_channels, H, W).
 
         Returns:
-            One map for every entry of `out_indices`, (B, out_channels or embed_dims, H / patch, W / patch).
+            One map for every entry of `out_indices`, (B, out_channels or embed_dims, ⌈H / patch⌉,
+            ⌈W / patch⌉).
         """
         return self.output_maps(self.encode(self.embed(x)))
 
     def embed(self, x: Tensor) -> Tensor:
-        """Visual tokens of images with their position, (B, H / patch, W / patch, D), before any text."""
+        """Visual tokens of images with their position, (B, ⌈H / patch⌉, ⌈W / patch⌉, D), before any text."""
         self._clear_stale_tables()
         pad_h, pad_w = -x.shape[2] % self.patch_size, -x.shape[3] % self.patch_size
         tokens = self.patch_embed(F.pad(x, (0, pad_w, 0, pad_h)) if pad_h or pad_w else x)

@@ -28,7 +28,7 @@ class StandaloneDITViT(DITViT):
         **kwargs: As in `DITViT`.
 
     Raises:
-        InputError: There is no instruction, so text would change nothing.
+        InputError: There is no instruction, so text would change nothing, or the text encoder reads images.
     """
 
     EXTRA_PREFIXES = (*DITViT.EXTRA_PREFIXES, 'text_encoder.')

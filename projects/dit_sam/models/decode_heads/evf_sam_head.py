@@ -26,8 +26,12 @@ class EVFSAMHead(SAMHead):
         threshold: Probability above which a pixel belongs to the mask.
         multimask: Whether testing takes the one of SAM's masks 1 to 3 that has the highest predicted IoU. EVF-SAM
             trains mask 0, the default.
+        align_corners: As in `SAMHead`.
         loss_decode: Losses; EVF-SAM adds binary cross-entropy and Dice.
         **kwargs: As in `SAMHead`.
+
+    Raises:
+        InputError: `multimask` and `predict_iou` are both set; otherwise as in `SAMHead`.
     """
 
     pooled_prompt = True

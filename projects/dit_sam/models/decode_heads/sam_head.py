@@ -45,7 +45,14 @@ class SAMHead(BaseDecodeHead):
         iou_head_hidden_dim: Hidden width of SAM's IoU head.
         threshold: Probability above which a pixel belongs to the mask (released DIT: 0.35).
         loss_decode: Losses on the full-resolution mask; the paper uses binary cross-entropy alone.
-        **kwargs: As in `BaseDecodeHead`.
+        align_corners: Whether logits are upsampled with corners aligned.
+        init_cfg: As in mmengine; see `init_weights`.
+        **kwargs: As in `BaseDecodeHead`, without `channels`, `num_classes`, `out_channels`, `sampler` and
+            `dropout_ratio`.
+
+    Raises:
+        InputError: One of these keywords is set, a loss does not train the mask (see `check_losses`), or
+            `negatives_weight` is set where losses are at the size of each mask.
     """
 
     pooled_prompt = False

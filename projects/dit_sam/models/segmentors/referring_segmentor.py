@@ -289,8 +289,9 @@ class ReferringSegmentor(BaseSegmentor):
         return add_prefix(self.decode_head.loss(features, data_samples, self.train_cfg, **prompted), 'decode')
 
     def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
-        """The data samples with `pred_sem_seg` and `seg_logits` (probabilities), (1, H, W), at the original size.
+        """The data samples with `pred_sem_seg` (1, H, W) and `seg_logits` at the original size.
 
+        `seg_logits` are probabilities (1, H, W) for a head with one output channel, and logits (C, H, W) for others.
         If the head predicts the IoU of its masks, they also have it, in [0, 1], as `predicted_iou`.
         """
         logits, ious = self._decode(inputs, data_samples)

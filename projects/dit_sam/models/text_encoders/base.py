@@ -71,9 +71,13 @@ class TextEncoder(BaseModule):
             raise InputError(f'sentence {blank[0]} of {len(sentences)} is empty: say what to segment')
 
     def lengths(self, sentences: Sequence[str]) -> list[int]:
-        """Tokens of each sentence before it is cut, with those that the tokenizer adds."""
+        """The number of tokens of each sentence; see `ids`."""
+        return [len(ids) for ids in self.ids(sentences)]
+
+    def ids(self, sentences: Sequence[str]) -> list[list[int]]:
+        """The tokens of each sentence before it is cut, with those that the tokenizer adds."""
         with _LOCK:
-            return [len(ids) for ids in self.tokenizer(list(sentences))['input_ids']]
+            return self.tokenizer(list(sentences))['input_ids']
 
     def _tokenize(self, sentences: Sequence[str], padding: str = 'longest') -> tuple[Tensor, Tensor]:
         """Token ids and attention mask, (B, L), of at most `max_length` tokens.
@@ -82,10 +86,10 @@ class TextEncoder(BaseModule):
             InputError: A sentence is longer, and is not to be cut.
         """
         settings = dict(truncation=True, max_length=self.max_length, return_attention_mask=True, return_tensors='pt')
+        if not (self.cuts and self._warned):
+            self._check_lengths(self.lengths(sentences))
         # A fast tokenizer keeps the settings of a call, which another thread may replace meanwhile.
         with _LOCK:
-            if not (self.cuts and self._warned):
-                self._check_lengths(self.lengths(sentences))
             batch = self.tokenizer(list(sentences), padding=padding, **settings)
         # Models use token type 0 if none is given, which is right for a single sentence.
         return batch['input_ids'], batch['attention_mask']

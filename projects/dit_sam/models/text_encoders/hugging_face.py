@@ -38,8 +38,8 @@ class HuggingFaceTextEncoder(TextEncoder):
         max_length: Longest sentence in tokens, special ones included; the rest is cut off, with one warning.
         mask_text_padding: Whether padding tokens are masked. False pads every sentence to `max_length` and passes the
             padding on as if it were text, as the released DIT code does.
-        pad_to_max_length: Whether every batch has `max_length` tokens, constant shapes for `torch.compile`. Otherwise a
-            batch is padded to its longest sentence.
+        pad_to_max_length: Whether every batch in training has `max_length` tokens, constant shapes for `torch.compile`.
+            Otherwise a batch is padded to its longest sentence.
         masked_tokens: In training, the probability of each token of half of the sentences, drawn at random, to be
             replaced by the tokenizer's mask token (or unknown token, without one), so that the model has to use the
             other words. One token always stays. MaskRIS (arXiv 2411.19067) also masks words, but in a second pass,
@@ -136,7 +136,7 @@ class HuggingFaceTextEncoder(TextEncoder):
             FileNotFoundError: Neither a file nor a folder, and no hub answers to the name.
             InputError: The weights belong to a model of other sizes.
         """
-        pretrained = pretrained_init_cfg(self.init_cfg, takes_prefix=True)
+        pretrained = None if self.is_init else pretrained_init_cfg(self.init_cfg, takes_prefix=True)
         if pretrained is None:
             # Without `init_cfg` weights stay as transformers and peft have initialized them.
             if self.init_cfg:
@@ -171,7 +171,8 @@ class HuggingFaceTextEncoder(TextEncoder):
             sentences: One sentence for each image.
 
         Returns:
-            Features of width `out_channels`, padded to the longest sentence.
+            Features (B, L, `out_channels`) and their mask (B, L). L is the length of the longest sentence; with
+            `pad_to_max_length` in training, and always if padding is not masked, it is `max_length`.
 
         Raises:
             InputError: A sentence is empty or blank.

@@ -208,7 +208,7 @@ class BEiT3TextEncoder(TextEncoder):
                     f'{asked!r}: this model does not know {SEMANTIC}, which only the multitask weights were trained '
                     'with; leave it out, or use evf-sam-multitask'
                 )
-            if token not in self.tokenizer(asked)['input_ids']:
+            if token not in self.ids([asked])[0]:
                 raise InputError(f'{asked!r}: write {SEMANTIC} in small letters; the tokenizer does not find its token')
 
 
