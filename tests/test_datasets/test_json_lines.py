@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.config import Config
+from mmengine.runner import Runner
 from mmseg.registry import DATASETS
 from PIL import Image
 from processes import call_tool
@@ -14,6 +14,7 @@ from processes import call_tool
 from dit_sam.datasets import ReferringDataset, ReferringJSONDataset
 from dit_sam.datasets.json_lines import parse_line
 from dit_sam.datasets.transforms import decode_segmentation
+from dit_sam.engine.launch import load_config
 from dit_sam.errors import InputError
 
 DOCS = Path(__file__).parents[2] / 'docs' / 'data.md'
@@ -202,7 +203,8 @@ def test_bad_line_is_named(root, change, message):
 @pytest.mark.parametrize(
     'text, message',
     [
-        ('{', 'is not JSON'),
+        ('{', 'begins a longer JSON value'),
+        ('{"image"', 'is not JSON'),
         ('[]', 'is not a JSON object but list'),
         ('{"image": "\\ud800"}', 'is not JSON'),
         ('[' * 100000, 'is not JSON'),
@@ -218,7 +220,7 @@ def test_a_byte_order_mark_is_no_error():
 
 
 def test_non_text_bytes_are_named():
-    assert 'is not JSON' in parse_line(b'{"image": "\xff"}')[1][0]
+    assert 'is not UTF-8' in parse_line(b'{"image": "\xff"}')[1][0]
 
 
 def test_all_problems_of_a_line_are_found():
@@ -266,15 +268,24 @@ def test_lines_in_the_documentation_are_valid():
     assert [parse_line(line)[1] for line in lines] == [[], [], []]
 
 
-def test_config_of_the_documentation_reads_such_lines(root):
-    code = re.search(r'^```python ldit_vit-t_mine.py\n(.*?)^```$', DOCS.read_text(), re.MULTILINE | re.DOTALL)[1]
-    config = Config.fromstring(code.replace("'configs/", f"'{DOCS.parents[1]}/configs/"), '.py')
-    write(root, line(bbox=None, mask='box.png'))
+@pytest.mark.parametrize(
+    'page, name', [('data', 'ldit_vit-t_mine'), ('finetuning', 'evf_mine'), ('finetuning', 'ldit_mine')]
+)
+def test_configs_of_the_documentation_read_such_lines(root, tmp_path, page, name):
+    page = DOCS.with_name(f'{page}.md')
+    code = re.search(rf'^```python {name}.py\n(.*?)^```$', page.read_text(), re.MULTILINE | re.DOTALL)[1]
+    path = tmp_path / f'{name}.py'
+    path.write_text(code.replace("'configs/", f"'{DOCS.parents[1]}/configs/"))
+    config = load_config(str(path))
+    write(root, *[line(bbox=None, mask='box.png')] * 8)
     for name, file in (('train', 'train.jsonl'), ('val', 'val.jsonl'), ('test', 'val.jsonl')):
-        dataset = config[f'{name}_dataloader'].dataset
-        assert (dataset.ann_file, dataset.get('test_mode', False)) == (file, name != 'train')
-        dataset.update(data_root=root, ann_file='mine.jsonl', data_prefix=dict(dataset.data_prefix, img_path=''))
-        assert DATASETS.build(dataset)[0]['data_samples'].gt_sem_seg.data.any()
+        loader = config[f'{name}_dataloader']
+        assert (loader.dataset.ann_file, loader.dataset.get('test_mode', False)) == (file, name != 'train')
+        prefix = dict(loader.dataset.data_prefix, img_path='')
+        loader.dataset.update(data_root=root, ann_file='mine.jsonl', data_prefix=prefix)
+        loader.update(num_workers=0, persistent_workers=False)
+        batch = next(iter(Runner.build_dataloader(loader, seed=0)))
+        assert all(sample.gt_sem_seg.data.any() for sample in batch['data_samples'])
 
 
 def test_empty_and_missing_files_are_named(root):

@@ -111,7 +111,7 @@ def test_union_of_no_masks_is_empty():
         (dict(size=[4, 5], counts='é'), 'damaged'),
         (dict(size=[4, 5], counts='oooo'), 'damaged'),
         (dict(size=[4, 5], counts='o' * 20 + '0'), 'a run that no image can have'),
-        ([dict(size=[4, 5], counts=[20]), [1, 2, 3, 4, 5, 6]], 'a polygon of dict'),
+        ([dict(size=[4, 5], counts=[20]), [1, 2, 3, 4, 5, 6]], 'mixes polygons and RLEs'),
     ],
 )
 def test_segmentations_that_break_pycocotools_are_named(segmentation, message):

@@ -44,6 +44,10 @@ ITERATIONS = {'train_cfg': dict(_delete_=True, by_epoch=False, max_iters=3, val_
             {'train_dataloader.dataset': dict(type='ConcatDataset', datasets=[dict(type='ToyDataset', indices=[])])},
             r'train_dataloader.dataset.datasets.0.indices=\[\] leaves no items',
         ),
+        (
+            {'custom_hooks': [dict(type='EarlyStoppingHook', monitor='gIoU')]},
+            "custom_hooks.0.monitor='gIoU' needs a rule: set custom_hooks.0.rule to 'greater' or 'less'",
+        ),
         ({'optim_wrapper.accumulative_counts': 0}, 'optim_wrapper.accumulative_counts=0 must be'),
         ({'optim_wrapper.optimizer.lr': -0.1}, 'optim_wrapper.optimizer.lr=-0.1 must be a number of at least 0$'),
         ({'optim_wrapper.optimizer.lr': math.nan}, 'optim_wrapper.optimizer.lr=nan must be a number of at least 0$'),

@@ -214,6 +214,7 @@ def test_the_published_file_is_merged(tmp_path):
 @pytest.mark.parametrize(
     'lora, message',
     [
+        (dict(r=4, target_modules=['blocks']), r"backbone.lora.target_modules: no layer is called 'blocks'.*'qkv'"),
         (dict(r=4, target_modules=['qkv', 'prj']), r"backbone.lora.target_modules: no layer is called 'prj'.*'lin1'"),
         (dict(r=4, rank=8, target_modules=['qkv']), "backbone.lora: .*'rank'"),
         (dict(r=0, target_modules=['qkv']), 'backbone.lora: .*positive integer'),

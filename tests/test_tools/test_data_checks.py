@@ -1,6 +1,7 @@
 """Errors in data: check.py lists them by line, and refcoco.py --check-images by image."""
 
 import json
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,12 @@ import pytest
 from PIL import Image
 from processes import call_tool
 
+from dit_sam.datasets import ReferringJSONDataset
+from dit_sam.datasets.masks import decode_segmentation
+from dit_sam.errors import InputError
+
+# Two lines with one sentence would be doubtful.
+NUMBERS = count()
 IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
 
 
@@ -29,7 +36,7 @@ def write(root: Path, *lines) -> Path:
 
 def line(**more) -> dict:
     """A valid line, with changes; None removes a key."""
-    record = {'image': IMAGE, 'sentence': 'the box', 'bbox': [5, 10, 20, 8], **more}
+    record = {'image': IMAGE, 'sentence': f'box {next(NUMBERS)}', 'bbox': [5, 10, 20, 8], **more}
     return {key: value for key, value in record.items() if value is not None}
 
 
@@ -75,7 +82,7 @@ def test_all_problems_are_listed_with_their_lines(root, capsys):
     lines = capsys.readouterr().out.splitlines()
     expected = [
         'line 1 needs either "sentence", a text, or "sentences"',
-        'line 2 is not JSON: ',
+        'line 2 begins a longer JSON value, such as a COCO file: write one object a line; ',
         f'line 4 names the image {root}/none.jpg, which does not exist',
         'line 5 has a polygon of 4 numbers',
         f'line 6 names the image {root}/{IMAGE}, which is 40 x 60, not 30 x 50 (height x width)',
@@ -140,6 +147,11 @@ def test_doubtful_lines_get_a_warning(root, capsys):
         (dict(bbox=None, segmentation=[[0, 0, 1, 0, 1, 1, 0, 1]]), 'has coordinates from 0 to 1'),
         (dict(bbox=[30, 20, 50, 39]), 'has a box that ends outside of its image: "bbox" is left, top, width, height'),
         (dict(bbox=None, segmentation=[dict(size=[40, 60], counts=[0, 9, 2391])]), ''),
+        (
+            dict(bbox=None, segmentation=[[0, 0, 66, 0, 30, 30]]),
+            'has a polygon that leaves its image of 40 x 60 (height x width) by 6 pixels: was it drawn on',
+        ),
+        (dict(bbox=None, segmentation=[[0, 0, 62, 0, 30, 30]]), ''),
         (dict(catgory_id=3), 'has the key "catgory_id", which nothing reads: did you mean "category_id"?'),
         (dict(source='mine', weight=2, category_name='cat', image_size=[1, 2], image_url='a'), ''),
     ],
@@ -164,6 +176,136 @@ def test_an_undetectable_rotation_gets_one_warning(root, capsys, orientation, sh
         f'tag ({orientation}), and its size does not tell whether its annotation is too: compare the two'
     )
     assert lines[1:] == [f'{path}: 2 lines, 2 good sentences, 0 problems, 1 warnings']
+
+
+def test_a_turned_picture_without_a_size_gets_a_warning(root, capsys):
+    """A mask image has the picture's size, or is refused."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((40, 60), np.uint8)).save(root / 'a.png', exif=exif)
+    Image.fromarray(np.eye(60, 40, dtype=np.uint8)).save(root / 'mask.png')
+    for more, warned in (dict(), True), (dict(height=60, width=40), False), (dict(bbox=None, mask='mask.png'), False):
+        assert check(write(root, line(image='a.png', **more))) == 0
+        assert ('give "height" and "width" of the picture on which it was drawn' in capsys.readouterr().out) == warned
+
+
+def test_sentences_that_contradict_each_other_or_repeat_get_a_warning(root, capsys):
+    path = write(
+        root,
+        line(sentence='The  box'),
+        line(sentence='the box'),
+        line(sentence=None, sentences=['a', 'the box'], bbox=[1, 2, 9, 9]),
+        line(sentence='the box', image='train2014/COCO_train2014_000000000002.jpg'),
+    )
+    assert check(path) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "warning: line 2 repeats 'the box' of line 1",
+        "warning: line 3 says 'the box' of another object than line 1: say which is meant or, if both are, draw both "
+        'in one line',
+    ]
+
+
+def test_doubts_about_a_whole_file_come_at_its_end(root, capsys):
+    Image.fromarray(np.zeros((300, 400), np.uint8)).save(root / 'large.png')
+    long = ' '.join('abcdefghijklmnopqrs')
+    path = write(root, line(image='large.png'), line(image='large.png', bbox=[50, 60, 20, 30], sentence=long))
+    assert check(path) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        'warning: no coordinate is above 100, and all images are larger: they are pixels here, not percentages',
+        'warning: 1 sentences have more than 18 words, one of line 2 has 19: with model.text_encoder.max_length=20, as '
+        'in most configs, their ends are cut off',
+    ]
+
+
+def test_errors_say_what_to_do(root, capsys):
+    latin = write(root, '')
+    latin.write_bytes(json.dumps(line(sentence='größte'), ensure_ascii=False).encode('latin-1'))
+    assert check(latin) == 1
+    assert 'line 1 is not UTF-8 (' in capsys.readouterr().out
+    path = write(
+        root,
+        line(image=IMAGE.replace('/', '\\')),
+        line(bbox=None, segmentation=[[1, 1, 9, 1, 9, 9], dict(size=[40, 60], counts=[0, 9, 2391])]),
+        line(category_id='pallet'),
+    )
+    assert check(path) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(f'; {IMAGE} is there')
+    assert lines[1] == 'line 2 mixes polygons and RLEs in one list: give one kind'
+    assert lines[2] == 'line 3 has \'pallet\' as "category_id", which must be int of 64 bits; a name may go into "kind"'
+    with pytest.raises(InputError) as caught:
+        ReferringJSONDataset(path.name, str(root), dict(img_path='', seg_map_path='my masks'))
+    assert str(caught.value).endswith(f"check.py {path} --masks '{root}/my masks'` lists all errors")
+
+
+COCO = dict(
+    images=[
+        dict(id='x', file_name=IMAGE, height=40, width=60),
+        dict(id=2, file_name='train2014/COCO_train2014_000000000002.jpg', height=30, width=50),
+    ],
+    categories=[dict(id=7, name='pallet')],
+    annotations=[
+        dict(id=1, image_id='x', category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(text='The left ')),
+        dict(id=2, image_id=2, category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(text='The left')),
+        dict(id=3, image_id='x', category_id=7, segmentation=[[20, 1, 29, 1, 29, 9]], attributes=dict(text='The left')),
+        dict(
+            id=4,
+            image_id='x',
+            category_id=7,
+            segmentation=dict(size=[40, 60], counts=[0, 9, 2391]),
+            attributes=dict(text='The left'),
+        ),
+        dict(id=5, image_id=2, category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(text=['a', 'b'])),
+        dict(id=6, image_id=2, category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(occluded=False)),
+    ],
+)
+
+
+def test_a_coco_file_with_sentences_becomes_lines(root, capsys):
+    """Pieces with one sentence are one object: 45 + 45 pixels of the polygons, and 9 of the RLE, one of them common."""
+    coco, out = root / 'coco.json', root / 'train.jsonl'
+    coco.write_text(json.dumps(COCO, indent=1))
+    assert check(coco) == 1
+    assert capsys.readouterr().out.count('begins a longer JSON value, such as a COCO file') == 1
+    coco.write_text(json.dumps(COCO))
+    assert check(coco) == 1
+    assert capsys.readouterr().out.count('begins a longer JSON value, such as a COCO file') == 1
+    arguments = ('dataset_converters/coco.py', coco, '--out', out, '--key')
+    assert call_tool(*arguments, 'attributes.text') == 0
+    assert f'{out}: 3 lines from 5 of 6 annotations.' in capsys.readouterr().out
+    assert check(out) == 0
+    assert 'warning' not in capsys.readouterr().out
+    first, second, third = map(json.loads, out.read_text().splitlines())
+    assert (first['sentences'], first['kind'], first['height'], first['width']) == (['The left'], 'pallet', 40, 60)
+    parts = [decode_segmentation(COCO['annotations'][i]['segmentation'], 40, 60) for i in (0, 2, 3)]
+    assert np.array_equal(decode_segmentation(first['segmentation'], 40, 60), np.maximum.reduce(parts))
+    assert second['segmentation'] == third['segmentation'] == [[1, 1, 9, 1, 9, 9]] and third['sentences'] == ['a', 'b']
+    assert call_tool(*arguments, 'attributes.text') == 1
+    assert f'{out} exists: name a new file, or remove it' in capsys.readouterr().err
+    out.unlink()
+    assert call_tool(*arguments, 'caption') == 1
+    assert f'{coco}: no annotation has a sentence as caption: name its place by --key' in capsys.readouterr().err
+    assert call_tool(*arguments, 'category') == 0
+    assert len(out.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(image_id=9), 'annotation 1 of image 9 cannot be used: KeyError(9)'),
+        (dict(segmentation=[[1, 2]]), ''),
+        (dict(segmentation=None), ''),
+    ],
+)
+def test_a_malformed_annotation_is_named(root, capsys, change, message):
+    coco = root / 'coco.json'
+    coco.write_text(json.dumps(dict(COCO, annotations=[dict(COCO['annotations'][0], **change)])))
+    status = call_tool('dataset_converters/coco.py', coco, '--out', root / 'out.jsonl', '--key', 'attributes.text')
+    assert status == bool(message) and message in capsys.readouterr().err
+    for content in ('[1]', '{"images": 3}', 'x'):
+        coco.write_text(content)
+        assert call_tool('dataset_converters/coco.py', coco, '--out', root / 'out2.jsonl') == 1
+        assert f'error: {coco} is no COCO file with images, annotations and categories' in capsys.readouterr().err
 
 
 def test_missing_and_empty_files(root, capsys):

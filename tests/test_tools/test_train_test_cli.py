@@ -212,6 +212,20 @@ def test_a_batch_for_which_the_config_is_not_meant_is_logged(tmp_path, capfd):
         assert ''.join(capfd.readouterr()).count(line) == 1
 
 
+def test_a_training_from_a_whole_checkpoint_needs_no_initial_weights(tmp_path, capfd):
+    options = ['train_cfg.max_epochs=1', 'model.init_cfg.type=Pretrained', 'model.init_cfg.checkpoint=none.pth']
+    first = ('train.py', CONFIG, '--work-dir', tmp_path / 'first', '--cfg-options', options[0])
+    assert call_tool(*first, 'experiment_name=whole_first') == 0
+    second = ('train.py', CONFIG, '--work-dir', tmp_path / 'second', '--cfg-options', *options)
+    assert call_tool(*second, 'experiment_name=whole_without') == 1
+    start = tmp_path / 'first' / 'epoch_1.pth'
+    capfd.readouterr()
+    assert call_tool(*second, 'experiment_name=whole_with', f'load_from={start}') == 0
+    assert f'All weights come from {start}: init_cfg is not read' in ''.join(capfd.readouterr())
+    partly = ('default_hooks.checkpoint.strict_load=False', 'experiment_name=whole_partly')
+    assert call_tool(*second, f'load_from={start}', *partly) == 1
+
+
 def test_resume_continues_in_mixed_precision(tmp_path):
     cfg = load_config(CONFIG, work_dir=str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
     Runner.from_cfg(cfg).train()

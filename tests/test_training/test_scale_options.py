@@ -15,7 +15,7 @@ from mmseg.registry import MODELS
 sys.path.insert(0, str(Path(__file__).parents[1] / 'test_models'))
 from tiny import assert_close, backbone, batch, segmentor
 
-from dit_sam.engine.launch import follow_batch
+from dit_sam.engine.step_settings import follow_batch, warn_of_short_training
 
 ROOT = Path(__file__).parents[2]
 LEAN = ROOT / 'configs' / 'dit_sam' / 'ldit_vit-h_lean.py'
@@ -123,6 +123,42 @@ def test_the_learning_rate_is_scaled_by_what_a_step_sees(tmp_path, accumulated, 
     assert runner.cfg.custom_hooks[0].momentum == 0.19
     assert runner.optim_wrapper.get_lr()['lr'] == pytest.approx([cfg.optim_wrapper.optimizer.lr / 2])
     assert runner.cfg.auto_scale_lr.base_batch_size == 8
+
+
+@pytest.mark.parametrize(
+    'momentum, scheduler, epochs, expected',
+    [
+        # Two steps an epoch: 0.9^4 = 0.66, 0.5^4 = 0.06, 0.4^4 = 0.03.
+        (0.1, [], 2, ['66% of the averaged weights of EMAHook are still those of the start', '5 / 4']),
+        (0.5, [], 2, ['6% of the averaged weights']),
+        (0.6, [dict(type='LinearLR', begin=0, end=2), dict(type='PolyLR', by_epoch=False, end=4)], 2, []),
+        (
+            0.6,
+            [dict(type='LinearLR', end=3), dict(type='MultiStepLR', milestones=[1, 2])],
+            2,
+            [
+                'param_scheduler.0.end=3 of LinearLR is beyond the 2 epochs of this training',
+                'param_scheduler.1.milestones=[1, 2] of MultiStepLR is beyond the 2 epochs',
+            ],
+        ),
+        (
+            0.6,
+            dict(type='PolyLR', by_epoch=False, end=5),
+            2,
+            ['param_scheduler.0.end=5 of PolyLR is beyond the 4 steps'],
+        ),
+    ],
+)
+def test_a_training_too_short_for_its_settings_is_logged(tmp_path, monkeypatch, momentum, scheduler, epochs, expected):
+    cfg = Config.fromfile(ROOT / 'tests' / 'toy_config.py')
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), 'short'
+    cfg.train_dataloader.batch_size, cfg.train_cfg.max_epochs = 4, epochs
+    cfg.param_scheduler, cfg.custom_hooks = scheduler, [dict(type='EMAHook', momentum=momentum)]
+    lines = []
+    monkeypatch.setattr('dit_sam.engine.step_settings.log_warning', lines.append)
+    warn_of_short_training(Runner.from_cfg(cfg))
+    expected = [part.replace('5 / 4', 'set its momentum to about 1,') for part in expected]
+    assert all(any(part in line for line in lines) for part in expected) and bool(lines) == bool(expected)
 
 
 def test_weights_of_lora_train_at_the_full_rate():

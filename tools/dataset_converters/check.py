@@ -5,10 +5,13 @@ exit status is 1 if anything is wrong. docs/data.md has the format.
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 
 
@@ -29,6 +32,8 @@ if __name__ == '__main__':
 from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
 from dit_sam.datasets.json_lines import (
     KEYS,
+    TARGETS,
+    begins_other_json,
     image_id,
     mask_of,
     means_nothing,
@@ -40,20 +45,24 @@ from dit_sam.datasets.json_lines import (
 from dit_sam.datasets.masks import area
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 
+# Tokens without [CLS] and [SEP] of the 20 in most configs, if each word is one.
+WORDS = 18
 # An image has several lines.
 decoded = lru_cache(maxsize=100_000)(image_problem)
 
 
 def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
     """Problems of the image and the mask of a well-formed line."""
+    slashes = record['image'].replace('\\', '/')
+    hint = f'; {slashes} is there' if slashes != record['image'] and (images / slashes).is_file() else ''
     try:
         size = size_of(record, str(images))
     except ValueError as error:
-        yield str(error)
+        yield f'{error}{hint}'
         return
     problem = decoded(str(images / record['image']), *size)
     if problem:
-        yield f'names the image {images / record["image"]}, which {problem}'
+        yield f'names the image {images / record["image"]}, which {problem}{hint}'
     try:
         counts = mask_of(record, *size)
         found = read_mask(str(masks / record['mask']), *size).any() if 'mask' in record else area(counts, *size)
@@ -64,26 +73,81 @@ def problems_of(record: dict, images: Path, masks: Path) -> Iterator[str]:
         yield 'has a target without a pixel in its image; "segmentation": null says that there is none'
 
 
-def coordinate_doubts(record: dict, images: Path) -> Iterator[str]:
-    """Doubts about a box or polygons: fractions of the image, or corners in place of width and height."""
+@dataclass
+class Seen:
+    """What the good lines up to now have, for doubts about several lines."""
+
+    # The image_id of each image, and the line that gave it.
+    ids: dict[str, tuple[str, int]] = field(default_factory=dict)
+    # The line and the hash of the target of each sentence about an image.
+    targets: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    largest_coordinate: float = 0.0
+    smallest_side: float = inf
+    long_sentences: int = 0
+    longest: tuple[int, int] = (0, 0)
+
+    def doubts(self) -> Iterator[str]:
+        """Doubts about the whole file."""
+        if 1 < self.largest_coordinate <= 100 and self.smallest_side > 200:
+            yield 'no coordinate is above 100, and all images are larger: they are pixels here, not percentages'
+        if self.long_sentences:
+            words, number = self.longest
+            yield (
+                f'{self.long_sentences} sentences have more than {WORDS} words, one of line {number} has {words}: '
+                'with model.text_encoder.max_length=20, as in most configs, their ends are cut off'
+            )
+
+
+def coordinates_of(record: dict) -> list[list[float]]:
+    """The polygons or the box of a line."""
     polygons = record.get('segmentation')
     # RLEs may be among them.
     polygons = [part for part in polygons if isinstance(part, list)] if isinstance(polygons, list) else []
-    parts = [record['bbox']] if 'bbox' in record else polygons
+    return [record['bbox']] if 'bbox' in record else polygons
+
+
+def coordinate_doubts(record: dict, size: tuple[int, int]) -> Iterator[str]:
+    """Doubts about a box or polygons: fractions of the image, another size, corners in place of width and height."""
+    parts, (height, width) = coordinates_of(record), size
     if parts and max(map(max, parts)) <= 1:
         yield 'has coordinates from 0 to 1: they are pixels here, not fractions of the image'
     elif 'bbox' in record:
-        (height, width), (left, top, across, down) = size_of(record, str(images)), record['bbox']
+        left, top, across, down = record['bbox']
         if left + across > width + 1 or top + down > height + 1:
             yield 'has a box that ends outside of its image: "bbox" is left, top, width, height'
+    elif parts:
+        # Annotators leave the image by a pixel or two.
+        beyond = max(max(max(part[0::2]) - width, max(part[1::2]) - height, -min(part)) for part in parts)
+        if beyond > max(3, 0.01 * max(size)):
+            yield (
+                f'has a polygon that leaves its image of {height} x {width} (height x width) by {beyond:.0f} pixels: '
+                'was it drawn on the picture in another size, or turned?'
+            )
 
 
-def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[str, tuple[str, int]]) -> Iterator[str]:
-    """Doubts about a good line; `ids` has the image_id of each image, and the line that gave it."""
-    turned = orientation_doubt(str(images / record['image'])) if record['image'] not in ids else None
+def sentence_doubts(record: dict, number: int, seen: Seen) -> Iterator[str]:
+    """Doubts about sentences that were there before."""
+    target = hash(json.dumps([record.get(key) for key in TARGETS]))
+    for text in record_sentences(record):
+        key = (record['image'], ' '.join(text.lower().split()))
+        line, other = seen.targets.setdefault(key, (number, target))
+        if line != number and other == target:
+            yield f'repeats {text!r} of line {line}'
+        elif line != number:
+            yield (
+                f'says {text!r} of another object than line {line}: say which is meant or, if both are, draw both in '
+                'one line'
+            )
+
+
+def doubts_of(record: dict, number: int, images: Path, masks: Path, seen: Seen) -> Iterator[str]:
+    """Doubts about a good line."""
+    says_size = 'height' in record or 'mask' in record
+    turned = orientation_doubt(str(images / record['image']), says_size) if record['image'] not in seen.ids else None
     if turned:
         yield f'names the image {images / record["image"]}, which {turned}'
-    yield from coordinate_doubts(record, images)
+    yield from coordinate_doubts(record, size_of(record, str(images)))
+    yield from sentence_doubts(record, number, seen)
     for key in record.keys() - set(KEYS):
         near = get_close_matches(key, KEYS, n=1, cutoff=0.85)
         if near:
@@ -91,7 +155,7 @@ def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[st
     doubt = mask_doubt(str(masks / record['mask'])) if 'mask' in record else None
     if doubt:
         yield doubt
-    counts, line = ids.setdefault(record['image'], (image_id(record), number))
+    counts, line = seen.ids.setdefault(record['image'], (image_id(record), number))
     if 'image_id' in record and image_id(record) != counts:
         yield (
             f'gives {record["image"]} the image_id {record["image_id"]!r}, but line {line} comes first with '
@@ -99,21 +163,40 @@ def doubts_of(record: dict, number: int, images: Path, masks: Path, ids: dict[st
         )
 
 
+def note(record: dict, number: int, images: Path, seen: Seen) -> None:
+    """Note what a good line has."""
+    parts = coordinates_of(record)
+    if parts:
+        seen.largest_coordinate = max(seen.largest_coordinate, *map(max, parts))
+        seen.smallest_side = min(seen.smallest_side, *size_of(record, str(images)))
+    for text in record_sentences(record):
+        words = len(text.split())
+        seen.long_sentences += words > WORDS
+        seen.longest = max(seen.longest, (words, number))
+
+
 def main(args: argparse.Namespace) -> int:
     images, masks = args.images or args.file.parent, args.masks or args.file.parent
-    lines, sentences, problems, warnings, ids = 0, 0, 0, 0, {}
+    lines, sentences, problems, warnings, seen = 0, 0, 0, 0, Seen()
     with one_line_errors(OSError):
         for number, line in numbered_lines(str(args.file)):
             record, found = parse_line(line)
             found = found or list(problems_of(record, images, masks))
-            doubts = [] if found else list(doubts_of(record, number, images, masks, ids))
+            doubts = [] if found else list(doubts_of(record, number, images, masks, seen))
             print(*(f'line {number} {problem}\n' for problem in found), sep='', end='')
             print(*(f'warning: line {number} {doubt}\n' for doubt in doubts), sep='', end='')
             lines, problems, warnings = lines + 1, problems + len(found), warnings + len(doubts)
-            sentences += 0 if found else len(record_sentences(record))
+            if not found:
+                note(record, number, images, seen)
+                sentences += len(record_sentences(record))
+            elif not lines - 1 and begins_other_json(line):
+                break
     if not lines:
         print(f'{args.file} has no line')
         return 1
+    for doubt in seen.doubts():
+        print(f'warning: {doubt}')
+        warnings += 1
     print(
         f'{args.file}: {lines:,} lines, {sentences:,} good sentences, {problems:,} problems'
         + (f', {warnings:,} warnings' if warnings else '')

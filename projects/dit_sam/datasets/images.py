@@ -166,18 +166,26 @@ def image_problem(path: str, height: int, width: int) -> str | None:
     return f'is {shown[0]} x {shown[1]}, not {height} x {width} (height x width)'
 
 
-def orientation_doubt(path: str) -> str | None:
-    """A warning about an image whose EXIF tag moves pixels but keeps its size; None for other images."""
+def orientation_doubt(path: str, says_size: bool = True) -> str | None:
+    """A warning about an image whose EXIF tag moves pixels, and the annotation may not know; None for other images.
+
+    If the annotation says the size of the picture (`says_size`), `image_problem` tells by it, unless the tag keeps the
+    size.
+    """
     try:
         with open_image(find_image(path)) as image:
             orientation = _orientation(image)
-            if orientation not in MOVED or shown_size(image) != _stored_size(image):
+            keeps_size = shown_size(image) == _stored_size(image)
+            if orientation not in MOVED or (says_size and not keeps_size):
                 return None
     except Exception:  # a format that Pillow does not know; it has no tag
         return None
+    remedy = 'compare the two, and save the picture without the tag as the annotation has it'
+    if not keeps_size:
+        remedy = 'give "height" and "width" of the picture on which it was drawn'
     return (
         f'is turned or mirrored by its EXIF tag ({orientation}), and its size does not tell whether its annotation '
-        'is too: compare the two, and save the picture without the tag as the annotation has it'
+        f'is too: {remedy}'
     )
 
 

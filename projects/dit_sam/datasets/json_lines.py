@@ -3,7 +3,8 @@
 import json
 import os.path as osp
 import reprlib
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from .referring_dataset import ReferringDataset
 from .table import ReferringTable
 from .table_builder import TableBuilder
 
+_OTHER_JSON = (
+    'begins a longer JSON value, such as a COCO file: write one object a line; '
+    '`python tools/dataset_converters/coco.py` converts COCO files'
+)
 TARGETS = ('segmentation', 'mask', 'bbox')
 KEYS = (*TARGETS, 'image', 'sentence', 'sentences', 'height', 'width', 'image_id', 'category_id', 'kind')
 
@@ -51,7 +56,7 @@ class ReferringJSONDataset(ReferringDataset):
         """The table of the lines. The mask of a line with a mask image is empty in it."""
         builder = _LinesTable(self.data_prefix['img_path'])
         for number, line in numbered_lines(self.ann_file):
-            with naming_line(self.ann_file, number):
+            with naming_line(self.ann_file, number, self.data_prefix):
                 builder.add(number, checked_record(line))
         if not builder.mask_files:
             raise InputError(f'{self.ann_file} has no lines; docs/data.md has the format')
@@ -153,14 +158,20 @@ def numbered_lines(path: str) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def naming_line(path: str, number: int) -> Iterator[None]:
-    """Context in which a ValueError, a predicate of a line, becomes an InputError with file and line."""
+def naming_line(path: str, number: int, folders: Mapping[str, str] = {}) -> Iterator[None]:
+    """Context in which a ValueError, a predicate of a line, becomes an InputError with file and line.
+
+    `folders` are those of the images and the mask images, as in `data_prefix`.
+    """
+    command = ['python', 'tools/dataset_converters/check.py', path]
+    for option, key in ('--images', 'img_path'), ('--masks', 'seg_map_path'):
+        # By default they are in the folder of the file.
+        folder = folders.get(key, '').rstrip('/')
+        command += [option, folder] if folder not in ('', osp.dirname(path)) else []
     try:
         yield
     except ValueError as error:
-        raise InputError(
-            f'{path}, line {number} {error}. `python tools/dataset_converters/check.py {path}` lists all errors'
-        ) from error
+        raise InputError(f'{path}, line {number} {error}. `{shlex.join(command)}` lists all errors') from error
 
 
 def checked_record(line: bytes) -> dict:
@@ -177,11 +188,21 @@ def parse_line(line: bytes) -> tuple[Any, list[str]]:
         record = json.loads(line.decode('utf-8-sig'))  # the first line may begin with a byte order mark
         if b'\\u' in line:  # the only way to write a lone surrogate, which no text file can hold
             json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        return None, [f'is not UTF-8 ({error}): save the file with this encoding']
     except (ValueError, RecursionError) as error:
-        return None, [f'is not JSON: {error}']
+        return None, [_OTHER_JSON if begins_other_json(line) else f'is not JSON: {error}']
+    if begins_other_json(line):
+        return None, [_OTHER_JSON]
     if not isinstance(record, dict):
         return None, [f'is not a JSON object but {type(record).__name__}']
     return record, list(_problems(record))
+
+
+def begins_other_json(line: bytes) -> bool:
+    """Whether a line begins a JSON value over several lines, or is a whole COCO file."""
+    text = line.decode('utf-8-sig', 'ignore').strip()
+    return text in ('{', '[') or (text.startswith('{') and '"annotations"' in text and '"images"' in text)
 
 
 def _problems(record: dict) -> Iterator[str]:
@@ -207,7 +228,7 @@ def _problems(record: dict) -> Iterator[str]:
         yield f'needs both "height" and "width" or neither, in pixels from 1 to {MAX_SIDE}'
     for key, types, form in (
         ('image_id', (int, str), 'int or str'),
-        ('category_id', (int,), 'int of 64 bits'),
+        ('category_id', (int,), 'int of 64 bits; a name may go into "kind"'),
         ('kind', (str,), 'str'),
     ):
         if key in record and (type(record[key]) not in types or key == 'category_id' and not _fits(record[key])):

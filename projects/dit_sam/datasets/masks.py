@@ -175,6 +175,8 @@ def _encode_runs(runs: np.ndarray, height: int, width: int) -> bytes:
 
 def _check_polygon(polygon: list | dict, height: int, width: int) -> None:
     """Raise ValueError unless it is a flat list x0, y0, x1, y1, ... of at least 3 points."""
+    if isinstance(polygon, dict):
+        raise ValueError('mixes polygons and RLEs in one list: give one kind')
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
         size = f'{len(polygon)} numbers' if isinstance(polygon, list) else type(polygon).__name__
         raise ValueError(f'has a polygon of {size}: at least 3 points, x and y of each, are needed')

@@ -1,6 +1,5 @@
 """The launch of tools/train.py and tools/test.py: config, checkpoint to resume, mixed precision, lock of the folder."""
 
-import inspect
 import os
 import os.path as osp
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +11,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
-from mmengine.dist import get_world_size, is_main_process
-from mmengine.hooks import EMAHook
+from mmengine.dist import is_main_process
 from mmengine.logging import print_log
-from mmengine.model import ExponentialMovingAverage
 
 from .. import compat
 from ..errors import InputError, log_warning
@@ -146,57 +143,6 @@ def _named(value: Any, scope: str | None, key: str = '') -> Any:
     if key in ('type', 'constructor') and isinstance(value, (LazyObject, LazyAttr)):
         return registered_name(f'{value.module}.{value}', scope)
     return value
-
-
-def follow_batch(runner: Any) -> None:
-    """Scale learning rate and averaged weights by what a step sees, if `auto_scale_lr.enable` is set; else log it.
-
-    mmengine scales the rate alone, and counts one of the batches that a step accumulates. The averaging must follow: a
-    batch four times as large makes a quarter of the updates, after which the initial weights would keep a large part of
-    the average. It changes the runner and not its config, which is stored and may be used again.
-    """
-    cfg = runner.cfg
-    scale, batches = cfg.get('auto_scale_lr') or {}, (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
-    base, batch = scale.get('base_batch_size'), (cfg.get('train_dataloader') or {}).get('batch_size')
-    if base is None or batch is None:
-        return
-    real, averaging = get_world_size() * batch * batches, [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
-    if scale.get('enable'):
-        if batches != 1:
-            _count_batches(runner, dict(scale, base_batch_size=base / batches), batches)
-        for hook in averaging if real != base else ():
-            _scale_averaging(hook, real / base)
-    elif real != base:
-        meant = f'the learning rate{" and the averaged weights are" if averaging else " is"} meant for {base}'
-        remedy = '--cfg-options auto_scale_lr.enable=True adapts them'
-        if class_name(cfg.get('strategy')).endswith('DeepSpeedStrategy'):
-            remedy = 'with DeepSpeed, set optim_wrapper.optimizer.lr by hand'
-        print_log(f'A step has {real} items, and {meant}: {remedy}', logger='current')
-
-
-def _count_batches(runner: Any, scale: Mapping, batches: int) -> None:
-    """Have mmengine scale the learning rate by all batches of a step."""
-    for holder in (runner, getattr(runner, 'strategy', None)):
-        for name in ('auto_scale_lr', '_auto_scale_lr'):
-            if getattr(holder, name, None):
-                setattr(holder, name, scale)
-    print_log(f'auto_scale_lr: a step has {batches} batches, so the base batch size counts as 1/{batches}', 'current')
-
-
-def _scale_averaging(hook: EMAHook, ratio: float) -> None:
-    """Have averaged weights forget as much in an item as before; averages other than the exponential one stay."""
-    kind = class_name(hook.ema_cfg)
-    if kind != 'ExponentialMovingAverage':
-        log_warning(f'auto_scale_lr: the {kind} of EMAHook stays as it is')
-        return
-    default = inspect.signature(ExponentialMovingAverage).parameters['momentum'].default
-    # A second call starts from the config's momentum again.
-    before = vars(hook).setdefault('momentum_of_base', hook.ema_cfg.get('momentum', default))
-    after = hook.ema_cfg['momentum'] = 1 - (1 - before) ** ratio
-    print_log(
-        f'auto_scale_lr: the momentum of EMAHook is {after:.3g}, which is 1 - (1 - {before:g})^{ratio:g}',
-        logger='current',
-    )
 
 
 @contextmanager

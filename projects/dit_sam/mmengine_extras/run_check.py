@@ -101,7 +101,11 @@ def _step_problems(cfg: Config) -> Iterator[str]:
             f'optim_wrapper.accumulative_counts={counts} batches, whose gradients a checkpoint does not hold: take a '
             f'multiple of {counts}'
         )
-    for key, hook in _averaging(cfg):
+    for key, hook in _hooks(cfg, 'EarlyStoppingHook'):
+        known = (*EarlyStoppingHook._default_greater_keys, *EarlyStoppingHook._default_less_keys)
+        if 'rule' not in hook and not any(part.lower() in str(hook.get('monitor')).lower() for part in known):
+            yield f"{key}.monitor={hook.get('monitor')!r} needs a rule: set {key}.rule to 'greater' or 'less'"
+    for key, hook in _hooks(cfg, 'EMAHook'):
         interval = hook.get('interval', 1)
         if _is_number(interval, True, 1) and interval % counts:
             yield (
@@ -110,12 +114,12 @@ def _step_problems(cfg: Config) -> Iterator[str]:
             )
 
 
-def _averaging(cfg: Config) -> Iterator[tuple[str, Mapping]]:
-    """The EMAHooks of a config by dotted name."""
+def _hooks(cfg: Config, kind: str) -> Iterator[tuple[str, Mapping]]:
+    """The hooks of a class in a config, by dotted name."""
     for section in ('default_hooks', 'custom_hooks'):
         hooks = cfg.get(section) or {}
         for key, hook in hooks.items() if isinstance(hooks, Mapping) else enumerate(hooks):
-            if class_name(hook) == 'EMAHook':
+            if class_name(hook) == kind:
                 yield f'{section}.{key}', hook
 
 
@@ -155,7 +159,7 @@ def _shard_problems(cfg: Config) -> Iterator[str]:
             'auto_scale_lr.enable=True has no effect with DeepSpeed: leave it out, and set optim_wrapper.optimizer.lr '
             'for your batch'
         )
-    for key, _ in _averaging(cfg) if strategy.endswith(('DeepSpeedStrategy', 'FSDPStrategy')) else ():
+    for key, _ in _hooks(cfg, 'EMAHook') if strategy.endswith(('DeepSpeedStrategy', 'FSDPStrategy')) else ():
         # With FSDP it would fail on one rank at the first checkpoint, and the others would wait.
         remedy = "custom_hooks='[]' leaves it out" if key.startswith('custom_hooks') else f'{key}=None leaves it out'
         yield f"{key}: mmengine's EMAHook does not work with {strategy}: --cfg-options {remedy}"

@@ -82,12 +82,14 @@ def drop_lora(part: dict) -> None:
 
 def _check_targets(model: nn.Module, targets: Any, key: str) -> None:
     """Refuse names that fit no layer; peft ignores them as long as another name fits."""
-    names = [name for name, _ in model.named_modules()]
+    modules = dict(model.named_modules())
     for target in () if isinstance(targets, str) else targets or ():
-        if not any(f'.{name}'.endswith(f'.{target}') for name in names):
-            layers = sorted(
-                {name.rpartition('.')[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-            )
+        found = [modules[name] for name in modules if f'.{name}'.endswith(f'.{target}')]
+        # Containers, such as BEiT-3's pairs of layers, have none of peft's adapters.
+        if not found or any(next(module.children(), None) is not None for module in found):
+            # The layers of such a pair are called A and B.
+            paths = [name.split('.') for name, module in modules.items() if isinstance(module, nn.Linear)]
+            layers = sorted({'.'.join(path[-1 if len(path[-1]) > 1 else -2 :]) for path in paths})
             raise InputError(f'{key}.target_modules: no layer is called {target!r}; the linear layers are {layers}')
 
 

@@ -10,10 +10,7 @@ class ReferringResize(Resize):
     OpenCV's nearest neighbor, which mmcv uses for masks, takes the pixel at i · old / new and so moves a mask to the
     right and down by half an input pixel, against the picture, which is resized around the centers of pixels. Here a
     mask's pixel i comes from the center, (i + 0.5) · old / new. In `RandomChoiceResize` and `RandomResize`, set
-    `resize_type='ReferringResize'`.
-
-    Args:
-        **kwargs: As in the parent: `scale`, `keep_ratio` and others.
+    `resize_type='ReferringResize'`. Arguments are those of the parent: `scale`, `keep_ratio` and others.
     """
 
     def _resize_seg(self, results: dict) -> None:
