@@ -11,7 +11,6 @@ from PIL import Image
 from processes import call_tool
 
 from dit_sam.datasets import ReferringJSONDataset
-from dit_sam.datasets.masks import decode_segmentation
 from dit_sam.errors import InputError
 
 # Two lines with one sentence would be doubtful.
@@ -236,76 +235,6 @@ def test_errors_say_what_to_do(root, capsys):
     with pytest.raises(InputError) as caught:
         ReferringJSONDataset(path.name, str(root), dict(img_path='', seg_map_path='my masks'))
     assert str(caught.value).endswith(f"check.py {path} --masks '{root}/my masks'` lists all errors")
-
-
-COCO = dict(
-    images=[
-        dict(id='x', file_name=IMAGE, height=40, width=60),
-        dict(id=2, file_name='train2014/COCO_train2014_000000000002.jpg', height=30, width=50),
-    ],
-    categories=[dict(id=7, name='pallet')],
-    annotations=[
-        dict(id=1, image_id='x', category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(text='The left ')),
-        dict(id=2, image_id=2, category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(text='The left')),
-        dict(id=3, image_id='x', category_id=7, segmentation=[[20, 1, 29, 1, 29, 9]], attributes=dict(text='The left')),
-        dict(
-            id=4,
-            image_id='x',
-            category_id=7,
-            segmentation=dict(size=[40, 60], counts=[0, 9, 2391]),
-            attributes=dict(text='The left'),
-        ),
-        dict(id=5, image_id=2, category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(text=['a', 'b'])),
-        dict(id=6, image_id=2, category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(occluded=False)),
-    ],
-)
-
-
-def test_a_coco_file_with_sentences_becomes_lines(root, capsys):
-    """Pieces with one sentence are one object: 45 + 45 pixels of the polygons, and 9 of the RLE, one of them common."""
-    coco, out = root / 'coco.json', root / 'train.jsonl'
-    coco.write_text(json.dumps(COCO, indent=1))
-    assert check(coco) == 1
-    assert capsys.readouterr().out.count('begins a longer JSON value, such as a COCO file') == 1
-    coco.write_text(json.dumps(COCO))
-    assert check(coco) == 1
-    assert capsys.readouterr().out.count('begins a longer JSON value, such as a COCO file') == 1
-    arguments = ('dataset_converters/coco.py', coco, '--out', out, '--key')
-    assert call_tool(*arguments, 'attributes.text') == 0
-    assert f'{out}: 3 lines from 5 of 6 annotations.' in capsys.readouterr().out
-    assert check(out) == 0
-    assert 'warning' not in capsys.readouterr().out
-    first, second, third = map(json.loads, out.read_text().splitlines())
-    assert (first['sentences'], first['kind'], first['height'], first['width']) == (['The left'], 'pallet', 40, 60)
-    parts = [decode_segmentation(COCO['annotations'][i]['segmentation'], 40, 60) for i in (0, 2, 3)]
-    assert np.array_equal(decode_segmentation(first['segmentation'], 40, 60), np.maximum.reduce(parts))
-    assert second['segmentation'] == third['segmentation'] == [[1, 1, 9, 1, 9, 9]] and third['sentences'] == ['a', 'b']
-    assert call_tool(*arguments, 'attributes.text') == 1
-    assert f'{out} exists: name a new file, or remove it' in capsys.readouterr().err
-    out.unlink()
-    assert call_tool(*arguments, 'caption') == 1
-    assert f'{coco}: no annotation has a sentence as caption: name its place by --key' in capsys.readouterr().err
-    assert call_tool(*arguments, 'category') == 0
-    assert len(out.read_text().splitlines()) == 2
-
-
-@pytest.mark.parametrize(
-    'change, message',
-    [
-        (dict(image_id=9), 'annotation 1 of image 9 cannot be used: KeyError(9)'),
-        (dict(segmentation=[[1, 2]]), ''),
-        (dict(segmentation=None), ''),
-    ],
-)
-def test_a_malformed_annotation_is_named(root, capsys, change, message):
-    coco = root / 'coco.json'
-    coco.write_text(json.dumps(dict(COCO, annotations=[dict(COCO['annotations'][0], **change)])))
-    status = call_tool('dataset_converters/coco.py', coco, '--out', root / 'out.jsonl', '--key', 'attributes.text')
-    assert status == bool(message) and message in capsys.readouterr().err
-    for content in ('[1]', '{"images": 3}', 'x'):
-        coco.write_text(content)
-        assert call_tool('dataset_converters/coco.py', coco, '--out', root / 'out2.jsonl') == 1
-        assert f'error: {coco} is no COCO file with images, annotations and categories' in capsys.readouterr().err
 
 
 def test_missing_and_empty_files(root, capsys):
