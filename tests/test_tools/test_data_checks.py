@@ -188,6 +188,20 @@ def test_a_turned_picture_without_a_size_gets_a_warning(root, capsys):
         assert ('give "height" and "width" of the picture on which it was drawn' in capsys.readouterr().out) == warned
 
 
+def test_a_mask_that_may_be_inverted_gets_a_warning(root, capsys):
+    inside = np.ones((40, 60), np.uint8)
+    inside[10:20, 20:30] = 0  # 100 of 2,400 pixels: 96 % inside
+    Image.fromarray(inside).save(root / 'inverted.png')
+    inside[0, 0] = 0
+    Image.fromarray(inside).save(root / 'large.png')
+    path = write(root, *(line(bbox=None, mask=name) for name in ('inverted.png', 'large.png')))
+    assert check(path) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        f'warning: line 1 names the mask {root}/inverted.png, which has 96% of its picture inside, with all corners: is '
+        'it inverted?'
+    ]
+
+
 def test_sentences_that_contradict_each_other_or_repeat_get_a_warning(root, capsys):
     path = write(
         root,

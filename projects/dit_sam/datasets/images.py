@@ -208,9 +208,12 @@ def read_mask(path: str, height: int, width: int) -> np.ndarray:
 
 
 def mask_doubt(path: str) -> str | None:
-    """A warning about a mask image with several values besides 0, or a JPEG; None for other masks."""
+    """A warning about a mask image that may be inverted, has several values besides 0, or is a JPEG; else None."""
     with _opened_mask(path) as image:
         kind, mask = image.format, np.asarray(image)
+    share = np.count_nonzero(mask) / mask.size
+    if share > 0.8 and mask[[0, 0, -1, -1], [0, -1, 0, -1]].all():
+        return f'names the mask {path}, which has {share:.0%} of its picture inside, with all corners: is it inverted?'
     values = np.setdiff1d(mask, [0])
     blurs = 'a JPEG, which blurs edges: save it as PNG; ' if kind in ('JPEG', 'MPO') else ''
     if len(values) < 2 and not blurs:
