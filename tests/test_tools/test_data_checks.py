@@ -197,8 +197,8 @@ def test_a_mask_that_may_be_inverted_gets_a_warning(root, capsys):
     path = write(root, *(line(bbox=None, mask=name) for name in ('inverted.png', 'large.png')))
     assert check(path) == 0
     assert capsys.readouterr().out.splitlines()[:-1] == [
-        f'warning: line 1 names the mask {root}/inverted.png, which has 96% of its picture inside, with all corners: is '
-        'it inverted?'
+        f'warning: line 1 names the mask {root}/inverted.png, which has 96% of its picture inside, with all corners: '
+        'is it inverted?'
     ]
 
 
