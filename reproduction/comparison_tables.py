@@ -209,7 +209,7 @@ def _unlike(first: dict, second: dict) -> str:
 
 
 def _signed(value: float) -> str:
-    return f'{value:+.2f}'
+    return f'{round(value, 2) + 0.0:+.2f}'  # no -0.00
 
 
 def _mean(fits: list[dict], key: str, form: str) -> str:

@@ -3,10 +3,11 @@
 import cv2
 import numpy as np
 import pytest
+from mmcv.image import adjust_color
 from PIL import Image, ImageEnhance
 
 from dit_sam.datasets.transforms import RandomGaussianBlur, ReferringColorJitter
-from dit_sam.datasets.transforms.photometric import adjust_brightness, adjust_contrast, adjust_saturation
+from dit_sam.datasets.transforms.photometric import adjust_brightness, adjust_contrast
 
 
 @pytest.mark.parametrize('factor', [0.6, 0.9, 1.0, 1.4])
@@ -15,7 +16,7 @@ from dit_sam.datasets.transforms.photometric import adjust_brightness, adjust_co
     [
         (adjust_brightness, ImageEnhance.Brightness),
         (adjust_contrast, ImageEnhance.Contrast),
-        (adjust_saturation, ImageEnhance.Color),
+        (adjust_color, ImageEnhance.Color),
     ],
 )
 def test_color_against_pillow(adjust, reference, factor):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import EMAHook
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
 from torch import nn
@@ -133,13 +134,18 @@ def test_fitting_weights_are_loaded(tmp_path: Path) -> None:
     assert torch.equal(load(tmp_path, wrapped).model.linear.weight, weights['linear.weight'])
 
 
-@pytest.mark.parametrize('key', ['model', 'model_state_dict', None])
-def test_weights_of_other_training_programs_are_found(tmp_path: Path, key: str | None) -> None:
-    weights = Model().state_dict()
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('key', ['state_dict', 'model', 'model_state_dict', None])
+def test_weights_of_other_training_programs_are_found(tmp_path: Path, key: str | None, prefix: str) -> None:
+    """Also by EMAHook, whose average a test uses."""
+    weights = {prefix + name: value for name, value in Model().state_dict().items()}
     torch.save(weights if key is None else {key: weights, 'epoch': 3}, tmp_path / 'other.pth')
-    runner = Runner(Model(), str(tmp_path), custom_hooks=[SafeCheckpointHook()])
+    runner = Runner(Model(), str(tmp_path), custom_hooks=[SafeCheckpointHook(), EMAHook()])
+    runner.call_hook('before_run')
     runner.load_checkpoint(str(tmp_path / 'other.pth'))
-    assert torch.equal(runner.model.linear.weight, weights['linear.weight'])
+    average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model.module
+    for model in (runner.model, average):
+        assert torch.equal(model.linear.weight, weights[f'{prefix}linear.weight'])
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ COCO = dict(
             id=4,
             image_id='x',
             category_id=7,
-            segmentation=dict(size=[40, 60], counts=[0, 9, 2391]),
+            segmentation=[dict(size=[40, 60], counts=[0, 9, 2391])],
             attributes=dict(text='The left'),
         ),
         dict(id=5, image_id=2, category_id=7, segmentation=[[1, 1, 9, 1, 9, 9]], attributes=dict(text=['a', 'b'])),
@@ -77,7 +77,10 @@ def test_a_coco_file_with_sentences_becomes_lines(root, capsys):
     [
         (dict(image_id=9), 'annotation 1 of image 9 cannot be used: KeyError(9)'),
         (dict(segmentation=[[1, 2]]), ''),
-        (dict(segmentation=None), ''),
+        (dict(segmentation=None), "annotation 1 of image 'x' cannot be used: ValueError('no segmentation')"),
+        (dict(segmentation=[]), "annotation 1 of image 'x' cannot be used: ValueError('no segmentation')"),
+        (dict(attributes=dict(text='\ud800')), "annotation 1 of image 'x' cannot be used: UnicodeEncodeError("),
+        (dict(image_id=[1]), 'no COCO file with images, annotations and categories: TypeError('),
     ],
 )
 def test_a_malformed_annotation_is_named(root, capsys, change, message):
@@ -85,7 +88,8 @@ def test_a_malformed_annotation_is_named(root, capsys, change, message):
     coco.write_text(json.dumps(dict(COCO, annotations=[dict(COCO['annotations'][0], **change)])))
     status = call_tool('dataset_converters/coco.py', coco, '--out', root / 'out.jsonl', '--key', 'attributes.text')
     assert status == bool(message) and message in capsys.readouterr().err
-    for content in ('[1]', '{"images": 3}', 'x'):
+    twice = json.dumps(dict(COCO, images=COCO['images'][:1] * 2))
+    for content in ('[1]', '{"images": 3}', 'x', twice):
         coco.write_text(content)
         assert call_tool('dataset_converters/coco.py', coco, '--out', root / 'out2.jsonl') == 1
         assert f'error: {coco} is no COCO file with images, annotations and categories' in capsys.readouterr().err

@@ -131,6 +131,7 @@ def test_the_learning_rate_is_scaled_by_what_a_step_sees(tmp_path, accumulated, 
         # Two steps an epoch: 0.9^4 = 0.66, 0.5^4 = 0.06, 0.4^4 = 0.03.
         (0.1, [], 2, ['66% of the averaged weights of EMAHook are still those of the start', '5 / 4']),
         (0.5, [], 2, ['6% of the averaged weights']),
+        (0.01, [], 1, ['set its momentum to about 1,']),
         (0.6, [dict(type='LinearLR', begin=0, end=2), dict(type='PolyLR', by_epoch=False, end=4)], 2, []),
         (
             0.6,

@@ -45,8 +45,13 @@ def read_coco(path: str) -> tuple[dict, list[dict], dict]:
     try:
         content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
         images = {image['id']: image for image in content['images']}
+        if len(images) < len(content['images']):
+            raise ValueError('two images have one id')
         names = {category['id']: category['name'] for category in content.get('categories', ())}
-        return images, [dict(annotation) for annotation in content['annotations']], names
+        annotations = [dict(annotation) for annotation in content['annotations']]
+        for annotation in annotations:
+            hash((annotation.get('image_id'), annotation.get('category_id')))
+        return images, annotations, names
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} not found: check the path') from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -64,9 +69,11 @@ def sentences_of(annotation: dict, key: str, names: dict) -> list[str]:
 
 def joined(segmentations: list, height: int, width: int) -> Any:
     """Segmentations as one: their polygons, or the RLE of their union."""
+    if not all(segmentations):
+        raise ValueError('no segmentation')
     if len(segmentations) == 1:
         return segmentations[0]
-    if all(isinstance(one, list) for one in segmentations):
+    if all(isinstance(polygon, list) for one in segmentations for polygon in one):
         return [polygon for one in segmentations for polygon in one]
     counts = unite([encode_segmentation(one, height, width) for one in segmentations], height, width)
     return dict(size=[height, width], counts=counts.decode())
@@ -98,9 +105,9 @@ def lines_of(path: str, key: str) -> tuple[list[str], Counter]:
             category = names.get(members[0].get('category_id'))
             record |= dict(kind=category) if isinstance(category, str) else {}
             line = json.dumps(record, ensure_ascii=False)
+            _, problems = parse_line(line.encode())
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f'{path}: annotation {number} of image {image_id!r} cannot be used: {error!r}') from error
-        _, problems = parse_line(line.encode())
         if problems:
             raise InputError(f'{path}: annotation {number} of image {image_id!r} {problems[0]}')
         lines.append(line)

@@ -166,8 +166,8 @@ def naming_line(path: str, number: int, folders: Mapping[str, str] = {}) -> Iter
     command = ['python', 'tools/dataset_converters/check.py', path]
     for option, key in ('--images', 'img_path'), ('--masks', 'seg_map_path'):
         # By default they are in the folder of the file.
-        folder = folders.get(key, '').rstrip('/')
-        command += [option, folder] if folder not in ('', osp.dirname(path)) else []
+        folder = folders[key].rstrip('/') or '.' if key in folders else None
+        command += [option, folder] if folder not in (None, osp.dirname(path) or '.') else []
     try:
         yield
     except ValueError as error:

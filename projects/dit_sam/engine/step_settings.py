@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
 from mmengine.model import ExponentialMovingAverage
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from ..errors import log_warning
 from ..mmengine_extras import SafeCheckpointHook
@@ -76,20 +77,24 @@ def _momentum(hook: EMAHook) -> float:
 def warn_of_short_training(runner: Any) -> None:
     """Log averages and schedules that are meant for a longer training."""
     loop, cfg = runner.train_loop, runner.cfg
-    steps = loop.max_iters // (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     for hook in (hook for hook in runner.hooks if isinstance(hook, EMAHook)):
         # An average that begins later has no initial weights.
         begins = hook.begin_iter or hook.begin_epoch
-        share = (1 - _momentum(hook)) ** (steps / hook.ema_cfg.get('interval', 1))
+        # The interval counts batches, as `max_iters` does, of which a step may accumulate several.
+        updates = loop.max_iters / hook.ema_cfg.get('interval', 1)
+        share = (1 - _momentum(hook)) ** updates
         if class_name(hook.ema_cfg) == 'ExponentialMovingAverage' and not begins and share > _SHARE:
             log_warning(
-                f'After the {steps:,} steps of this training, {share:.0%} of the averaged weights of EMAHook are still '
-                'those of the start, and validation and the best checkpoint use the average: set its momentum to about '
-                f'{5 / steps:.1g}, or leave it out'
+                f'After the {updates:,.0f} updates of this training, {share:.0%} of the averaged weights of EMAHook '
+                'are still those of the start, and validation and the best checkpoint use the average: set its '
+                f'momentum to about {min(1, 5 / updates):.1g}, or leave it out'
             )
     schedulers = cfg.get('param_scheduler') or ()
     for number, scheduler in enumerate(schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]):
         length, unit = (loop.max_epochs, 'epochs') if scheduler.get('by_epoch', True) else (loop.max_iters, 'steps')
+        if unit == 'epochs' and isinstance(loop, IterBasedTrainLoop):
+            # Its own number of epochs is 1, and an epoch of a schedule is a pass of the data loader.
+            length = ceil(loop.max_iters / len(loop.dataloader))
         for key in _beyond(scheduler, length):
             log_warning(
                 f'param_scheduler.{number}.{key}={scheduler[key]} of {class_name(scheduler)} is beyond the {length} '

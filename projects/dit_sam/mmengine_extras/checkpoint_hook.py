@@ -194,21 +194,23 @@ def _is_checked_early(runner: Runner) -> bool:
 
 def _translate(model: nn.Module, checkpoint: dict) -> None:
     """Put the weights of another program's checkpoint, under the model's own names, where mmengine looks for them."""
-    if isinstance(checkpoint, dict):
-        key = key_of_weights(checkpoint)
-        weights = checkpoint if key is None else checkpoint[key]
-        renamed = own_names(model, weights)
-        if renamed is not weights or key is not None:
-            checkpoint['state_dict'] = renamed
+    if not isinstance(checkpoint, dict):
+        return
+    key = key_of_weights(checkpoint)
+    weights = checkpoint if key is None else checkpoint[key]
+    # EMAHook reads `state_dict`, takes names as they are, and loads what fits. A dict of mmengine's own has versions of
+    # modules as an attribute, and stays.
+    if key != 'state_dict' or any(str(name).startswith('module.') for name in weights):
+        weights = {str(name).removeprefix('module.'): weights[name] for name in weights}
+        if key is None:
+            weights = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    checkpoint['state_dict'] = own_names(model, weights)
 
 
 def _mismatch(expected: nn.Module | Mapping[str, Tensor], checkpoint: dict) -> str:
     """How the weights of a checkpoint differ from those that a model expects; '' if they fit."""
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else {}
-    return state_dict_mismatch(
-        expected,
-        {str(name).removeprefix('module.'): value for name, value in weights.items() if isinstance(value, Tensor)},
-    )
+    weights = checkpoint.get('state_dict', {}) if isinstance(checkpoint, Mapping) else {}
+    return state_dict_mismatch(expected, {name: value for name, value in weights.items() if isinstance(value, Tensor)})
 
 
 def _copy_optimizer_state(wrapper: Any) -> None:
