@@ -5,8 +5,8 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$python && break; done)
 # ARGS is passed to the program: make test ARGS="tests/test_compat.py -v"
 ARGS ?=
-# Number of test workers, of one thread each.
-JOBS ?= 2
+# Number of test workers, of one thread each: one more than two cores, as some tests wait for processes.
+JOBS ?= 3
 
 # The environment of the onedl forks.
 FORKS_VENV ?= .venv-forks
@@ -23,7 +23,7 @@ WHEEL_VENV ?= .venv-wheel
 
 help:
 	@echo 'make demo           write the shapes data, score the shipped model, train a little, segment pictures'
-	@echo 'make test           run the test suite; a part of it: ARGS="tests/test_compat.py"; workers: JOBS=2'
+	@echo 'make test           run the test suite; a part of it: ARGS="tests/test_compat.py"; workers: JOBS=3'
 	@echo 'make lint           check style, imports and types'
 	@echo 'make format         fix style and imports'
 	@echo 'make docs           build the pages of docs/ into work_dirs/site'
