@@ -1,4 +1,4 @@
-"""The code on the pages of docs/ and in the notebook runs unchanged.
+"""The code on the pages of docs/ runs unchanged, and the notebook with fewer pictures.
 
 A fenced block whose first line names a file, as in ```python gated_text.py, is written under that name into a folder
 that represents the repository's root: a config (it has a `_base_`) is then loaded and its model built, any other Python

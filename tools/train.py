@@ -34,8 +34,15 @@ from mmseg.registry import RUNNERS
 
 from dit_sam.compat import use_usual_device
 from dit_sam.engine.compile_hook import compile_blocks
-from dit_sam.engine.launch import enable_amp, load_config, only_training, resume_latest, warn_of_earlier_training
-from dit_sam.engine.step_settings import follow_batch, skip_initial_weights, warn_of_short_training
+from dit_sam.engine.launch import (
+    enable_amp,
+    load_config,
+    only_training,
+    resume_latest,
+    skip_initial_weights,
+    warn_of_earlier_training,
+)
+from dit_sam.engine.step_settings import follow_batch, warn_of_short_training
 from dit_sam.mmengine_extras import prepare_process
 from dit_sam.mmengine_extras.checkpoint_io import runners_map_checkpoints
 from dit_sam.mmengine_extras.diagnostics import missing_data_advice, one_line_errors, out_of_memory_advice

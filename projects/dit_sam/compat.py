@@ -179,8 +179,10 @@ def use_usual_device(cfg: Any) -> None:
     There the system's libraries do not survive a fork, which is why Python starts processes anew since 3.8.
     """
     from mmengine.device import get_device, utils
+    from mmengine.logging import print_log
 
     if get_device() != usual_device():
+        print_log(f'The run is on the {usual_device()}: {get_device()} is not supported', logger='current')
         utils.DEVICE = usual_device()
     mp_cfg = (cfg.get('env_cfg') or {}).get('mp_cfg') or {}
     if sys.platform == 'darwin' and mp_cfg.get('mp_start_method') == 'fork':

@@ -9,16 +9,8 @@ from processes import call_tool
 
 from dit_sam.datasets.masks import decode_segmentation
 
+CHECK = 'dataset_converters/check.py'
 IMAGE = 'train2014/COCO_train2014_000000000001.jpg'  # 40 x 60, as tests/conftest.py writes it
-
-
-def check(*arguments) -> int:
-    return call_tool('dataset_converters/check.py', *arguments)
-
-
-@pytest.fixture
-def root(write_refcoco) -> Path:
-    return Path(write_refcoco())
 
 
 COCO = dict(
@@ -44,19 +36,20 @@ COCO = dict(
 )
 
 
-def test_a_coco_file_with_sentences_becomes_lines(root, capsys):
+def test_a_coco_file_with_sentences_becomes_lines(write_refcoco, capsys):
     """Pieces with one sentence are one object: 45 + 45 pixels of the polygons, and 9 of the RLE, one of them common."""
+    root = Path(write_refcoco())
     coco, out = root / 'coco.json', root / 'train.jsonl'
     coco.write_text(json.dumps(COCO, indent=1))
-    assert check(coco) == 1
+    assert call_tool(CHECK, coco) == 1
     assert capsys.readouterr().out.count('begins a longer JSON value, such as a COCO file') == 1
     coco.write_text(json.dumps(COCO))
-    assert check(coco) == 1
+    assert call_tool(CHECK, coco) == 1
     assert capsys.readouterr().out.count('begins a longer JSON value, such as a COCO file') == 1
     arguments = ('dataset_converters/coco.py', coco, '--out', out, '--key')
     assert call_tool(*arguments, 'attributes.text') == 0
     assert f'{out}: 3 lines from 5 of 6 annotations.' in capsys.readouterr().out
-    assert check(out) == 0
+    assert call_tool(CHECK, out) == 0
     assert 'warning' not in capsys.readouterr().out
     first, second, third = map(json.loads, out.read_text().splitlines())
     assert (first['sentences'], first['kind'], first['height'], first['width']) == (['The left'], 'pallet', 40, 60)
@@ -75,21 +68,37 @@ def test_a_coco_file_with_sentences_becomes_lines(root, capsys):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(image_id=9), 'annotation 1 of image 9 cannot be used: KeyError(9)'),
-        (dict(segmentation=[[1, 2]]), ''),
-        (dict(segmentation=None), "annotation 1 of image 'x' cannot be used: ValueError('no segmentation')"),
-        (dict(segmentation=[]), "annotation 1 of image 'x' cannot be used: ValueError('no segmentation')"),
-        (dict(attributes=dict(text='\ud800')), "annotation 1 of image 'x' cannot be used: UnicodeEncodeError("),
-        (dict(image_id=[1]), 'no COCO file with images, annotations and categories: TypeError('),
+        (dict(image_id=9), 'coco.json: annotation 0 is of image 9, which the file does not have'),
+        (dict(image_id=[1]), 'coco.json: annotation 0: "image_id" must be a number or text, got [1]'),
+        (dict(segmentation=None), 'coco.json: annotation 0: "segmentation" must be a list or an object, got None'),
+        (dict(segmentation=[]), "annotation 1 of image 'x', about 'The left', has an empty segmentation"),
+        (dict(attributes=dict(text='\ud800')), "annotation 1 of image 'x', about '\\ud800', is not JSON"),
+        (dict(category_id=[1]), ''),
     ],
 )
-def test_a_malformed_annotation_is_named(root, capsys, change, message):
-    coco = root / 'coco.json'
+def test_a_malformed_annotation_is_named(tmp_path, capsys, change, message):
+    coco, out = tmp_path / 'coco.json', tmp_path / 'out.jsonl'
     coco.write_text(json.dumps(dict(COCO, annotations=[dict(COCO['annotations'][0], **change)])))
-    status = call_tool('dataset_converters/coco.py', coco, '--out', root / 'out.jsonl', '--key', 'attributes.text')
-    assert status == bool(message) and message in capsys.readouterr().err
-    twice = json.dumps(dict(COCO, images=COCO['images'][:1] * 2))
-    for content in ('[1]', '{"images": 3}', 'x', twice):
-        coco.write_text(content)
-        assert call_tool('dataset_converters/coco.py', coco, '--out', root / 'out2.jsonl') == 1
-        assert f'error: {coco} is no COCO file with images, annotations and categories' in capsys.readouterr().err
+    status = call_tool('dataset_converters/coco.py', coco, '--out', out, '--key', 'attributes.text')
+    assert status == bool(message) == (not out.exists()) and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'content, message',
+    [
+        (b'[1]', 'coco.json: expected a dict, got list'),
+        (b'{"images": 3}', 'coco.json: "images" must be a list, got 3'),
+        (b'{"images": []', 'coco.json is not JSON: '),
+        (b'\xff', 'coco.json is not JSON: '),
+        (json.dumps(dict(COCO, images=COCO['images'][:1] * 2)).encode(), "image 1 has the id 'x' of another image"),
+        (json.dumps(dict(COCO, images=[dict(id=1)])).encode(), 'coco.json: image 0 has no key "file_name"'),
+        (json.dumps(dict(COCO, annotations=[3])).encode(), 'coco.json: annotation 0: expected a dict, got int'),
+        (None, 'coco.json not found: check the path'),
+    ],
+)
+def test_what_is_no_coco_file_is_refused(tmp_path, capsys, content, message):
+    coco, out = tmp_path / 'coco.json', tmp_path / 'out.jsonl'
+    if content is not None:
+        coco.write_bytes(content)
+    assert call_tool('dataset_converters/coco.py', coco, '--out', out) == 1
+    assert message in capsys.readouterr().err and not out.exists()

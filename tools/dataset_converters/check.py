@@ -32,8 +32,8 @@ if __name__ == '__main__':
 from dit_sam.datasets.images import image_problem, mask_doubt, orientation_doubt, read_mask
 from dit_sam.datasets.json_lines import (
     KEYS,
+    LONGER_JSON,
     TARGETS,
-    begins_other_json,
     image_id,
     mask_of,
     means_nothing,
@@ -85,6 +85,17 @@ class Seen:
     smallest_side: float = inf
     long_sentences: int = 0
     longest: tuple[int, int] = (0, 0)
+
+    def note(self, record: dict, number: int, size: tuple[int, int]) -> None:
+        """Add a line, but for its image_id and targets, which the doubts about it add."""
+        parts = coordinates_of(record)
+        if parts:
+            self.largest_coordinate = max(self.largest_coordinate, *map(max, parts))
+            self.smallest_side = min(self.smallest_side, *size)
+        for text in record_sentences(record):
+            words = len(text.split())
+            self.long_sentences += words > WORDS
+            self.longest = max(self.longest, (words, number))
 
     def doubts(self) -> Iterator[str]:
         """Doubts about the whole file."""
@@ -163,18 +174,6 @@ def doubts_of(record: dict, number: int, images: Path, masks: Path, seen: Seen) 
         )
 
 
-def note(record: dict, number: int, images: Path, seen: Seen) -> None:
-    """Note what a good line has."""
-    parts = coordinates_of(record)
-    if parts:
-        seen.largest_coordinate = max(seen.largest_coordinate, *map(max, parts))
-        seen.smallest_side = min(seen.smallest_side, *size_of(record, str(images)))
-    for text in record_sentences(record):
-        words = len(text.split())
-        seen.long_sentences += words > WORDS
-        seen.longest = max(seen.longest, (words, number))
-
-
 def main(args: argparse.Namespace) -> int:
     images, masks = args.images or args.file.parent, args.masks or args.file.parent
     lines, sentences, problems, warnings, seen = 0, 0, 0, 0, Seen()
@@ -186,11 +185,11 @@ def main(args: argparse.Namespace) -> int:
             print(*(f'line {number} {problem}\n' for problem in found), sep='', end='')
             print(*(f'warning: line {number} {doubt}\n' for doubt in doubts), sep='', end='')
             lines, problems, warnings = lines + 1, problems + len(found), warnings + len(doubts)
-            if not found:
-                note(record, number, images, seen)
-                sentences += len(record_sentences(record))
-            elif not lines - 1 and begins_other_json(line):
+            if lines == 1 and found == [LONGER_JSON]:
                 break
+            if not found:
+                seen.note(record, number, size_of(record, str(images)))
+                sentences += len(record_sentences(record))
     if not lines:
         print(f'{args.file} has no line')
         return 1

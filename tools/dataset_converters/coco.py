@@ -30,37 +30,48 @@ if __name__ == '__main__':
 
 from dit_sam.datasets.json_lines import parse_line
 from dit_sam.datasets.masks import encode_segmentation, unite
+from dit_sam.datasets.reference_files import ID, check_types, load_json
 from dit_sam.errors import InputError
 from dit_sam.mmengine_extras.diagnostics import one_line_errors
 from dit_sam.utils import atomic_write_text, check_file, wrap_write_errors
 
 
-def read_coco(path: str) -> tuple[dict, list[dict], dict]:
+def read_coco(path: str) -> tuple[dict, list, dict]:
     """Images by id, annotations, and names of categories by id.
 
     Raises:
         FileNotFoundError: There is no such file.
-        InputError: It is no COCO file.
+        InputError: It is no COCO file, or an image is malformed.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding='utf-8-sig'))
-        images = {image['id']: image for image in content['images']}
-        if len(images) < len(content['images']):
-            raise ValueError('two images have one id')
-        names = {category['id']: category['name'] for category in content.get('categories', ())}
-        annotations = [dict(annotation) for annotation in content['annotations']]
-        for annotation in annotations:
-            hash((annotation.get('image_id'), annotation.get('category_id')))
-        return images, annotations, names
+        content = load_json(path, encoding='utf-8-sig')
     except FileNotFoundError:
         raise FileNotFoundError(f'{path} not found: check the path') from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f'{path} is no COCO file with images, annotations and categories: {error!r}') from error
+    except ValueError as error:
+        raise InputError(f'{path} is not JSON: {error}') from error
+    check_types(content, dict(images=list, annotations=list), path)
+    images: dict = {}
+    for index, image in enumerate(content['images']):
+        item = f'{path}: image {index}'
+        check_types(image, dict(id=ID, file_name=str, height=int, width=int), item)
+        if image['id'] in images:
+            raise InputError(f'{item} has the id {image["id"]!r} of another image: give each its own')
+        images[image['id']] = image
+    categories = [one for one in content.get('categories') or () if isinstance(one, dict)]
+    names = {one['id']: one.get('name') for one in categories if isinstance(one.get('id'), ID)}
+    return images, content['annotations'], names
+
+
+def name_of_category(annotation: dict, names: dict) -> str | None:
+    """The name of an annotation's category; None without one."""
+    category = annotation.get('category_id')
+    name = names.get(category) if isinstance(category, ID) else None
+    return name if isinstance(name, str) else None
 
 
 def sentences_of(annotation: dict, key: str, names: dict) -> list[str]:
     """The sentences of an annotation; none if it has none."""
-    found: Any = dict(annotation, category=names.get(annotation.get('category_id')))
+    found: Any = dict(annotation, category=name_of_category(annotation, names))
     for part in key.split('.'):
         found = found.get(part) if isinstance(found, dict) else None
     texts = found if isinstance(found, list) else [found]
@@ -68,15 +79,27 @@ def sentences_of(annotation: dict, key: str, names: dict) -> list[str]:
 
 
 def joined(segmentations: list, height: int, width: int) -> Any:
-    """Segmentations as one: their polygons, or the RLE of their union."""
+    """Segmentations as one: their polygons, or the RLE of their union; ValueError if one is empty or malformed."""
     if not all(segmentations):
-        raise ValueError('no segmentation')
-    if len(segmentations) == 1:
-        return segmentations[0]
-    if all(isinstance(polygon, list) for one in segmentations for polygon in one):
-        return [polygon for one in segmentations for polygon in one]
+        raise ValueError('has an empty segmentation')
+    parts = [part for one in segmentations for part in (one if isinstance(one, list) else [one])]
+    if all(isinstance(part, list) for part in parts):
+        return parts
     counts = unite([encode_segmentation(one, height, width) for one in segmentations], height, width)
     return dict(size=[height, width], counts=counts.decode())
+
+
+def line_of(image: dict, sentences: list[str], members: list[dict], names: dict) -> str:
+    """The line of annotations of an image with the same sentences; ValueError if they are malformed."""
+    size = dict(height=image['height'], width=image['width'])
+    segmentation = joined([member['segmentation'] for member in members], **size)
+    record = dict(image=image['file_name'], sentences=sentences, segmentation=segmentation, **size)
+    kind = name_of_category(members[0], names)
+    record |= {} if kind is None else dict(kind=kind)
+    _, problems = parse_line(json.dumps(record).encode())
+    if problems:
+        raise ValueError(problems[0])
+    return json.dumps(record, ensure_ascii=False)
 
 
 def lines_of(path: str, key: str) -> tuple[list[str], Counter]:
@@ -84,33 +107,30 @@ def lines_of(path: str, key: str) -> tuple[list[str], Counter]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        InputError: It is no COCO file, or an annotation that has a sentence is malformed.
+        InputError: It is no COCO file, or an image, or an annotation that has a sentence, is malformed.
     """
     images, annotations, names = read_coco(path)
     groups: dict[tuple, list[dict]] = {}
     counts = Counter(annotations=len(annotations))
-    for annotation in annotations:
+    for index, annotation in enumerate(annotations):
+        item = f'{path}: annotation {index}'
+        check_types(annotation, {}, item)
         sentences = sentences_of(annotation, key, names)
-        counts['with sentences'] += bool(sentences)
-        if sentences:
-            groups.setdefault((annotation.get('image_id'), *sentences), []).append(annotation)
+        if not sentences:
+            continue
+        check_types(annotation, dict(image_id=ID, segmentation=(list, dict)), item)
+        if annotation['image_id'] not in images:
+            raise InputError(f'{item} is of image {annotation["image_id"]!r}, which the file does not have')
+        counts['with sentences'] += 1
+        groups.setdefault((annotation['image_id'], *sentences), []).append(annotation)
     lines = []
     for (image_id, *sentences), members in groups.items():
-        number = members[0].get('id')
         try:
-            image = images[image_id]
-            size = dict(height=image['height'], width=image['width'])
-            segmentation = joined([member['segmentation'] for member in members], **size)
-            record = dict(image=image['file_name'], sentences=sentences, segmentation=segmentation, **size)
-            category = names.get(members[0].get('category_id'))
-            record |= dict(kind=category) if isinstance(category, str) else {}
-            line = json.dumps(record, ensure_ascii=False)
-            _, problems = parse_line(line.encode())
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f'{path}: annotation {number} of image {image_id!r} cannot be used: {error!r}') from error
-        if problems:
-            raise InputError(f'{path}: annotation {number} of image {image_id!r} {problems[0]}')
-        lines.append(line)
+            lines.append(line_of(images[image_id], sentences, members, names))
+        except ValueError as error:
+            raise InputError(
+                f'{path}: annotation {members[0].get("id")!r} of image {image_id!r}, about {sentences[0]!r}, {error}'
+            ) from error
     return lines, counts
 
 

@@ -38,7 +38,7 @@ class ReferringInferencer(ModelInferencer):
     Args:
         model: Config file or config. None, without weights, is the model that comes with the repository.
         weights: Checkpoint, `.safetensors` or `.pth`. With a config, None leaves the weights random, with a warning.
-        device: As in torch. By default an accelerator if mmengine knows one; on a Mac the CPU, unless it is 'mps'.
+        device: As in torch. By default the accelerator that mmengine finds, but Apple's GPU only if 'mps' is named.
         scope: mm's default scope.
         show_progress: Whether to show a progress bar, in a terminal or a notebook, when there is more than one batch.
         dtype: 'float32', 'bfloat16' or 'float16'. With 16 bits large weights take half the memory, and products are

@@ -4,6 +4,7 @@ import json
 import os.path as osp
 import reprlib
 import shlex
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,8 @@ from .referring_dataset import ReferringDataset
 from .table import ReferringTable
 from .table_builder import TableBuilder
 
-_OTHER_JSON = (
+# Of a value over several lines, and of a whole COCO file in one line.
+LONGER_JSON = (
     'begins a longer JSON value, such as a COCO file: write one object a line; '
     '`python tools/dataset_converters/coco.py` converts COCO files'
 )
@@ -191,18 +193,13 @@ def parse_line(line: bytes) -> tuple[Any, list[str]]:
     except UnicodeDecodeError as error:
         return None, [f'is not UTF-8 ({error}): save the file with this encoding']
     except (ValueError, RecursionError) as error:
-        return None, [_OTHER_JSON if begins_other_json(line) else f'is not JSON: {error}']
-    if begins_other_json(line):
-        return None, [_OTHER_JSON]
+        is_first_of_several = line.removeprefix(BOM_UTF8).strip() in (b'{', b'[')
+        return None, [LONGER_JSON if is_first_of_several else f'is not JSON: {error}']
+    if isinstance(record, dict) and {'images', 'annotations'} <= record.keys():
+        return None, [LONGER_JSON]
     if not isinstance(record, dict):
         return None, [f'is not a JSON object but {type(record).__name__}']
     return record, list(_problems(record))
-
-
-def begins_other_json(line: bytes) -> bool:
-    """Whether a line begins a JSON value over several lines, or is a whole COCO file."""
-    text = line.decode('utf-8-sig', 'ignore').strip()
-    return text in ('{', '[') or (text.startswith('{') and '"annotations"' in text and '"images"' in text)
 
 
 def _problems(record: dict) -> Iterator[str]:

@@ -248,7 +248,15 @@ def _check_refs(refs: Any, path: str, ref_types: Types, sentence_types: Types) -
             check_types(sentence, sentence_types, f'{item}, sentence {number}')
 
 
-_NEEDED = {str: 'text', list: 'a list', dict: 'an object', (int, str): 'a number or text', (bool, int): 'true or false'}
+# What the types of a key are called in errors, if not a number.
+_NEEDED = {
+    str: 'text',
+    list: 'a list',
+    dict: 'an object',
+    (list, dict): 'a list or an object',
+    ID: 'a number or text',
+    (bool, int): 'true or false',
+}
 
 
 def check_types(record: Any, types: Types, item: str) -> None:

@@ -13,9 +13,11 @@ from mmengine.config import Config
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from .. import compat
 from ..errors import InputError, log_warning
+from ..mmengine_extras import SafeCheckpointHook
 from ..mmengine_extras.config_check import check_config, class_name, name_in_scope, registered_name
 from ..mmengine_extras.config_options import apply_config_options, read_config_options
 from ..mmengine_extras.latest_checkpoint import check_resumable, find_latest_checkpoint, remove_unfinished_writes
@@ -179,6 +181,19 @@ def warn_of_earlier_training(cfg: Config) -> None:
                 f'{newest} is of an earlier training, and this one starts anew and replaces its checkpoints: --resume '
                 'continues it, and another --work-dir keeps it'
             )
+
+
+def skip_initial_weights(runner: Any) -> None:
+    """Do not read the weights of `init_cfg`, such as SAM's, if a checkpoint with all weights replaces them.
+
+    Otherwise whoever trains a whole model on, or resumes, would need files that have no effect.
+    """
+    strict = any(isinstance(hook, SafeCheckpointHook) and hook.strict_load for hook in runner.hooks)
+    if isinstance(runner, Runner) and runner.cfg.get('load_from') and strict:
+        source = runner.cfg.load_from
+        runner._init_model_weights = lambda: print_log(
+            f'All weights come from {source}: init_cfg is not read', 'current'
+        )
 
 
 def check_checkpoint(filename: str) -> None:

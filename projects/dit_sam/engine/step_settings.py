@@ -1,4 +1,4 @@
-"""Settings that depend on how many items a step sees, on how many steps a training has, and on where it starts."""
+"""Settings that depend on how many items a step sees, and on how many steps a training has."""
 
 import inspect
 from collections.abc import Iterator, Mapping
@@ -9,14 +9,13 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import EMAHook
 from mmengine.logging import print_log
 from mmengine.model import ExponentialMovingAverage
-from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner import IterBasedTrainLoop
 
 from ..errors import log_warning
-from ..mmengine_extras import SafeCheckpointHook
 from ..mmengine_extras.config_check import class_name
 
-# Of the initial weights in an average, above which a training is too short for it.
-_SHARE = 0.05
+# The share of the initial weights in an average from which on a training is too short for it.
+_SHARE_OF_START = 0.05
 
 
 def follow_batch(runner: Any) -> None:
@@ -83,7 +82,7 @@ def warn_of_short_training(runner: Any) -> None:
         # The interval counts batches, as `max_iters` does, of which a step may accumulate several.
         updates = loop.max_iters / hook.ema_cfg.get('interval', 1)
         share = (1 - _momentum(hook)) ** updates
-        if class_name(hook.ema_cfg) == 'ExponentialMovingAverage' and not begins and share > _SHARE:
+        if class_name(hook.ema_cfg) == 'ExponentialMovingAverage' and not begins and share > _SHARE_OF_START:
             log_warning(
                 f'After the {updates:,.0f} updates of this training, {share:.0%} of the averaged weights of EMAHook '
                 'are still those of the start, and validation and the best checkpoint use the average: set its '
@@ -108,16 +107,3 @@ def _beyond(scheduler: Mapping, length: int) -> Iterator[str]:
         yield 'end'
     if any(milestone >= length for milestone in scheduler.get('milestones') or ()):
         yield 'milestones'
-
-
-def skip_initial_weights(runner: Any) -> None:
-    """Do not read the weights of `init_cfg`, such as SAM's, if a checkpoint with all weights replaces them.
-
-    Otherwise whoever trains a whole model on, or resumes, would need files that have no effect.
-    """
-    strict = any(isinstance(hook, SafeCheckpointHook) and hook.strict_load for hook in runner.hooks)
-    if isinstance(runner, Runner) and runner.cfg.get('load_from') and strict:
-        source = runner.cfg.load_from
-        runner._init_model_weights = lambda: print_log(
-            f'All weights come from {source}: init_cfg is not read', 'current'
-        )

@@ -198,12 +198,12 @@ def _translate(model: nn.Module, checkpoint: dict) -> None:
         return
     key = key_of_weights(checkpoint)
     weights = checkpoint if key is None else checkpoint[key]
-    # EMAHook reads `state_dict`, takes names as they are, and loads what fits. A dict of mmengine's own has versions of
+    # EMAHook takes the names of `state_dict` as they are, and loads what fits. mmengine's own dict has versions of
     # modules as an attribute, and stays.
     if key != 'state_dict' or any(str(name).startswith('module.') for name in weights):
-        weights = {str(name).removeprefix('module.'): weights[name] for name in weights}
-        if key is None:
-            weights = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+        weights = {
+            str(name).removeprefix('module.'): value for name, value in weights.items() if isinstance(value, Tensor)
+        }
     checkpoint['state_dict'] = own_names(model, weights)
 
 

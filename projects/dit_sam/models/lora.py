@@ -85,11 +85,10 @@ def _check_targets(model: nn.Module, targets: Any, key: str) -> None:
     modules = dict(model.named_modules())
     for target in () if isinstance(targets, str) else targets or ():
         found = [modules[name] for name in modules if f'.{name}'.endswith(f'.{target}')]
-        # Containers, such as BEiT-3's pairs of layers, have none of peft's adapters.
+        # peft adapts no containers, such as BEiT-3's pairs of layers A and B.
         if not found or any(next(module.children(), None) is not None for module in found):
-            # The layers of such a pair are called A and B.
-            paths = [name.split('.') for name, module in modules.items() if isinstance(module, nn.Linear)]
-            layers = sorted({'.'.join(path[-1 if len(path[-1]) > 1 else -2 :]) for path in paths})
+            linear = [name.split('.') for name, module in modules.items() if isinstance(module, nn.Linear)]
+            layers = sorted({'.'.join(path[-2:]) if path[-1] in ('A', 'B') else path[-1] for path in linear})
             raise InputError(f'{key}.target_modules: no layer is called {target!r}; the linear layers are {layers}')
 
 
