@@ -17,10 +17,12 @@ from comparison_tables import (
     calibration_table,
     pairs_table,
     scores_table,
+    spread,
     words_table,
 )
 from dump_scores import attribute_scores, calibration
 from processes import ROOT
+from scipy.stats import t as student
 
 
 def write_results(folder: Path, **mious: list[float]) -> dict:
@@ -250,6 +252,10 @@ def test_the_documented_tables_are_those_of_the_results() -> None:
             assert len(conditions) == 1, row
     assert {table.rstrip('\n') for table in re.findall(r'(?:^\|.*\n)+', page, re.MULTILINE)} == made
     results = read_results(ROOT / 'reproduction' / 'results' / 'eight_epochs')
+    deviation, freedom = spread([[run['mIoU'] for run in found.values()] for found in results.values()])
+    assert f's = {deviation:.1f} with {["no", "one", "two", "three", "four"][freedom]} degrees of freedom' in page
+    # With two seeds, sqrt(2 / 2) = 1.
+    assert f'must exceed {student.ppf(0.975, freedom) * deviation:.1f} points' in ' '.join(page.split())
     for row in ('default', 'E-DIT', 'L-DIT'):
         cells = [f'{fmean(run[key] for run in results[row].values()):.1f}' for key in ('oIoU', 'mIoU', 'P@0.5')]
         assert f'| {row} | {" | ".join(cells)} |' in (ROOT / 'README.md').read_text()
